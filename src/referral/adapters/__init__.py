@@ -1,0 +1,1 @@
+"""What fulfils the ports: PostgreSQL, Redis, SMTP, and the standard parts."""

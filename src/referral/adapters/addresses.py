@@ -1,0 +1,32 @@
+"""E-mail addresses by email-validator."""
+
+import unicodedata
+
+from email_validator import EmailNotValidError, validate_email
+
+from referral.core.errors import InvalidRequest
+from referral.core.model import Address
+
+MAX_LENGTH = 254
+"""RFC 5321, 4.5.3.1.3: a path of 256 with its angle brackets."""
+
+
+class ValidatedAddresses:
+    """Addresses that one can write to, in any spelling that has one meaning."""
+
+    def parse(self, text: str) -> Address:
+        """See the port."""
+        try:
+            found = validate_email(
+                text, check_deliverability=False, strict=True, test_environment=True
+            )
+        except (EmailNotValidError, UnicodeError) as error:
+            detail = f"Send a valid e-mail address. {error}"
+            raise InvalidRequest(detail, pointer="/email") from error
+        local = found.local_part
+        if "=?" in local or unicodedata.normalize("NFKC", local) != local:
+            # An encoded word is read as other text by mail programs, a fullwidth letter by people.
+            detail = "Send a valid e-mail address, without encoded words or look-alike letters."
+            raise InvalidRequest(detail, pointer="/email")
+        canonical = unicodedata.normalize("NFC", local.casefold())
+        return Address(text, f"{canonical}@{(found.ascii_domain or '').lower()}")

@@ -1,0 +1,1 @@
+"""Users, codes, referrals and sessions in PostgreSQL."""

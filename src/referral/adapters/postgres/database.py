@@ -1,0 +1,131 @@
+"""Connections, transactions, and what a database that does not answer looks like."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import asyncpg
+from advanced_alchemy.config import AsyncSessionConfig, EngineConfig, SQLAlchemyAsyncConfig
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from referral.adapters.postgres.codes import PostgresCodes
+from referral.adapters.postgres.referrals import PostgresReferrals
+from referral.adapters.postgres.sessions import PostgresSessions
+from referral.adapters.postgres.users import PostgresUsers
+from referral.core.errors import Unavailable
+
+SECONDS = 1.5
+"""How long a request waits for a connection, a free place in the pool, or an answer."""
+
+POOL = 20
+
+
+@dataclass(frozen=True)
+class PostgresRecords:
+    """The records of one session."""
+
+    session: AsyncSession
+
+    @cached_property
+    def users(self) -> PostgresUsers:
+        """Accounts."""
+        return PostgresUsers(self.session)
+
+    @cached_property
+    def codes(self) -> PostgresCodes:
+        """Referral codes."""
+        return PostgresCodes(self.session)
+
+    @cached_property
+    def referrals(self) -> PostgresReferrals:
+        """Who joined with whose code."""
+        return PostgresReferrals(self.session)
+
+    @cached_property
+    def sessions(self) -> PostgresSessions:
+        """Logins."""
+        return PostgresSessions(self.session)
+
+
+class PostgresDatabase:
+    """The records in PostgreSQL."""
+
+    name = "database"
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take an engine of `make_engine`."""
+        self._begin = async_sessionmaker(engine, expire_on_commit=False).begin
+        # A lone SELECT in a transaction costs three round trips, in autocommit one.
+        self._read = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[PostgresRecords]:
+        """See the port."""
+        with _unavailable():
+            async with self._begin() as session:
+                yield PostgresRecords(session)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[PostgresRecords]:
+        """See the port."""
+        with _unavailable():
+            async with self._read() as session:
+                yield PostgresRecords(session)
+
+    async def check(self) -> str:
+        """Ask the database for a sign of life."""
+        async with self.read() as records:
+            await records.session.execute(text("SELECT 1"))
+        return "ok"
+
+
+def make_engine(
+    url: str, *, pool: int = POOL, command_timeout: float | None = SECONDS
+) -> AsyncEngine:
+    """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
+    address = make_url(url).set(drivername="postgresql+asyncpg")
+    return SQLAlchemyAsyncConfig(
+        connection_string=address.render_as_string(hide_password=False),
+        engine_config=EngineConfig(
+            pool_size=pool,
+            max_overflow=0,
+            pool_timeout=SECONDS,  # type: ignore[arg-type]  # seconds, and fractions are fine
+            connect_args={
+                "timeout": SECONDS,
+                "command_timeout": command_timeout,
+                "server_settings": {"application_name": "referral", "jit": "off"},
+            },
+        ),
+        session_config=AsyncSessionConfig(expire_on_commit=False),
+    ).get_engine()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn a database that is gone, full, too slow or in a deadlock into `Unavailable`."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _is_our_fault(error):
+            raise
+        raise Unavailable from error
+    except (OSError, TimeoutError, PoolTimeoutError, asyncpg.InterfaceError) as error:
+        raise Unavailable from error
+    except asyncpg.PostgresError as error:
+        raise Unavailable from error
+    except InvalidRequestError as error:
+        raise Unavailable from error
+
+
+def _is_our_fault(error: DBAPIError) -> bool:
+    """Tell whether the statement is wrong, and not the state that the server is in.
+
+    PostgreSQL's error classes: 22 data, 23 constraint, 42 syntax or access.
+    """
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state[:2] in {"22", "23", "42"}

@@ -1,0 +1,26 @@
+"""Bringing the schema up to date, by Alembic."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+PLACES = (
+    Path(__file__).parents[2] / "migrations",  # in the wheel
+    Path(__file__).parents[4] / "migrations",  # in the repository
+)
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Upgrade the database at a `postgresql://` URL; runs its own event loop, so call it from
+    a thread that has none.
+    """
+    command.upgrade(make_config(url), revision)
+
+
+def make_config(url: str) -> Config:
+    """Return what Alembic's commands need to know."""
+    config = Config()
+    config.set_main_option("script_location", str(next(p for p in PLACES if p.is_dir())))
+    config.attributes["url"] = url
+    return config

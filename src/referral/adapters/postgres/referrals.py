@@ -1,0 +1,57 @@
+"""Referrals in PostgreSQL."""
+
+from dataclasses import asdict
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from referral.adapters.postgres.tables import codes, referrals, users
+from referral.core.model import Joined, Referral, ReferralStatus, User
+
+LISTED = [
+    referrals.c.id.label("referral_id"),
+    users.c.id,
+    users.c.email,
+    referrals.c.status,
+    referrals.c.code,
+    referrals.c.joined_at,
+]
+
+
+class PostgresReferrals:
+    """The table of referrals."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        """Work within a session."""
+        self._session = session
+
+    async def add(self, referral: Referral) -> None:
+        """See the port."""
+        await self._session.execute(insert(referrals).values(**asdict(referral)))
+
+    async def referrer(self, user_id: UUID) -> User | None:
+        """See the port."""
+        query = select(users).join(referrals, referrals.c.referrer_id == users.c.id)
+        found = await self._session.execute(query.where(referrals.c.referred_id == user_id))
+        row = found.mappings().one_or_none()
+        return None if row is None else msgspec.convert(row, User)
+
+    async def count(self, user_id: UUID) -> int:
+        """See the port. A user has few codes and maybe a million referrals: add up the uses."""
+        query = select(func.coalesce(func.sum(codes.c.uses), 0)).where(codes.c.user_id == user_id)
+        return int((await self._session.execute(query)).scalar_one())
+
+    async def newest(
+        self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
+    ) -> list[Joined]:
+        """See the port."""
+        query = select(*LISTED).join(users, users.c.id == referrals.c.referred_id)
+        query = query.where(referrals.c.referrer_id == user_id)
+        if status is not None:
+            query = query.where(referrals.c.status == status)
+        if after is not None:
+            query = query.where(referrals.c.id < after)
+        rows = await self._session.execute(query.order_by(referrals.c.id.desc()).limit(limit))
+        return [msgspec.convert(row, Joined) for row in rows.mappings()]

@@ -1,0 +1,49 @@
+"""Logins in PostgreSQL."""
+
+from dataclasses import asdict
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from referral.adapters.postgres.tables import refresh_tokens, sessions
+from referral.core.model import RefreshToken, Session
+
+
+class PostgresSessions:
+    """The tables of sessions and of their refresh tokens."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        """Work within a session."""
+        self._session = session
+
+    async def add(self, session: Session) -> None:
+        """See the port."""
+        await self._session.execute(insert(sessions).values(**asdict(session)))
+
+    async def add_token(self, token: RefreshToken) -> None:
+        """See the port."""
+        await self._session.execute(insert(refresh_tokens).values(**asdict(token)))
+
+    async def lock(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+        """See the port. The token is read after the lock, so that a rotation before it shows."""
+        belongs = sessions.c.id == refresh_tokens.c.session_id
+        query = select(sessions).join(refresh_tokens, belongs)
+        query = query.where(refresh_tokens.c.digest == digest).with_for_update(of=sessions)
+        session = (await self._session.execute(query)).mappings().one_or_none()
+        if session is None:
+            return None
+        query = select(refresh_tokens).where(refresh_tokens.c.digest == digest)
+        token = (await self._session.execute(query)).mappings().one()
+        return msgspec.convert(session, Session), msgspec.convert(token, RefreshToken)
+
+    async def mark_used(self, digest: bytes, now: datetime) -> None:
+        """See the port."""
+        which = refresh_tokens.c.digest == digest
+        await self._session.execute(update(refresh_tokens).where(which).values(used_at=now))
+
+    async def end(self, session_id: UUID) -> None:
+        """See the port."""
+        await self._session.execute(delete(sessions).where(sessions.c.id == session_id))

@@ -1,0 +1,102 @@
+"""The tables. Their constraints carry the rules that have to hold under concurrency."""
+
+from advanced_alchemy.base import orm_registry
+from advanced_alchemy.types import DateTimeUTC
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+metadata = orm_registry.metadata
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTimeUTC(timezone=True), nullable=nullable)
+
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("locale", Text, nullable=False),
+    Column("email_verified", Boolean, nullable=False),
+    Column("notify_on_referral", Boolean, nullable=False),
+    _time("created_at"),
+    UniqueConstraint("email_key", name="uq_users_email_key"),
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("user_id", ForeignKey(users.c.id), nullable=False),
+    Column("text", Text, nullable=False),
+    # The text in upper case: it stays when the code is deleted, and so is never free again.
+    Column("text_key", Text, nullable=False),
+    _time("created_at"),
+    _time("expires_at"),
+    Column("max_uses", Integer),
+    Column("uses", Integer, nullable=False, server_default="0"),
+    Column("enabled", Boolean, nullable=False),
+    _time("deleted_at", nullable=True),
+    UniqueConstraint("text_key", name="uq_codes_text_key"),
+    CheckConstraint("uses >= 0 AND (max_uses IS NULL OR max_uses > 0)", name="uses"),
+    CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
+    Index("ix_codes_user_id_id", "user_id", "id"),
+    # One code of a user is enabled. Being active depends on the clock, which no index can read,
+    # so whatever enables a code first disables the one that is spent.
+    Index("uq_codes_enabled", "user_id", unique=True, postgresql_where=text("enabled")),
+)
+
+referrals = Table(
+    "referrals",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("referrer_id", ForeignKey(users.c.id), nullable=False),
+    Column("referred_id", ForeignKey(users.c.id), nullable=False),
+    Column("code_id", ForeignKey(codes.c.id), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    _time("joined_at"),
+    UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
+    CheckConstraint("referrer_id <> referred_id", name="not_oneself"),
+    Index("ix_referrals_referrer_id_id", "referrer_id", "id"),
+    Index("ix_referrals_referrer_id_status_id", "referrer_id", "status", "id"),
+    Index("ix_referrals_code_id", "code_id"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    _time("created_at"),
+    _time("expires_at"),
+    Index("ix_sessions_user_id", "user_id"),
+    Index("ix_sessions_expires_at", "expires_at"),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("session_id", ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
+    _time("used_at", nullable=True),
+    Index("ix_refresh_tokens_session_id", "session_id"),
+)

@@ -1,0 +1,47 @@
+"""Accounts in PostgreSQL."""
+
+from dataclasses import asdict
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from referral.adapters.postgres.tables import users
+from referral.core.errors import EmailTaken
+from referral.core.model import User
+
+
+class PostgresUsers:
+    """The table of accounts."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        """Work within a session."""
+        self._session = session
+
+    async def add(self, user: User) -> None:
+        """See the port."""
+        try:
+            await self._session.execute(insert(users).values(**asdict(user)))
+        except IntegrityError as error:
+            raise EmailTaken(pointer="/email") from error
+
+    async def get(self, user_id: UUID) -> User | None:
+        """See the port."""
+        return await self._one(users.c.id == user_id)
+
+    async def by_email(self, email_key: str) -> User | None:
+        """See the port."""
+        return await self._one(users.c.email_key == email_key)
+
+    async def lock(self, user_id: UUID) -> User | None:
+        """See the port. NO KEY UPDATE leaves the foreign keys of new referrals in peace."""
+        return await self._one(users.c.id == user_id, lock=True)
+
+    async def _one(self, where: ColumnElement[bool], *, lock: bool = False) -> User | None:
+        query = select(users).where(where)
+        if lock:
+            query = query.with_for_update(key_share=True)
+        row = (await self._session.execute(query)).mappings().one_or_none()
+        return None if row is None else msgspec.convert(row, User)

@@ -1,0 +1,102 @@
+"""The application: controllers, errors, the OpenAPI document and the life of the container."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dishka import Provider
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, License, OAuthFlow, OAuthFlows, SecurityScheme, Tag
+from litestar.types import ASGIApp
+
+from referral.adapters.logs import set_up_logs
+from referral.container import make_container
+from referral.core.model import Scope
+from referral.core.ports import AccessTokens
+from referral.settings import Settings, read_settings
+from referral.web.accounts import Accounts
+from referral.web.codes import Codes
+from referral.web.docs import Docs
+from referral.web.envelope import Envelope
+from referral.web.health import Health
+from referral.web.lookups import Checks, LookUps, ShareLinks
+from referral.web.problems import HANDLERS, Problems
+from referral.web.referrals import Referrals
+from referral.web.requests import StrictRequest
+from referral.web.tokens import Discovery, TokenEndpoint
+
+MAX_BODY = 64 * 1024
+
+CONTROLLERS = [
+    Accounts,
+    Checks,
+    Codes,
+    Discovery,
+    Docs,
+    Health,
+    LookUps,
+    Problems,
+    Referrals,
+    ShareLinks,
+    TokenEndpoint,
+]
+
+
+def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
+    """Make the service; `replacements` override single parts of the container, as tests do."""
+    container = make_container(settings, *replacements)
+    state = State(
+        {
+            "container": container,
+            "public_url": settings.public_url,
+            "public_lookups": settings.lookup_access == "public",
+        }
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        app.state.access_tokens = await container.get(AccessTokens)
+        try:
+            yield
+        finally:
+            await container.close()
+
+    app = Litestar(
+        CONTROLLERS,
+        cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
+        exception_handlers=HANDLERS,
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=_document(settings),
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY,
+        state=state,
+    )
+    return Envelope(app, https=settings.public_url.startswith("https://"))
+
+
+def serve() -> ASGIApp:
+    """Make the service from the environment: what a worker process of the server calls."""
+    settings = read_settings(os.environ)
+    set_up_logs(settings.log_format, settings.log_level)
+    return create_app(settings)
+
+
+def _document(settings: Settings) -> OpenAPIConfig:
+    flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
+    password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
+    bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    return OpenAPIConfig(
+        title="Referral API",
+        version="1",
+        description="Referral codes with an expiry, one in force at a time, and who joined.",
+        license=License(name="MIT", identifier="MIT"),
+        components=Components(security_schemes={"password": password, "bearer": bearer}),
+        tags=[Tag(name) for name in ("Accounts", "Tokens", "My codes", "Look-ups", "Referrals")],
+        path="/schema",
+        create_examples=False,
+        render_plugins=[],
+    )

@@ -1,0 +1,131 @@
+"""The `referral` command."""
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import structlog
+from granian import Granian
+from granian.constants import Interfaces, Loops
+from granian.http import HTTP1Settings
+
+from referral.adapters.logs import set_up_logs
+from referral.adapters.postgres.migrations import migrate as migrate_database
+from referral.container import database_url, embedded_postgres, parts_in_use
+from referral.core.errors import Unavailable
+from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+
+STOP_SECONDS = 10
+"""How long a worker process may take to finish its requests before it is killed."""
+
+BAD_SETTINGS = 2
+
+
+@click.group()
+def main() -> None:
+    """A self-hosted referral system service."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+def run(host: str, port: int, workers: int) -> None:
+    """Serve the API; with the embedded database, start and migrate that first."""
+    settings = _settings()
+    _check_free(host, port)
+    with _only_service(settings.data_dir), _database(settings):
+        if settings.database_url is None:
+            migrate_database(database_url(settings))
+        log = structlog.get_logger()
+        log.info("starting", **parts_in_use(settings))
+        log.info("docs", swagger=f"http://{host}:{port}/docs", redoc=f"http://{host}:{port}/redoc")
+        _serve(host, port, workers)
+        log.info("stopped")
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    settings = _settings()
+    with _database(settings):
+        migrate_database(database_url(settings))
+    click.echo("The schema is up to date.")
+
+
+def _serve(host: str, port: int, workers: int) -> None:
+    Granian(
+        "referral.app:serve",
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=workers,
+        loop=Loops.uvloop,
+        factory=True,
+        websockets=False,
+        log_level="warning",
+        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_SECONDS,
+    ).serve()
+
+
+def _settings() -> Settings:
+    try:
+        settings = read_settings(os.environ)
+    except BadSettingsError as error:
+        for fault in error.faults:
+            click.echo(fault, err=True)
+        sys.exit(BAD_SETTINGS)
+    set_up_logs(settings.log_format, settings.log_level)
+    for name in unknown_settings(os.environ):
+        structlog.get_logger().warning("there is no such setting", name=name)
+    return settings
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[None]:
+    """Keep the embedded database running for as long as it is needed."""
+    embedded = embedded_postgres(settings)
+    if embedded is None:
+        yield
+        return
+    try:
+        embedded.start()
+    except Unavailable as error:
+        raise click.ClickException(error.detail) from error
+    try:
+        yield
+    finally:
+        embedded.stop()
+
+
+@contextmanager
+def _only_service(folder: Path) -> Iterator[None]:
+    """Hold the data folder; a second service would sign and mail beside the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fault = f"Another service runs on {folder.absolute()}. Stop it, or set REFERRAL_DATA_DIR."
+        raise click.ClickException(fault) from None
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Say in words that a port is taken, before anything is started."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        fault = f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."
+        raise click.ClickException(fault) from error

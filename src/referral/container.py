@@ -1,0 +1,151 @@
+"""Who gets what: the only module that knows both ports and adapters.
+
+Use cases keep nothing between calls, so all of them live as long as the app.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
+from dishka import provide_all as all_of
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.passwords import ArgonPasswords, common_passwords
+from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
+from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
+from referral.core import accounts, codes, lookups, ports, referrals, sessions
+from referral.core.health import CheckHealth
+from referral.settings import Settings
+
+
+class Adapters(Provider):
+    """What fulfils the ports; each unset URL picks the embedded part."""
+
+    scope = Scope.APP
+    settings = from_context(Settings)
+    system = (
+        provide(SystemClock, provides=ports.Clock)
+        + provide(SystemIds, provides=ports.Ids)
+        + provide(RandomCodeTexts, provides=ports.CodeTexts)
+        + provide(RandomSecrets, provides=ports.Secrets)
+        + provide(ValidatedAddresses, provides=ports.Addresses)
+    )
+
+    @provide
+    async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
+        engine = make_engine(database_url(settings))
+        yield engine
+        await engine.dispose()
+
+    @provide
+    def database(self, engine: AsyncEngine) -> PostgresDatabase:
+        return PostgresDatabase(engine)
+
+    @provide
+    def records(self, database: PostgresDatabase) -> ports.Database:
+        return database
+
+    @provide
+    async def passwords(self) -> AsyncIterator[ports.Passwords]:
+        passwords = ArgonPasswords()
+        yield passwords
+        passwords.close()
+
+    @provide
+    def jwt(self, settings: Settings) -> JwtAccessTokens:
+        if not settings.signing_key_file:
+            make_key_file(settings.key_files[0])
+        keys = [load_key(path.read_bytes()) for path in settings.key_files]
+        return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
+
+    @provide
+    def access_tokens(self, jwt: JwtAccessTokens) -> ports.AccessTokens:
+        return jwt
+
+
+class UseCases(Provider):
+    """The use cases, and the few values among what they need."""
+
+    scope = Scope.APP
+    plain = all_of(
+        accounts.ShowAccount,
+        sessions.Refresh,
+        codes.IssueCode,
+        codes.ListCodes,
+        codes.ShowCode,
+        codes.ShowActiveCode,
+        codes.RenewCode,
+        codes.ActivateCode,
+        codes.DeactivateCode,
+        codes.DeleteCode,
+        lookups.LookUpCode,
+        lookups.CheckCode,
+    )
+
+    @provide
+    def register(
+        self,
+        addresses: ports.Addresses,
+        clock: ports.Clock,
+        database: ports.Database,
+        ids: ports.Ids,
+        passwords: ports.Passwords,
+    ) -> accounts.Register:
+        common = common_passwords()
+        return accounts.Register(addresses, clock, common, database, ids, passwords)
+
+    @provide
+    def log_in(
+        self,
+        access_tokens: ports.AccessTokens,
+        addresses: ports.Addresses,
+        clock: ports.Clock,
+        database: ports.Database,
+        ids: ports.Ids,
+        passwords: ports.Passwords,
+        secrets: ports.Secrets,
+        settings: Settings,
+    ) -> sessions.LogIn:
+        lifetime = timedelta(days=settings.refresh_token_days)
+        return sessions.LogIn(
+            access_tokens, addresses, clock, database, ids, passwords, secrets, lifetime
+        )
+
+    @provide
+    def list_referrals(
+        self, database: ports.Database, settings: Settings
+    ) -> referrals.ListReferrals:
+        return referrals.ListReferrals(database, settings.referrals_visibility)
+
+    @provide
+    def check_health(self, database: PostgresDatabase) -> CheckHealth:
+        return CheckHealth(database, ())
+
+
+def make_container(settings: Settings, *replacements: Provider) -> AsyncContainer:
+    """Wire everything; `replacements` override single parts, as tests do."""
+    return make_async_container(
+        Adapters(), UseCases(), *replacements, context={Settings: settings}
+    )
+
+
+def embedded_postgres(settings: Settings) -> EmbeddedPostgres | None:
+    """Return the embedded server when no other database is set."""
+    if settings.database_url is not None:
+        return None
+    return EmbeddedPostgres(settings.data_dir / "postgres")
+
+
+def database_url(settings: Settings) -> str:
+    """Return where the database is, embedded or not."""
+    embedded = embedded_postgres(settings)
+    return settings.database_url or (embedded.url if embedded else "")
+
+
+def parts_in_use(settings: Settings) -> dict[str, str]:
+    """Say which parts the settings pick, for the start-up log; no address, no password."""
+    embedded = f"embedded, in {settings.data_dir / 'postgres'}"
+    return {"database": "PostgreSQL" if settings.database_url else embedded}

@@ -1,0 +1,1 @@
+"""The rules: entities, ports and use cases. Imports the standard library alone."""

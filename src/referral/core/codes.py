@@ -1,0 +1,207 @@
+"""A user's own referral codes.
+
+Whatever makes a code active first holds the owner (`users.lock`) and retires the code that has
+run out; that no two are enabled is a constraint of the database, not a check made here.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
+from referral.core.model import Code, CodeStatus, Expiry, Page
+from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
+
+ATTEMPTS = 5
+"""How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCode:
+    """What a code is made from; without `text` it gets a made-up one."""
+
+    expiry: Expiry
+    text: str | None = None
+    max_uses: int | None = None
+    activate: bool = True
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCode:
+    """Give a user a new code."""
+
+    clock: Clock
+    code_texts: CodeTexts
+    database: Database
+    ids: Ids
+
+    async def __call__(self, user_id: UUID, wanted: NewCode) -> Code:
+        """Return the code, or raise `ActiveCodeExists` or `CodeTaken`."""
+        for _ in range(ATTEMPTS):
+            code = self._code(user_id, wanted)
+            try:
+                await self._store(code, wanted)
+            except CodeTaken:
+                if wanted.text is not None:
+                    raise
+            else:
+                return code
+        raise CodeTaken
+
+    def _code(self, user_id: UUID, wanted: NewCode) -> Code:
+        now = self.clock.now()
+        return Code(
+            id=self.ids.new(),
+            user_id=user_id,
+            text=wanted.text or self.code_texts.new(),
+            created_at=now,
+            expires_at=wanted.expiry.resolve(now),
+            max_uses=wanted.max_uses,
+            uses=0,
+            enabled=wanted.activate,
+        )
+
+    async def _store(self, code: Code, wanted: NewCode) -> None:
+        async with self.database.begin() as records:
+            if await records.users.lock(code.user_id) is None:
+                raise Unauthenticated
+            if wanted.activate:
+                spent_at = None if wanted.replace else self.clock.now()
+                await records.codes.retire(code.user_id, spent_at=spent_at)
+            await records.codes.add(code)
+
+
+@dataclass(frozen=True, slots=True)
+class ListCodes:
+    """List a user's codes, newest first."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(
+        self, user_id: UUID, *, status: CodeStatus | None, after: UUID | None, limit: int
+    ) -> tuple[Page[Code], datetime]:
+        """Return a page, and the time its statuses are for."""
+        now = self.clock.now()
+        async with self.database.read() as records:
+            found = await records.codes.newest(
+                user_id, now, status=status, after=after, limit=limit + 1
+            )
+        return Page.cut(found, limit, lambda code: code.id), now
+
+
+@dataclass(frozen=True, slots=True)
+class ShowCode:
+    """Show one code of a user."""
+
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
+        """Return the code, or raise `NotFound`."""
+        async with self.database.read() as records:
+            code = await records.codes.get(user_id, code_id)
+        if code is None:
+            raise NotFound
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class ShowActiveCode:
+    """Show the code of a user that is in force."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID) -> Code:
+        """Return the code, or raise `NoActiveCode`."""
+        async with self.database.read() as records:
+            code = await records.codes.active(user_id, self.clock.now())
+        if code is None:
+            raise NoActiveCode
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a renewal changes; `unlimited` takes the maximum of uses away."""
+
+    expiry: Expiry | None = None
+    max_uses: int | None = None
+    unlimited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RenewCode:
+    """Give a code another end or another maximum of uses."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID, renewal: Renewal) -> Code:
+        """Return the code as it is now, or raise `NotFound`."""
+        async with self.database.begin() as records:
+            code = await _lock(records, user_id, code_id)
+            renewed = replace(
+                code,
+                expires_at=renewal.expiry.resolve(self.clock.now())
+                if renewal.expiry
+                else code.expires_at,
+                max_uses=None if renewal.unlimited else renewal.max_uses or code.max_uses,
+            )
+            await records.codes.save(renewed)
+        return renewed
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateCode:
+    """Put a code in force, and any other of the user out of it."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
+        """Return the code, or raise `NotFound`, `CodeExpired` or `CodeExhausted`."""
+        async with self.database.begin() as records:
+            await records.users.lock(user_id)
+            code = await _lock(records, user_id, code_id)
+            active = code.activated(self.clock.now())
+            if not code.enabled:
+                await records.codes.retire(user_id)
+                await records.codes.save(active)
+        return active
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivateCode:
+    """Take a code out of force until it is activated again."""
+
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
+        """Return the code, or raise `NotFound`."""
+        async with self.database.begin() as records:
+            code = (await _lock(records, user_id, code_id)).deactivated()
+            await records.codes.save(code)
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCode:
+    """Take a code away for good; its text is never given out again."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> None:
+        """Delete the code, or raise `NotFound`."""
+        async with self.database.begin() as records:
+            code = await _lock(records, user_id, code_id)
+            await records.codes.delete(code.id, self.clock.now())
+
+
+async def _lock(records: Records, user_id: UUID, code_id: UUID) -> Code:
+    code = await records.codes.lock(user_id, code_id)
+    if code is None:
+        raise NotFound
+    return code

@@ -1,0 +1,125 @@
+"""What can go wrong, in five families; the web layer gives each family its HTTP status.
+
+The class is the contract: its name makes the slug (`EmailTaken` is `email-taken`) and the title
+of the problem document, its docstring the description behind the problem's address.
+"""
+
+import re
+from typing import ClassVar
+
+
+class ReferralError(Exception):
+    """Something that the caller can understand and act upon."""
+
+    default: ClassVar[str] = ""
+
+    def __init__(self, detail: str = "", *, pointer: str | None = None) -> None:
+        """Take what to tell the caller, and the JSON pointer of the field that is at fault."""
+        super().__init__(detail or self.default)
+        self.detail = detail or self.default
+        self.pointer = pointer
+
+    @classmethod
+    def slug(cls) -> str:
+        """Return the name in kebab case, the last part of the problem's `type`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def title(cls) -> str:
+        """Return the name as words."""
+        return cls.slug().replace("-", " ").capitalize()
+
+
+class NotFound(ReferralError):
+    """There is nothing here, or nothing that the caller may see."""
+
+    default = "There is nothing here, or nothing that you may see."
+
+
+class Conflict(ReferralError):
+    """The request is in order, and the present state does not allow it."""
+
+
+class Invalid(ReferralError):
+    """The request was understood and breaks a rule."""
+
+
+class Denied(ReferralError):
+    """The caller is known and may not do this."""
+
+
+class Unavailable(ReferralError):
+    """A part that is needed does not answer at the moment; the same request may work later."""
+
+    default = "A part of the service does not answer at the moment. Try again in a few seconds."
+
+
+class Unauthenticated(Denied):
+    """No valid access token came with the request. Log in at `/api/v1/auth/token`."""
+
+    default = "A valid access token is needed: send it as 'Authorization: Bearer <token>'."
+
+
+class InsufficientScope(Denied):
+    """The access token is valid, and its scope does not cover this request."""
+
+    default = "The scope of this access token does not cover this request."
+
+
+class InvalidRequest(Invalid):
+    """The body or a parameter breaks the rules; `errors` names each place."""
+
+
+class NoActiveCode(NotFound):
+    """There is no referral code in force for what was asked."""
+
+    default = "There is no active referral code for this."
+
+
+class EmailTaken(Conflict):
+    """The e-mail address, however it is spelt, belongs to an account already."""
+
+    default = "This e-mail address has an account already. Log in, or use another address."
+
+
+class ActiveCodeExists(Conflict):
+    """A user has one active referral code at a time."""
+
+    default = (
+        "You have an active code already. Deactivate it first, or send 'replace': true to retire "
+        "it, or 'activate': false to make this one for later."
+    )
+
+
+class CodeTaken(Conflict):
+    """A code's text is given out once and never again, deleted or not."""
+
+    default = "This code was given out before. Choose another wording."
+
+
+class CodeExpired(Conflict):
+    """The code has run out in time. Renew it first."""
+
+    default = "This code has expired. Renew it first with PATCH."
+
+
+class CodeExhausted(Conflict):
+    """The code has been used as often as it may. Raise `max_uses` first."""
+
+    default = "This code is used up. Raise 'max_uses' first with PATCH."
+
+
+class ReferralCodeUnusable(Invalid):
+    """The referral code is unknown, expired, inactive, used up or deleted; all look the same."""
+
+    default = "This referral code cannot be used. Ask for a new one, or register without it."
+
+
+class WeakPassword(Invalid):
+    """The password is too short, too long, common, or the same as the address' local part."""
+
+
+class InvalidGrant(Denied):
+    """The credentials, or the refresh token, are not valid (RFC 6749, section 5.2)."""
+
+    default = "The credentials are not valid."

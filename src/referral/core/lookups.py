@@ -1,0 +1,41 @@
+"""What anyone may ask about codes."""
+
+from dataclasses import dataclass
+
+from referral.core.errors import NoActiveCode
+from referral.core.model import CODE_TEXT, Code
+from referral.core.ports import Addresses, Clock, Database
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpCode:
+    """Find the code in force of whoever has an e-mail address."""
+
+    addresses: Addresses
+    clock: Clock
+    database: Database
+
+    async def __call__(self, email: str) -> Code:
+        """Return the code, or raise `NoActiveCode`, the same for unknown addresses."""
+        key = self.addresses.parse(email).canonical
+        async with self.database.read() as records:
+            code = await records.codes.active_by_email(key, self.clock.now())
+        if code is None:
+            raise NoActiveCode
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCode:
+    """Tell whether one can join with a code."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, text: str) -> Code | None:
+        """Return the code if it is in force."""
+        if not CODE_TEXT.fullmatch(text):
+            return None
+        async with self.database.read() as records:
+            code = await records.codes.by_text(text)
+        return code if code is not None and code.is_active(self.clock.now()) else None

@@ -1,0 +1,264 @@
+"""The entities and their rules. Times are aware and in UTC, ids UUIDv7."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest, WeakPassword
+
+T = TypeVar("T")
+
+MIN_LIFETIME = timedelta(minutes=1)
+MAX_LIFETIME = timedelta(days=365)
+CLOCK_SKEW = timedelta(seconds=5)
+"""How far a client's clock, and the way here, may stretch the two bounds above."""
+
+CODE_TEXT = re.compile(r"[A-Za-z0-9-]{3,32}")
+"""Every text that a code may have; no other is ever looked for."""
+
+MIN_PASSWORD_CHARACTERS = 8
+MAX_PASSWORD_BYTES = 1024
+
+REFRESH_GRACE = timedelta(seconds=10)
+"""How long a used refresh token may be played again, for an answer lost on the way."""
+
+
+class Role(StrEnum):
+    """What an account may do beyond its own affairs."""
+
+    MEMBER = "member"
+    ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What an access token is good for: one's own account, or what a client was given."""
+
+    ACCOUNT = "account"
+    CODES_READ = "codes:read"
+    REFERRALS_READ = "referrals:read"
+    USERS_READ = "users:read"
+
+
+class Locale(StrEnum):
+    """The languages of mails and pages."""
+
+    EN = "en"
+    RU = "ru"
+
+
+class CodeStatus(StrEnum):
+    """What a code is good for at one instant."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    EXPIRED = "expired"
+    EXHAUSTED = "exhausted"
+
+
+class ReferralStatus(StrEnum):
+    """How far a referral has come."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+
+
+class Visibility(StrEnum):
+    """What a stranger sees of someone's referrals."""
+
+    OPEN = "open"
+    REDACTED = "redacted"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An e-mail address: as typed, and in the form that all its spellings share."""
+
+    typed: str
+    canonical: str
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the @-sign, as typed."""
+        return self.typed.rpartition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. `email` is as typed; `email_key` is its canonical form, and unique."""
+
+    id: UUID
+    email: str
+    email_key: str
+    password_hash: str
+    role: Role
+    locale: Locale
+    email_verified: bool
+    notify_on_referral: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sent a request: a user, or a client, which has no `user_id`."""
+
+    client_id: str
+    scopes: frozenset[str]
+    user_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A referral code.
+
+    `enabled` is false once it was deactivated or retired; at most one code of a user is enabled,
+    which the database sees to. Whether an enabled code is active is for the clock to say.
+    """
+
+    id: UUID
+    user_id: UUID
+    text: str
+    created_at: datetime
+    expires_at: datetime
+    max_uses: int | None
+    uses: int
+    enabled: bool
+
+    def status(self, now: datetime) -> CodeStatus:
+        """Tell what the code is good for at `now`; that it has run out comes before the rest."""
+        if self.expires_at <= now:
+            return CodeStatus.EXPIRED
+        if self.max_uses is not None and self.uses >= self.max_uses:
+            return CodeStatus.EXHAUSTED
+        return CodeStatus.ACTIVE if self.enabled else CodeStatus.INACTIVE
+
+    def is_active(self, now: datetime) -> bool:
+        """Tell whether someone can join with the code at `now`."""
+        return self.status(now) is CodeStatus.ACTIVE
+
+    def activated(self, now: datetime) -> "Code":
+        """Return the code in force, or raise `CodeExpired` or `CodeExhausted`."""
+        match self.status(now):
+            case CodeStatus.EXPIRED:
+                raise CodeExpired
+            case CodeStatus.EXHAUSTED:
+                raise CodeExhausted
+            case _:
+                return replace(self, enabled=True)
+
+    def deactivated(self) -> "Code":
+        """Return the code out of force."""
+        return replace(self, enabled=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a code ends: at a time, or so many minutes from now. Exactly one of the two."""
+
+    at: datetime | None = None
+    minutes: int | None = None
+
+    def resolve(self, now: datetime) -> datetime:
+        """Return the time it stands for, or raise `InvalidRequest`."""
+        if (self.at is None) == (self.minutes is None):
+            detail = "Send exactly one of 'expires_at' and 'lifetime_minutes'."
+            raise InvalidRequest(detail, pointer="/expires_at")
+        if self.at is None:
+            return now + timedelta(minutes=self.minutes or 0)
+        if not MIN_LIFETIME - CLOCK_SKEW <= self.at - now <= MAX_LIFETIME + CLOCK_SKEW:
+            detail = "A code ends between 1 minute and 365 days from now."
+            raise InvalidRequest(detail, pointer="/expires_at")
+        return self.at.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Referral:
+    """That `referred_id` joined with a code of `referrer_id`; `code` is its text at that time."""
+
+    id: UUID
+    referrer_id: UUID
+    referred_id: UUID
+    code_id: UUID
+    code: str
+    status: ReferralStatus
+    joined_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A referral as it is listed: `id` is the referred user's, `referral_id` its place."""
+
+    referral_id: UUID
+    id: UUID
+    email: str
+    status: ReferralStatus
+    code: str
+    joined_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """All that follows from one login: a family of refresh tokens with one end."""
+
+    id: UUID
+    user_id: UUID
+    client_id: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """One link of a session's chain; the token itself is not stored, only its SHA-256."""
+
+    digest: bytes
+    session_id: UUID
+    used_at: datetime | None
+
+    def is_reuse(self, now: datetime) -> bool:
+        """Tell whether playing the token at `now` means that it was stolen."""
+        return self.used_at is not None and now - self.used_at > REFRESH_GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A stretch of a list, newest first; `after` is where the next one begins, None at the end."""
+
+    items: list[T]
+    after: UUID | None
+
+    @classmethod
+    def cut(cls, found: list[T], limit: int, place: Callable[[T], UUID]) -> "Page[T]":
+        """Make a page of `limit` out of up to `limit + 1` items, the last showing there is more."""
+        items = found[:limit]
+        return cls(items, place(items[-1]) if len(found) > limit else None)
+
+
+def normal_password(password: str) -> str:
+    """Return the password in NFC, so that every keyboard spells it the same."""
+    return unicodedata.normalize("NFC", password)
+
+
+def check_password(password: str, address: Address, common: Container[str]) -> None:
+    """Raise `WeakPassword` for one that is too short, too long or easily guessed.
+
+    The rules are those of OWASP's ASVS 5.0, 6.2: a length and a list, no make-up rules.
+    """
+    if len(password) < MIN_PASSWORD_CHARACTERS:
+        fault = f"Use at least {MIN_PASSWORD_CHARACTERS} characters."
+    elif len(password.encode()) > MAX_PASSWORD_BYTES:
+        fault = f"Use at most {MAX_PASSWORD_BYTES} bytes."
+    elif password.lower() in common:
+        fault = "This password is on the lists that attackers try first. Choose another."
+    elif password.lower() == address.local_part.lower():
+        fault = "This password is your e-mail address. Choose another."
+    else:
+        return
+    raise WeakPassword(fault)

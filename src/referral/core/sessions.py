@@ -1,0 +1,128 @@
+"""Logging in, and staying so by refresh tokens (RFC 6749, RFC 9700)."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from referral.core.errors import InvalidGrant, InvalidRequest
+from referral.core.model import RefreshToken, Scope, Session, User, normal_password
+from referral.core.ports import (
+    AccessTokens,
+    Addresses,
+    Clock,
+    Database,
+    Ids,
+    Passwords,
+    Records,
+    Secrets,
+)
+
+FIRST_PARTY = "first-party"
+"""The `client_id` of sessions that began with a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a login or a refresh gives; `expires_in` is the access token's lifetime in seconds."""
+
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """Begin a session with an e-mail address and a password."""
+
+    access_tokens: AccessTokens
+    addresses: Addresses
+    clock: Clock
+    database: Database
+    ids: Ids
+    passwords: Passwords
+    secrets: Secrets
+    lifetime: timedelta
+
+    async def __call__(self, username: str, password: str) -> Tokens:
+        """Return the first tokens, or raise `InvalidGrant`, the same whatever was wrong."""
+        user = await self._find(username)
+        hashed = user.password_hash if user else None
+        if not await self.passwords.verify(normal_password(password), hashed) or user is None:
+            detail = "The e-mail address or the password is not right."
+            raise InvalidGrant(detail)
+        session = self._session(user.id)
+        refresh_token = self.secrets.new()
+        async with self.database.begin() as records:
+            await records.sessions.add(session)
+            await records.sessions.add_token(
+                RefreshToken(self.secrets.digest(refresh_token), session.id, None)
+            )
+        return make_tokens(self.access_tokens, session, refresh_token)
+
+    async def _find(self, username: str) -> User | None:
+        try:
+            key = self.addresses.parse(username).canonical
+        except InvalidRequest:
+            return None
+        async with self.database.read() as records:
+            return await records.users.by_email(key)
+
+    def _session(self, user_id: UUID) -> Session:
+        now = self.clock.now()
+        return Session(
+            id=self.ids.new(),
+            user_id=user_id,
+            client_id=FIRST_PARTY,
+            scope=Scope.ACCOUNT,
+            created_at=now,
+            expires_at=now + self.lifetime,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Trade a refresh token for the next pair; one that was stolen ends the whole session."""
+
+    access_tokens: AccessTokens
+    clock: Clock
+    database: Database
+    secrets: Secrets
+
+    async def __call__(self, refresh_token: str) -> Tokens:
+        """Return the next tokens, or raise `InvalidGrant`."""
+        async with self.database.begin() as records:
+            tokens = await self._rotate(records, refresh_token)
+        if tokens is None:
+            detail = "The refresh token is unknown, expired or was used before. Log in again."
+            raise InvalidGrant(detail)
+        return tokens
+
+    async def _rotate(self, records: Records, refresh_token: str) -> Tokens | None:
+        found = await records.sessions.lock(self.secrets.digest(refresh_token))
+        if found is None:
+            return None
+        session, token = found
+        now = self.clock.now()
+        if session.expires_at <= now or token.is_reuse(now):
+            # No exception here: the end of the session has to be committed.
+            await records.sessions.end(session.id)
+            return None
+        return await self._next(records, session, token, now)
+
+    async def _next(
+        self, records: Records, session: Session, token: RefreshToken, now: datetime
+    ) -> Tokens:
+        if token.used_at is None:
+            await records.sessions.mark_used(token.digest, now)
+        refresh_token = self.secrets.new()
+        await records.sessions.add_token(
+            replace(token, digest=self.secrets.digest(refresh_token), used_at=None)
+        )
+        return make_tokens(self.access_tokens, session, refresh_token)
+
+
+def make_tokens(access_tokens: AccessTokens, session: Session, refresh_token: str) -> Tokens:
+    """Put a pair together for a session."""
+    access_token = access_tokens.issue(str(session.user_id), session.client_id, session.scope)
+    return Tokens(access_token, access_tokens.lifetime, refresh_token, session.scope)

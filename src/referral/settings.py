@@ -1,0 +1,117 @@
+"""The settings: one Struct, read once from the environment, all faults told together."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from referral.adapters.tokens import load_key
+from referral.core.model import Visibility
+
+PREFIX = "REFERRAL_"
+SCHEMES = {
+    "database_url": ("postgresql", "postgres"),
+    "public_url": ("http", "https"),
+    "landing_url": ("http", "https"),
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decides; `docs/operations.md` says what each is for."""
+
+    data_dir: Path = Path("var")
+    database_url: str | None = None
+    public_url: str = "http://127.0.0.1:8000"
+    landing_url: str = ""
+    signing_key_file: str = ""
+    access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
+    refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
+    password_grant: Literal["on", "off"] = "on"
+    lookup_access: Literal["public", "authenticated"] = "public"
+    referrals_visibility: Visibility = Visibility.REDACTED
+    cors_origins: tuple[str, ...] = ()
+    log_format: Literal["console", "json"] | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def key_files(self) -> list[Path]:
+        """The files of signing keys: those named, or the one made in the data folder."""
+        named = [Path(part.strip()) for part in self.signing_key_file.split(",") if part.strip()]
+        return named or [self.data_dir / "keys" / "signing.pem"]
+
+    @property
+    def landing(self) -> str:
+        """Where share links lead."""
+        return self.landing_url or f"{self.public_url}/docs"
+
+
+class BadSettingsError(Exception):
+    """Settings that the service cannot start with; `faults` has a line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        """Take what is wrong, a line a fault."""
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read the settings, or raise `BadSettingsError` with every fault at once."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        text = environment.get(PREFIX + field.name.upper(), "").strip()
+        if not text:
+            continue
+        try:
+            values[field.name] = _convert(field.name, text, field.type)
+        except (msgspec.ValidationError, ValueError) as error:
+            faults.append(f"{PREFIX}{field.name.upper()}: {error}")
+    faults += _combined_faults(values)
+    if faults:
+        raise BadSettingsError(faults)
+    return Settings(**values)
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """Return the names that look like settings and are none: most often a slip of the pen."""
+    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a field's type is
+    if name in SCHEMES:
+        _check_url(text, SCHEMES[name])
+        return text.rstrip("/")
+    if get_origin(kind) is tuple:
+        text_items = [part.strip() for part in text.split(",") if part.strip()]
+        return tuple(_convert("", item, get_args(kind)[0]) for item in text_items)
+    return msgspec.convert(text, kind, strict=False, dec_hook=lambda kind, value: kind(value))
+
+
+def _check_url(text: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(text)
+    if parts.scheme not in schemes:
+        fault = f"is no URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        raise ValueError(fault)
+    if not (parts.hostname or "host=" in parts.query):
+        fault = "is a URL without a host"
+        raise ValueError(fault)
+
+
+def _combined_faults(values: dict[str, Any]) -> list[str]:
+    name = f"{PREFIX}SIGNING_KEY_FILE"
+    named = values.get("signing_key_file")
+    if values.get("database_url") and not named:
+        hint = "openssl genrsa -out signing.pem 2048"
+        return [f"{name}: is needed with {PREFIX}DATABASE_URL; make a key with '{hint}'"]
+    faults = []
+    for part in (named or "").split(","):
+        try:
+            if part.strip():
+                load_key(Path(part.strip()).read_bytes())
+        except (OSError, ValueError) as error:
+            faults.append(f"{name}: {part.strip()}: {error}")
+    return faults

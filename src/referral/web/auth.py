@@ -1,0 +1,36 @@
+"""Who sent a request: the bearer check (RFC 6750)."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request
+
+from referral.core.errors import InsufficientScope, Unauthenticated
+from referral.core.model import Caller
+from referral.core.ports import AccessTokens
+
+SECURITY: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
+"""The ways to authorise, for the OpenAPI document."""
+
+
+async def identify(request: Request[Any, Any, Any]) -> Caller:
+    """Return who sent the request, or raise `Unauthenticated`."""
+    values = request.headers.getall("authorization", [])
+    scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated
+    tokens: AccessTokens = request.app.state.access_tokens
+    return tokens.verify(token.strip())
+
+
+async def identify_user(request: Request[Any, Any, Any]) -> UUID:
+    """Return the user who sent the request; raises `InsufficientScope` for a client."""
+    caller = await identify(request)
+    if caller.user_id is None:
+        raise InsufficientScope
+    return caller.user_id
+
+
+async def check_lookup_access(request: Request[Any, Any, Any]) -> Caller | None:
+    """Let anyone look codes up, or only who is signed in, as the settings say."""
+    return None if request.app.state.public_lookups else await identify(request)

@@ -1,0 +1,251 @@
+"""The referral codes of whoever is signed in."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from dishka import FromDishka
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.datastructures import ResponseHeader
+from litestar.di import Provide
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import JSONBody
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from referral.core import codes, errors
+from referral.core.model import Code as Entity
+from referral.core.model import CodeStatus, Expiry
+from referral.core.ports import Clock
+from referral.web.auth import SECURITY, identify_user
+from referral.web.links import Links
+from referral.web.problems import problems
+from referral.web.requests import PageRequest, make_cursor, provide_page
+from referral.web.wiring import inject
+
+Time = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
+Minutes = Annotated[int, Meta(ge=1, le=525_600, examples=[10_080])]
+Uses = Annotated[int, Meta(ge=1, le=2_147_483_647, examples=[100])]
+Wording = Annotated[
+    str, Meta(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9-]{3,32}$(?!\n)")
+]
+
+
+class NewCode(Struct, forbid_unknown_fields=True):
+    """A code to be made: one of `expires_at` and `lifetime_minutes`, the rest as you like."""
+
+    expires_at: Annotated[
+        Time | None, Meta(description="1 minute to 365 days ahead, with an offset.")
+    ] = None
+    lifetime_minutes: Annotated[Minutes | None, Meta(description="Instead of `expires_at`.")] = None
+    code: Annotated[
+        Wording | None, Meta(description="Your own wording.", examples=["ANN-2026"])
+    ] = None
+    max_uses: Annotated[Uses | None, Meta(description="How many may join with it.")] = None
+    activate: Annotated[bool, Meta(description="Put it in force at once.")] = True
+    replace: Annotated[bool, Meta(description="Retire the code that is in force now.")] = False
+
+
+class Renewal(Struct, forbid_unknown_fields=True):
+    """What is to change; what is left out stays. `max_uses: null` takes the maximum away."""
+
+    expires_at: Time | UnsetType = UNSET
+    lifetime_minutes: Minutes | UnsetType = UNSET
+    max_uses: Uses | None | UnsetType = UNSET
+
+
+class Code(Struct):
+    """A referral code."""
+
+    id: UUID
+    code: str
+    status: CodeStatus
+    expires_at: datetime
+    created_at: datetime
+    uses: int
+    max_uses: int | None
+    url: str
+
+    @classmethod
+    def of(cls, code: Entity, now: datetime, links: Links) -> "Code":
+        """Show a code as it is at `now`."""
+        return cls(
+            id=code.id,
+            code=code.text,
+            status=code.status(now),
+            expires_at=code.expires_at,
+            created_at=code.created_at,
+            uses=code.uses,
+            max_uses=code.max_uses,
+            url=links.share(code.text),
+        )
+
+
+class CodePage(Struct):
+    """A page of codes, newest first."""
+
+    items: list[Code]
+    next_cursor: str | None
+
+
+ANY = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
+ONE = (*ANY, errors.NotFound)
+BODY = (400, 413, 415, errors.InvalidRequest)
+
+
+class Codes(Controller):
+    """Making, renewing, swapping and deleting one's own codes; one is in force at a time."""
+
+    path = "/api/v1/me/codes"
+    tags = ("My codes",)
+    security = SECURITY
+    dependencies = {"user_id": Provide(identify_user)}
+
+    @post(
+        summary="Create a code",
+        responses=problems(*ANY, *BODY, errors.ActiveCodeExists, errors.CodeTaken)
+        | {
+            201: ResponseSpec(
+                Code, generate_examples=False, description="The code; `Location` leads to it."
+            )
+        },
+    )
+    @inject
+    async def create(
+        self,
+        user_id: UUID,
+        data: JSONBody[NewCode],
+        use: FromDishka[codes.IssueCode],
+        clock: FromDishka[Clock],
+        links: FromDishka[Links],
+    ) -> Response[Code]:
+        """Make a code and, unless told otherwise, put it in force."""
+        wanted = codes.NewCode(
+            expiry=Expiry(data.expires_at, data.lifetime_minutes),
+            text=data.code,
+            max_uses=data.max_uses,
+            activate=data.activate,
+            replace=data.replace,
+        )
+        code = await use(user_id, wanted)
+        location = f"{self.path}/{code.id}"
+        return Response(Code.of(code, clock.now(), links), headers={"Location": location})
+
+    @get(
+        summary="List my codes",
+        dependencies={"page": Provide(provide_page, sync_to_thread=False)},
+        responses=problems(*ANY, errors.InvalidRequest),
+    )
+    @inject
+    async def list_all(
+        self,
+        user_id: UUID,
+        page: PageRequest,
+        use: FromDishka[codes.ListCodes],
+        links: FromDishka[Links],
+        status: CodeStatus | None = None,
+    ) -> CodePage:
+        """List one's codes, newest first; deleted ones are gone."""
+        this = ("codes", user_id, status)
+        found, now = await use(user_id, status=status, after=page.after(*this), limit=page.limit)
+        items = [Code.of(code, now, links) for code in found.items]
+        return CodePage(items, make_cursor(found.after, *this))
+
+    @get("/active", summary="Show my active code", responses=problems(*ANY, errors.NoActiveCode))
+    @inject
+    async def show_active(
+        self,
+        user_id: UUID,
+        use: FromDishka[codes.ShowActiveCode],
+        clock: FromDishka[Clock],
+        links: FromDishka[Links],
+    ) -> Code:
+        """Show the code that is in force."""
+        return Code.of(await use(user_id), clock.now(), links)
+
+    @get("/{code_id:uuid}", summary="Show a code", responses=problems(*ONE))
+    @inject
+    async def show(
+        self,
+        user_id: UUID,
+        code_id: UUID,
+        use: FromDishka[codes.ShowCode],
+        clock: FromDishka[Clock],
+        links: FromDishka[Links],
+    ) -> Code:
+        """Show one of one's codes."""
+        return Code.of(await use(user_id, code_id), clock.now(), links)
+
+    @patch("/{code_id:uuid}", summary="Renew a code", responses=problems(*ONE, *BODY))
+    @inject
+    async def renew(
+        self,
+        user_id: UUID,
+        code_id: UUID,
+        data: JSONBody[Renewal],
+        use: FromDishka[codes.RenewCode],
+        clock: FromDishka[Clock],
+        links: FromDishka[Links],
+    ) -> Code:
+        """Give a code another end or maximum. One that had expired is in force again, unless
+        it was deactivated or another one took its place.
+        """
+        code = await use(user_id, code_id, _renewal(data))
+        return Code.of(code, clock.now(), links)
+
+    @delete("/{code_id:uuid}", summary="Delete a code", responses=problems(*ONE))
+    @inject
+    async def delete(
+        self, user_id: UUID, code_id: UUID, use: FromDishka[codes.DeleteCode]
+    ) -> None:
+        """Delete a code for good. Nobody can have its text again, not even its owner."""
+        await use(user_id, code_id)
+
+    @post(
+        "/{code_id:uuid}/activate",
+        summary="Activate a code",
+        status_code=200,
+        responses=problems(*ONE, errors.CodeExpired, errors.CodeExhausted),
+    )
+    @inject
+    async def activate(
+        self,
+        user_id: UUID,
+        code_id: UUID,
+        use: FromDishka[codes.ActivateCode],
+        clock: FromDishka[Clock],
+        links: FromDishka[Links],
+    ) -> Code:
+        """Put a code in force, and the one that was in force out of it."""
+        return Code.of(await use(user_id, code_id), clock.now(), links)
+
+    @post(
+        "/{code_id:uuid}/deactivate",
+        summary="Deactivate a code",
+        status_code=200,
+        responses=problems(*ONE),
+    )
+    @inject
+    async def deactivate(
+        self,
+        user_id: UUID,
+        code_id: UUID,
+        use: FromDishka[codes.DeactivateCode],
+        clock: FromDishka[Clock],
+        links: FromDishka[Links],
+    ) -> Code:
+        """Take a code out of force until it is activated again."""
+        return Code.of(await use(user_id, code_id), clock.now(), links)
+
+
+def _renewal(data: Renewal) -> codes.Renewal:
+    at, minutes = _set(data.expires_at), _set(data.lifetime_minutes)
+    return codes.Renewal(
+        expiry=None if at is None and minutes is None else Expiry(at, minutes),
+        max_uses=_set(data.max_uses),
+        unlimited=data.max_uses is None,
+    )
+
+
+def _set(value):
+    return None if value is UNSET else value

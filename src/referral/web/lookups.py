@@ -1,0 +1,124 @@
+"""What anyone may ask about codes, and where share links lead."""
+
+from datetime import datetime
+from typing import Annotated
+
+from dishka import FromDishka
+from litestar import Controller, Response, get, post
+from litestar.di import Provide
+from litestar.params import JSONBody, QueryParameter
+from litestar.response import Redirect
+from msgspec import Struct
+
+from referral.core import errors
+from referral.core.lookups import CheckCode, LookUpCode
+from referral.core.model import Caller
+from referral.core.model import Code as Entity
+from referral.web.accounts import Email
+from referral.web.auth import check_lookup_access
+from referral.web.links import Links
+from referral.web.problems import problems
+from referral.web.wiring import inject
+
+
+class LookUp(Struct, forbid_unknown_fields=True):
+    """Whose code is asked for."""
+
+    email: Email
+
+
+class FoundCode(Struct):
+    """A referrer's code in force."""
+
+    code: str
+    expires_at: datetime
+    url: str
+
+
+class Validity(Struct):
+    """Whether one can join with a code, and until when."""
+
+    valid: bool
+    expires_at: datetime | None
+
+
+class LookUps(Controller):
+    """Finding a referrer's code, and checking one."""
+
+    path = "/api/v1/codes"
+    tags = ("Look-ups",)
+    dependencies = {"access": Provide(check_lookup_access)}
+
+    @get(
+        "/lookup",
+        summary="Look a code up",
+        responses=problems(errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable),
+    )
+    @inject
+    async def look_up(
+        self,
+        email: Annotated[str, QueryParameter(description="The referrer's e-mail address.")],
+        access: Caller | None,
+        use: FromDishka[LookUpCode],
+        links: FromDishka[Links],
+    ) -> FoundCode:
+        """Find the code in force of whoever has an e-mail address."""
+        return _found(await use(email), links)
+
+    @post(
+        "/lookup",
+        summary="Look a code up, privately",
+        status_code=200,
+        responses=problems(
+            400, 413, 415, errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable
+        ),
+    )
+    @inject
+    async def look_up_privately(
+        self,
+        data: JSONBody[LookUp],
+        access: Caller | None,
+        use: FromDishka[LookUpCode],
+        links: FromDishka[Links],
+    ) -> FoundCode:
+        """Find a code with the address in the body, which keeps it out of URLs and logs."""
+        return _found(await use(data.email), links)
+
+
+class Checks(Controller):
+    """Whether a code is good."""
+
+    path = "/api/v1/codes"
+    tags = ("Look-ups",)
+
+    @get("/{code:str}/validity", summary="Check a code", responses=problems(errors.Unavailable))
+    @inject
+    async def check(self, code: str, use: FromDishka[CheckCode]) -> Validity:
+        """Tell whether one can join with a code; nothing about its owner."""
+        found = await use(code)
+        return Validity(found is not None, found.expires_at if found else None)
+
+
+class ShareLinks(Controller):
+    """The links that referrers pass on."""
+
+    path = "/r"
+    tags = ("Look-ups",)
+
+    @get(
+        "/{code:str}",
+        summary="Follow a share link",
+        status_code=302,
+        responses=problems(errors.Unavailable),
+    )
+    @inject
+    async def follow(
+        self, code: str, use: FromDishka[CheckCode], links: FromDishka[Links]
+    ) -> Redirect:
+        """Lead to the landing page, with `?ref=` where the code is in force."""
+        found = await use(code)
+        return Redirect(links.landing(found.text if found else None), status_code=302)
+
+
+def _found(code: Entity, links: Links) -> FoundCode:
+    return FoundCode(code.text, code.expires_at, links.share(code.text))

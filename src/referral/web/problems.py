@@ -1,0 +1,239 @@
+"""Errors as problem documents (RFC 9457): the core's, the framework's, and the unforeseen."""
+
+import re
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Controller, MediaType, Request, Response, get
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR as INTERNAL
+
+from referral.core import errors
+
+STATUSES: dict[type[errors.ReferralError], int] = {
+    errors.Unauthenticated: 401,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Invalid: 422,
+    errors.Denied: 403,
+    errors.Unavailable: 503,
+}
+"""The one table of statuses; a class takes the first entry on its line of ancestors."""
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "2"
+
+FRAMEWORK = {
+    400: ("malformed-request", "The request cannot be read: no JSON, or a header out of shape."),
+    401: ("unauthenticated", "No valid access token came with the request."),
+    404: ("not-found", "There is nothing here, or nothing that you may see."),
+    405: ("method-not-allowed", "The resource does not know this method; see the Allow header."),
+    408: ("request-timeout", "The request took too long to arrive."),
+    413: ("content-too-large", "A body may have 64 KiB."),
+    415: ("unsupported-media-type", "The body is not of the type that this route takes."),
+    422: ("invalid-request", "The body or a parameter breaks the rules; `errors` names each place."),
+    429: ("too-many-requests", "Too many requests came in a time; see the Retry-After header."),
+    500: ("internal-server-error", "An error of the service. It is logged with the request id."),
+}
+"""Slug and description of what the framework itself refuses."""
+
+FIELD = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+
+
+class Fault(msgspec.Struct, omit_defaults=True):
+    """One place of the request that breaks a rule."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[Fault] = []
+
+
+class Malformed(HTTPException):
+    """The body is no JSON."""
+
+    status_code = 400
+
+
+class Misfit(HTTPException):
+    """The body is JSON and does not fit, or a parameter does not."""
+
+    status_code = 422
+
+    def __init__(self, *faults: Fault) -> None:
+        """Take each place that breaks a rule."""
+        super().__init__("The request breaks the rules; 'errors' names each place.")
+        self.faults = list(faults)
+
+
+def status_of(kind: type[errors.ReferralError]) -> int:
+    """Return the HTTP status of a core error."""
+    return next(STATUSES[ancestor] for ancestor in kind.__mro__ if ancestor in STATUSES)
+
+
+def body_fault(error: msgspec.ValidationError) -> Fault:
+    """Turn msgspec's message, which ends in a path, into a fault with a JSON pointer."""
+    message = str(error)
+    found = FIELD.search(message)
+    path = found["path"] if found else ""
+    unknown = re.search(r"(?:unknown|required) field `(?P<name>[^`]+)`", message)
+    pointer = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path).replace(".", "/")
+    if unknown:
+        pointer += f"/{unknown['name']}"
+    return Fault(FIELD.sub("", message), pointer=pointer or "")
+
+
+def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -> Response[Problem]:
+    """Answer with what the core refused."""
+    status, kind = status_of(type(error)), type(error)
+    faults = [Fault(error.detail, pointer=error.pointer)] if error.pointer else []
+    headers = {}
+    if status == FRAMEWORK_UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = _challenge(request)
+    if isinstance(error, errors.InsufficientScope):
+        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+    if isinstance(error, errors.Unavailable):
+        structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
+        headers["Retry-After"] = RETRY_AFTER
+    return _answer(request, status, kind.slug(), kind.title(), error.detail, faults, headers)
+
+
+def framework_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    """Answer with what the framework refused."""
+    status, detail, faults = error.status_code, str(error.detail), []
+    if isinstance(error, NotFoundException):
+        detail = FRAMEWORK[404][1]
+    if isinstance(error, Misfit):
+        faults = error.faults
+    if isinstance(error, ValidationException):
+        status, faults = 422, _parameter_faults(error)
+        detail = "The request breaks the rules; 'errors' names each place."
+        if any(fault.parameter == "data" for fault in faults):
+            status, faults, detail = 400, [], "The body is empty. Send a JSON object."
+    slug, title = slug_of(status)
+    return _answer(request, status, slug, title, detail, faults, error.headers or {})
+
+
+def unforeseen_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer 500, and log what happened."""
+    structlog.get_logger().error("unforeseen error", exc_info=error)
+    slug, title = slug_of(INTERNAL)
+    return _answer(request, INTERNAL, slug, title, FRAMEWORK[INTERNAL][1], [], {})
+
+
+def slug_of(status: int) -> tuple[str, str]:
+    """Return slug and title of a status that is not the core's."""
+    slug = FRAMEWORK.get(status, ("http-error", ""))[0]
+    return slug, slug.replace("-", " ").capitalize()
+
+
+FRAMEWORK_UNAUTHENTICATED = 401
+HANDLERS = {
+    errors.ReferralError: core_problem,
+    HTTPException: framework_problem,
+    Exception: unforeseen_problem,
+}
+
+
+def _challenge(request: Request[Any, Any, Any]) -> str:
+    sent = "authorization" in request.headers
+    return 'Bearer error="invalid_token"' if sent else "Bearer"
+
+
+def _parameter_faults(error: ValidationException) -> list[Fault]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return [
+        Fault(str(entry["message"]), parameter=str(entry.get("key", ""))) for entry in extra
+    ]
+
+
+def _answer(  # noqa: PLR0913, PLR0917 - the parts of a problem document
+    request: Request[Any, Any, Any],
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    faults: list[Fault],
+    headers: dict[str, str],
+) -> Response[Problem]:
+    problem = Problem(
+        type=f"{request.app.state.public_url}/problems/{slug}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        request_id=request.scope["state"].get("request_id", ""),
+        errors=faults,
+    )
+    return Response(problem, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def all_problems() -> dict[str, tuple[int, str]]:
+    """Return status and description of every problem there is, by slug."""
+    found = {slug: (status, text) for status, (slug, text) in FRAMEWORK.items()}
+    kinds = [errors.ReferralError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind not in {errors.ReferralError, errors.Conflict, errors.Invalid, errors.Denied}:
+            found[kind.slug()] = (status_of(kind), " ".join((kind.__doc__ or "").split()))
+    return found
+
+
+def problems(*kinds: type[errors.ReferralError] | int) -> dict[int, ResponseSpec]:
+    """Document the problems that a route answers with, by core error or by status."""
+    slugs = [slug_of(kind)[0] if isinstance(kind, int) else kind.slug() for kind in kinds]
+    known = all_problems()
+    specs: dict[int, ResponseSpec] = {}
+    for status in sorted({known[slug][0] for slug in slugs}):
+        mine = [slug for slug in slugs if known[slug][0] == status]
+        specs[status] = ResponseSpec(
+            data_container=Problem,
+            generate_examples=False,
+            description=" ".join(f"`{slug}`: {known[slug][1]}" for slug in mine),
+            media_type=MEDIA_TYPE,  # type: ignore[arg-type]  # no member of the framework's enum
+            examples=[_example(slug, *known[slug]) for slug in mine],
+        )
+    return specs
+
+
+def _example(slug: str, status: int, text: str) -> Example:
+    problem = Problem(
+        type=f"http://127.0.0.1:8000/problems/{slug}",
+        title=slug.replace("-", " ").capitalize(),
+        status=status,
+        detail=text,
+        instance="/api/v1/…",
+        request_id="0198c2f0-7a3e-7bb1-8d5c-0d8f6a5e1c11",
+    )
+    return Example(id=slug, summary=slug, value=msgspec.to_builtins(problem))
+
+
+class Problems(Controller):
+    """What the `type` of a problem leads to."""
+
+    path = "/problems"
+    include_in_schema = False
+
+    @get("/{slug:str}", media_type=MediaType.TEXT)
+    async def describe(self, slug: str) -> str:
+        """Describe a problem in a sentence or two."""
+        known = all_problems()
+        if slug not in known:
+            raise NotFoundException
+        status, text = known[slug]
+        return f"{slug} (HTTP {status})\n\n{text}\n"

@@ -1,0 +1,106 @@
+"""Reading requests: strict JSON bodies, pages of lists, and the bearer."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.params import QueryParameter
+
+from referral.web.problems import Fault, Malformed, Misfit, body_fault
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+"""How many items a page has, and may have."""
+
+TAG = 8
+"""Bytes of a cursor's check sum."""
+
+
+class UnsupportedMediaType(HTTPException):
+    """The body is not of the type that the route takes."""
+
+    status_code = 415
+
+
+class StrictRequest(Request[Any, Any, State]):
+    """A request whose JSON body is decoded straight to the handler's type, with no leniency."""
+
+    async def json(self) -> Any:  # noqa: ANN401 - whatever the handler asks for
+        """Decode the body, or raise `Malformed` when it is no JSON and `Misfit` when it is."""
+        if self.content_type[0] not in {"application/json", ""}:
+            detail = "Send the body as JSON, with 'Content-Type: application/json'."
+            raise UnsupportedMediaType(detail)
+        body = await self.body()
+        kind = self.route_handler.parsed_fn_signature.parameters["data"].annotation
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError as error:
+            _decode(body, Any)
+            raise Misfit(body_fault(error)) from error
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return _decode(body, Any)
+
+
+def _decode(body: bytes, kind: Any) -> Any:  # noqa: ANN401
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        detail = f"The body is no JSON in UTF-8: {error}"
+        raise Malformed(detail) from error
+
+
+class PageRequest(msgspec.Struct, frozen=True):
+    """Which stretch of a list is asked for."""
+
+    limit: int
+    cursor: str | None
+
+    def after(self, *owner: object) -> UUID | None:
+        """Return the place that the cursor names in the list of `owner`, or raise `Misfit`."""
+        if self.cursor is None:
+            return None
+        try:
+            raw = urlsafe_b64decode(self.cursor.encode("ascii") + b"==")
+            place = UUID(bytes=raw[:-TAG])
+        except ValueError:
+            place = None
+        if place is None or make_cursor(place, *owner) != self.cursor:
+            raise Misfit(Fault("This is no cursor of this list.", parameter="cursor"))
+        return place
+
+
+def make_cursor(place: UUID | None, *owner: object) -> str | None:
+    """Make the opaque cursor for a place in the list of `owner`; it fits no other list."""
+    if place is None:
+        return None
+    tag = sha256(place.bytes + repr([str(part) for part in owner]).encode()).digest()[:TAG]
+    return urlsafe_b64encode(place.bytes + tag).rstrip(b"=").decode()
+
+
+def provide_page(
+    limit: Annotated[
+        str | None,
+        QueryParameter(
+            description="How many items, 1 to 100.",
+            schema_extra={
+                "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT
+            },
+        ),
+    ] = None,
+    cursor: Annotated[
+        str | None, QueryParameter(description="`next_cursor` of the page before.")
+    ] = None,
+) -> PageRequest:
+    """Read `limit` and `cursor`. A number is digits and nothing else: `1e1` is none."""
+    if limit is None:
+        return PageRequest(DEFAULT_LIMIT, cursor)
+    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
+        fault = Fault(f"Send a whole number from 1 to {MAX_LIMIT}.", parameter="limit")
+        raise Misfit(fault)
+    return PageRequest(int(limit), cursor)

@@ -1,0 +1,188 @@
+"""The token endpoint (RFC 6749) and the documents that tell other services about it."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from dishka import FromDishka
+from litestar import Controller, Request, Response, get, post
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from msgspec import Struct
+
+from referral.adapters.tokens import JwtAccessTokens
+from referral.core.errors import InvalidGrant, Unavailable
+from referral.core.model import Scope
+from referral.core.sessions import LogIn, Refresh, Tokens
+from referral.settings import Settings
+from referral.web.problems import problems
+from referral.web.wiring import inject
+
+FORM = "application/x-www-form-urlencoded"
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+MAX_FIELDS = 20
+
+
+class TokenPair(Struct):
+    """A successful answer (RFC 6749, section 5.1)."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+
+class TokenError(Struct):
+    """A refusal (RFC 6749, section 5.2)."""
+
+    error: str
+    error_description: str
+
+
+class BadTokenRequest(HTTPException):
+    """A token request out of shape; `detail` is the description, `error` the code of the RFC."""
+
+    status_code = 400
+
+    def __init__(self, error: str, description: str) -> None:
+        """Take one of the RFC's codes and a sentence."""
+        super().__init__(description)
+        self.error = error
+
+
+class TokenOperation(Operation):
+    """The operation with its form, whose fields depend on the grant."""
+
+    def __post_init__(self) -> None:
+        """Describe the form."""
+        text = Schema(type=OpenAPIType.STRING)
+        fields = {
+            "grant_type": Schema(type=OpenAPIType.STRING, enum=["password", "refresh_token"]),
+            "username": Schema(type=OpenAPIType.STRING, description="The e-mail address."),
+            "password": Schema(type=OpenAPIType.STRING, format="password"),
+            "refresh_token": text,
+            "scope": text,
+        }
+        form = Schema(type=OpenAPIType.OBJECT, properties=fields, required=["grant_type"])
+        example = {"grant_type": "password", "username": "ann@example.com", "password": "…"}
+        self.request_body = RequestBody({FORM: OpenAPIMediaType(form, example=example)})
+
+
+async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
+    """Return the form's fields, each sent once; raises `BadTokenRequest`."""
+    if request.content_type[0] != FORM:
+        raise BadTokenRequest("invalid_request", f"Send a form: Content-Type {FORM}.")
+    try:
+        text = (await request.body()).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError as error:
+        raise BadTokenRequest("invalid_request", "The form cannot be read.") from error
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise BadTokenRequest("invalid_request", "A parameter was sent twice.")
+    return {name: value for name, value in fields.items() if value}
+
+
+def need(form: dict[str, str], name: str) -> str:
+    """Return a field of the form, or raise `BadTokenRequest`."""
+    if name not in form:
+        raise BadTokenRequest("invalid_request", f"The parameter '{name}' is missing.")
+    return form[name]
+
+
+def refuse(_: Request[Any, Any, Any], error: BadTokenRequest) -> Response[TokenError]:
+    """Answer in the form of RFC 6749."""
+    return Response(TokenError(error.error, error.detail), status_code=400, headers=NO_STORE)
+
+
+def refuse_grant(_: Request[Any, Any, Any], error: InvalidGrant) -> Response[TokenError]:
+    """Answer that the credentials are not valid."""
+    return Response(TokenError("invalid_grant", error.detail), status_code=400, headers=NO_STORE)
+
+
+class TokenEndpoint(Controller):
+    """Logging in and staying so."""
+
+    path = "/api/v1/auth"
+    tags = ("Tokens",)
+    exception_handlers = {BadTokenRequest: refuse, InvalidGrant: refuse_grant}
+
+    @post(
+        "/token",
+        summary="Get tokens",
+        status_code=200,
+        operation_class=TokenOperation,
+        responses=problems(413, Unavailable)
+        | {
+            400: ResponseSpec(
+                TokenError, generate_examples=False, description="The refusals of RFC 6749, 5.2."
+            )
+        },
+    )
+    @inject
+    async def token(
+        self,
+        request: Request[Any, Any, Any],
+        log_in: FromDishka[LogIn],
+        refresh: FromDishka[Refresh],
+        settings: FromDishka[Settings],
+    ) -> Response[TokenPair]:
+        """Log in with `grant_type=password`, or trade a refresh token for the next pair."""
+        form = await read_form(request)
+        _check_scope(form.get("scope", ""))
+        grant = need(form, "grant_type")
+        if grant == "password" and settings.password_grant == "on":
+            tokens = await log_in(need(form, "username"), need(form, "password"))
+        elif grant == "refresh_token":
+            tokens = await refresh(need(form, "refresh_token"))
+        else:
+            raise BadTokenRequest("unsupported_grant_type", "This service has no such grant.")
+        return Response(_pair(tokens), headers=NO_STORE)
+
+
+def _check_scope(scope: str) -> None:
+    if set(scope.split()) - {Scope.ACCOUNT}:
+        raise BadTokenRequest("invalid_scope", f"The one scope of a user is '{Scope.ACCOUNT}'.")
+
+
+def _pair(tokens: Tokens) -> TokenPair:
+    return TokenPair(
+        access_token=tokens.access_token,
+        token_type="Bearer",  # noqa: S106 - the type, no token
+        expires_in=tokens.expires_in,
+        refresh_token=tokens.refresh_token,
+        scope=tokens.scope,
+    )
+
+
+class Discovery(Controller):
+    """What other services need to know to trust the tokens."""
+
+    path = "/.well-known"
+    tags = ("Tokens",)
+
+    @get("/oauth-authorization-server", summary="Describe the token service")
+    @inject
+    async def metadata(self, settings: FromDishka[Settings]) -> dict[str, Any]:
+        """Describe the endpoints and what they support (RFC 8414)."""
+        grants = ["refresh_token"]
+        if settings.password_grant == "on":
+            grants.insert(0, "password")
+        return {
+            "issuer": settings.public_url,
+            "token_endpoint": f"{settings.public_url}/api/v1/auth/token",
+            "jwks_uri": f"{settings.public_url}/.well-known/jwks.json",
+            "grant_types_supported": grants,
+            "response_types_supported": [],
+            "scopes_supported": [Scope.ACCOUNT],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "service_documentation": f"{settings.public_url}/docs",
+        }
+
+    @get("/jwks.json", summary="Show the public keys")
+    @inject
+    async def jwks(self, tokens: FromDishka[JwtAccessTokens]) -> dict[str, Any]:
+        """Show the keys that verify access tokens (RFC 7517)."""
+        return tokens.jwks()
