@@ -32,7 +32,7 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
-def _render(kind: str, item: object, _: object) -> str | Literal[False]:
+def _render(_: str, item: object, __: object) -> str | Literal[False]:
     """Keep the table base's own type out of the frozen migrations."""
     return "sa.DateTime(timezone=True)" if isinstance(item, DateTimeUTC) else False
 

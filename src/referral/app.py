@@ -70,7 +70,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         exception_handlers=HANDLERS,
         lifespan=[lifespan],
         logging_config=None,
-        openapi_config=_document(settings),
+        openapi_config=_document(),
         request_class=StrictRequest,
         request_max_body_size=MAX_BODY,
         state=state,
@@ -85,7 +85,7 @@ def serve() -> ASGIApp:
     return create_app(settings)
 
 
-def _document(settings: Settings) -> OpenAPIConfig:
+def _document() -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
     password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
     bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")

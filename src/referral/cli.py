@@ -13,6 +13,7 @@ import structlog
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 
 from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.migrations import migrate as migrate_database
@@ -68,7 +69,7 @@ def _serve(host: str, port: int, workers: int) -> None:
         loop=Loops.uvloop,
         factory=True,
         websockets=False,
-        log_level="warning",
+        log_level=LogLevels.warning,
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,

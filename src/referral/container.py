@@ -19,6 +19,8 @@ from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
 from referral.core import accounts, codes, lookups, ports, referrals, sessions
 from referral.core.health import CheckHealth
 from referral.settings import Settings
+from referral.web.links import Links
+from referral.web.tokens import Grants
 
 
 class Adapters(Provider):
@@ -55,15 +57,11 @@ class Adapters(Provider):
         passwords.close()
 
     @provide
-    def jwt(self, settings: Settings) -> JwtAccessTokens:
+    def access_tokens(self, settings: Settings) -> ports.AccessTokens:
         if not settings.signing_key_file:
             make_key_file(settings.key_files[0])
         keys = [load_key(path.read_bytes()) for path in settings.key_files]
         return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
-
-    @provide
-    def access_tokens(self, jwt: JwtAccessTokens) -> ports.AccessTokens:
-        return jwt
 
 
 class UseCases(Provider):
@@ -121,15 +119,21 @@ class UseCases(Provider):
         return referrals.ListReferrals(database, settings.referrals_visibility)
 
     @provide
+    def grants(self, settings: Settings) -> Grants:
+        return Grants(password=settings.allows_passwords)
+
+    @provide
+    def links(self, settings: Settings) -> Links:
+        return Links(settings.public_url, settings.landing)
+
+    @provide
     def check_health(self, database: PostgresDatabase) -> CheckHealth:
         return CheckHealth(database, ())
 
 
 def make_container(settings: Settings, *replacements: Provider) -> AsyncContainer:
     """Wire everything; `replacements` override single parts, as tests do."""
-    return make_async_container(
-        Adapters(), UseCases(), *replacements, context={Settings: settings}
-    )
+    return make_async_container(Adapters(), UseCases(), *replacements, context={Settings: settings})
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres | None:

@@ -29,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
-    password_grant: Literal["on", "off"] = "on"
+    password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
     cors_origins: tuple[str, ...] = ()
@@ -41,6 +41,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The files of signing keys: those named, or the one made in the data folder."""
         named = [Path(part.strip()) for part in self.signing_key_file.split(",") if part.strip()]
         return named or [self.data_dir / "keys" / "signing.pem"]
+
+    @property
+    def allows_passwords(self) -> bool:
+        """Whether the token endpoint takes the password grant."""
+        return self.password_grant != "off"  # noqa: S105 - a switch
 
     @property
     def landing(self) -> str:

@@ -6,14 +6,13 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 from referral.core.errors import Unavailable
+from referral.packages import folder_of
 
 T = TypeVar("T")
 
@@ -61,10 +60,8 @@ class ArgonPasswords:
 
 def common_passwords() -> frozenset[str]:
     """Return the 20,000 most common passwords, from the list that Django maintains."""
-    for folder in find_spec("django").submodule_search_locations:
-        packed = (Path(folder) / "contrib/auth/common-passwords.txt.gz").read_bytes()
-        return frozenset(gzip.decompress(packed).decode().split("\n"))
-    return frozenset()
+    packed = (folder_of("django") / "contrib/auth/common-passwords.txt.gz").read_bytes()
+    return frozenset(gzip.decompress(packed).decode().split("\n"))
 
 
 def _step_back() -> None:

@@ -80,7 +80,7 @@ class JwtAccessTokens:
             raise Unauthenticated(detail) from error
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """Return the public keys (RFC 7517)."""
+        """See the port."""
         return {"keys": [key.jwk for key in self._keys.values()]}
 
     def _claims(self, token: str, key: object) -> dict[str, object]:

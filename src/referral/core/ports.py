@@ -75,6 +75,10 @@ class AccessTokens(Protocol):
         """Return who the token speaks for, or raise `Unauthenticated`."""
         ...
 
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """Return the public keys as a JWK Set (RFC 7517)."""
+        ...
+
 
 class Users(Protocol):
     """Accounts."""

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, Response, get, post
+from litestar import Controller, get, post
 from litestar.datastructures import ResponseHeader
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
@@ -118,7 +118,7 @@ class Accounts(Controller):
     )
     @inject
     async def show(
-        self, user_id: UUID, use: FromDishka[ShowAccount], links: FromDishka[Links]
+        self, user_id: NamedDependency[UUID], use: FromDishka[ShowAccount], links: FromDishka[Links]
     ) -> FullUser:
         """Show the account of whoever is signed in, with its newest referrals."""
         return _in_full(await use(user_id), links)

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Request
+from litestar.connection import ASGIConnection
 
 from referral.core.errors import InsufficientScope, Unauthenticated
 from referral.core.model import Caller
@@ -13,7 +14,7 @@ SECURITY: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
 """The ways to authorise, for the OpenAPI document."""
 
 
-async def identify(request: Request[Any, Any, Any]) -> Caller:
+async def identify(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
     """Return who sent the request, or raise `Unauthenticated`."""
     values = request.headers.getall("authorization", [])
     scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
@@ -31,6 +32,7 @@ async def identify_user(request: Request[Any, Any, Any]) -> UUID:
     return caller.user_id
 
 
-async def check_lookup_access(request: Request[Any, Any, Any]) -> Caller | None:
+async def check_lookup_access(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
     """Let anyone look codes up, or only who is signed in, as the settings say."""
-    return None if request.app.state.public_lookups else await identify(request)
+    if not request.app.state.public_lookups:
+        await identify(request)

@@ -1,16 +1,14 @@
 """The referral codes of whoever is signed in."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 from uuid import UUID
 
-import msgspec
 from dishka import FromDishka
 from litestar import Controller, Response, delete, get, patch, post
-from litestar.datastructures import ResponseHeader
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import codes, errors
@@ -26,9 +24,7 @@ from referral.web.wiring import inject
 Time = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
 Minutes = Annotated[int, Meta(ge=1, le=525_600, examples=[10_080])]
 Uses = Annotated[int, Meta(ge=1, le=2_147_483_647, examples=[100])]
-Wording = Annotated[
-    str, Meta(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9-]{3,32}$(?!\n)")
-]
+Wording = Annotated[str, Meta(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9-]{3,32}$(?!\n)")]
 
 
 class NewCode(Struct, forbid_unknown_fields=True):
@@ -51,7 +47,7 @@ class Renewal(Struct, forbid_unknown_fields=True):
 
     expires_at: Time | UnsetType = UNSET
     lifetime_minutes: Minutes | UnsetType = UNSET
-    max_uses: Uses | None | UnsetType = UNSET
+    max_uses: Uses | UnsetType | None = UNSET
 
 
 class Code(Struct):
@@ -88,6 +84,8 @@ class CodePage(Struct):
     next_cursor: str | None
 
 
+T = TypeVar("T")
+
 ANY = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
 ONE = (*ANY, errors.NotFound)
 BODY = (400, 413, 415, errors.InvalidRequest)
@@ -113,7 +111,7 @@ class Codes(Controller):
     @inject
     async def create(
         self,
-        user_id: UUID,
+        user_id: NamedDependency[UUID],
         data: JSONBody[NewCode],
         use: FromDishka[codes.IssueCode],
         clock: FromDishka[Clock],
@@ -139,11 +137,11 @@ class Codes(Controller):
     @inject
     async def list_all(
         self,
-        user_id: UUID,
-        page: PageRequest,
+        user_id: NamedDependency[UUID],
+        page: NamedDependency[PageRequest],
         use: FromDishka[codes.ListCodes],
         links: FromDishka[Links],
-        status: CodeStatus | None = None,
+        status: FromQuery[CodeStatus | None] = None,
     ) -> CodePage:
         """List one's codes, newest first; deleted ones are gone."""
         this = ("codes", user_id, status)
@@ -155,7 +153,7 @@ class Codes(Controller):
     @inject
     async def show_active(
         self,
-        user_id: UUID,
+        user_id: NamedDependency[UUID],
         use: FromDishka[codes.ShowActiveCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],
@@ -167,8 +165,8 @@ class Codes(Controller):
     @inject
     async def show(
         self,
-        user_id: UUID,
-        code_id: UUID,
+        user_id: NamedDependency[UUID],
+        code_id: FromPath[UUID],
         use: FromDishka[codes.ShowCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],
@@ -180,8 +178,8 @@ class Codes(Controller):
     @inject
     async def renew(
         self,
-        user_id: UUID,
-        code_id: UUID,
+        user_id: NamedDependency[UUID],
+        code_id: FromPath[UUID],
         data: JSONBody[Renewal],
         use: FromDishka[codes.RenewCode],
         clock: FromDishka[Clock],
@@ -196,7 +194,10 @@ class Codes(Controller):
     @delete("/{code_id:uuid}", summary="Delete a code", responses=problems(*ONE))
     @inject
     async def delete(
-        self, user_id: UUID, code_id: UUID, use: FromDishka[codes.DeleteCode]
+        self,
+        user_id: NamedDependency[UUID],
+        code_id: FromPath[UUID],
+        use: FromDishka[codes.DeleteCode],
     ) -> None:
         """Delete a code for good. Nobody can have its text again, not even its owner."""
         await use(user_id, code_id)
@@ -210,8 +211,8 @@ class Codes(Controller):
     @inject
     async def activate(
         self,
-        user_id: UUID,
-        code_id: UUID,
+        user_id: NamedDependency[UUID],
+        code_id: FromPath[UUID],
         use: FromDishka[codes.ActivateCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],
@@ -228,8 +229,8 @@ class Codes(Controller):
     @inject
     async def deactivate(
         self,
-        user_id: UUID,
-        code_id: UUID,
+        user_id: NamedDependency[UUID],
+        code_id: FromPath[UUID],
         use: FromDishka[codes.DeactivateCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],
@@ -247,5 +248,5 @@ def _renewal(data: Renewal) -> codes.Renewal:
     )
 
 
-def _set(value):
+def _set(value: T | UnsetType) -> T | None:
     return None if value is UNSET else value

@@ -1,17 +1,15 @@
 """Swagger UI and ReDoc, with every script, style and picture from this service itself."""
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from litestar import Controller, MediaType, Request, Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
-BUNDLES = Path(next(iter(find_spec("drf_spectacular_sidecar").submodule_search_locations))) / (
-    "static/drf_spectacular_sidecar"
-)
-"""Found and not imported: the package's own module is for Django."""
+from referral.packages import folder_of
+
+BUNDLES = folder_of("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
 
 FILES = {
     "swagger-ui.css": (BUNDLES / "swagger-ui-dist/swagger-ui.css", "text/css"),
@@ -85,7 +83,7 @@ class Docs(Controller):
         return Response(body, media_type=MediaType.JSON)
 
     @get("/docs/files/{name:str}")
-    async def file(self, name: str) -> Response[bytes]:
+    async def file(self, name: FromPath[str]) -> Response[bytes]:
         """Serve one of the files that the pages load."""
         headers = {"Cache-Control": "public, max-age=86400"}
         if name == "start.js":

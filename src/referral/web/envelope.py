@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import structlog
 from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,64}")
@@ -32,11 +33,12 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        # A copy: a server may hand the same dictionary to every request.
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         began, status = time.perf_counter(), 0
 
         async def send_wrapped(message: Message) -> None:

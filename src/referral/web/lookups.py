@@ -4,15 +4,13 @@ from datetime import datetime
 from typing import Annotated
 
 from dishka import FromDishka
-from litestar import Controller, Response, get, post
-from litestar.di import Provide
-from litestar.params import JSONBody, QueryParameter
+from litestar import Controller, get, post
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Redirect
 from msgspec import Struct
 
 from referral.core import errors
 from referral.core.lookups import CheckCode, LookUpCode
-from referral.core.model import Caller
 from referral.core.model import Code as Entity
 from referral.web.accounts import Email
 from referral.web.auth import check_lookup_access
@@ -47,7 +45,7 @@ class LookUps(Controller):
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
-    dependencies = {"access": Provide(check_lookup_access)}
+    guards = (check_lookup_access,)
 
     @get(
         "/lookup",
@@ -58,7 +56,6 @@ class LookUps(Controller):
     async def look_up(
         self,
         email: Annotated[str, QueryParameter(description="The referrer's e-mail address.")],
-        access: Caller | None,
         use: FromDishka[LookUpCode],
         links: FromDishka[Links],
     ) -> FoundCode:
@@ -77,7 +74,6 @@ class LookUps(Controller):
     async def look_up_privately(
         self,
         data: JSONBody[LookUp],
-        access: Caller | None,
         use: FromDishka[LookUpCode],
         links: FromDishka[Links],
     ) -> FoundCode:
@@ -93,7 +89,7 @@ class Checks(Controller):
 
     @get("/{code:str}/validity", summary="Check a code", responses=problems(errors.Unavailable))
     @inject
-    async def check(self, code: str, use: FromDishka[CheckCode]) -> Validity:
+    async def check(self, code: FromPath[str], use: FromDishka[CheckCode]) -> Validity:
         """Tell whether one can join with a code; nothing about its owner."""
         found = await use(code)
         return Validity(found is not None, found.expires_at if found else None)
@@ -113,7 +109,7 @@ class ShareLinks(Controller):
     )
     @inject
     async def follow(
-        self, code: str, use: FromDishka[CheckCode], links: FromDishka[Links]
+        self, code: FromPath[str], use: FromDishka[CheckCode], links: FromDishka[Links]
     ) -> Redirect:
         """Lead to the landing page, with `?ref=` where the code is in force."""
         found = await use(code)

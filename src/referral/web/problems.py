@@ -1,6 +1,7 @@
 """Errors as problem documents (RFC 9457): the core's, the framework's, and the unforeseen."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from litestar import Controller, MediaType, Request, Response, get
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
+from litestar.params import FromPath
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR as INTERNAL
 
 from referral.core import errors
@@ -34,7 +36,10 @@ FRAMEWORK = {
     408: ("request-timeout", "The request took too long to arrive."),
     413: ("content-too-large", "A body may have 64 KiB."),
     415: ("unsupported-media-type", "The body is not of the type that this route takes."),
-    422: ("invalid-request", "The body or a parameter breaks the rules; `errors` names each place."),
+    422: (
+        "invalid-request",
+        "The body or a parameter breaks the rules; `errors` names each place.",
+    ),
     429: ("too-many-requests", "Too many requests came in a time; see the Retry-After header."),
     500: ("internal-server-error", "An error of the service. It is logged with the request id."),
 }
@@ -142,7 +147,7 @@ def slug_of(status: int) -> tuple[str, str]:
 
 
 FRAMEWORK_UNAUTHENTICATED = 401
-HANDLERS = {
+HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[Any]]] = {
     errors.ReferralError: core_problem,
     HTTPException: framework_problem,
     Exception: unforeseen_problem,
@@ -156,12 +161,10 @@ def _challenge(request: Request[Any, Any, Any]) -> str:
 
 def _parameter_faults(error: ValidationException) -> list[Fault]:
     extra = error.extra if isinstance(error.extra, list) else []
-    return [
-        Fault(str(entry["message"]), parameter=str(entry.get("key", ""))) for entry in extra
-    ]
+    return [Fault(str(entry["message"]), parameter=str(entry.get("key", ""))) for entry in extra]
 
 
-def _answer(  # noqa: PLR0913, PLR0917 - the parts of a problem document
+def _answer(
     request: Request[Any, Any, Any],
     status: int,
     slug: str,
@@ -205,7 +208,7 @@ def problems(*kinds: type[errors.ReferralError] | int) -> dict[int, ResponseSpec
             data_container=Problem,
             generate_examples=False,
             description=" ".join(f"`{slug}`: {known[slug][1]}" for slug in mine),
-            media_type=MEDIA_TYPE,  # type: ignore[arg-type]  # no member of the framework's enum
+            media_type=MEDIA_TYPE,
             examples=[_example(slug, *known[slug]) for slug in mine],
         )
     return specs
@@ -230,7 +233,7 @@ class Problems(Controller):
     include_in_schema = False
 
     @get("/{slug:str}", media_type=MediaType.TEXT)
-    async def describe(self, slug: str) -> str:
+    async def describe(self, slug: FromPath[str]) -> str:
         """Describe a problem in a sentence or two."""
         known = all_problems()
         if slug not in known:

@@ -5,13 +5,14 @@ from uuid import UUID
 
 from dishka import FromDishka
 from litestar import Controller, get
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.model import Caller, Joined, ReferralStatus, Scope
+from referral.core.model import Caller, Joined, ReferralStatus
 from referral.core.referrals import ListReferrals
-from referral.web.auth import SECURITY, identify, identify_user
+from referral.web.auth import SECURITY, identify
 from referral.web.problems import problems
 from referral.web.requests import PageRequest, make_cursor, provide_page
 from referral.web.wiring import inject
@@ -61,11 +62,11 @@ class Referrals(Controller):
     @inject
     async def list_of(
         self,
-        user_id: UUID,
-        caller: Caller,
-        page: PageRequest,
+        user_id: FromPath[UUID],
+        caller: NamedDependency[Caller],
+        page: NamedDependency[PageRequest],
         use: FromDishka[ListReferrals],
-        status: ReferralStatus | None = None,
+        status: FromQuery[ReferralStatus | None] = None,
     ) -> ReferralPage:
         """List those who joined with a user's codes. Strangers see no addresses."""
         return await _page(use, caller, user_id, page, status)
@@ -74,10 +75,10 @@ class Referrals(Controller):
     @inject
     async def list_mine(
         self,
-        caller: Caller,
-        page: PageRequest,
+        caller: NamedDependency[Caller],
+        page: NamedDependency[PageRequest],
         use: FromDishka[ListReferrals],
-        status: ReferralStatus | None = None,
+        status: FromQuery[ReferralStatus | None] = None,
     ) -> ReferralPage:
         """List those who joined with one's own codes."""
         if caller.user_id is None:

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 
 from referral.web.problems import Fault, Malformed, Misfit, body_fault
@@ -85,21 +86,22 @@ def make_cursor(place: UUID | None, *owner: object) -> str | None:
 
 def provide_page(
     limit: Annotated[
-        str | None,
+        str,
         QueryParameter(
-            description="How many items, 1 to 100.",
+            description="How many items.",
             schema_extra={
-                "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT
+                "type": OpenAPIType.INTEGER,
+                "minimum": 1,
+                "maximum": MAX_LIMIT,
+                "default": DEFAULT_LIMIT,
             },
         ),
-    ] = None,
+    ] = str(DEFAULT_LIMIT),
     cursor: Annotated[
         str | None, QueryParameter(description="`next_cursor` of the page before.")
     ] = None,
 ) -> PageRequest:
     """Read `limit` and `cursor`. A number is digits and nothing else: `1e1` is none."""
-    if limit is None:
-        return PageRequest(DEFAULT_LIMIT, cursor)
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
         fault = Fault(f"Send a whole number from 1 to {MAX_LIMIT}.", parameter="limit")
         raise Misfit(fault)

@@ -1,6 +1,6 @@
 """The token endpoint (RFC 6749) and the documents that tell other services about it."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -8,20 +8,38 @@ from dishka import FromDishka
 from litestar import Controller, Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Reference,
+    RequestBody,
+    Schema,
+)
 from msgspec import Struct
 
-from referral.adapters.tokens import JwtAccessTokens
 from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.model import Scope
+from referral.core.ports import AccessTokens
 from referral.core.sessions import LogIn, Refresh, Tokens
-from referral.settings import Settings
+from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FIELDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Which grants the token endpoint takes beside refresh tokens."""
+
+    password: bool
+
+    def supported(self) -> list[str]:
+        """Return their names."""
+        return [*(["password"] if self.password else []), "refresh_token"]
 
 
 class TokenPair(Struct):
@@ -58,10 +76,10 @@ class TokenOperation(Operation):
     def __post_init__(self) -> None:
         """Describe the form."""
         text = Schema(type=OpenAPIType.STRING)
-        fields = {
+        fields: dict[str, Reference | Schema] = {
             "grant_type": Schema(type=OpenAPIType.STRING, enum=["password", "refresh_token"]),
             "username": Schema(type=OpenAPIType.STRING, description="The e-mail address."),
-            "password": Schema(type=OpenAPIType.STRING, format="password"),
+            "password": text,
             "refresh_token": text,
             "scope": text,
         }
@@ -127,13 +145,13 @@ class TokenEndpoint(Controller):
         request: Request[Any, Any, Any],
         log_in: FromDishka[LogIn],
         refresh: FromDishka[Refresh],
-        settings: FromDishka[Settings],
+        grants: FromDishka[Grants],
     ) -> Response[TokenPair]:
         """Log in with `grant_type=password`, or trade a refresh token for the next pair."""
         form = await read_form(request)
         _check_scope(form.get("scope", ""))
         grant = need(form, "grant_type")
-        if grant == "password" and settings.password_grant == "on":
+        if grant == "password" and grants.password:
             tokens = await log_in(need(form, "username"), need(form, "password"))
         elif grant == "refresh_token":
             tokens = await refresh(need(form, "refresh_token"))
@@ -165,24 +183,23 @@ class Discovery(Controller):
 
     @get("/oauth-authorization-server", summary="Describe the token service")
     @inject
-    async def metadata(self, settings: FromDishka[Settings]) -> dict[str, Any]:
+    async def metadata(
+        self, grants: FromDishka[Grants], links: FromDishka[Links]
+    ) -> dict[str, Any]:
         """Describe the endpoints and what they support (RFC 8414)."""
-        grants = ["refresh_token"]
-        if settings.password_grant == "on":
-            grants.insert(0, "password")
         return {
-            "issuer": settings.public_url,
-            "token_endpoint": f"{settings.public_url}/api/v1/auth/token",
-            "jwks_uri": f"{settings.public_url}/.well-known/jwks.json",
-            "grant_types_supported": grants,
+            "issuer": links.public_url,
+            "token_endpoint": f"{links.public_url}/api/v1/auth/token",
+            "jwks_uri": f"{links.public_url}/.well-known/jwks.json",
+            "grant_types_supported": grants.supported(),
             "response_types_supported": [],
             "scopes_supported": [Scope.ACCOUNT],
             "token_endpoint_auth_methods_supported": ["none"],
-            "service_documentation": f"{settings.public_url}/docs",
+            "service_documentation": f"{links.public_url}/docs",
         }
 
     @get("/jwks.json", summary="Show the public keys")
     @inject
-    async def jwks(self, tokens: FromDishka[JwtAccessTokens]) -> dict[str, Any]:
+    async def jwks(self, tokens: FromDishka[AccessTokens]) -> dict[str, Any]:
         """Show the keys that verify access tokens (RFC 7517)."""
         return tokens.jwks()

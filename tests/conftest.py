@@ -1,0 +1,146 @@
+"""Real servers for the tests: containers where Docker answers, embedded ones otherwise."""
+
+import asyncio
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+from dishka import Provider, Scope
+from testcontainers.community.postgres import PostgresContainer
+
+from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.migrations import migrate
+from referral.adapters.tokens import make_key_file
+from referral.app import create_app
+from referral.core.ports import Clock
+from referral.settings import Settings
+from tests.fakes import FakeClock
+
+FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
+"""For servers that no test crashes."""
+
+
+def docker_answers() -> bool:
+    """Tell whether an engine listens where containers are asked for."""
+    place = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
+    over_unix = place.scheme == "unix"
+    with socket.socket(socket.AF_UNIX if over_unix else socket.AF_INET) as probe:
+        address = place.path if over_unix else (place.hostname or "", place.port or 2375)
+        return probe.connect_ex(address) == 0
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of the tests' own."""
+    if docker_answers():
+        with PostgresContainer("postgres:18-alpine", driver=None) as container:
+            yield container.get_connection_url()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="referral-"))
+    server = EmbeddedPostgres(folder, *FAST)
+    server.start()
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+async def template(postgres_url: str) -> str:
+    """A migrated database that others are copied from."""
+    await _execute(postgres_url, "CREATE DATABASE template_referral")
+    await asyncio.to_thread(migrate, on_database(postgres_url, "template_referral"))
+    return "template_referral"
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+    """A migrated, empty database for one module of tests."""
+    name = f"test_{uuid4().hex}"
+    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield on_database(postgres_url, name)
+    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
+    """The adapter over the module's database."""
+    engine = make_engine(database_url)
+    yield PostgresDatabase(engine)
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A signing key, made once."""
+    path = tmp_path_factory.mktemp("keys") / "signing.pem"
+    make_key_file(path)
+    return path
+
+
+@pytest.fixture
+def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
+    """Settings for a service over the module's database."""
+    return Settings(data_dir=tmp_path, database_url=database_url, signing_key_file=str(key_file))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that the test moves."""
+    return FakeClock()
+
+
+class Serve(Protocol):
+    """Run a service in this process, and give a client of it."""
+
+    def __call__(self, settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
+
+
+@pytest.fixture
+def serve(clock: FakeClock) -> Serve:
+    """Start services with other settings than the usual ones; they share the test's clock."""
+    fakes = Provider(scope=Scope.APP)
+    fakes.provide(lambda: clock, provides=Clock, override=True)
+
+    @asynccontextmanager
+    async def start(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+        async with LifespanManager(create_app(settings, fakes)) as running:
+            transport = httpx.ASGITransport(running.app)
+            async with httpx.AsyncClient(
+                transport=transport, base_url=settings.public_url
+            ) as client:
+                yield client
+
+    return start
+
+
+@pytest.fixture
+async def client(serve: Serve, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service in this process."""
+    async with serve(settings) as client:
+        yield client
+
+
+def on_database(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    head, _, query = url.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,30 @@
+"""The main job from end to end, over HTTP and a real database."""
+
+import httpx
+
+from tests.journey import API, join
+
+
+async def test_someone_joins_with_a_code_and_the_referrer_sees_it(
+    client: httpx.AsyncClient,
+) -> None:
+    """Register, log in, make a code, look it up, have someone join with it, see the referral."""
+    ann = await join(client)
+    code = await ann.issue(code="Ann-2026")
+    found = await client.get(f"{API}/codes/lookup", params={"email": ann.email.upper()})
+    assert found.json()["code"] == code["code"] == "Ann-2026"
+
+    bob = await join(client, referral_code="ann-2026")
+    me = (await ann.request("GET", "/me")).json()
+    assert me["referral_count"] == 1
+    assert [joined["email"] for joined in me["recent_referrals"]] == [bob.email]
+    assert me["active_code"]["uses"] == 1
+    assert (await bob.request("GET", "/me")).json()["referrer"] == {
+        "id": ann.id,
+        "email": ann.email,
+    }
+
+    listed = (await ann.request("GET", f"/users/{ann.id}/referrals")).json()
+    assert [(joined["id"], joined["code"]) for joined in listed["items"]] == [(bob.id, "Ann-2026")]
+    seen_by_bob = (await bob.request("GET", f"/users/{ann.id}/referrals")).json()
+    assert "email" not in seen_by_bob["items"][0]

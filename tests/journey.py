@@ -1,0 +1,62 @@
+"""Steps that many tests take over HTTP."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+API = "/api/v1"
+PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
+
+
+@dataclass(frozen=True)
+class Member:
+    """Someone who is signed in."""
+
+    client: httpx.AsyncClient
+    id: str
+    email: str
+    headers: dict[str, str]
+
+    async def request(self, method: str, path: str, **rest: Any) -> httpx.Response:
+        """Send a request with the member's token."""
+        return await self.client.request(method, f"{API}{path}", headers=self.headers, **rest)
+
+    async def issue(self, **wanted: Any) -> dict[str, Any]:
+        """Make a code that lives an hour, unless told otherwise."""
+        body = {"lifetime_minutes": 60} | wanted
+        answer = await self.request("POST", "/me/codes", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+
+def new_email() -> str:
+    """Make up an address that nobody has."""
+    return f"u{uuid4().hex}@example.com"
+
+
+async def register(
+    client: httpx.AsyncClient, email: str | None = None, **rest: Any
+) -> httpx.Response:
+    """Ask for an account."""
+    body = {"email": email or new_email(), "password": PASSWORD} | rest
+    return await client.post(f"{API}/auth/register", json=body)
+
+
+async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD) -> httpx.Response:
+    """Ask for tokens."""
+    form = {"grant_type": "password", "username": email, "password": password}
+    return await client.post(f"{API}/auth/token", data=form)
+
+
+async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:
+    """Register and log in."""
+    email = email or new_email()
+    user = await register(client, email, **rest)
+    assert user.status_code == 201, user.text
+    tokens = await log_in(client, email)
+    assert tokens.status_code == 200, tokens.text
+    headers = {"Authorization": f"Bearer {tokens.json()['access_token']}"}
+    return Member(client, user.json()["id"], email, headers)
