@@ -18,6 +18,7 @@ import pytest
 from asgi_lifespan import LifespanManager
 from dishka import Provider, Scope
 from testcontainers.community.postgres import PostgresContainer
+from testcontainers.community.redis import RedisContainer
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
@@ -27,6 +28,7 @@ from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
+from tests.servers import OwnRedis
 
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
@@ -79,6 +81,29 @@ async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
     engine = make_engine(database_url)
     yield PostgresDatabase(engine)
     await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis server that no test stops."""
+    if docker_answers():
+        with RedisContainer("redis:8-alpine") as container:
+            host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
+            yield f"redis://{host}:{port}/0"
+        return
+    server = OwnRedis()
+    server.start()
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[OwnRedis]:
+    """A Redis server that the test may stop and kill."""
+    server = OwnRedis()
+    server.start()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,14 @@ from litestar.types import ASGIApp
 from referral.adapters.logs import set_up_logs
 from referral.container import make_container
 from referral.core.model import Scope
-from referral.core.ports import AccessTokens
+from referral.core.ports import AccessTokens, Limits
 from referral.settings import Settings, read_settings
 from referral.web.accounts import Accounts
 from referral.web.codes import Codes
 from referral.web.docs import Docs
 from referral.web.envelope import Envelope
 from referral.web.health import Health
+from referral.web.limits import TrustedProxies
 from referral.web.lookups import Checks, LookUps, ShareLinks
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
@@ -52,6 +53,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         {
             "container": container,
             "public_url": settings.public_url,
+            "trusted_proxies": TrustedProxies(settings.trusted_proxies),
             "public_lookups": settings.lookup_access == "public",
         }
     )
@@ -59,6 +61,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         app.state.access_tokens = await container.get(AccessTokens)
+        app.state.limits = await container.get(Limits)
         try:
             yield
         finally:

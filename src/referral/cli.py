@@ -17,7 +17,7 @@ from granian.log import LogLevels
 
 from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.migrations import migrate as migrate_database
-from referral.container import database_url, embedded_postgres, parts_in_use
+from referral.container import WORKERS, database_url, embedded_postgres, parts_in_use
 from referral.core.errors import Unavailable
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
@@ -60,6 +60,7 @@ def migrate() -> None:
 
 
 def _serve(host: str, port: int, workers: int) -> None:
+    os.environ[WORKERS] = str(workers)
     Granian(
         "referral.app:serve",
         address=host,

@@ -3,6 +3,7 @@
 Use cases keep nothing between calls, so all of them live as long as the app.
 """
 
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -11,16 +12,26 @@ from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.limits import CountedLimits, parse_limit
+from referral.adapters.memory import MemoryCache
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.redis import RedisServer
+from referral.adapters.redis_cache import RedisCache
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
 from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
-from referral.core import accounts, codes, lookups, ports, referrals, sessions
+from referral.core import accounts, codes, guessing, lookups, ports, referrals, sessions
 from referral.core.health import CheckHealth
 from referral.settings import Settings
 from referral.web.links import Links
 from referral.web.tokens import Grants
+
+WORKERS = "WEB_CONCURRENCY"
+"""The variable by which `referral run` tells its processes how many they are."""
+
+ACCOUNTS_AT_ONCE = 100
+"""At how many times the limit of one account guessing is slowed down on all."""
 
 
 class Adapters(Provider):
@@ -51,6 +62,24 @@ class Adapters(Provider):
         return database
 
     @provide
+    async def redis(self, settings: Settings) -> AsyncIterator[RedisServer | None]:
+        if settings.redis_url is None:
+            yield None
+            return
+        server = RedisServer(settings.redis_url)
+        yield server
+        await server.close()
+
+    @provide
+    def cache(self, redis: RedisServer | None) -> ports.Cache:
+        return MemoryCache(RedisCache(redis) if redis else None)
+
+    @provide
+    def limits(self, redis: RedisServer | None, settings: Settings) -> ports.Limits:
+        processes = int(os.environ.get(WORKERS, "1"))
+        return CountedLimits(limits_of(settings), redis, processes)
+
+    @provide
     async def passwords(self) -> AsyncIterator[ports.Passwords]:
         passwords = ArgonPasswords()
         yield passwords
@@ -70,6 +99,7 @@ class UseCases(Provider):
     scope = Scope.APP
     plain = all_of(
         accounts.ShowAccount,
+        guessing.Attempts,
         sessions.Refresh,
         codes.IssueCode,
         codes.ListCodes,
@@ -87,19 +117,21 @@ class UseCases(Provider):
     def register(
         self,
         addresses: ports.Addresses,
+        cache: ports.Cache,
         clock: ports.Clock,
         database: ports.Database,
         ids: ports.Ids,
         passwords: ports.Passwords,
     ) -> accounts.Register:
         common = common_passwords()
-        return accounts.Register(addresses, clock, common, database, ids, passwords)
+        return accounts.Register(addresses, cache, clock, common, database, ids, passwords)
 
     @provide
     def log_in(
         self,
         access_tokens: ports.AccessTokens,
         addresses: ports.Addresses,
+        attempts: guessing.Attempts,
         clock: ports.Clock,
         database: ports.Database,
         ids: ports.Ids,
@@ -109,7 +141,7 @@ class UseCases(Provider):
     ) -> sessions.LogIn:
         lifetime = timedelta(days=settings.refresh_token_days)
         return sessions.LogIn(
-            access_tokens, addresses, clock, database, ids, passwords, secrets, lifetime
+            access_tokens, addresses, attempts, clock, database, ids, passwords, secrets, lifetime
         )
 
     @provide
@@ -127,8 +159,8 @@ class UseCases(Provider):
         return Links(settings.public_url, settings.landing)
 
     @provide
-    def check_health(self, database: PostgresDatabase) -> CheckHealth:
-        return CheckHealth(database, ())
+    def check_health(self, database: PostgresDatabase, redis: RedisServer | None) -> CheckHealth:
+        return CheckHealth(database, (redis,) if redis else ())
 
 
 def make_container(settings: Settings, *replacements: Provider) -> AsyncContainer:
@@ -149,7 +181,28 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or (embedded.url if embedded else "")
 
 
+def limits_of(settings: Settings) -> dict[str, str]:
+    """Return the limits of all groups; those on guessing follow from that on log-ins."""
+    found = {
+        "register": settings.limit_register,
+        "token": settings.limit_token,
+        "lookup": settings.limit_lookup,
+        "mail": settings.limit_mail,
+    }
+    if settings.limit_token != "off":  # noqa: S105 - a limit
+        item = parse_limit(settings.limit_token)
+        window = f"{item.multiples} {item.GRANULARITY.name}"
+        found["attempts-account"] = f"{item.amount}/{window}"
+        found["attempts-all"] = f"{item.amount * ACCOUNTS_AT_ONCE}/{window}"
+        found["attempts-first"] = f"1/{window}"
+    return found
+
+
 def parts_in_use(settings: Settings) -> dict[str, str]:
     """Say which parts the settings pick, for the start-up log; no address, no password."""
     embedded = f"embedded, in {settings.data_dir / 'postgres'}"
-    return {"database": "PostgreSQL" if settings.database_url else embedded}
+    return {
+        "database": "PostgreSQL" if settings.database_url else embedded,
+        "cache": "Redis" if settings.redis_url else "in each process",
+        "limits": "Redis" if settings.redis_url else "in each process",
+    }

@@ -1,6 +1,7 @@
 """The settings: one Struct, read once from the environment, all faults told together."""
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -8,12 +9,14 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from referral.adapters.limits import parse_limit
 from referral.adapters.tokens import load_key
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"
 SCHEMES = {
     "database_url": ("postgresql", "postgres"),
+    "redis_url": ("redis", "rediss"),
     "public_url": ("http", "https"),
     "landing_url": ("http", "https"),
 }
@@ -24,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path = Path("var")
     database_url: str | None = None
+    redis_url: str | None = None
     public_url: str = "http://127.0.0.1:8000"
     landing_url: str = ""
     signing_key_file: str = ""
@@ -32,6 +36,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
+    limit_register: str = "20/minute"
+    limit_token: str = "30/minute"  # noqa: S105 - a limit
+    limit_lookup: str = "120/minute"
+    limit_mail: str = "5/hour"
+    trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -92,7 +101,11 @@ def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a f
         return text.rstrip("/")
     if get_origin(kind) is tuple:
         text_items = [part.strip() for part in text.split(",") if part.strip()]
-        return tuple(_convert("", item, get_args(kind)[0]) for item in text_items)
+        return tuple(_convert(name, item, get_args(kind)[0]) for item in text_items)
+    if name.startswith("limit_") and text != "off":
+        _check_limit(text)
+    if name == "trusted_proxies":
+        ip_network(text, strict=False)
     return msgspec.convert(text, kind, strict=False, dec_hook=lambda kind, value: kind(value))
 
 
@@ -104,6 +117,14 @@ def _check_url(text: str, schemes: tuple[str, ...]) -> None:
     if not (parts.hostname or "host=" in parts.query):
         fault = "is a URL without a host"
         raise ValueError(fault)
+
+
+def _check_limit(text: str) -> None:
+    try:
+        parse_limit(text)
+    except ValueError as error:
+        fault = "is no limit such as '20/minute', and not 'off'"
+        raise ValueError(fault) from error
 
 
 def _combined_faults(values: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from referral.core.model import (
     check_password,
     normal_password,
 )
-from referral.core.ports import Addresses, Clock, Database, Ids, Passwords, Records
+from referral.core.ports import Addresses, Cache, Clock, Database, Ids, Passwords, Records
 
 RECENT_REFERRALS = 10
 
@@ -39,6 +39,7 @@ class Register:
     """Make an account, and credit the referrer: both or neither."""
 
     addresses: Addresses
+    cache: Cache
     clock: Clock
     common_passwords: Container[str]
     database: Database
@@ -52,10 +53,13 @@ class Register:
         check_password(password, address, self.common_passwords)
         hashed = await self.passwords.hash(password)
         user = self._user(address, hashed, wanted.locale)
+        spent: User | None = None
         async with self.database.begin() as records:
             await records.users.add(user)
             if wanted.referral_code is not None:
-                await self._credit(records, user, wanted.referral_code)
+                spent = await self._credit(records, user, wanted.referral_code)
+        if spent is not None:
+            await self.cache.clear(spent.email_key)
         return user
 
     def _user(self, address: Address, hashed: str, locale: Locale) -> User:
@@ -71,7 +75,8 @@ class Register:
             created_at=self.clock.now(),
         )
 
-    async def _credit(self, records: Records, user: User, text: str) -> None:
+    async def _credit(self, records: Records, user: User, text: str) -> User | None:
+        """Credit the owner of a code, and return them when that was its last use."""
         code = await records.codes.lock_usable(text) if CODE_TEXT.fullmatch(text) else None
         # Waiting for the lock may have taken long: the time that counts is the one after it.
         now = self.clock.now()
@@ -88,6 +93,8 @@ class Register:
                 joined_at=now,
             )
         )
+        is_last = code.max_uses is not None and code.uses + 1 >= code.max_uses
+        return await records.users.get(code.user_id) if is_last else None
 
 
 @dataclass(frozen=True, slots=True)

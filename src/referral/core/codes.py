@@ -9,8 +9,8 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
-from referral.core.model import Code, CodeStatus, Expiry, Page
-from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
+from referral.core.model import Code, CodeStatus, Expiry, Page, User
+from referral.core.ports import Cache, Clock, CodeTexts, Database, Ids, Records
 
 ATTEMPTS = 5
 """How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
@@ -31,6 +31,7 @@ class NewCode:
 class IssueCode:
     """Give a user a new code."""
 
+    cache: Cache
     clock: Clock
     code_texts: CodeTexts
     database: Database
@@ -64,12 +65,15 @@ class IssueCode:
 
     async def _store(self, code: Code, wanted: NewCode) -> None:
         async with self.database.begin() as records:
-            if await records.users.lock(code.user_id) is None:
+            owner = await records.users.lock(code.user_id)
+            if owner is None:
                 raise Unauthenticated
             if wanted.activate:
                 spent_at = None if wanted.replace else self.clock.now()
                 await records.codes.retire(code.user_id, spent_at=spent_at)
             await records.codes.add(code)
+        if wanted.activate:
+            await self.cache.clear(owner.email_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +139,14 @@ class Renewal:
 class RenewCode:
     """Give a code another end or another maximum of uses."""
 
+    cache: Cache
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID, renewal: Renewal) -> Code:
         """Return the code as it is now, or raise `NotFound`."""
         async with self.database.begin() as records:
-            code = await _lock(records, user_id, code_id)
+            owner, code = await _lock(records, user_id, code_id)
             renewed = replace(
                 code,
                 expires_at=renewal.expiry.resolve(self.clock.now())
@@ -150,6 +155,7 @@ class RenewCode:
                 max_uses=None if renewal.unlimited else renewal.max_uses or code.max_uses,
             )
             await records.codes.save(renewed)
+        await self.cache.clear(owner.email_key)
         return renewed
 
 
@@ -157,18 +163,19 @@ class RenewCode:
 class ActivateCode:
     """Put a code in force, and any other of the user out of it."""
 
+    cache: Cache
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
         """Return the code, or raise `NotFound`, `CodeExpired` or `CodeExhausted`."""
         async with self.database.begin() as records:
-            await records.users.lock(user_id)
-            code = await _lock(records, user_id, code_id)
+            owner, code = await _lock(records, user_id, code_id)
             active = code.activated(self.clock.now())
             if not code.enabled:
                 await records.codes.retire(user_id)
                 await records.codes.save(active)
+        await self.cache.clear(owner.email_key)
         return active
 
 
@@ -176,32 +183,37 @@ class ActivateCode:
 class DeactivateCode:
     """Take a code out of force until it is activated again."""
 
+    cache: Cache
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
         """Return the code, or raise `NotFound`."""
         async with self.database.begin() as records:
-            code = (await _lock(records, user_id, code_id)).deactivated()
-            await records.codes.save(code)
-        return code
+            owner, code = await _lock(records, user_id, code_id)
+            await records.codes.save(code.deactivated())
+        await self.cache.clear(owner.email_key)
+        return code.deactivated()
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteCode:
     """Take a code away for good; its text is never given out again."""
 
+    cache: Cache
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> None:
         """Delete the code, or raise `NotFound`."""
         async with self.database.begin() as records:
-            code = await _lock(records, user_id, code_id)
+            owner, code = await _lock(records, user_id, code_id)
             await records.codes.delete(code.id, self.clock.now())
+        await self.cache.clear(owner.email_key)
 
 
-async def _lock(records: Records, user_id: UUID, code_id: UUID) -> Code:
+async def _lock(records: Records, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
+    owner = await records.users.lock(user_id)
     code = await records.codes.lock(user_id, code_id)
-    if code is None:
+    if owner is None or code is None:
         raise NotFound
-    return code
+    return owner, code

@@ -66,6 +66,17 @@ class InsufficientScope(Denied):
     default = "The scope of this access token does not cover this request."
 
 
+class TooManyRequests(Denied):
+    """Too many requests came in a time; see the `Retry-After` header."""
+
+    default = "Too many requests. Try again later."
+
+    def __init__(self, detail: str = "", *, retry_after: int) -> None:
+        """Take in how many seconds the next request has a chance."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class InvalidRequest(Invalid):
     """The body or a parameter breaks the rules; `errors` names each place."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from referral.core.errors import NoActiveCode
 from referral.core.model import CODE_TEXT, Code
-from referral.core.ports import Addresses, Clock, Database
+from referral.core.ports import Addresses, Cache, Clock, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,17 +12,22 @@ class LookUpCode:
     """Find the code in force of whoever has an e-mail address."""
 
     addresses: Addresses
+    cache: Cache
     clock: Clock
     database: Database
 
     async def __call__(self, email: str) -> Code:
         """Return the code, or raise `NoActiveCode`, the same for unknown addresses."""
         key = self.addresses.parse(email).canonical
-        async with self.database.read() as records:
-            code = await records.codes.active_by_email(key, self.clock.now())
-        if code is None:
+        code = await self.cache.fetch(key, lambda: self._find(key))
+        # What is remembered may have expired since.
+        if code is None or not code.is_active(self.clock.now()):
             raise NoActiveCode
         return code
+
+    async def _find(self, key: str) -> Code | None:
+        async with self.database.read() as records:
+            return await records.codes.active_by_email(key, self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,17 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """Where a caller stands with a limit of so many in so many seconds."""
+
+    granted: bool
+    limit: int
+    seconds: int
+    remaining: int
+    resets_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever sent a request: a user, or a client, which has no `user_id`."""
 

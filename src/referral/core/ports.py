@@ -1,5 +1,6 @@
 """Every port on one screen: what the core needs of the world, and what it may rely on."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -7,6 +8,7 @@ from uuid import UUID
 
 from referral.core.model import (
     Address,
+    Allowance,
     Caller,
     Code,
     CodeStatus,
@@ -207,6 +209,31 @@ class Database(Protocol):
 
     def read(self) -> AbstractAsyncContextManager[Records]:
         """Reads that need no common transaction; each statement sees what is committed."""
+        ...
+
+
+class Cache(Protocol):
+    """Look-ups by canonical address, remembered for a moment; it never fails, but forgets."""
+
+    async def fetch(
+        self, email_key: str, find: Callable[[], Awaitable[Code | None]]
+    ) -> Code | None:
+        """Return what is remembered, or what `find` finds, which is remembered from then on.
+
+        What was found before a `clear` is not remembered after it.
+        """
+        ...
+
+    async def clear(self, email_key: str) -> None:
+        """Forget an address: for after the commit of whatever changes its owner's codes."""
+        ...
+
+
+class Limits(Protocol):
+    """How often anyone may do something; it never fails, but counts less well."""
+
+    async def take(self, group: str, who: str) -> Allowance | None:
+        """Count once more against the limit of the group; None where it has none."""
         ...
 
 

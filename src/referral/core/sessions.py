@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.errors import InvalidGrant, InvalidRequest
+from referral.core.guessing import Attempts
 from referral.core.model import RefreshToken, Scope, Session, User, normal_password
 from referral.core.ports import (
     AccessTokens,
@@ -37,6 +38,7 @@ class LogIn:
 
     access_tokens: AccessTokens
     addresses: Addresses
+    attempts: Attempts
     clock: Clock
     database: Database
     ids: Ids
@@ -44,9 +46,14 @@ class LogIn:
     secrets: Secrets
     lifetime: timedelta
 
-    async def __call__(self, username: str, password: str) -> Tokens:
-        """Return the first tokens, or raise `InvalidGrant`, the same whatever was wrong."""
-        user = await self._find(username)
+    async def __call__(self, username: str, password: str, address: str) -> Tokens:
+        """Return the first tokens, or raise `InvalidGrant`, the same whatever was wrong.
+
+        Raises `TooManyRequests` for who tries too often; `address` is the caller's on the network.
+        """
+        key = self._key(username)
+        await self.attempts.count(key or username, address)
+        user = await self._find(key)
         hashed = user.password_hash if user else None
         if not await self.passwords.verify(normal_password(password), hashed) or user is None:
             detail = "The e-mail address or the password is not right."
@@ -60,10 +67,14 @@ class LogIn:
             )
         return make_tokens(self.access_tokens, session, refresh_token)
 
-    async def _find(self, username: str) -> User | None:
+    def _key(self, username: str) -> str | None:
         try:
-            key = self.addresses.parse(username).canonical
+            return self.addresses.parse(username).canonical
         except InvalidRequest:
+            return None
+
+    async def _find(self, key: str | None) -> User | None:
+        if key is None:
             return None
         async with self.database.read() as records:
             return await records.users.by_email(key)

@@ -17,6 +17,7 @@ from referral.core.model import Joined, Locale, ReferralStatus, Role
 from referral.core.model import User as Entity
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import Code
+from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
@@ -97,10 +98,12 @@ class Accounts(Controller):
     @post(
         "/auth/register",
         summary="Register",
+        guards=[limited("register")],
         response_headers=[ResponseHeader("Location", value="/api/v1/me")],
         responses=problems(
             400, 413, 415, errors.EmailTaken, errors.InvalidRequest,
-            errors.ReferralCodeUnusable, errors.WeakPassword, errors.Unavailable,
+            errors.ReferralCodeUnusable, errors.TooManyRequests, errors.WeakPassword,
+            errors.Unavailable,
         ),
     )  # fmt: skip
     @inject

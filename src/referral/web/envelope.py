@@ -47,6 +47,8 @@ class Envelope:
                 status = message["status"]
                 headers = MutableScopeHeaders.from_message(message)
                 headers["X-Request-ID"] = request_id
+                for name, value in scope["state"].get("limit_headers", ()):
+                    headers[name] = value
                 for name, value in self._safe.items():
                     headers.setdefault(name, value)
             await send(message)

@@ -14,6 +14,7 @@ from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import Code as Entity
 from referral.web.accounts import Email
 from referral.web.auth import check_lookup_access
+from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
@@ -45,12 +46,14 @@ class LookUps(Controller):
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
-    guards = (check_lookup_access,)
+    guards = (limited("lookup"), check_lookup_access)
 
     @get(
         "/lookup",
         summary="Look a code up",
-        responses=problems(errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable),
+        responses=problems(
+            errors.NoActiveCode, errors.InvalidRequest, errors.TooManyRequests, errors.Unavailable
+        ),
     )
     @inject
     async def look_up(
@@ -67,7 +70,13 @@ class LookUps(Controller):
         summary="Look a code up, privately",
         status_code=200,
         responses=problems(
-            400, 413, 415, errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable
+            400,
+            413,
+            415,
+            errors.NoActiveCode,
+            errors.InvalidRequest,
+            errors.TooManyRequests,
+            errors.Unavailable,
         ),
     )
     @inject
@@ -87,7 +96,12 @@ class Checks(Controller):
     path = "/api/v1/codes"
     tags = ("Look-ups",)
 
-    @get("/{code:str}/validity", summary="Check a code", responses=problems(errors.Unavailable))
+    @get(
+        "/{code:str}/validity",
+        summary="Check a code",
+        guards=[limited("lookup")],
+        responses=problems(errors.TooManyRequests, errors.Unavailable),
+    )
     @inject
     async def check(self, code: FromPath[str], use: FromDishka[CheckCode]) -> Validity:
         """Tell whether one can join with a code; nothing about its owner."""

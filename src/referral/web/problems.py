@@ -17,6 +17,7 @@ from referral.core import errors
 
 STATUSES: dict[type[errors.ReferralError], int] = {
     errors.Unauthenticated: 401,
+    errors.TooManyRequests: 429,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Invalid: 422,
@@ -111,6 +112,8 @@ def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -
         headers["WWW-Authenticate"] = _challenge(request)
     if isinstance(error, errors.InsufficientScope):
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+    if isinstance(error, errors.TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unavailable):
         structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
         headers["Retry-After"] = RETRY_AFTER

@@ -18,10 +18,11 @@ from litestar.openapi.spec import (
 )
 from msgspec import Struct
 
-from referral.core.errors import InvalidGrant, Unavailable
+from referral.core.errors import InvalidGrant, TooManyRequests, Unavailable
 from referral.core.model import Scope
 from referral.core.ports import AccessTokens
 from referral.core.sessions import LogIn, Refresh, Tokens
+from referral.web.limits import client_address, limited
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
@@ -124,6 +125,7 @@ class TokenEndpoint(Controller):
     """Logging in and staying so."""
 
     path = "/api/v1/auth"
+    guards = (limited("token"),)
     tags = ("Tokens",)
     exception_handlers = {BadTokenRequest: refuse, InvalidGrant: refuse_grant}
 
@@ -132,7 +134,7 @@ class TokenEndpoint(Controller):
         summary="Get tokens",
         status_code=200,
         operation_class=TokenOperation,
-        responses=problems(413, Unavailable)
+        responses=problems(413, TooManyRequests, Unavailable)
         | {
             400: ResponseSpec(
                 TokenError, generate_examples=False, description="The refusals of RFC 6749, 5.2."
@@ -152,7 +154,9 @@ class TokenEndpoint(Controller):
         _check_scope(form.get("scope", ""))
         grant = need(form, "grant_type")
         if grant == "password" and grants.password:
-            tokens = await log_in(need(form, "username"), need(form, "password"))
+            tokens = await log_in(
+                need(form, "username"), need(form, "password"), client_address(request.scope)
+            )
         elif grant == "refresh_token":
             tokens = await refresh(need(form, "refresh_token"))
         else:

@@ -1,0 +1,178 @@
+"""How much anyone may ask for: counted in Redis for all processes, or in each for itself.
+
+A process counts ahead: of a limit of ten thousand it takes ten at a time and hands them out without
+asking again, so that a high limit costs no round trip a request. The sum never exceeds the limit;
+below a thousand it is exact. Without Redis a process hands out its share of the limit, once a
+window.
+"""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from math import ceil
+from typing import NamedTuple
+
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+from redis.asyncio import Redis
+
+from referral.adapters.redis import RedisGone, RedisServer
+from referral.core.model import Allowance
+
+AHEAD = 1000
+"""A process takes this part of a limit at a time."""
+
+WINDOWS = 50_000
+"""Of how many callers a process knows its windows, for each limit."""
+
+COUNTING_SECONDS = 10
+PROCESSES = "referral:processes"
+
+
+class Window:
+    """What one caller may still do until the window ends."""
+
+    __slots__ = ("ends", "left", "on_own", "spent", "stored")
+
+    def __init__(self, ends: float) -> None:
+        """Begin with nothing; `left` is what this process may hand out by itself."""
+        self.ends = ends
+        self.left = 0
+        self.stored = 0
+        self.spent = False
+        self.on_own = False
+
+
+class Rule:
+    """A limit, and the windows of its callers, the oldest first."""
+
+    def __init__(self, item: RateLimitItem) -> None:
+        """Take what may be done in how long."""
+        self.item = item
+        self.amount = item.amount
+        self.seconds = item.get_expiry()
+        self.ahead = max(1, item.amount // AHEAD)
+        self.windows: dict[str, Window] = {}
+
+    def window(self, who: str, now: float) -> Window:
+        """Return the caller's window, a new one if the last is over."""
+        window = self.windows.get(who)
+        if window is None or window.ends <= now:
+            self.windows.pop(who, None)
+            if len(self.windows) >= WINDOWS:
+                del self.windows[next(iter(self.windows))]
+            window = self.windows[who] = Window(now + self.seconds)
+        return window
+
+
+class Taken(NamedTuple):
+    """What Redis counted, and when its window ends."""
+
+    total: int
+    ends: float
+
+
+class CountedLimits:
+    """See the port `Limits`."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, str],
+        server: RedisServer | None,
+        processes: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Take a limit for each group, or `off`, and how many processes share them."""
+        self._rules = {
+            name: Rule(parse_limit(text)) for name, text in limits.items() if text != "off"
+        }
+        self._server = server
+        self._storage = _storage(server) if server else None
+        self._processes = processes
+        self._now = now
+        self._id = uuid.uuid4().hex
+        self._counted_at = 0.0
+
+    async def take(self, group: str, who: str) -> Allowance | None:
+        """See the port."""
+        rule = self._rules.get(group)
+        if rule is None:
+            return None
+        now = self._now()
+        window = rule.window(who, now)
+        if not window.left and not window.spent:
+            await self._take_ahead(rule, window, group, who)
+        granted = window.left > 0
+        if granted:
+            window.left -= 1
+        return Allowance(
+            granted=granted,
+            limit=rule.amount,
+            seconds=rule.seconds,
+            remaining=window.left + window.stored,
+            resets_in=max(1, ceil(window.ends - now)),
+        )
+
+    async def _take_ahead(self, rule: Rule, window: Window, group: str, who: str) -> None:
+        taken = None if window.on_own else await self._count(rule, window, group, who)
+        if taken is None:
+            # Once a window: what Redis was not asked for may have been handed out before.
+            window.left = 0 if window.on_own else max(1, rule.amount // self._processes)
+            window.stored, window.spent, window.on_own = 0, window.on_own, True
+            return
+        window.ends = taken.ends
+        got = rule.ahead - max(0, taken.total - rule.amount)
+        window.left += max(0, got)
+        window.stored = max(0, rule.amount - taken.total)
+        window.spent = got <= 0
+
+    async def _count(self, rule: Rule, window: Window, group: str, who: str) -> Taken | None:
+        if self._server is None or self._storage is None:
+            return None
+        key, storage = f"{group}:{_digest(who)}:{rule.item.key_for()}", self._storage
+        try:
+            await self._count_processes(self._server)
+            count = await self._server.ask(lambda _: storage.incr(key, rule.seconds, rule.ahead))
+            if count == rule.ahead:
+                return Taken(count, self._now() + rule.seconds)
+            if window.stored:
+                return Taken(count, window.ends)
+            return Taken(count, await self._server.ask(lambda _: storage.get_expiry(key)))
+        except RedisGone:
+            return None
+
+    async def _count_processes(self, server: RedisServer) -> None:
+        """Learn, now and then, how many share the limits, for when Redis cannot be asked."""
+        now = self._now()
+        if now - self._counted_at < COUNTING_SECONDS:
+            return
+        self._counted_at = now
+
+        async def count(client: Redis) -> list[int]:
+            pipe = client.pipeline(transaction=False)
+            pipe.zadd(PROCESSES, {self._id: now})
+            pipe.zremrangebyscore(PROCESSES, 0, now - 3 * COUNTING_SECONDS)
+            pipe.zcard(PROCESSES)
+            return await pipe.execute()
+
+        self._processes = max(1, (await server.ask(count))[-1])
+
+
+def _storage(server: RedisServer) -> RedisStorage:
+    pool = server.client.connection_pool
+    return RedisStorage("async+redis://", implementation="redispy", connection_pool=pool)  # type: ignore[arg-type]
+
+
+def parse_limit(text: str) -> RateLimitItem:
+    """Read `20/minute` and the like; raises `ValueError`."""
+    item = parse(text)
+    if item.amount < 1:
+        fault = "is less than one"
+        raise ValueError(fault)
+    return item
+
+
+def _digest(who: str) -> str:
+    """Name a caller in a way that does not show the address."""
+    return hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,90 @@
+"""Look-ups remembered in the process, before Redis or instead of it."""
+
+import asyncio
+import time
+from asyncio import Task
+from collections.abc import Awaitable, Callable
+
+from referral.core.model import Code
+from referral.core.ports import Cache
+
+SECONDS = 0.9
+"""Other processes may show a code for one second after it was deleted."""
+
+ENTRIES = 20_000
+
+
+class Memory:
+    """What a process knows of an address, until a time of its monotonic clock."""
+
+    __slots__ = ("code", "until")
+
+    def __init__(self, code: Code | None, until: float) -> None:
+        self.code = code
+        self.until = until
+
+
+class MemoryCache:
+    """See the port `Cache`. Those who ask for the same address at once share one question.
+
+    Clearing comes after that of the cache behind it, and lets go of the questions under way: what
+    they bring may be from before the change.
+    """
+
+    def __init__(
+        self, behind: Cache | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take the cache that is asked next, if any."""
+        self._behind = behind
+        self._now = now
+        self._known: dict[str, Memory] = {}
+        self._questions: dict[str, Task[Code | None]] = {}
+
+    async def fetch(
+        self, email_key: str, find: Callable[[], Awaitable[Code | None]]
+    ) -> Code | None:
+        """See the port."""
+        known = self._known.get(email_key)
+        if known is not None and known.until > self._now():
+            return known.code
+        question = self._questions.get(email_key)
+        if question is None:
+            question = asyncio.create_task(self._ask(email_key, find))
+            question.add_done_callback(_look_at)
+            self._questions[email_key] = question
+        # A shield: others wait for it too when this request is cancelled.
+        return await asyncio.shield(question)
+
+    async def clear(self, email_key: str) -> None:
+        """See the port."""
+        try:
+            if self._behind is not None:
+                await self._behind.clear(email_key)
+        finally:
+            self._questions.pop(email_key, None)
+            known = self._known.pop(email_key, None)
+            if known is not None:
+                known.until = 0
+
+    async def _ask(self, email_key: str, find: Callable[[], Awaitable[Code | None]]) -> Code | None:
+        until, this = self._now() + SECONDS, asyncio.current_task()
+        try:
+            code = await (self._behind.fetch(email_key, find) if self._behind else find())
+            if self._questions.get(email_key) is this:
+                self._remember(email_key, Memory(code, until))
+            return code
+        finally:
+            if self._questions.get(email_key) is this:
+                del self._questions[email_key]
+
+    def _remember(self, email_key: str, memory: Memory) -> None:
+        self._known.pop(email_key, None)
+        while self._known and len(self._known) >= ENTRIES:
+            del self._known[next(iter(self._known))]
+        self._known[email_key] = memory
+
+
+def _look_at(question: Task[Code | None]) -> None:
+    """Take note of an error that nobody waited for, so that the loop does not complain of it."""
+    if not question.cancelled():
+        question.exception()

@@ -1,0 +1,221 @@
+"""What every cache of look-ups keeps to: in the process, in Redis, and one before the other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from referral.adapters.memory import MemoryCache
+from referral.adapters.redis import RedisServer
+from referral.adapters.redis_cache import RedisCache, make_key
+from referral.core.errors import Unavailable
+from referral.core.model import Code
+from referral.core.ports import Cache
+from tests.servers import until
+
+KINDS = ("memory", "redis", "memory before redis")
+
+
+def new_code(**lifetime: float) -> Code:
+    """Make up a code that is in force."""
+    now = datetime.now(UTC)
+    ends = now + timedelta(**lifetime or {"hours": 1})
+    return Code(uuid4(), uuid4(), uuid4().hex[:8], now, ends, None, 0, enabled=True)
+
+
+class Finder:
+    """A database that counts its questions."""
+
+    def __init__(self, code: Code | None) -> None:
+        self.code = code
+        self.asked = 0
+
+    async def __call__(self) -> Code | None:
+        self.asked += 1
+        return self.code
+
+
+@pytest.fixture
+def key() -> str:
+    """An address that no other test uses."""
+    return f"{uuid4().hex}@example.com"
+
+
+@pytest.fixture
+async def server(redis_url: str) -> AsyncIterator[RedisServer]:
+    """The way to Redis."""
+    server = RedisServer(redis_url)
+    yield server
+    await server.close()
+
+
+@pytest.fixture(params=KINDS)
+def cache(request: pytest.FixtureRequest, server: RedisServer) -> Cache:
+    """Each of the caches."""
+    if request.param == "memory":
+        return MemoryCache()
+    behind = RedisCache(server)
+    return behind if request.param == "redis" else MemoryCache(behind)
+
+
+async def is_remembered(cache: Cache, key: str, code: Code | None) -> None:
+    """Wait until the cache answers with `code` and asks nobody."""
+
+    async def unasked() -> bool:
+        find = Finder(code)
+        return await cache.fetch(key, find) == code and not find.asked
+
+    await until(unasked)
+
+
+@pytest.mark.parametrize("code", [new_code(), None], ids=["a code", "no code"])
+async def test_what_was_found_is_remembered(cache: Cache, key: str, code: Code | None) -> None:
+    """Codes and their absence are told again without a question, and equal in every field."""
+    assert await cache.fetch(key, Finder(code)) == code
+    await is_remembered(cache, key, code)
+
+
+async def test_what_was_cleared_is_found_anew(cache: Cache, key: str) -> None:
+    """After a clear the first answer is the new one."""
+    await cache.fetch(key, Finder(new_code()))
+    await is_remembered(cache, key, await cache.fetch(key, Finder(None)))
+    await cache.clear(key)
+    now = new_code()
+    assert await cache.fetch(key, Finder(now)) == now
+    await is_remembered(cache, key, now)
+
+
+async def test_a_find_from_before_a_clear_is_not_remembered(cache: Cache, key: str) -> None:
+    """A question on its way while a change is cleared never puts the old answer back."""
+    old, new, on_its_way, go_on = new_code(), new_code(), asyncio.Event(), asyncio.Event()
+
+    async def find_slowly() -> Code | None:
+        on_its_way.set()
+        await go_on.wait()
+        return old
+
+    for _ in range(3):
+        slow = asyncio.create_task(cache.fetch(key, find_slowly))
+        await on_its_way.wait()
+        await cache.clear(key)
+        go_on.set()
+        assert await slow == old
+        assert await cache.fetch(key, Finder(new)) == new
+        await is_remembered(cache, key, new)
+        on_its_way.clear()
+        go_on.clear()
+        await cache.clear(key)
+
+
+async def test_an_error_is_not_remembered(cache: Cache, key: str) -> None:
+    """A database that does not answer is asked again the next time."""
+
+    async def fail() -> Code | None:
+        raise Unavailable
+
+    with pytest.raises(Unavailable):
+        await cache.fetch(key, fail)
+    code = new_code()
+    assert await cache.fetch(key, Finder(code)) == code
+
+
+async def test_many_questions_get_each_its_own_answer(cache: Cache) -> None:
+    """Ten thousand requests, a third of them cancelled midway: nobody gets another's answer."""
+    codes = {f"{uuid4().hex}@example.com": new_code() for _ in range(1000)}
+    for address, code in codes.items():
+        await cache.fetch(address, Finder(code))
+    asked = [address for address in codes for _ in range(10)]
+    tasks = [asyncio.create_task(cache.fetch(key, Finder(codes[key]))) for key in asked]
+    for number, task in enumerate(tasks):
+        if number % 3 == 0:
+            asyncio.get_running_loop().call_soon(task.cancel)
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    given = [(key, answer) for key, answer in zip(asked, answers, strict=True) if answer]
+    assert all(isinstance(a, asyncio.CancelledError) or a == codes[key] for key, a in given)
+    assert sum(isinstance(answer, Code) for _, answer in given) >= 6000
+
+
+async def test_one_question_is_shared(key: str) -> None:
+    """Five hundred requests for an address that was just forgotten ask once, whoever gives up."""
+    cache, find, go_on = MemoryCache(), Finder(new_code()), asyncio.Event()
+
+    async def find_slowly() -> Code | None:
+        await go_on.wait()
+        return await find()
+
+    tasks = [asyncio.create_task(cache.fetch(key, find_slowly)) for _ in range(500)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    go_on.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert answers[1:] == [find.code] * 499
+    assert find.asked == 1
+
+
+async def test_a_process_forgets_within_a_second(key: str) -> None:
+    """What another process changed shows after a second at most."""
+    time = 100.0
+    cache = MemoryCache(now=lambda: time)
+    await cache.fetch(key, Finder(new_code()))
+    time += 0.95
+    assert await cache.fetch(key, Finder(None)) is None
+
+
+async def test_processes_share_what_is_in_redis(server: RedisServer, key: str) -> None:
+    """One process finds what another stored, and not what another cleared."""
+    one, two, code = RedisCache(server), RedisCache(server), new_code()
+    await one.fetch(key, Finder(code))
+    await is_remembered(two, key, code)
+    await one.clear(key)
+    assert await two.fetch(key, Finder(None)) is None
+
+
+@pytest.mark.parametrize("lifetime", [5, 3600])
+async def test_nothing_outlives_the_code_or_half_a_minute(
+    server: RedisServer, key: str, lifetime: int
+) -> None:
+    """An entry ends with its code, and before a clear that was lost could matter."""
+    cache, code = RedisCache(server), new_code(seconds=lifetime)
+    await cache.fetch(key, Finder(code))
+    await is_remembered(cache, key, code)
+    assert 0 < await server.client.pttl(make_key(key)) <= min(lifetime, 25) * 1000
+
+
+async def test_an_entry_says_itself_when_it_ends(server: RedisServer, key: str) -> None:
+    """Not even a Redis that forgot to expire an entry makes it live longer."""
+    time = datetime.now(UTC).timestamp()
+    cache, code = RedisCache(server, now=lambda: time), new_code()
+    await cache.fetch(key, Finder(code))
+    await is_remembered(cache, key, code)
+    await server.client.persist(make_key(key))
+    time += 25
+    assert await cache.fetch(key, Finder(None)) is None
+
+
+@pytest.mark.parametrize("garbage", [b"", b"x", b"+", b"+\xff\x00", b"-", "list"])
+async def test_garbage_is_nothing(server: RedisServer, key: str, garbage: bytes | str) -> None:
+    """What cannot be read counts as unknown."""
+    cache, code = RedisCache(server), new_code()
+    if isinstance(garbage, str):
+        await server.client.rpush(make_key(key), garbage)
+    else:
+        await server.client.set(make_key(key), garbage)
+    assert await cache.fetch(key, Finder(code)) == code
+    assert server.answers
+
+
+async def test_redis_never_sees_an_address(server: RedisServer, key: str) -> None:
+    """Neither a key nor a value shows whose code it is."""
+    cache, code = RedisCache(server), new_code()
+    await cache.fetch(key, Finder(code))
+    await is_remembered(cache, key, code)
+    local_part = key.partition("@")[0].encode()
+    assert local_part not in make_key(key)
+    assert local_part not in (await server.client.get(make_key(key)) or b"")
+    for name in await server.client.keys("*"):
+        assert local_part not in name

