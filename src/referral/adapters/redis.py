@@ -15,8 +15,11 @@ from referral.core.errors import Unavailable
 
 T = TypeVar("T")
 
-PATIENCE = 0.04
-"""Seconds that an answer may take, given twice; see `_patiently`."""
+LOOKS, LOOK_SECONDS = 8, 0.01
+"""How often one looks for an answer, and how long each time; see `_patiently`."""
+
+SOCKET_SECONDS = 0.5
+"""The client's own limit, behind ours; the name of the server is looked up within it."""
 
 CONNECTIONS = 10
 PROBE_SECONDS = 0.5
@@ -42,8 +45,8 @@ class RedisServer:
             url,
             max_connections=CONNECTIONS,
             timeout=None,
-            socket_timeout=PATIENCE * 10,
-            socket_connect_timeout=PATIENCE * 10,
+            socket_timeout=SOCKET_SECONDS,
+            socket_connect_timeout=SOCKET_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         self.client: Redis = Redis(connection_pool=pool)
@@ -115,13 +118,13 @@ class RedisServer:
 
 
 async def _patiently(answer: Awaitable[T]) -> T:
-    """Wait for an answer, twice: if the event loop was busy for as long as one wait lasts, the
-    answer may be there already and only not have been read.
+    """Wait for an answer 80 ms long, or eight rounds of an event loop that is too busy to read it:
+    a burst of requests must not look like a server that is gone.
     """
     task = asyncio.ensure_future(answer)
     try:
-        for _ in range(2):
-            done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+        for _ in range(LOOKS):
+            done, _ = await asyncio.wait({task}, timeout=LOOK_SECONDS)
             if done:
                 return task.result()
         raise TimeoutError

@@ -1,0 +1,145 @@
+"""Limits: for all processes together, by where a request comes from, and on guessing."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from asgi_lifespan import LifespanManager
+
+from referral.app import create_app
+from referral.settings import Settings
+from tests.conftest import Serve
+from tests.journey import API, PASSWORD, log_in, new_email, register
+from tests.servers import OwnRedis
+
+LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
+
+
+@asynccontextmanager
+async def serving(settings: Settings, **changes: Any) -> AsyncIterator[LifespanManager]:
+    """Run a service that is asked from several addresses."""
+    async with LifespanManager(create_app(msgspec.structs.replace(settings, **changes))) as running:
+        yield running
+
+
+def client_at(running: LifespanManager, address: str) -> httpx.AsyncClient:
+    """Return a client that connects from an address."""
+    transport = httpx.ASGITransport(running.app, client=(address, 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+
+
+async def burst(clients: list[httpx.AsyncClient], requests: int) -> Counter[int]:
+    """Send all at once; return how many got which status."""
+    asked = [clients[number % len(clients)].get(LOOKUP) for number in range(requests)]
+    return Counter(answer.status_code for answer in await asyncio.gather(*asked))
+
+
+async def test_fifty_of_a_thousand_pass_two_processes(
+    serve: Serve, settings: Settings, redis_url: str
+) -> None:
+    """Two processes with one Redis let through exactly what the limit says."""
+    async with AsyncExitStack() as stack:
+        limited = msgspec.structs.replace(
+            settings, redis_url=f"{redis_url[:-1]}1", limit_lookup="50/hour"
+        )
+        clients = [await stack.enter_async_context(serve(limited)) for _ in range(2)]
+        assert await burst(clients, 1000) == {404: 50, 429: 950}
+
+
+async def test_without_redis_each_process_allows_its_share(
+    settings: Settings, own_redis: OwnRedis
+) -> None:
+    """Redis gone: two processes that knew of each other let through the limit, and no 5xx."""
+    shared = {"redis_url": own_redis.url, "limit_lookup": "50/hour"}
+    async with serving(settings, **shared) as one, serving(settings, **shared) as two:
+        early = [client_at(each, "192.0.2.1") for each in (one, two)]
+        assert await burst([early[0]], 1) == await burst([early[1]], 1) == {404: 1}
+        own_redis.kill()
+        late = [client_at(each, "192.0.2.2") for each in (one, two)]
+        seen = [await burst([client], 200) for client in late]
+        assert all(counted[404] + counted[429] == 200 for counted in seen)
+        assert 0 < seen[1][404] <= 25
+        assert 0 < seen[0][404] <= 50
+
+
+async def test_a_limited_answer_says_where_one_stands(serve: Serve, settings: Settings) -> None:
+    """Every answer names the policy and what is left; a refusal also when to come again."""
+    async with serve(msgspec.structs.replace(settings, limit_lookup="2/minute")) as client:
+        first, second, third = [await client.get(LOOKUP) for _ in range(3)]
+    assert first.headers["RateLimit-Policy"] == '"lookup";q=2;w=60'
+    assert first.headers["RateLimit"].startswith('"lookup";r=1;t=')
+    assert second.headers["RateLimit"].startswith('"lookup";r=0;t=')
+    assert third.status_code == 429
+    assert third.json()["type"].endswith("/problems/too-many-requests")
+    assert third.headers["Content-Type"] == "application/problem+json"
+    assert 1 <= int(third.headers["Retry-After"]) <= 60
+    assert third.headers["RateLimit"].startswith('"lookup";r=0;t=')
+
+
+async def test_a_limit_can_be_off(serve: Serve, settings: Settings) -> None:
+    """With `off` nothing is counted and no header says so."""
+    async with serve(msgspec.structs.replace(settings, limit_lookup="off")) as client:
+        answers = [await client.get(LOOKUP) for _ in range(200)]
+    assert {answer.status_code for answer in answers} == {404}
+    assert "RateLimit" not in answers[-1].headers
+
+
+@pytest.mark.parametrize(
+    ("path", "setting"),
+    [("/auth/register", "limit_register"), ("/auth/token", "limit_token")],
+)
+async def test_each_group_has_its_limit(
+    serve: Serve, settings: Settings, path: str, setting: str
+) -> None:
+    """Registrations and log-ins are counted as well, whatever they contain."""
+    limited = msgspec.structs.replace(settings, **{setting: "1/minute"})
+    async with serve(limited) as client:
+        answers = [await client.post(f"{API}{path}") for _ in range(2)]
+        assert answers[0].status_code != 429
+        assert answers[1].status_code == 429
+        assert (await client.get(LOOKUP)).status_code == 404
+
+
+async def test_a_forwarded_address_counts_from_a_listed_proxy_only(settings: Settings) -> None:
+    """A rotating X-Forwarded-For changes nothing, unless a proxy of ours wrote it."""
+    changes = {"limit_lookup": "5/minute", "trusted_proxies": ("198.51.100.0/24",)}
+    async with serving(settings, **changes) as running:
+        for peer, passing in (("192.0.2.9", 5), ("198.51.100.7", 20)):
+            client, seen = client_at(running, peer), Counter[int]()
+            for number in range(20):
+                hops = {"X-Forwarded-For": f"203.0.113.{number}"}
+                seen[(await client.get(LOOKUP, headers=hops)).status_code] += 1
+            assert seen[404] == passing
+        behind, seen = client_at(running, "198.51.100.7"), Counter[int]()
+        for number in range(20):
+            hops = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.77, 198.51.100.8"}
+            seen[(await behind.get(LOOKUP, headers=hops)).status_code] += 1
+        assert seen[404] == 5
+
+
+async def test_a_network_of_ipv6_counts_as_one(settings: Settings) -> None:
+    """Whoever owns a /64 has no more than anybody else."""
+    async with serving(settings, limit_lookup="5/minute") as running:
+        clients = [client_at(running, f"2001:db8::{number:x}") for number in range(1, 21)]
+        assert (await burst(clients, 20))[404] == 5
+        assert (await burst([client_at(running, "2001:db8:0:1::1")], 1))[404] == 1
+
+
+async def test_the_owner_gets_in_while_others_guess(settings: Settings) -> None:
+    """Guessing from many addresses is slowed down; the owner's first try elsewhere succeeds."""
+    async with serving(settings, limit_token="5/minute") as running:  # noqa: S106 - a limit
+        email = new_email()
+        assert (await register(client_at(running, "192.0.2.1"), email)).status_code == 201
+        seen = Counter[int]()
+        for number in range(40):
+            guesser = client_at(running, f"203.0.113.{number % 8}")
+            seen[(await log_in(guesser, email, "a wrong guess")).status_code] += 1
+        # Five until the account is guarded, and the first try of each of the other addresses.
+        assert seen == {400: 8, 429: 32}
+        owner = await log_in(client_at(running, "192.0.2.2"), email, PASSWORD)
+        assert owner.status_code == 200

@@ -1,0 +1,152 @@
+"""How long a code that is gone may still be shown."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import httpx
+import msgspec
+import pytest
+
+from referral.settings import Settings
+from tests.conftest import Serve
+from tests.journey import API, Member, join, register
+from tests.servers import OwnRedis, until
+
+
+@pytest.fixture
+async def two(
+    serve: Serve, settings: Settings, own_redis: OwnRedis
+) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    """Two processes, as far as caches go, over one database and one Redis."""
+    shared = msgspec.structs.replace(
+        settings, redis_url=own_redis.url, limit_lookup="off", limit_register="off"
+    )
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(serve(shared))
+        yield one, await stack.enter_async_context(serve(shared))
+
+
+async def look_up(client: httpx.AsyncClient, email: str) -> str | None:
+    """Return the code that is shown for an address."""
+    answer = await client.get(f"{API}/codes/lookup", params={"email": email})
+    assert answer.status_code in {200, 404}, answer.text
+    return str(answer.json()["code"]) if answer.status_code == 200 else None
+
+
+async def change(member: Member, code: dict[str, str], how: str) -> str | None:
+    """Change a member's code; return what a look-up shows from then on."""
+    path = f"/me/codes/{code['id']}"
+    if how == "replace":
+        return str((await member.issue(replace=True))["code"])
+    if how == "use up":
+        joined = await register(member.client, referral_code=code["code"])
+        assert joined.status_code == 201
+        return None
+    if how == "activate another":
+        other = await member.issue(activate=False)
+        await member.request("POST", f"/me/codes/{other['id']}/activate")
+        return str(other["code"])
+    method, path = ("DELETE", path) if how == "delete" else ("POST", f"{path}/deactivate")
+    assert (await member.request(method, path)).is_success
+    return None
+
+
+CHANGES = ("delete", "deactivate", "replace", "activate another", "use up")
+
+
+@pytest.mark.parametrize("how", CHANGES)
+async def test_a_change_shows_at_once_here_and_within_a_second_elsewhere(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient], how: str
+) -> None:
+    """No answer after the change's own has the old code; another process has a second."""
+    here, there = two
+    member = await join(here)
+    code = await member.issue(max_uses=1)
+    assert await look_up(here, member.email) == await look_up(there, member.email) == code["code"]
+    now = await change(member, code, how)
+    changed_at = time.monotonic()
+    assert await look_up(here, member.email) == now
+
+    async def has_arrived() -> bool:
+        return await look_up(there, member.email) == now
+
+    await until(has_arrived, 1)
+    assert time.monotonic() - changed_at < 1
+    assert await look_up(here, member.email) == now
+
+
+async def test_a_renewal_shows_the_new_end(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient],
+) -> None:
+    """A code that was renewed is shown with its new expiry."""
+    member = await join(two[0])
+    code = await member.issue()
+    await look_up(two[0], member.email)
+    body = {"lifetime_minutes": 600}
+    renewed = (await member.request("PATCH", f"/me/codes/{code['id']}", json=body)).json()
+    found = await two[0].get(f"{API}/codes/lookup", params={"email": member.email})
+    assert found.json()["expires_at"] == renewed["expires_at"] != code["expires_at"]
+
+
+async def test_a_first_code_shows_at_once(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient],
+) -> None:
+    """That there was no code is forgotten when there is one."""
+    member = await join(two[0])
+    assert await look_up(two[0], member.email) is None
+    code = await member.issue()
+    assert await look_up(two[0], member.email) == code["code"]
+
+
+async def test_what_redis_missed_is_never_shown_by_the_same_process(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient], own_redis: OwnRedis
+) -> None:
+    """Redis stands still during the change: this process shows nothing old, others soon neither."""
+    here, there = two
+    member = await join(here)
+    code = await member.issue()
+    assert await look_up(here, member.email) == await look_up(there, member.email) == code["code"]
+    own_redis.send(signal.SIGSTOP)
+    await member.request("DELETE", f"/me/codes/{code['id']}")
+    assert await look_up(here, member.email) is None
+    own_redis.send(signal.SIGCONT)
+
+    async def is_gone_there() -> bool:
+        assert await look_up(here, member.email) is None
+        return await look_up(there, member.email) is None
+
+    await until(is_gone_there, 5)
+    assert await look_up(there, member.email) is None
+
+
+async def test_changes_and_look_ups_at_once_never_bring_a_code_back(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient],
+) -> None:
+    """Under constant look-ups by two processes, a replaced code is gone where it was replaced."""
+    here, there = two
+    member = await join(here)
+    over = asyncio.Event()
+
+    async def keep_asking(client: httpx.AsyncClient) -> int:
+        asked = 0
+        while not over.is_set():
+            await look_up(client, member.email)
+            asked += 1
+            await asyncio.sleep(0)  # an answer out of the process leaves nobody else a turn
+        return asked
+
+    askers = [asyncio.create_task(keep_asking(client)) for client in (here, there) * 3]
+    last = ""
+    for _ in range(30):
+        last = (await member.issue(replace=True))["code"]
+        assert await look_up(here, member.email) == last
+
+    async def has_arrived() -> bool:
+        return await look_up(there, member.email) == last
+
+    await until(has_arrived, 1)
+    over.set()
+    assert min(await asyncio.gather(*askers)) > 0
