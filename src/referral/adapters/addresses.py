@@ -1,11 +1,14 @@
 """E-mail addresses by email-validator."""
 
 import unicodedata
+from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
 
 from referral.core.errors import InvalidRequest
 from referral.core.model import Address
+
+REMEMBERED = 10_000
 
 MAX_LENGTH = 254
 """RFC 5321, 4.5.3.1.3: a path of 256 with its angle brackets."""
@@ -14,7 +17,11 @@ MAX_LENGTH = 254
 class ValidatedAddresses:
     """Addresses that one can write to, in any spelling that has one meaning."""
 
-    def parse(self, text: str) -> Address:
+    def __init__(self) -> None:
+        """Remember the latest, as reading one takes longer than looking its code up."""
+        self.parse = lru_cache(REMEMBERED)(self._parse)
+
+    def _parse(self, text: str) -> Address:
         """See the port."""
         try:
             found = validate_email(

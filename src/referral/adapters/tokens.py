@@ -25,6 +25,9 @@ from referral.core.errors import Unauthenticated
 from referral.core.model import Caller, Scope
 
 MIN_BITS = 2048
+REMEMBERED = 10_000
+"""Of how many tokens a process knows that they were verified: some 10 MB."""
+
 REQUIRED = ["iss", "aud", "sub", "client_id", "scope", "iat", "exp", "jti"]
 
 
@@ -51,6 +54,7 @@ class JwtAccessTokens:
         self._signing = keys[0]
         self._keys = {key.kid: key for key in keys}
         self._public = {key.kid: key.private.public_key() for key in keys}
+        self._verified: dict[str, tuple[float, Caller]] = {}
 
     def issue(self, subject: str, client_id: str, scope: str) -> str:
         """See the port."""
@@ -69,15 +73,29 @@ class JwtAccessTokens:
         return jwt.encode(claims, key.private, "RS256", {"typ": "at+jwt", "kid": key.kid})
 
     def verify(self, token: str) -> Caller:
-        """See the port."""
+        """See the port. What was verified is, until it expires, not verified anew."""
+        expires, caller = self._verified.get(token, (0.0, None))
+        if caller is not None and expires > time.time():
+            return caller
+        return self._verify(token)
+
+    def _verify(self, token: str) -> Caller:
         try:
             header = jwt.get_unverified_header(token)
             if header.get("typ") not in {"at+jwt", "application/at+jwt"}:
                 raise Unauthenticated
-            return _caller(self._claims(token, self._public[header["kid"]]))
+            claims = self._claims(token, self._public[header["kid"]])
+            caller = _caller(claims)
+            self._remember(token, float(str(claims["exp"])), caller)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
             detail = "The access token is not valid or has expired. Log in again."
             raise Unauthenticated(detail) from error
+        return caller
+
+    def _remember(self, token: str, expires: float, caller: Caller) -> None:
+        while len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = (expires, caller)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """See the port."""

@@ -67,10 +67,10 @@ def limited(group: str, *, by_account: bool = False) -> Guard:
     return guard
 
 
-def _headers(group: str, allowance: Allowance) -> tuple[tuple[str, str], ...]:
+def _headers(group: str, allowance: Allowance) -> tuple[tuple[bytes, bytes], ...]:
     return (
-        ("RateLimit-Policy", f'"{group}";q={allowance.limit};w={allowance.seconds}'),
-        ("RateLimit", f'"{group}";r={allowance.remaining};t={allowance.resets_in}'),
+        (b"ratelimit-policy", f'"{group}";q={allowance.limit};w={allowance.seconds}'.encode()),
+        (b"ratelimit", f'"{group}";r={allowance.remaining};t={allowance.resets_in}'.encode()),
     )
 
 

@@ -1,0 +1,65 @@
+"""The log's line for each request: many a second, so they are written in bundles."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from structlog.processors import JSONRenderer
+
+SECONDS = 0.05
+"""How long a line may wait; a process that is killed takes so much of its log with it."""
+
+
+class Line(msgspec.Struct, tag_field="event", tag="request"):
+    """A request, in the form of every other line."""
+
+    method: str
+    route: str
+    status: int
+    ms: float
+    request_id: str
+    level: str
+    timestamp: datetime
+
+
+class RequestLog:
+    """Writes the lines itself where structlog renders JSON; others are structlog's affair."""
+
+    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+        """Follow what structlog was told before; `write` takes the lines of JSON."""
+        self._log = structlog.get_logger()
+        self._is_json = isinstance(structlog.get_config()["processors"][-1], JSONRenderer)
+        self._is_on = self._log.is_enabled_for(logging.INFO) if self._is_json else True
+        self._write = write or _to_stderr
+        self._encode = msgspec.json.Encoder().encode
+        self._lines: list[bytes] = []
+
+    def add(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
+        """Log a request that was answered."""
+        ms = round(seconds * 1000, 2)
+        if not self._is_on:
+            return
+        if not self._is_json:
+            self._log.info(
+                "request", method=method, route=route, status=status, ms=ms, request_id=request_id
+            )
+            return
+        now = datetime.now(UTC)
+        self._lines.append(self._encode(Line(method, route, status, ms, request_id, "info", now)))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._write(b"\n".join((*lines, b"")))
+
+
+def _to_stderr(lines: bytes) -> None:
+    sys.stderr.buffer.write(lines)
+    sys.stderr.buffer.flush()
