@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.errors import InvalidGrant, InvalidRequest
-from referral.core.model import RefreshToken, Scope, Session, User, normal_password
+from referral.core.model import RefreshToken, Scope, Session, User, is_too_long, normal_password
 from referral.core.ports import (
     AccessTokens,
     Addresses,
@@ -46,9 +46,8 @@ class LogIn:
 
     async def __call__(self, username: str, password: str) -> Tokens:
         """Return the first tokens, or raise `InvalidGrant`, the same whatever was wrong."""
-        user = await self._find(username)
-        hashed = user.password_hash if user else None
-        if not await self.passwords.verify(normal_password(password), hashed) or user is None:
+        user = None if is_too_long(password) else await self._authenticate(username, password)
+        if user is None:
             detail = "The e-mail address or the password is not right."
             raise InvalidGrant(detail)
         session = self._session(user.id)
@@ -59,6 +58,12 @@ class LogIn:
                 RefreshToken(self.secrets.digest(refresh_token), session.id, None)
             )
         return make_tokens(self.access_tokens, session, refresh_token)
+
+    async def _authenticate(self, username: str, password: str) -> User | None:
+        user = await self._find(username)
+        # An unknown address costs a hash as well, so that time does not tell who has an account.
+        hashed = user.password_hash if user else None
+        return user if await self.passwords.verify(normal_password(password), hashed) else None
 
     async def _find(self, username: str) -> User | None:
         try:

@@ -1,6 +1,5 @@
 """Registration and the account."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from referral.core.accounts import Account, NewAccount, Register, ShowAccount
 from referral.core.model import Joined, Locale, ReferralStatus, Role
 from referral.core.model import User as Entity
 from referral.web.auth import SECURITY, identify_user
-from referral.web.codes import Code
+from referral.web.codes import Code, Time
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
@@ -47,7 +46,7 @@ class User(Struct):
     email_verified: bool
     role: Role
     locale: Locale
-    created_at: datetime
+    created_at: Time
 
 
 class Referrer(Struct):
@@ -63,7 +62,7 @@ class RecentReferral(Struct):
     id: UUID
     email: str
     status: ReferralStatus
-    joined_at: datetime
+    joined_at: Time
 
 
 class Profile(Struct):

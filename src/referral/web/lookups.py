@@ -1,11 +1,10 @@
 """What anyone may ask about codes, and where share links lead."""
 
-from datetime import datetime
 from typing import Annotated
 
 from dishka import FromDishka
 from litestar import Controller, get, post
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Redirect
 from msgspec import Struct
 
@@ -13,10 +12,15 @@ from referral.core import errors
 from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import Code as Entity
 from referral.web.accounts import Email
-from referral.web.auth import check_lookup_access
+from referral.web.auth import SECURITY, check_lookup_access
+from referral.web.codes import Time
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
+
+CodeText = Annotated[str, PathParameter(description="The code, in capitals or not.")]
+
+ANY = (errors.Unauthenticated, errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable)
 
 
 class LookUp(Struct, forbid_unknown_fields=True):
@@ -29,7 +33,7 @@ class FoundCode(Struct):
     """A referrer's code in force."""
 
     code: str
-    expires_at: datetime
+    expires_at: Time
     url: str
 
 
@@ -37,7 +41,7 @@ class Validity(Struct):
     """Whether one can join with a code, and until when."""
 
     valid: bool
-    expires_at: datetime | None
+    expires_at: Time | None
 
 
 class LookUps(Controller):
@@ -46,11 +50,12 @@ class LookUps(Controller):
     path = "/api/v1/codes"
     tags = ("Look-ups",)
     guards = (check_lookup_access,)
+    security = [{}, *SECURITY]
 
     @get(
         "/lookup",
         summary="Look a code up",
-        responses=problems(errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable),
+        responses=problems(*ANY),
     )
     @inject
     async def look_up(
@@ -66,9 +71,7 @@ class LookUps(Controller):
         "/lookup",
         summary="Look a code up, privately",
         status_code=200,
-        responses=problems(
-            400, 413, 415, errors.NoActiveCode, errors.InvalidRequest, errors.Unavailable
-        ),
+        responses=problems(400, 413, 415, *ANY),
     )
     @inject
     async def look_up_privately(
@@ -89,7 +92,7 @@ class Checks(Controller):
 
     @get("/{code:str}/validity", summary="Check a code", responses=problems(errors.Unavailable))
     @inject
-    async def check(self, code: FromPath[str], use: FromDishka[CheckCode]) -> Validity:
+    async def check(self, code: CodeText, use: FromDishka[CheckCode]) -> Validity:
         """Tell whether one can join with a code; nothing about its owner."""
         found = await use(code)
         return Validity(found is not None, found.expires_at if found else None)
@@ -105,11 +108,12 @@ class ShareLinks(Controller):
         "/{code:str}",
         summary="Follow a share link",
         status_code=302,
+        response_description="The landing page.",
         responses=problems(errors.Unavailable),
     )
     @inject
     async def follow(
-        self, code: FromPath[str], use: FromDishka[CheckCode], links: FromDishka[Links]
+        self, code: CodeText, use: FromDishka[CheckCode], links: FromDishka[Links]
     ) -> Redirect:
         """Lead to the landing page, with `?ref=` where the code is in force."""
         found = await use(code)

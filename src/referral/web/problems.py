@@ -222,6 +222,7 @@ def _example(slug: str, status: int, text: str) -> Example:
         detail=text,
         instance="/api/v1/…",
         request_id="0198c2f0-7a3e-7bb1-8d5c-0d8f6a5e1c11",
+        errors=[Fault("Expected `str`, got `int`", pointer="/email")] if "errors" in text else [],
     )
     return Example(id=slug, summary=slug, value=msgspec.to_builtins(problem))
 
