@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -117,7 +117,15 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
     """Settings for a service over the module's database."""
-    return Settings(data_dir=tmp_path, database_url=database_url, signing_key_file=str(key_file))
+    return Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        signing_key_file=str(key_file),
+        limit_register="off",
+        limit_token="off",  # noqa: S106 - a limit
+        limit_lookup="off",
+        limit_mail="off",
+    )
 
 
 @pytest.fixture
@@ -138,16 +146,7 @@ def serve(clock: FakeClock) -> Serve:
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
 
-    @asynccontextmanager
-    async def start(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-        async with LifespanManager(create_app(settings, fakes)) as running:
-            transport = httpx.ASGITransport(running.app)
-            async with httpx.AsyncClient(
-                transport=transport, base_url=settings.public_url
-            ) as client:
-                yield client
-
-    return start
+    return lambda settings: serving(settings, fakes)
 
 
 @pytest.fixture
@@ -155,6 +154,16 @@ async def client(serve: Serve, settings: Settings) -> AsyncIterator[httpx.AsyncC
     """A client of a service in this process."""
     async with serve(settings) as client:
         yield client
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *replacements: Provider) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a service in this process, some of its parts replaced, and give a client of it."""
+    app = cast("Any", create_app(settings, *replacements))
+    async with LifespanManager(app) as running:
+        transport = httpx.ASGITransport(running.app)
+        async with httpx.AsyncClient(transport=transport, base_url=settings.public_url) as client:
+            yield client
 
 
 def on_database(url: str, name: str) -> str:

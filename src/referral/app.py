@@ -19,17 +19,36 @@ from referral.core.ports import AccessTokens, Limits
 from referral.settings import Settings, read_settings
 from referral.web.accounts import Accounts
 from referral.web.codes import Codes
+from referral.web.discovery import Discovery
 from referral.web.docs import Docs
 from referral.web.envelope import Envelope
 from referral.web.health import Health
 from referral.web.limits import TrustedProxies
 from referral.web.lookups import Checks, LookUps, ShareLinks
+from referral.web.openapi import operation_id
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
-from referral.web.requests import StrictRequest
-from referral.web.tokens import Discovery, TokenEndpoint
+from referral.web.requests import StrictRequest, tell_methods
+from referral.web.tokens import TokenEndpoint
 
 MAX_BODY = 64 * 1024
+
+ABOUT = """\
+Referral codes with an expiry, one in force at a time, and who joined with them.
+
+Errors are problem documents (RFC 9457): `type` leads to a description, `request_id` is also in the
+`X-Request-ID` header of every answer and in the log. Times are RFC 3339 in UTC. Fields of a body
+that a route does not know are refused. In a list, `next_cursor` is the `cursor` of the next page.
+"""
+
+TAGS = {
+    "Accounts": "Joining, and one's own account.",
+    "Tokens": "Logging in, and what other services need to trust the tokens.",
+    "My codes": "The referral codes of whoever is signed in.",
+    "Look-ups": "What anyone may ask about codes.",
+    "Referrals": "Who joined with whose code.",
+    "Operations": "For whoever watches over the service.",
+}
 
 CONTROLLERS = [
     Accounts,
@@ -69,6 +88,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
     app = Litestar(
         CONTROLLERS,
+        before_request=tell_methods,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
         exception_handlers=HANDLERS,
         lifespan=[lifespan],
@@ -95,10 +115,12 @@ def _document() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Referral API",
         version="1",
-        description="Referral codes with an expiry, one in force at a time, and who joined.",
+        description=ABOUT,
         license=License(name="MIT", identifier="MIT"),
         components=Components(security_schemes={"password": password, "bearer": bearer}),
-        tags=[Tag(name) for name in ("Accounts", "Tokens", "My codes", "Look-ups", "Referrals")],
+        tags=[Tag(name, description) for name, description in TAGS.items()],
+        use_handler_docstrings=True,
+        operation_id_creator=operation_id,
         path="/schema",
         create_examples=False,
         render_plugins=[],

@@ -1,9 +1,12 @@
 """The `referral` command."""
 
 import fcntl
+import multiprocessing
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +17,11 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.migrations import migrate as migrate_database
+from referral.app import serve
 from referral.container import WORKERS, database_url, embedded_postgres, parts_in_use
 from referral.core.errors import Unavailable
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
@@ -59,10 +64,23 @@ def migrate() -> None:
     click.echo("The schema is up to date.")
 
 
+def worker() -> ASGIApp:
+    """Make the service within a worker process, which goes when its parent is killed."""
+    threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
+    return serve()
+
+
+def _follow_parent() -> None:
+    # Left behind by a kill -9, a worker would keep the port and the data folder from the next.
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _serve(host: str, port: int, workers: int) -> None:
     os.environ[WORKERS] = str(workers)
     Granian(
-        "referral.app:serve",
+        "referral.cli:worker",
         address=host,
         port=port,
         interface=Interfaces.ASGI,

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -23,7 +23,8 @@ LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
 @asynccontextmanager
 async def serving(settings: Settings, **changes: Any) -> AsyncIterator[LifespanManager]:
     """Run a service that is asked from several addresses."""
-    async with LifespanManager(create_app(msgspec.structs.replace(settings, **changes))) as running:
+    app = cast("Any", create_app(msgspec.structs.replace(settings, **changes)))
+    async with LifespanManager(app) as running:
         yield running
 
 

@@ -6,6 +6,11 @@ from typing import Literal
 
 import structlog
 
+TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Without the local variables, among which are passwords and tokens."""
+
 
 def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
     """Log to standard error, in colours on a terminal and as JSON elsewhere unless told."""
@@ -17,9 +22,9 @@ def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering: list[structlog.types.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [TRACEBACKS, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer()]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, *rendering],

@@ -257,6 +257,11 @@ def normal_password(password: str) -> str:
     return unicodedata.normalize("NFC", password)
 
 
+def is_too_long(password: str) -> bool:
+    """Tell whether the password is longer than any that an account can have."""
+    return len(password.encode(errors="surrogatepass")) > MAX_PASSWORD_BYTES
+
+
 def check_password(password: str, address: Address, common: Container[str]) -> None:
     """Raise `WeakPassword` for one that is too short, too long or easily guessed.
 
@@ -264,7 +269,7 @@ def check_password(password: str, address: Address, common: Container[str]) -> N
     """
     if len(password) < MIN_PASSWORD_CHARACTERS:
         fault = f"Use at least {MIN_PASSWORD_CHARACTERS} characters."
-    elif len(password.encode()) > MAX_PASSWORD_BYTES:
+    elif is_too_long(password):
         fault = f"Use at most {MAX_PASSWORD_BYTES} bytes."
     elif password.lower() in common:
         fault = "This password is on the lists that attackers try first. Choose another."

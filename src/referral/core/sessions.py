@@ -6,7 +6,7 @@ from uuid import UUID
 
 from referral.core.errors import InvalidGrant, InvalidRequest
 from referral.core.guessing import Attempts
-from referral.core.model import RefreshToken, Scope, Session, User, normal_password
+from referral.core.model import RefreshToken, Scope, Session, User, is_too_long, normal_password
 from referral.core.ports import (
     AccessTokens,
     Addresses,
@@ -53,9 +53,8 @@ class LogIn:
         """
         key = self._key(username)
         await self.attempts.count(key or username, address)
-        user = await self._find(key)
-        hashed = user.password_hash if user else None
-        if not await self.passwords.verify(normal_password(password), hashed) or user is None:
+        user = None if is_too_long(password) else await self._authenticate(key, password)
+        if user is None:
             detail = "The e-mail address or the password is not right."
             raise InvalidGrant(detail)
         session = self._session(user.id)
@@ -66,6 +65,12 @@ class LogIn:
                 RefreshToken(self.secrets.digest(refresh_token), session.id, None)
             )
         return make_tokens(self.access_tokens, session, refresh_token)
+
+    async def _authenticate(self, key: str | None, password: str) -> User | None:
+        user = await self._find(key)
+        # An unknown address costs a hash as well, so that time does not tell who has an account.
+        hashed = user.password_hash if user else None
+        return user if await self.passwords.verify(normal_password(password), hashed) else None
 
     def _key(self, username: str) -> str | None:
         try:

@@ -1,6 +1,5 @@
 """Registration and the account."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,13 +15,16 @@ from referral.core.accounts import Account, NewAccount, Register, ShowAccount
 from referral.core.model import Joined, Locale, ReferralStatus, Role
 from referral.core.model import User as Entity
 from referral.web.auth import SECURITY, identify_user
-from referral.web.codes import Code
+from referral.web.codes import Code, Time
 from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
-Email = Annotated[str, Meta(max_length=254, examples=["ann@example.com"])]
+Email = Annotated[
+    str,
+    Meta(max_length=254, examples=["ann@example.com"], extra_json_schema={"format": "email"}),
+]
 
 
 class NewUser(Struct, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ class User(Struct):
     email_verified: bool
     role: Role
     locale: Locale
-    created_at: datetime
+    created_at: Time
 
 
 class Referrer(Struct):
@@ -64,7 +66,7 @@ class RecentReferral(Struct):
     id: UUID
     email: str
     status: ReferralStatus
-    joined_at: datetime
+    joined_at: Time
 
 
 class Profile(Struct):

@@ -8,7 +8,7 @@ from dishka import FromDishka
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import codes, errors
@@ -25,6 +25,7 @@ Time = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
 Minutes = Annotated[int, Meta(ge=1, le=525_600, examples=[10_080])]
 Uses = Annotated[int, Meta(ge=1, le=2_147_483_647, examples=[100])]
 Wording = Annotated[str, Meta(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9-]{3,32}$(?!\n)")]
+CodeId = Annotated[UUID, PathParameter(description="The id of one of your codes.")]
 
 
 class NewCode(Struct, forbid_unknown_fields=True):
@@ -56,8 +57,8 @@ class Code(Struct):
     id: UUID
     code: str
     status: CodeStatus
-    expires_at: datetime
-    created_at: datetime
+    expires_at: Time
+    created_at: Time
     uses: int
     max_uses: int | None
     url: str
@@ -141,7 +142,9 @@ class Codes(Controller):
         page: NamedDependency[PageRequest],
         use: FromDishka[codes.ListCodes],
         links: FromDishka[Links],
-        status: FromQuery[CodeStatus | None] = None,
+        status: Annotated[
+            CodeStatus | None, QueryParameter(description="Only codes of this status.")
+        ] = None,
     ) -> CodePage:
         """List one's codes, newest first; deleted ones are gone."""
         this = ("codes", user_id, status)
@@ -166,7 +169,7 @@ class Codes(Controller):
     async def show(
         self,
         user_id: NamedDependency[UUID],
-        code_id: FromPath[UUID],
+        code_id: CodeId,
         use: FromDishka[codes.ShowCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],
@@ -179,7 +182,7 @@ class Codes(Controller):
     async def renew(
         self,
         user_id: NamedDependency[UUID],
-        code_id: FromPath[UUID],
+        code_id: CodeId,
         data: JSONBody[Renewal],
         use: FromDishka[codes.RenewCode],
         clock: FromDishka[Clock],
@@ -196,7 +199,7 @@ class Codes(Controller):
     async def delete(
         self,
         user_id: NamedDependency[UUID],
-        code_id: FromPath[UUID],
+        code_id: CodeId,
         use: FromDishka[codes.DeleteCode],
     ) -> None:
         """Delete a code for good. Nobody can have its text again, not even its owner."""
@@ -212,7 +215,7 @@ class Codes(Controller):
     async def activate(
         self,
         user_id: NamedDependency[UUID],
-        code_id: FromPath[UUID],
+        code_id: CodeId,
         use: FromDishka[codes.ActivateCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],
@@ -230,7 +233,7 @@ class Codes(Controller):
     async def deactivate(
         self,
         user_id: NamedDependency[UUID],
-        code_id: FromPath[UUID],
+        code_id: CodeId,
         use: FromDishka[codes.DeactivateCode],
         clock: FromDishka[Clock],
         links: FromDishka[Links],

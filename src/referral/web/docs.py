@@ -1,5 +1,6 @@
 """Swagger UI and ReDoc, with every script, style and picture from this service itself."""
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
 from referral.packages import folder_of
+from referral.web.openapi import complete
 
 BUNDLES = folder_of("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
 
@@ -22,7 +24,11 @@ POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 )
-"""What the two bundles need and no more; ReDoc's logo, which is on a CDN, stays away."""
+"""What the two bundles need and no more."""
+
+LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+NO_LOGO = b"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
+"""ReDoc has no option for the small picture in its footer, which it asks a CDN for."""
 
 START = """\
 window.ui = SwaggerUIBundle({
@@ -30,7 +36,6 @@ window.ui = SwaggerUIBundle({
   dom_id: "#page",
   deepLinking: true,
   persistAuthorization: true,
-  oauth2RedirectUrl: undefined,
 });
 """
 
@@ -79,8 +84,11 @@ class Docs(Controller):
     @get("/openapi.json")
     async def document(self, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Show the OpenAPI 3.1 document."""
-        body = msgspec.json.encode(request.app.openapi_schema.to_schema())
-        return Response(body, media_type=MediaType.JSON)
+        state = request.app.state
+        if "document" not in state:
+            document = complete(request.app.openapi_schema.to_schema())
+            state["document"] = msgspec.json.encode(document)
+        return Response(state["document"], media_type=MediaType.JSON)
 
     @get("/docs/files/{name:str}")
     async def file(self, name: FromPath[str]) -> Response[bytes]:
@@ -90,8 +98,12 @@ class Docs(Controller):
             return Response(START.encode(), media_type="text/javascript", headers=headers)
         if name not in FILES:
             raise NotFoundException
-        path, kind = FILES[name]
-        return Response(path.read_bytes(), media_type=kind, headers=headers)
+        return Response(_read(name), media_type=FILES[name][1], headers=headers)
+
+
+@cache
+def _read(name: str) -> bytes:
+    return FILES[name][0].read_bytes().replace(LOGO, NO_LOGO)
 
 
 def _page(html: str) -> Response[str]:

@@ -1,12 +1,31 @@
 """For whoever watches over the service."""
 
+from typing import Literal
+
 from dishka import FromDishka
 from litestar import Controller, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from msgspec import Struct
 
 from referral.core.errors import Unavailable
 from referral.core.health import CheckHealth
 from referral.web.problems import problems
 from referral.web.wiring import inject
+
+
+class Alive(Struct):
+    """That the process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+STATES = ResponseSpec(
+    dict[str, str],
+    generate_examples=False,
+    description="The state of each part.",
+    examples=[Example(id="healthy", summary="All is well", value={"database": "ok"})],
+)
 
 
 class Health(Controller):
@@ -16,11 +35,11 @@ class Health(Controller):
     tags = ("Operations",)
 
     @get("/live", summary="Alive?")
-    async def live(self) -> dict[str, str]:
+    async def live(self) -> Alive:
         """Tell that the process answers; touches nothing."""
-        return {"status": "ok"}
+        return Alive()
 
-    @get("/ready", summary="Ready?", responses=problems(Unavailable))
+    @get("/ready", summary="Ready?", responses={200: STATES, **problems(Unavailable)})
     @inject
     async def ready(self, use: FromDishka[CheckHealth]) -> dict[str, str]:
         """Ask the database, and name the state of the other parts."""

@@ -1,11 +1,10 @@
 """What anyone may ask about codes, and where share links lead."""
 
-from datetime import datetime
 from typing import Annotated
 
 from dishka import FromDishka
 from litestar import Controller, get, post
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Redirect
 from msgspec import Struct
 
@@ -13,11 +12,19 @@ from referral.core import errors
 from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import Code as Entity
 from referral.web.accounts import Email
-from referral.web.auth import check_lookup_access
+from referral.web.auth import SECURITY, check_lookup_access
+from referral.web.codes import Time
 from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
+
+CodeText = Annotated[str, PathParameter(description="The code, in capitals or not.")]
+
+ANY = (
+    errors.Unauthenticated, errors.NoActiveCode, errors.InvalidRequest, errors.TooManyRequests,
+    errors.Unavailable,
+)  # fmt: skip
 
 
 class LookUp(Struct, forbid_unknown_fields=True):
@@ -30,7 +37,7 @@ class FoundCode(Struct):
     """A referrer's code in force."""
 
     code: str
-    expires_at: datetime
+    expires_at: Time
     url: str
 
 
@@ -38,7 +45,7 @@ class Validity(Struct):
     """Whether one can join with a code, and until when."""
 
     valid: bool
-    expires_at: datetime | None
+    expires_at: Time | None
 
 
 class LookUps(Controller):
@@ -47,18 +54,19 @@ class LookUps(Controller):
     path = "/api/v1/codes"
     tags = ("Look-ups",)
     guards = (limited("lookup"), check_lookup_access)
+    security = [{}, *SECURITY]
 
     @get(
         "/lookup",
         summary="Look a code up",
-        responses=problems(
-            errors.NoActiveCode, errors.InvalidRequest, errors.TooManyRequests, errors.Unavailable
-        ),
+        responses=problems(*ANY),
     )
     @inject
     async def look_up(
         self,
-        email: Annotated[str, QueryParameter(description="The referrer's e-mail address.")],
+        email: Annotated[
+            str, QueryParameter(description="The referrer's e-mail address.", format="email")
+        ],
         use: FromDishka[LookUpCode],
         links: FromDishka[Links],
     ) -> FoundCode:
@@ -69,15 +77,7 @@ class LookUps(Controller):
         "/lookup",
         summary="Look a code up, privately",
         status_code=200,
-        responses=problems(
-            400,
-            413,
-            415,
-            errors.NoActiveCode,
-            errors.InvalidRequest,
-            errors.TooManyRequests,
-            errors.Unavailable,
-        ),
+        responses=problems(400, 413, 415, *ANY),
     )
     @inject
     async def look_up_privately(
@@ -103,7 +103,7 @@ class Checks(Controller):
         responses=problems(errors.TooManyRequests, errors.Unavailable),
     )
     @inject
-    async def check(self, code: FromPath[str], use: FromDishka[CheckCode]) -> Validity:
+    async def check(self, code: CodeText, use: FromDishka[CheckCode]) -> Validity:
         """Tell whether one can join with a code; nothing about its owner."""
         found = await use(code)
         return Validity(found is not None, found.expires_at if found else None)
@@ -119,11 +119,12 @@ class ShareLinks(Controller):
         "/{code:str}",
         summary="Follow a share link",
         status_code=302,
+        response_description="The landing page.",
         responses=problems(errors.Unavailable),
     )
     @inject
     async def follow(
-        self, code: FromPath[str], use: FromDishka[CheckCode], links: FromDishka[Links]
+        self, code: CodeText, use: FromDishka[CheckCode], links: FromDishka[Links]
     ) -> Redirect:
         """Lead to the landing page, with `?ref=` where the code is in force."""
         found = await use(code)

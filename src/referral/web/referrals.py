@@ -1,21 +1,27 @@
 """Who joined with whose code."""
 
-from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from dishka import FromDishka
 from litestar import Controller, get
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, FromQuery
+from litestar.params import PathParameter, QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core import errors
 from referral.core.model import Caller, Joined, ReferralStatus
 from referral.core.referrals import ListReferrals
 from referral.web.auth import SECURITY, identify
+from referral.web.codes import Time
 from referral.web.problems import problems
 from referral.web.requests import PageRequest, make_cursor, provide_page
 from referral.web.wiring import inject
+
+UserId = Annotated[UUID, PathParameter(description="The id of the user who passed codes on.")]
+Status = Annotated[
+    ReferralStatus | None, QueryParameter(description="Only referrals of this status.")
+]
 
 
 class Referral(Struct):
@@ -23,7 +29,7 @@ class Referral(Struct):
 
     id: UUID
     status: ReferralStatus
-    joined_at: datetime
+    joined_at: Time
     email: str | UnsetType = UNSET
     code: str | UnsetType = UNSET
 
@@ -62,11 +68,11 @@ class Referrals(Controller):
     @inject
     async def list_of(
         self,
-        user_id: FromPath[UUID],
+        user_id: UserId,
         caller: NamedDependency[Caller],
         page: NamedDependency[PageRequest],
         use: FromDishka[ListReferrals],
-        status: FromQuery[ReferralStatus | None] = None,
+        status: Status = None,
     ) -> ReferralPage:
         """List those who joined with a user's codes. Strangers see no addresses."""
         return await _page(use, caller, user_id, page, status)
@@ -78,7 +84,7 @@ class Referrals(Controller):
         caller: NamedDependency[Caller],
         page: NamedDependency[PageRequest],
         use: FromDishka[ListReferrals],
-        status: FromQuery[ReferralStatus | None] = None,
+        status: Status = None,
     ) -> ReferralPage:
         """List those who joined with one's own codes."""
         if caller.user_id is None:

@@ -1,14 +1,15 @@
-"""The token endpoint (RFC 6749) and the documents that tell other services about it."""
+"""The token endpoint (RFC 6749)."""
 
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 from dishka import FromDishka
-from litestar import Controller, Request, Response, get, post
+from litestar import Controller, Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
+    Example,
     OpenAPIMediaType,
     OpenAPIType,
     Operation,
@@ -20,16 +21,38 @@ from msgspec import Struct
 
 from referral.core.errors import InvalidGrant, TooManyRequests, Unavailable
 from referral.core.model import Scope
-from referral.core.ports import AccessTokens
 from referral.core.sessions import LogIn, Refresh, Tokens
 from referral.web.limits import client_address, limited
-from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
 FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FIELDS = 20
+
+FIELDS = {
+    "username": "The e-mail address, for the grant `password`.",
+    "password": "The password, for the grant `password`.",
+    "refresh_token": "The newest refresh token, for the grant `refresh_token`.",
+    "scope": f"At most `{Scope.ACCOUNT}`, which is also what one gets without it.",
+}
+FORM_EXAMPLES: dict[str, Example | Reference] = {
+    "password": Example(
+        summary="Log in",
+        value={
+            "grant_type": "password",
+            "username": "ann@example.com",
+            "password": "correct horse battery",
+        },
+    ),
+    "refresh_token": Example(
+        summary="Trade a refresh token for the next pair",
+        value={
+            "grant_type": "refresh_token",
+            "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
+        },
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +99,15 @@ class TokenOperation(Operation):
 
     def __post_init__(self) -> None:
         """Describe the form."""
-        text = Schema(type=OpenAPIType.STRING)
         fields: dict[str, Reference | Schema] = {
-            "grant_type": Schema(type=OpenAPIType.STRING, enum=["password", "refresh_token"]),
-            "username": Schema(type=OpenAPIType.STRING, description="The e-mail address."),
-            "password": text,
-            "refresh_token": text,
-            "scope": text,
+            name: Schema(type=OpenAPIType.STRING, description=description)
+            for name, description in FIELDS.items()
         }
+        grants = list(FORM_EXAMPLES)
+        fields["grant_type"] = Schema(type=OpenAPIType.STRING, enum=grants)
         form = Schema(type=OpenAPIType.OBJECT, properties=fields, required=["grant_type"])
-        example = {"grant_type": "password", "username": "ann@example.com", "password": "…"}
-        self.request_body = RequestBody({FORM: OpenAPIMediaType(form, example=example)})
+        medium = OpenAPIMediaType(form, examples=FORM_EXAMPLES)
+        self.request_body = RequestBody({FORM: medium}, required=True)
 
 
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
@@ -177,33 +198,3 @@ def _pair(tokens: Tokens) -> TokenPair:
         refresh_token=tokens.refresh_token,
         scope=tokens.scope,
     )
-
-
-class Discovery(Controller):
-    """What other services need to know to trust the tokens."""
-
-    path = "/.well-known"
-    tags = ("Tokens",)
-
-    @get("/oauth-authorization-server", summary="Describe the token service")
-    @inject
-    async def metadata(
-        self, grants: FromDishka[Grants], links: FromDishka[Links]
-    ) -> dict[str, Any]:
-        """Describe the endpoints and what they support (RFC 8414)."""
-        return {
-            "issuer": links.public_url,
-            "token_endpoint": f"{links.public_url}/api/v1/auth/token",
-            "jwks_uri": f"{links.public_url}/.well-known/jwks.json",
-            "grant_types_supported": grants.supported(),
-            "response_types_supported": [],
-            "scopes_supported": [Scope.ACCOUNT],
-            "token_endpoint_auth_methods_supported": ["none"],
-            "service_documentation": f"{links.public_url}/docs",
-        }
-
-    @get("/jwks.json", summary="Show the public keys")
-    @inject
-    async def jwks(self, tokens: FromDishka[AccessTokens]) -> dict[str, Any]:
-        """Show the keys that verify access tokens (RFC 7517)."""
-        return tokens.jwks()

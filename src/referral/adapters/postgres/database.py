@@ -19,8 +19,11 @@ from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
 from referral.core.errors import Unavailable
 
-SECONDS = 1.5
+SECONDS = 1.0
 """How long a request waits for a connection, a free place in the pool, or an answer."""
+
+GOODBYE = 0.2
+"""How long, in seconds, a connection may take to be closed."""
 
 POOL = 20
 
@@ -50,6 +53,14 @@ class PostgresRecords:
     def sessions(self) -> PostgresSessions:
         """Logins."""
         return PostgresSessions(self.session)
+
+
+class ImpatientConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that says goodbye in a moment: a server that hangs does not answer it."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as above it
+        """Close, or after a moment raise `TimeoutError`, upon which SQLAlchemy just drops it."""
+        await super().close(timeout=min(timeout or GOODBYE, GOODBYE))
 
 
 class PostgresDatabase:
@@ -92,10 +103,12 @@ def make_engine(
     return SQLAlchemyAsyncConfig(
         connection_string=address.render_as_string(hide_password=False),
         engine_config=EngineConfig(
+            hide_parameters=True,  # an address or a hash has no place in an error or a log
             pool_size=pool,
             max_overflow=0,
             pool_timeout=SECONDS,  # type: ignore[arg-type]  # seconds, and fractions are fine
             connect_args={
+                "connection_class": ImpatientConnection,
                 "timeout": SECONDS,
                 "command_timeout": command_timeout,
                 "server_settings": {"application_name": "referral", "jit": "off"},

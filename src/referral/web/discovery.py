@@ -1,0 +1,70 @@
+"""The documents that other services need to trust the tokens."""
+
+import msgspec
+from dishka import FromDishka
+from litestar import Controller, get
+from msgspec import Struct
+
+from referral.core.model import Scope
+from referral.core.ports import AccessTokens
+from referral.web.links import Links
+from referral.web.tokens import Grants
+from referral.web.wiring import inject
+
+
+class Metadata(Struct):
+    """The endpoints of the token service, and what they support (RFC 8414)."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    grant_types_supported: list[str]
+    response_types_supported: list[str]
+    scopes_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    service_documentation: str
+
+
+class Key(Struct):
+    """A public RSA key (RFC 7517)."""
+
+    kty: str
+    kid: str
+    use: str
+    alg: str
+    n: str
+    e: str
+
+
+class KeySet(Struct):
+    """The public keys that verify access tokens."""
+
+    keys: list[Key]
+
+
+class Discovery(Controller):
+    """What other services need to know."""
+
+    path = "/.well-known"
+    tags = ("Tokens",)
+
+    @get("/oauth-authorization-server", summary="Describe the token service")
+    @inject
+    async def metadata(self, grants: FromDishka[Grants], links: FromDishka[Links]) -> Metadata:
+        """Describe the endpoints and what they support (RFC 8414)."""
+        return Metadata(
+            issuer=links.public_url,
+            token_endpoint=f"{links.public_url}/api/v1/auth/token",
+            jwks_uri=f"{links.public_url}/.well-known/jwks.json",
+            grant_types_supported=grants.supported(),
+            response_types_supported=[],
+            scopes_supported=[Scope.ACCOUNT],
+            token_endpoint_auth_methods_supported=["none"],
+            service_documentation=f"{links.public_url}/docs",
+        )
+
+    @get("/jwks.json", summary="Show the public keys")
+    @inject
+    async def jwks(self, tokens: FromDishka[AccessTokens]) -> KeySet:
+        """Show the keys that verify access tokens (RFC 7517)."""
+        return msgspec.convert(tokens.jwks(), KeySet)

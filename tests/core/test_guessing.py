@@ -1,0 +1,41 @@
+"""Slowing down those who guess passwords."""
+
+import pytest
+
+from referral.core.errors import TooManyRequests
+from referral.core.guessing import Attempts
+from tests.fakes import FakeLimits
+
+LIMITS = {"attempts-first": 1, "attempts-account": 3, "attempts-all": 10}
+
+
+async def refusals(attempts: Attempts, account: str, address: str, times: int) -> int:
+    """Try so many times; return how often that was too often."""
+    refused = 0
+    for _ in range(times):
+        try:
+            await attempts.count(account, address)
+        except TooManyRequests as error:
+            refused += error.retry_after == 60
+    return refused
+
+
+async def test_past_the_limit_of_an_account_only_newcomers_are_heard() -> None:
+    """One address is refused, another has one try, which is what the owner needs."""
+    attempts = Attempts(FakeLimits(**LIMITS))
+    assert await refusals(attempts, "ann", "192.0.2.1", 5) == 2
+    assert await refusals(attempts, "ann", "192.0.2.2", 2) == 1
+    assert await refusals(attempts, "bob", "192.0.2.1", 1) == 0
+
+
+async def test_past_the_limit_on_all_accounts_only_newcomers_are_heard() -> None:
+    """Trying one password on many accounts is slowed down as well."""
+    attempts = Attempts(FakeLimits(**LIMITS))
+    assert sum([await refusals(attempts, f"u{n}", "192.0.2.1", 1) for n in range(15)]) == 5
+    assert await refusals(attempts, "ann", "192.0.2.2", 1) == 0
+
+
+@pytest.mark.parametrize("times", [50])
+async def test_without_limits_nothing_is_refused(times: int) -> None:
+    """Switched off means off."""
+    assert await refusals(Attempts(FakeLimits()), "ann", "192.0.2.1", times) == 0

@@ -1,0 +1,67 @@
+"""The database in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+
+from referral.core.errors import Unavailable
+from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
+from tests.fake_tables import Tables
+
+
+@dataclass(frozen=True)
+class FakeRecords:
+    """The records of one transaction; nothing more is heard after one statement was refused."""
+
+    tables: Tables
+
+    @property
+    def users(self) -> FakeUsers:
+        return FakeUsers(self._usable())
+
+    @property
+    def codes(self) -> FakeCodes:
+        return FakeCodes(self._usable())
+
+    @property
+    def referrals(self) -> FakeReferrals:
+        return FakeReferrals(self._usable())
+
+    @property
+    def sessions(self) -> FakeSessions:
+        return FakeSessions(self._usable())
+
+    def _usable(self) -> Tables:
+        if self.tables.aborted:
+            raise Unavailable
+        return self.tables
+
+
+class FakeDatabase:
+    """Transactions one after another, each on a copy that takes the place of what was there."""
+
+    def __init__(self) -> None:
+        self._tables = Tables()
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[FakeRecords]:
+        async with self._turn:
+            # Here others come between, as they do while PostgreSQL answers.
+            await asyncio.sleep(0)
+            draft = Tables()
+            _assign(draft, self._tables)
+            yield FakeRecords(draft)
+            if not draft.aborted:
+                _assign(self._tables, draft)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[FakeRecords]:
+        yield FakeRecords(self._tables)
+
+
+def _assign(to: Tables, tables: Tables) -> None:
+    for each in fields(Tables):
+        value = getattr(tables, each.name)
+        setattr(to, each.name, value.copy() if isinstance(value, dict | set) else value)

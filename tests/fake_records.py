@@ -1,0 +1,211 @@
+"""The four stores in memory, with the rules and the refusals of the ones in PostgreSQL."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from referral.core.errors import ActiveCodeExists, CodeTaken, EmailTaken
+from referral.core.model import (
+    Code,
+    CodeStatus,
+    Joined,
+    Referral,
+    ReferralStatus,
+    RefreshToken,
+    Session,
+    User,
+)
+from tests.fake_tables import Tables
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FakeUsers:
+    """Accounts in a dict."""
+
+    tables: Tables
+
+    async def add(self, user: User) -> None:
+        if await self.by_email(user.email_key) is not None:
+            self.tables.refuse(EmailTaken(pointer="/email"))
+        self.tables.users[user.id] = user
+
+    async def get(self, user_id: UUID) -> User | None:
+        return self.tables.users.get(user_id)
+
+    async def by_email(self, email_key: str) -> User | None:
+        return _first(user for user in self.tables.users.values() if user.email_key == email_key)
+
+    async def lock(self, user_id: UUID) -> User | None:
+        return await self.get(user_id)
+
+
+@dataclass(frozen=True)
+class FakeCodes:
+    """Codes in a dict; deleted ones stay, with their ids in a set."""
+
+    tables: Tables
+
+    async def add(self, code: Code) -> None:
+        if any(_key(other.text) == _key(code.text) for other in self.tables.codes.values()):
+            self.tables.refuse(CodeTaken(pointer="/code"))
+        if code.enabled and self._enabled(code.user_id):
+            self.tables.refuse(ActiveCodeExists())
+        self.tables.require(holds=code.user_id in self.tables.users, constraint="user_id")
+        self._put(code)
+
+    async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
+        return await self.get(user_id, code_id)
+
+    async def lock_usable(self, text: str) -> Code | None:
+        code = await self.by_text(text)
+        return code if code is not None and code.enabled else None
+
+    async def count_use(self, code_id: UUID, now: datetime) -> bool:
+        code = self.tables.codes.get(code_id)
+        if code is None or not code.is_active(now):
+            return False
+        self._put(replace(code, uses=code.uses + 1))
+        return True
+
+    async def save(self, code: Code) -> None:
+        stored = self.tables.codes[code.id]
+        others = [other for other in self._enabled(code.user_id) if other.id != code.id]
+        free = not (code.enabled and others)
+        self.tables.require(holds=free, constraint="uq_codes_enabled")
+        live = not (code.enabled and code.id in self.tables.deleted)
+        self.tables.require(holds=live, constraint="deleted_disabled")
+        self._put(replace(code, uses=stored.uses, text=stored.text))
+
+    async def delete(self, code_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
+        self.tables.deleted.add(code_id)
+        self._put(self.tables.codes[code_id].deactivated())
+
+    async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
+        for code in self._enabled(user_id):
+            if spent_at is None or not code.is_active(spent_at):
+                self._put(code.deactivated())
+
+    async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
+        return _first(code for code in self._own(user_id) if code.id == code_id)
+
+    async def active(self, user_id: UUID, now: datetime) -> Code | None:
+        return _first(code for code in self._own(user_id) if code.is_active(now))
+
+    async def active_by_email(self, email_key: str, now: datetime) -> Code | None:
+        owner = await FakeUsers(self.tables).by_email(email_key)
+        return None if owner is None else await self.active(owner.id, now)
+
+    async def by_text(self, text: str) -> Code | None:
+        return _first(code for code in self._live() if _key(code.text) == _key(text))
+
+    async def newest(
+        self,
+        user_id: UUID,
+        now: datetime,
+        *,
+        status: CodeStatus | None,
+        after: UUID | None,
+        limit: int,
+    ) -> list[Code]:
+        found = [
+            code
+            for code in self._own(user_id)
+            if status in {None, code.status(now)} and (after is None or code.id < after)
+        ]
+        return sorted(found, key=lambda code: code.id, reverse=True)[:limit]
+
+    def _put(self, code: Code) -> None:
+        positive = code.max_uses is None or code.max_uses > 0
+        self.tables.require(holds=positive, constraint="uses")
+        self.tables.codes[code.id] = code
+
+    def _live(self) -> list[Code]:
+        codes = self.tables.codes.values()
+        return [code for code in codes if code.id not in self.tables.deleted]
+
+    def _own(self, user_id: UUID) -> list[Code]:
+        return [code for code in self._live() if code.user_id == user_id]
+
+    def _enabled(self, user_id: UUID) -> list[Code]:
+        return [code for code in self._own(user_id) if code.enabled]
+
+
+@dataclass(frozen=True)
+class FakeReferrals:
+    """Referrals in a dict."""
+
+    tables: Tables
+
+    async def add(self, referral: Referral) -> None:
+        require, users = self.tables.require, self.tables.users
+        known = {referral.referrer_id, referral.referred_id} <= users.keys()
+        require(holds=known and referral.code_id in self.tables.codes, constraint="foreign key")
+        require(holds=referral.referrer_id != referral.referred_id, constraint="not_oneself")
+        first = await self.referrer(referral.referred_id) is None
+        require(holds=first, constraint="uq_referrals_referred_id")
+        self.tables.referrals[referral.id] = referral
+
+    async def referrer(self, user_id: UUID) -> User | None:
+        found = (row for row in self.tables.referrals.values() if row.referred_id == user_id)
+        return _first(self.tables.users[row.referrer_id] for row in found)
+
+    async def count(self, user_id: UUID) -> int:
+        return sum(code.uses for code in self.tables.codes.values() if code.user_id == user_id)
+
+    async def newest(
+        self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
+    ) -> list[Joined]:
+        found = [
+            self._joined(row)
+            for row in self.tables.referrals.values()
+            if row.referrer_id == user_id
+            and status in {None, row.status}
+            and (after is None or row.id < after)
+        ]
+        return sorted(found, key=lambda joined: joined.referral_id, reverse=True)[:limit]
+
+    def _joined(self, row: Referral) -> Joined:
+        email = self.tables.users[row.referred_id].email
+        return Joined(row.id, row.referred_id, email, row.status, row.code, row.joined_at)
+
+
+@dataclass(frozen=True)
+class FakeSessions:
+    """Sessions and their tokens in dicts."""
+
+    tables: Tables
+
+    async def add(self, session: Session) -> None:
+        self.tables.require(holds=session.user_id in self.tables.users, constraint="user_id")
+        self.tables.sessions[session.id] = session
+
+    async def add_token(self, token: RefreshToken) -> None:
+        known = token.session_id in self.tables.sessions
+        self.tables.require(holds=known, constraint="session_id")
+        self.tables.require(holds=token.digest not in self.tables.tokens, constraint="digest")
+        self.tables.tokens[token.digest] = token
+
+    async def lock(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+        token = self.tables.tokens.get(digest)
+        return None if token is None else (self.tables.sessions[token.session_id], token)
+
+    async def mark_used(self, digest: bytes, now: datetime) -> None:
+        self.tables.tokens[digest] = replace(self.tables.tokens[digest], used_at=now)
+
+    async def end(self, session_id: UUID) -> None:
+        self.tables.sessions.pop(session_id, None)
+        ended = [token for token in self.tables.tokens.values() if token.session_id == session_id]
+        for token in ended:
+            del self.tables.tokens[token.digest]
+
+
+def _key(text: str) -> str:
+    return text.upper()
+
+
+def _first(found: Iterable[T]) -> T | None:
+    return next(iter(found), None)

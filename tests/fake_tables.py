@@ -1,0 +1,32 @@
+"""The rows of the database in memory."""
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from referral.core.model import Code, Referral, RefreshToken, Session, User
+
+
+@dataclass
+class Tables:
+    """All rows; they are immutable, so that a copy of the dicts is a copy of the state."""
+
+    users: dict[UUID, User] = field(default_factory=dict)
+    codes: dict[UUID, Code] = field(default_factory=dict)
+    deleted: set[UUID] = field(default_factory=set)
+    referrals: dict[UUID, Referral] = field(default_factory=dict)
+    sessions: dict[UUID, Session] = field(default_factory=dict)
+    tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    aborted: bool = False
+
+    def refuse(self, error: Exception) -> NoReturn:
+        """Refuse a statement; as in PostgreSQL, that is the end of its transaction."""
+        self.aborted = True
+        raise error
+
+    def require(self, *, holds: bool, constraint: str) -> None:
+        """Refuse a statement that breaks a constraint which no port has an error for."""
+        if not holds:
+            self.refuse(IntegrityError(None, None, Exception(constraint)))

@@ -1,0 +1,167 @@
+"""Stand-ins for the ports, as strict as the real ones; the contract tests hold them to it."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
+from referral.core.model import Address, Allowance, Caller, Code, Scope
+
+
+class FakeClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        """Begin at the present, so that tokens, which the real clock checks, are good."""
+        self._now = datetime.now(UTC)
+
+    def now(self) -> datetime:
+        """See the port."""
+        return self._now
+
+    def advance(self, **by: float) -> None:
+        """Move on by so many days, hours, minutes or seconds."""
+        self._now += timedelta(**by)
+
+
+class FakeIds:
+    """UUIDv7 ids that count up."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def new(self) -> UUID:
+        self._count += 1
+        version, variant = 0x7 << 76, 0b10 << 62
+        return UUID(int=self._count << 80 | version | variant)
+
+
+class FakeCodeTexts:
+    """Texts that a test has put in `script`, and then counted ones."""
+
+    def __init__(self) -> None:
+        self.script: list[str] = []
+        self._count = 0
+
+    def new(self) -> str:
+        if self.script:
+            return self.script.pop(0)
+        self._count += 1
+        return f"MADE{self._count:04}"
+
+
+class FakeSecrets:
+    """Secrets that count up, under the digest of the real ones."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def new(self) -> str:
+        self._count += 1
+        return f"secret-{self._count}"
+
+    def digest(self, secret: str) -> bytes:
+        return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+class FakeAddresses:
+    """Addresses are whatever has an @-sign; case is their only other spelling."""
+
+    def parse(self, text: str) -> Address:
+        if "@" not in text:
+            raise InvalidRequest("This is no e-mail address.", pointer="/email")
+        return Address(text, text.lower())
+
+
+class FakePasswords:
+    """Hashes that take no time; `compared` tells what passwords were compared with."""
+
+    def __init__(self) -> None:
+        self.compared: list[str | None] = []
+        self._count = 0
+
+    async def hash(self, password: str) -> str:
+        self._count += 1
+        return f"{self._count}:{_sha256(password)}"
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        self.compared.append(hashed)
+        return hashed is not None and hashed.partition(":")[2] == _sha256(password)
+
+
+class FakeAccessTokens:
+    """Tokens that mean what this object remembers of them."""
+
+    lifetime = 600
+
+    def __init__(self) -> None:
+        self._issued: dict[str, Caller] = {}
+
+    def issue(self, subject: str, client_id: str, scope: str) -> str:
+        token = f"access-{len(self._issued) + 1}"
+        scopes = frozenset(scope.split())
+        user_id = UUID(subject) if Scope.ACCOUNT in scopes else None
+        self._issued[token] = Caller(client_id, scopes, user_id)
+        return token
+
+    def verify(self, token: str) -> Caller:
+        if token not in self._issued:
+            raise Unauthenticated
+        return self._issued[token]
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        return {"keys": []}
+
+
+class FakeCache:
+    """Remembers for ever; `cleared` tells which addresses were to be forgotten."""
+
+    def __init__(self) -> None:
+        self.cleared: list[str] = []
+        self._known: dict[str, Code | None] = {}
+
+    async def fetch(
+        self, email_key: str, find: Callable[[], Awaitable[Code | None]]
+    ) -> Code | None:
+        if email_key not in self._known:
+            self._known[email_key] = await find()
+        return self._known[email_key]
+
+    async def clear(self, email_key: str) -> None:
+        self.cleared.append(email_key)
+        self._known.pop(email_key, None)
+
+
+class FakeLimits:
+    """Counts by group and caller against `limits`; a group that is not there has no limit."""
+
+    def __init__(self, **limits: int) -> None:
+        self.limits = limits
+        self._counts = Counter[tuple[str, str]]()
+
+    async def take(self, group: str, who: str) -> Allowance | None:
+        limit = self.limits.get(group)
+        if limit is None:
+            return None
+        self._counts[group, who] += 1
+        left = limit - self._counts[group, who]
+        return Allowance(left >= 0, limit, 60, max(0, left), 60)
+
+
+class FakePart:
+    """A part of the service that answers with its state, or not at all without one."""
+
+    def __init__(self, name: str, state: str | None) -> None:
+        self.name = name
+        self._state = state
+
+    async def check(self) -> str:
+        if self._state is None:
+            raise Unavailable
+        return self._state
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""The docs pages in a real browser, on a service in a process of its own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from tests.browsing import chromium, service
+from tests.journey import PASSWORD, new_email, register
+
+PORT = 18301
+
+
+@pytest.fixture(scope="module")
+async def running(
+    database_url: str, key_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a real service."""
+    settings = {
+        "REFERRAL_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "REFERRAL_DATABASE_URL": database_url,
+        "REFERRAL_SIGNING_KEY_FILE": str(key_file),
+    }
+    async with service(PORT, **settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def context() -> AsyncIterator[BrowserContext]:
+    """A window of a fresh browser."""
+    async with chromium() as browser:
+        yield await browser.new_context()
+
+
+class Watch:
+    """All that a page asks for and complains about."""
+
+    def __init__(self, page: Page) -> None:
+        """Listen from now on."""
+        self.asked: list[str] = []
+        self.faults: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("requestfailed", lambda request: self.faults.append(request.url))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", self._hear)
+
+    def _hear(self, message: object) -> None:
+        if getattr(message, "type", "") in {"error", "warning"}:
+            self.faults.append(getattr(message, "text", ""))
+
+    def elsewhere(self, url: httpx.URL) -> list[str]:
+        """Return what was asked of anyone but the service; a data: URL asks nobody."""
+        home = (str(url), f"blob:{url}", "data:")
+        return [asked for asked in self.asked if not asked.startswith(home)]
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/docs", "#operations-Accounts-register"),
+        ("/redoc", "[id='tag/Accounts/operation/register'] h2"),
+    ],
+)
+async def test_a_page_shows_the_operations_and_loads_all_from_the_service(
+    running: httpx.AsyncClient, context: BrowserContext, path: str, content: str
+) -> None:
+    """A page is whole in a closed network: no console message, nothing blocked, no other host."""
+    page = await context.new_page()
+    watch = Watch(page)
+    await page.goto(f"{running.base_url}{path}")
+    await expect(page.locator(content)).to_be_visible()
+    await page.wait_for_load_state("networkidle")
+    assert watch.faults == []
+    assert watch.elsewhere(running.base_url) == []
+    assert f"{running.base_url}/openapi.json" in watch.asked
+
+
+async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
+    running: httpx.AsyncClient, context: BrowserContext
+) -> None:
+    """The Authorize dialog takes address and password, and the next call carries the token."""
+    email = new_email()
+    await register(running, email)
+    page = await context.new_page()
+    watch = Watch(page)
+    await page.goto(f"{running.base_url}/docs")
+    await _authorize(page, email)
+    operation = page.locator("#operations-Accounts-show_my_account")
+    await operation.locator(".opblock-summary-control").click()
+    await operation.get_by_role("button", name="Try it out").click()
+    async with page.expect_request("**/api/v1/me") as asked:
+        await operation.get_by_role("button", name="Execute").click()
+    assert (await (await asked.value).header_value("authorization") or "").startswith("Bearer ")
+    answer = operation.locator(".live-responses-table")
+    await expect(answer.locator(".response-col_status").last).to_contain_text("200")
+    await expect(answer.locator(".response-col_description").last).to_contain_text(email)
+    assert watch.faults == []
+
+
+async def _authorize(page: Page, email: str) -> None:
+    await page.locator(".auth-wrapper > button.authorize").first.click()
+    form = page.locator(".auth-container", has_text="OAuth2, password")
+    await form.locator("#oauth_username").fill(email)
+    await form.locator("#oauth_password").fill(PASSWORD)
+    await form.get_by_role("button", name="Apply given OAuth2 credentials").click()
+    await expect(form.get_by_role("button", name="Remove authorization")).to_be_visible()
+    await page.locator(".dialog-ux .btn-done").first.click()

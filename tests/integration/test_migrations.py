@@ -1,0 +1,66 @@
+"""The migrations: up, down and up again over data, without drift, and by two at once."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from alembic import command
+
+from referral.adapters.postgres.migrations import make_config, migrate
+from tests.conftest import on_database
+
+
+@pytest.fixture
+async def empty_url(postgres_url: str) -> AsyncIterator[str]:
+    """A database with nothing in it."""
+    name = f"empty_{uuid4().hex}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    yield on_database(postgres_url, name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+async def test_the_schema_goes_up_down_and_up_over_data(empty_url: str) -> None:
+    """Every revision can be taken back and made again with rows in the tables."""
+    config = make_config(empty_url)
+    await asyncio.to_thread(migrate, empty_url)
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute(
+        "INSERT INTO users VALUES (gen_random_uuid(), 'a@b.example', 'a@b.example', 'x', "
+        "'member', 'en', false, true, now())"
+    )
+    await asyncio.to_thread(command.downgrade, config, "base")
+    left = (
+        "SELECT count(*) FROM pg_tables "
+        "WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    )
+    assert await connection.fetchval(left) == 0
+    await asyncio.to_thread(migrate, empty_url)
+    assert await connection.fetchval("SELECT count(*) FROM users") == 0
+    await connection.close()
+
+
+async def test_the_tables_are_what_the_migrations_make(empty_url: str) -> None:
+    """`alembic check` finds no difference."""
+    await asyncio.to_thread(migrate, empty_url)
+    await asyncio.to_thread(command.check, make_config(empty_url))
+
+
+async def test_two_migrators_at_once_do_the_work_once(empty_url: str, key_file: Path) -> None:
+    """The second waits for the first and finds it done."""
+    named = {"REFERRAL_DATABASE_URL": empty_url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
+    command_line = (sys.executable, "-m", "referral", "migrate")
+    environment = os.environ | named
+    migrators = [
+        await asyncio.create_subprocess_exec(*command_line, env=environment) for _ in range(2)
+    ]
+    assert [await migrator.wait() for migrator in migrators] == [0, 0]
+    connection = await asyncpg.connect(empty_url)
+    assert await connection.fetchval("SELECT count(*) FROM alembic_version") == 1
+    await connection.close()

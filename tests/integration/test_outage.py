@@ -1,0 +1,128 @@
+"""A database that goes away, hangs, and comes back."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.migrations import migrate
+from referral.settings import Settings
+from tests.conftest import FAST, Serve
+from tests.journey import API, join
+
+A_SECOND_OR_SO = 3.0
+"""The promise, and room for a busy machine."""
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server that the test may stop."""
+    folder = Path(tempfile.mkdtemp(prefix="referral-"))
+    server = EmbeddedPostgres(folder, *FAST)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def service(
+    server: EmbeddedPostgres, serve: Serve, key_file: Path, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A service over that server."""
+    await asyncio.to_thread(migrate, server.url)
+    settings = Settings(data_dir=tmp_path, database_url=server.url, signing_key_file=str(key_file))
+    async with serve(settings) as client:
+        yield client
+
+
+async def answers_again(client: httpx.AsyncClient) -> bool:
+    """Tell whether the service is ready within five seconds."""
+    async with asyncio.timeout(5):
+        while (await client.get("/health/ready")).status_code != 200:
+            await asyncio.to_thread(lambda: None)
+    return True
+
+
+async def assert_unavailable(client: httpx.AsyncClient) -> None:
+    """Check that a look-up is refused in time, and says when to come back."""
+    began = time.monotonic()
+    answer = await client.get(f"{API}/codes/lookup", params={"email": "ann@example.com"})
+    assert time.monotonic() - began < A_SECOND_OR_SO
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"].isdigit()
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_a_stopped_database_means_503_until_it_is_back(
+    server: EmbeddedPostgres, service: httpx.AsyncClient
+) -> None:
+    """What was acknowledged before is there afterwards."""
+    ann = await join(service)
+    code = await ann.issue()
+    await asyncio.to_thread(server.stop)
+    await assert_unavailable(service)
+    assert (await service.get("/health/ready")).status_code == 503
+    assert (await service.get("/health/live")).status_code == 200
+    await asyncio.to_thread(server.start)
+    assert await answers_again(service)
+    found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
+    assert found.json()["code"] == code["code"]
+
+
+async def test_a_hanging_database_means_503_in_time(
+    server: EmbeddedPostgres, service: httpx.AsyncClient
+) -> None:
+    """Every process of the server is stopped in its tracks, and goes on later."""
+    await join(service)
+    processes = await server_processes(server)
+    signal_all(processes, signal.SIGSTOP)
+    try:
+        await assert_unavailable(service)
+        await asyncio.gather(*(assert_unavailable(service) for _ in range(30)))
+    finally:
+        signal_all(processes, signal.SIGCONT)
+    assert await answers_again(service)
+
+
+async def test_terminated_connections_are_replaced(
+    server: EmbeddedPostgres, service: httpx.AsyncClient
+) -> None:
+    """After all connections were cut the service needs no restart."""
+    ann = await join(service)
+    admin = await asyncpg.connect(server.url)
+    query = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'referral'"
+    )
+    for _ in range(5):
+        await admin.execute(query)
+        answer = await ann.request("GET", "/me")
+        assert answer.status_code in {200, 503}
+        assert await answers_again(service)
+    await admin.close()
+
+
+async def server_processes(server: EmbeddedPostgres) -> list[int]:
+    """Return the pids of the server's backends and of its postmaster."""
+    connection = await asyncpg.connect(server.url)
+    rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    postmaster = await connection.fetchval(
+        "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int"
+    )
+    await connection.close()
+    return [postmaster, *(row["pid"] for row in rows)]
+
+
+def signal_all(processes: list[int], number: signal.Signals) -> None:
+    """Send a signal to each."""
+    for process in processes:
+        os.kill(process, number)

@@ -1,0 +1,105 @@
+"""Nothing that a list or a look-up does reads a whole table, shown at 100,000 users."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.core.model import CodeStatus, ReferralStatus
+
+USERS = 100_000
+REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))
+NOW = datetime.now(UTC)
+
+FILL = """
+CREATE FUNCTION id_of(number bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS
+    $$ SELECT lpad(to_hex(number), 32, '0')::uuid $$;
+INSERT INTO users SELECT id_of(n), 'U' || n || '@example.com', 'u' || n || '@example.com', 'x',
+    'member', 'en', false, true, now() FROM generate_series(1, 100000) n;
+INSERT INTO codes SELECT id_of(n), id_of(n), 'CODE' || n, 'CODE' || n, now(),
+    now() + interval '1 day', NULL, 0, true, NULL FROM generate_series(1, 100000) n;
+INSERT INTO referrals SELECT id_of(n), id_of(1 + n % 100), id_of(n), id_of(1 + n % 100),
+    'CODE', 'confirmed', now() FROM generate_series(101, 100000) n;
+INSERT INTO sessions SELECT id_of(n), id_of(n), 'first-party', 'account', now(), now()
+    FROM generate_series(1, 100000) n;
+INSERT INTO refresh_tokens SELECT sha256(n::text::bytea), id_of(n), NULL
+    FROM generate_series(1, 100000) n;
+"""
+
+
+@pytest.fixture(scope="module")
+async def engine(database_url: str) -> Any:
+    """A database with that many users, and its statistics."""
+    engine = make_engine(database_url, command_timeout=60)
+    async with engine.begin() as connection:
+        for statement in FILL.strip().split(";\n"):
+            await connection.exec_driver_sql(statement)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text("ANALYZE"))
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def statements(engine: AsyncEngine) -> Iterator[list[tuple[str, Any]]]:
+    """What is sent to the database during a test."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(*arguments: Any) -> None:
+        sent.append((arguments[2], arguments[3]))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+def scans(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables that a plan reads from end to end."""
+    if plan["Node Type"] == "Seq Scan":
+        yield plan["Relation Name"]
+    for part in plan.get("Plans", []):
+        yield from scans(part)
+
+
+async def test_every_list_and_look_up_goes_by_an_index(
+    engine: AsyncEngine, statements: list[tuple[str, Any]]
+) -> None:
+    """Each statement of the reading ports, and each lock, is planned without a table scan."""
+    async with PostgresDatabase(engine).begin() as records:
+        await records.users.get(REFERRER)
+        await records.users.by_email("u5000@example.com")
+        await records.users.lock(REFERRER)
+        await records.codes.get(REFERRER, REFERRER)
+        await records.codes.lock(REFERRER, REFERRER)
+        await records.codes.lock_usable("code5000")
+        await records.codes.count_use(REFERRER, NOW)
+        await records.codes.retire(REFERRER, spent_at=NOW)
+        await records.codes.active(REFERRER, NOW)
+        await records.codes.active_by_email("u5000@example.com", NOW)
+        await records.codes.by_text("code5000")
+        for status in (None, *CodeStatus):
+            await records.codes.newest(REFERRER, NOW, status=status, after=None, limit=21)
+        for state in (None, *ReferralStatus):
+            await records.referrals.newest(REFERRER, status=state, after=MIDDLE, limit=21)
+        await records.referrals.referrer(MIDDLE)
+        await records.referrals.count(REFERRER)
+        await records.sessions.lock(b"\0" * 32)
+        await records.sessions.mark_used(b"\0" * 32, NOW)
+        await records.sessions.end(REFERRER)
+    sent = list(statements)
+    assert len(sent) > 20
+    async with engine.connect() as connection:
+        for statement, parameters in sent:
+            explained = await connection.exec_driver_sql(
+                f"EXPLAIN (FORMAT JSON) {statement}", parameters
+            )
+            plan = explained.scalar_one()
+            plan = json.loads(plan) if isinstance(plan, str) else plan
+            assert not list(scans(plan[0]["Plan"])), statement

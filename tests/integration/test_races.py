@@ -1,0 +1,190 @@
+"""What must hold when many do the same thing at once, decided by a real PostgreSQL."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Iterable
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.fakes import FakeClock
+from tests.journey import API, Member, join, log_in, new_email, register
+
+
+async def statuses(requests: Iterable[Awaitable[httpx.Response]]) -> Counter[int]:
+    """Send all at once and count the answers by status."""
+    return Counter(answer.status_code for answer in await asyncio.gather(*requests))
+
+
+async def active_codes(member: Member) -> int:
+    """Count the member's codes that are in force."""
+    listed = await member.request("GET", "/me/codes", params={"status": "active"})
+    return len(listed.json()["items"])
+
+
+async def test_of_200_creates_at_once_one_wins(client: httpx.AsyncClient) -> None:
+    """One is made, 199 are told that there is one."""
+    ann = await join(client)
+    body = {"lifetime_minutes": 60}
+    answers = await statuses(ann.request("POST", "/me/codes", json=body) for _ in range(200))
+    assert answers == {201: 1, 409: 199}
+    assert await active_codes(ann) == 1
+
+
+async def test_of_replacing_creates_the_last_one_stays(client: httpx.AsyncClient) -> None:
+    """Every create that replaces is made, and one code is in force at the end."""
+    ann = await join(client)
+    body = {"lifetime_minutes": 60, "replace": True}
+    answers = await statuses(ann.request("POST", "/me/codes", json=body) for _ in range(50))
+    assert answers == {201: 50}
+    assert await active_codes(ann) == 1
+
+
+async def test_activating_many_codes_at_once_leaves_one(client: httpx.AsyncClient) -> None:
+    """Every activation succeeds in turn; never are two in force."""
+    ann = await join(client)
+    codes = [await ann.issue(activate=False) for _ in range(20)]
+    paths = [f"/me/codes/{code['id']}/activate" for code in codes for _ in range(10)]
+    assert await statuses(ann.request("POST", path) for path in paths) == {200: 200}
+    assert await active_codes(ann) == 1
+
+
+async def test_create_against_activate_against_expiry_leaves_one(
+    client: httpx.AsyncClient, clock: FakeClock
+) -> None:
+    """A code that ran out is revived, another activated, a third made: one is in force."""
+    ann = await join(client)
+    expired = await ann.issue(lifetime_minutes=1)
+    other = await ann.issue(activate=False)
+    clock.advance(minutes=2)
+    answers = await statuses(
+        ann.request(method, path, json=body)
+        for _ in range(20)
+        for method, path, body in (
+            ("POST", "/me/codes", {"lifetime_minutes": 60}),
+            ("POST", f"/me/codes/{other['id']}/activate", None),
+            ("PATCH", f"/me/codes/{expired['id']}", {"lifetime_minutes": 60}),
+        )
+    )
+    assert set(answers) <= {200, 201, 409}
+    assert await active_codes(ann) == 1
+
+
+async def test_one_address_in_every_spelling_becomes_one_account(client: httpx.AsyncClient) -> None:
+    """200 registrations of one address make one account and one referral."""
+    ann = await join(client)
+    code = await ann.issue()
+    address = new_email()
+    spellings = [address, address.upper(), address.title(), address.swapcase()] * 50
+    answers = await statuses(
+        register(client, email, referral_code=code["code"]) for email in spellings
+    )
+    assert answers == {201: 1, 409: 199}
+    assert (await ann.request("GET", "/me")).json()["referral_count"] == 1
+
+
+async def test_the_last_use_of_a_code_is_credited_once(client: httpx.AsyncClient) -> None:
+    """Of 100 who register with one use left one joins, and the others have no account."""
+    ann = await join(client)
+    code = await ann.issue(max_uses=1)
+    emails = [new_email() for _ in range(100)]
+    answers = await asyncio.gather(
+        *(register(client, email, referral_code=code["code"]) for email in emails)
+    )
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 422: 99}
+    assert (await ann.request("GET", f"/me/codes/{code['id']}")).json()["uses"] == 1
+    refused = next(
+        email for email, answer in zip(emails, answers, strict=True) if answer.status_code == 422
+    )
+    assert (await log_in(client, refused)).status_code == 400
+
+
+@pytest.mark.parametrize("ending", ["delete", "deactivate"])
+async def test_nobody_is_credited_after_a_code_ended(
+    client: httpx.AsyncClient, ending: str
+) -> None:
+    """What joined before the end counts, what comes after is refused, and nothing in between."""
+    ann = await join(client)
+    code = await ann.issue()
+    path = f"/me/codes/{code['id']}"
+    end = (
+        ann.request("DELETE", path)
+        if ending == "delete"
+        else ann.request("POST", f"{path}/deactivate")
+    )
+    joining = [register(client, referral_code=code["code"]) for _ in range(20)]
+    ended, *joined = await asyncio.gather(end, *joining)
+    assert ended.status_code in {200, 204}
+    credited = sum(answer.status_code == 201 for answer in joined)
+    assert {answer.status_code for answer in joined} <= {201, 422}
+    assert (await ann.request("GET", "/me")).json()["referral_count"] == credited
+    assert (await register(client, referral_code=code["code"])).status_code == 422
+
+
+async def test_a_delete_waits_for_a_registration_that_holds_the_code(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    """A registration that finds the code locked by a delete is refused once that commits."""
+    ann = await join(client)
+    code = await ann.issue()
+    deleting = await asyncpg.connect(database_url)
+    try:
+        transaction = deleting.transaction()
+        await transaction.start()
+        await deleting.execute(
+            "UPDATE codes SET enabled = false, deleted_at = now() WHERE id = $1", code["id"]
+        )
+        joining = asyncio.create_task(register(client, referral_code=code["code"]))
+        await until_someone_waits(deleting)
+        await transaction.commit()
+        assert (await joining).status_code == 422
+    finally:
+        await deleting.close()
+
+
+async def test_a_code_that_expires_while_one_waits_is_refused(
+    client: httpx.AsyncClient, database_url: str, clock: FakeClock
+) -> None:
+    """The time that counts is the one after the lock."""
+    ann = await join(client)
+    code = await ann.issue(lifetime_minutes=1)
+    holding = await asyncpg.connect(database_url)
+    try:
+        transaction = holding.transaction()
+        await transaction.start()
+        await holding.execute("SELECT 1 FROM codes WHERE id = $1 FOR UPDATE", code["id"])
+        joining = asyncio.create_task(register(client, referral_code=code["code"]))
+        await until_someone_waits(holding)
+        clock.advance(minutes=2)
+        await transaction.commit()
+        assert (await joining).status_code == 422
+    finally:
+        await holding.close()
+
+
+async def test_twenty_refreshes_at_once_leave_one_lineage(
+    client: httpx.AsyncClient, database_url: str
+) -> None:
+    """All within the grace get a pair, and all pairs belong to one session."""
+    email = new_email()
+    await register(client, email)
+    token = (await log_in(client, email)).json()["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    answers = await statuses(client.post(f"{API}/auth/token", data=form) for _ in range(20))
+    assert answers == {200: 20}
+    watcher = await asyncpg.connect(database_url)
+    query = "SELECT count(*) FROM sessions JOIN users ON users.id = user_id WHERE email = $1"
+    assert await watcher.fetchval(query, email) == 1
+    await watcher.close()
+
+
+async def until_someone_waits(connection: asyncpg.Connection) -> None:
+    """Return when another connection of this database waits for a lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with asyncio.timeout(10):
+        while not await connection.fetchval(query):
+            await asyncio.to_thread(lambda: None)
