@@ -129,6 +129,9 @@ class FakeCache:
             self._known[email_key] = await find()
         return self._known[email_key]
 
+    def recall(self, email_key: str) -> Code | None:
+        return self._known.get(email_key)
+
     async def clear(self, email_key: str) -> None:
         self.cleared.append(email_key)
         self._known.pop(email_key, None)

@@ -14,6 +14,7 @@ from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
 from referral.container import make_container
+from referral.core.lookups import LookUpCode
 from referral.core.model import Scope
 from referral.core.ports import AccessTokens, Limits
 from referral.settings import Settings, read_settings
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         app.state.access_tokens = await container.get(AccessTokens)
+        app.state.look_up = await container.get(LookUpCode)
         app.state.limits = await container.get(Limits)
         try:
             yield

@@ -17,6 +17,7 @@ from referral.adapters.memory import MemoryCache
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.adapters.redis import RedisServer
 from referral.adapters.redis_cache import RedisCache
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
@@ -56,6 +57,11 @@ class Adapters(Provider):
     @provide
     def database(self, engine: AsyncEngine) -> PostgresDatabase:
         return PostgresDatabase(engine)
+
+    @provide
+    async def reads(self, settings: Settings) -> AsyncIterator[ports.Reads]:
+        async with make_pool(database_url(settings)) as pool:
+            yield PostgresReads(pool)
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:

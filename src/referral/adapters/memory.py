@@ -14,16 +14,6 @@ SECONDS = 0.9
 ENTRIES = 20_000
 
 
-class Memory:
-    """What a process knows of an address, until a time of its monotonic clock."""
-
-    __slots__ = ("code", "until")
-
-    def __init__(self, code: Code | None, until: float) -> None:
-        self.code = code
-        self.until = until
-
-
 class MemoryCache:
     """See the port `Cache`. Those who ask for the same address at once share one question.
 
@@ -37,7 +27,7 @@ class MemoryCache:
         """Take the cache that is asked next, if any."""
         self._behind = behind
         self._now = now
-        self._known: dict[str, Memory] = {}
+        self._known: dict[str, tuple[float, Code | None]] = {}
         self._questions: dict[str, Task[Code | None]] = {}
 
     async def fetch(
@@ -45,8 +35,8 @@ class MemoryCache:
     ) -> Code | None:
         """See the port."""
         known = self._known.get(email_key)
-        if known is not None and known.until > self._now():
-            return known.code
+        if known is not None and known[0] > self._now():
+            return known[1]
         question = self._questions.get(email_key)
         if question is None:
             question = asyncio.create_task(self._ask(email_key, find))
@@ -55,6 +45,11 @@ class MemoryCache:
         # A shield: others wait for it too when this request is cancelled.
         return await asyncio.shield(question)
 
+    def recall(self, email_key: str) -> Code | None:
+        """See the port."""
+        until, code = self._known.get(email_key, (0.0, None))
+        return code if until > self._now() else None
+
     async def clear(self, email_key: str) -> None:
         """See the port."""
         try:
@@ -62,26 +57,24 @@ class MemoryCache:
                 await self._behind.clear(email_key)
         finally:
             self._questions.pop(email_key, None)
-            known = self._known.pop(email_key, None)
-            if known is not None:
-                known.until = 0
+            self._known.pop(email_key, None)
 
     async def _ask(self, email_key: str, find: Callable[[], Awaitable[Code | None]]) -> Code | None:
         until, this = self._now() + SECONDS, asyncio.current_task()
         try:
             code = await (self._behind.fetch(email_key, find) if self._behind else find())
             if self._questions.get(email_key) is this:
-                self._remember(email_key, Memory(code, until))
+                self._remember(email_key, until, code)
             return code
         finally:
             if self._questions.get(email_key) is this:
                 del self._questions[email_key]
 
-    def _remember(self, email_key: str, memory: Memory) -> None:
+    def _remember(self, email_key: str, until: float, code: Code | None) -> None:
         self._known.pop(email_key, None)
         while self._known and len(self._known) >= ENTRIES:
             del self._known[next(iter(self._known))]
-        self._known[email_key] = memory
+        self._known[email_key] = (until, code)
 
 
 def _look_at(question: Task[Code | None]) -> None:

@@ -2,15 +2,13 @@
 
 from collections.abc import Container
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from referral.core.errors import ReferralCodeUnusable, Unauthenticated
 from referral.core.model import (
     CODE_TEXT,
+    Account,
     Address,
-    Code,
-    Joined,
     Locale,
     Referral,
     ReferralStatus,
@@ -19,7 +17,7 @@ from referral.core.model import (
     check_password,
     normal_password,
 )
-from referral.core.ports import Addresses, Cache, Clock, Database, Ids, Passwords, Records
+from referral.core.ports import Addresses, Cache, Clock, Database, Ids, Passwords, Reads, Records
 
 RECENT_REFERRALS = 10
 
@@ -98,38 +96,15 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A user in full, as of `now`."""
-
-    user: User
-    referrer: User | None
-    referral_count: int
-    recent_referrals: list[Joined]
-    active_code: Code | None
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class ShowAccount:
     """Show a user their own account."""
 
     clock: Clock
-    database: Database
+    reads: Reads
 
     async def __call__(self, user_id: UUID) -> Account:
         """Return the account, or raise `Unauthenticated` when it is gone."""
-        now = self.clock.now()
-        async with self.database.read() as records:
-            user = await records.users.get(user_id)
-            if user is None:
-                raise Unauthenticated
-            return Account(
-                user=user,
-                referrer=await records.referrals.referrer(user_id),
-                referral_count=await records.referrals.count(user_id),
-                recent_referrals=await records.referrals.newest(
-                    user_id, status=None, after=None, limit=RECENT_REFERRALS
-                ),
-                active_code=await records.codes.active(user_id, now),
-                now=now,
-            )
+        account = await self.reads.account(user_id, RECENT_REFERRALS, self.clock.now())
+        if account is None:
+            raise Unauthenticated
+        return account

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from referral.core.errors import NoActiveCode
 from referral.core.model import CODE_TEXT, Code
-from referral.core.ports import Addresses, Cache, Clock, Database
+from referral.core.ports import Addresses, Cache, Clock, Database, Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,20 +14,20 @@ class LookUpCode:
     addresses: Addresses
     cache: Cache
     clock: Clock
-    database: Database
+    reads: Reads
 
     async def __call__(self, email: str) -> Code:
         """Return the code, or raise `NoActiveCode`, the same for unknown addresses."""
         key = self.addresses.parse(email).canonical
-        code = await self.cache.fetch(key, lambda: self._find(key))
-        # What is remembered may have expired since.
+        code = await self.cache.fetch(key, lambda: self.reads.code_of(key))
         if code is None or not code.is_active(self.clock.now()):
             raise NoActiveCode
         return code
 
-    async def _find(self, key: str) -> Code | None:
-        async with self.database.read() as records:
-            return await records.codes.active_by_email(key, self.clock.now())
+    def recalls(self, email: str, code: Code) -> bool:
+        """Tell whether looking the address up would give this very code again, at once."""
+        key = self.addresses.parse(email).canonical
+        return self.cache.recall(key) is code and code.is_active(self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,18 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A user in full, as of `now`."""
+
+    user: User
+    referrer: User | None
+    referral_count: int
+    recent_referrals: list[Joined]
+    active_code: Code | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """All that follows from one login: a family of refresh tokens with one end."""
 

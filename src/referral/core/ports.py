@@ -7,6 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from referral.core.model import (
+    Account,
     Address,
     Allowance,
     Caller,
@@ -133,8 +134,6 @@ class Codes(Protocol):
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
-    async def active_by_email(self, email_key: str, now: datetime) -> Code | None: ...
-
     async def by_text(self, text: str) -> Code | None: ...
 
     async def newest(
@@ -212,6 +211,18 @@ class Database(Protocol):
         ...
 
 
+class Reads(Protocol):
+    """What is asked most often, each with the least work; raises `Unavailable`."""
+
+    async def code_of(self, email_key: str) -> Code | None:
+        """Return the enabled code of whoever has a canonical address; it may be spent."""
+        ...
+
+    async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
+        """Return an account in full as of `now`, with so many of its newest referrals."""
+        ...
+
+
 class Cache(Protocol):
     """Look-ups by canonical address, remembered for a moment; it never fails, but forgets."""
 
@@ -222,6 +233,10 @@ class Cache(Protocol):
 
         What was found before a `clear` is not remembered after it.
         """
+        ...
+
+    def recall(self, email_key: str) -> Code | None:
+        """Return the very object that was last fetched, while this process remembers it."""
         ...
 
     async def clear(self, email_key: str) -> None:

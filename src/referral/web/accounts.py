@@ -11,8 +11,8 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from referral.core import errors
-from referral.core.accounts import Account, NewAccount, Register, ShowAccount
-from referral.core.model import Joined, Locale, ReferralStatus, Role
+from referral.core.accounts import NewAccount, Register, ShowAccount
+from referral.core.model import Account, Joined, Locale, ReferralStatus, Role
 from referral.core.model import User as Entity
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import Code, Time

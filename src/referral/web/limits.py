@@ -56,15 +56,20 @@ def limited(group: str, *, by_account: bool = False) -> Guard:
             who = str(caller.user_id or caller.client_id)
         else:
             who = client_address(connection.scope)
-        limits: Limits = connection.app.state.limits
-        allowance = await limits.take(group, who)
-        if allowance is None:
-            return
-        connection.scope["state"]["limit_headers"] = _headers(group, allowance)
-        if not allowance.granted:
-            raise TooManyRequests(retry_after=allowance.resets_in)
+        await count(connection.scope, group, who)
 
     return guard
+
+
+async def count(scope: Scope, group: str, who: str) -> None:
+    """Count a request, and have its answer say so, or raise `TooManyRequests`."""
+    limits: Limits = scope["litestar_app"].state.limits
+    allowance = await limits.take(group, who)
+    if allowance is None:
+        return
+    scope["state"]["limit_headers"] = _headers(group, allowance)
+    if not allowance.granted:
+        raise TooManyRequests(retry_after=allowance.resets_in)
 
 
 def _headers(group: str, allowance: Allowance) -> tuple[tuple[bytes, bytes], ...]:

@@ -1,9 +1,9 @@
 """What anyone may ask about codes, and where share links lead."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from dishka import FromDishka
-from litestar import Controller, get, post
+from litestar import Controller, Request, get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Redirect
 from msgspec import Struct
@@ -14,6 +14,7 @@ from referral.core.model import Code as Entity
 from referral.web.accounts import Email
 from referral.web.auth import SECURITY, check_lookup_access
 from referral.web.codes import Time
+from referral.web.hot import FOUND, HotAnswers
 from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
@@ -59,11 +60,13 @@ class LookUps(Controller):
     @get(
         "/lookup",
         summary="Look a code up",
+        middleware=[HotAnswers],
         responses=problems(*ANY),
     )
     @inject
     async def look_up(
         self,
+        request: Request[Any, Any, Any],
         email: Annotated[
             str, QueryParameter(description="The referrer's e-mail address.", format="email")
         ],
@@ -71,7 +74,9 @@ class LookUps(Controller):
         links: FromDishka[Links],
     ) -> FoundCode:
         """Find the code in force of whoever has an e-mail address."""
-        return _found(await use(email), links)
+        code = await use(email)
+        request.scope["state"][FOUND] = (email, code)
+        return _found(code, links)
 
     @post(
         "/lookup",

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from referral.adapters.postgres.tables import codes, users
+from referral.adapters.postgres.tables import codes
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, CodeStatus
 
@@ -80,11 +80,6 @@ class PostgresCodes:
     async def active(self, user_id: UUID, now: datetime) -> Code | None:
         """See the port."""
         return await self._one(and_(codes.c.user_id == user_id, _is(CodeStatus.ACTIVE, now)))
-
-    async def active_by_email(self, email_key: str, now: datetime) -> Code | None:
-        """See the port."""
-        owner = and_(codes.c.user_id == users.c.id, users.c.email_key == email_key)
-        return await self._one(and_(owner, _is(CodeStatus.ACTIVE, now)))
 
     async def by_text(self, text: str) -> Code | None:
         """See the port."""

@@ -77,14 +77,14 @@ class PostgresDatabase:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
-        with _unavailable():
+        with unavailable():
             async with self._begin() as session:
                 yield PostgresRecords(session)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
-        with _unavailable():
+        with unavailable():
             async with self._read() as session:
                 yield PostgresRecords(session)
 
@@ -119,7 +119,7 @@ def make_engine(
 
 
 @contextmanager
-def _unavailable() -> Iterator[None]:
+def unavailable() -> Iterator[None]:
     """Turn a database that is gone, full, too slow or in a deadlock into `Unavailable`."""
     try:
         yield

@@ -1,0 +1,118 @@
+"""The two reads that are asked most, past SQLAlchemy: one statement each, by the driver itself.
+
+SQLAlchemy's session costs three times what the driver does; `docs/performance.md` has the figures.
+Look-ups that come at the same time share a statement.
+"""
+
+import asyncio
+from asyncio import Future
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from referral.adapters.batches import Batches
+from referral.adapters.postgres.database import SECONDS, unavailable
+from referral.core.errors import Unavailable
+from referral.core.model import Account, Code, Joined, User
+
+CONNECTIONS = 4
+IDLE_SECONDS = 60.0
+
+LOOK_UP = """
+SELECT u.email_key, c.id, c.user_id, c.text, c.created_at, c.expires_at, c.max_uses, c.uses,
+       c.enabled
+FROM users u JOIN codes c ON c.user_id = u.id AND c.enabled
+WHERE u.email_key = ANY($1)
+"""
+
+ACCOUNT = """
+SELECT to_jsonb(u) AS user,
+    (SELECT to_jsonb(r) FROM referrals f JOIN users r ON r.id = f.referrer_id
+     WHERE f.referred_id = u.id) AS referrer,
+    (SELECT coalesce(sum(uses), 0) FROM codes WHERE user_id = u.id) AS referral_count,
+    (SELECT jsonb_agg(j) FROM
+        (SELECT f.id AS referral_id, m.id, m.email, f.status, f.code, f.joined_at
+         FROM referrals f JOIN users m ON m.id = f.referred_id
+         WHERE f.referrer_id = u.id ORDER BY f.id DESC LIMIT $2) j) AS recent_referrals,
+    (SELECT to_jsonb(c) FROM codes c WHERE c.user_id = u.id AND c.enabled) AS code
+FROM users u WHERE u.id = $1
+"""
+
+
+USER = msgspec.json.Decoder(User)
+CODE = msgspec.json.Decoder(Code)
+JOINED = msgspec.json.Decoder(list[Joined])
+
+
+@asynccontextmanager
+async def make_pool(url: str) -> AsyncIterator[asyncpg.Pool]:
+    """Make a pool for a `postgresql://` URL; it connects when it is first used."""
+    async with asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=CONNECTIONS,
+        max_inactive_connection_lifetime=IDLE_SECONDS,
+        timeout=SECONDS,
+        command_timeout=SECONDS,
+        reset=_leave,
+        server_settings={"application_name": "referral", "jit": "off"},
+    ) as pool:
+        yield pool
+
+
+async def _leave(_: asyncpg.Connection) -> None:
+    """Leave a connection as it is when it is given back: single reads change nothing about it."""
+
+
+class PostgresReads:
+    """See the port `Reads`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        """Take a pool of `make_pool`."""
+        self._pool = pool
+        self._look_ups: Batches[tuple[str, Future[Code | None]]] = Batches(self._look_up)
+
+    async def code_of(self, email_key: str) -> Code | None:
+        """See the port."""
+        answer: Future[Code | None] = asyncio.get_running_loop().create_future()
+        self._look_ups.add((email_key, answer))
+        return await answer
+
+    async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
+        """See the port."""
+        with unavailable():
+            async with self._pool.acquire(timeout=SECONDS) as connection:
+                row = await connection.fetchrow(ACCOUNT, user_id, recent)
+        if row is None:
+            return None
+        code = CODE.decode(row["code"]) if row["code"] else None
+        return Account(
+            user=USER.decode(row["user"]),
+            referrer=USER.decode(row["referrer"]) if row["referrer"] else None,
+            referral_count=row["referral_count"],
+            recent_referrals=JOINED.decode(row["recent_referrals"] or "[]"),
+            active_code=code if code is not None and code.is_active(now) else None,
+            now=now,
+        )
+
+    async def _look_up(self, batch: list[tuple[str, Future[Code | None]]]) -> None:
+        try:
+            found = await self._codes_of(sorted({key for key, _ in batch}))
+        except Unavailable as error:
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for key, answer in batch:
+            if not answer.done():
+                answer.set_result(found.get(key))
+
+    async def _codes_of(self, email_keys: list[str]) -> dict[str, Code]:
+        with unavailable():
+            async with self._pool.acquire(timeout=SECONDS) as connection:
+                rows = await connection.fetch(LOOK_UP, email_keys)
+        return {row[0]: Code(*row[1:]) for row in rows}

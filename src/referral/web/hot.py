@@ -1,0 +1,69 @@
+"""The look-up that a landing page asks again and again, answered without working it out anew."""
+
+from typing import NamedTuple
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from referral.core.lookups import LookUpCode
+from referral.core.model import Code
+from referral.web.limits import client_address, count
+
+ANSWERS = 5_000
+MAX_QUERY = 400
+"""A process keeps the answers to so many queries of so many bytes: at most 5 MB."""
+
+FOUND = "found"
+"""Where in a request's state the handler leaves what it found, and for which address."""
+
+
+class Answer(NamedTuple):
+    """The messages of an answer, and what has to hold for it to be given again."""
+
+    email: str
+    code: Code
+    messages: tuple[Message, ...]
+
+
+class HotAnswers:
+    """A middleware of the look-up by query: one that was asked before, in the same bytes, is told
+    the same for as long as the process remembers the same code.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Take the app inside."""
+        self._app = app
+        self._answers: dict[bytes, Answer] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer at once, or have it worked out and keep it."""
+        state = scope["litestar_app"].state
+        query = scope["query_string"]
+        look_up: LookUpCode = state.look_up
+        answer = self._answers.get(query)
+        if not state.public_lookups:
+            await self._app(scope, receive, send)
+        elif answer is None or not look_up.recalls(answer.email, answer.code):
+            await self._work_out(query, scope, receive, send)
+        else:
+            await count(scope, "lookup", client_address(scope))
+            for message in answer.messages:
+                await send(message.copy())
+
+    async def _work_out(self, query: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        messages: list[Message] = []
+
+        async def send_noting(message: Message) -> None:
+            messages.append(message.copy())
+            await send(message)
+
+        await self._app(scope, receive, send_noting)
+        found = scope["state"].get(FOUND)
+        if found is not None and len(query) <= MAX_QUERY:
+            email, code = found
+            self._keep(query, Answer(email, code, tuple(messages)))
+
+    def _keep(self, query: bytes, answer: Answer) -> None:
+        self._answers.pop(query, None)
+        if len(self._answers) >= ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        self._answers[query] = answer
