@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
+from datetime import datetime
+from uuid import UUID
 
 from referral.core.errors import Unavailable
+from referral.core.model import Account, Code
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
 
@@ -59,6 +62,37 @@ class FakeDatabase:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[FakeRecords]:
         yield FakeRecords(self._tables)
+
+
+class FakeReads:
+    """The frequent reads, put together from the others."""
+
+    def __init__(self, database: FakeDatabase) -> None:
+        self._database = database
+
+    async def code_of(self, email_key: str) -> Code | None:
+        async with self._database.read() as records:
+            owner = await records.users.by_email(email_key)
+            found = [
+                code for code in records.tables.codes.values() if owner and code.user_id == owner.id
+            ]
+        return next((code for code in found if code.enabled), None)
+
+    async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
+        async with self._database.read() as records:
+            user = await records.users.get(user_id)
+            if user is None:
+                return None
+            return Account(
+                user=user,
+                referrer=await records.referrals.referrer(user_id),
+                referral_count=await records.referrals.count(user_id),
+                recent_referrals=await records.referrals.newest(
+                    user_id, status=None, after=None, limit=recent
+                ),
+                active_code=await records.codes.active(user_id, now),
+                now=now,
+            )
 
 
 def _assign(to: Tables, tables: Tables) -> None:

@@ -95,10 +95,6 @@ class FakeCodes:
     async def active(self, user_id: UUID, now: datetime) -> Code | None:
         return _first(code for code in self._own(user_id) if code.is_active(now))
 
-    async def active_by_email(self, email_key: str, now: datetime) -> Code | None:
-        owner = await FakeUsers(self.tables).by_email(email_key)
-        return None if owner is None else await self.active(owner.id, now)
-
     async def by_text(self, text: str) -> Code | None:
         return _first(code for code in self._live() if _key(code.text) == _key(text))
 

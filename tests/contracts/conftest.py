@@ -1,10 +1,13 @@
 """What the contract tests share."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.ports import Database
-from tests.fake_database import FakeDatabase
+from referral.adapters.postgres.reads import PostgresReads, make_pool
+from referral.core.ports import Database, Reads
+from tests.fake_database import FakeDatabase, FakeReads
 
 
 @pytest.fixture(params=["fake", "postgres"])
@@ -14,3 +17,13 @@ def store(request: pytest.FixtureRequest) -> Database:
         return FakeDatabase()
     real: PostgresDatabase = request.getfixturevalue("database")
     return real
+
+
+@pytest.fixture
+async def reads(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[Reads]:
+    """The frequent reads of that database."""
+    if isinstance(store, FakeDatabase):
+        yield FakeReads(store)
+        return
+    async with make_pool(request.getfixturevalue("database_url")) as pool:
+        yield PostgresReads(pool)

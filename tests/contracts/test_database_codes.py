@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, User
-from referral.core.ports import Database
+from referral.core.ports import Database, Reads
 from tests.contracts.rows import HOUR, IDS, NOW, make_code, store_code, store_user
 
 
@@ -34,7 +34,7 @@ async def delete(store: Database, code: Code, now: datetime = NOW) -> None:
 
 @pytest.mark.parametrize("limit", [None, 1, 2_147_483_647])
 async def test_a_code_is_found_as_it_was_stored(
-    store: Database, ann: User, limit: int | None
+    store: Database, reads: Reads, ann: User, limit: int | None
 ) -> None:
     """By its id, its text in any case, and its owner; no field has changed on the way."""
     code = await store_code(store, ann, max_uses=limit)
@@ -46,10 +46,10 @@ async def test_a_code_is_found_as_it_was_stored(
             assert await codes.by_text(text) == code
             assert await codes.lock_usable(text) == code
         assert await codes.active(ann.id, NOW) == code
-        assert await codes.active_by_email(ann.email_key, NOW) == code
+        assert await reads.code_of(ann.email_key) == code
 
 
-async def test_a_code_belongs_to_its_owner(store: Database, ann: User) -> None:
+async def test_a_code_belongs_to_its_owner(store: Database, reads: Reads, ann: User) -> None:
     """Another user does not find it, and an unknown one finds nothing."""
     code = await store_code(store, ann)
     bob = await store_user(store)
@@ -59,8 +59,8 @@ async def test_a_code_belongs_to_its_owner(store: Database, ann: User) -> None:
             assert await codes.get(user_id, code_id) is None
             assert await codes.lock(user_id, code_id) is None
         assert await codes.active(bob.id, NOW) is None
-        assert await codes.active_by_email(bob.email_key, NOW) is None
-        assert await codes.active_by_email("nobody@example.com", NOW) is None
+        assert await reads.code_of(bob.email_key) is None
+        assert await reads.code_of("nobody@example.com") is None
         assert await codes.newest(bob.id, NOW, status=None, after=None, limit=9) == []
         assert await codes.by_text("NEVER-MADE") is None
         assert await codes.lock_usable("NEVER-MADE") is None
@@ -113,7 +113,7 @@ async def test_a_maximum_is_positive(store: Database, ann: User, max_uses: int) 
     assert await found(store, code) == code
 
 
-async def test_a_deleted_code_is_nowhere(store: Database, ann: User) -> None:
+async def test_a_deleted_code_is_nowhere(store: Database, reads: Reads, ann: User) -> None:
     """No question finds it, no use is counted, and its text stays taken."""
     code = await store_code(store, ann)
     await delete(store, code)
@@ -124,7 +124,7 @@ async def test_a_deleted_code_is_nowhere(store: Database, ann: User) -> None:
         assert await codes.by_text(code.text) is None
         assert await codes.lock_usable(code.text) is None
         assert await codes.active(ann.id, NOW) is None
-        assert await codes.active_by_email(ann.email_key, NOW) is None
+        assert await reads.code_of(ann.email_key) is None
         assert await codes.newest(ann.id, NOW, status=None, after=None, limit=9) == []
         assert not await codes.count_use(code.id, NOW)
     with pytest.raises(CodeTaken):

@@ -20,7 +20,7 @@ from referral.core.guessing import Attempts
 from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User
 from referral.core.sessions import LogIn, Refresh
-from tests.fake_database import FakeDatabase
+from tests.fake_database import FakeDatabase, FakeReads
 from tests.fakes import (
     FakeAccessTokens,
     FakeAddresses,
@@ -48,12 +48,13 @@ class World:
         self.clock = clock = FakeClock()
         self.code_texts = FakeCodeTexts()
         self.database = database = FakeDatabase()
+        reads = FakeReads(database)
         self.ids = ids = FakeIds()
         self.limits = FakeLimits()
         self.passwords = passwords = FakePasswords()
         addresses, secrets = FakeAddresses(), FakeSecrets()
         self.register = Register(addresses, cache, clock, {COMMON}, database, ids, passwords)
-        self.show_account = ShowAccount(clock, database)
+        self.show_account = ShowAccount(clock, reads)
         self.log_in = LogIn(
             access_tokens,
             addresses,
@@ -74,7 +75,7 @@ class World:
         self.activate_code = ActivateCode(cache, clock, database)
         self.deactivate_code = DeactivateCode(cache, database)
         self.delete_code = DeleteCode(cache, clock, database)
-        self.look_up_code = LookUpCode(addresses, cache, clock, database)
+        self.look_up_code = LookUpCode(addresses, cache, clock, reads)
         self.check_code = CheckCode(clock, database)
 
     async def join(

@@ -1,20 +1,59 @@
-"""The limit of a look-up: the same bytes, by the same server, from a handler that does nothing."""
+"""The limits of the machine: handlers on the same server that do one thing, and nothing around it.
+
+Each uses its library in the plainest way that its documentation shows.
+"""
 
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
 
+import asyncpg
+import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from litestar import Litestar, MediaType, get
+from litestar import Litestar, MediaType, Request, get
+from litestar.datastructures import State
+from redis.asyncio import Redis
 
 BODY = os.environ.get("BARE_BODY", "")
+LOOK_UP = """
+SELECT c.text, c.expires_at FROM users u JOIN codes c ON c.user_id = u.id AND c.enabled
+WHERE u.email_key = $1
+"""
 
 
-@get("/api/v1/codes/lookup", media_type=MediaType.JSON)
-async def look_up(email: str) -> str:  # noqa: ARG001 - read, as in the service
+@get("/same", media_type=MediaType.JSON)
+async def same(email: str) -> str:  # noqa: ARG001 - read, as in the service
     """Answer what the service answered."""
+    return BODY
+
+
+@get("/redis", media_type=MediaType.JSON)
+async def from_redis(email: str, state: State) -> str:
+    """Answer after one GET."""
+    await state.redis.get(email)
+    return BODY
+
+
+@get("/database", media_type=MediaType.JSON)
+async def from_database(email: str, state: State) -> str:
+    """Answer after one SELECT by the same index, which asyncpg has prepared."""
+    await state.pool.fetchrow(LOOK_UP, email)
+    return BODY
+
+
+@get("/me", media_type=MediaType.JSON)
+async def me(request: Request[None, None, State], state: State) -> str:
+    """Answer after one RS256 signature was verified, and one SELECT, as in the service."""
+    token = request.headers["authorization"].partition(" ")[2]
+    claims = jwt.decode(token, state.key, algorithms=["RS256"], options={"verify_aud": False})
+    await state.pool.fetchrow("SELECT * FROM users WHERE id = $1", UUID(claims["sub"]))
     return BODY
 
 
@@ -23,9 +62,24 @@ async def ready() -> None:
     """Tell that the process answers."""
 
 
+@asynccontextmanager
+async def parts(app: Litestar) -> AsyncIterator[None]:
+    """Connect."""
+    app.state.redis = Redis.from_url(os.environ["BARE_REDIS"])
+    async with asyncpg.create_pool(os.environ["BARE_DATABASE"]) as app.state.pool:
+        yield
+
+
 def make() -> Litestar:
     """Make the app: what a worker process of the server calls."""
-    return Litestar([look_up, ready], openapi_config=None, logging_config=None)
+    private = load_pem_private_key(Path(os.environ["BARE_KEY"]).read_bytes(), None)
+    return Litestar(
+        [same, from_redis, from_database, me, ready],
+        openapi_config=None,
+        logging_config=None,
+        lifespan=[parts],
+        state=State({"key": private.public_key()}),
+    )
 
 
 def main(port: int) -> None:

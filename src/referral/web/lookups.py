@@ -54,7 +54,6 @@ class LookUps(Controller):
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
-    guards = (limited("lookup"), check_lookup_access)
     security = [{}, *SECURITY]
 
     @get(
@@ -81,6 +80,7 @@ class LookUps(Controller):
     @post(
         "/lookup",
         summary="Look a code up, privately",
+        guards=[limited("lookup"), check_lookup_access],
         status_code=200,
         responses=problems(400, 413, 415, *ANY),
     )

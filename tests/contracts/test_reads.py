@@ -1,0 +1,72 @@
+"""What the frequent reads keep to, in memory and in PostgreSQL."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from referral.core.model import Referral, ReferralStatus
+from referral.core.ports import Database, Reads
+from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user
+
+
+async def test_an_account_is_read_in_full(store: Database, reads: Reads) -> None:
+    """The user, the referrer, the count, the newest referrals and the code, each as stored."""
+    ann, bob, eve = [await store_user(store) for _ in range(3)]
+    code = await store_code(store, ann)
+    joined = []
+    async with store.begin() as records:
+        for who in (bob, eve):
+            referral = Referral(
+                IDS.new(), ann.id, who.id, code.id, code.text, ReferralStatus.CONFIRMED, NOW
+            )
+            await records.referrals.add(referral)
+            await records.codes.count_use(code.id, NOW)
+            joined.append(referral.referred_id)
+    account = await reads.account(ann.id, 10, NOW)
+    assert account is not None
+    assert (account.user, account.referrer, account.now) == (ann, None, NOW)
+    assert account.active_code == replace(code, uses=2)
+    assert account.referral_count == 2
+    assert [each.id for each in account.recent_referrals] == [eve.id, bob.id]
+    async with store.read() as records:
+        newest = await records.referrals.newest(ann.id, status=None, after=None, limit=10)
+    assert account.recent_referrals == newest
+    referred = await reads.account(bob.id, 10, NOW)
+    assert referred is not None
+    assert (referred.referrer, referred.active_code) == (ann, None)
+    assert (referred.referral_count, referred.recent_referrals) == (0, [])
+
+
+async def test_an_account_shows_so_many_referrals(store: Database, reads: Reads) -> None:
+    """The newest, and no more than asked for."""
+    ann = await store_user(store)
+    code = await store_code(store, ann)
+    for _ in range(3):
+        await store_referral(store, code)
+    account = await reads.account(ann.id, 2, NOW)
+    assert account is not None
+    assert len(account.recent_referrals) == 2
+
+
+async def test_nobody_has_no_account(reads: Reads) -> None:
+    """An unknown id is no error."""
+    assert await reads.account(IDS.new(), 10, NOW) is None
+
+
+@pytest.mark.parametrize("asked", [300])
+async def test_look_ups_at_once_get_each_its_own_code(
+    store: Database, reads: Reads, asked: int
+) -> None:
+    """Questions that share a statement share no answer, and those cancelled disturb no other."""
+    owners = [await store_user(store) for _ in range(10)]
+    codes = [await store_code(store, owner) for owner in owners]
+    nobody = "nobody@example.com"
+    keys = [*(owner.email_key for owner in owners), nobody] * (asked // 10)
+    expected = [*codes, None] * (asked // 10)
+    tasks = [asyncio.create_task(reads.code_of(key)) for key in keys]
+    for task in tasks[::7]:
+        asyncio.get_running_loop().call_soon(task.cancel)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    for number, (answer, code) in enumerate(zip(answers, expected, strict=True)):
+        assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
