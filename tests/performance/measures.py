@@ -1,122 +1,155 @@
-"""What is measured, and the limit of the machine beside each."""
+"""Each operation, and the limit of the machine beside it, measured right after."""
 
 import asyncio
-import os
-import re
-import shutil
 import statistics
-import subprocess
-import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
+import asyncpg
 
 from referral.adapters.passwords import HASHER, THREADS
-from tests.journey import API, PASSWORD, join, register
-from tests.processes import Service, free_port
+from tests.journey import API, PASSWORD
+from tests.performance.fill import user_id
+from tests.performance.load import SECONDS, Measured, load
+from tests.performance.stage import Stage
 
-SECONDS = 5
-CONNECTIONS = 32
-REGISTERING = 8
-"""As many at once as a small service sees on a bad day; more would only wait for a hash."""
+ADDRESSES = 10_000
+WRITERS = 8
 
-UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+SPREAD = """
+local number = 0
+request = function()
+    number = number % {addresses} + 1
+    return wrk.format("GET", "{path}?email=b" .. number .. "@bench.example")
+end
+"""
 
+SIGNED_IN = 'wrk.headers["Authorization"] = "Bearer {token}"'
 
-@dataclass(frozen=True)
-class Measured:
-    """How many a second, and how long one took, in milliseconds."""
+CODES = """
+local tokens = {{ {tokens} }}
+local threads, last = 0, nil
+setup = function(thread)
+    threads = threads + 1
+    thread:set("token", tokens[threads])
+end
+request = function()
+    local headers = {{ ["Authorization"] = "Bearer " .. token,
+        ["Content-Type"] = "application/json" }}
+    if last then
+        local path = "{path}/" .. last
+        last = nil
+        return wrk.format("DELETE", path, headers)
+    end
+    return wrk.format("POST", "{path}", headers, '{{"lifetime_minutes": 60, "replace": true}}')
+end
+response = function(status, _, body)
+    if status == 201 then last = body:match('"id":"([^"]+)"') end
+end
+"""
 
-    rate: float
-    p50: float
-    p99: float
+REGISTER = """
+local number = 0
+request = function()
+    number = number + 1
+    local body = '{{"email": "{run}-' .. number .. '@bench.example",' ..
+        ' "password": "{password}", "referral_code": "BENCH-1"}}'
+    return wrk.format("POST", "{path}", {{ ["Content-Type"] = "application/json" }}, body)
+end
+"""
 
+LOCK_USER = "SELECT * FROM users WHERE id = $1 FOR NO KEY UPDATE"
+RETIRE = "UPDATE codes SET enabled = false WHERE user_id = $1 AND enabled"
+INSERT = """INSERT INTO codes (id, user_id, text, text_key, created_at, expires_at, uses, enabled)
+VALUES ($1, $2, $3, $3, now(), now() + interval '1 hour', 0, true)"""
+LOCK_CODE = "SELECT * FROM codes WHERE id = $1 AND user_id = $2 FOR UPDATE"
+DELETE = "UPDATE codes SET enabled = false, deleted_at = now() WHERE id = $1"
 
-async def prepare(service: Service) -> tuple[str, str]:
-    """Make an account with a code; return the path of its look-up and the answer."""
-    async with httpx.AsyncClient(base_url=service.url) as client:
-        owner = await join(client)
-        await owner.issue()
-        path = f"{API}/codes/lookup?email={owner.email}"
-        return path, (await client.get(path)).text
-
-
-@contextmanager
-def bare(body: str, log: Path) -> Iterator[Service]:
-    """Run the handler that only answers."""
-    port = free_port()
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "tests.performance.bare", str(port)],
-            env=os.environ | {"BARE_BODY": body},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    service = Service(process, f"http://127.0.0.1:{port}", log)
-    try:
-        service.wait_until_ready()
-        yield service
-    finally:
-        service.stop()
-
-
-def load(url: str) -> Measured:
-    """Ask for a URL as fast as it is answered."""
-    command = [shutil.which("wrk") or "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "--latency"]
-    done = subprocess.run([*command, url], capture_output=True, text=True, check=True)  # noqa: S603 - a fixed command
-    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        raise RuntimeError(done.stdout)
-    return Measured(
-        float(_find(r"Requests/sec:\s+([\d.]+)", done.stdout)[0]),
-        _milliseconds("50%", done.stdout),
-        _milliseconds("99%", done.stdout),
-    )
-
-
-async def registrations(service: Service) -> Measured:
-    """Register new addresses, several at once."""
-    async with httpx.AsyncClient(base_url=service.url) as client:
-
-        async def one() -> None:
-            (await register(client)).raise_for_status()
-
-        return await _repeat(one, REGISTERING)
+Row = tuple[str, float, Measured, Measured]
 
 
-async def hashes() -> Measured:
+def compare(stage: Stage) -> Iterator[Row]:
+    """Yield the name of each operation, the ratio that it is to reach, and both measurements."""
+    ours, bare, path = stage.service.url, stage.bare.url, f"{API}/codes/lookup"
+    hot, same = f"{ours}{path}?email=b1@bench.example", f"{bare}/same?email=b1@bench.example"
+    yield "look-up, one hot address", 0.75, load(hot), load(same)
+    load(ours, spread(path))
+    limit = load(bare, spread("/redis"))
+    yield "look-up, 10,000 addresses in Redis", 0.5, load(ours, spread(path)), limit
+    limit = load(bare, spread("/database"))
+    yield "look-up, not cached", 0.6, load(stage.uncached.url, spread(path)), limit
+    script = SIGNED_IN.format(token=stage.token(1))
+    yield "`GET /me`", 0.5, load(f"{ours}{API}/me", script), load(f"{bare}/me", script)
+    yield "`POST /me/codes`, `DELETE`", 0.5, codes(stage), asyncio.run(bare_codes(stage))
+    yield "registration with a code", 0.85, load(ours, register(), connections=8), hashes()
+
+
+def spread(path: str) -> str:
+    """Return a script that asks for one address after the other."""
+    return SPREAD.format(path=path, addresses=ADDRESSES)
+
+
+def register() -> str:
+    """Return a script that registers addresses which nobody has."""
+    path = f"{API}/auth/register"
+    return REGISTER.format(path=path, password=PASSWORD, run=uuid.uuid4().hex)
+
+
+def codes(stage: Stage) -> Measured:
+    """Create a code and delete it, over and over, as several users."""
+    tokens = ", ".join(f'"{stage.token(number + 2)}"' for number in range(WRITERS))
+    script = CODES.format(tokens=tokens, path=f"{API}/me/codes")
+    return load(stage.service.url, script, threads=WRITERS, connections=WRITERS)
+
+
+async def bare_codes(stage: Stage) -> Measured:
+    """Send the same statements, in transactions, by asyncpg alone."""
+    pool = await asyncpg.create_pool(stage.database, min_size=WRITERS, max_size=WRITERS)
+    owners = iter(range(2, WRITERS + 2))
+
+    async def one(owner: uuid.UUID, made: list[uuid.UUID]) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.fetchrow(LOCK_USER, owner)
+            if made:
+                await connection.fetchrow(LOCK_CODE, made[-1], owner)
+                await connection.execute(DELETE, made.pop())
+                return
+            made.append(uuid.uuid4())
+            await connection.execute(RETIRE, owner)
+            await connection.execute(INSERT, made[-1], owner, made[-1].hex[:30].upper())
+
+    def writer() -> Callable[[], Awaitable[None]]:
+        owner, made = user_id(next(owners)), list[uuid.UUID]()
+        return lambda: one(owner, made)
+
+    async with pool:
+        return await _repeat([writer() for _ in range(WRITERS)])
+
+
+def hashes() -> Measured:
     """Hash passwords in as many threads as the service does, and do nothing else."""
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(THREADS) as pool:
-        return await _repeat(lambda: loop.run_in_executor(pool, HASHER.hash, PASSWORD), THREADS)
+
+    async def measure() -> Measured:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(THREADS) as pool:
+            one = lambda: loop.run_in_executor(pool, HASHER.hash, PASSWORD)  # noqa: E731
+            return await _repeat([one] * THREADS)
+
+    return asyncio.run(measure())
 
 
-async def _repeat(one: Callable[[], Awaitable[object]], at_once: int) -> Measured:
+async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measured:
     took: list[float] = []
     end = time.perf_counter() + SECONDS
 
-    async def again() -> None:
+    async def again(one: Callable[[], Awaitable[object]]) -> None:
         while (began := time.perf_counter()) < end:
             await one()
             took.append((time.perf_counter() - began) * 1000)
 
     began = time.perf_counter()
-    await asyncio.gather(*(again() for _ in range(at_once)))
+    await asyncio.gather(*(again(one) for one in workers))
     cuts = statistics.quantiles(took, n=100)
     return Measured(len(took) / (time.perf_counter() - began), cuts[49], cuts[98])
-
-
-def _milliseconds(share: str, text: str) -> float:
-    value, unit = _find(rf"{share}\s+([\d.]+)(us|ms|s)\b", text)
-    return float(value) * UNITS[unit]
-
-
-def _find(pattern: str, text: str) -> tuple[str, ...]:
-    found = re.search(pattern, text)
-    if not found:
-        raise RuntimeError(text)
-    return found.groups()
