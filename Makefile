@@ -74,11 +74,11 @@ openapi: .venv/dev.stamp ## Write docs/openapi.json
 screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
 	$(BIN)/python -m tests.screenshots
 
-bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine
-	$(BIN)/python -m tests.performance
+bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users too
+	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))
 
 bench-report: .venv/dev.stamp wrk ## Measure, and write docs/performance.md
-	$(BIN)/python -m tests.performance --report docs/performance.md
+	$(BIN)/python -m tests.performance --report docs/performance.md $(if $(SCALE),--scale $(SCALE))
 
 browser: .venv/dev.stamp ## Get the Chromium that the tests drive, when there is none
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \

@@ -8,7 +8,7 @@ from email_validator import EmailNotValidError, validate_email
 from referral.core.errors import InvalidRequest
 from referral.core.model import Address
 
-REMEMBERED = 10_000
+REMEMBERED = 2_000
 
 MAX_LENGTH = 254
 """RFC 5321, 4.5.3.1.3: a path of 256 with its angle brackets."""

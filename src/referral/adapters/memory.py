@@ -11,7 +11,7 @@ from referral.core.ports import Cache
 SECONDS = 0.9
 """Other processes may show a code for one second after it was deleted."""
 
-ENTRIES = 20_000
+ENTRIES = 5_000
 
 
 class MemoryCache:

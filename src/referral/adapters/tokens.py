@@ -25,8 +25,8 @@ from referral.core.errors import Unauthenticated
 from referral.core.model import Caller, Scope
 
 MIN_BITS = 2048
-REMEMBERED = 10_000
-"""Of how many tokens a process knows that they were verified: some 10 MB."""
+REMEMBERED = 5_000
+"""Of how many tokens a process knows that they were verified: some 5 MB."""
 
 REQUIRED = ["iss", "aud", "sub", "client_id", "scope", "iat", "exp", "jti"]
 

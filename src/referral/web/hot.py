@@ -10,9 +10,9 @@ from referral.core.model import Code
 from referral.web.auth import identify
 from referral.web.limits import client_address, count
 
-ANSWERS = 5_000
+ANSWERS = 1_000
 MAX_QUERY = 400
-"""A process keeps the answers to so many queries of so many bytes: at most 5 MB."""
+"""A process keeps the answers to so many queries of so many bytes: at most 2 MB."""
 
 FOUND = "found"
 """Where in a request's state the handler leaves what it found, and for which address."""
