@@ -96,6 +96,7 @@ class FakeCodes:
         return _first(code for code in self._own(user_id) if code.is_active(now))
 
     async def by_text(self, text: str) -> Code | None:
+        self.tables.check_text(text)
         return _first(code for code in self._live() if _key(code.text) == _key(text))
 
     async def newest(

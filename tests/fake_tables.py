@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from referral.core.model import Code, Referral, RefreshToken, Session, User
 
@@ -30,3 +30,8 @@ class Tables:
         """Refuse a statement that breaks a constraint which no port has an error for."""
         if not holds:
             self.refuse(IntegrityError(None, None, Exception(constraint)))
+
+    def check_text(self, text: str) -> None:
+        """Refuse a text that PostgreSQL cannot hold."""
+        if "\0" in text:
+            self.refuse(DataError(None, None, Exception("a zero byte")))

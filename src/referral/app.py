@@ -29,7 +29,7 @@ from referral.web.lookups import Checks, LookUps, ShareLinks
 from referral.web.openapi import operation_id
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
-from referral.web.requests import StrictRequest, tell_methods
+from referral.web.requests import StrictRequest, check_request
 from referral.web.tokens import TokenEndpoint
 
 MAX_BODY = 64 * 1024
@@ -90,7 +90,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
     app = Litestar(
         CONTROLLERS,
-        before_request=tell_methods,
+        before_request=check_request,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
         exception_handlers=HANDLERS,
         lifespan=[lifespan],

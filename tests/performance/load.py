@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
 CONNECTIONS = 32
+PATIENCE = "--timeout=20s"
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
@@ -28,7 +29,13 @@ def load(
     url: str, script: str = "", *, threads: int = 1, connections: int = CONNECTIONS
 ) -> Measured:
     """Ask as fast as there are answers; a script in Lua says what is asked."""
-    command = [shutil.which("wrk") or "wrk", f"-t{threads}", f"-c{connections}", f"-d{SECONDS}"]
+    command = [
+        shutil.which("wrk") or "wrk",
+        f"-t{threads}",
+        f"-c{connections}",
+        f"-d{SECONDS}",
+        PATIENCE,
+    ]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()

@@ -99,7 +99,7 @@ def register() -> str:
 
 def codes(stage: Stage) -> Measured:
     """Create a code and delete it, over and over, as several users."""
-    tokens = ", ".join(f'"{stage.token(number + 2)}"' for number in range(WRITERS))
+    tokens = ", ".join(f'"{stage.token(ADDRESSES + 1 + number)}"' for number in range(WRITERS))
     script = CODES.format(tokens=tokens, path=f"{API}/me/codes")
     return load(stage.service.url, script, threads=WRITERS, connections=WRITERS)
 
@@ -107,7 +107,7 @@ def codes(stage: Stage) -> Measured:
 async def bare_codes(stage: Stage) -> Measured:
     """Send the same statements, in transactions, by asyncpg alone."""
     pool = await asyncpg.create_pool(stage.database, min_size=WRITERS, max_size=WRITERS)
-    owners = iter(range(2, WRITERS + 2))
+    owners = iter(range(ADDRESSES + 1, ADDRESSES + 1 + WRITERS))
 
     async def one(owner: uuid.UUID, made: list[uuid.UUID]) -> None:
         async with pool.acquire() as connection, connection.transaction():

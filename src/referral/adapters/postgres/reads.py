@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from referral.adapters.batches import Batches
+from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import SECONDS, unavailable
 from referral.core.errors import Unavailable
 from referral.core.model import Account, Code, Joined, User
@@ -74,6 +75,7 @@ class PostgresReads:
     def __init__(self, pool: asyncpg.Pool) -> None:
         """Take a pool of `make_pool`."""
         self._pool = pool
+        self._admission = Admission(CONNECTIONS, SECONDS)
         self._look_ups: Batches[tuple[str, Future[Code | None]]] = Batches(self._look_up)
 
     async def code_of(self, email_key: str) -> Code | None:
@@ -84,9 +86,8 @@ class PostgresReads:
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         """See the port."""
-        with unavailable():
-            async with self._pool.acquire(timeout=SECONDS) as connection:
-                row = await connection.fetchrow(ACCOUNT, user_id, recent)
+        async with self._connection() as connection:
+            row = await connection.fetchrow(ACCOUNT, user_id, recent)
         if row is None:
             return None
         code = CODE.decode(row["code"]) if row["code"] else None
@@ -98,6 +99,13 @@ class PostgresReads:
             active_code=code if code is not None and code.is_active(now) else None,
             now=now,
         )
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._admission.place():
+            with unavailable():
+                async with self._pool.acquire(timeout=SECONDS) as connection:
+                    yield connection
 
     async def _look_up(self, batch: list[tuple[str, Future[Code | None]]]) -> None:
         try:
@@ -112,7 +120,6 @@ class PostgresReads:
                 answer.set_result(found.get(key))
 
     async def _codes_of(self, email_keys: list[str]) -> dict[str, Code]:
-        with unavailable():
-            async with self._pool.acquire(timeout=SECONDS) as connection:
-                rows = await connection.fetch(LOOK_UP, email_keys)
+        async with self._connection() as connection:
+            rows = await connection.fetch(LOOK_UP, email_keys)
         return {row[0]: Code(*row[1:]) for row in rows}
