@@ -28,6 +28,7 @@ from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
+from tests.journey import UNLIMITED
 from tests.servers import OwnRedis
 
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
@@ -121,10 +122,7 @@ def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
         data_dir=tmp_path,
         database_url=database_url,
         signing_key_file=str(key_file),
-        limit_register="off",
-        limit_token="off",  # noqa: S106 - a limit
-        limit_lookup="off",
-        limit_mail="off",
+        **UNLIMITED,
     )
 
 

@@ -7,6 +7,9 @@ from uuid import uuid4
 import httpx
 
 API = "/api/v1"
+UNLIMITED: dict[str, Any] = {
+    f"limit_{group}": "off" for group in ("register", "token", "lookup", "mail")
+}
 PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
 
 

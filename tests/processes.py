@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.journey import UNLIMITED
+
 START_SECONDS = 30
 STOP_SECONDS = 15
 PAUSE = 0.05
@@ -78,8 +80,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     # Compiling everything anew would double the time that a start takes.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    unlimited = {f"limit_{group}": "off" for group in ("register", "token", "lookup", "mail")}
-    ours = {"data_dir": str(folder)} | unlimited | settings
+    ours = {"data_dir": str(folder)} | UNLIMITED | settings
     return kept | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
 
 

@@ -22,7 +22,7 @@ from referral.core.ports import Clock, Passwords
 from referral.settings import Settings
 from tests.conftest import serving
 from tests.fakes import FakeClock, FakePasswords
-from tests.journey import API, Member, join, register
+from tests.journey import API, UNLIMITED, Member, join, register
 
 PICKS = st.integers(min_value=0, max_value=10_000)
 MINUTES = st.integers(min_value=1, max_value=30)
@@ -183,7 +183,12 @@ def test_no_history_breaks_the_rules(
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
     fakes.provide(FakePasswords, provides=Passwords, override=True)
-    service = Settings(data_dir=tmp_path, database_url=database_url, signing_key_file=str(key_file))
+    service = Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        signing_key_file=str(key_file),
+        **UNLIMITED,
+    )
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(serving(service, fakes)))

@@ -17,7 +17,7 @@ from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.settings import Settings
 from tests.conftest import FAST, Serve
-from tests.journey import API, join
+from tests.journey import API, UNLIMITED, join
 
 A_SECOND_OR_SO = 3.0
 """The promise, and room for a busy machine."""
@@ -40,7 +40,12 @@ async def service(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A service over that server."""
     await asyncio.to_thread(migrate, server.url)
-    settings = Settings(data_dir=tmp_path, database_url=server.url, signing_key_file=str(key_file))
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url=server.url,
+        signing_key_file=str(key_file),
+        **UNLIMITED,
+    )
     async with serve(settings) as client:
         yield client
 

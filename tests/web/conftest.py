@@ -8,6 +8,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import serving
+from tests.journey import UNLIMITED
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +17,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process."""
     settings = Settings(
+        **UNLIMITED,
         data_dir=tmp_path_factory.mktemp("data"),
         database_url=database_url,
         signing_key_file=str(key_file),
