@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.browsing import service
-from tests.journey import join
+from tests.journey import UNLIMITED, join
 
 PORT = 18303
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
@@ -22,6 +22,7 @@ async def test_the_document_and_the_service_agree(
         "REFERRAL_DATABASE_URL": database_url,
         "REFERRAL_SIGNING_KEY_FILE": str(key_file),
     }
+    settings |= {f"REFERRAL_{name.upper()}": value for name, value in UNLIMITED.items()}
     async with service(PORT, **settings) as client:
         bearer = (await join(client, "ann@example.com")).headers["Authorization"]
         process = await asyncio.create_subprocess_exec(

@@ -132,11 +132,10 @@ def unavailable() -> Iterator[None]:
         if _is_our_fault(error):
             raise
         raise Unavailable from error
-    except (OSError, TimeoutError, PoolTimeoutError, asyncpg.InterfaceError) as error:
+    except (OSError, TimeoutError, PoolTimeoutError, InvalidRequestError) as error:
         raise Unavailable from error
-    except asyncpg.PostgresError as error:
-        raise Unavailable from error
-    except InvalidRequestError as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # The last is how the driver puts it when a connection is cut while it is being used.
         raise Unavailable from error
 
 
