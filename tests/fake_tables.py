@@ -1,12 +1,23 @@
 """The rows of the database in memory."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from referral.core.model import Code, Referral, RefreshToken, Session, User
+from referral.core.model import Answer, Client, Code, Referral, RefreshToken, Session, User
+
+
+@dataclass(frozen=True)
+class KeptAttempt:
+    """A request with an idempotency key that was answered."""
+
+    fingerprint: bytes
+    answer: Answer
+    user_id: UUID | None
+    created_at: datetime
 
 
 @dataclass
@@ -14,11 +25,14 @@ class Tables:
     """All rows; they are immutable, so that a copy of the dicts is a copy of the state."""
 
     users: dict[UUID, User] = field(default_factory=dict)
+    erased: set[UUID] = field(default_factory=set)
     codes: dict[UUID, Code] = field(default_factory=dict)
     deleted: set[UUID] = field(default_factory=set)
     referrals: dict[UUID, Referral] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    clients: dict[UUID, Client] = field(default_factory=dict)
+    attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
     aborted: bool = False
 
     def refuse(self, error: Exception) -> NoReturn:

@@ -9,11 +9,20 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, License, OAuthFlow, OAuthFlows, SecurityScheme, Tag
+from litestar.openapi.spec import (
+    Components,
+    License,
+    OAuthFlow,
+    OAuthFlows,
+    Reference,
+    SecurityScheme,
+    Tag,
+)
 from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
 from referral.container import make_container
+from referral.core.attempts import AnsweredBefore
 from referral.core.model import Scope
 from referral.core.ports import AccessTokens
 from referral.settings import Settings, read_settings
@@ -23,11 +32,14 @@ from referral.web.discovery import Discovery
 from referral.web.docs import Docs
 from referral.web.envelope import Envelope
 from referral.web.health import Health
+from referral.web.idempotency import repeat
 from referral.web.lookups import Checks, LookUps, ShareLinks
+from referral.web.me import Me
 from referral.web.openapi import operation_id
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest
+from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
 
 MAX_BODY = 64 * 1024
@@ -57,10 +69,12 @@ CONTROLLERS = [
     Docs,
     Health,
     LookUps,
+    Me,
     Problems,
     Referrals,
     ShareLinks,
     TokenEndpoint,
+    TokenState,
 ]
 
 
@@ -86,7 +100,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     app = Litestar(
         CONTROLLERS,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
-        exception_handlers=HANDLERS,
+        exception_handlers=HANDLERS | {AnsweredBefore: repeat},
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=_document(),
@@ -108,12 +122,18 @@ def _document() -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
     password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
     bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    client = SecurityScheme(type="http", scheme="basic", description="A client's id and secret.")
+    schemes: dict[str, SecurityScheme | Reference] = {
+        "password": password,
+        "bearer": bearer,
+        "client": client,
+    }
     return OpenAPIConfig(
         title="Referral API",
         version="1",
         description=ABOUT,
         license=License(name="MIT", identifier="MIT"),
-        components=Components(security_schemes={"password": password, "bearer": bearer}),
+        components=Components(security_schemes=schemes),
         tags=[Tag(name, description) for name, description in TAGS.items()],
         use_handler_docstrings=True,
         operation_id_creator=operation_id,

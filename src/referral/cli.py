@@ -1,5 +1,6 @@
 """The `referral` command."""
 
+import asyncio
 import fcntl
 import multiprocessing
 import os
@@ -7,12 +8,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import structlog
+from dishka import AsyncContainer
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
@@ -22,9 +25,14 @@ from litestar.types import ASGIApp
 from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.app import serve
-from referral.container import database_url, embedded_postgres, parts_in_use
-from referral.core.errors import Unavailable
+from referral.container import database_url, embedded_postgres, make_container, parts_in_use
+from referral.core.accounts import NewAccount, Register
+from referral.core.clients import GRANTABLE, CreateClient
+from referral.core.errors import ReferralError, Unavailable
+from referral.core.model import Client, Role, Scope, User
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+
+T = TypeVar("T")
 
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
@@ -62,6 +70,60 @@ def migrate() -> None:
     with _database(settings):
         migrate_database(database_url(settings))
     click.echo("The schema is up to date.")
+
+
+@main.command()
+@click.argument("email")
+@click.password_option(help="Asked for, or read from standard input, when it is left out.")
+def create_admin(email: str, password: str) -> None:
+    """Make an account that sees every user's referrals."""
+    wanted = NewAccount(email, password, role=Role.ADMIN)
+
+    async def create(container: AsyncContainer) -> User:
+        return await (await container.get(Register))(wanted)
+
+    user = _with_parts(create)
+    click.echo(f"{user.email} is an admin now.")
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(sorted(GRANTABLE)),
+    help="What it may do; may be given several times.",
+)
+def create_client(name: str, scopes: tuple[str, ...]) -> None:
+    """Let another service in, and print its id and its secret, which is not shown again."""
+
+    async def create(container: AsyncContainer) -> tuple[Client, str]:
+        return await (await container.get(CreateClient))(name, [Scope(scope) for scope in scopes])
+
+    client, secret = _with_parts(create)
+    click.echo(f"client_id={client.id}\nclient_secret={secret}")
+
+
+def _with_parts(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
+    """Do something with the service's parts, whether the service runs or not."""
+    settings = _settings()
+
+    async def run() -> T:
+        container = make_container(settings)
+        try:
+            return await work(container)
+        finally:
+            await container.close()
+
+    with _database(settings):
+        if settings.database_url is None:
+            migrate_database(database_url(settings))
+        try:
+            return asyncio.run(run())
+        except ReferralError as error:
+            raise click.ClickException(error.detail or error.title()) from error
 
 
 def worker() -> ASGIApp:

@@ -3,7 +3,7 @@
 Use cases keep nothing between calls, so all of them live as long as the app.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
@@ -11,13 +11,27 @@ from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
+from referral.adapters.logs import LogJournal
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
-from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
-from referral.core import accounts, codes, lookups, ports, referrals, sessions
+from referral.adapters.tokens import JwtAccessTokens
+from referral.core import (
+    accounts,
+    clients,
+    codes,
+    erasure,
+    lookups,
+    passwords,
+    ports,
+    referrals,
+    sessions,
+)
+from referral.core.crediting import Credit
 from referral.core.health import CheckHealth
+from referral.core.proving import ProveOwnership
 from referral.settings import Settings
 from referral.web.links import Links
 from referral.web.tokens import Grants
@@ -34,6 +48,8 @@ class Adapters(Provider):
         + provide(RandomCodeTexts, provides=ports.CodeTexts)
         + provide(RandomSecrets, provides=ports.Secrets)
         + provide(ValidatedAddresses, provides=ports.Addresses)
+        + provide(KeyedFingerprints, provides=ports.Fingerprints)
+        + provide(LogJournal, provides=ports.Journal)
     )
 
     @provide
@@ -57,11 +73,18 @@ class Adapters(Provider):
         passwords.close()
 
     @provide
-    def access_tokens(self, settings: Settings) -> ports.AccessTokens:
+    def keys(self, settings: Settings) -> KeyRing:
         if not settings.signing_key_file:
             make_key_file(settings.key_files[0])
-        keys = [load_key(path.read_bytes()) for path in settings.key_files]
+        return KeyRing(settings.key_files)
+
+    @provide
+    def access_tokens(self, settings: Settings, keys: KeyRing) -> ports.AccessTokens:
         return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
+
+    @provide
+    def common_passwords(self) -> Container[str]:
+        return common_passwords()
 
 
 class UseCases(Provider):
@@ -69,8 +92,20 @@ class UseCases(Provider):
 
     scope = Scope.APP
     plain = all_of(
+        accounts.BlockAccount,
+        accounts.ChangePreferences,
+        accounts.Register,
         accounts.ShowAccount,
+        clients.CreateClient,
+        clients.Introspect,
+        clients.IssueClientToken,
+        erasure.EraseAccount,
+        erasure.ExportAccount,
+        passwords.ChangePassword,
+        ProveOwnership,
+        referrals.ClaimReferrer,
         sessions.Refresh,
+        sessions.Revoke,
         codes.IssueCode,
         codes.ListCodes,
         codes.ShowCode,
@@ -84,16 +119,8 @@ class UseCases(Provider):
     )
 
     @provide
-    def register(
-        self,
-        addresses: ports.Addresses,
-        clock: ports.Clock,
-        database: ports.Database,
-        ids: ports.Ids,
-        passwords: ports.Passwords,
-    ) -> accounts.Register:
-        common = common_passwords()
-        return accounts.Register(addresses, clock, common, database, ids, passwords)
+    def credit(self, clock: ports.Clock, ids: ports.Ids, settings: Settings) -> Credit:
+        return Credit(clock, ids, settings.verifies_addresses)
 
     @provide
     def log_in(

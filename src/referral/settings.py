@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from referral.adapters.tokens import load_key
+from referral.adapters.keys import load_keys
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"
@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
+    email_verification: Literal["on", "off"] = "on"
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
@@ -46,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def allows_passwords(self) -> bool:
         """Whether the token endpoint takes the password grant."""
         return self.password_grant != "off"  # noqa: S105 - a switch
+
+    @property
+    def verifies_addresses(self) -> bool:
+        """Whether a referral waits until the new user has confirmed the address."""
+        return self.email_verification != "off"
 
     @property
     def landing(self) -> str:
@@ -116,7 +122,7 @@ def _combined_faults(values: dict[str, Any]) -> list[str]:
     for part in (named or "").split(","):
         try:
             if part.strip():
-                load_key(Path(part.strip()).read_bytes())
+                load_keys(Path(part.strip()).read_bytes())
         except (OSError, ValueError) as error:
             faults.append(f"{name}: {part.strip()}: {error}")
     return faults

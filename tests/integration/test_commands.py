@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.processes import Service, referral, running
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from tests.journey import API, PASSWORD
-from tests.processes import Service, referral, running
 
 ANN = "ann@example.com"
 

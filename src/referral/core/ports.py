@@ -2,12 +2,15 @@
 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from referral.core.model import (
+    AccessToken,
     Address,
-    Caller,
+    Answer,
+    Attempt,
+    Client,
     Code,
     CodeStatus,
     Joined,
@@ -45,6 +48,18 @@ class Secrets(Protocol):
     def digest(self, secret: str) -> bytes: ...
 
 
+class Journal(Protocol):
+    """The log, for what an operator has to hear of; no secret and no address goes into it."""
+
+    def warn(self, event: str, **facts: str) -> None: ...
+
+
+class Fingerprints(Protocol):
+    """Digests by a key of the service: by each it has, the newest first."""
+
+    def of(self, data: bytes) -> tuple[bytes, ...]: ...
+
+
 class Addresses(Protocol):
     """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
 
@@ -69,10 +84,12 @@ class AccessTokens(Protocol):
         """How long a token is good for, in seconds."""
         ...
 
-    def issue(self, subject: str, client_id: str, scope: str) -> str: ...
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str: ...
 
-    def verify(self, token: str) -> Caller:
-        """Return who the token speaks for, or raise `Unauthenticated`."""
+    def verify(self, token: str) -> AccessToken:
+        """Return what the token says, or raise `Unauthenticated`."""
         ...
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
@@ -81,7 +98,7 @@ class AccessTokens(Protocol):
 
 
 class Users(Protocol):
-    """Accounts."""
+    """Accounts. One that was erased is not found any more, and its address is free again."""
 
     async def add(self, user: User) -> None:
         """Store a new account; raises `EmailTaken` when the canonical address has one."""
@@ -93,6 +110,17 @@ class Users(Protocol):
 
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
+        ...
+
+    async def save(self, user: User) -> None:
+        """Store all that can change of a locked account."""
+        ...
+
+    async def erase(self, user_id: UUID, now: datetime) -> None:
+        """Take all that is personal out of a locked account; its id and its age stay.
+
+        Its codes are to be deleted before, which waits for those who join with them.
+        """
         ...
 
 
@@ -123,11 +151,19 @@ class Codes(Protocol):
         """Take a locked code away for good; its text stays taken."""
         ...
 
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        """Take all codes of a user away for good."""
+        ...
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """Disable the user's enabled code: any, or only one that is spent at that time."""
         ...
 
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None: ...
+
+    async def all(self, user_id: UUID) -> list[Code]:
+        """Return every code of a user, newest first."""
+        ...
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
@@ -149,10 +185,16 @@ class Codes(Protocol):
 class Referrals(Protocol):
     """Who joined with whose code."""
 
-    async def add(self, referral: Referral) -> None: ...
+    async def add(self, referral: Referral) -> None:
+        """Store who joined with whose code; raises `AlreadyReferred` for the second of a user."""
+        ...
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        """Return the referral by which the user joined."""
+        ...
 
     async def referrer(self, user_id: UUID) -> User | None:
-        """Return whose code the user joined with."""
+        """Return whose code the user joined with, unless the account was erased."""
         ...
 
     async def count(self, user_id: UUID) -> int:
@@ -175,10 +217,50 @@ class Sessions(Protocol):
         """Hold the session that a refresh token belongs to for this transaction."""
         ...
 
+    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
+
     async def mark_used(self, digest: bytes, now: datetime) -> None: ...
 
     async def end(self, session_id: UUID) -> None:
         """End a session: none of its refresh tokens is good any more."""
+        ...
+
+    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+        """End every session of a user, or every other one."""
+        ...
+
+    async def get(self, session_id: UUID) -> Session | None: ...
+
+    async def all(self, user_id: UUID) -> list[Session]: ...
+
+
+class Clients(Protocol):
+    """Other services that may ask for tokens of their own."""
+
+    async def add(self, client: Client) -> None: ...
+
+    async def get(self, client_id: UUID) -> Client | None: ...
+
+
+class Attempts(Protocol):
+    """Requests with an idempotency key, and what they were answered."""
+
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+        """Hold the key for this transaction, and return the answer that it got since then.
+
+        Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
+        when it came with another body.
+        """
+        ...
+
+    async def keep(
+        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+    ) -> None:
+        """Remember the answer; `user_id` is whose data may be in it."""
+        ...
+
+    async def forget(self, *, user_id: UUID | None = None, before: datetime | None = None) -> None:
+        """Forget what is about a user, or what is older than a time."""
         ...
 
 
@@ -196,6 +278,12 @@ class Records(Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def clients(self) -> Clients: ...
+
+    @property
+    def attempts(self) -> Attempts: ...
 
 
 class Database(Protocol):

@@ -57,11 +57,15 @@ BODIES: Node = {
     "Metadata": {
         "issuer": "http://127.0.0.1:8000",
         "token_endpoint": "http://127.0.0.1:8000/api/v1/auth/token",
+        "revocation_endpoint": "http://127.0.0.1:8000/api/v1/auth/revoke",
+        "introspection_endpoint": "http://127.0.0.1:8000/api/v1/auth/introspect",
         "jwks_uri": "http://127.0.0.1:8000/.well-known/jwks.json",
-        "grant_types_supported": ["password", "refresh_token"],
+        "grant_types_supported": ["password", "refresh_token", "client_credentials"],
         "response_types_supported": [],
-        "scopes_supported": ["account"],
-        "token_endpoint_auth_methods_supported": ["none"],
+        "scopes_supported": ["account", "codes:read", "referrals:read", "users:read"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "service_documentation": "http://127.0.0.1:8000/docs",
     },
     "Key": {

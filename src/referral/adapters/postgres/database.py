@@ -13,6 +13,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from referral.adapters.postgres.attempts import PostgresAttempts
+from referral.adapters.postgres.clients import PostgresClients
 from referral.adapters.postgres.codes import PostgresCodes
 from referral.adapters.postgres.referrals import PostgresReferrals
 from referral.adapters.postgres.sessions import PostgresSessions
@@ -53,6 +55,16 @@ class PostgresRecords:
     def sessions(self) -> PostgresSessions:
         """Logins."""
         return PostgresSessions(self.session)
+
+    @cached_property
+    def clients(self) -> PostgresClients:
+        """Other services."""
+        return PostgresClients(self.session)
+
+    @cached_property
+    def attempts(self) -> PostgresAttempts:
+        """Requests with an idempotency key."""
+        return PostgresAttempts(self.session)
 
 
 class ImpatientConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types

@@ -1,0 +1,59 @@
+"""`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header)."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from litestar import MediaType, Request, Response
+from litestar.params import HeaderParameter
+from litestar.serialization import encode_json
+
+from referral.core.attempts import AnsweredBefore
+from referral.core.model import Answer, Attempt
+from referral.core.ports import Fingerprints
+
+T = TypeVar("T")
+
+NOBODY = "nobody"
+"""Whose the keys are of those who are not signed in, and cannot be told apart."""
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Made up by you, best a UUID: the same request with the same key is done once.",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+    ),
+]
+
+
+async def read_attempt(
+    request: Request[Any, Any, Any],
+    fingerprints: Fingerprints,
+    key: str | None,
+    caller: UUID | None,
+    answer: Callable[[T], Answer],
+) -> Attempt[T] | None:
+    """Return what is needed to do a request once, if it carries a key."""
+    if key is None:
+        return None
+    owned = f"{caller or NOBODY}\n{key}"
+    what = f"{request.method} {request.url.path}\n".encode() + await request.body()
+    return Attempt(sha256(owned.encode()).digest(), fingerprints.of(what), answer)
+
+
+def make_answer(status: int, body: object, location: str | None = None) -> Answer:
+    """Put an answer together as the framework does, to be given now and again later."""
+    return Answer(status, encode_json(body) if body is not None else b"", location)
+
+
+def repeat(_: Request[Any, Any, Any], error: AnsweredBefore) -> Response[bytes]:
+    """Give the answer of the first time."""
+    answer = error.answer
+    headers = {"Location": answer.location} if answer.location else {}
+    return Response(
+        answer.body, status_code=answer.status, media_type=MediaType.JSON, headers=headers
+    )
