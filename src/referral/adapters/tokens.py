@@ -11,6 +11,8 @@ from referral.core.model import AccessToken, Caller, Scope
 
 REQUIRED = ["iss", "aud", "sub", "client_id", "scope", "iat", "exp", "jti"]
 
+TEXTS = ["iss", "aud", "sub", "client_id", "scope", "jti"]
+
 
 class JwtAccessTokens:
     """Tokens of one issuer, which is their audience as well. The first key signs, all verify."""
@@ -57,7 +59,7 @@ class JwtAccessTokens:
         return {"keys": [key.jwk for key in self._ring.all()]}
 
     def _claims(self, token: str, key: SigningKey) -> dict[str, str]:
-        return jwt.decode(
+        claims = jwt.decode(
             token,
             key.public,
             algorithms=["RS256"],
@@ -65,6 +67,9 @@ class JwtAccessTokens:
             issuer=self._issuer,
             options={"require": REQUIRED},
         )
+        if not all(isinstance(claims[name], str) for name in TEXTS):
+            raise Unauthenticated
+        return claims
 
 
 def _access_token(claims: dict[str, str]) -> AccessToken:

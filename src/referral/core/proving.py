@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from referral.core.errors import Unauthenticated, WrongPassword
-from referral.core.model import User, normal_password
+from referral.core.model import User, is_too_long, normal_password
 from referral.core.ports import Database, Passwords, Records
 
 
@@ -21,7 +21,8 @@ class ProveOwnership:
             user = await records.users.get(user_id)
         if user is None:
             raise Unauthenticated
-        if not await self.passwords.verify(normal_password(password), user.password_hash):
+        hashed, normal = user.password_hash, normal_password(password)
+        if is_too_long(password) or not await self.passwords.verify(normal, hashed):
             raise WrongPassword(pointer=pointer)
         return user
 

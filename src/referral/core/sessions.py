@@ -51,11 +51,14 @@ class LogIn:
         """Return the first tokens, or raise `InvalidGrant`, the same whatever was wrong."""
         user = None if is_too_long(password) else await self._authenticate(username, password)
         if user is None:
-            detail = "The e-mail address or the password is not right."
-            raise InvalidGrant(detail)
+            raise InvalidGrant(REFUSED)
         session = self._session(user.id)
         refresh_token = self.secrets.new()
         async with self.database.begin() as records:
+            # Meanwhile the password may have been changed, or the account blocked or erased.
+            now = await records.users.lock(user.id)
+            if now is None or now.blocked_at or now.password_hash != user.password_hash:
+                raise InvalidGrant(REFUSED)
             await records.sessions.add(session)
             await records.sessions.add_token(
                 RefreshToken(self.secrets.digest(refresh_token), session.id, None)
@@ -66,7 +69,8 @@ class LogIn:
         user = await self._find(username)
         # An unknown address costs a hash as well, so that time does not tell who has an account.
         hashed = user.password_hash if user else None
-        return user if await self.passwords.verify(normal_password(password), hashed) else None
+        matches = await self.passwords.verify(normal_password(password), hashed)
+        return user if user and matches and user.blocked_at is None else None
 
     async def _find(self, username: str) -> User | None:
         try:

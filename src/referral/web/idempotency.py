@@ -1,5 +1,6 @@
 """`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header)."""
 
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar
@@ -12,8 +13,11 @@ from litestar.serialization import encode_json
 from referral.core.attempts import AnsweredBefore
 from referral.core.model import Answer, Attempt
 from referral.core.ports import Fingerprints
+from referral.web.problems import Fault, Misfit
 
 T = TypeVar("T")
+
+SHAPE = re.compile(r"[!-~]{1,255}")
 
 NOBODY = "nobody"
 """Whose the keys are of those who are not signed in, and cannot be told apart."""
@@ -23,9 +27,7 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         description="Made up by you, best a UUID: the same request with the same key is done once.",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
+        schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     ),
 ]
 
@@ -40,6 +42,9 @@ async def read_attempt(
     """Return what is needed to do a request once, if it carries a key."""
     if key is None:
         return None
+    if not SHAPE.fullmatch(key):
+        detail = "Send 1 to 255 visible ASCII characters."
+        raise Misfit(Fault(detail, parameter="Idempotency-Key"))
     owned = f"{caller or NOBODY}\n{key}"
     what = f"{request.method} {request.url.path}\n".encode() + await request.body()
     return Attempt(sha256(owned.encode()).digest(), fingerprints.of(what), answer)
