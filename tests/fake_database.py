@@ -57,6 +57,8 @@ class FakeDatabase:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[FakeRecords]:
         async with self._turn:
+            # Here others come between, as they do while PostgreSQL answers.
+            await asyncio.sleep(0)
             draft = Tables()
             _assign(draft, self._tables)
             yield FakeRecords(draft)

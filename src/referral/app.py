@@ -38,7 +38,7 @@ from referral.web.me import Me
 from referral.web.openapi import operation_id
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
-from referral.web.requests import StrictRequest
+from referral.web.requests import StrictRequest, tell_methods
 from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
 
@@ -99,6 +99,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
     app = Litestar(
         CONTROLLERS,
+        before_request=tell_methods,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
         exception_handlers=HANDLERS | {AnsweredBefore: repeat},
         lifespan=[lifespan],

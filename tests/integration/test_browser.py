@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
-from tests.browsing import chromium, service
 
+from tests.browsing import chromium, service
 from tests.journey import PASSWORD, new_email, register
 
 PORT = 18301
@@ -101,7 +101,7 @@ async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
 
 async def _authorize(page: Page, email: str) -> None:
     await page.locator(".auth-wrapper > button.authorize").first.click()
-    form = page.locator(".auth-container", has=page.locator("#oauth_password"))
+    form = page.locator(".auth-container", has_text="OAuth2, password")
     await form.locator("#oauth_username").fill(email)
     await form.locator("#oauth_password").fill(PASSWORD)
     await form.get_by_role("button", name="Apply given OAuth2 credentials").click()

@@ -2,12 +2,13 @@
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.spec import OpenAPIType
@@ -42,18 +43,38 @@ class StrictRequest(Request[Any, Any, State]):
         try:
             return msgspec.json.decode(body, type=kind)
         except msgspec.ValidationError as error:
-            _decode(body, Any)
+            _check_json(body)
             raise Misfit(body_fault(error)) from error
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return _decode(body, Any)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise _malformed(error) from error
 
 
-def _decode(body: bytes, kind: Any) -> Any:  # noqa: ANN401
+async def tell_methods(request: Request[Any, Any, State]) -> Response[None] | None:
+    """Answer OPTIONS; the framework's own answer lists one handler's methods, not the path's."""
+    if request.method != "OPTIONS":
+        return None
+    path = request.scope["path_template"]
+    methods = {
+        name
+        for route in request.app.routes
+        if route.path_format == path
+        for name in getattr(route, "methods", ())
+    }
+    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+
+
+def _check_json(body: bytes) -> None:
+    """Raise `Malformed` for what is no JSON, also behind the place where it did not fit."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        # A number that is too long is JSON all the same.
+        with suppress(msgspec.ValidationError):
+            msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        detail = f"The body is no JSON in UTF-8: {error}"
-        raise Malformed(detail) from error
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> Malformed:
+    return Malformed(f"The body is no JSON in UTF-8: {error}")
 
 
 class PageRequest(msgspec.Struct, frozen=True):
