@@ -20,6 +20,19 @@ SCHEMAS = "#/components/schemas/"
 
 ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
 FIELDS: Node = {
+    "active": True,
+    "aud": "http://127.0.0.1:8000",
+    "blocked_at": None,
+    "client_id": "first-party",
+    "enabled": True,
+    "exp": 1_796_116_800,
+    "exported_at": "2026-12-03T08:00:00Z",
+    "iat": 1_796_116_200,
+    "iss": "http://127.0.0.1:8000",
+    "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
+    "referrer_id": ID,
+    "sub": ID,
+    "username": "ann@example.com",
     "access_token": "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl",
     "avatar_url": "https://example.com/ann.png",
     "code": "ANN-2026",
@@ -28,6 +41,7 @@ FIELDS: Node = {
     "created_at": "2026-12-01T09:30:00Z",
     "domain": "example.com",
     "email": "ann@example.com",
+    "email_key": "ann@example.com",
     "email_verified": True,
     "error": "invalid_grant",
     "error_description": "The e-mail address or the password is not right.",
