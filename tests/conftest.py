@@ -92,7 +92,12 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
     """Settings for a service over the module's database."""
-    return Settings(data_dir=tmp_path, database_url=database_url, signing_key_file=str(key_file))
+    return Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        signing_key_file=str(key_file),
+        worker="off",
+    )
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """The application: controllers, errors, the OpenAPI document and the life of the container."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dishka import Provider
+from dishka import AsyncContainer, Provider
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
@@ -13,6 +14,7 @@ from litestar.openapi.spec import Components, License, OAuthFlow, OAuthFlows, Se
 from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
+from referral.adapters.worker import Worker
 from referral.container import make_container
 from referral.core.model import Scope
 from referral.core.ports import AccessTokens
@@ -24,6 +26,7 @@ from referral.web.docs import Docs
 from referral.web.envelope import Envelope
 from referral.web.health import Health
 from referral.web.lookups import Checks, LookUps, ShareLinks
+from referral.web.mails import CodeMails, Unsubscribing
 from referral.web.openapi import operation_id
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
@@ -52,6 +55,7 @@ TAGS = {
 CONTROLLERS = [
     Accounts,
     Checks,
+    CodeMails,
     Codes,
     Discovery,
     Docs,
@@ -61,6 +65,7 @@ CONTROLLERS = [
     Referrals,
     ShareLinks,
     TokenEndpoint,
+    Unsubscribing,
 ]
 
 
@@ -79,7 +84,8 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         app.state.access_tokens = await container.get(AccessTokens)
         try:
-            yield
+            async with working(container, settings):
+                yield
         finally:
             await container.close()
 
@@ -95,6 +101,21 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         state=state,
     )
     return Envelope(app, https=settings.public_url.startswith("https://"))
+
+
+@asynccontextmanager
+async def working(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
+    """Do the jobs in this process, unless they are left to `referral worker`."""
+    if settings.worker == "off":
+        yield
+        return
+    worker = await container.get(Worker)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
 
 
 def serve() -> ASGIApp:

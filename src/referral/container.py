@@ -5,18 +5,25 @@ Use cases keep nothing between calls, so all of them live as long as the app.
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from email.headerregistry import Address
 
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.letters import Letters
+from referral.adapters.mailbox import MailboxMailer
+from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.qr import SegnoQrCodes
+from referral.adapters.smtp import SmtpMailer
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
-from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
-from referral.core import accounts, codes, lookups, ports, referrals, sessions
+from referral.adapters.tokens import JwtAccessTokens, SigningKey, load_key, make_key_file
+from referral.adapters.worker import Worker
+from referral.core import accounts, codes, lookups, mail, ports, referrals, sessions, upkeep, work
 from referral.core.health import CheckHealth
 from referral.settings import Settings
 from referral.web.links import Links
@@ -34,6 +41,7 @@ class Adapters(Provider):
         + provide(RandomCodeTexts, provides=ports.CodeTexts)
         + provide(RandomSecrets, provides=ports.Secrets)
         + provide(ValidatedAddresses, provides=ports.Addresses)
+        + provide(SegnoQrCodes, provides=ports.QrCodes)
     )
 
     @provide
@@ -57,11 +65,44 @@ class Adapters(Provider):
         passwords.close()
 
     @provide
-    def access_tokens(self, settings: Settings) -> ports.AccessTokens:
+    def signing_keys(self, settings: Settings) -> list[SigningKey]:
         if not settings.signing_key_file:
             make_key_file(settings.key_files[0])
-        keys = [load_key(path.read_bytes()) for path in settings.key_files]
+        return [load_key(path.read_bytes()) for path in settings.key_files]
+
+    @provide
+    def access_tokens(self, settings: Settings, keys: list[SigningKey]) -> ports.AccessTokens:
         return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
+
+    @provide
+    def mute_tokens(self, keys: list[SigningKey]) -> ports.MuteTokens:
+        return SignedMuteTokens([key.private for key in keys])
+
+    @provide
+    def links(self, settings: Settings) -> Links:
+        return Links(settings.public_url, settings.landing)
+
+    @provide
+    def own_links(self, links: Links) -> ports.Links:
+        return links
+
+    @provide
+    async def mailer(
+        self, settings: Settings, clock: ports.Clock, qr_codes: ports.QrCodes
+    ) -> AsyncIterator[ports.Mailer]:
+        sender = settings.mail_from
+        address = Address(sender.name, sender.local_part, sender.domain)
+        letters = Letters(address, clock, qr_codes)
+        if settings.smtp_url is None:
+            yield MailboxMailer(settings.data_dir / "mail", letters)
+            return
+        mailer = SmtpMailer(settings.smtp_url, letters)
+        yield mailer
+        await mailer.close()
+
+    @provide
+    def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
+        return Worker(database_url(settings), do_job)
 
 
 class UseCases(Provider):
@@ -70,6 +111,7 @@ class UseCases(Provider):
     scope = Scope.APP
     plain = all_of(
         accounts.ShowAccount,
+        accounts.UpdateAccount,
         sessions.Refresh,
         codes.IssueCode,
         codes.ListCodes,
@@ -81,6 +123,13 @@ class UseCases(Provider):
         codes.DeleteCode,
         lookups.LookUpCode,
         lookups.CheckCode,
+        mail.MailActiveCode,
+        mail.Mute,
+        mail.SendCode,
+        mail.SendWelcome,
+        mail.TellReferrer,
+        upkeep.Prune,
+        work.DoJob,
     )
 
     @provide
@@ -123,8 +172,8 @@ class UseCases(Provider):
         return Grants(password=settings.allows_passwords)
 
     @provide
-    def links(self, settings: Settings) -> Links:
-        return Links(settings.public_url, settings.landing)
+    def mail_limit(self, settings: Settings) -> mail.MailLimit:
+        return mail.MailLimit(settings.limit_mail.number, settings.limit_mail.within)
 
     @provide
     def check_health(self, database: PostgresDatabase) -> CheckHealth:
@@ -152,4 +201,8 @@ def database_url(settings: Settings) -> str:
 def parts_in_use(settings: Settings) -> dict[str, str]:
     """Say which parts the settings pick, for the start-up log; no address, no password."""
     embedded = f"embedded, in {settings.data_dir / 'postgres'}"
-    return {"database": "PostgreSQL" if settings.database_url else embedded}
+    return {
+        "database": "PostgreSQL" if settings.database_url else embedded,
+        "mail": "SMTP" if settings.smtp_url else f"files, in {settings.data_dir / 'mail'}",
+        "worker": "in this process" if settings.worker == "inline" else "off",
+    }

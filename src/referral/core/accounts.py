@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.errors import ReferralCodeUnusable, Unauthenticated
+from referral.core.jobs import Job, ReferralMail, WelcomeMail
 from referral.core.model import (
     CODE_TEXT,
     Address,
@@ -54,8 +55,11 @@ class Register:
         user = self._user(address, hashed, wanted.locale)
         async with self.database.begin() as records:
             await records.users.add(user)
+            jobs: list[Job] = [WelcomeMail(user.id)]
             if wanted.referral_code is not None:
-                await self._credit(records, user, wanted.referral_code)
+                referral_id = await self._credit(records, user, wanted.referral_code)
+                jobs.append(ReferralMail(referral_id))
+            await records.jobs.enqueue(*jobs)
         return user
 
     def _user(self, address: Address, hashed: str, locale: Locale) -> User:
@@ -71,23 +75,23 @@ class Register:
             created_at=self.clock.now(),
         )
 
-    async def _credit(self, records: Records, user: User, text: str) -> None:
+    async def _credit(self, records: Records, user: User, text: str) -> UUID:
         code = await records.codes.lock_usable(text) if CODE_TEXT.fullmatch(text) else None
         # Waiting for the lock may have taken long: the time that counts is the one after it.
         now = self.clock.now()
         if code is None or not await records.codes.count_use(code.id, now):
             raise ReferralCodeUnusable(pointer="/referral_code")
-        await records.referrals.add(
-            Referral(
-                id=self.ids.new(),
-                referrer_id=code.user_id,
-                referred_id=user.id,
-                code_id=code.id,
-                code=code.text,
-                status=ReferralStatus.CONFIRMED,
-                joined_at=now,
-            )
+        referral = Referral(
+            id=self.ids.new(),
+            referrer_id=code.user_id,
+            referred_id=user.id,
+            code_id=code.id,
+            code=code.text,
+            status=ReferralStatus.CONFIRMED,
+            joined_at=now,
         )
+        await records.referrals.add(referral)
+        return referral.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +129,32 @@ class ShowAccount:
                 ),
                 active_code=await records.codes.active(user_id, now),
                 now=now,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """What is to change; None stays as it is."""
+
+    locale: Locale | None
+    notify_on_referral: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAccount:
+    """Change the language of mails, or whether new referrals are told."""
+
+    database: Database
+
+    async def __call__(self, user_id: UUID, change: AccountChange) -> None:
+        """Store the change, or raise `Unauthenticated` when the account is gone."""
+        async with self.database.begin() as records:
+            user = await records.users.lock(user_id)
+            if user is None:
+                raise Unauthenticated
+            locale, notify = change.locale, change.notify_on_referral
+            await records.users.update(
+                user.id,
+                user.locale if locale is None else locale,
+                notify=user.notify_on_referral if notify is None else notify,
             )

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -102,6 +102,13 @@ class User:
     email_verified: bool
     notify_on_referral: bool
     created_at: datetime
+
+    @property
+    def mailbox(self) -> str:
+        """Where mail goes: the local part as typed, since its case may matter, and the domain
+        in ASCII, so that not every mail to an international domain needs SMTPUTF8.
+        """
+        return f"{self.email.rpartition('@')[0]}@{self.email_key.rpartition('@')[2]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +232,23 @@ class RefreshToken:
     def is_reuse(self, now: datetime) -> bool:
         """Tell whether playing the token at `now` means that it was stolen."""
         return self.used_at is not None and now - self.used_at > REFRESH_GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail to be written: a template's name, and the facts that it tells.
+
+    Every attempt at a mail has the same `id`. `mute` is the address that ends mails of this kind,
+    `qr` a link that is shown as a picture too.
+    """
+
+    id: UUID
+    to: str
+    locale: Locale
+    template: str
+    facts: Mapping[str, object]
+    mute: str | None = None
+    qr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,19 @@
 """Every port on one screen: what the core needs of the world, and what it may rely on."""
 
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from referral.core.jobs import Job, Run
 from referral.core.model import (
     Address,
     Caller,
     Code,
     CodeStatus,
     Joined,
+    Locale,
+    Mail,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -91,6 +94,10 @@ class Users(Protocol):
 
     async def by_email(self, email_key: str) -> User | None: ...
 
+    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
+        """Store the language of mails, and whether new referrals are told."""
+        ...
+
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
         ...
@@ -163,6 +170,16 @@ class Referrals(Protocol):
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[Joined]: ...
 
+    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+        """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
+        of; return the referrer, or None when another mail tells of it already.
+        """
+        ...
+
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+        """Return the referrals that a mail tells of, the oldest first."""
+        ...
+
 
 class Sessions(Protocol):
     """Logins and their chains of refresh tokens."""
@@ -181,6 +198,36 @@ class Sessions(Protocol):
         """End a session: none of its refresh tokens is good any more."""
         ...
 
+    async def prune(self, now: datetime) -> bool:
+        """Delete some of what has ended; tell whether there may be more."""
+        ...
+
+
+class Mails(Protocol):
+    """How many mails went to which address; the address itself is not stored."""
+
+    async def take_place(
+        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+    ) -> datetime | None:
+        """Count a mail, or return when there is room for it; counting one again changes nothing.
+        However many ask at once, an address gets no more than it may.
+        """
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older marks; tell whether there may be more."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Work to be done after the commit, by whichever worker is free; without it, never."""
+
+    async def enqueue(self, *jobs: Job) -> None: ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older log; tell whether there may be more."""
+        ...
+
 
 class Records(Protocol):
     """All that is stored, within one transaction or one read."""
@@ -196,6 +243,12 @@ class Records(Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def mails(self) -> Mails: ...
+
+    @property
+    def jobs(self) -> JobQueue: ...
 
 
 class Database(Protocol):
@@ -219,3 +272,43 @@ class Part(Protocol):
     async def check(self) -> str:
         """Tell in a word how the part is, or raise `Unavailable`."""
         ...
+
+
+class Mailer(Protocol):
+    """The way out for mails; raises `MailRefused` for good, `Unavailable` for now."""
+
+    async def send(self, mail: Mail) -> None: ...
+
+
+class Links(Protocol):
+    """Addresses within this service."""
+
+    def docs(self) -> str: ...
+
+    def share(self, code: str) -> str: ...
+
+    def unsubscribe(self, token: str) -> str: ...
+
+
+class MuteTokens(Protocol):
+    """Tokens that let whoever holds a mail end the notifications, and nothing else."""
+
+    def sign(self, user_id: UUID) -> str: ...
+
+    def read(self, token: str) -> UUID:
+        """Return whom a token was made for, or raise `NotFound`."""
+        ...
+
+
+class QrCodes(Protocol):
+    """QR codes of links."""
+
+    def svg(self, link: str) -> bytes: ...
+
+    def png(self, link: str) -> bytes: ...
+
+
+class JobDoer(Protocol):
+    """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
+
+    async def __call__(self, job: Job, run: Run) -> None: ...

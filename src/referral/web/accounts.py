@@ -4,14 +4,21 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, get, post
+from litestar import Controller, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.accounts import Account, NewAccount, Register, ShowAccount
+from referral.core.accounts import (
+    Account,
+    AccountChange,
+    NewAccount,
+    Register,
+    ShowAccount,
+    UpdateAccount,
+)
 from referral.core.model import Joined, Locale, ReferralStatus, Role
 from referral.core.model import User as Entity
 from referral.web.auth import SECURITY, identify_user
@@ -36,6 +43,15 @@ class NewUser(Struct, forbid_unknown_fields=True):
     ]
     referral_code: Annotated[str | None, Meta(examples=["ANN-2026"])] = None
     locale: Annotated[Locale, Meta(description="The language of mails.")] = Locale.EN
+
+
+class Change(Struct, forbid_unknown_fields=True):
+    """What is to change; what is left out stays."""
+
+    locale: Annotated[Locale | UnsetType, Meta(description="The language of mails.")] = UNSET
+    notify_on_referral: Annotated[
+        bool | UnsetType, Meta(description="Whether a mail tells of each new referral.")
+    ] = UNSET
 
 
 class User(Struct):
@@ -121,6 +137,31 @@ class Accounts(Controller):
     ) -> FullUser:
         """Show the account of whoever is signed in, with its newest referrals."""
         return _in_full(await use(user_id), links)
+
+    @patch(
+        "/me",
+        summary="Change my account",
+        security=SECURITY,
+        dependencies={"user_id": Provide(identify_user)},
+        responses=problems(
+            400, 413, 415, errors.InvalidRequest,
+            errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable,
+        ),
+    )  # fmt: skip
+    @inject
+    async def change(
+        self,
+        user_id: NamedDependency[UUID],
+        data: JSONBody[Change],
+        use: FromDishka[UpdateAccount],
+        show: FromDishka[ShowAccount],
+        links: FromDishka[Links],
+    ) -> FullUser:
+        """Choose the language of mails, and whether new referrals are told."""
+        locale = None if data.locale is UNSET else data.locale
+        notify = None if data.notify_on_referral is UNSET else data.notify_on_referral
+        await use(user_id, AccountChange(locale, notify))
+        return _in_full(await show(user_id), links)
 
 
 def _common(user: Entity) -> dict[str, Any]:

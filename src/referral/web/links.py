@@ -22,3 +22,11 @@ class Links:
         parts = urlsplit(self.landing_url)
         query = "&".join(part for part in (parts.query, f"ref={quote(code)}") if part)
         return urlunsplit(parts._replace(query=query))
+
+    def docs(self) -> str:
+        """Return the page that describes the API."""
+        return f"{self.public_url}/docs"
+
+    def unsubscribe(self, token: str) -> str:
+        """Return the page that ends the notifications to whoever the token is for."""
+        return f"{self.public_url}/unsubscribe/{token}"

@@ -14,6 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from referral.adapters.postgres.codes import PostgresCodes
+from referral.adapters.postgres.jobs import PostgresJobs
+from referral.adapters.postgres.mails import PostgresMails
 from referral.adapters.postgres.referrals import PostgresReferrals
 from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
@@ -53,6 +55,16 @@ class PostgresRecords:
     def sessions(self) -> PostgresSessions:
         """Logins."""
         return PostgresSessions(self.session)
+
+    @cached_property
+    def mails(self) -> PostgresMails:
+        """How many mails went to which address."""
+        return PostgresMails(self.session)
+
+    @cached_property
+    def jobs(self) -> PostgresJobs:
+        """Work for after the commit."""
+        return PostgresJobs(self.session)
 
 
 class ImpatientConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
