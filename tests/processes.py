@@ -1,0 +1,99 @@
+"""The service as its users run it: a process of its own, with a folder and a port."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+START_SECONDS = 30
+STOP_SECONDS = 15
+PAUSE = 0.05
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that runs."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def wait_until_ready(self) -> None:
+        """Return when it can do its work; fails with its log when it ends before."""
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(f"{self.url}/health/ready"):
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(PAUSE)
+            assert self.process.returncode is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+
+    def stop(self) -> int:
+        """Ask it to end as an operator does, and return its exit code."""
+        self.process.terminate()
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def running(folder: Path, *options: str, **settings: str) -> Iterator[Service]:
+    """Run the service on a data folder until the block ends."""
+    port, log = free_port(), folder.with_name(f"{folder.name}.log")
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [*REFERRAL, "run", "--port", str(port), *options],
+            env=environment(folder, **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    service = Service(process, f"http://127.0.0.1:{port}", log)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        if process.poll() is None:
+            service.stop()
+
+
+def referral(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(  # noqa: S603 - our own command
+        [*REFERRAL, *arguments],
+        env=environment(folder, **settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_SECONDS,
+    )
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """Return the caller's environment with these settings and no others."""
+    # Compiling everything anew would double the time that a start takes.
+    left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    ours = {"data_dir": str(folder)} | settings
+    return kept | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, below those that the system gives to clients."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def _answers(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(url, timeout=5).is_success
+    return False
+
+
+REFERRAL = (sys.executable, "-m", "referral")
