@@ -27,6 +27,8 @@ from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
+from tests.processes import free_port
+from tests.sink import Sink
 
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
@@ -150,3 +152,12 @@ async def _execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """An SMTP server that records."""
+    sink = Sink(free_port())
+    sink.start()
+    yield sink
+    sink.stop()

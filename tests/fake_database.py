@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 
 from referral.core.errors import Unavailable
+from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
 
@@ -31,6 +32,14 @@ class FakeRecords:
     @property
     def sessions(self) -> FakeSessions:
         return FakeSessions(self._usable())
+
+    @property
+    def mails(self) -> FakeMails:
+        return FakeMails(self._usable())
+
+    @property
+    def jobs(self) -> FakeJobs:
+        return FakeJobs(self._usable())
 
     def _usable(self) -> Tables:
         if self.tables.aborted:

@@ -1,11 +1,13 @@
 """The rows of the database in memory."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
+from referral.core.jobs import Job
 from referral.core.model import Code, Referral, RefreshToken, Session, User
 
 
@@ -19,6 +21,9 @@ class Tables:
     referrals: dict[UUID, Referral] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    told: dict[UUID, UUID] = field(default_factory=dict)
+    mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 
     def refuse(self, error: Exception) -> NoReturn:

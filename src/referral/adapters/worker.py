@@ -33,15 +33,24 @@ HEARTBEAT = timedelta(seconds=6)
 RESTART_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
 PRUNING = "17 * * * *"
+"""When old rows are deleted, as cron says it."""
 
 
 class Worker:
     """Does jobs until it is stopped; a lost connection is made anew."""
 
-    def __init__(self, url: str, do_job: JobDoer, *, heartbeat: timedelta = HEARTBEAT) -> None:
+    def __init__(
+        self,
+        url: str,
+        do_job: JobDoer,
+        *,
+        heartbeat: timedelta = HEARTBEAT,
+        pruning: str = PRUNING,
+    ) -> None:
         """Take the database's address, a direct one, since LISTEN passes through no pooler."""
         self._url = url
         self._heartbeat = heartbeat
+        self._pruning = pruning
         self._execution = Execution(do_job)
         self._stopping = asyncio.Event()
         self._serving: PgQueuer | None = None
@@ -102,7 +111,7 @@ class Worker:
                 "pruning", b"{}", dedupe_key="pruning", on_conflict="skip"
             )
 
-        application.schedule("pruning", PRUNING)(enqueue_pruning)
+        application.schedule("pruning", self._pruning)(enqueue_pruning)
         return application
 
 
