@@ -61,7 +61,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> str:
     """A migrated database that others are copied from."""
-    await _execute(postgres_url, "CREATE DATABASE template_referral")
+    await execute(postgres_url, "CREATE DATABASE template_referral")
     await asyncio.to_thread(migrate, on_database(postgres_url, "template_referral"))
     return "template_referral"
 
@@ -70,9 +70,9 @@ async def template(postgres_url: str) -> str:
 async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
     """A migrated, empty database for one module of tests."""
     name = f"test_{uuid4().hex}"
-    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield on_database(postgres_url, name)
-    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -146,7 +146,8 @@ def on_database(url: str, name: str) -> str:
     return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """Run one statement."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

@@ -48,6 +48,7 @@ class Sink:
     port: int
     answer: Callable[[Received], str | None] = lambda _: "250 OK"
     tls: ssl.SSLContext | None = None
+    implicit: bool = False
     login: tuple[str, str] | None = None
     smtputf8: bool = True
     received: list[Received] = field(default_factory=list)
@@ -61,16 +62,19 @@ class Sink:
 
     def start(self) -> None:
         """Listen."""
-        options: dict[str, Any] = {"enable_SMTPUTF8": self.smtputf8, "tls_context": self.tls}
+        options: dict[str, Any] = {"enable_SMTPUTF8": self.smtputf8}
+        options["ssl_context" if self.implicit else "tls_context"] = self.tls
         if self.login:
             options |= {"authenticator": self._check, "auth_required": True}
+            options["auth_require_tls"] = not self.implicit
         self._server = Controller(self, hostname="127.0.0.1", port=self.port, **options)
         self._server.start()
 
     def stop(self) -> None:
         """Listen no more, and drop every connection."""
-        if self._server is not None:
-            self._server.stop()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
 
     def to(self, address: str) -> list[Received]:
         """Return the mails to an address."""
