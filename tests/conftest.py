@@ -27,6 +27,8 @@ from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
+from tests.processes import free_port
+from tests.sink import Sink
 
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
@@ -59,7 +61,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> str:
     """A migrated database that others are copied from."""
-    await _execute(postgres_url, "CREATE DATABASE template_referral")
+    await execute(postgres_url, "CREATE DATABASE template_referral")
     await asyncio.to_thread(migrate, on_database(postgres_url, "template_referral"))
     return "template_referral"
 
@@ -68,9 +70,9 @@ async def template(postgres_url: str) -> str:
 async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
     """A migrated, empty database for one module of tests."""
     name = f"test_{uuid4().hex}"
-    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield on_database(postgres_url, name)
-    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -92,7 +94,13 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
     """Settings for a service over the module's database."""
-    return Settings(data_dir=tmp_path, database_url=database_url, signing_key_file=str(key_file))
+    return Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        signing_key_file=str(key_file),
+        worker="off",
+        email_verification="off",
+    )
 
 
 @pytest.fixture
@@ -139,9 +147,19 @@ def on_database(url: str, name: str) -> str:
     return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """Run one statement."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """An SMTP server that records."""
+    sink = Sink(free_port())
+    sink.start()
+    yield sink
+    sink.stop()

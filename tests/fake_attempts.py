@@ -1,12 +1,13 @@
-"""Clients and answered requests in memory."""
+"""Clients, answered requests and links in memory."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from referral.core.errors import IdempotencyKeyReused
-from referral.core.model import Answer, Attempt, Client
+from referral.core.model import Answer, Attempt, Client, OneTimeToken, Purpose
 from tests.fake_tables import KeptAttempt, Tables
 
 
@@ -43,8 +44,46 @@ class FakeAttempts:
         kept = KeptAttempt(attempt.fingerprints[0], answer, user_id, now)
         self.tables.attempts[attempt.key] = kept
 
-    async def forget(self, *, user_id: UUID | None = None, before: datetime | None = None) -> None:
-        for key, kept in list(self.tables.attempts.items()):
-            old = before is not None and kept.created_at < before
-            if old or (user_id is not None and kept.user_id == user_id):
-                del self.tables.attempts[key]
+    async def forget(self, user_id: UUID) -> None:
+        self._drop(key for key, kept in self.tables.attempts.items() if kept.user_id == user_id)
+
+    async def prune(self, before: datetime) -> bool:
+        self._drop(key for key, kept in self.tables.attempts.items() if kept.created_at < before)
+        return False
+
+    def _drop(self, keys: Iterable[bytes]) -> None:
+        for key in list(keys):
+            del self.tables.attempts[key]
+
+
+@dataclass(frozen=True)
+class FakeOneTimeTokens:
+    """What links prove, in a dict."""
+
+    tables: Tables
+
+    async def add(self, token: OneTimeToken) -> None:
+        self.tables.one_time_tokens[token.digest] = token
+
+    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        token = self.tables.one_time_tokens.get(digest)
+        good = token is not None and token.purpose is purpose and token.expires_at > now
+        return token.user_id if token and good else None
+
+    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        user_id = await self.find(digest, purpose, now)
+        if user_id is not None:
+            self._keep(lambda one: (one.user_id, one.purpose) != (user_id, purpose))
+        return user_id
+
+    async def forget(self, user_id: UUID) -> None:
+        self._keep(lambda one: one.user_id != user_id)
+
+    async def prune(self, now: datetime) -> bool:
+        self._keep(lambda one: one.expires_at > now)
+        return False
+
+    def _keep(self, wanted: Callable[[OneTimeToken], bool]) -> None:
+        for digest, token in list(self.tables.one_time_tokens.items()):
+            if not wanted(token):
+                del self.tables.one_time_tokens[digest]

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 
 from referral.core.errors import Unavailable
-from tests.fake_attempts import FakeAttempts, FakeClients
+from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
+from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
 
@@ -40,6 +41,18 @@ class FakeRecords:
     @property
     def attempts(self) -> FakeAttempts:
         return FakeAttempts(self._usable())
+
+    @property
+    def one_time_tokens(self) -> FakeOneTimeTokens:
+        return FakeOneTimeTokens(self._usable())
+
+    @property
+    def mails(self) -> FakeMails:
+        return FakeMails(self._usable())
+
+    @property
+    def jobs(self) -> FakeJobs:
+        return FakeJobs(self._usable())
 
     def _usable(self) -> Tables:
         if self.tables.aborted:

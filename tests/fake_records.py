@@ -11,6 +11,7 @@ from referral.core.model import (
     Code,
     CodeStatus,
     Joined,
+    Locale,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -42,6 +43,10 @@ class FakeUsers:
 
     async def lock(self, user_id: UUID) -> User | None:
         return await self.get(user_id)
+
+    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
+        user = self.tables.users[user_id]
+        self.tables.users[user_id] = replace(user, locale=locale, notify_on_referral=notify)
 
     async def save(self, user: User) -> None:
         created_at = self.tables.users[user.id].created_at
@@ -166,6 +171,13 @@ class FakeReferrals:
             self.tables.refuse(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
 
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        row = await self.of(user_id)
+        if row is None or row.status is not ReferralStatus.PENDING:
+            return None
+        self.tables.referrals[row.id] = replace(row, status=ReferralStatus.CONFIRMED)
+        return row.id
+
     async def of(self, user_id: UUID) -> Referral | None:
         return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)
 
@@ -187,6 +199,22 @@ class FakeReferrals:
             and (after is None or row.id < after)
         ]
         return sorted(found, key=lambda joined: joined.referral_id, reverse=True)[:limit]
+
+    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+        own = self.tables.referrals.get(referral_id)
+        if own is None:
+            return None
+        for row in self.tables.referrals.values():
+            mine = row.id == referral_id or (with_others and row.referrer_id == own.referrer_id)
+            if mine and row.id not in self.tables.told:
+                self.tables.told[row.id] = mail
+        told = self.tables.told[referral_id] == mail
+        return self.tables.users[own.referrer_id] if told else None
+
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+        rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)
+        own = (row for row in rows if row.referrer_id == referrer_id)
+        return [self._joined(row) for row in own if self.tables.told.get(row.id) == mail]
 
     def _joined(self, row: Referral) -> Joined:
         email = self.tables.users[row.referred_id].email or None
@@ -215,6 +243,12 @@ class FakeSessions:
 
     async def mark_used(self, digest: bytes, now: datetime) -> None:
         self.tables.tokens[digest] = replace(self.tables.tokens[digest], used_at=now)
+
+    async def prune(self, now: datetime) -> bool:
+        ended = [one.id for one in self.tables.sessions.values() if one.expires_at <= now]
+        for session_id in ended:
+            await self.end(session_id)
+        return False
 
     async def end(self, session_id: UUID) -> None:
         self.tables.sessions.pop(session_id, None)

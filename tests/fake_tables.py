@@ -7,7 +7,17 @@ from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from referral.core.model import Answer, Client, Code, Referral, RefreshToken, Session, User
+from referral.core.jobs import Job
+from referral.core.model import (
+    Answer,
+    Client,
+    Code,
+    OneTimeToken,
+    Referral,
+    RefreshToken,
+    Session,
+    User,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,10 @@ class Tables:
     tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
     clients: dict[UUID, Client] = field(default_factory=dict)
     attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
+    one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
+    told: dict[UUID, UUID] = field(default_factory=dict)
+    mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 
     def refuse(self, error: Exception) -> NoReturn:

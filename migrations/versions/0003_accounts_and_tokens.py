@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -49,11 +49,32 @@ def upgrade() -> None:
     )
     op.create_index("ix_attempts_created_at", "attempts", ["created_at"], unique=False)
     op.create_index("ix_attempts_user_id", "attempts", ["user_id"], unique=False)
+    op.create_table(
+        "one_time_tokens",
+        sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"],
+            ["users.id"],
+            name=op.f("fk_one_time_tokens_user_id_users"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_one_time_tokens")),
+    )
+    op.create_index(
+        "ix_one_time_tokens_expires_at", "one_time_tokens", ["expires_at"], unique=False
+    )
+    op.create_index("ix_one_time_tokens_user_id", "one_time_tokens", ["user_id"], unique=False)
 
 
 def downgrade() -> None:
     """Change it back."""
 
+    op.drop_index("ix_one_time_tokens_user_id", table_name="one_time_tokens")
+    op.drop_index("ix_one_time_tokens_expires_at", table_name="one_time_tokens")
+    op.drop_table("one_time_tokens")
     op.drop_index("ix_attempts_user_id", table_name="attempts")
     op.drop_index("ix_attempts_created_at", table_name="attempts")
     op.drop_table("attempts")

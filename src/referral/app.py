@@ -1,10 +1,11 @@
 """The application: controllers, errors, the OpenAPI document and the life of the container."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dishka import Provider
+from dishka import AsyncContainer, Provider
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
@@ -21,6 +22,7 @@ from litestar.openapi.spec import (
 from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
+from referral.adapters.worker import Worker
 from referral.container import make_container
 from referral.core.attempts import AnsweredBefore
 from referral.core.model import Scope
@@ -34,9 +36,12 @@ from referral.web.envelope import Envelope
 from referral.web.health import Health
 from referral.web.idempotency import repeat
 from referral.web.lookups import Checks, LookUps, ShareLinks
+from referral.web.mails import CodeMails, Unsubscribing
 from referral.web.me import Me
 from referral.web.openapi import operation_id
+from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
+from referral.web.proofs import Proofs
 from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest, tell_methods
 from referral.web.token_state import TokenState
@@ -64,17 +69,21 @@ TAGS = {
 CONTROLLERS = [
     Accounts,
     Checks,
+    CodeMails,
     Codes,
     Discovery,
     Docs,
     Health,
     LookUps,
     Me,
+    Pages,
     Problems,
+    Proofs,
     Referrals,
     ShareLinks,
     TokenEndpoint,
     TokenState,
+    Unsubscribing,
 ]
 
 
@@ -93,7 +102,8 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         app.state.access_tokens = await container.get(AccessTokens)
         try:
-            yield
+            async with working(container, settings):
+                yield
         finally:
             await container.close()
 
@@ -110,6 +120,21 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         state=state,
     )
     return Envelope(app, https=settings.public_url.startswith("https://"))
+
+
+@asynccontextmanager
+async def working(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
+    """Do the jobs in this process, unless they are left to `referral worker`."""
+    if settings.worker == "off":
+        yield
+        return
+    worker = await container.get(Worker)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
 
 
 def serve() -> ASGIApp:

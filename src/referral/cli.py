@@ -22,7 +22,9 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from litestar.types import ASGIApp
 
+from referral import commands
 from referral.adapters.logs import set_up_logs
+from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.app import serve
 from referral.container import database_url, embedded_postgres, make_container, parts_in_use
@@ -70,6 +72,29 @@ def migrate() -> None:
     with _database(settings):
         migrate_database(database_url(settings))
     click.echo("The schema is up to date.")
+
+
+@main.command("worker")
+def work() -> None:
+    """Do the jobs beside the API, on this machine or another; several may run."""
+    settings = _settings()
+    with _database(settings):
+        commands.work(settings)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def jobs(context: click.Context) -> None:
+    """Show the jobs, and put back or discard those that are held."""
+    settings = _settings()
+    context.with_resource(_database(settings))
+    context.obj = Monitor(database_url(settings))
+    if context.invoked_subcommand is None:
+        commands.show_states(context.obj)
+
+
+for command in commands.JOBS:
+    jobs.add_command(command)
 
 
 @main.command()

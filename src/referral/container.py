@@ -5,6 +5,7 @@ Use cases keep nothing between calls, so all of them live as long as the app.
 
 from collections.abc import AsyncIterator, Container
 from datetime import timedelta
+from email.headerregistry import Address
 
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka import provide_all as all_of
@@ -12,25 +13,36 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
+from referral.adapters.letters import Letters
 from referral.adapters.logs import LogJournal
+from referral.adapters.mailbox import MailboxMailer
+from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.qr import SegnoQrCodes
+from referral.adapters.smtp import SmtpMailer
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
 from referral.adapters.tokens import JwtAccessTokens
+from referral.adapters.worker import Worker
 from referral.core import (
     accounts,
     clients,
     codes,
     erasure,
     lookups,
+    mail,
     passwords,
     ports,
+    proofs,
     referrals,
     sessions,
+    upkeep,
+    work,
 )
 from referral.core.crediting import Credit
 from referral.core.health import CheckHealth
+from referral.core.model import Verification
 from referral.core.proving import ProveOwnership
 from referral.settings import Settings
 from referral.web.links import Links
@@ -50,6 +62,7 @@ class Adapters(Provider):
         + provide(ValidatedAddresses, provides=ports.Addresses)
         + provide(KeyedFingerprints, provides=ports.Fingerprints)
         + provide(LogJournal, provides=ports.Journal)
+        + provide(SegnoQrCodes, provides=ports.QrCodes)
     )
 
     @provide
@@ -86,6 +99,38 @@ class Adapters(Provider):
     def common_passwords(self) -> Container[str]:
         return common_passwords()
 
+    @provide
+    def mute_tokens(self, keys: KeyRing) -> ports.MuteTokens:
+        return SignedMuteTokens(keys)
+
+    @provide
+    def links(self, settings: Settings) -> Links:
+        return Links(
+            settings.public_url, settings.landing, settings.confirm_page, settings.reset_page
+        )
+
+    @provide
+    def own_links(self, links: Links) -> ports.Links:
+        return links
+
+    @provide
+    async def mailer(
+        self, settings: Settings, clock: ports.Clock, qr_codes: ports.QrCodes
+    ) -> AsyncIterator[ports.Mailer]:
+        sender = settings.mail_from
+        address = Address(sender.name, sender.local_part, sender.domain)
+        letters = Letters(address, clock, qr_codes)
+        if settings.smtp_url is None:
+            yield MailboxMailer(settings.data_dir / "mail", letters)
+            return
+        mailer = SmtpMailer(settings.smtp_url, letters)
+        yield mailer
+        await mailer.close()
+
+    @provide
+    def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
+        return Worker(database_url(settings), do_job)
+
 
 class UseCases(Provider):
     """The use cases, and the few values among what they need."""
@@ -93,7 +138,6 @@ class UseCases(Provider):
     scope = Scope.APP
     plain = all_of(
         accounts.BlockAccount,
-        accounts.ChangePreferences,
         accounts.Register,
         accounts.ShowAccount,
         clients.CreateClient,
@@ -102,8 +146,16 @@ class UseCases(Provider):
         erasure.EraseAccount,
         erasure.ExportAccount,
         passwords.ChangePassword,
+        Credit,
         ProveOwnership,
+        proofs.AskForConfirmation,
+        proofs.ConfirmEmail,
+        proofs.ForgotPassword,
+        proofs.ResetPassword,
+        proofs.SendConfirmation,
+        proofs.SendReset,
         referrals.ClaimReferrer,
+        accounts.UpdateAccount,
         sessions.Refresh,
         sessions.Revoke,
         codes.IssueCode,
@@ -116,11 +168,18 @@ class UseCases(Provider):
         codes.DeleteCode,
         lookups.LookUpCode,
         lookups.CheckCode,
+        mail.MailActiveCode,
+        mail.Mute,
+        mail.SendCode,
+        mail.SendWelcome,
+        mail.TellReferrer,
+        upkeep.Prune,
+        work.DoJob,
     )
 
     @provide
-    def credit(self, clock: ports.Clock, ids: ports.Ids, settings: Settings) -> Credit:
-        return Credit(clock, ids, settings.verifies_addresses)
+    def verification(self, settings: Settings) -> Verification:
+        return Verification(required=settings.verifies_addresses)
 
     @provide
     def log_in(
@@ -150,8 +209,8 @@ class UseCases(Provider):
         return Grants(password=settings.allows_passwords)
 
     @provide
-    def links(self, settings: Settings) -> Links:
-        return Links(settings.public_url, settings.landing)
+    def mail_limit(self, settings: Settings) -> mail.MailLimit:
+        return mail.MailLimit(settings.limit_mail.number, settings.limit_mail.within)
 
     @provide
     def check_health(self, database: PostgresDatabase) -> CheckHealth:
@@ -179,4 +238,8 @@ def database_url(settings: Settings) -> str:
 def parts_in_use(settings: Settings) -> dict[str, str]:
     """Say which parts the settings pick, for the start-up log; no address, no password."""
     embedded = f"embedded, in {settings.data_dir / 'postgres'}"
-    return {"database": "PostgreSQL" if settings.database_url else embedded}
+    return {
+        "database": "PostgreSQL" if settings.database_url else embedded,
+        "mail": "SMTP" if settings.smtp_url else f"files, in {settings.data_dir / 'mail'}",
+        "worker": "in this process" if settings.worker == "inline" else "off",
+    }

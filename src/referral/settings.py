@@ -1,6 +1,9 @@
 """The settings: one Struct, read once from the environment, all faults told together."""
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -16,7 +19,44 @@ SCHEMES = {
     "database_url": ("postgresql", "postgres"),
     "public_url": ("http", "https"),
     "landing_url": ("http", "https"),
+    "confirm_url": ("http", "https"),
+    "reset_url": ("http", "https"),
+    "smtp_url": ("smtp", "smtps"),
 }
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Whom mails are from: `Name <local-part@domain>`."""
+
+    name: str
+    local_part: str
+    domain: str
+
+    @classmethod
+    def read(cls, text: str) -> "Sender":
+        """Read it; raises `ValueError` with what is wrong."""
+        name, address = parseaddr(text)
+        local_part, _, domain = address.rpartition("@")
+        if not re.fullmatch(r"[^\s<>@\"]+@[A-Za-z0-9.-]+", address) or not text.isprintable():
+            raise ValueError("is no 'Name <address@domain>'")
+        return cls(name, local_part, domain)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many in a time: `5/hour`, or `off`."""
+
+    number: int | None
+    within: timedelta
+
+    @classmethod
+    def read(cls, text: str) -> "Rate":
+        """Read it; raises `ValueError` with what is wrong."""
+        if text == "off":
+            return cls(None, timedelta())
+        found = re.fullmatch(r"([1-9][0-9]{0,5})/(second|minute|hour|day)", text)
+        if found is None:
+            raise ValueError("is no rate such as '5/hour', and not 'off'")
+        return cls(int(found[1]), timedelta(**{f"{found[2]}s": 1}))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,8 +64,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path = Path("var")
     database_url: str | None = None
+    smtp_url: str | None = None
+    mail_from: Sender = Sender("Referral", "no-reply", "localhost")
     public_url: str = "http://127.0.0.1:8000"
     landing_url: str = ""
+    confirm_url: str = ""
+    reset_url: str = ""
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
@@ -33,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
+    limit_mail: Rate = Rate(5, timedelta(hours=1))
+    worker: Literal["inline", "off"] = "inline"
     cors_origins: tuple[str, ...] = ()
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -47,6 +93,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def allows_passwords(self) -> bool:
         """Whether the token endpoint takes the password grant."""
         return self.password_grant != "off"  # noqa: S105 - a switch
+
+    @property
+    def confirm_page(self) -> str:
+        """Where the links lead that confirm an address."""
+        return self.confirm_url or f"{self.public_url}/confirm"
+
+    @property
+    def reset_page(self) -> str:
+        """Where the links lead that set a new password."""
+        return self.reset_url or f"{self.public_url}/reset"
 
     @property
     def verifies_addresses(self) -> bool:
@@ -96,6 +152,8 @@ def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a f
     if name in SCHEMES:
         _check_url(text, SCHEMES[name])
         return text.rstrip("/")
+    if kind in {Sender, Rate}:
+        return kind.read(text)
     if get_origin(kind) is tuple:
         text_items = [part.strip() for part in text.split(",") if part.strip()]
         return tuple(_convert("", item, get_args(kind)[0]) for item in text_items)

@@ -19,7 +19,7 @@ from referral.core.codes import (
 )
 from referral.core.crediting import Credit
 from referral.core.lookups import CheckCode, LookUpCode
-from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User
+from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User, Verification
 from referral.core.sessions import LogIn, Refresh
 from tests.fake_database import FakeDatabase
 from tests.fakes import (
@@ -50,8 +50,9 @@ class World:
         self.passwords = passwords = FakePasswords()
         addresses, secrets = FakeAddresses(), FakeSecrets()
         self.journal = FakeJournal()
-        self.credit = credit = Credit(clock, ids, verification=False)
-        self.register = Register(addresses, clock, {COMMON}, credit, database, ids, passwords)
+        off = Verification(required=False)
+        credit = Credit(clock, ids, off)
+        self.register = Register(addresses, clock, {COMMON}, credit, database, ids, passwords, off)
         self.show_account = ShowAccount(clock, database)
         self.log_in = LogIn(
             access_tokens, addresses, clock, database, ids, passwords, secrets, LIFETIME

@@ -8,6 +8,7 @@ from uuid import UUID
 from referral.core.attempts import begin_once, finish_once
 from referral.core.crediting import Credit
 from referral.core.errors import NotFound, Unauthenticated
+from referral.core.jobs import ConfirmationMail, WelcomeMail
 from referral.core.model import (
     Address,
     Attempt,
@@ -16,6 +17,7 @@ from referral.core.model import (
     Locale,
     Role,
     User,
+    Verification,
     check_password,
     normal_password,
 )
@@ -49,6 +51,7 @@ class Register:
     database: Database
     ids: Ids
     passwords: Passwords
+    verification: Verification
 
     async def __call__(self, wanted: NewAccount, attempt: Attempt[User] | None = None) -> User:
         """Return the new user; raises `EmailTaken`, `ReferralCodeUnusable` or `WeakPassword`."""
@@ -60,6 +63,8 @@ class Register:
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
             await records.users.add(user)
+            known = self.verification.is_done_for(user)
+            await records.jobs.enqueue(WelcomeMail(user.id) if known else ConfirmationMail(user.id))
             if wanted.referral_code is not None:
                 await self.credit(records, user, wanted.referral_code)
             await finish_once(records, self.clock, attempt, user, user.id)
@@ -118,32 +123,30 @@ class ShowAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Preferences:
-    """What a user may change at will; what is None stays."""
+class AccountChange:
+    """What is to change; None stays as it is."""
 
-    locale: Locale | None = None
-    notify_on_referral: bool | None = None
+    locale: Locale | None
+    notify_on_referral: bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class ChangePreferences:
-    """Change the language of mails, and whether there are any about new referrals."""
+class UpdateAccount:
+    """Change the language of mails, or whether new referrals are told."""
 
     database: Database
 
-    async def __call__(self, user_id: UUID, wanted: Preferences) -> None:
-        """Store them, or raise `Unauthenticated` when the account is gone."""
+    async def __call__(self, user_id: UUID, change: AccountChange) -> None:
+        """Store the change, or raise `Unauthenticated` when the account is gone."""
         async with self.database.begin() as records:
             user = await records.users.lock(user_id)
             if user is None:
                 raise Unauthenticated
-            notify = wanted.notify_on_referral
-            await records.users.save(
-                replace(
-                    user,
-                    locale=wanted.locale or user.locale,
-                    notify_on_referral=user.notify_on_referral if notify is None else notify,
-                )
+            locale, notify = change.locale, change.notify_on_referral
+            await records.users.update(
+                user.id,
+                user.locale if locale is None else locale,
+                notify=user.notify_on_referral if notify is None else notify,
             )
 
 

@@ -29,9 +29,7 @@ async def begin_once(records: Records, clock: Clock, attempt: Attempt[T] | None)
     """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
     if attempt is None:
         return
-    since = clock.now() - KEPT
-    await records.attempts.forget(before=since)
-    answer = await records.attempts.claim(attempt, since)
+    answer = await records.attempts.claim(attempt, clock.now() - KEPT)
     if answer is not None:
         raise AnsweredBefore(answer)
 

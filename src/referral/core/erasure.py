@@ -29,7 +29,8 @@ class EraseAccount:
             now = self.clock.now()
             await records.codes.delete_all(user_id, now)
             await records.sessions.end_all(user_id)
-            await records.attempts.forget(user_id=user_id)
+            await records.attempts.forget(user_id)
+            await records.one_time_tokens.forget(user_id)
             await records.users.erase(user_id, now)
 
 

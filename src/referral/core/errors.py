@@ -5,6 +5,7 @@ of the problem document, its docstring the description behind the problem's addr
 """
 
 import re
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -52,6 +53,17 @@ class Unavailable(ReferralError):
     """A part that is needed does not answer at the moment; the same request may work later."""
 
     default = "A part of the service does not answer at the moment. Try again in a few seconds."
+
+
+class TooManyRequests(ReferralError):
+    """Too much was asked for in a time; the `Retry-After` header says when there is room again."""
+
+    default = "This was asked for too often. Try again later."
+
+    def __init__(self, detail: str = "", *, retry_after: timedelta) -> None:
+        """Take how long to wait."""
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unauthenticated(Denied):
@@ -143,6 +155,18 @@ class IdempotencyKeyReused(Invalid):
     default = "This Idempotency-Key came with another request before. Use a new one."
 
 
+class TokenUnusable(Invalid):
+    """The link was used before, is too old, or is none of this service's."""
+
+    default = "This link was used before or has expired. Ask for a new one."
+
+
+class EmailAlreadyVerified(Conflict):
+    """The e-mail address was confirmed before."""
+
+    default = "This e-mail address was confirmed before."
+
+
 class WrongPassword(Invalid):
     """The current password that was sent is not right."""
 
@@ -165,3 +189,16 @@ class InvalidGrant(Denied):
     """The credentials, or the refresh token, are not valid (RFC 6749, section 5.2)."""
 
     default = "The credentials are not valid."
+
+
+class Later(Exception):
+    """A job has to wait for a while; that is no failure."""
+
+    def __init__(self, wait: timedelta) -> None:
+        """Take how long."""
+        super().__init__(f"has to wait for {wait}")
+        self.wait = wait
+
+
+class MailRefused(Exception):
+    """A mail was refused for good: no other attempt will do better."""

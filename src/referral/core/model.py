@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -106,6 +106,41 @@ class User:
     notify_on_referral: bool
     created_at: datetime
     blocked_at: datetime | None = None
+
+    @property
+    def mailbox(self) -> str:
+        """Where mail goes: the local part as typed, since its case may matter, and the domain
+        in ASCII, so that not every mail to an international domain needs SMTPUTF8.
+        """
+        return f"{self.email.rpartition('@')[0]}@{self.email_key.rpartition('@')[2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether a user has to confirm the address before the referral counts."""
+
+    required: bool
+
+    def is_done_for(self, user: User) -> bool:
+        """Tell whether nothing is left to confirm."""
+        return user.email_verified or not self.required
+
+
+class Purpose(StrEnum):
+    """What a link in a mail is for."""
+
+    CONFIRM = "confirm"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeToken:
+    """What the link in a mail proves; the token itself is in the mail alone."""
+
+    digest: bytes
+    user_id: UUID
+    purpose: Purpose
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +293,23 @@ class RefreshToken:
     def is_reuse(self, now: datetime) -> bool:
         """Tell whether playing the token at `now` means that it was stolen."""
         return self.used_at is not None and now - self.used_at > REFRESH_GRACE
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail to be written: a template's name, and the facts that it tells.
+
+    Every attempt at a mail has the same `id`. `mute` is the address that ends mails of this kind,
+    `qr` a link that is shown as a picture too.
+    """
+
+    id: UUID
+    to: str
+    locale: Locale
+    template: str
+    facts: Mapping[str, object]
+    mute: str | None = None
+    qr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

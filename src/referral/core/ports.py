@@ -1,10 +1,11 @@
 """Every port on one screen: what the core needs of the world, and what it may rely on."""
 
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from referral.core.jobs import Job, Run
 from referral.core.model import (
     AccessToken,
     Address,
@@ -14,6 +15,10 @@ from referral.core.model import (
     Code,
     CodeStatus,
     Joined,
+    Locale,
+    Mail,
+    OneTimeToken,
+    Purpose,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -108,6 +113,10 @@ class Users(Protocol):
 
     async def by_email(self, email_key: str) -> User | None: ...
 
+    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
+        """Store the language of mails, and whether new referrals are told."""
+        ...
+
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
         ...
@@ -189,6 +198,10 @@ class Referrals(Protocol):
         """Store who joined with whose code; raises `AlreadyReferred` for the second of a user."""
         ...
 
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        """Confirm the pending referral by which the user joined, and return its id."""
+        ...
+
     async def of(self, user_id: UUID) -> Referral | None:
         """Return the referral by which the user joined."""
         ...
@@ -204,6 +217,16 @@ class Referrals(Protocol):
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[Joined]: ...
+
+    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+        """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
+        of; return the referrer, or None when another mail tells of it already.
+        """
+        ...
+
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+        """Return the referrals that a mail tells of, the oldest first."""
+        ...
 
 
 class Sessions(Protocol):
@@ -225,6 +248,10 @@ class Sessions(Protocol):
         """End a session: none of its refresh tokens is good any more."""
         ...
 
+    async def prune(self, now: datetime) -> bool:
+        """Delete some of what has ended; tell whether there may be more."""
+        ...
+
     async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
         """End every session of a user, or every other one."""
         ...
@@ -240,6 +267,28 @@ class Clients(Protocol):
     async def add(self, client: Client) -> None: ...
 
     async def get(self, client_id: UUID) -> Client | None: ...
+
+
+class OneTimeTokens(Protocol):
+    """What links in mails prove, each of them once."""
+
+    async def add(self, token: OneTimeToken) -> None: ...
+
+    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        """Return whose token it is, if it is good."""
+        ...
+
+    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        """Return whose token it is, if it was good: neither it nor another one for this is now."""
+        ...
+
+    async def forget(self, user_id: UUID) -> None:
+        """Make all tokens of a user good for nothing."""
+        ...
+
+    async def prune(self, now: datetime) -> bool:
+        """Delete some of those that are too old; tell whether there may be more."""
+        ...
 
 
 class Attempts(Protocol):
@@ -259,8 +308,38 @@ class Attempts(Protocol):
         """Remember the answer; `user_id` is whose data may be in it."""
         ...
 
-    async def forget(self, *, user_id: UUID | None = None, before: datetime | None = None) -> None:
-        """Forget what is about a user, or what is older than a time."""
+    async def forget(self, user_id: UUID) -> None:
+        """Forget what was answered to a user."""
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older answers; tell whether there may be more."""
+        ...
+
+
+class Mails(Protocol):
+    """How many mails went to which address; the address itself is not stored."""
+
+    async def take_place(
+        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+    ) -> datetime | None:
+        """Count a mail, or return when there is room for it; counting one again changes nothing.
+        However many ask at once, an address gets no more than it may.
+        """
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older marks; tell whether there may be more."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Work to be done after the commit, by whichever worker is free; without it, never."""
+
+    async def enqueue(self, *jobs: Job) -> None: ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older log; tell whether there may be more."""
         ...
 
 
@@ -285,6 +364,15 @@ class Records(Protocol):
     @property
     def attempts(self) -> Attempts: ...
 
+    @property
+    def one_time_tokens(self) -> OneTimeTokens: ...
+
+    @property
+    def mails(self) -> Mails: ...
+
+    @property
+    def jobs(self) -> JobQueue: ...
+
 
 class Database(Protocol):
     """Where the records are; raises `Unavailable` when they cannot be reached."""
@@ -307,3 +395,47 @@ class Part(Protocol):
     async def check(self) -> str:
         """Tell in a word how the part is, or raise `Unavailable`."""
         ...
+
+
+class Mailer(Protocol):
+    """The way out for mails; raises `MailRefused` for good, `Unavailable` for now."""
+
+    async def send(self, mail: Mail) -> None: ...
+
+
+class Links(Protocol):
+    """Addresses within this service."""
+
+    def docs(self) -> str: ...
+
+    def share(self, code: str) -> str: ...
+
+    def unsubscribe(self, token: str) -> str: ...
+
+    def confirm(self, token: str) -> str: ...
+
+    def reset(self, token: str) -> str: ...
+
+
+class MuteTokens(Protocol):
+    """Tokens that let whoever holds a mail end the notifications, and nothing else."""
+
+    def sign(self, user_id: UUID) -> str: ...
+
+    def read(self, token: str) -> UUID:
+        """Return whom a token was made for, or raise `NotFound`."""
+        ...
+
+
+class QrCodes(Protocol):
+    """QR codes of links."""
+
+    def svg(self, link: str) -> bytes: ...
+
+    def png(self, link: str) -> bytes: ...
+
+
+class JobDoer(Protocol):
+    """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
+
+    async def __call__(self, job: Job, run: Run) -> None: ...

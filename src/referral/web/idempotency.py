@@ -60,5 +60,8 @@ def repeat(_: Request[Any, Any, Any], error: AnsweredBefore) -> Response[bytes]:
     answer = error.answer
     headers = {"Location": answer.location} if answer.location else {}
     return Response(
-        answer.body, status_code=answer.status, media_type=MediaType.JSON, headers=headers
+        answer.body,
+        status_code=answer.status,
+        media_type=MediaType.JSON if answer.body else MediaType.TEXT,
+        headers=headers,
     )

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.accounts import ChangePreferences, Preferences, ShowAccount
+from referral.core.accounts import AccountChange, ShowAccount, UpdateAccount
 from referral.core.erasure import EraseAccount, ExportAccount
 from referral.core.model import Locale
 from referral.core.passwords import ChangePassword
@@ -24,7 +24,7 @@ from referral.web.problems import problems
 from referral.web.wiring import inject
 
 
-class NewPreferences(Struct, forbid_unknown_fields=True):
+class Change(Struct, forbid_unknown_fields=True):
     """What is to change; what is left out stays."""
 
     locale: Annotated[Locale, Meta(description="The language of mails.")] | UnsetType = UNSET
@@ -74,20 +74,20 @@ class Me(Controller):
         """Show the account of whoever is signed in, with its newest referrals."""
         return FullUser.in_full(await use(user_id), links)
 
-    @patch(summary="Change my preferences", responses=problems(*ANY, *BODY))
+    @patch(summary="Change my account", responses=problems(*ANY, *BODY))
     @inject
     async def change(
         self,
         user_id: NamedDependency[UUID],
-        data: JSONBody[NewPreferences],
-        use: FromDishka[ChangePreferences],
+        data: JSONBody[Change],
+        use: FromDishka[UpdateAccount],
         show: FromDishka[ShowAccount],
         links: FromDishka[Links],
     ) -> FullUser:
-        """Change the language of mails, and whether there are any about new referrals."""
+        """Choose the language of mails, and whether new referrals are told."""
         locale = None if data.locale is UNSET else data.locale
         notify = None if data.notify_on_referral is UNSET else data.notify_on_referral
-        await use(user_id, Preferences(locale, notify))
+        await use(user_id, AccountChange(locale, notify))
         return FullUser.in_full(await show(user_id), links)
 
     @delete(summary="Erase my account", responses=problems(*ANY, *BODY, errors.WrongPassword))

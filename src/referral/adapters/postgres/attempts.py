@@ -8,12 +8,10 @@ import msgspec
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import attempts
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from referral.core.model import Answer, Attempt
-
-SWEEP = 100
-"""How many old records one request takes away; it makes one itself."""
 
 
 class PostgresAttempts:
@@ -55,11 +53,10 @@ class PostgresAttempts:
         }
         await self._session.execute(insert(attempts).values(**row))
 
-    async def forget(self, *, user_id: UUID | None = None, before: datetime | None = None) -> None:
-        """See the port. Two who sweep at once do not wait for each other."""
-        if user_id is not None:
-            await self._session.execute(delete(attempts).where(attempts.c.user_id == user_id))
-        if before is not None:
-            old = select(attempts.c.key).where(attempts.c.created_at < before).limit(SWEEP)
-            swept = old.with_for_update(skip_locked=True)
-            await self._session.execute(delete(attempts).where(attempts.c.key.in_(swept)))
+    async def forget(self, user_id: UUID) -> None:
+        """See the port."""
+        await self._session.execute(delete(attempts).where(attempts.c.user_id == user_id))
+
+    async def prune(self, before: datetime) -> bool:
+        """See the port."""
+        return await prune(self._session, attempts, attempts.c.created_at < before)

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import refresh_tokens, sessions
 from referral.core.model import RefreshToken, Session
 
@@ -43,6 +44,10 @@ class PostgresSessions:
     async def end(self, session_id: UUID) -> None:
         """See the port."""
         await self._session.execute(delete(sessions).where(sessions.c.id == session_id))
+
+    async def prune(self, now: datetime) -> bool:
+        """See the port."""
+        return await prune(self._session, sessions, sessions.c.expires_at <= now)
 
     async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
         """See the port."""

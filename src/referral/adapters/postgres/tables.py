@@ -82,11 +82,14 @@ referrals = Table(
     Column("code", Text, nullable=False),
     Column("status", Text, nullable=False),
     _time("joined_at"),
+    # The mail that tells the referrer; null until there is one.
+    Column("told_by", Uuid),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
     CheckConstraint("referrer_id <> referred_id", name="not_oneself"),
     Index("ix_referrals_referrer_id_id", "referrer_id", "id"),
     Index("ix_referrals_referrer_id_status_id", "referrer_id", "status", "id"),
     Index("ix_referrals_code_id", "code_id"),
+    Index("ix_referrals_referrer_id_told_by", "referrer_id", "told_by"),
 )
 
 sessions = Table(
@@ -134,4 +137,26 @@ attempts = Table(
     Column("body", LargeBinary, nullable=False),
     Index("ix_attempts_user_id", "user_id"),
     Index("ix_attempts_created_at", "created_at"),
+)
+
+mails = Table(
+    "mails",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # SHA-256 of the canonical address: enough to count by, and no address to leave behind.
+    Column("address_digest", LargeBinary(32), nullable=False),
+    _time("counted_at"),
+    Index("ix_mails_address_digest_counted_at", "address_digest", "counted_at"),
+    Index("ix_mails_counted_at", "counted_at"),
+)
+
+one_time_tokens = Table(
+    "one_time_tokens",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    _time("expires_at"),
+    Index("ix_one_time_tokens_user_id", "user_id"),
+    Index("ix_one_time_tokens_expires_at", "expires_at"),
 )
