@@ -37,7 +37,7 @@ from tests.processes import free_port
 from tests.sink import Received, Sink
 from tests.waiting import until, until_found
 
-AROUND = 0.008
+AROUND = 0.005
 """The kill comes within so many seconds of the end of the data; the 250 comes in between."""
 
 DRAIN_SECONDS = 60
@@ -106,7 +106,7 @@ class Campaign:
             self.aimed = False
             moment = random.uniform(0, AROUND)  # noqa: S311 - no secret
             threading.Timer(moment, os.kill, (self.worker.pid, signal.SIGKILL)).start()
-            threading.Event().wait(AROUND / 3)
+            threading.Event().wait(AROUND / 2)
         self.known.add(mail.id)
         return "250 OK"
 
