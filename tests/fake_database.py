@@ -59,6 +59,8 @@ class FakeDatabase:
         async with self._turn:
             draft = Tables()
             _assign(draft, self._tables)
+            # Here others come between, as they do while PostgreSQL answers.
+            await asyncio.sleep(0)
             yield FakeRecords(draft)
             if not draft.aborted:
                 _assign(self._tables, draft)

@@ -61,7 +61,7 @@ class FakeSecrets:
         return f"secret-{self._count}"
 
     def digest(self, secret: str) -> bytes:
-        return hashlib.sha256(secret.encode()).digest()
+        return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
 class FakeAddresses:
@@ -108,6 +108,9 @@ class FakeAccessTokens:
         if token not in self._issued:
             raise Unauthenticated
         return self._issued[token]
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        return {"keys": []}
 
 
 class FakePart:

@@ -30,7 +30,7 @@ from referral.web.mails import CodeMails, Unsubscribing
 from referral.web.openapi import operation_id
 from referral.web.problems import HANDLERS, Problems
 from referral.web.referrals import Referrals
-from referral.web.requests import StrictRequest
+from referral.web.requests import StrictRequest, check_request
 from referral.web.tokens import TokenEndpoint
 
 MAX_BODY = 64 * 1024
@@ -91,6 +91,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
     app = Litestar(
         CONTROLLERS,
+        before_request=check_request,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
         exception_handlers=HANDLERS,
         lifespan=[lifespan],

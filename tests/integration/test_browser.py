@@ -101,7 +101,7 @@ async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
 
 async def _authorize(page: Page, email: str) -> None:
     await page.locator(".auth-wrapper > button.authorize").first.click()
-    form = page.locator(".auth-container", has=page.locator("#oauth_password"))
+    form = page.locator(".auth-container", has_text="OAuth2, password")
     await form.locator("#oauth_username").fill(email)
     await form.locator("#oauth_password").fill(PASSWORD)
     await form.get_by_role("button", name="Apply given OAuth2 credentials").click()

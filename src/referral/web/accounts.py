@@ -27,7 +27,10 @@ from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
-Email = Annotated[str, Meta(max_length=254, examples=["ann@example.com"])]
+Email = Annotated[
+    str,
+    Meta(max_length=254, examples=["ann@example.com"], extra_json_schema={"format": "email"}),
+]
 
 
 class NewUser(Struct, forbid_unknown_fields=True):

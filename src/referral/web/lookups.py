@@ -60,7 +60,9 @@ class LookUps(Controller):
     @inject
     async def look_up(
         self,
-        email: Annotated[str, QueryParameter(description="The referrer's e-mail address.")],
+        email: Annotated[
+            str, QueryParameter(description="The referrer's e-mail address.", format="email")
+        ],
         use: FromDishka[LookUpCode],
         links: FromDishka[Links],
     ) -> FoundCode:

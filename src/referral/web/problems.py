@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -47,7 +48,13 @@ FRAMEWORK = {
 }
 """Slug and description of what the framework itself refuses."""
 
-FIELD = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+FAULT = re.compile(
+    r"(?P<what>.*? field `(?P<name>.*?)`|.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?", re.DOTALL
+)
+"""What msgspec says: what is wrong, the field where one is unknown or missing, and the place."""
+
+PARAMETER = re.compile(r"(?P<what>Missing required \w+ parameter) '(?P<name>\w+)'")
+"""What Litestar says."""
 
 
 class Fault(msgspec.Struct, omit_defaults=True):
@@ -94,20 +101,19 @@ def status_of(kind: type[errors.ReferralError]) -> int:
 
 def body_fault(error: msgspec.ValidationError) -> Fault:
     """Turn msgspec's message, which ends in a path, into a fault with a JSON pointer."""
-    message = str(error)
-    found = FIELD.search(message)
-    path = found["path"] if found else ""
-    unknown = re.search(r"(?:unknown|required) field `(?P<name>[^`]+)`", message)
-    pointer = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path).replace(".", "/")
-    if unknown:
-        pointer += f"/{unknown['name']}"
-    return Fault(FIELD.sub("", message), pointer=pointer or "")
+    found = FAULT.fullmatch(str(error))
+    if found is None:
+        return Fault(str(error), pointer="")
+    pointer = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", found["path"] or "").replace(".", "/")
+    if found["name"] is not None:
+        pointer += "/" + found["name"].replace("~", "~0").replace("/", "~1")
+    return Fault(found["what"], pointer=pointer)
 
 
 def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -> Response[Problem]:
     """Answer with what the core refused."""
     status, kind = status_of(type(error)), type(error)
-    faults = [Fault(error.detail, pointer=error.pointer)] if error.pointer else []
+    faults = [_core_fault(request, error.detail, error.pointer)] if error.pointer else []
     headers = {}
     if status == FRAMEWORK_UNAUTHENTICATED:
         headers["WWW-Authenticate"] = _challenge(request)
@@ -124,8 +130,8 @@ def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -
 def framework_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer with what the framework refused."""
     status, detail, faults = error.status_code, str(error.detail), []
-    if isinstance(error, NotFoundException):
-        detail = FRAMEWORK[404][1]
+    if detail == HTTPStatus(status).phrase or isinstance(error, NotFoundException):
+        detail = FRAMEWORK.get(status, ("", detail))[1]
     if isinstance(error, Misfit):
         faults = error.faults
     if isinstance(error, ValidationException):
@@ -158,12 +164,22 @@ HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[Any]]] = {
 }
 
 
+def _core_fault(request: Request[Any, Any, Any], detail: str, pointer: str) -> Fault:
+    """Name the place that the core means: of a GET it is a parameter."""
+    if request.method == "GET":
+        return Fault(detail, parameter=pointer.removeprefix("/"))
+    return Fault(detail, pointer=pointer)
+
+
 def _challenge(request: Request[Any, Any, Any]) -> str:
     sent = "authorization" in request.headers
     return 'Bearer error="invalid_token"' if sent else "Bearer"
 
 
 def _parameter_faults(error: ValidationException) -> list[Fault]:
+    missing = PARAMETER.match(str(error.detail))
+    if missing:
+        return [Fault(missing["what"], parameter=missing["name"])]
     extra = error.extra if isinstance(error.extra, list) else []
     return [Fault(str(entry["message"]), parameter=str(entry.get("key", ""))) for entry in extra]
 
@@ -182,7 +198,7 @@ def _answer(
         title=title,
         status=status,
         detail=detail,
-        instance=request.url.path,
+        instance=request.scope["path"],
         request_id=request.scope["state"].get("request_id", ""),
         errors=faults,
     )

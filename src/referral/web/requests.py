@@ -2,12 +2,13 @@
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi.spec import OpenAPIType
@@ -18,6 +19,8 @@ from referral.web.problems import Fault, Malformed, Misfit, body_fault
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 """How many items a page has, and may have."""
+
+MAX_PORT = 65_535
 
 TAG = 8
 """Bytes of a cursor's check sum."""
@@ -42,18 +45,45 @@ class StrictRequest(Request[Any, Any, State]):
         try:
             return msgspec.json.decode(body, type=kind)
         except msgspec.ValidationError as error:
-            _decode(body, Any)
+            _check_json(body)
             raise Misfit(body_fault(error)) from error
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return _decode(body, Any)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise _malformed(error) from error
 
 
-def _decode(body: bytes, kind: Any) -> Any:  # noqa: ANN401
+async def check_request(request: Request[Any, Any, State]) -> Response[None] | None:
+    """Do what the framework leaves out: refuse a Host with a bad port, on which its parser fails,
+    and answer OPTIONS with the methods of the path, not of one handler.
+    """
+    port = request.headers.get("host", "").rpartition("]")[2].partition(":")[2]
+    if port and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= MAX_PORT):
+        raise Malformed("The Host header names no port.")
+    return _tell_methods(request) if request.method == "OPTIONS" else None
+
+
+def _tell_methods(request: Request[Any, Any, State]) -> Response[None]:
+    path = request.scope["path_template"]
+    methods = {
+        name
+        for route in request.app.routes
+        if route.path_format == path
+        for name in getattr(route, "methods", ())
+    }
+    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+
+
+def _check_json(body: bytes) -> None:
+    """Raise `Malformed` for what is no JSON, also behind the place where it did not fit."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        # A number that is too long is JSON all the same.
+        with suppress(msgspec.ValidationError):
+            msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        detail = f"The body is no JSON in UTF-8: {error}"
-        raise Malformed(detail) from error
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> Malformed:
+    return Malformed(f"The body is no JSON in UTF-8: {error}")
 
 
 class PageRequest(msgspec.Struct, frozen=True):

@@ -3,16 +3,20 @@
 Every process that uses the server holds a shared lock on a file beside it, which the system lets
 go of however the process ends. Whoever ends as the last one stops the server; after a kill -9
 it keeps running, and the next start finds it.
+
+The server's own processes hold a lock as well, inherited from whoever starts it. PostgreSQL's
+notes of its process id cannot tell a dead server from a zombie, or from another process of that
+number, as is usual after a container's restart; once the lock is free, they are out of date.
 """
 
 import fcntl
 import os
 import pwd
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -29,6 +33,7 @@ MAX_SOCKET_PATH = 100
 """A little under the 104 to 108 bytes that a Unix socket's address may have."""
 
 SECONDS = 60
+PAUSE = 0.05
 OPTIONS = ("-c max_connections=200", "-c listen_addresses=''", "-c unix_socket_permissions=0777")
 
 
@@ -57,8 +62,7 @@ class EmbeddedPostgres:
             self._held = held
             if not (self._data / "PG_VERSION").exists():
                 self._initialise()
-            if not self._answers():
-                self._control("start")
+            self._launch()
 
     def stop(self) -> None:
         """Leave the server, and stop it when nobody else uses it."""
@@ -89,18 +93,40 @@ class EmbeddedPostgres:
         shutil.rmtree(self._data, ignore_errors=True)
         fresh.rename(self._data)
 
-    def _control(self, *command: str) -> None:
+    def _launch(self) -> None:
+        """Start the server, unless it answers; one that is just ending is waited for."""
+        alive = os.open(self._folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while not self._answers():
+                with suppress(BlockingIOError):
+                    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._forget_process()
+                    self._control("start", inherited=(alive,))
+                    return
+                if time.monotonic() > deadline:
+                    detail = f"The server in {self._folder} neither answers nor ends."
+                    raise Unavailable(detail)
+                time.sleep(PAUSE)
+        finally:
+            os.close(alive)
+
+    def _forget_process(self) -> None:
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        (_socket_folder(self._folder) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+    def _control(self, *command: str, inherited: tuple[int, ...] = ()) -> None:
         sockets = _socket_folder(self._folder)
         _make_folder(sockets, self._user)
         log, options = str(self._folder / "server.log"), " ".join((*self._options, f"-k {sockets}"))
         where = ("-D", str(self._data), "-w", "-t", str(SECONDS), "-l", log, "-o", options)
-        self._run("pg_ctl", *where, *command)
+        self._run("pg_ctl", *where, *command, inherited=inherited)
 
     def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(_socket_folder(self._folder) / ".s.PGSQL.5432")) == 0
+        asked = [str(BINARIES / "pg_isready"), "--quiet", f"--host={_socket_folder(self._folder)}"]
+        return subprocess.run(asked, check=False).returncode == 0  # noqa: S603 - our own binary
 
-    def _run(self, command: str, *arguments: str) -> None:
+    def _run(self, command: str, *arguments: str, inherited: tuple[int, ...] = ()) -> None:
         # Files and not pipes: the server keeps what it inherits open, and a pipe never ends.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603 - our own binary, no shell
@@ -112,6 +138,7 @@ class EmbeddedPostgres:
                 group=pwd.getpwnam(self._user).pw_gid if self._user else None,
                 extra_groups=[] if self._user else None,
                 cwd=self._folder,
+                pass_fds=inherited,
                 start_new_session=True,  # Ctrl-C is for the service, which then stops the server
                 check=False,
             )

@@ -1,0 +1,121 @@
+# What one does with this repository; `make help` lists it.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+WORKERS ?= 1
+TESTS ?=
+BIN := .venv/bin
+
+# A Python that was upgraded away leaves an environment that only looks complete.
+$(shell [ -x .venv/bin/python ] || rm -f .venv/*.stamp)
+
+# Plain pip, and not the quicker uv: uv reads no pip configuration, so that whoever has a mirror, a
+# proxy or a certificate set there would wait for a server out of reach. --no-deps, as the lock
+# names everything; --no-compile, as only what is imported needs compiling (18 s become 11), which
+# Python has to be let do.
+unexport PYTHONDONTWRITEBYTECODE
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_LOCKED := $(PIP) install -qq --require-hashes --no-deps --no-compile -r
+PIP_PROJECT := $(PIP) install -qq --no-deps --no-build-isolation --editable .
+
+# One file for all platforms and Pythons, and no address of a package index in it.
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	$(if $(UPGRADE),--upgrade) --group build
+
+.PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
+	bench-report browser curl wrk clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/dev.stamp ## Make .venv with all that development needs
+run: .venv/run.stamp ## Serve on HOST, PORT with WORKERS; REFERRAL_* settings from the environment
+	@$(BIN)/referral run --host $(HOST) --port $(PORT) --workers $(WORKERS)
+
+test: .venv/dev.stamp browser curl ## Run all tests, or those in TESTS
+	$(BIN)/pytest $(TESTS)
+
+lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PIP) check
+	! grep -n '://' requirements.lock requirements-dev.lock
+	$(call with_database,$(BIN)/alembic upgrade head && $(BIN)/alembic check)
+
+check: lint test ## Run lint and test
+
+fmt: .venv/dev.stamp ## Format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+lock: .venv/dev.stamp ## Bring the locks in step with pyproject.toml; UPGRADE=1 takes newer releases
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	! grep -n '://' requirements.lock requirements-dev.lock
+
+migrate: .venv/run.stamp ## Bring the schema of the database up to date
+	$(BIN)/referral migrate
+
+revision: .venv/dev.stamp ## Draft a migration from the tables, m="what it does"
+	$(if $(m),,$(error Say what it does: make revision m="add a column"))
+	$(call with_database,$(BIN)/alembic upgrade head && $(BIN)/alembic revision --autogenerate \
+		--rev-id "$$(printf %04d $$(($$(ls migrations/versions/*.py | wc -l) + 1)))" -m "$(m)")
+
+openapi: .venv/dev.stamp ## Write docs/openapi.json
+	$(BIN)/python -m tests.refresh_openapi
+
+screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
+	$(BIN)/python -m tests.screenshots
+
+bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine
+	$(BIN)/python -m tests.performance
+
+bench-report: .venv/dev.stamp wrk ## Measure, and write docs/performance.md
+	$(BIN)/python -m tests.performance --report docs/performance.md
+
+browser: .venv/dev.stamp ## Get the Chromium that the tests drive, when there is none
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+		|| command -v google-chrome >/dev/null \
+		|| $(call apt_install,chromium) || $(BIN)/playwright install chromium
+
+curl wrk:
+	@command -v $@ >/dev/null || $(call apt_install,$@) \
+		|| { echo "Install $@, and try again." >&2; exit 1; }
+
+clean: ## Remove what the targets made, but not the data in var/
+	rm -rf .venv dist .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installing for development covers running as well.
+.venv/dev.stamp: pyproject.toml requirements-dev.lock | .venv/bin/python
+	@echo "Installing what development needs into .venv"
+	@$(PIP_LOCKED) requirements-dev.lock
+	@$(PIP_PROJECT)
+	@touch .venv/run.stamp $@
+
+.venv/run.stamp: pyproject.toml requirements.lock | .venv/bin/python
+	@echo "Installing what the service needs into .venv"
+	@$(PIP_LOCKED) requirements.lock
+	@$(PIP_PROJECT)
+	@touch $@
+
+.venv/bin/python:
+	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		exec $$python -m venv --clear .venv; \
+	done; echo "Install Python 3.11 or later, and try again." >&2; exit 1
+
+# Run a command on an embedded database that is thrown away.
+with_database = data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export REFERRAL_DATA_DIR="$$data" \
+	&& unset REFERRAL_DATABASE_URL REFERRAL_SIGNING_KEY_FILE && $1
+
+# Debian and its kin, as root, as in a container.
+apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $1 >/dev/null; }

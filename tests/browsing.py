@@ -1,0 +1,43 @@
+"""A service in a process of its own, and a browser to look at it."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+from playwright.async_api import Browser, async_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+STOP_SECONDS = 20
+
+
+@asynccontextmanager
+async def service(port: int, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the command that users run; give a client of it once it is ready."""
+    url = f"http://127.0.0.1:{port}"
+    told = {"REFERRAL_PUBLIC_URL": url, "REFERRAL_LOG_LEVEL": "warning"}
+    command = (sys.executable, "-m", "referral", "run", "--port", str(port))
+    process = await asyncio.create_subprocess_exec(*command, env=os.environ | told | settings)
+    transport = httpx.AsyncHTTPTransport(retries=7)  # 0.5 s, 1 s, 2 s and so on, until it listens
+    try:
+        async with httpx.AsyncClient(base_url=url, transport=transport) as client:
+            (await client.get("/health/ready")).raise_for_status()
+            yield client
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """Start the machine's Chromium, or the one that `playwright install` brought."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=found)
+        try:
+            yield browser
+        finally:
+            await browser.close()

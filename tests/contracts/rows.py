@@ -1,0 +1,107 @@
+"""Rows for the contract tests; every one is new to a database that others use as well."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from referral.adapters.system import SystemIds
+from referral.core.model import (
+    Code,
+    Locale,
+    Referral,
+    ReferralStatus,
+    RefreshToken,
+    Role,
+    Session,
+    User,
+)
+from referral.core.ports import Database
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+IDS = SystemIds()
+
+
+def make_user(**changed: Any) -> User:
+    """Make an account."""
+    user_id = IDS.new()
+    email = f"U{user_id}@example.com"
+    user = User(
+        id=user_id,
+        email=email,
+        email_key=email.lower(),
+        password_hash="a hash",  # noqa: S106 - of nothing
+        role=Role.MEMBER,
+        locale=Locale.EN,
+        email_verified=False,
+        notify_on_referral=True,
+        created_at=NOW,
+    )
+    return replace(user, **changed)
+
+
+def make_code(owner: User, **changed: Any) -> Code:
+    """Make a code that is in force at `NOW` and for an hour."""
+    code_id = IDS.new()
+    code = Code(
+        id=code_id,
+        user_id=owner.id,
+        text=f"Code-{code_id.hex[-20:]}",
+        created_at=NOW,
+        expires_at=NOW + HOUR,
+        max_uses=None,
+        uses=0,
+        enabled=True,
+    )
+    return replace(code, **changed)
+
+
+def make_referral(code: Code, referred: User, **changed: Any) -> Referral:
+    """Make a referral by a code."""
+    referral = Referral(
+        id=IDS.new(),
+        referrer_id=code.user_id,
+        referred_id=referred.id,
+        code_id=code.id,
+        code=code.text,
+        status=ReferralStatus.CONFIRMED,
+        joined_at=NOW,
+    )
+    return replace(referral, **changed)
+
+
+def make_session(owner: User) -> Session:
+    """Make a login."""
+    return Session(IDS.new(), owner.id, "first-party", "account", NOW, NOW + HOUR)
+
+
+def make_token(session_id: UUID) -> RefreshToken:
+    """Make an unused refresh token of a session."""
+    return RefreshToken(IDS.new().bytes * 2, session_id, None)
+
+
+async def store_user(store: Database, **changed: Any) -> User:
+    """Make an account and store it."""
+    user = make_user(**changed)
+    async with store.begin() as records:
+        await records.users.add(user)
+    return user
+
+
+async def store_code(store: Database, owner: User, **changed: Any) -> Code:
+    """Make a code and store it."""
+    code = make_code(owner, **changed)
+    async with store.begin() as records:
+        await records.codes.add(code)
+    return code
+
+
+async def store_referral(store: Database, code: Code, **changed: Any) -> tuple[Referral, User]:
+    """Have someone new join with a code."""
+    referred = make_user()
+    referral = make_referral(code, referred, **changed)
+    async with store.begin() as records:
+        await records.users.add(referred)
+        await records.referrals.add(referral)
+    return referral, referred

@@ -1,0 +1,109 @@
+"""Signed access tokens: the port `AccessTokens`. Forged ones are tried out over HTTP."""
+
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from jwt import PyJWK, decode
+
+from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
+from referral.core.errors import Unauthenticated
+from referral.core.model import Caller
+from referral.core.ports import AccessTokens
+from tests.fakes import FakeAccessTokens
+
+ISSUER = "https://referral.example"
+
+
+@pytest.fixture
+def jwt(key_file: Path) -> JwtAccessTokens:
+    """Real tokens, good for ten minutes."""
+    return JwtAccessTokens(ISSUER, [load_key(key_file.read_bytes())], 10)
+
+
+@pytest.fixture(params=["fake", "jwt"])
+def access_tokens(request: pytest.FixtureRequest) -> AccessTokens:
+    """Tokens out of a dict, then real ones."""
+    if request.param == "fake":
+        return FakeAccessTokens()
+    real: JwtAccessTokens = request.getfixturevalue("jwt")
+    return real
+
+
+def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokens) -> None:
+    """With the client and the scope that it was issued for."""
+    user_id = uuid4()
+    token = access_tokens.issue(str(user_id), "first-party", "account")
+    assert access_tokens.verify(token) == Caller("first-party", frozenset({"account"}), user_id)
+
+
+@pytest.mark.parametrize("scope", ["codes:read referrals:read", "users:read", ""])
+def test_a_clients_token_speaks_for_no_user(access_tokens: AccessTokens, scope: str) -> None:
+    """Without `account` in the scope the caller is the client itself."""
+    token = access_tokens.issue("a-client", "a-client", scope)
+    assert access_tokens.verify(token) == Caller("a-client", frozenset(scope.split()), None)
+
+
+def test_every_token_is_another(access_tokens: AccessTokens) -> None:
+    """Two for the same caller in the same second differ."""
+    assert len({access_tokens.issue(str(uuid4()), "c", "account") for _ in range(2)}) == 2
+    assert len({access_tokens.issue("c", "c", "") for _ in range(2)}) == 2
+
+
+@pytest.mark.parametrize("token", ["", "x", "a.b.c", "ä.ö.ü", "...", "\0", "x" * 10_000])
+def test_what_is_no_token_is_refused(access_tokens: AccessTokens, token: str) -> None:
+    """Whatever was sent in a token's place."""
+    with pytest.raises(Unauthenticated):
+        access_tokens.verify(token)
+
+
+def test_the_lifetime_is_ten_minutes(access_tokens: AccessTokens) -> None:
+    """In seconds, as the answer to a login has it."""
+    assert access_tokens.lifetime == 600
+
+
+def test_another_issuers_token_is_refused(jwt: JwtAccessTokens, key_file: Path) -> None:
+    """Even when it was signed with the same key."""
+    other = JwtAccessTokens("https://other.example", [load_key(key_file.read_bytes())], 10)
+    with pytest.raises(Unauthenticated):
+        jwt.verify(other.issue(str(uuid4()), "first-party", "account"))
+
+
+@pytest.mark.parametrize(("ago", "good"), [(590, True), (601, False), (-60, False)])
+def test_a_token_is_good_for_its_lifetime(
+    jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch, ago: int, *, good: bool
+) -> None:
+    """Not after it, and not before it was issued."""
+    issued = time.time() - ago
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: issued)
+        token = jwt.issue(str(uuid4()), "first-party", "account")
+    if good:
+        assert jwt.verify(token)
+    else:
+        with pytest.raises(Unauthenticated):
+            jwt.verify(token)
+
+
+def test_a_new_key_takes_over(key_file: Path, tmp_path: Path) -> None:
+    """The first key signs; tokens of the second verify until it is removed."""
+    make_key_file(tmp_path / "new.pem")
+    new, old = (load_key(path.read_bytes()) for path in (tmp_path / "new.pem", key_file))
+    before, between = JwtAccessTokens(ISSUER, [old], 10), JwtAccessTokens(ISSUER, [new, old], 10)
+    after = JwtAccessTokens(ISSUER, [new], 10)
+    first = before.issue(str(uuid4()), "first-party", "account")
+    second = between.issue(str(uuid4()), "first-party", "account")
+    assert between.verify(first)
+    assert between.verify(second) == after.verify(second)
+    with pytest.raises(Unauthenticated):
+        after.verify(first)
+
+
+def test_the_public_keys_are_public(jwt: JwtAccessTokens) -> None:
+    """They are what anyone needs to verify a token, and nothing of the private half."""
+    (key,) = jwt.jwks()["keys"]
+    assert key.keys() == {"kty", "n", "e", "kid", "use", "alg"}
+    token = jwt.issue(str(uuid4()), "first-party", "account")
+    claims = decode(token, PyJWK(key), algorithms=["RS256"], audience=ISSUER)
+    assert claims["iss"] == ISSUER

@@ -1,0 +1,160 @@
+"""E-mail addresses: the port `Addresses`."""
+
+import pytest
+
+from referral.adapters.addresses import ValidatedAddresses
+from referral.core.errors import InvalidRequest
+from referral.core.ports import Addresses
+from tests.fakes import FakeAddresses
+
+REAL = ValidatedAddresses()
+LABEL = "d" * 61
+
+
+@pytest.mark.parametrize("addresses", [FakeAddresses(), REAL], ids=["fake", "real"])
+def test_case_is_no_difference(addresses: Addresses) -> None:
+    """The address is kept as typed, and its canonical form is in lower case."""
+    address = addresses.parse("Ann.Example@Example.COM")
+    assert address.typed == "Ann.Example@Example.COM"
+    assert address.canonical == "ann.example@example.com"
+    assert address.local_part == "Ann.Example"
+
+
+@pytest.mark.parametrize("addresses", [FakeAddresses(), REAL], ids=["fake", "real"])
+@pytest.mark.parametrize("text", ["", "ann", "ann.example.com"])
+def test_an_address_has_an_at_sign(addresses: Addresses, text: str) -> None:
+    """Without one it is refused, and the refusal names the field."""
+    with pytest.raises(InvalidRequest) as refused:
+        addresses.parse(text)
+    assert refused.value.pointer == "/email"
+
+
+@pytest.mark.parametrize(
+    ("canonical", "spellings"),
+    [
+        ("ann@example.com", ["ann@example.com", "ANN@EXAMPLE.COM", "aNn@eXample.cOm"]),
+        (
+            "ann@xn--bcher-kva.example",
+            [
+                "ann@b\u00fccher.example",
+                "ann@bu\u0308cher.example",
+                "ANN@B\u00dcCHER.EXAMPLE",
+                "ann@xn--bcher-kva.example",
+                "ann@XN--BCHER-KVA.example",
+            ],
+        ),
+        (
+            "jos\u00e9@example.com",
+            ["jos\u00e9@example.com", "jose\u0301@example.com", "JOSE\u0301@example.com"],
+        ),
+        (
+            "\u0436\u0430\u043d\u043d\u0430@example.com",
+            [
+                "\u0436\u0430\u043d\u043d\u0430@example.com",
+                "\u0416\u0410\u041d\u041d\u0410@example.com",
+            ],
+        ),
+    ],
+    ids=["case", "idn", "nfc", "cyrillic"],
+)
+def test_all_spellings_have_one_canonical_form(canonical: str, spellings: list[str]) -> None:
+    """Case, U-label or A-label, composed or not: one address, and each is kept as typed."""
+    for spelling in [*spellings, canonical]:
+        address = REAL.parse(spelling)
+        assert (address.typed, address.canonical) == (spelling, canonical)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ann@example.com", "ann@example.org"),
+        ("ann@example.com", "ann+tag@example.com"),
+        ("ann@example.com", "a.nn@example.com"),
+        ("ann@example.com", "\u0430nn@example.com"),
+        ("jose@example.com", "jos\u00e9@example.com"),
+    ],
+)
+def test_other_addresses_stay_apart(one: str, other: str) -> None:
+    """A tag, a dot, an accent or a letter of another alphabet makes another address."""
+    assert REAL.parse(one).canonical != REAL.parse(other).canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "o'brien@example.com",
+        "first.last+tag@sub.example.co.uk",
+        "!#$%&*/?^_`{|}~-@example.com",
+        f"{'l' * 64}@example.com",
+        f"ann@{LABEL}.{LABEL}.{LABEL}.{'d' * 61}.io",
+    ],
+)
+def test_unusual_addresses_are_fine(text: str) -> None:
+    """What RFC 5321 allows is taken, up to 64 characters before the sign and 254 in all."""
+    assert REAL.parse(text).canonical == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@example.com",
+        "ann@",
+        "ann@@example.com",
+        "ann@localhost",
+        "ann@[127.0.0.1]",
+        "ann@example..com",
+        "ann@-example.com",
+        "ann.@example.com",
+        ".ann@example.com",
+        "an..n@example.com",
+        '"ann"@example.com',
+        "Ann <ann@example.com>",
+        "ann@example.com, bob@example.com",
+        " ann@example.com",
+        "ann@example.com ",
+        "an n@example.com",
+        "an\tn@example.com",
+        "ann@example.com\n",
+        "ann@example.com\r\nBcc: bob@example.com",
+        "ann\r\nBcc: bob@example.com",
+        "an\rn@example.com",
+        "an\nn@example.com",
+        "an\0n@example.com",
+        "an\x7fn@example.com",
+        "an\x85n@example.com",
+        "\ud800@example.com",
+        "a\u202enn@example.com",
+        "ann@exa\u202emple.com",
+        "a\u2066nn@example.com",
+        "\u200fann@example.com",
+        "a\u200bnn@example.com",
+        "a\u200dnn@example.com",
+        "ann@exa\u200bmple.com",
+        "a\ufeffnn@example.com",
+        "a\u00adnn@example.com",
+        "a\u2028nn@example.com",
+        "\u0301ann@example.com",
+        "=?utf-8?q?x?=@example.com",
+        "=?utf-8?b?eA==?=@example.com",
+        "ann=?utf-8?q?x?=bob@example.com",
+        "\uff41nn@example.com",
+        "ann@\uff45xample.com",
+        "é" * 33 + "@example.com",
+        "ann\uff20example.com",
+        "\u210cann@example.com",
+        "\ufb01nn@example.com",
+        f"{'l' * 65}@example.com",
+        f"ann@{'d' * 64}.com",
+        f"ann@{LABEL}.{LABEL}.{LABEL}.{'d' * 62}.io",
+        f"{'l' * 64}@{LABEL}.{LABEL}.{LABEL}.example.com",
+        "ann@" + "d" * 100_000,
+        "ann@" + "\u00fc" * 60 + ".example.com",
+    ],
+    ids=lambda text: ascii(text)[:40],
+)
+def test_what_cannot_be_mailed_safely_is_refused(text: str) -> None:
+    """Other syntax, control, bidi and invisible characters, encoded words, look-alikes, length."""
+    with pytest.raises(InvalidRequest) as refused:
+        REAL.parse(text)
+    assert refused.value.pointer == "/email"
+    assert refused.value.detail.startswith("Send a valid e-mail address")

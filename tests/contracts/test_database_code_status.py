@@ -1,0 +1,68 @@
+"""The status of a code: what `Code.status` says, the statements of the port `Codes` say too."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from referral.core.model import Code, CodeStatus
+from referral.core.ports import Database
+from tests.contracts.rows import NOW, store_code, store_user
+
+MICROSECOND = timedelta(microseconds=1)
+ENABLED = (True, False)
+LEFT = (-MICROSECOND, timedelta(0), MICROSECOND)
+USED = ((0, None), (5, None), (1, 2), (2, 2), (3, 2))
+"""How often a code was used, and how often it may be."""
+
+COMBINATIONS = [
+    {"enabled": enabled, "expires_at": NOW + left, "uses": uses, "max_uses": max_uses}
+    for enabled, left, (uses, max_uses) in product(ENABLED, LEFT, USED)
+]
+
+
+@pytest.fixture(params=COMBINATIONS, ids=lambda each: "-".join(map(str, each.values())))
+async def code(store: Database, request: pytest.FixtureRequest) -> Code:
+    """The only code of someone, in one of its states."""
+    state: dict[str, Any] = request.param
+    return await store_code(store, await store_user(store), **state)
+
+
+async def test_a_filter_leaves_the_codes_of_a_status(store: Database, code: Code) -> None:
+    """A list filtered by a status holds the code if it has that status, and only then."""
+    async with store.read() as records:
+        listed = [
+            status
+            for status in CodeStatus
+            if await records.codes.newest(code.user_id, NOW, status=status, after=None, limit=9)
+        ]
+    assert listed == [code.status(NOW)]
+
+
+async def test_what_is_active_is_found(store: Database, code: Code) -> None:
+    """The code in force is the one that `is_active`, whichever way one asks."""
+    expected = code if code.is_active(NOW) else None
+    async with store.read() as records:
+        owner = await records.users.get(code.user_id)
+        assert owner is not None
+        assert await records.codes.active(code.user_id, NOW) == expected
+        assert await records.codes.active_by_email(owner.email_key, NOW) == expected
+
+
+async def test_what_is_active_is_counted(store: Database, code: Code) -> None:
+    """A use counts if the code `is_active`, and only then."""
+    async with store.begin() as records:
+        counted = await records.codes.count_use(code.id, NOW)
+        stored = await records.codes.get(code.user_id, code.id)
+    assert counted is code.is_active(NOW)
+    assert stored == replace(code, uses=code.uses + counted)
+
+
+async def test_what_is_spent_is_retired(store: Database, code: Code) -> None:
+    """Retiring what is spent leaves a code that `is_active` enabled, and no other."""
+    async with store.begin() as records:
+        await records.codes.retire(code.user_id, spent_at=NOW)
+        stored = await records.codes.get(code.user_id, code.id)
+    assert stored == replace(code, enabled=code.is_active(NOW))

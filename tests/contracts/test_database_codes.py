@@ -1,0 +1,242 @@
+"""Referral codes: the port `Codes`."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from referral.core.errors import ActiveCodeExists, CodeTaken
+from referral.core.model import Code, User
+from referral.core.ports import Database
+from tests.contracts.rows import HOUR, IDS, NOW, make_code, store_code, store_user
+
+
+@pytest.fixture
+async def ann(store: Database) -> User:
+    """Someone with an account."""
+    return await store_user(store)
+
+
+async def found(store: Database, code: Code) -> Code | None:
+    """Return a code as it is stored."""
+    async with store.read() as records:
+        return await records.codes.get(code.user_id, code.id)
+
+
+async def delete(store: Database, code: Code, now: datetime = NOW) -> None:
+    """Delete a code."""
+    async with store.begin() as records:
+        await records.codes.delete(code.id, now)
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2_147_483_647])
+async def test_a_code_is_found_as_it_was_stored(
+    store: Database, ann: User, limit: int | None
+) -> None:
+    """By its id, its text in any case, and its owner; no field has changed on the way."""
+    code = await store_code(store, ann, max_uses=limit)
+    async with store.begin() as records:
+        codes = records.codes
+        assert await codes.get(ann.id, code.id) == code
+        assert await codes.lock(ann.id, code.id) == code
+        for text in (code.text, code.text.upper(), code.text.lower()):
+            assert await codes.by_text(text) == code
+            assert await codes.lock_usable(text) == code
+        assert await codes.active(ann.id, NOW) == code
+        assert await codes.active_by_email(ann.email_key, NOW) == code
+
+
+async def test_a_code_belongs_to_its_owner(store: Database, ann: User) -> None:
+    """Another user does not find it, and an unknown one finds nothing."""
+    code = await store_code(store, ann)
+    bob = await store_user(store)
+    async with store.begin() as records:
+        codes = records.codes
+        for user_id, code_id in ((bob.id, code.id), (ann.id, IDS.new())):
+            assert await codes.get(user_id, code_id) is None
+            assert await codes.lock(user_id, code_id) is None
+        assert await codes.active(bob.id, NOW) is None
+        assert await codes.active_by_email(bob.email_key, NOW) is None
+        assert await codes.active_by_email("nobody@example.com", NOW) is None
+        assert await codes.newest(bob.id, NOW, status=None, after=None, limit=9) == []
+        assert await codes.by_text("NEVER-MADE") is None
+        assert await codes.lock_usable("NEVER-MADE") is None
+
+
+async def test_a_text_without_a_zero_byte_is_looked_for(store: Database) -> None:
+    """PostgreSQL knows no such texts; whoever asks has to know what a code may look like."""
+    for find in ("by_text", "lock_usable"):
+        with pytest.raises(DBAPIError):
+            async with store.begin() as records:
+                await getattr(records.codes, find)("ANN\0-2026")
+
+
+async def test_a_text_is_given_out_once(store: Database, ann: User) -> None:
+    """In whatever case, to whomever, and whether the first is in force or not."""
+    first = await store_code(store, ann, enabled=False)
+    bob = await store_user(store)
+    for owner in (ann, bob):
+        for text in (first.text, first.text.upper(), first.text.lower()):
+            with pytest.raises(CodeTaken) as refused:
+                await store_code(store, owner, text=text)
+            assert refused.value.pointer == "/code"
+
+
+async def test_a_taken_text_is_said_before_an_active_code(store: Database, ann: User) -> None:
+    """Where both stand in the way, the wording is what the owner has to change."""
+    code = await store_code(store, ann)
+    with pytest.raises(CodeTaken):
+        await store_code(store, ann, text=code.text)
+
+
+async def test_one_code_of_a_user_is_enabled(store: Database, ann: User) -> None:
+    """Another enabled one is refused, a disabled one is not, nor another user's."""
+    await store_code(store, ann)
+    with pytest.raises(ActiveCodeExists):
+        await store_code(store, ann)
+    await store_code(store, ann, enabled=False)
+    await store_code(store, await store_user(store))
+
+
+async def test_saving_cannot_enable_a_second(store: Database, ann: User) -> None:
+    """The rule holds for whatever way a code would be enabled by."""
+    await store_code(store, ann)
+    second = await store_code(store, ann, enabled=False)
+    with pytest.raises(IntegrityError):
+        async with store.begin() as records:
+            await records.codes.save(replace(second, enabled=True))
+    assert await found(store, second) == second
+
+
+@pytest.mark.parametrize("max_uses", [0, -1])
+async def test_a_maximum_is_positive(store: Database, ann: User, max_uses: int) -> None:
+    """A code that could never be used is not stored."""
+    code = await store_code(store, ann)
+    with pytest.raises(IntegrityError):
+        async with store.begin() as records:
+            await records.codes.save(replace(code, max_uses=max_uses))
+    assert await found(store, code) == code
+
+
+async def test_a_deleted_code_is_nowhere(store: Database, ann: User) -> None:
+    """No question finds it, no use is counted, and its text stays taken."""
+    code = await store_code(store, ann)
+    await delete(store, code)
+    async with store.begin() as records:
+        codes = records.codes
+        assert await codes.get(ann.id, code.id) is None
+        assert await codes.lock(ann.id, code.id) is None
+        assert await codes.by_text(code.text) is None
+        assert await codes.lock_usable(code.text) is None
+        assert await codes.active(ann.id, NOW) is None
+        assert await codes.active_by_email(ann.email_key, NOW) is None
+        assert await codes.newest(ann.id, NOW, status=None, after=None, limit=9) == []
+        assert not await codes.count_use(code.id, NOW)
+    with pytest.raises(CodeTaken):
+        await store_code(store, ann, text=code.text.lower())
+    await store_code(store, ann)
+
+
+async def test_a_deleted_code_is_not_enabled(store: Database, ann: User) -> None:
+    """Not even by a transaction that knew it before."""
+    code = await store_code(store, ann)
+    await delete(store, code)
+    with pytest.raises(IntegrityError):
+        async with store.begin() as records:
+            await records.codes.save(code)
+
+
+async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None:
+    """It is found by its text, and not to join with."""
+    code = await store_code(store, ann, enabled=False)
+    async with store.begin() as records:
+        assert await records.codes.by_text(code.text) == code
+        assert await records.codes.lock_usable(code.text) is None
+        assert not await records.codes.count_use(code.id, NOW)
+
+
+async def test_saving_stores_end_maximum_and_enabling(store: Database, ann: User) -> None:
+    """And leaves the count of uses, which others may have moved on."""
+    code = await store_code(store, ann)
+    async with store.begin() as records:
+        assert await records.codes.count_use(code.id, NOW)
+        changed = replace(code, expires_at=NOW + 2 * HOUR, max_uses=7, enabled=False)
+        await records.codes.save(changed)
+    assert await found(store, code) == replace(changed, uses=1)
+
+
+async def test_uses_are_counted_up_to_the_maximum(store: Database, ann: User) -> None:
+    """Each use counts one; the one after the last is refused."""
+    code = await store_code(store, ann, max_uses=2)
+    for uses in (1, 2):
+        async with store.begin() as records:
+            assert await records.codes.count_use(code.id, NOW)
+        assert await found(store, code) == replace(code, uses=uses)
+    async with store.begin() as records:
+        assert not await records.codes.count_use(code.id, NOW)
+    assert await found(store, code) == replace(code, uses=2)
+
+
+async def test_uses_at_once(store: Database, ann: User) -> None:
+    """Of ten at the same time with three uses left, three are counted."""
+    code = await store_code(store, ann, max_uses=3)
+
+    async def use() -> bool:
+        async with store.begin() as records:
+            return await records.codes.count_use(code.id, NOW)
+
+    assert sum(await asyncio.gather(*(use() for _ in range(10)))) == 3
+    assert await found(store, code) == replace(code, uses=3)
+
+
+async def test_a_lock_loses_no_change(store: Database, ann: User) -> None:
+    """Ten who each raise the maximum by one raise it by ten."""
+    code = await store_code(store, ann, max_uses=1)
+
+    async def raise_maximum() -> None:
+        async with store.begin() as records:
+            held = await records.codes.lock(ann.id, code.id)
+            assert held is not None
+            await records.codes.save(replace(held, max_uses=(held.max_uses or 0) + 1))
+
+    await asyncio.gather(*(raise_maximum() for _ in range(10)))
+    assert await found(store, code) == replace(code, max_uses=11)
+
+
+async def test_retiring_disables_the_users_code(store: Database, ann: User) -> None:
+    """Any of the user's, and no one else's."""
+    code = await store_code(store, ann)
+    other = await store_code(store, await store_user(store))
+    async with store.begin() as records:
+        await records.codes.retire(ann.id)
+    assert await found(store, code) == replace(code, enabled=False)
+    assert await found(store, other) == other
+
+
+async def test_a_list_goes_from_the_newest(store: Database, ann: User) -> None:
+    """Pages follow one another by id, without a gap and without a repeat."""
+    codes = [await store_code(store, ann, enabled=False) for _ in range(5)]
+    await delete(store, codes.pop(1))
+    await store_code(store, await store_user(store))
+    seen: list[list[Code]] = []
+    after: UUID | None = None
+    for _ in range(3):
+        async with store.read() as records:
+            page = await records.codes.newest(ann.id, NOW, status=None, after=after, limit=2)
+        seen.append(page)
+        after = page[-1].id if page else None
+    assert seen == [codes[:1:-1], codes[1::-1], []]
+
+
+async def test_the_order_is_that_of_the_ids(store: Database, ann: User) -> None:
+    """Not that of storing, nor that of the times."""
+    older, newer = make_code(ann, enabled=False), make_code(ann, enabled=False)
+    newer = replace(newer, created_at=NOW - timedelta(days=1))
+    async with store.begin() as records:
+        await records.codes.add(newer)
+        await records.codes.add(older)
+        listed = await records.codes.newest(ann.id, NOW, status=None, after=None, limit=9)
+    assert listed == [newer, older]

@@ -1,0 +1,143 @@
+"""Who joined with whose code: the port `Referrals`."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from referral.core.model import Code, Joined, Referral, ReferralStatus, User
+from referral.core.ports import Database
+from tests.contracts.rows import (
+    IDS,
+    NOW,
+    make_referral,
+    make_user,
+    store_code,
+    store_referral,
+    store_user,
+)
+
+
+@pytest.fixture
+async def ann(store: Database) -> User:
+    """Someone with an account."""
+    return await store_user(store)
+
+
+@pytest.fixture
+async def code(store: Database, ann: User) -> Code:
+    """Ann's code."""
+    return await store_code(store, ann)
+
+
+async def newest(
+    store: Database,
+    user_id: UUID,
+    *,
+    status: ReferralStatus | None = None,
+    after: UUID | None = None,
+    limit: int = 20,
+) -> list[Joined]:
+    """List a user's referrals."""
+    async with store.read() as records:
+        return await records.referrals.newest(user_id, status=status, after=after, limit=limit)
+
+
+async def test_a_referral_is_listed_as_it_was_stored(
+    store: Database, ann: User, code: Code
+) -> None:
+    """With the referred user's id and address as typed; that user's referrer is known."""
+    referral, bob = await store_referral(store, replace(code, text="Old-Wording"))
+    assert await newest(store, ann.id) == [
+        Joined(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
+    ]
+    async with store.read() as records:
+        assert await records.referrals.referrer(bob.id) == ann
+
+
+async def test_who_came_alone_has_no_referrer(store: Database, ann: User) -> None:
+    """And whoever brought nobody has an empty list and a count of none."""
+    async with store.read() as records:
+        assert await records.referrals.referrer(ann.id) is None
+        assert await records.referrals.count(ann.id) == 0
+        assert await records.referrals.count(IDS.new()) == 0
+    assert await newest(store, ann.id) == []
+
+
+async def test_the_count_is_that_of_the_uses(store: Database, ann: User, code: Code) -> None:
+    """Over all codes of the user, deleted ones among them."""
+    async with store.begin() as records:
+        for _ in range(2):
+            await records.codes.count_use(code.id, NOW)
+        await records.codes.delete(code.id, NOW)
+    other = await store_code(store, ann)
+    await store_code(store, await store_user(store), uses=5)
+    async with store.begin() as records:
+        await records.codes.count_use(other.id, NOW)
+        assert await records.referrals.count(ann.id) == 3
+
+
+async def test_a_user_has_one_referrer(store: Database, ann: User, code: Code) -> None:
+    """A second referral of the same user is refused, and the first stays."""
+    _, bob = await store_referral(store, code)
+    other = await store_code(store, await store_user(store))
+    for again in (make_referral(code, bob), make_referral(other, bob)):
+        with pytest.raises(IntegrityError):
+            await add(store, again)
+    async with store.read() as records:
+        assert await records.referrals.referrer(bob.id) == ann
+
+
+async def test_nobody_refers_themselves(store: Database, ann: User, code: Code) -> None:
+    """A referral by oneself is refused."""
+    with pytest.raises(IntegrityError):
+        await add(store, make_referral(code, ann))
+    assert await newest(store, ann.id) == []
+
+
+async def test_a_referral_is_between_users_who_exist(store: Database, code: Code) -> None:
+    """Unknown users and codes are refused."""
+    bob = await store_user(store)
+    for broken in (
+        make_referral(code, make_user()),
+        make_referral(code, bob, referrer_id=IDS.new()),
+        make_referral(code, bob, code_id=IDS.new()),
+    ):
+        with pytest.raises(IntegrityError):
+            await add(store, broken)
+    async with store.read() as records:
+        assert await records.referrals.referrer(bob.id) is None
+
+
+async def test_a_list_goes_from_the_newest(store: Database, ann: User, code: Code) -> None:
+    """Pages follow one another by the referral's id, without a gap and without a repeat."""
+    stored = [(await store_referral(store, code))[0].id for _ in range(5)]
+    await store_referral(store, await store_code(store, await store_user(store)))
+    seen: list[list[UUID]] = []
+    after: UUID | None = None
+    for _ in range(4):
+        page = await newest(store, ann.id, after=after, limit=2)
+        seen.append([joined.referral_id for joined in page])
+        after = page[-1].referral_id if page else None
+    assert seen == [stored[:2:-1], stored[2:0:-1], stored[:1], []]
+
+
+async def test_a_filter_leaves_one_status(store: Database, ann: User, code: Code) -> None:
+    """Each status lists its own, and pages go on within it."""
+    stored = {
+        status: [(await store_referral(store, code, status=status))[0].id for _ in range(3)]
+        for status in ReferralStatus
+    }
+    for status, ids in stored.items():
+        listed = await newest(store, ann.id, status=status, limit=2)
+        assert [joined.referral_id for joined in listed] == ids[:0:-1]
+        assert {joined.status for joined in listed} == {status}
+        rest = await newest(store, ann.id, status=status, after=ids[1], limit=2)
+        assert [joined.referral_id for joined in rest] == ids[:1]
+
+
+async def add(store: Database, referral: Referral) -> None:
+    """Store a referral."""
+    async with store.begin() as records:
+        await records.referrals.add(referral)

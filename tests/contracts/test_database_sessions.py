@@ -1,0 +1,118 @@
+"""Logins: the port `Sessions`."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from referral.core.model import RefreshToken, Session
+from referral.core.ports import Database
+from tests.contracts.rows import IDS, NOW, make_session, make_token, make_user, store_user
+
+
+@pytest.fixture
+async def session(store: Database) -> Session:
+    """Someone's login."""
+    return await store_session(store)
+
+
+@pytest.fixture
+async def token(store: Database, session: Session) -> RefreshToken:
+    """The first refresh token of the login."""
+    return await store_token(store, session)
+
+
+async def store_session(store: Database) -> Session:
+    """Make a login of someone new."""
+    session = make_session(await store_user(store))
+    async with store.begin() as records:
+        await records.sessions.add(session)
+    return session
+
+
+async def store_token(store: Database, session: Session) -> RefreshToken:
+    """Make another refresh token of a login."""
+    token = make_token(session.id)
+    async with store.begin() as records:
+        await records.sessions.add_token(token)
+    return token
+
+
+async def found(store: Database, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
+    """Return what is stored about a refresh token."""
+    async with store.begin() as records:
+        return await records.sessions.lock(token.digest)
+
+
+async def test_a_token_leads_to_its_session(
+    store: Database, session: Session, token: RefreshToken
+) -> None:
+    """Each of several tokens finds the session, and itself, as they were stored."""
+    second = await store_token(store, session)
+    assert await found(store, token) == (session, token)
+    assert await found(store, second) == (session, second)
+
+
+async def test_an_unknown_token_leads_nowhere(store: Database) -> None:
+    """A digest that was never stored finds nothing."""
+    assert await found(store, make_token(IDS.new())) is None
+
+
+async def test_a_used_token_says_when(
+    store: Database, session: Session, token: RefreshToken
+) -> None:
+    """The time of the use is stored, for that token alone."""
+    second = await store_token(store, session)
+    async with store.begin() as records:
+        await records.sessions.mark_used(token.digest, NOW)
+    assert await found(store, token) == (session, replace(token, used_at=NOW))
+    assert await found(store, second) == (session, second)
+
+
+async def test_the_end_of_a_session_takes_all_its_tokens(
+    store: Database, session: Session, token: RefreshToken
+) -> None:
+    """And those of no other session; ending it again does nothing."""
+    second = await store_token(store, session)
+    other = await store_session(store)
+    kept = await store_token(store, other)
+    for _ in range(2):
+        async with store.begin() as records:
+            await records.sessions.end(session.id)
+    assert await found(store, token) is None
+    assert await found(store, second) is None
+    assert await found(store, kept) == (other, kept)
+
+
+async def test_a_token_belongs_to_a_session_and_a_session_to_a_user(store: Database) -> None:
+    """Tokens of no session and sessions of no user are refused."""
+    with pytest.raises(IntegrityError):
+        async with store.begin() as records:
+            await records.sessions.add_token(make_token(IDS.new()))
+    with pytest.raises(IntegrityError):
+        async with store.begin() as records:
+            await records.sessions.add(make_session(make_user()))
+
+
+async def test_a_token_is_stored_once(store: Database, token: RefreshToken) -> None:
+    """The same digest twice is refused."""
+    with pytest.raises(IntegrityError):
+        async with store.begin() as records:
+            await records.sessions.add_token(token)
+
+
+async def test_a_lock_shows_what_the_one_before_did(
+    store: Database, session: Session, token: RefreshToken
+) -> None:
+    """Of ten who play a token at once, one finds it unused."""
+    assert token.session_id == session.id
+
+    async def play() -> bool:
+        async with store.begin() as records:
+            held = await records.sessions.lock(token.digest)
+            assert held is not None
+            await records.sessions.mark_used(token.digest, NOW)
+            return held[1].used_at is None
+
+    assert sum(await asyncio.gather(*(play() for _ in range(10)))) == 1

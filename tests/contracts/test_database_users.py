@@ -1,0 +1,75 @@
+"""Accounts: the port `Users`."""
+
+import asyncio
+
+import pytest
+
+from referral.core.errors import EmailTaken
+from referral.core.model import Locale, Role, User
+from referral.core.ports import Database
+from tests.contracts.rows import IDS, make_code, make_user, store_user
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        make_user(),
+        make_user(role=Role.ADMIN, locale=Locale.RU, email_verified=True),
+        make_user(notify_on_referral=False, email="Жанна+тег'@bücher.example"),
+    ],
+    ids=["usual", "admin", "letters"],
+)
+async def test_an_account_is_found_as_it_was_stored(store: Database, user: User) -> None:
+    """By its id and by its canonical address, and no field has changed on the way."""
+    async with store.begin() as records:
+        await records.users.add(user)
+        assert await records.users.lock(user.id) == user
+    async with store.read() as records:
+        assert await records.users.get(user.id) == user
+        assert await records.users.by_email(user.email_key) == user
+
+
+async def test_an_unknown_account_is_not_found(store: Database) -> None:
+    """By no way; the address as typed is not the canonical one."""
+    user = await store_user(store)
+    async with store.begin() as records:
+        assert await records.users.get(IDS.new()) is None
+        assert await records.users.lock(IDS.new()) is None
+        assert await records.users.by_email(user.email) is None
+
+
+async def test_a_canonical_address_has_one_account(store: Database) -> None:
+    """The second is refused, however the address was typed; the first stays."""
+    user = await store_user(store)
+    with pytest.raises(EmailTaken) as refused:
+        await store_user(store, email="other@example.com", email_key=user.email_key)
+    assert refused.value.pointer == "/email"
+    async with store.read() as records:
+        assert await records.users.by_email(user.email_key) == user
+
+
+async def test_one_address_at_once(store: Database) -> None:
+    """Of ten who ask for one address at the same time, one gets it."""
+    email_key = make_user().email_key
+    asking = [store_user(store, email_key=email_key) for _ in range(10)]
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert sum(isinstance(answer, User) for answer in answers) == 1
+    assert sum(isinstance(answer, EmailTaken) for answer in answers) == 9
+
+
+async def test_a_lock_puts_an_account_s_affairs_in_a_row(store: Database) -> None:
+    """Ten who each retire the code in force and store another do not meet."""
+    user = await store_user(store)
+
+    async def replace_code() -> None:
+        async with store.begin() as records:
+            await records.users.lock(user.id)
+            await records.codes.retire(user.id)
+            await records.codes.add(make_code(user))
+
+    await asyncio.gather(*(replace_code() for _ in range(10)))
+    async with store.read() as records:
+        codes = await records.codes.newest(
+            user.id, user.created_at, status=None, after=None, limit=20
+        )
+    assert sorted(code.enabled for code in codes) == [False] * 9 + [True]

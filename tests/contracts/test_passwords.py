@@ -1,0 +1,98 @@
+"""Slow hashes: the port `Passwords`."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from referral.adapters import passwords as module
+from referral.adapters.passwords import DECOY, HASHER, ArgonPasswords, common_passwords
+from referral.core.errors import Unavailable
+from referral.core.ports import Passwords
+from tests.fakes import FakePasswords
+
+SECRET = "correct horse battery"  # noqa: S105 - of nobody
+
+
+@pytest.fixture
+def argon() -> Iterator[ArgonPasswords]:
+    """The real hashes, with threads that end with the test."""
+    passwords = ArgonPasswords()
+    yield passwords
+    passwords.close()
+
+
+@pytest.fixture(params=["fake", "argon"])
+def passwords(request: pytest.FixtureRequest) -> Passwords:
+    """Hashes that take no time, then the real ones."""
+    if request.param == "fake":
+        return FakePasswords()
+    real: ArgonPasswords = request.getfixturevalue("argon")
+    return real
+
+
+@pytest.mark.parametrize(
+    "password",
+    [SECRET, "пароль и ещё", "\U0001f40e" * 256, "nul\0nul\0", " " * 8],
+    ids=["usual", "cyrillic", "longest", "nul", "spaces"],
+)
+async def test_a_password_matches_its_hash(passwords: Passwords, password: str) -> None:
+    """And with a letter more, a letter less, or another case it does not."""
+    hashed = await passwords.hash(password)
+    assert await passwords.verify(password, hashed)
+    for other in (f"{password}x", password[:-1], f"X{password[1:]}", ""):
+        assert not await passwords.verify(other, hashed)
+
+
+async def test_every_byte_counts(passwords: Passwords) -> None:
+    """Two passwords that differ at byte 73 only, or at the last of 1,024, are different."""
+    for length in (73, 1024):
+        same = "x" * (length - 1)
+        hashed = await passwords.hash(f"{same}a")
+        assert await passwords.verify(f"{same}a", hashed)
+        assert not await passwords.verify(f"{same}b", hashed)
+
+
+async def test_what_follows_a_nul_counts(passwords: Passwords) -> None:
+    """A zero byte does not end a password."""
+    assert not await passwords.verify("secret\0b", await passwords.hash("secret\0a"))
+
+
+async def test_without_a_hash_nothing_matches(passwords: Passwords) -> None:
+    """Not even the text that the real one compares with for the time it takes."""
+    for password in (SECRET, "", "the hash that an unknown address is compared with"):
+        assert not await passwords.verify(password, None)
+
+
+async def test_the_same_password_has_two_hashes(passwords: Passwords) -> None:
+    """A hash does not tell who shares a password."""
+    assert await passwords.hash(SECRET) != await passwords.hash(SECRET)
+
+
+async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswords) -> None:
+    """With m=19456 KiB, t=2, p=1; the one for unknown addresses is as slow."""
+    assert (await argon.hash(SECRET)).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert not HASHER.check_needs_rehash(DECOY)
+
+
+async def test_a_full_queue_refuses(argon: ArgonPasswords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too much is refused at once, what waits is answered, and then there is room."""
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    waiting = [argon.verify(SECRET, None) for _ in range(4)]
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert answers[:3] == [False] * 3
+    assert isinstance(answers[3], Unavailable)
+    assert await argon.verify(SECRET, await argon.hash(SECRET))
+
+
+def test_two_hundred_hashes_may_wait() -> None:
+    """A rush of two hundred logins is not refused."""
+    assert module.MAX_WAITING >= 200
+
+
+def test_the_list_of_common_passwords() -> None:
+    """It holds what people choose, in lower case, which is how it is searched."""
+    common = common_passwords()
+    assert {"password", "12345678", "qwertyuiop"} <= common
+    assert len(common) > 10_000
+    assert all(password == password.lower() for password in common)

@@ -1,0 +1,163 @@
+"""Making codes."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from referral.core.codes import ATTEMPTS, NewCode
+from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
+from referral.core.model import Code, CodeStatus, Expiry, User
+from tests.core.world import World
+
+
+@pytest.fixture
+async def ann(world: World) -> User:
+    """Someone with an account."""
+    return await world.join("ann@example.com")
+
+
+async def statuses(world: World, owner: User) -> list[CodeStatus]:
+    """Return the statuses of a user's codes, newest first."""
+    page, now = await world.list_codes(owner.id, status=None, after=None, limit=100)
+    return [code.status(now) for code in page.items]
+
+
+async def test_a_new_code_is_in_force(world: World, ann: User) -> None:
+    """Without more said, a code has a made-up text, no maximum, and is active at once."""
+    code = await world.issue(ann)
+    assert await world.show_active_code(ann.id) == code == await world.show_code(ann.id, code.id)
+    assert (code.user_id, code.text, code.uses, code.max_uses) == (ann.id, "MADE0001", 0, None)
+    assert code.created_at == world.clock.now()
+    assert code.expires_at == world.clock.now() + timedelta(hours=1)
+
+
+async def test_a_code_in_own_wording(world: World, ann: User) -> None:
+    """Wording, end and maximum are as asked for."""
+    end = world.clock.now() + timedelta(days=2)
+    code = await world.issue_code(ann.id, NewCode(Expiry(at=end), text="Ann-2026", max_uses=3))
+    assert (code.text, code.expires_at, code.max_uses) == ("Ann-2026", end, 3)
+
+
+async def test_a_code_needs_an_end(world: World, ann: User) -> None:
+    """A code without one, or with a past one, is not made."""
+    for expiry in (Expiry(), Expiry(at=world.clock.now())):
+        with pytest.raises(InvalidRequest):
+            await world.issue_code(ann.id, NewCode(expiry))
+    assert await statuses(world, ann) == []
+
+
+async def test_a_second_active_code_is_refused(world: World, ann: User) -> None:
+    """While one code is in force no other is, and the refusal leaves the first."""
+    code = await world.issue(ann)
+    with pytest.raises(ActiveCodeExists):
+        await world.issue(ann)
+    assert await world.show_active_code(ann.id) == code
+    assert await statuses(world, ann) == [CodeStatus.ACTIVE]
+
+
+async def test_a_code_for_later(world: World, ann: User) -> None:
+    """A code that is not activated stands beside the one in force."""
+    active = await world.issue(ann)
+    await world.issue(ann, activate=False)
+    assert await world.show_active_code(ann.id) == active
+    assert await statuses(world, ann) == [CodeStatus.INACTIVE, CodeStatus.ACTIVE]
+
+
+async def test_replacing_retires_the_other(world: World, ann: User) -> None:
+    """With `replace` the new code is in force and the old one inactive."""
+    await world.issue(ann)
+    new = await world.issue(ann, replace=True)
+    assert await world.show_active_code(ann.id) == new
+    assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.INACTIVE]
+
+
+async def test_a_refused_replacement_retires_nothing(world: World, ann: User) -> None:
+    """The old code stays in force when the wording of the new one is taken."""
+    old = await world.issue(ann, text="Ann-2026")
+    with pytest.raises(CodeTaken):
+        await world.issue(ann, text="ANN-2026", replace=True)
+    assert await world.show_active_code(ann.id) == old
+
+
+async def test_replacing_for_later_retires_nothing(world: World, ann: User) -> None:
+    """A code that is not activated takes no other's place."""
+    old = await world.issue(ann)
+    await world.issue(ann, activate=False, replace=True)
+    assert await world.show_active_code(ann.id) == old
+
+
+async def test_an_expired_code_blocks_no_new_one(world: World, ann: User) -> None:
+    """From the instant of its end a code makes room, and stays retired when it is renewed."""
+    await world.issue(ann)
+    world.clock.advance(minutes=60)
+    new = await world.issue(ann)
+    assert await world.show_active_code(ann.id) == new
+    assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXPIRED]
+
+
+async def test_an_exhausted_code_blocks_no_new_one(world: World, ann: User) -> None:
+    """A code that is used up makes room for another."""
+    old = await world.issue(ann, max_uses=1)
+    await world.join("bob@example.com", referral_code=old.text)
+    new = await world.issue(ann)
+    assert await world.show_active_code(ann.id) == new
+    assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXHAUSTED]
+
+
+async def test_every_user_has_a_code(world: World, ann: User) -> None:
+    """One user's active code is no hindrance to another's."""
+    bob = await world.join("bob@example.com")
+    codes = [await world.issue(ann), await world.issue(bob)]
+    assert [await world.show_active_code(user.id) for user in (ann, bob)] == codes
+
+
+@pytest.mark.parametrize("wording", ["Ann-2026", "ANN-2026", "ann-2026"])
+async def test_own_wording_is_given_out_once(world: World, ann: User, wording: str) -> None:
+    """A text that is taken in any case is refused, without another being tried."""
+    bob = await world.join("bob@example.com")
+    await world.issue(ann, text="Ann-2026")
+    with pytest.raises(CodeTaken) as refused:
+        await world.issue(bob, text=wording)
+    assert refused.value.pointer == "/code"
+    assert await statuses(world, bob) == []
+
+
+async def test_a_deleted_text_is_never_free_again(world: World, ann: User) -> None:
+    """Not even the owner gets the wording of a deleted code again."""
+    code = await world.issue(ann, text="Ann-2026")
+    await world.delete_code(ann.id, code.id)
+    with pytest.raises(CodeTaken):
+        await world.issue(ann, text="ann-2026")
+
+
+async def test_a_made_up_text_that_is_taken_is_made_again(world: World, ann: User) -> None:
+    """Up to four collisions are nothing that the user hears of."""
+    await world.issue(ann, text="TAKEN", activate=False)
+    world.code_texts.script = ["TAKEN"] * (ATTEMPTS - 1) + ["FREE"]
+    assert (await world.issue(ann)).text == "FREE"
+    assert len(await statuses(world, ann)) == 2
+
+
+async def test_collisions_without_end_are_an_error(world: World, ann: User) -> None:
+    """After five the generator is broken, and trying stops."""
+    await world.issue(ann, text="TAKEN", activate=False)
+    world.code_texts.script = ["TAKEN"] * (ATTEMPTS + 1)
+    with pytest.raises(CodeTaken):
+        await world.issue(ann)
+    assert len(world.code_texts.script) == 1
+
+
+async def test_a_code_needs_an_owner(world: World) -> None:
+    """A token that outlives its account makes no codes."""
+    with pytest.raises(Unauthenticated):
+        await world.issue_code(world.ids.new(), NewCode(Expiry(minutes=60)))
+
+
+async def test_of_many_at_once_one_is_made(world: World, ann: User) -> None:
+    """Twenty at once end in one code and nineteen refusals."""
+    making = [world.issue(ann) for _ in range(20)]
+    answers = await asyncio.gather(*making, return_exceptions=True)
+    assert sum(isinstance(answer, Code) for answer in answers) == 1
+    assert sum(isinstance(answer, ActiveCodeExists) for answer in answers) == 19
+    assert await statuses(world, ann) == [CodeStatus.ACTIVE]

@@ -1,0 +1,87 @@
+"""What anyone may ask about codes."""
+
+import pytest
+
+from referral.core.errors import InvalidRequest, NoActiveCode
+from referral.core.model import Code, User
+from tests.core.world import World
+
+
+@pytest.fixture
+async def ann(world: World) -> User:
+    """Someone with an account."""
+    return await world.join("Ann@example.com")
+
+
+@pytest.fixture
+async def code(world: World, ann: User) -> Code:
+    """Ann's code, in force for an hour, good for one."""
+    return await world.issue(ann, text="Ann-2026", max_uses=1)
+
+
+async def assert_unusable(world: World) -> None:
+    """Make sure that neither question finds the code."""
+    assert await world.check_code("Ann-2026") is None
+    with pytest.raises(NoActiveCode) as refused:
+        await world.look_up_code("ann@example.com")
+    assert refused.value.detail == NoActiveCode.default
+
+
+@pytest.mark.parametrize("email", ["Ann@example.com", "ann@example.com", "ANN@EXAMPLE.COM"])
+async def test_a_code_is_found_by_its_owners_address(world: World, code: Code, email: str) -> None:
+    """However the address is spelt."""
+    assert await world.look_up_code(email) == code
+
+
+@pytest.mark.parametrize("text", ["Ann-2026", "ANN-2026", "ann-2026"])
+async def test_a_code_is_valid_in_any_case(world: World, code: Code, text: str) -> None:
+    """However the code is spelt."""
+    assert await world.check_code(text) == code
+
+
+@pytest.mark.parametrize("text", ["", "An", "Ann 2026", "Ann-2026\n", "x" * 33, "\0", "Änn-2026"])
+async def test_what_can_be_no_code_is_not_looked_for(world: World, code: Code, text: str) -> None:
+    """A text that no code may have is invalid, and the database never hears of it."""
+    assert code.text == "Ann-2026"
+    assert await world.check_code(text) is None
+
+
+async def test_an_unknown_address_has_no_code(world: World, code: Code) -> None:
+    """Someone without an account looks like someone without a code."""
+    with pytest.raises(NoActiveCode) as refused:
+        await world.look_up_code("bob@example.com")
+    assert refused.value.detail == NoActiveCode.default
+    assert await world.check_code("BOB-2026") is None
+    assert await world.check_code(code.text) == code
+
+
+async def test_what_is_no_address_is_refused(world: World) -> None:
+    """A look-up needs an e-mail address."""
+    with pytest.raises(InvalidRequest):
+        await world.look_up_code("ann")
+
+
+async def test_an_expired_code_is_not_found(world: World, code: Code) -> None:
+    """The end itself is too late."""
+    world.clock.advance(minutes=60, seconds=-1)
+    assert await world.check_code(code.text) == code
+    world.clock.advance(seconds=1)
+    await assert_unusable(world)
+
+
+async def test_an_exhausted_code_is_not_found(world: World, code: Code) -> None:
+    """Nor one that is used up."""
+    await world.join("bob@example.com", referral_code=code.text)
+    await assert_unusable(world)
+
+
+async def test_a_deactivated_code_is_not_found(world: World, ann: User, code: Code) -> None:
+    """Nor one that was taken out of force."""
+    await world.deactivate_code(ann.id, code.id)
+    await assert_unusable(world)
+
+
+async def test_a_deleted_code_is_not_found(world: World, ann: User, code: Code) -> None:
+    """Nor one that was deleted."""
+    await world.delete_code(ann.id, code.id)
+    await assert_unusable(world)

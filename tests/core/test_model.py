@@ -1,0 +1,175 @@
+"""The rules of the entities."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+
+from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest, WeakPassword
+from referral.core.model import (
+    Address,
+    Code,
+    CodeStatus,
+    Expiry,
+    Page,
+    RefreshToken,
+    check_password,
+    normal_password,
+)
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
+ID = UUID(int=1)
+ANN = Address("Ann.Example@example.com", "ann.example@example.com")
+
+
+def make_code(
+    *, left: timedelta = SECOND, uses: int = 0, max_uses: int | None = None, enabled: bool = True
+) -> Code:
+    """Make a code that has so much time left at `NOW`."""
+    return Code(ID, ID, "ANN-2026", NOW - SECOND, NOW + left, max_uses, uses, enabled)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (make_code(), CodeStatus.ACTIVE),
+        (make_code(uses=1, max_uses=2), CodeStatus.ACTIVE),
+        (make_code(left=MICROSECOND), CodeStatus.ACTIVE),
+        (make_code(enabled=False), CodeStatus.INACTIVE),
+        (make_code(uses=2, max_uses=2), CodeStatus.EXHAUSTED),
+        (make_code(uses=3, max_uses=2), CodeStatus.EXHAUSTED),
+        (make_code(uses=2, max_uses=2, enabled=False), CodeStatus.EXHAUSTED),
+        (make_code(left=timedelta(0)), CodeStatus.EXPIRED),
+        (make_code(left=-SECOND), CodeStatus.EXPIRED),
+        (make_code(left=-SECOND, enabled=False), CodeStatus.EXPIRED),
+        (make_code(left=-SECOND, uses=2, max_uses=2), CodeStatus.EXPIRED),
+        (make_code(left=-SECOND, uses=2, max_uses=2, enabled=False), CodeStatus.EXPIRED),
+    ],
+)
+def test_the_status_of_a_code(code: Code, status: CodeStatus) -> None:
+    """Expired comes before exhausted, and both before inactive; the end itself is too late."""
+    assert code.status(NOW) is status
+    assert code.is_active(NOW) is (status is CodeStatus.ACTIVE)
+
+
+def test_activating_says_why_a_code_cannot_be_in_force() -> None:
+    """A code that has run out is not activated; one that was only put aside is."""
+    assert make_code(enabled=False).activated(NOW) == make_code()
+    assert make_code().deactivated() == make_code(enabled=False)
+    with pytest.raises(CodeExpired):
+        make_code(left=-SECOND).activated(NOW)
+    with pytest.raises(CodeExhausted):
+        make_code(uses=1, max_uses=1).activated(NOW)
+
+
+@pytest.mark.parametrize(
+    ("expiry", "end"),
+    [
+        (Expiry(minutes=1), NOW + timedelta(minutes=1)),
+        (Expiry(minutes=525_600), NOW + timedelta(days=365)),
+        (Expiry(at=NOW + timedelta(seconds=55)), NOW + timedelta(seconds=55)),
+        (Expiry(at=NOW + timedelta(days=365, seconds=5)), NOW + timedelta(days=365, seconds=5)),
+    ],
+)
+def test_an_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
+    """A minute to a year ahead is fine, with five seconds for clocks that differ."""
+    assert expiry.resolve(NOW) == end
+
+
+@pytest.mark.parametrize(
+    "expiry",
+    [
+        Expiry(),
+        Expiry(at=NOW + timedelta(days=1), minutes=60),
+        Expiry(at=NOW + timedelta(seconds=55) - MICROSECOND),
+        Expiry(at=NOW - timedelta(days=1)),
+        Expiry(at=NOW + timedelta(days=365, seconds=5) + MICROSECOND),
+        Expiry(at=datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_an_expiry_out_of_bounds(expiry: Expiry) -> None:
+    """None, two, one that is too soon and one that is too late are refused."""
+    with pytest.raises(InvalidRequest) as refused:
+        expiry.resolve(NOW)
+    assert refused.value.pointer == "/expires_at"
+
+
+def test_an_expiry_is_kept_in_utc() -> None:
+    """A time with another offset is the same instant in UTC."""
+    ahead = (NOW + timedelta(hours=1)).astimezone(timezone(timedelta(hours=5)))
+    end = Expiry(at=ahead).resolve(NOW)
+    assert (end, end.tzinfo) == (NOW + timedelta(hours=1), UTC)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "12345678",
+        "x" * 1024,
+        "ж" * 512,
+        "ann.example@example.com",
+        "    tab\tand\nline ",
+        "пароль!!",
+        "\0" * 8,
+    ],
+)
+def test_a_password_that_is_good_enough(password: str) -> None:
+    """Any 8 characters to 1,024 bytes will do, whatever they are."""
+    check_password(password, ANN, {"password1234"})
+
+
+@pytest.mark.parametrize(
+    ("password", "fault"),
+    [
+        ("1234567", "at least 8 characters"),
+        ("ж" * 7, "at least 8 characters"),
+        ("x" * 1025, "at most 1024 bytes"),
+        ("ж" * 513, "at most 1024 bytes"),
+        ("password1234", "attackers"),
+        ("PassWord1234", "attackers"),
+        ("ann.example", "your e-mail address"),
+        ("ANN.EXAMPLE", "your e-mail address"),
+    ],
+)
+def test_a_password_that_is_weak(password: str, fault: str) -> None:
+    """Short, long, common, or the address' own: the answer says which."""
+    with pytest.raises(WeakPassword, match=fault):
+        check_password(password, ANN, {"password1234"})
+
+
+def test_passwords_are_compared_in_nfc() -> None:
+    """A letter with its accent apart is the same as the letter in one piece."""
+    assert normal_password("cafe\u0301") == normal_password("caf\u00e9") == "caf\u00e9"
+
+
+def test_the_local_part_ends_at_the_last_at_sign() -> None:
+    """What stands before the domain is the local part."""
+    assert Address('"a@b"@example.com', "").local_part == '"a@b"'
+
+
+@pytest.mark.parametrize(
+    ("used", "reuse"),
+    [
+        (None, False),
+        (NOW, False),
+        (NOW - timedelta(seconds=10), False),
+        (NOW - timedelta(seconds=10) - MICROSECOND, True),
+    ],
+)
+def test_a_refresh_token_played_again(used: datetime | None, *, reuse: bool) -> None:
+    """Within ten seconds it is an answer lost on the way, later it is theft."""
+    assert RefreshToken(b"", ID, used).is_reuse(NOW) is reuse
+
+
+@pytest.mark.parametrize(
+    ("found", "items", "after"),
+    [(0, [], None), (1, [9], None), (2, [9, 8], None), (3, [9, 8], 8)],
+)
+def test_a_page_is_cut_to_its_limit(found: int, items: list[int], after: int | None) -> None:
+    """There is a next page only where one item more was found, and it begins after the last."""
+    ids = [UUID(int=9 - place) for place in range(found)]
+    page = Page.cut(ids, 2, lambda item: item)
+    assert page.items == [UUID(int=item) for item in items]
+    assert page.after == (None if after is None else UUID(int=after))

@@ -1,0 +1,118 @@
+"""Who may see who joined."""
+
+from uuid import UUID
+
+import pytest
+
+from referral.core.errors import InsufficientScope, NotFound
+from referral.core.model import Caller, Joined, ReferralStatus, Scope, User, Visibility
+from referral.core.referrals import ListReferrals
+from tests.core.world import World, client, signed_in
+
+
+@pytest.fixture
+async def ann(world: World) -> User:
+    """Someone with whose code three have joined."""
+    ann = await world.join("ann@example.com")
+    code = await world.issue(ann)
+    for name in ("bob", "cid", "dan"):
+        await world.join(f"{name}@example.com", referral_code=code.text)
+    return ann
+
+
+async def listed(
+    world: World, visibility: Visibility, caller: Caller, user_id: UUID
+) -> tuple[list[Joined], bool]:
+    """Ask for the first page."""
+    list_referrals = ListReferrals(world.database, visibility)
+    page, in_full = await list_referrals(caller, user_id, status=None, after=None, limit=10)
+    return page.items, in_full
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+async def test_one_sees_ones_own_in_full(world: World, ann: User, visibility: Visibility) -> None:
+    """The referrer sees addresses under every setting, the newest first."""
+    items, in_full = await listed(world, visibility, signed_in(ann), ann.id)
+    assert [joined.email.partition("@")[0] for joined in items] == ["dan", "cid", "bob"]
+    assert in_full
+
+
+@pytest.mark.parametrize(
+    ("visibility", "full"), [(Visibility.OPEN, True), (Visibility.REDACTED, False)]
+)
+async def test_a_stranger_sees_what_the_setting_says(
+    world: World, ann: User, visibility: Visibility, *, full: bool
+) -> None:
+    """Everything under `open`, no addresses under `redacted`."""
+    stranger = await world.join("eve@example.com")
+    items, in_full = await listed(world, visibility, signed_in(stranger), ann.id)
+    assert (len(items), in_full) == (3, full)
+
+
+async def test_a_stranger_sees_nothing_under_owner(world: World, ann: User) -> None:
+    """A user who may not be seen looks like one who does not exist."""
+    stranger = signed_in(await world.join("eve@example.com"))
+    refusals = []
+    for user_id in (ann.id, world.ids.new()):
+        with pytest.raises(NotFound) as refused:
+            await listed(world, Visibility.OWNER, stranger, user_id)
+        refusals.append((type(refused.value), refused.value.detail))
+    assert refusals[0] == refusals[1]
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+async def test_an_admin_sees_everything(world: World, ann: User, visibility: Visibility) -> None:
+    """Administrators see addresses under every setting."""
+    admin = signed_in(await world.make_admin("root@example.com"))
+    items, in_full = await listed(world, visibility, admin, ann.id)
+    assert (len(items), in_full) == (3, True)
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+async def test_a_client_with_the_scope_sees_everything(
+    world: World, ann: User, visibility: Visibility
+) -> None:
+    """`referrals:read` is good under every setting."""
+    items, in_full = await listed(world, visibility, client(Scope.REFERRALS_READ), ann.id)
+    assert (len(items), in_full) == (3, True)
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+@pytest.mark.parametrize("scopes", [(), (Scope.CODES_READ, Scope.USERS_READ)])
+async def test_a_client_without_the_scope_sees_nothing(
+    world: World, ann: User, visibility: Visibility, scopes: tuple[Scope, ...]
+) -> None:
+    """Other scopes do not do, and do not tell whether the user exists."""
+    for user_id in (ann.id, world.ids.new()):
+        with pytest.raises(InsufficientScope):
+            await listed(world, visibility, client(*scopes), user_id)
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+async def test_a_missing_user_is_not_found(world: World, ann: User, visibility: Visibility) -> None:
+    """Whoever asks: a member, an administrator, a client."""
+    admin = await world.make_admin("root@example.com")
+    for caller in (signed_in(ann), signed_in(admin), client(Scope.REFERRALS_READ)):
+        with pytest.raises(NotFound):
+            await listed(world, visibility, caller, world.ids.new())
+
+
+async def test_a_caller_whose_account_is_gone_is_a_stranger(world: World, ann: User) -> None:
+    """A token that outlives its account has no role any more."""
+    gone = Caller("first-party", frozenset({Scope.ACCOUNT}), world.ids.new())
+    _, in_full = await listed(world, Visibility.REDACTED, gone, ann.id)
+    assert not in_full
+
+
+async def test_pages_and_filters(world: World, ann: User) -> None:
+    """A page has its limit, the next one begins after it, and a filter leaves one status."""
+    list_referrals = ListReferrals(world.database, Visibility.REDACTED)
+    me = signed_in(ann)
+    first, _ = await list_referrals(me, ann.id, status=None, after=None, limit=2)
+    assert first.after == first.items[-1].referral_id
+    rest, _ = await list_referrals(me, ann.id, status=None, after=first.after, limit=2)
+    emails = [joined.email.partition("@")[0] for joined in first.items + rest.items]
+    assert (emails, rest.after) == (["dan", "cid", "bob"], None)
+    for status, count in ((ReferralStatus.CONFIRMED, 3), (ReferralStatus.PENDING, 0)):
+        page, _ = await list_referrals(me, ann.id, status=status, after=None, limit=10)
+        assert len(page.items) == count

@@ -1,0 +1,94 @@
+"""A service in memory: the use cases over the fakes, and what many tests begin with."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from referral.core.accounts import NewAccount, Register, ShowAccount
+from referral.core.codes import (
+    ActivateCode,
+    DeactivateCode,
+    DeleteCode,
+    IssueCode,
+    ListCodes,
+    NewCode,
+    RenewCode,
+    ShowActiveCode,
+    ShowCode,
+)
+from referral.core.lookups import CheckCode, LookUpCode
+from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User
+from referral.core.sessions import LogIn, Refresh
+from tests.fake_database import FakeDatabase
+from tests.fakes import (
+    FakeAccessTokens,
+    FakeAddresses,
+    FakeClock,
+    FakeCodeTexts,
+    FakeIds,
+    FakePasswords,
+    FakeSecrets,
+)
+
+PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
+COMMON = "password1234"
+LIFETIME = timedelta(days=30)
+
+
+class World:
+    """Everything wired, with the fakes at hand."""
+
+    def __init__(self) -> None:
+        self.access_tokens = access_tokens = FakeAccessTokens()
+        self.clock = clock = FakeClock()
+        self.code_texts = FakeCodeTexts()
+        self.database = database = FakeDatabase()
+        self.ids = ids = FakeIds()
+        self.passwords = passwords = FakePasswords()
+        addresses, secrets = FakeAddresses(), FakeSecrets()
+        self.register = Register(addresses, clock, {COMMON}, database, ids, passwords)
+        self.show_account = ShowAccount(clock, database)
+        self.log_in = LogIn(
+            access_tokens, addresses, clock, database, ids, passwords, secrets, LIFETIME
+        )
+        self.refresh = Refresh(access_tokens, clock, database, secrets)
+        self.issue_code = IssueCode(clock, self.code_texts, database, ids)
+        self.list_codes = ListCodes(clock, database)
+        self.show_code = ShowCode(database)
+        self.show_active_code = ShowActiveCode(clock, database)
+        self.renew_code = RenewCode(clock, database)
+        self.activate_code = ActivateCode(clock, database)
+        self.deactivate_code = DeactivateCode(database)
+        self.delete_code = DeleteCode(clock, database)
+        self.look_up_code = LookUpCode(addresses, clock, database)
+        self.check_code = CheckCode(clock, database)
+
+    async def join(
+        self, email: str, *, referral_code: str | None = None, password: str = PASSWORD
+    ) -> User:
+        """Make an account."""
+        return await self.register(NewAccount(email, password, referral_code, Locale.EN))
+
+    async def issue(self, user: User, *, minutes: int = 60, **wanted: Any) -> Code:
+        """Give a user a code that lives an hour, unless told otherwise."""
+        return await self.issue_code(user.id, NewCode(Expiry(minutes=minutes), **wanted))
+
+    async def make_admin(self, email: str) -> User:
+        """Store an account with the role of an administrator."""
+        plain = await self.join(f"plain-{email}")
+        admin = replace(
+            plain, id=self.ids.new(), email=email, email_key=email.lower(), role=Role.ADMIN
+        )
+        async with self.database.begin() as records:
+            await records.users.add(admin)
+        return admin
+
+
+def signed_in(user: User) -> Caller:
+    """Return the caller that a user is with an access token."""
+    return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id)
+
+
+def client(*scopes: str) -> Caller:
+    """Return a client with some scopes."""
+    return Caller("a client", frozenset(scopes), None)

@@ -1,0 +1,24 @@
+"""Write docs/openapi.json; `make openapi` runs this."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+
+from referral.app import create_app
+from referral.settings import Settings
+
+PLACE = Path(__file__).parents[1] / "docs" / "openapi.json"
+
+
+async def current_document() -> str:
+    """Return what the service shows with the settings that it has by default."""
+    transport = httpx.ASGITransport(create_app(Settings()))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/openapi.json")
+    return json.dumps(answer.json(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    PLACE.write_text(asyncio.run(current_document()), encoding="utf-8")

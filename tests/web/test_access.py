@@ -1,0 +1,165 @@
+"""Who may do what: a line for each route of the OpenAPI document."""
+
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from referral.core.model import Visibility
+from referral.settings import Settings
+from tests.conftest import Serve
+from tests.journey import API, Member, join, new_email, register
+from tests.refresh_openapi import current_document
+
+WHO = ("nobody", "owner", "another user")
+ACCESS: dict[str, tuple[int, int, int]] = {
+    "GET /.well-known/jwks.json": (200, 200, 200),
+    "GET /.well-known/oauth-authorization-server": (200, 200, 200),
+    "GET /health/live": (200, 200, 200),
+    "GET /health/ready": (200, 200, 200),
+    "GET /r/{code}": (302, 302, 302),
+    "GET /api/v1/codes/lookup": (200, 200, 200),
+    "GET /api/v1/codes/{code}/validity": (200, 200, 200),
+    "GET /api/v1/me": (401, 200, 200),
+    "GET /api/v1/me/codes": (401, 200, 200),
+    "GET /api/v1/me/codes/active": (401, 200, 404),
+    "GET /api/v1/me/codes/{code_id}": (401, 200, 404),
+    "GET /api/v1/me/referrals": (401, 200, 200),
+    "GET /api/v1/users/{user_id}/referrals": (401, 200, 200),
+    "DELETE /api/v1/me/codes/{code_id}": (401, 204, 404),
+    "PATCH /api/v1/me/codes/{code_id}": (401, 200, 404),
+    "POST /api/v1/auth/register": (201, 201, 201),
+    "POST /api/v1/auth/token": (200, 200, 200),
+    "POST /api/v1/codes/lookup": (200, 200, 200),
+    "POST /api/v1/me/codes": (401, 201, 201),
+    "POST /api/v1/me/codes/{code_id}/activate": (401, 200, 404),
+    "POST /api/v1/me/codes/{code_id}/deactivate": (401, 200, 404),
+}
+"""What each of `WHO` gets; the code and the user in the path are the owner's."""
+
+PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
+
+
+def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, Any]:
+    """Put a request together that is right in all but perhaps who sends it."""
+    method, _, path = route.partition(" ")
+    values = {"code": code["code"], "code_id": code["id"], "user_id": owner.id}
+    bodies: dict[str, dict[str, Any]] = {
+        "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
+        "PATCH /api/v1/me/codes/{code_id}": {"json": {"max_uses": 5}},
+        "POST /api/v1/auth/register": {
+            "json": {"email": new_email(), "password": "correct horse battery"}
+        },
+        "POST /api/v1/auth/token": {
+            "data": {
+                "grant_type": "password",
+                "username": owner.email,
+                "password": "correct horse battery",
+            }
+        },
+        "POST /api/v1/codes/lookup": {"json": {"email": owner.email}},
+        "POST /api/v1/me/codes": {"json": {"lifetime_minutes": 60, "activate": False}},
+    }
+    return {"method": method, "url": path.format_map(values)} | bodies.get(route, {})
+
+
+async def test_every_route_is_in_the_table() -> None:
+    """A route cannot be added without saying who may use it."""
+    paths = msgspec.json.decode(await current_document())["paths"]
+    found = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    assert found == set(ACCESS)
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("route", ACCESS)
+async def test_who_gets_what(client: httpx.AsyncClient, route: str, who: str) -> None:
+    """The table holds, and what is someone else's is as if it were not there."""
+    owner, stranger = await join(client), await join(client)
+    code = await owner.issue()
+    headers = {"nobody": {}, "owner": owner.headers, "another user": stranger.headers}[who]
+    answer = await client.request(**request_for(route, owner, code), headers=headers)
+    assert answer.status_code == ACCESS[route][WHO.index(who)], answer.text
+    if answer.status_code in {401, 404}:
+        assert code["code"] not in answer.text
+        assert owner.email not in answer.text
+
+
+@pytest.mark.parametrize("route", [route for route in ACCESS if "{code_id}" in route])
+async def test_what_a_stranger_tries_changes_nothing(client: httpx.AsyncClient, route: str) -> None:
+    """After every refusal the owner's code is as it was."""
+    owner, stranger = await join(client), await join(client)
+    code = await owner.issue()
+    refused = await client.request(**request_for(route, owner, code), headers=stranger.headers)
+    assert refused.status_code == 404
+    assert (await owner.request("GET", f"/me/codes/{code['id']}")).json() == code
+
+
+@pytest.mark.parametrize("route", [route for route in ACCESS if "{code_id}" in route])
+async def test_a_strangers_code_looks_like_no_code_at_all(
+    client: httpx.AsyncClient, route: str
+) -> None:
+    """Nobody finds out which ids there are."""
+    owner, stranger = await join(client), await join(client)
+    theirs = await owner.issue()
+    nothing = theirs | {"id": "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"}
+    answers = [
+        (await client.request(**request_for(route, owner, code), headers=stranger.headers)).json()
+        for code in (theirs, nothing)
+    ]
+    for answer in answers:
+        del answer["instance"], answer["request_id"]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("route", PRIVATE_LOOKUPS)
+async def test_look_ups_can_be_put_behind_a_token(
+    settings: Settings, serve: Serve, route: str
+) -> None:
+    """REFERRAL_LOOKUP_ACCESS=authenticated turns away who is not signed in."""
+    async with serve(msgspec.structs.replace(settings, lookup_access="authenticated")) as client:
+        owner, stranger = await join(client), await join(client)
+        request = request_for(route, owner, await owner.issue())
+        found = await client.request(**request, headers=stranger.headers)
+        refused = await client.request(**request)
+    assert found.status_code == 200
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("visibility", "status", "fields"),
+    [
+        (Visibility.REDACTED, 200, {"id", "status", "joined_at"}),
+        (Visibility.OPEN, 200, {"id", "status", "joined_at", "email", "code"}),
+        (Visibility.OWNER, 404, set()),
+    ],
+)
+async def test_a_stranger_sees_of_referrals_what_the_setting_says(
+    settings: Settings, serve: Serve, visibility: Visibility, status: int, fields: set[str]
+) -> None:
+    """No address by default, everything where it is open, a missing user where it is closed."""
+    async with serve(msgspec.structs.replace(settings, referrals_visibility=visibility)) as client:
+        owner, stranger = await join(client), await join(client)
+        await register(client, referral_code=(await owner.issue())["code"])
+        url = f"{API}/users/{owner.id}/referrals"
+        answer = await client.get(url, headers=stranger.headers)
+        own = (await client.get(url, headers=owner.headers)).json()["items"]
+        missing = await client.get(url.replace(owner.id, stranger.id[::-1]), headers=owner.headers)
+    assert answer.status_code == status
+    assert {name for item in answer.json().get("items", []) for name in item} == fields
+    assert {"email", "code"} <= own[0].keys()
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_look_up_of_nothing_tells_nothing(
+    client: httpx.AsyncClient, *, known: bool
+) -> None:
+    """An unknown address and one without an active code get the same bytes."""
+    email = (await join(client)).email if known else new_email()
+    headers = {"X-Request-ID": "same"}
+    answer = await client.post(f"{API}/codes/lookup", json={"email": email}, headers=headers)
+    never = await client.post(f"{API}/codes/lookup", json={"email": new_email()}, headers=headers)
+    assert (answer.status_code, answer.content) == (404, never.content)
+    assert answer.headers == never.headers

@@ -1,0 +1,174 @@
+"""Access tokens that were tampered with are refused (RFC 8725, RFC 9068)."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.journey import API
+from tests.web.forger import Forger, decode, encode, pair
+
+ISSUER = "http://127.0.0.1:8000"
+Forge = Callable[[Forger], str]
+
+
+def _flip(part: str) -> str:
+    raw = bytearray(decode(part))
+    raw[len(raw) // 2] ^= 1
+    return encode(bytes(raw))
+
+
+def _in(seconds: int) -> int:
+    return int(time.time()) + seconds
+
+
+FORGERIES: dict[str, Forge] = {
+    "alg none": lambda f: f.with_parts(lambda p: [encode(f.header | {"alg": "none"}), p[1], ""]),
+    "alg None": lambda f: f.with_parts(lambda p: [encode(f.header | {"alg": "None"}), p[1], ""]),
+    "alg none, signed": lambda f: f.with_header(alg="none"),
+    "alg HS256 with the public key": lambda f: f.with_hmac(),
+    "alg RS512": lambda f: f.with_header(alg="RS512"),
+    "alg PS256": lambda f: f.with_header(alg="PS256"),
+    "alg ES256": lambda f: f.with_header(alg="ES256"),
+    "alg missing": lambda f: f.with_header(alg=None),
+    "alg a number": lambda f: f.with_header(alg=1),
+    "alg a list": lambda f: f.with_header(alg=["RS256"]),
+    "crit unknown": lambda f: f.with_header(crit=["x"], x=1),
+    "crit empty": lambda f: f.with_header(crit=[]),
+    "crit a text": lambda f: f.with_header(crit="x"),
+    "jwk of another": lambda f: f.with_own_key(),
+    "jwk, kid of another": lambda f: f.with_own_key(kid="mine"),
+    "jku": lambda f: f.with_own_key(jku="http://127.0.0.1:1/jwks.json"),
+    "x5u": lambda f: f.with_own_key(x5u="http://127.0.0.1:1/cert.pem"),
+    "kid a path": lambda f: f.with_header(kid="../../../../dev/null"),
+    "kid SQL": lambda f: f.with_header(kid="' OR 1=1 --"),
+    "kid with NUL": lambda f: f.with_header(kid="\0"),
+    "kid long": lambda f: f.with_header(kid="x" * 4000),
+    "kid a list": lambda f: f.with_header(kid=["x"]),
+    "kid an object": lambda f: f.with_header(kid={"x": 1}),
+    "kid a number": lambda f: f.with_header(kid=7),
+    "kid a flag": lambda f: f.with_header(kid=True),
+    "kid missing": lambda f: f.with_header(kid=None),
+    "typ JWT": lambda f: f.with_header(typ="JWT"),
+    "typ missing": lambda f: f.with_header(typ=None),
+    "typ a list": lambda f: f.with_header(typ=["at+jwt"]),
+    "b64 false": lambda f: f.with_header(b64=False, crit=["b64"]),
+    "header changed": lambda f: f.with_parts(lambda p: [encode(f.header | {"x": 1}), p[1], p[2]]),
+    "payload changed": lambda f: f.with_parts(lambda p: [p[0], _flip(p[1]), p[2]]),
+    "signature changed": lambda f: f.with_parts(lambda p: [p[0], p[1], _flip(p[2])]),
+    "signature cut": lambda f: f.with_parts(lambda p: [p[0], p[1], p[2][:-4]]),
+    "signature empty": lambda f: f.with_parts(lambda p: [p[0], p[1], ""]),
+    "signature missing": lambda f: f.with_parts(lambda p: p[:2]),
+    "four parts": lambda f: f.with_parts(lambda p: [*p, p[2]]),
+    "five parts": lambda f: f.with_parts(lambda p: [*p, *p[1:]]),
+    "header no object": lambda f: f.with_parts(lambda p: [encode(b"[]"), p[1], p[2]]),
+    "header no JSON": lambda f: f.with_parts(lambda p: [encode(b"\xff{"), p[1], p[2]]),
+    "header deep": lambda f: f.with_parts(lambda p: [encode(b"[" * 9000), p[1], p[2]]),
+    "header a long number": lambda f: f.with_parts(lambda p: [encode(b"1" * 6000), p[1], p[2]]),
+    "half a surrogate pair": lambda f: f.with_header(kid="\ud800"),
+    "not base64": lambda f: f.with_parts(lambda p: [p[0], "!" + p[1], p[2]]),
+    "dots": lambda _: "..",
+    "garbage": lambda _: "garbage",
+    "beyond ASCII": lambda f: f.token + "\xe9",
+    "iss of another": lambda f: f.with_claims(iss="https://evil.example"),
+    "iss with a slash": lambda f: f.with_claims(iss=ISSUER + "/"),
+    "iss a list": lambda f: f.with_claims(iss=[ISSUER]),
+    "aud of another": lambda f: f.with_claims(aud="https://other.example"),
+    "aud empty": lambda f: f.with_claims(aud=[]),
+    "aud a number": lambda f: f.with_claims(aud=5),
+    "expired": lambda f: f.with_claims(exp=_in(-1)),
+    "exp text": lambda f: f.with_claims(exp="never"),
+    "exp a list": lambda f: f.with_claims(exp=[_in(60)]),
+    "exp an object": lambda f: f.with_claims(exp={}),
+    "exp beyond floats": lambda f: f.with_claims(exp="1e999"),
+    "nbf ahead": lambda f: f.with_claims(nbf=_in(600)),
+    "nbf text": lambda f: f.with_claims(nbf="soon"),
+    "iat ahead": lambda f: f.with_claims(iat=_in(600)),
+    "iat text": lambda f: f.with_claims(iat="now"),
+    "sub no UUID": lambda f: f.with_claims(sub="ann"),
+    "sub a number": lambda f: f.with_claims(sub=1),
+    "sub an object": lambda f: f.with_claims(sub={}),
+    "sub empty": lambda f: f.with_claims(sub=""),
+    "sub of nobody": lambda f: f.with_claims(sub=str(uuid4())),
+    "payload no object": lambda f: f.with_payload(b"[]"),
+    "payload no JSON": lambda f: f.with_payload(b"\xff"),
+    "payload deep": lambda f: f.with_payload(b"[" * 9000),
+} | {
+    f"{claim} missing": lambda f, claim=claim: f.with_claims(**{claim: None})
+    for claim in ("iss", "aud", "sub", "client_id", "scope", "iat", "exp", "jti")
+}
+
+
+def refused(answer: httpx.Response) -> bool:
+    """Tell whether an answer is a proper 401."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    return answer.status_code == 401
+
+
+@pytest.fixture(scope="session")
+def signing_key(key_file: Path) -> RSAPrivateKey:
+    """The service's own key."""
+    key = load_pem_private_key(key_file.read_bytes(), password=None)
+    assert isinstance(key, RSAPrivateKey)
+    return key
+
+
+@pytest.fixture(scope="module")
+async def token(client: httpx.AsyncClient) -> str:
+    """A good access token."""
+    return str((await pair(client))["access_token"])
+
+
+@pytest.fixture
+async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: str) -> Forger:
+    """A forger with a good token at hand, whose own signing is beyond doubt."""
+    forger = Forger(signing_key, token)
+    headers = {"Authorization": f"Bearer {forger.signed()}"}
+    assert (await client.get(f"{API}/me", headers=headers)).status_code == 200
+    return forger
+
+
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
+async def test_a_forged_access_token_is_refused(
+    client: httpx.AsyncClient, forger: Forger, forge: Forge
+) -> None:
+    """Whatever is wrong with a token, the answer is 401."""
+    headers = {b"Authorization": f"Bearer {forge(forger)}".encode("latin-1")}
+    assert refused(await client.get(f"{API}/me", headers=headers))
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Token", "DPoP", "Bearer:", ""])
+async def test_a_good_token_with_another_word_is_refused(
+    client: httpx.AsyncClient, forger: Forger, scheme: str
+) -> None:
+    """Only the scheme Bearer is served."""
+    headers = {"Authorization": f"{scheme} {forger.token}"}
+    assert refused(await client.get(f"{API}/me", headers=headers))
+
+
+async def test_two_authorization_headers_are_refused(
+    client: httpx.AsyncClient, forger: Forger
+) -> None:
+    """Nobody is to guess which of the two counts, even where both are good."""
+    headers = [("Authorization", f"Bearer {forger.token}")] * 2
+    assert refused(await client.get(f"{API}/me", headers=headers))
+
+
+async def test_a_token_in_the_query_does_not_count(
+    client: httpx.AsyncClient, forger: Forger
+) -> None:
+    """Addresses end up in logs (RFC 9700, 4.3.2)."""
+    answer = await client.get(f"{API}/me", params={"access_token": forger.token})
+    assert answer.status_code == 401
+
+
+async def test_a_refresh_token_is_no_access_token(client: httpx.AsyncClient) -> None:
+    """Each of the two is good for one thing."""
+    headers = {"Authorization": f"Bearer {(await pair(client))['refresh_token']}"}
+    assert refused(await client.get(f"{API}/me", headers=headers))

@@ -1,0 +1,118 @@
+"""Settings are checked all at once, before anything is started."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+
+FAULTS = {
+    "REFERRAL_ACCESS_TOKEN_MINUTES": "0",
+    "REFERRAL_DATABASE_URL": "mysql://host/name",
+    "REFERRAL_LANDING_URL": "javascript:alert(1)",
+    "REFERRAL_LOG_FORMAT": "xml",
+    "REFERRAL_LOG_LEVEL": "loud",
+    "REFERRAL_LOOKUP_ACCESS": "everyone",
+    "REFERRAL_PASSWORD_GRANT": "maybe",
+    "REFERRAL_PUBLIC_URL": "http://",
+    "REFERRAL_REFERRALS_VISIBILITY": "all",
+    "REFERRAL_REFRESH_TOKEN_DAYS": "ten",
+    "REFERRAL_SIGNING_KEY_FILE": "/nowhere/signing.pem",
+}
+
+
+def faults_of(environment: dict[str, str]) -> list[str]:
+    """Return the lines of fault that an environment gets."""
+    with pytest.raises(BadSettingsError) as caught:
+        read_settings(environment)
+    return caught.value.faults
+
+
+def test_nothing_needs_to_be_set() -> None:
+    """Without any variable the embedded parts are picked."""
+    assert read_settings({}) == Settings()
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    """Compose files pass empty values on."""
+    assert read_settings(dict.fromkeys(FAULTS, " ")) == Settings()
+
+
+def test_every_fault_is_told_at_once_by_name() -> None:
+    """Nobody has to start the service eleven times to mend eleven faults."""
+    faults = faults_of(FAULTS)
+    assert {fault.partition(":")[0] for fault in faults} == set(FAULTS)
+    assert all(len(fault.partition(": ")[2]) > 10 for fault in faults)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_alone_is_told(name: str) -> None:
+    """One line for one fault."""
+    assert [fault.partition(":")[0] for fault in faults_of({name: FAULTS[name]})] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("REFERRAL_ACCESS_TOKEN_MINUTES", ["-1", "61", "1.5", "10 m"]),
+        ("REFERRAL_REFRESH_TOKEN_DAYS", ["0", "31"]),
+        ("REFERRAL_PUBLIC_URL", ["example.com", "ftp://example.com", "//example.com"]),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, values: list[str]) -> None:
+    """Bounds hold, and a number is a number."""
+    for value in values:
+        assert faults_of({name: value})[0].startswith(name)
+
+
+def test_a_database_of_ones_own_needs_a_key_of_ones_own() -> None:
+    """Two services on one database would otherwise sign with a key each."""
+    faults = faults_of({"REFERRAL_DATABASE_URL": "postgresql://host/name"})
+    assert [fault.partition(":")[0] for fault in faults] == ["REFERRAL_SIGNING_KEY_FILE"]
+
+
+@pytest.mark.parametrize("content", ["", "secret", "-----BEGIN PRIVATE KEY-----\n"])
+def test_a_key_file_without_a_key_is_refused(tmp_path: Path, content: str) -> None:
+    """The fault names the file, and shows nothing of what is in it."""
+    path = tmp_path / "signing.pem"
+    path.write_text(content)
+    [fault] = faults_of({"REFERRAL_SIGNING_KEY_FILE": str(path)})
+    assert str(path) in fault
+    assert not content or content not in fault
+
+
+def test_a_password_in_a_bad_url_is_not_repeated() -> None:
+    """Faults end up in logs."""
+    [fault] = faults_of({"REFERRAL_DATABASE_URL": "mysql://ann:hunter2@host/name"})
+    assert "hunter2" not in fault
+
+
+def test_a_public_address_loses_its_last_slash() -> None:
+    """Links are put together with one slash, not two."""
+    settings = read_settings({"REFERRAL_PUBLIC_URL": "https://example.com/"})
+    assert settings.public_url == "https://example.com"
+
+
+def test_a_name_that_is_no_setting_is_told() -> None:
+    """A slip of the pen is not passed over in silence."""
+    environment = {"REFERRAL_PUBLIC_ULR": "x", "REFERRAL_LOG_LEVEL": "info", "HOME": "/"}
+    assert unknown_settings(environment) == ["REFERRAL_PUBLIC_ULR"]
+
+
+async def test_the_command_ends_with_2_and_starts_nothing(tmp_path: Path) -> None:
+    """Every fault is on standard error, in words and without a traceback."""
+    folder = tmp_path / "data"
+    environment = os.environ | FAULTS | {"REFERRAL_DATA_DIR": str(folder)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "referral", "run"),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, output = await process.communicate()
+    lines = output.decode().splitlines()
+    assert process.returncode == 2
+    assert {line.partition(":")[0] for line in lines} == set(FAULTS)
+    assert not folder.exists()
