@@ -25,7 +25,7 @@ CODE: dict[str, object] = {
 }
 WELCOME: dict[str, object] = {"email": "ann@example.com", "docs": "https://referral.example/docs"}
 ONE: dict[str, object] = {"emails": ["bob@example.com"], "more": 0}
-MANY: dict[str, object] = {"emails": [f"user{number}@example.com" for number in range(1, 6)], "more": 12}
+MANY: dict[str, object] = {"emails": [f"user{one}@example.com" for one in range(5)], "more": 12}
 MUTE = "https://referral.example/unsubscribe/AZqk1v9fcpS6"
 
 MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
-from tests.browsing import chromium, service
 
+from tests.browsing import chromium, service
 from tests.journey import PASSWORD, new_email, register
 
 PORT = 18301
