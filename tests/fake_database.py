@@ -70,10 +70,10 @@ class FakeDatabase:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[FakeRecords]:
         async with self._turn:
-            # Here others come between, as they do while PostgreSQL answers.
-            await asyncio.sleep(0)
             draft = Tables()
             _assign(draft, self._tables)
+            # Here others come between, as they do while PostgreSQL answers.
+            await asyncio.sleep(0)
             yield FakeRecords(draft)
             if not draft.aborted:
                 _assign(self._tables, draft)

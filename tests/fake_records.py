@@ -122,6 +122,7 @@ class FakeCodes:
         return None if owner is None else await self.active(owner.id, now)
 
     async def by_text(self, text: str) -> Code | None:
+        self.tables.check_text(text)
         return _first(code for code in self._live() if _key(code.text) == _key(text))
 
     async def newest(

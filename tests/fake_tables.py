@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from referral.core.jobs import Job
 from referral.core.model import (
@@ -58,3 +58,8 @@ class Tables:
         """Refuse a statement that breaks a constraint which no port has an error for."""
         if not holds:
             self.refuse(IntegrityError(None, None, Exception(constraint)))
+
+    def check_text(self, text: str) -> None:
+        """Refuse a text that PostgreSQL cannot hold."""
+        if "\0" in text:
+            self.refuse(DataError(None, None, Exception("a zero byte")))

@@ -43,7 +43,7 @@ from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
 from referral.web.proofs import Proofs
 from referral.web.referrals import Referrals
-from referral.web.requests import StrictRequest, tell_methods
+from referral.web.requests import StrictRequest, check_request
 from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
 
@@ -109,7 +109,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
     app = Litestar(
         CONTROLLERS,
-        before_request=tell_methods,
+        before_request=check_request,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
         exception_handlers=HANDLERS | {AnsweredBefore: repeat},
         lifespan=[lifespan],

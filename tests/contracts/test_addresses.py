@@ -138,6 +138,8 @@ def test_unusual_addresses_are_fine(text: str) -> None:
         "=?utf-8?b?eA==?=@example.com",
         "ann=?utf-8?q?x?=bob@example.com",
         "\uff41nn@example.com",
+        "ann@\uff45xample.com",
+        "é" * 33 + "@example.com",
         "ann\uff20example.com",
         "\u210cann@example.com",
         "\ufb01nn@example.com",

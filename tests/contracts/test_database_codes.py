@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, User
@@ -64,6 +64,14 @@ async def test_a_code_belongs_to_its_owner(store: Database, ann: User) -> None:
         assert await codes.newest(bob.id, NOW, status=None, after=None, limit=9) == []
         assert await codes.by_text("NEVER-MADE") is None
         assert await codes.lock_usable("NEVER-MADE") is None
+
+
+async def test_a_text_without_a_zero_byte_is_looked_for(store: Database) -> None:
+    """PostgreSQL knows no such texts; whoever asks has to know what a code may look like."""
+    for find in ("by_text", "lock_usable"):
+        with pytest.raises(DBAPIError):
+            async with store.begin() as records:
+                await getattr(records.codes, find)("ANN\0-2026")
 
 
 async def test_a_text_is_given_out_once(store: Database, ann: User) -> None:

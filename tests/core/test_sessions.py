@@ -59,10 +59,11 @@ async def test_a_giant_password_costs_no_hash(world: World, ann: User) -> None:
 
 
 async def test_a_password_is_the_same_on_every_keyboard(world: World) -> None:
-    """A password set in one Unicode form is good in the other."""
+    """A password set in one Unicode form is good in both."""
     await world.join("zoe@example.com", password="cafe\u0301 au lait")  # noqa: S106
-    tokens = await world.log_in("zoe@example.com", "caf\u00e9 au lait")
-    assert world.access_tokens.verify(tokens.access_token)
+    for password in ("caf\u00e9 au lait", "cafe\u0301 au lait"):
+        tokens = await world.log_in("zoe@example.com", password)
+        assert world.access_tokens.verify(tokens.access_token)
 
 
 async def test_a_refresh_gives_the_next_pair(world: World, ann: User, first: Tokens) -> None:
@@ -93,6 +94,16 @@ async def test_an_answer_lost_on_the_way(world: World, first: Tokens) -> None:
     assert len({tokens.refresh_token for tokens in (first, second, again, third)}) == 4
     for tokens in (second, again, third):
         assert await world.refresh(tokens.refresh_token)
+
+
+async def test_the_grace_begins_with_the_first_use(world: World, first: Tokens) -> None:
+    """Playing a token again does not make it good for longer."""
+    await world.refresh(first.refresh_token)
+    world.clock.advance(seconds=9)
+    await world.refresh(first.refresh_token)
+    world.clock.advance(seconds=2)
+    with pytest.raises(InvalidGrant):
+        await world.refresh(first.refresh_token)
 
 
 async def test_a_stolen_token_ends_the_session(world: World, first: Tokens) -> None:

@@ -131,6 +131,10 @@ PATHS = (
     ("PATCH", "/api/v1/me/codes/{}"),
     ("DELETE", "/api/v1/me/codes/{}"),
     ("POST", "/api/v1/me/codes/{}/activate"),
+    ("GET", "/api/v1/me/codes/{}/qr.svg"),
+    ("GET", "/api/v1/me/codes/{}/qr.png"),
+    ("GET", "/unsubscribe/{}"),
+    ("POST", "/unsubscribe/{}"),
 )
 LISTS = ("/me/codes", "/me/referrals", "/users/{}/referrals")
 
@@ -141,6 +145,8 @@ PLACES: dict[str, Send] = {
     **{f"{method} {path}": _path(method, path) for method, path in PATHS},
     "look-up body": _body("POST", "/codes/lookup", "email"),
     "look-up query": _query("/codes/lookup", "email"),
+    "new locale": _body("PATCH", "/me", "locale"),
+    "new mute": _body("PATCH", "/me", "notify_on_referral"),
     "code text": _body("POST", "/me/codes", "code", lifetime_minutes=60, activate=False),
     "code expiry": _body("POST", "/me/codes", "expires_at"),
     "code lifetime": _body("POST", "/me/codes", "lifetime_minutes"),

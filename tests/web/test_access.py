@@ -25,14 +25,18 @@ ACCESS: dict[str, tuple[int, int, int]] = {
     "GET /api/v1/me/codes": (401, 200, 200),
     "GET /api/v1/me/codes/active": (401, 200, 404),
     "GET /api/v1/me/codes/{code_id}": (401, 200, 404),
+    "GET /api/v1/me/codes/{code_id}/qr.png": (401, 200, 404),
+    "GET /api/v1/me/codes/{code_id}/qr.svg": (401, 200, 404),
     "GET /api/v1/me/referrals": (401, 200, 200),
     "GET /api/v1/users/{user_id}/referrals": (401, 200, 200),
     "DELETE /api/v1/me/codes/{code_id}": (401, 204, 404),
+    "PATCH /api/v1/me": (401, 200, 200),
     "PATCH /api/v1/me/codes/{code_id}": (401, 200, 404),
     "POST /api/v1/auth/register": (201, 201, 201),
     "POST /api/v1/auth/token": (200, 200, 200),
     "POST /api/v1/codes/lookup": (200, 200, 200),
     "POST /api/v1/me/codes": (401, 201, 201),
+    "POST /api/v1/me/codes/active/email": (401, 202, 404),
     "POST /api/v1/me/codes/{code_id}/activate": (401, 200, 404),
     "POST /api/v1/me/codes/{code_id}/deactivate": (401, 200, 404),
 }
@@ -47,6 +51,7 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
     values = {"code": code["code"], "code_id": code["id"], "user_id": owner.id}
     bodies: dict[str, dict[str, Any]] = {
         "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
+        "PATCH /api/v1/me": {"json": {"locale": "ru", "notify_on_referral": False}},
         "PATCH /api/v1/me/codes/{code_id}": {"json": {"max_uses": 5}},
         "POST /api/v1/auth/register": {
             "json": {"email": new_email(), "password": "correct horse battery"}

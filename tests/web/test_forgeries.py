@@ -123,10 +123,16 @@ def signing_key(key_file: Path) -> RSAPrivateKey:
     return key
 
 
+@pytest.fixture(scope="module")
+async def token(client: httpx.AsyncClient) -> str:
+    """A good access token."""
+    return str((await pair(client))["access_token"])
+
+
 @pytest.fixture
-async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey) -> Forger:
+async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: str) -> Forger:
     """A forger with a good token at hand, whose own signing is beyond doubt."""
-    forger = Forger(signing_key, (await pair(client))["access_token"])
+    forger = Forger(signing_key, token)
     headers = {"Authorization": f"Bearer {forger.signed()}"}
     assert (await client.get(f"{API}/me", headers=headers)).status_code == 200
     return forger

@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 import pytest
-from asgi_lifespan import LifespanManager
 from dishka import Provider, Scope
 
-from referral.app import create_app
 from referral.core.lookups import CheckCode
 from referral.core.model import Code
 from referral.settings import Settings
 from referral.web.problems import all_problems
-from tests.conftest import Serve
+from tests.conftest import Serve, serving
 from tests.journey import API, join
 
 REGISTER = f"{API}/auth/register"
@@ -56,6 +54,34 @@ async def test_an_unknown_method_is_told_the_known_ones(client: httpx.AsyncClien
     answer = await client.put(f"{API}/me/codes/active")
     check(answer, 405, "method-not-allowed")
     assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("port", ["x", "99999", "-1", "8e1", "9" * 5000, "\u00b2"])
+@pytest.mark.parametrize("path", ["/health/live", "/nowhere", f"{API}/me", f"{API}/codes/lookup"])
+async def test_a_host_that_is_none_is_refused(
+    client: httpx.AsyncClient, path: str, port: str
+) -> None:
+    """A Host header that no parser takes is no reason to fail."""
+    answer = await client.get(path, headers={b"Host": f"example.com:{port}".encode("latin-1")})
+    assert answer.status_code in {400, 401, 404}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("host", ["example.com", "example.com:80", "[::1]", "[::1]:8000", "a:"])
+async def test_a_host_with_or_without_a_port_is_good(client: httpx.AsyncClient, host: str) -> None:
+    """Any name may lead here."""
+    assert (await client.get("/health/live", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"), [("/me/codes", "GET, OPTIONS, POST"), ("/me", "GET, OPTIONS")]
+)
+async def test_options_lists_all_methods_of_a_path(
+    client: httpx.AsyncClient, path: str, methods: str
+) -> None:
+    """Not only those of the handler that was added last."""
+    answer = await client.options(f"{API}{path}")
+    assert (answer.status_code, answer.headers["allow"]) == (204, methods)
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -184,11 +210,8 @@ async def test_an_unforeseen_error_tells_nothing_of_itself(settings: Settings) -
 
     broken = Provider(scope=Scope.APP)
     broken.provide(Broken, provides=CheckCode, override=True)
-    app = create_app(settings, broken)
-    async with LifespanManager(app) as running:  # type: ignore[arg-type]  # stricter types
-        transport = httpx.ASGITransport(running.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            answer = await client.get(f"{API}/codes/ANN-2026/validity")
+    async with serving(settings, broken) as client:
+        answer = await client.get(f"{API}/codes/ANN-2026/validity")
     check(answer, 500, "internal-server-error")
     assert "postgres" not in answer.text
 
@@ -250,3 +273,12 @@ async def test_the_type_has_the_public_address(settings: Settings, serve: Serve)
         answer = await client.get("/nowhere")
     assert answer.json()["type"] == "https://referral.example.com/problems/not-found"
     assert answer.headers["strict-transport-security"].startswith("max-age=")
+
+
+async def test_a_bad_address_is_named_where_it_was_sent(client: httpx.AsyncClient) -> None:
+    """In a query it is a parameter, in a body a field."""
+    asked = await client.get(f"{API}/codes/lookup", params={"email": "nobody"})
+    posted = await client.post(f"{API}/codes/lookup", json={"email": "nobody"})
+    assert asked.status_code == posted.status_code == 422
+    assert asked.json()["errors"][0]["parameter"] == "email"
+    assert posted.json()["errors"][0]["pointer"] == "/email"

@@ -7,8 +7,8 @@ from email_validator import EmailNotValidError, validate_email
 from referral.core.errors import InvalidRequest
 from referral.core.model import Address
 
-MAX_LENGTH = 254
-"""RFC 5321, 4.5.3.1.3: a path of 256 with its angle brackets."""
+MAX_LOCAL_BYTES = 64
+"""RFC 5321, 4.5.3.1.1."""
 
 
 class ValidatedAddresses:
@@ -24,9 +24,17 @@ class ValidatedAddresses:
             detail = f"Send a valid e-mail address. {error}"
             raise InvalidRequest(detail, pointer="/email") from error
         local = found.local_part
-        if "=?" in local or unicodedata.normalize("NFKC", local) != local:
+        if "=?" in local or _looks_alike(text) or len(local.encode()) > MAX_LOCAL_BYTES:
             # An encoded word is read as other text by mail programs, a fullwidth letter by people.
-            detail = "Send a valid e-mail address, without encoded words or look-alike letters."
+            detail = (
+                "Send a valid e-mail address, without encoded words or look-alike letters, "
+                "and with at most 64 bytes before the @-sign."
+            )
             raise InvalidRequest(detail, pointer="/email")
         canonical = unicodedata.normalize("NFC", local.casefold())
         return Address(text, f"{canonical}@{(found.ascii_domain or '').lower()}")
+
+
+def _looks_alike(text: str) -> bool:
+    """Tell whether the text has letters that are another spelling of plain ones."""
+    return unicodedata.normalize("NFKC", text) != unicodedata.normalize("NFC", text)

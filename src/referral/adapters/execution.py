@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Self
@@ -78,12 +79,43 @@ class WatchfulQueries(Queries):
         return jobs
 
 
+class Gate:
+    """Lets many through together, or one alone: what kills the worker then is that one."""
+
+    def __init__(self) -> None:
+        """Let the first through."""
+        self._turn = asyncio.Lock()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._inside = 0
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Go through, once nobody is alone or waits to be."""
+        async with self._turn:
+            self._inside += 1
+            self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Go through, once all others are."""
+        async with self._turn:
+            await self._empty.wait()
+            yield
+
+
 @dataclass
 class Execution:
     """What the executors of all kinds of jobs share."""
 
     do_job: JobDoer
-    _alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _gate: Gate = field(default_factory=Gate)
     _limits: set[asyncio.Timeout] = field(default_factory=set)
     _end: float | None = None
 
@@ -105,13 +137,13 @@ class Execution:
         return self._end is not None
 
     async def attempt(self, job: Job, queries: WatchfulQueries) -> None:
-        """Do a job within its time; one whose worker died before, with no other suspect beside."""
+        """Do a job within its time; one whose worker died before, with no other beside it."""
         end = asyncio.get_running_loop().time() + JOB_SECONDS
         async with asyncio.timeout_at(min(end, self._end or end)) as limit:
             self._limits.add(limit)
             try:
                 suspect = job.id in queries.suspects
-                async with self._alone if suspect else _together():
+                async with self._gate.alone() if suspect else self._gate.together():
                     if suspect:
                         await _count_alone(job, queries)
                     await self.do_job(
@@ -183,7 +215,3 @@ async def _count_alone(job: Job, queries: WatchfulQueries) -> None:
     rows = await queries.driver.fetch(COUNT_ALONE, job.id)
     if rows and int(str(rows[0]["alone"])) >= MAX_CRASHES:
         raise WorkerCrashed("The worker died three times in a row while it did this job.")
-
-
-def _together() -> AbstractAsyncContextManager[None]:
-    return nullcontext()

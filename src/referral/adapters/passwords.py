@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from referral.core.errors import Unavailable
 from referral.packages import folder_of
@@ -71,5 +71,5 @@ def _step_back() -> None:
 def _matches(password: str, hashed: str) -> bool:
     try:
         return HASHER.verify(hashed, password)
-    except VerificationError:
+    except (VerificationError, InvalidHashError):
         return False

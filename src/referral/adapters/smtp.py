@@ -129,17 +129,18 @@ def _fault(error: Exception) -> Exception:
     """Say whether another attempt may do better: not after a 5xx for this very mail."""
     if isinstance(error, SMTPRecipientsRefused) and error.recipients:
         error = error.recipients[0]
-    about_the_mail = isinstance(error, SMTPDataError | SMTPRecipientRefused | SMTPSenderRefused)
     said = f"{type(error).__name__}{_codes(error)}"
-    if (about_the_mail and _code(error) >= PERMANENT) or isinstance(
-        error, SMTPNotSupported | ValueError
-    ):
+    if _is_final(error):
         return MailRefused(f"The SMTP server refused the mail: {said}")
     return Unavailable(f"The SMTP server does not take mail now: {said}")
 
 
-def _code(error: Exception) -> int:
-    return error.code if isinstance(error, SMTPResponseException) else 0
+def _is_final(error: Exception) -> bool:
+    """Tell of a 5xx for this very mail, or an address that cannot be put to this server."""
+    if isinstance(error, SMTPDataError | SMTPRecipientRefused | SMTPSenderRefused):
+        return error.code >= PERMANENT
+    unaddressable = isinstance(error, ValueError) and not isinstance(error, OSError)
+    return unaddressable or isinstance(error, SMTPNotSupported)
 
 
 def _codes(error: Exception) -> str:

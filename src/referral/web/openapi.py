@@ -100,6 +100,9 @@ HEADERS: Node = {
 }
 """The header that comes with every answer of a status."""
 
+EMPTY = {"202"}
+"""The statuses whose answers have no body."""
+
 NO_ANSWER = {"Validation Exception"}
 """The framework documents a form of 400 that this service never sends."""
 
@@ -144,6 +147,8 @@ def _complete_operation(operation: Node, schemas: Node) -> None:
         _complete_medium(medium, schemas)
     responses = operation["responses"]
     for status, response in list(responses.items()):
+        if status in EMPTY or _is_null(response):
+            response.pop("content", None)
         media = response.get("content", {}).values()
         if any(medium["schema"].get("description") in NO_ANSWER for medium in media):
             del responses[status]
@@ -152,6 +157,10 @@ def _complete_operation(operation: Node, schemas: Node) -> None:
             _complete_medium(medium, schemas)
         _complete_response(status, response, schemas)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _is_null(response: Node) -> bool:
+    return any(m["schema"] == {"type": "null"} for m in response.get("content", {}).values())
 
 
 def _complete_response(status: str, response: Node, schemas: Node) -> None:

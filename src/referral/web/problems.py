@@ -113,7 +113,7 @@ def body_fault(error: msgspec.ValidationError) -> Fault:
 def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -> Response[Problem]:
     """Answer with what the core refused."""
     status, kind = status_of(type(error)), type(error)
-    faults = [Fault(error.detail, pointer=error.pointer)] if error.pointer else []
+    faults = [_core_fault(request, error.detail, error.pointer)] if error.pointer else []
     headers = {}
     if status == FRAMEWORK_UNAUTHENTICATED:
         headers["WWW-Authenticate"] = _challenge(request)
@@ -164,6 +164,13 @@ HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[Any]]] = {
 }
 
 
+def _core_fault(request: Request[Any, Any, Any], detail: str, pointer: str) -> Fault:
+    """Name the place that the core means: of a GET it is a parameter."""
+    if request.method == "GET":
+        return Fault(detail, parameter=pointer.removeprefix("/"))
+    return Fault(detail, pointer=pointer)
+
+
 def _challenge(request: Request[Any, Any, Any]) -> str:
     sent = "authorization" in request.headers
     return 'Bearer error="invalid_token"' if sent else "Bearer"
@@ -191,7 +198,7 @@ def _answer(
         title=title,
         status=status,
         detail=detail,
-        instance=request.url.path,
+        instance=request.scope["path"],
         request_id=request.scope["state"].get("request_id", ""),
         errors=faults,
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dishka import FromDishka
-from litestar import Controller, Request, Response, post
+from litestar import Controller, MediaType, Request, Response, post
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core.clients import Inspection, Introspect
@@ -60,7 +60,7 @@ class TokenState(Controller):
     ) -> Response[None]:
         """Log out: end the session that the token belongs to (RFC 7009), whatever the token."""
         await use(need(await read_form(request), "token"))
-        return Response(None, headers=NO_STORE)
+        return Response(None, media_type=MediaType.TEXT, headers=NO_STORE)
 
     @post(
         "/introspect",

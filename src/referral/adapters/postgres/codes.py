@@ -32,7 +32,9 @@ class PostgresCodes:
         except IntegrityError as error:
             if "uq_codes_enabled" in str(error.orig):
                 raise ActiveCodeExists from error
-            raise CodeTaken(pointer="/code") from error
+            if "uq_codes_text_key" in str(error.orig):
+                raise CodeTaken(pointer="/code") from error
+            raise
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""

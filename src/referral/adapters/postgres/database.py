@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.attempts import PostgresAttempts
 from referral.adapters.postgres.clients import PostgresClients
 from referral.adapters.postgres.codes import PostgresCodes
@@ -24,13 +25,17 @@ from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
 from referral.core.errors import Unavailable
 
-SECONDS = 1.0
-"""How long a request waits for a connection, a free place in the pool, or an answer."""
+SECONDS = 1.5
+"""How long a request waits for a connection or an answer."""
+
+PATIENCE = 1.0
+"""How long the queue for connections may stand still, in seconds."""
 
 GOODBYE = 0.2
 """How long, in seconds, a connection may take to be closed."""
 
-POOL = 20
+POOL = 10
+"""Connections of a process: few, so that those who want one row do not queue inside the server."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class PostgresDatabase:
 
     def __init__(self, engine: AsyncEngine) -> None:
         """Take an engine of `make_engine`."""
+        self._admission = Admission(POOL, PATIENCE)
         self._begin = async_sessionmaker(engine, expire_on_commit=False).begin
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
         self._read = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
@@ -107,16 +113,18 @@ class PostgresDatabase:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
-        with _unavailable():
-            async with self._begin() as session:
-                yield PostgresRecords(session)
+        async with self._admission.place():
+            with _unavailable():
+                async with self._begin() as session:
+                    yield PostgresRecords(session)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
-        with _unavailable():
-            async with self._read() as session:
-                yield PostgresRecords(session)
+        async with self._admission.place():
+            with _unavailable():
+                async with self._read() as session:
+                    yield PostgresRecords(session)
 
     async def check(self) -> str:
         """Ask the database for a sign of life."""
@@ -125,18 +133,15 @@ class PostgresDatabase:
         return "ok"
 
 
-def make_engine(
-    url: str, *, pool: int = POOL, command_timeout: float | None = SECONDS
-) -> AsyncEngine:
+def make_engine(url: str, *, command_timeout: float | None = SECONDS) -> AsyncEngine:
     """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
     address = make_url(url).set(drivername="postgresql+asyncpg")
     return SQLAlchemyAsyncConfig(
         connection_string=address.render_as_string(hide_password=False),
         engine_config=EngineConfig(
             hide_parameters=True,  # an address or a hash has no place in an error or a log
-            pool_size=pool,
+            pool_size=POOL,
             max_overflow=0,
-            pool_timeout=SECONDS,  # type: ignore[arg-type]  # seconds, and fractions are fine
             connect_args={
                 "connection_class": ImpatientConnection,
                 "timeout": SECONDS,

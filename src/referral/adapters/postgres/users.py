@@ -31,7 +31,9 @@ class PostgresUsers:
         try:
             await self._session.execute(insert(users).values(**asdict(user)))
         except IntegrityError as error:
-            raise EmailTaken(pointer="/email") from error
+            if "uq_users_email_key" in str(error.orig):
+                raise EmailTaken(pointer="/email") from error
+            raise
 
     async def get(self, user_id: UUID) -> User | None:
         """See the port."""

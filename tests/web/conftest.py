@@ -1,0 +1,25 @@
+"""One service for a whole module: no test here moves its clock or changes its settings."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from referral.settings import Settings
+from tests.conftest import serving
+
+
+@pytest.fixture(scope="module")
+async def client(
+    database_url: str, key_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a service in this process."""
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("data"),
+        database_url=database_url,
+        signing_key_file=str(key_file),
+        worker="off",
+    )
+    async with serving(settings) as client:
+        yield client

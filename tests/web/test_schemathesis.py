@@ -1,0 +1,38 @@
+"""Schemathesis holds the OpenAPI document against a running service, with all of its checks."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from tests.browsing import service
+from tests.journey import join
+
+PORT = 18303
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+SECONDS = 120
+
+
+async def test_the_document_and_the_service_agree(
+    database_url: str, key_file: Path, tmp_path: Path
+) -> None:
+    """Examples, bounds, thousands of right and wrong requests, and chains of them."""
+    settings = {
+        "REFERRAL_DATA_DIR": str(tmp_path),
+        "REFERRAL_DATABASE_URL": database_url,
+        "REFERRAL_SIGNING_KEY_FILE": str(key_file),
+    }
+    async with service(PORT, **settings) as client:
+        bearer = (await join(client, "ann@example.com")).headers["Authorization"]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
+            *("run", f"{client.base_url}/openapi.json", "--checks", "all", "--no-color"),
+            *("--header", f"Authorization: {bearer}"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+    report = output.decode()
+    assert process.returncode == 0, report
+    assert re.search(r" (\d+) selected / \1 total", report), report
+    assert all(f"✅  {phase}" in report for phase in ("Coverage", "Fuzzing", "Stateful")), report
