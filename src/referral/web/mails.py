@@ -71,7 +71,8 @@ class CodeMails(Controller):
         responses=problems(
             errors.Unauthenticated, errors.InsufficientScope, errors.NoActiveCode,
             errors.TooManyRequests, errors.Unavailable,
-        ),
+        )
+        | {202: ResponseSpec(None, description="The mail is on its way.")},
     )  # fmt: skip
     @inject
     async def mail_active(

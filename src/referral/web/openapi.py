@@ -78,6 +78,7 @@ BODIES: Node = {
 HEADERS: Node = {
     "201": ("Location", "Where the new resource is.", "/api/v1/me"),
     "401": ("WWW-Authenticate", "How to authenticate (RFC 6750).", "Bearer"),
+    "429": ("Retry-After", "After how many seconds there is room again.", "1800"),
     "503": ("Retry-After", "After how many seconds to try again.", "2"),
 }
 """The header that comes with every answer of a status."""
@@ -151,7 +152,8 @@ def _complete_response(status: str, response: Node, schemas: Node) -> None:
 def _complete_medium(medium: Node, schemas: Node) -> None:
     for example in medium.get("examples", {}).values():
         example.pop("id", None)
-    if not {"example", "examples"} & medium.keys():
+    picture = medium["schema"].get("type") == "string"
+    if not picture and not {"example", "examples"} & medium.keys():
         medium["example"] = _example(medium["schema"], schemas)
 
 
