@@ -18,7 +18,7 @@ from referral.web.codes import ONE, REPEATED, CodeId
 from referral.web.idempotency import IdempotencyKey, read_attempt
 from referral.web.links import Links
 from referral.web.problems import problems
-from referral.web.proofs import accepted
+from referral.web.proofs import ON_ITS_WAY, accepted
 from referral.web.wiring import inject
 
 SVG = "image/svg+xml"
@@ -73,7 +73,8 @@ class CodeMails(Controller):
         responses=problems(
             errors.Unauthenticated, errors.InsufficientScope, errors.NoActiveCode,
             errors.TooManyRequests, errors.InvalidRequest, errors.Unavailable, *REPEATED,
-        ),
+        )
+        | ON_ITS_WAY,
     )  # fmt: skip
     @inject
     async def mail_active(

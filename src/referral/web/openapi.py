@@ -96,12 +96,10 @@ BODIES: Node = {
 HEADERS: Node = {
     "201": ("Location", "Where the new resource is.", "/api/v1/me"),
     "401": ("WWW-Authenticate", "How to authenticate (RFC 6750).", "Bearer"),
+    "429": ("Retry-After", "After how many seconds there is room again.", "1800"),
     "503": ("Retry-After", "After how many seconds to try again.", "2"),
 }
 """The header that comes with every answer of a status."""
-
-EMPTY = {"202"}
-"""The statuses whose answers have no body."""
 
 NO_ANSWER = {"Validation Exception"}
 """The framework documents a form of 400 that this service never sends."""
@@ -147,8 +145,6 @@ def _complete_operation(operation: Node, schemas: Node) -> None:
         _complete_medium(medium, schemas)
     responses = operation["responses"]
     for status, response in list(responses.items()):
-        if status in EMPTY or _is_null(response):
-            response.pop("content", None)
         media = response.get("content", {}).values()
         if any(medium["schema"].get("description") in NO_ANSWER for medium in media):
             del responses[status]
@@ -157,10 +153,6 @@ def _complete_operation(operation: Node, schemas: Node) -> None:
             _complete_medium(medium, schemas)
         _complete_response(status, response, schemas)
     operation["responses"] = dict(sorted(responses.items()))
-
-
-def _is_null(response: Node) -> bool:
-    return any(m["schema"] == {"type": "null"} for m in response.get("content", {}).values())
 
 
 def _complete_response(status: str, response: Node, schemas: Node) -> None:
@@ -178,7 +170,8 @@ def _complete_response(status: str, response: Node, schemas: Node) -> None:
 def _complete_medium(medium: Node, schemas: Node) -> None:
     for example in medium.get("examples", {}).values():
         example.pop("id", None)
-    if not {"example", "examples"} & medium.keys():
+    picture = medium["schema"].get("type") == "string"
+    if not picture and not {"example", "examples"} & medium.keys():
         medium["example"] = _example(medium["schema"], schemas)
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, post
 from litestar.di import NamedDependency, Provide
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
@@ -28,6 +29,9 @@ Token = Annotated[
         examples=["Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"],
     ),
 ]
+
+
+ON_ITS_WAY = {202: ResponseSpec(None, description="The mail is on its way.")}
 
 
 class Confirmation(Struct, forbid_unknown_fields=True):
@@ -70,7 +74,8 @@ class Proofs(Controller):
         responses=problems(
             *ANY, *REPEATED, errors.InvalidRequest,
             errors.EmailAlreadyVerified, errors.TooManyRequests,
-        ),
+        )
+        | ON_ITS_WAY,
     )  # fmt: skip
     @inject
     async def ask(
@@ -102,7 +107,8 @@ class Proofs(Controller):
         "/password/forgot",
         summary="Mail a link for a new password",
         status_code=202,
-        responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable),
+        responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable)
+        | ON_ITS_WAY,
     )
     @inject
     async def forgot(

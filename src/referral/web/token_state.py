@@ -4,6 +4,7 @@ from typing import Any
 
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, post
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core.clients import Inspection, Introspect
@@ -52,7 +53,8 @@ class TokenState(Controller):
         summary="Revoke a token",
         status_code=200,
         operation_class=TokenOnly,
-        responses=problems(413, Unavailable) | {400: REFUSAL},
+        responses=problems(413, Unavailable)
+        | {200: ResponseSpec(None, description="The token is good no more."), 400: REFUSAL},
     )
     @inject
     async def revoke(
