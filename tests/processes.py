@@ -61,12 +61,15 @@ def running(folder: Path, *options: str, **settings: str) -> Iterator[Service]:
             service.stop()
 
 
-def referral(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def referral(
+    folder: Path, *arguments: str, stdin: str | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(  # noqa: S603 - our own command
         [*REFERRAL, *arguments],
         env=environment(folder, **settings),
         capture_output=True,
+        input=stdin,
         text=True,
         check=False,
         timeout=START_SECONDS,

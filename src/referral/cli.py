@@ -99,9 +99,17 @@ for command in commands.JOBS:
 
 @main.command()
 @click.argument("email")
-@click.password_option(help="Asked for, or read from standard input, when it is left out.")
-def create_admin(email: str, password: str) -> None:
-    """Make an account that sees every user's referrals."""
+def create_admin(email: str) -> None:
+    """Make an account that sees every user's referrals.
+
+    The password is asked for, or read from standard input. There is no option for it: the
+    arguments of a process are for everyone to see.
+    """
+    password = (
+        click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        if sys.stdin.isatty()
+        else sys.stdin.readline().rstrip("\r\n")
+    )
     wanted = NewAccount(email, password, role=Role.ADMIN)
 
     async def create(container: AsyncContainer) -> User:

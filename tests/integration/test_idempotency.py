@@ -1,6 +1,8 @@
 """Requests that carry an `Idempotency-Key`."""
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ from sqlalchemy import text
 from referral.adapters.postgres.database import PostgresDatabase
 from tests.fakes import FakeClock
 from tests.journey import API, PASSWORD, Member, join, new_email
+from tests.processes import running
 
 
 def keyed(key: str | None = None) -> dict[str, str]:
@@ -172,3 +175,32 @@ async def key_is_held(database: PostgresDatabase) -> None:
             async with database.read() as records:
                 if (await records.session.execute(query)).scalar_one():
                     return
+
+
+async def test_after_a_kill_the_retry_completes(tmp_path: Path) -> None:
+    """Kill -9 while requests are at work: each retry is done, and none is done twice."""
+    bodies = [(str(uuid4()), {"email": new_email(), "password": PASSWORD}) for _ in range(20)]
+
+    async def send(client: httpx.AsyncClient, number: int) -> httpx.Response | None:
+        key, body = bodies[number]
+        with suppress(httpx.TransportError):
+            return await client.post(f"{API}/auth/register", json=body, headers=keyed(key))
+        return None
+
+    with running(tmp_path / "data") as first:
+        async with httpx.AsyncClient(base_url=first.url) as client:
+            sending = [asyncio.create_task(send(client, number)) for number in range(len(bodies))]
+            await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+            first.process.kill()
+            before = await asyncio.gather(*sending)
+    assert None in before
+    with running(tmp_path / "data") as second:
+        async with httpx.AsyncClient(base_url=second.url) as client:
+            after = [await send(client, number) for number in range(len(bodies))]
+            again = [await send(client, number) for number in range(len(bodies))]
+    for known, retried, repeated in zip(before, after, again, strict=True):
+        assert retried is not None
+        assert repeated is not None
+        assert retried.status_code == 201
+        assert retried.content == repeated.content
+        assert known is None or known.content == retried.content
