@@ -42,9 +42,11 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, *options: str, **settings: str) -> Iterator[Service]:
+def running(
+    folder: Path, *options: str, port: int | str | None = None, **settings: str
+) -> Iterator[Service]:
     """Run the service on a data folder until the block ends."""
-    port, log = free_port(), folder.with_name(f"{folder.name}.log")
+    port, log = int(port or free_port()), folder.with_name(f"{folder.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*REFERRAL, "run", "--port", str(port), *options],

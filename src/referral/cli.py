@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -126,17 +126,26 @@ def create_admin(email: str) -> None:
     "scopes",
     multiple=True,
     required=True,
-    type=click.Choice(sorted(GRANTABLE)),
-    help="What it may do; may be given several times.",
+    callback=lambda _, __, values: _scopes(values),
+    help=f"What it may do: {', '.join(sorted(GRANTABLE))}. May be given several times.",
 )
-def create_client(name: str, scopes: tuple[str, ...]) -> None:
+def create_client(name: str, scopes: list[Scope]) -> None:
     """Let another service in, and print its id and its secret, which is not shown again."""
 
     async def create(container: AsyncContainer) -> tuple[Client, str]:
-        return await (await container.get(CreateClient))(name, [Scope(scope) for scope in scopes])
+        return await (await container.get(CreateClient))(name, scopes)
 
     client, secret = _with_parts(create)
     click.echo(f"client_id={client.id}\nclient_secret={secret}")
+
+
+def _scopes(values: Sequence[str]) -> list[Scope]:
+    named = [name for value in values for name in value.replace(",", " ").split()]
+    unknown = set(named) - GRANTABLE
+    if unknown or not named:
+        fault = f"{', '.join(sorted(unknown)) or 'nothing'} is no scope that a client can have"
+        raise click.BadParameter(fault)
+    return [Scope(name) for name in named]
 
 
 def _with_parts(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:

@@ -41,6 +41,7 @@ KEPT = {
     "referrals.code": TAKEN,
     "referrals.status": COUNTS,
     "referrals.joined_at": COUNTS,
+    "referrals.told_by": IDS,
     "mails.id": COUNTED,
     "mails.address_digest": COUNTED,
     "mails.counted_at": COUNTED,
