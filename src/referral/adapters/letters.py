@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from email.headerregistry import Address, HeaderRegistry, UniqueAddressHeader, UnstructuredHeader
+from email.headerregistry import (
+    Address,
+    BaseHeader,
+    HeaderRegistry,
+    UniqueAddressHeader,
+    UnstructuredHeader,
+)
 from email.message import EmailMessage
 from email.policy import SMTP, Policy
 from email.utils import format_datetime
@@ -40,7 +46,22 @@ class ToHeader(Unfolded, UniqueAddressHeader):
     """A header with one address."""
 
 
-HEADERS = HeaderRegistry()
+class Registry(HeaderRegistry):
+    """The kinds of headers by name, each made once and not anew for every header."""
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        super().__init__()
+        self._made: dict[str, type[BaseHeader]] = {}
+
+    def __getitem__(self, name: str) -> type[BaseHeader]:
+        """Return the kind of a header."""
+        if name not in self._made:
+            self._made[name] = super().__getitem__(name)
+        return self._made[name]
+
+
+HEADERS = Registry()
 OWN: dict[str, Any] = {"list-unsubscribe": LinkHeader, "message-id": LinkHeader, "to": ToHeader}
 for _name, _kind in OWN.items():
     HEADERS.map_to_type(_name, _kind)

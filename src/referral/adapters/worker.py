@@ -20,7 +20,7 @@ from referral.adapters.execution import Execution, WatchfulQueries
 from referral.adapters.postgres.jobs import KINDS, NAMES, make_queries
 from referral.core.ports import JobDoer
 
-BATCH = 10
+BATCH = 20
 CONCURRENT = 2 * BATCH
 """How many jobs a worker takes at once, and does at once; pgqueuer wants at least twice."""
 
@@ -32,6 +32,14 @@ HEARTBEAT = timedelta(seconds=6)
 
 RESTART_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
+SERVER_SETTINGS = {
+    "application_name": "referral worker",
+    # What this connection writes is how far jobs have come: a server that crashes may have one
+    # done again, and loses none.
+    "synchronous_commit": "off",
+    "jit": "off",
+}
+
 PRUNING = "17 * * * *"
 """When old rows are deleted, as cron says it."""
 
@@ -82,7 +90,7 @@ class Worker:
             self._url,
             timeout=ANSWER_SECONDS,
             command_timeout=ANSWER_SECONDS,
-            server_settings={"application_name": "referral worker"},
+            server_settings=SERVER_SETTINGS,
         )
         try:
             self._serving = self._application(QuietDriver(connection))
