@@ -73,11 +73,11 @@ class FakeOneTimeTokens:
     async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
         user_id = await self.find(digest, purpose, now)
         if user_id is not None:
-            self._keep(lambda one: (one.user_id, one.purpose) != (user_id, purpose))
+            await self.forget(user_id, purpose)
         return user_id
 
-    async def forget(self, user_id: UUID) -> None:
-        self._keep(lambda one: one.user_id != user_id)
+    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+        self._keep(lambda one: one.user_id != user_id or purpose not in {None, one.purpose})
 
     async def prune(self, now: datetime) -> bool:
         self._keep(lambda one: one.expires_at > now)

@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.model import Address, check_password, normal_password
+from referral.core.model import Address, Purpose, check_password, normal_password
 from referral.core.ports import Database, Passwords
 from referral.core.proving import ProveOwnership, lock_proven
 
@@ -31,4 +31,5 @@ class ChangePassword:
         async with self.database.begin() as records:
             locked = await lock_proven(records, user, CURRENT)
             await records.users.save(replace(locked, password_hash=hashed))
+            await records.one_time_tokens.forget(user_id, Purpose.RESET)
             await records.sessions.end_all(user_id, but=session_id)

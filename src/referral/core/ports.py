@@ -282,8 +282,8 @@ class OneTimeTokens(Protocol):
         """Return whose token it is, if it was good: neither it nor another one for this is now."""
         ...
 
-    async def forget(self, user_id: UUID) -> None:
-        """Make all tokens of a user good for nothing."""
+    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+        """Make all tokens of a user good for nothing, or those for one purpose."""
         ...
 
     async def prune(self, now: datetime) -> bool:

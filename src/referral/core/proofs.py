@@ -6,7 +6,7 @@ is sent again has another one, and each of them is good until one was used.
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.attempts import begin_once, finish_once
@@ -126,10 +126,7 @@ class ConfirmEmail:
         """Confirm the address, or raise `TokenUnusable`."""
         digest, now = self.secrets.digest(token), self.clock.now()
         async with self.database.begin() as records:
-            user_id = await records.one_time_tokens.use(digest, Purpose.CONFIRM, now)
-            user = user_id and await records.users.lock(user_id)
-            if not user:
-                raise TokenUnusable(pointer="/token")
+            user = await _use(records, digest, Purpose.CONFIRM, now)
             await records.users.save(replace(user, email_verified=True))
             await records.jobs.enqueue(WelcomeMail(user.id))
             referral_id = await records.referrals.confirm(user.id)
@@ -185,13 +182,18 @@ class ResetPassword:
 
     async def _store(self, digest: bytes, hashed: str) -> None:
         async with self.database.begin() as records:
-            now = self.clock.now()
-            user_id = await records.one_time_tokens.use(digest, Purpose.RESET, now)
-            user = user_id and await records.users.lock(user_id)
-            if not user:
-                raise TokenUnusable(pointer="/token")
+            user = await _use(records, digest, Purpose.RESET, self.clock.now())
             await records.users.save(replace(user, password_hash=hashed))
             await records.sessions.end_all(user.id)
+
+
+async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
+    """Use a link up; the account is held first, as by an erasure, which takes links away."""
+    user_id = await records.one_time_tokens.find(digest, purpose, now)
+    user = user_id and await records.users.lock(user_id)
+    if not user or await records.one_time_tokens.use(digest, purpose, now) is None:
+        raise TokenUnusable(pointer="/token")
+    return user
 
 
 async def _make_token(

@@ -32,14 +32,16 @@ class PostgresOneTimeTokens:
         """See the port."""
         used = delete(tokens).where(_good(digest, purpose, now)).returning(tokens.c.user_id)
         user_id: UUID | None = (await self._session.execute(used)).scalar_one_or_none()
-        others = and_(tokens.c.user_id == user_id, tokens.c.purpose == purpose)
         if user_id is not None:
-            await self._session.execute(delete(tokens).where(others))
+            await self.forget(user_id, purpose)
         return user_id
 
-    async def forget(self, user_id: UUID) -> None:
+    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
         """See the port."""
-        await self._session.execute(delete(tokens).where(tokens.c.user_id == user_id))
+        which = [tokens.c.user_id == user_id]
+        if purpose is not None:
+            which.append(tokens.c.purpose == purpose)
+        await self._session.execute(delete(tokens).where(*which))
 
     async def prune(self, now: datetime) -> bool:
         """See the port."""
