@@ -1,16 +1,19 @@
 """Draw every mail as a mail program shows it: `make mail-pictures`."""
 
+import asyncio
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.async_api import Browser
 
 from referral.adapters.letters import Letters
 from referral.adapters.qr import SegnoQrCodes
 from referral.core.model import Locale, Mail
+from tests.browsing import chromium
 from tests.fakes import FakeClock
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
@@ -26,10 +29,19 @@ CODE: dict[str, object] = {
 WELCOME: dict[str, object] = {"email": "ann@example.com", "docs": "https://referral.example/docs"}
 ONE: dict[str, object] = {"emails": ["bob@example.com"], "more": 0}
 MANY: dict[str, object] = {"emails": [f"user{one}@example.com" for one in range(5)], "more": 12}
+CONFIRM: dict[str, object] = {
+    "email": "ann@example.com",
+    "link": "https://referral.example/confirm?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc",
+}
+RESET: dict[str, object] = CONFIRM | {
+    "link": "https://referral.example/reset?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"
+}
 MUTE = "https://referral.example/unsubscribe/AZqk1v9fcpS6"
 
 MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
     "welcome": ("welcome", WELCOME, None, None),
+    "confirm": ("confirm", CONFIRM, None, None),
+    "reset": ("reset", RESET, None, None),
     "code": ("code", CODE, None, LINK),
     "referral": ("referral", ONE, MUTE, None),
     "referrals": ("referral", MANY, MUTE, None),
@@ -37,38 +49,29 @@ MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
 """The mails by the name of their picture: template, facts, and what goes with them."""
 
 
-def draw() -> None:
-    """Draw all of them, in every language, light and dark, and once without pictures."""
-    letters = Letters(
-        Address("Referral", "no-reply", "referral.example"), FakeClock(), SegnoQrCodes()
-    )
+async def draw() -> None:
+    """Draw all of them, in every language, light and dark, and those with pictures without."""
+    sender = Address("Referral", "no-reply", "referral.example")
+    letters = Letters(sender, FakeClock(), SegnoQrCodes())
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
+    async with chromium() as browser:
         for name, (template, facts, mute, qr) in MAILS.items():
             for locale in Locale:
                 mail = Mail(UUID(int=1), "ann@example.com", locale, template, facts, mute, qr)
-                message = letters.write(mail)
-                for scheme in ("light", "dark"):
-                    _draw(browser, message, scheme, IMAGES / f"mail-{name}-{locale}-{scheme}.png")
+                message, place = letters.write(mail), f"mail-{name}-{locale}"
+                await _draw(browser, message, "light", f"{place}-light")
+                await _draw(browser, message, "dark", f"{place}-dark")
                 if qr:
-                    bare = IMAGES / f"mail-{name}-{locale}-without-pictures.png"
-                    _draw(browser, message, "light", bare, pictures=False)
-        browser.close()
+                    await _draw(browser, message, "light", f"{place}-without-pictures")
 
 
-def _draw(
-    browser: Browser, message: EmailMessage, scheme: str, path: Path, *, pictures: bool = True
+async def _draw(
+    browser: Browser, message: EmailMessage, scheme: Literal["light", "dark"], name: str
 ) -> None:
-    page = browser.new_page(
-        color_scheme="dark" if scheme == "dark" else "light",
-        viewport={"width": WIDTH, "height": 100},
-    )
-    page.set_content(_html(message, pictures=pictures))
-    page.screenshot(path=path, full_page=True)
-    page.close()
+    page = await browser.new_page(color_scheme=scheme, viewport={"width": WIDTH, "height": 100})
+    await page.set_content(_html(message, pictures=not name.endswith("without-pictures")))
+    await page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
+    await page.close()
 
 
 def _html(message: EmailMessage, *, pictures: bool) -> str:
@@ -82,4 +85,4 @@ def _html(message: EmailMessage, *, pictures: bool) -> str:
 
 
 if __name__ == "__main__":
-    draw()
+    asyncio.run(draw())
