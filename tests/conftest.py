@@ -19,10 +19,10 @@ from asgi_lifespan import LifespanManager
 from dishka import Provider, Scope
 from testcontainers.community.postgres import PostgresContainer
 
+from referral.adapters.keys import make_key_file
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
-from referral.adapters.tokens import make_key_file
 from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
@@ -99,6 +99,7 @@ def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
         database_url=database_url,
         signing_key_file=str(key_file),
         worker="off",
+        email_verification="off",
     )
 
 

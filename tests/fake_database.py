@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 
 from referral.core.errors import Unavailable
+from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
 from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
@@ -32,6 +33,18 @@ class FakeRecords:
     @property
     def sessions(self) -> FakeSessions:
         return FakeSessions(self._usable())
+
+    @property
+    def clients(self) -> FakeClients:
+        return FakeClients(self._usable())
+
+    @property
+    def attempts(self) -> FakeAttempts:
+        return FakeAttempts(self._usable())
+
+    @property
+    def one_time_tokens(self) -> FakeOneTimeTokens:
+        return FakeOneTimeTokens(self._usable())
 
     @property
     def mails(self) -> FakeMails:

@@ -73,6 +73,12 @@ class FakeLinks:
     def unsubscribe(self, token: str) -> str:
         return f"http://test/unsubscribe/{token}"
 
+    def confirm(self, token: str) -> str:
+        return f"http://test/confirm?token={token}"
+
+    def reset(self, token: str) -> str:
+        return f"http://test/reset?token={token}"
+
 
 class FakeMuteTokens:
     """Tokens that say what they are."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from referral.core.errors import ActiveCodeExists, CodeTaken, EmailTaken
+from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, EmailTaken
 from referral.core.model import (
     Code,
     CodeStatus,
@@ -35,10 +35,11 @@ class FakeUsers:
         self.tables.users[user.id] = user
 
     async def get(self, user_id: UUID) -> User | None:
-        return self.tables.users.get(user_id)
+        return None if user_id in self.tables.erased else self.tables.users.get(user_id)
 
     async def by_email(self, email_key: str) -> User | None:
-        return _first(user for user in self.tables.users.values() if user.email_key == email_key)
+        found = _first(user for user in self.tables.users.values() if user.email_key == email_key)
+        return None if found is None or not email_key else found
 
     async def lock(self, user_id: UUID) -> User | None:
         return await self.get(user_id)
@@ -46,6 +47,15 @@ class FakeUsers:
     async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
         user = self.tables.users[user_id]
         self.tables.users[user_id] = replace(user, locale=locale, notify_on_referral=notify)
+
+    async def save(self, user: User) -> None:
+        created_at = self.tables.users[user.id].created_at
+        self.tables.users[user.id] = replace(user, created_at=created_at)
+
+    async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
+        user = self.tables.users[user_id]
+        self.tables.users[user_id] = replace(user, email="", email_key="", password_hash="")
+        self.tables.erased.add(user_id)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,10 @@ class FakeCodes:
         self.tables.deleted.add(code_id)
         self._put(self.tables.codes[code_id].deactivated())
 
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        for code in self._own(user_id):
+            await self.delete(code.id, now)
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         for code in self._enabled(user_id):
             if spent_at is None or not code.is_active(spent_at):
@@ -96,6 +110,9 @@ class FakeCodes:
 
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
         return _first(code for code in self._own(user_id) if code.id == code_id)
+
+    async def all(self, user_id: UUID) -> list[Code]:
+        return sorted(self._own(user_id), key=lambda code: code.id, reverse=True)
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None:
         return _first(code for code in self._own(user_id) if code.is_active(now))
@@ -151,13 +168,23 @@ class FakeReferrals:
         known = {referral.referrer_id, referral.referred_id} <= users.keys()
         require(holds=known and referral.code_id in self.tables.codes, constraint="foreign key")
         require(holds=referral.referrer_id != referral.referred_id, constraint="not_oneself")
-        first = await self.referrer(referral.referred_id) is None
-        require(holds=first, constraint="uq_referrals_referred_id")
+        if await self.of(referral.referred_id) is not None:
+            self.tables.refuse(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
 
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        row = await self.of(user_id)
+        if row is None or row.status is not ReferralStatus.PENDING:
+            return None
+        self.tables.referrals[row.id] = replace(row, status=ReferralStatus.CONFIRMED)
+        return row.id
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)
+
     async def referrer(self, user_id: UUID) -> User | None:
-        found = (row for row in self.tables.referrals.values() if row.referred_id == user_id)
-        return _first(self.tables.users[row.referrer_id] for row in found)
+        found = await self.of(user_id)
+        return None if found is None else await FakeUsers(self.tables).get(found.referrer_id)
 
     async def count(self, user_id: UUID) -> int:
         return sum(code.uses for code in self.tables.codes.values() if code.user_id == user_id)
@@ -191,7 +218,7 @@ class FakeReferrals:
         return [self._joined(row) for row in own if self.tables.told.get(row.id) == mail]
 
     def _joined(self, row: Referral) -> Joined:
-        email = self.tables.users[row.referred_id].email
+        email = self.tables.users[row.referred_id].email or None
         return Joined(row.id, row.referred_id, email, row.status, row.code, row.joined_at)
 
 
@@ -229,6 +256,20 @@ class FakeSessions:
         ended = [token for token in self.tables.tokens.values() if token.session_id == session_id]
         for token in ended:
             del self.tables.tokens[token.digest]
+
+    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+        return await self.lock(digest)
+
+    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+        for session in await self.all(user_id):
+            if session.id != but:
+                await self.end(session.id)
+
+    async def get(self, session_id: UUID) -> Session | None:
+        return self.tables.sessions.get(session_id)
+
+    async def all(self, user_id: UUID) -> list[Session]:
+        return [session for session in self.tables.sessions.values() if session.user_id == user_id]
 
 
 def _key(text: str) -> str:

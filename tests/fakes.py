@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
-from referral.core.model import Address, Caller, Scope
+from referral.core.model import AccessToken, Address, Caller, Scope
 
 
 class FakeClock:
@@ -95,22 +95,35 @@ class FakeAccessTokens:
     lifetime = 600
 
     def __init__(self) -> None:
-        self._issued: dict[str, Caller] = {}
+        self._issued: dict[str, AccessToken] = {}
 
-    def issue(self, subject: str, client_id: str, scope: str) -> str:
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str:
         token = f"access-{len(self._issued) + 1}"
         scopes = frozenset(scope.split())
         user_id = UUID(subject) if Scope.ACCOUNT in scopes else None
-        self._issued[token] = Caller(client_id, scopes, user_id)
+        caller = Caller(client_id, scopes, user_id, session_id)
+        self._issued[token] = AccessToken(token, subject, caller, 0, self.lifetime)
         return token
 
-    def verify(self, token: str) -> Caller:
+    def verify(self, token: str) -> AccessToken:
         if token not in self._issued:
             raise Unauthenticated
         return self._issued[token]
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         return {"keys": []}
+
+
+class FakeJournal:
+    """Remembers what an operator would hear of."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def warn(self, event: str, **facts: str) -> None:  # noqa: ARG002 - events tell enough
+        self.events.append(event)
 
 
 class FakePart:

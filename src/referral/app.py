@@ -10,12 +10,21 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, License, OAuthFlow, OAuthFlows, SecurityScheme, Tag
+from litestar.openapi.spec import (
+    Components,
+    License,
+    OAuthFlow,
+    OAuthFlows,
+    Reference,
+    SecurityScheme,
+    Tag,
+)
 from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
 from referral.adapters.worker import Worker
 from referral.container import make_container
+from referral.core.attempts import AnsweredBefore
 from referral.core.model import Scope
 from referral.core.ports import AccessTokens
 from referral.settings import Settings, read_settings
@@ -25,12 +34,17 @@ from referral.web.discovery import Discovery
 from referral.web.docs import Docs
 from referral.web.envelope import Envelope
 from referral.web.health import Health
+from referral.web.idempotency import repeat
 from referral.web.lookups import Checks, LookUps, ShareLinks
 from referral.web.mails import CodeMails, Unsubscribing
+from referral.web.me import Me
 from referral.web.openapi import operation_id
+from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
+from referral.web.proofs import Proofs
 from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest, check_request
+from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
 
 MAX_BODY = 64 * 1024
@@ -61,10 +75,14 @@ CONTROLLERS = [
     Docs,
     Health,
     LookUps,
+    Me,
+    Pages,
     Problems,
+    Proofs,
     Referrals,
     ShareLinks,
     TokenEndpoint,
+    TokenState,
     Unsubscribing,
 ]
 
@@ -93,7 +111,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         CONTROLLERS,
         before_request=check_request,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
-        exception_handlers=HANDLERS,
+        exception_handlers=HANDLERS | {AnsweredBefore: repeat},
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=_document(),
@@ -130,12 +148,18 @@ def _document() -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
     password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
     bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    client = SecurityScheme(type="http", scheme="basic", description="A client's id and secret.")
+    schemes: dict[str, SecurityScheme | Reference] = {
+        "password": password,
+        "bearer": bearer,
+        "client": client,
+    }
     return OpenAPIConfig(
         title="Referral API",
         version="1",
         description=ABOUT,
         license=License(name="MIT", identifier="MIT"),
-        components=Components(security_schemes={"password": password, "bearer": bearer}),
+        components=Components(security_schemes=schemes),
         tags=[Tag(name, description) for name, description in TAGS.items()],
         use_handler_docstrings=True,
         operation_id_creator=operation_id,

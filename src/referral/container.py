@@ -3,7 +3,7 @@
 Use cases keep nothing between calls, so all of them live as long as the app.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 from email.headerregistry import Address
 
@@ -12,7 +12,9 @@ from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
+from referral.adapters.logs import LogJournal
 from referral.adapters.mailbox import MailboxMailer
 from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
@@ -21,10 +23,27 @@ from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.smtp import SmtpMailer
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
-from referral.adapters.tokens import JwtAccessTokens, SigningKey, load_key, make_key_file
+from referral.adapters.tokens import JwtAccessTokens
 from referral.adapters.worker import Worker
-from referral.core import accounts, codes, lookups, mail, ports, referrals, sessions, upkeep, work
+from referral.core import (
+    accounts,
+    clients,
+    codes,
+    erasure,
+    lookups,
+    mail,
+    passwords,
+    ports,
+    proofs,
+    referrals,
+    sessions,
+    upkeep,
+    work,
+)
+from referral.core.crediting import Credit
 from referral.core.health import CheckHealth
+from referral.core.model import Verification
+from referral.core.proving import ProveOwnership
 from referral.settings import Settings
 from referral.web.links import Links
 from referral.web.tokens import Grants
@@ -41,6 +60,8 @@ class Adapters(Provider):
         + provide(RandomCodeTexts, provides=ports.CodeTexts)
         + provide(RandomSecrets, provides=ports.Secrets)
         + provide(ValidatedAddresses, provides=ports.Addresses)
+        + provide(KeyedFingerprints, provides=ports.Fingerprints)
+        + provide(LogJournal, provides=ports.Journal)
         + provide(SegnoQrCodes, provides=ports.QrCodes)
     )
 
@@ -65,22 +86,28 @@ class Adapters(Provider):
         passwords.close()
 
     @provide
-    def signing_keys(self, settings: Settings) -> list[SigningKey]:
+    def keys(self, settings: Settings) -> KeyRing:
         if not settings.signing_key_file:
             make_key_file(settings.key_files[0])
-        return [load_key(path.read_bytes()) for path in settings.key_files]
+        return KeyRing(settings.key_files)
 
     @provide
-    def access_tokens(self, settings: Settings, keys: list[SigningKey]) -> ports.AccessTokens:
+    def access_tokens(self, settings: Settings, keys: KeyRing) -> ports.AccessTokens:
         return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
 
     @provide
-    def mute_tokens(self, keys: list[SigningKey]) -> ports.MuteTokens:
-        return SignedMuteTokens([key.private for key in keys])
+    def common_passwords(self) -> Container[str]:
+        return common_passwords()
+
+    @provide
+    def mute_tokens(self, keys: KeyRing) -> ports.MuteTokens:
+        return SignedMuteTokens(keys)
 
     @provide
     def links(self, settings: Settings) -> Links:
-        return Links(settings.public_url, settings.landing)
+        return Links(
+            settings.public_url, settings.landing, settings.confirm_page, settings.reset_page
+        )
 
     @provide
     def own_links(self, links: Links) -> ports.Links:
@@ -110,9 +137,27 @@ class UseCases(Provider):
 
     scope = Scope.APP
     plain = all_of(
+        accounts.BlockAccount,
+        accounts.Register,
         accounts.ShowAccount,
+        clients.CreateClient,
+        clients.Introspect,
+        clients.IssueClientToken,
+        erasure.EraseAccount,
+        erasure.ExportAccount,
+        passwords.ChangePassword,
+        Credit,
+        ProveOwnership,
+        proofs.AskForConfirmation,
+        proofs.ConfirmEmail,
+        proofs.ForgotPassword,
+        proofs.ResetPassword,
+        proofs.SendConfirmation,
+        proofs.SendReset,
+        referrals.ClaimReferrer,
         accounts.UpdateAccount,
         sessions.Refresh,
+        sessions.Revoke,
         codes.IssueCode,
         codes.ListCodes,
         codes.ShowCode,
@@ -133,16 +178,8 @@ class UseCases(Provider):
     )
 
     @provide
-    def register(
-        self,
-        addresses: ports.Addresses,
-        clock: ports.Clock,
-        database: ports.Database,
-        ids: ports.Ids,
-        passwords: ports.Passwords,
-    ) -> accounts.Register:
-        common = common_passwords()
-        return accounts.Register(addresses, clock, common, database, ids, passwords)
+    def verification(self, settings: Settings) -> Verification:
+        return Verification(required=settings.verifies_addresses)
 
     @provide
     def log_in(

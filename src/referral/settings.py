@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from referral.adapters.tokens import load_key
+from referral.adapters.keys import load_keys
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"
@@ -19,6 +19,8 @@ SCHEMES = {
     "database_url": ("postgresql", "postgres"),
     "public_url": ("http", "https"),
     "landing_url": ("http", "https"),
+    "confirm_url": ("http", "https"),
+    "reset_url": ("http", "https"),
     "smtp_url": ("smtp", "smtps"),
 }
 
@@ -66,9 +68,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mail_from: Sender = Sender("Referral", "no-reply", "localhost")
     public_url: str = "http://127.0.0.1:8000"
     landing_url: str = ""
+    confirm_url: str = ""
+    reset_url: str = ""
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
+    email_verification: Literal["on", "off"] = "on"
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
@@ -88,6 +93,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def allows_passwords(self) -> bool:
         """Whether the token endpoint takes the password grant."""
         return self.password_grant != "off"  # noqa: S105 - a switch
+
+    @property
+    def confirm_page(self) -> str:
+        """Where the links lead that confirm an address."""
+        return self.confirm_url or f"{self.public_url}/confirm"
+
+    @property
+    def reset_page(self) -> str:
+        """Where the links lead that set a new password."""
+        return self.reset_url or f"{self.public_url}/reset"
+
+    @property
+    def verifies_addresses(self) -> bool:
+        """Whether a referral waits until the new user has confirmed the address."""
+        return self.email_verification != "off"
 
     @property
     def landing(self) -> str:
@@ -160,7 +180,7 @@ def _combined_faults(values: dict[str, Any]) -> list[str]:
     for part in (named or "").split(","):
         try:
             if part.strip():
-                load_key(Path(part.strip()).read_bytes())
+                load_keys(Path(part.strip()).read_bytes())
         except (OSError, ValueError) as error:
             faults.append(f"{name}: {part.strip()}: {error}")
     return faults

@@ -13,6 +13,7 @@ from referral.core.accounts import (
     UpdateAccount,
 )
 from referral.core.codes import DeactivateCode, IssueCode, NewCode
+from referral.core.crediting import Credit
 from referral.core.errors import (
     Later,
     NoActiveCode,
@@ -24,12 +25,13 @@ from referral.core.errors import (
 from referral.core.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
 from referral.core.mail import LISTED, MailActiveCode, MailLimit, Mute, SendCode, SendWelcome
 from referral.core.mail import TellReferrer as Tell
-from referral.core.model import Code, Expiry, Locale, User
+from referral.core.model import Code, Expiry, Locale, User, Verification
+from referral.core.proofs import SendConfirmation, SendReset
 from referral.core.upkeep import Prune
 from referral.core.work import DoJob
 from tests.fake_database import FakeDatabase
 from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
-from tests.fakes import FakeAddresses, FakeClock, FakeCodeTexts, FakeIds, FakePasswords
+from tests.fakes import FakeAddresses, FakeClock, FakeCodeTexts, FakeIds, FakePasswords, FakeSecrets
 
 HOUR = timedelta(hours=1)
 
@@ -43,11 +45,15 @@ class Office:
     database: FakeDatabase = field(default_factory=FakeDatabase)
     ids: FakeIds = field(default_factory=FakeIds)
     mailer: FakeMailer = field(default_factory=FakeMailer)
+    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+    verification: Verification = field(default_factory=lambda: Verification(required=False))
 
     async def join(self, email: str, code: str | None = None, locale: Locale = Locale.EN) -> User:
         """Register someone."""
         addresses, passwords = FakeAddresses(), FakePasswords()
-        register = Register(addresses, self.clock, (), self.database, self.ids, passwords)
+        credit = Credit(self.clock, self.ids, self.verification)
+        rest = (credit, self.database, self.ids, passwords, self.verification)
+        register = Register(addresses, self.clock, (), *rest)
         return await register(NewAccount(email, "correct horse", code, locale))
 
     async def issue(self, user: User, **wanted: object) -> Code:
@@ -71,6 +77,8 @@ class Office:
         do_job = DoJob(
             Prune(self.clock, self.database),
             SendCode(self.clock, self.database, links, self.mailer),
+            SendConfirmation(*rest, self.secrets),
+            SendReset(self.clock, self.database, links, self.mailer, self.secrets),
             SendWelcome(*rest),
             Tell(*rest, tokens),
         )

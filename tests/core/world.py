@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from referral.core.accounts import NewAccount, Register, ShowAccount
 from referral.core.codes import (
@@ -16,8 +17,9 @@ from referral.core.codes import (
     ShowActiveCode,
     ShowCode,
 )
+from referral.core.crediting import Credit
 from referral.core.lookups import CheckCode, LookUpCode
-from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User
+from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User, Verification
 from referral.core.sessions import LogIn, Refresh
 from tests.fake_database import FakeDatabase
 from tests.fakes import (
@@ -26,6 +28,7 @@ from tests.fakes import (
     FakeClock,
     FakeCodeTexts,
     FakeIds,
+    FakeJournal,
     FakePasswords,
     FakeSecrets,
 )
@@ -46,12 +49,15 @@ class World:
         self.ids = ids = FakeIds()
         self.passwords = passwords = FakePasswords()
         addresses, secrets = FakeAddresses(), FakeSecrets()
-        self.register = Register(addresses, clock, {COMMON}, database, ids, passwords)
+        self.journal = FakeJournal()
+        off = Verification(required=False)
+        credit = Credit(clock, ids, off)
+        self.register = Register(addresses, clock, {COMMON}, credit, database, ids, passwords, off)
         self.show_account = ShowAccount(clock, database)
         self.log_in = LogIn(
             access_tokens, addresses, clock, database, ids, passwords, secrets, LIFETIME
         )
-        self.refresh = Refresh(access_tokens, clock, database, secrets)
+        self.refresh = Refresh(access_tokens, clock, database, self.journal, secrets)
         self.issue_code = IssueCode(clock, self.code_texts, database, ids)
         self.list_codes = ListCodes(clock, database)
         self.show_code = ShowCode(database)
@@ -84,9 +90,9 @@ class World:
         return admin
 
 
-def signed_in(user: User) -> Caller:
+def signed_in(user: User, session_id: UUID | None = None) -> Caller:
     """Return the caller that a user is with an access token."""
-    return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id)
+    return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id, session_id)
 
 
 def client(*scopes: str) -> Caller:

@@ -23,13 +23,13 @@ from pathlib import Path
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from referral.adapters.keys import make_key_file
 from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.database import make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.jobs import PostgresJobs
 from referral.adapters.postgres.migrations import migrate
-from referral.adapters.tokens import make_key_file
 from referral.commands import work
 from referral.core.jobs import WelcomeMail
 from referral.settings import Settings

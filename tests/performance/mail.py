@@ -20,11 +20,11 @@ import asyncpg
 import httpx
 from msgspec.structs import replace
 
+from referral.adapters.keys import make_key_file
 from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
-from referral.adapters.tokens import make_key_file
 from referral.commands import work
 from referral.core.jobs import WelcomeMail
 from referral.settings import Settings

@@ -3,12 +3,12 @@
 import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from referral.adapters.keys import KeyRing
 from referral.core.errors import NotFound
 
 ID_BYTES = 16
@@ -17,13 +17,13 @@ ID_BYTES = 16
 class SignedMuteTokens:
     """An id and its HMAC-SHA256, under keys derived from the signing keys; the first signs."""
 
-    def __init__(self, keys: Sequence[RSAPrivateKey]) -> None:
+    def __init__(self, ring: KeyRing) -> None:
         """Take the signing keys; a link lives as long as the key that it was signed with."""
-        self._keys = [_derive(key) for key in keys]
+        self._ring = ring
 
     def sign(self, user_id: UUID) -> str:
         """See the port."""
-        return _token(self._keys[0], user_id)
+        return _token(_derive(self._ring.all()[0].private), user_id)
 
     def read(self, token: str) -> UUID:
         """See the port."""
@@ -31,7 +31,8 @@ class SignedMuteTokens:
             user_id = UUID(bytes=urlsafe_b64decode(token.encode("ascii") + b"==")[:ID_BYTES])
         except ValueError as error:
             raise NotFound from error
-        if not any(hmac.compare_digest(_token(key, user_id), token) for key in self._keys):
+        keys = (_derive(key.private) for key in self._ring.all())
+        if not any(hmac.compare_digest(_token(key, user_id), token) for key in keys):
             raise NotFound
         return user_id
 

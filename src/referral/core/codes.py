@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.attempts import begin_once, finish_once
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
-from referral.core.model import Code, CodeStatus, Expiry, Page
+from referral.core.model import Attempt, Code, CodeStatus, Expiry, Page
 from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
 
 ATTEMPTS = 5
@@ -36,12 +37,14 @@ class IssueCode:
     database: Database
     ids: Ids
 
-    async def __call__(self, user_id: UUID, wanted: NewCode) -> Code:
+    async def __call__(
+        self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None = None
+    ) -> Code:
         """Return the code, or raise `ActiveCodeExists` or `CodeTaken`."""
         for _ in range(ATTEMPTS):
             code = self._code(user_id, wanted)
             try:
-                await self._store(code, wanted)
+                await self._store(code, wanted, attempt)
             except CodeTaken:
                 if wanted.text is not None:
                     raise
@@ -62,14 +65,16 @@ class IssueCode:
             enabled=wanted.activate,
         )
 
-    async def _store(self, code: Code, wanted: NewCode) -> None:
+    async def _store(self, code: Code, wanted: NewCode, attempt: Attempt[Code] | None) -> None:
         async with self.database.begin() as records:
+            await begin_once(records, self.clock, attempt)
             if await records.users.lock(code.user_id) is None:
                 raise Unauthenticated
             if wanted.activate:
                 spent_at = None if wanted.replace else self.clock.now()
                 await records.codes.retire(code.user_id, spent_at=spent_at)
             await records.codes.add(code)
+            await finish_once(records, self.clock, attempt, code, code.user_id)
 
 
 @dataclass(frozen=True, slots=True)

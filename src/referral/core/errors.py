@@ -131,6 +131,60 @@ class WeakPassword(Invalid):
     """The password is too short, too long, common, or the same as the address' local part."""
 
 
+class AlreadyReferred(Conflict):
+    """One has at most one referrer, and it never changes."""
+
+    default = "You have a referrer already, and it never changes."
+
+
+class ClaimWindowClosed(Conflict):
+    """A referrer can be named within 7 days of joining."""
+
+    default = "A referrer can be named within 7 days of joining."
+
+
+class IdempotencyKeyInUse(Conflict):
+    """A request with this `Idempotency-Key` is still being worked on. Try again in a moment."""
+
+    default = "A request with this Idempotency-Key is still being worked on. Try again in a moment."
+
+
+class IdempotencyKeyReused(Invalid):
+    """The `Idempotency-Key` came with another body before. Make a new one for each request."""
+
+    default = "This Idempotency-Key came with another request before. Use a new one."
+
+
+class TokenUnusable(Invalid):
+    """The link was used before, is too old, or is none of this service's."""
+
+    default = "This link was used before or has expired. Ask for a new one."
+
+
+class EmailAlreadyVerified(Conflict):
+    """The e-mail address was confirmed before."""
+
+    default = "This e-mail address was confirmed before."
+
+
+class WrongPassword(Invalid):
+    """The current password that was sent is not right."""
+
+    default = "This is not your current password."
+
+
+class InvalidClient(Denied):
+    """The client is unknown, or its secret is wrong (RFC 6749, section 5.2)."""
+
+    default = "The client is unknown, or its secret is wrong. Authenticate by HTTP Basic."
+
+
+class InvalidScope(Denied):
+    """The scope asked for is more than the client has (RFC 6749, section 5.2)."""
+
+    default = "The scope asked for is unknown, or more than the client has."
+
+
 class InvalidGrant(Denied):
     """The credentials, or the refresh token, are not valid (RFC 6749, section 5.2)."""
 

@@ -27,11 +27,26 @@ class CodeMail:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmationMail:
+    """Mail the link that confirms an address; `counted` when the limit allowed it already."""
+
+    user_id: UUID
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMail:
+    """Mail the link that sets a new password; the id may be nobody's."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Pruning:
     """Delete what is of no more use."""
 
 
-Job = WelcomeMail | ReferralMail | CodeMail | Pruning
+Job = WelcomeMail | ReferralMail | CodeMail | ConfirmationMail | ResetMail | Pruning
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
+from referral.core.attempts import begin_once, finish_once
 from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests, Unauthenticated
 from referral.core.jobs import CodeMail, ReferralMail, Run, WelcomeMail
-from referral.core.model import Code, Joined, Mail, User
+from referral.core.model import Attempt, Code, Mail, User
 from referral.core.ports import Clock, Database, Ids, Links, Mailer, MuteTokens, Records
 
 RESERVED = 1
@@ -33,20 +35,22 @@ class MailActiveCode:
     ids: Ids
     limit: MailLimit
 
-    async def __call__(self, user_id: UUID) -> None:
+    async def __call__(self, user_id: UUID, attempt: Attempt[None] | None = None) -> None:
         """Queue the mail; raises `NoActiveCode`, or `TooManyRequests` for one too many."""
         now = self.clock.now()
         async with self.database.begin() as records:
+            await begin_once(records, self.clock, attempt)
             user = await records.users.get(user_id)
             if user is None:
                 raise Unauthenticated
             code = await records.codes.active(user_id, now)
             if code is None:
                 raise NoActiveCode
-            wait = await _take_place(self, records, self.ids.new(), user)
+            wait = await take_place(self, records, self.ids.new(), user.email_key)
             if wait is not None:
                 raise TooManyRequests(retry_after=wait)
             await records.jobs.enqueue(CodeMail(user_id, code.id))
+            await finish_once(records, self.clock, attempt, None, user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class SendWelcome:
             user = await records.users.get(job.user_id)
             if user is None:
                 return
-            await _take_place_or_wait(self, records, run, user)
+            await take_place_or_wait(self, records, run, user)
         facts = {"email": user.email, "docs": self.links.docs()}
         await self.mailer.send(Mail(run.id, user.mailbox, user.locale, "welcome", facts))
 
@@ -114,14 +118,17 @@ class TellReferrer:
             )
             if referrer is None or not referrer.notify_on_referral:
                 return
-            await _take_place_or_wait(self, records, run, referrer)
+            await take_place_or_wait(self, records, run, referrer)
             joined = await records.referrals.claimed(referrer.id, run.id)
-        await self.mailer.send(self._mail(run, referrer, joined))
+        emails = [one.email for one in joined if one.email is not None]
+        if not emails:
+            return
+        await self.mailer.send(self._mail(run, referrer, emails))
 
-    def _mail(self, run: Run, referrer: User, joined: list[Joined]) -> Mail:
+    def _mail(self, run: Run, referrer: User, emails: list[str]) -> Mail:
         facts = {
-            "emails": [one.email for one in joined[:LISTED]],
-            "more": max(len(joined) - LISTED, 0),
+            "emails": emails[:LISTED],
+            "more": max(len(emails) - LISTED, 0),
         }
         mute = self.links.unsubscribe(self.mute_tokens.sign(referrer.id))
         return Mail(run.id, referrer.mailbox, referrer.locale, "referral", facts, mute=mute)
@@ -143,27 +150,35 @@ class Mute:
             await records.users.update(user.id, user.locale, notify=False)
 
 
-async def _take_place_or_wait(
-    sender: SendWelcome | TellReferrer, records: Records, run: Run, user: User
-) -> None:
-    wait = await _take_place(sender, records, run.id, user, kept_free=RESERVED)
+class Limited(Protocol):
+    """A use case that keeps to the limit of mails."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def limit(self) -> MailLimit:
+        """How many mails an address may get."""
+        ...
+
+
+async def take_place_or_wait(sender: Limited, records: Records, run: Run, user: User) -> None:
+    """Count a mail to a user, or raise `Later`; some places are left for what users ask for."""
+    wait = await take_place(sender, records, run.id, user.email_key, kept_free=RESERVED)
     if wait is not None:
         raise Later(wait)
 
 
-async def _take_place(
-    sender: MailActiveCode | SendWelcome | TellReferrer,
-    records: Records,
-    mail: UUID,
-    user: User,
-    *,
-    kept_free: int = 0,
+async def take_place(
+    sender: Limited, records: Records, mail: UUID, email_key: str, *, kept_free: int = 0
 ) -> timedelta | None:
     """Count a mail to an address, or return how long it has to wait; once is enough for each."""
     limit, now = sender.limit, sender.clock.now()
     if limit.mails is None:
         return None
     free_at = await records.mails.take_place(
-        mail, user.email_key, now, mails=max(limit.mails - kept_free, 1), within=limit.within
+        mail, email_key, now, mails=max(limit.mails - kept_free, 1), within=limit.within
     )
     return None if free_at is None else free_at - now

@@ -2,18 +2,23 @@
 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from referral.core.jobs import Job, Run
 from referral.core.model import (
+    AccessToken,
     Address,
-    Caller,
+    Answer,
+    Attempt,
+    Client,
     Code,
     CodeStatus,
     Joined,
     Locale,
     Mail,
+    OneTimeToken,
+    Purpose,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -48,6 +53,18 @@ class Secrets(Protocol):
     def digest(self, secret: str) -> bytes: ...
 
 
+class Journal(Protocol):
+    """The log, for what an operator has to hear of; no secret and no address goes into it."""
+
+    def warn(self, event: str, **facts: str) -> None: ...
+
+
+class Fingerprints(Protocol):
+    """Digests by a key of the service: by each it has, the newest first."""
+
+    def of(self, data: bytes) -> tuple[bytes, ...]: ...
+
+
 class Addresses(Protocol):
     """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
 
@@ -72,10 +89,12 @@ class AccessTokens(Protocol):
         """How long a token is good for, in seconds."""
         ...
 
-    def issue(self, subject: str, client_id: str, scope: str) -> str: ...
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str: ...
 
-    def verify(self, token: str) -> Caller:
-        """Return who the token speaks for, or raise `Unauthenticated`."""
+    def verify(self, token: str) -> AccessToken:
+        """Return what the token says, or raise `Unauthenticated`."""
         ...
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
@@ -84,7 +103,7 @@ class AccessTokens(Protocol):
 
 
 class Users(Protocol):
-    """Accounts."""
+    """Accounts. One that was erased is not found any more, and its address is free again."""
 
     async def add(self, user: User) -> None:
         """Store a new account; raises `EmailTaken` when the canonical address has one."""
@@ -100,6 +119,17 @@ class Users(Protocol):
 
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
+        ...
+
+    async def save(self, user: User) -> None:
+        """Store all that can change of a locked account."""
+        ...
+
+    async def erase(self, user_id: UUID, now: datetime) -> None:
+        """Take all that is personal out of a locked account; its id and its age stay.
+
+        Its codes are to be deleted before, which waits for those who join with them.
+        """
         ...
 
 
@@ -130,11 +160,19 @@ class Codes(Protocol):
         """Take a locked code away for good; its text stays taken."""
         ...
 
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        """Take all codes of a user away for good."""
+        ...
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """Disable the user's enabled code: any, or only one that is spent at that time."""
         ...
 
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None: ...
+
+    async def all(self, user_id: UUID) -> list[Code]:
+        """Return every code of a user, newest first."""
+        ...
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
@@ -156,10 +194,20 @@ class Codes(Protocol):
 class Referrals(Protocol):
     """Who joined with whose code."""
 
-    async def add(self, referral: Referral) -> None: ...
+    async def add(self, referral: Referral) -> None:
+        """Store who joined with whose code; raises `AlreadyReferred` for the second of a user."""
+        ...
+
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        """Confirm the pending referral by which the user joined, and return its id."""
+        ...
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        """Return the referral by which the user joined."""
+        ...
 
     async def referrer(self, user_id: UUID) -> User | None:
-        """Return whose code the user joined with."""
+        """Return whose code the user joined with, unless the account was erased."""
         ...
 
     async def count(self, user_id: UUID) -> int:
@@ -192,6 +240,8 @@ class Sessions(Protocol):
         """Hold the session that a refresh token belongs to for this transaction."""
         ...
 
+    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
+
     async def mark_used(self, digest: bytes, now: datetime) -> None: ...
 
     async def end(self, session_id: UUID) -> None:
@@ -200,6 +250,70 @@ class Sessions(Protocol):
 
     async def prune(self, now: datetime) -> bool:
         """Delete some of what has ended; tell whether there may be more."""
+        ...
+
+    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+        """End every session of a user, or every other one."""
+        ...
+
+    async def get(self, session_id: UUID) -> Session | None: ...
+
+    async def all(self, user_id: UUID) -> list[Session]: ...
+
+
+class Clients(Protocol):
+    """Other services that may ask for tokens of their own."""
+
+    async def add(self, client: Client) -> None: ...
+
+    async def get(self, client_id: UUID) -> Client | None: ...
+
+
+class OneTimeTokens(Protocol):
+    """What links in mails prove, each of them once."""
+
+    async def add(self, token: OneTimeToken) -> None: ...
+
+    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        """Return whose token it is, if it is good."""
+        ...
+
+    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        """Return whose token it is, if it was good: neither it nor another one for this is now."""
+        ...
+
+    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+        """Make all tokens of a user good for nothing, or those for one purpose."""
+        ...
+
+    async def prune(self, now: datetime) -> bool:
+        """Delete some of those that are too old; tell whether there may be more."""
+        ...
+
+
+class Attempts(Protocol):
+    """Requests with an idempotency key, and what they were answered."""
+
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+        """Hold the key for this transaction, and return the answer that it got since then.
+
+        Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
+        when it came with another body.
+        """
+        ...
+
+    async def keep(
+        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+    ) -> None:
+        """Remember the answer; `user_id` is whose data may be in it."""
+        ...
+
+    async def forget(self, user_id: UUID) -> None:
+        """Forget what was answered to a user."""
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older answers; tell whether there may be more."""
         ...
 
 
@@ -245,6 +359,15 @@ class Records(Protocol):
     def sessions(self) -> Sessions: ...
 
     @property
+    def clients(self) -> Clients: ...
+
+    @property
+    def attempts(self) -> Attempts: ...
+
+    @property
+    def one_time_tokens(self) -> OneTimeTokens: ...
+
+    @property
     def mails(self) -> Mails: ...
 
     @property
@@ -288,6 +411,10 @@ class Links(Protocol):
     def share(self, code: str) -> str: ...
 
     def unsubscribe(self, token: str) -> str: ...
+
+    def confirm(self, token: str) -> str: ...
+
+    def reset(self, token: str) -> str: ...
 
 
 class MuteTokens(Protocol):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from referral.core.attempts import KEPT
 from referral.core.ports import Clock, Database
 
 LOG_KEPT = timedelta(days=7)
@@ -11,7 +12,7 @@ MAILS_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Delete ended sessions, the log of jobs, and the marks of mails that no limit counts."""
+    """Delete ended sessions, dead links, old answers, the log of jobs, and old marks of mails."""
 
     clock: Clock
     database: Database
@@ -24,6 +25,8 @@ class Prune:
             async with self.database.begin() as records:
                 left = [
                     await records.sessions.prune(now),
+                    await records.one_time_tokens.prune(now),
+                    await records.attempts.prune(now - KEPT),
                     await records.mails.prune(now - MAILS_KEPT),
                     await records.jobs.prune(now - LOG_KEPT),
                 ]

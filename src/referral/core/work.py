@@ -2,8 +2,18 @@
 
 from dataclasses import dataclass
 
-from referral.core.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
+from referral.core.jobs import (
+    CodeMail,
+    ConfirmationMail,
+    Job,
+    Pruning,
+    ReferralMail,
+    ResetMail,
+    Run,
+    WelcomeMail,
+)
 from referral.core.mail import SendCode, SendWelcome, TellReferrer
+from referral.core.proofs import SendConfirmation, SendReset
 from referral.core.upkeep import Prune
 
 
@@ -13,6 +23,8 @@ class DoJob:
 
     prune: Prune
     send_code: SendCode
+    send_confirmation: SendConfirmation
+    send_reset: SendReset
     send_welcome: SendWelcome
     tell_referrer: TellReferrer
 
@@ -25,5 +37,9 @@ class DoJob:
                 await self.tell_referrer(job, run)
             case CodeMail():
                 await self.send_code(job, run)
+            case ConfirmationMail():
+                await self.send_confirmation(job, run)
+            case ResetMail():
+                await self.send_reset(job, run)
             case Pruning():
                 await self.prune()

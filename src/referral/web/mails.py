@@ -12,11 +12,13 @@ from litestar.params import FromPath
 from referral.core import errors
 from referral.core.codes import ShowCode
 from referral.core.mail import MailActiveCode, Mute
-from referral.core.ports import QrCodes
+from referral.core.ports import Fingerprints, QrCodes
 from referral.web.auth import SECURITY, identify_user
-from referral.web.codes import ONE, CodeId
+from referral.web.codes import ONE, REPEATED, CodeId
+from referral.web.idempotency import IdempotencyKey, read_attempt
 from referral.web.links import Links
 from referral.web.problems import problems
+from referral.web.proofs import ON_ITS_WAY, accepted
 from referral.web.wiring import inject
 
 SVG = "image/svg+xml"
@@ -70,16 +72,23 @@ class CodeMails(Controller):
         status_code=202,
         responses=problems(
             errors.Unauthenticated, errors.InsufficientScope, errors.NoActiveCode,
-            errors.TooManyRequests, errors.Unavailable,
+            errors.TooManyRequests, errors.InvalidRequest, errors.Unavailable, *REPEATED,
         )
-        | {202: ResponseSpec(None, description="The mail is on its way.")},
+        | ON_ITS_WAY,
     )  # fmt: skip
     @inject
     async def mail_active(
-        self, user_id: NamedDependency[UUID], use: FromDishka[MailActiveCode]
+        self,
+        request: Request[Any, Any, Any],
+        user_id: NamedDependency[UUID],
+        use: FromDishka[MailActiveCode],
+        fingerprints: FromDishka[Fingerprints],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail the code in force to its owner, with its end, its link and a QR code."""
-        await use(user_id)
+        await use(
+            user_id, await read_attempt(request, fingerprints, idempotency_key, user_id, accepted)
+        )
         return Response("", media_type=MediaType.TEXT)
 
     @get(

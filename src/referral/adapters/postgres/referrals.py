@@ -5,9 +5,12 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from referral.adapters.postgres.tables import codes, referrals, users
+from referral.adapters.postgres.users import COLUMNS as USER
+from referral.core.errors import AlreadyReferred
 from referral.core.model import Joined, Referral, ReferralStatus, User
 
 LISTED = [
@@ -29,11 +32,38 @@ class PostgresReferrals:
 
     async def add(self, referral: Referral) -> None:
         """See the port."""
-        await self._session.execute(insert(referrals).values(**asdict(referral)))
+        try:
+            await self._session.execute(insert(referrals).values(**asdict(referral)))
+        except IntegrityError as error:
+            if "uq_referrals_referred_id" not in str(error.orig):
+                raise
+            raise AlreadyReferred from error
+
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        """See the port."""
+        pending = referrals.c.status == ReferralStatus.PENDING
+        confirmed = (
+            update(referrals)
+            .where(referrals.c.referred_id == user_id, pending)
+            .values(status=ReferralStatus.CONFIRMED)
+            .returning(referrals.c.id)
+        )
+        found: UUID | None = (await self._session.execute(confirmed)).scalar_one_or_none()
+        return found
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        """See the port."""
+        query = select(referrals).where(referrals.c.referred_id == user_id)
+        row = (await self._session.execute(query)).mappings().one_or_none()
+        return None if row is None else msgspec.convert(row, Referral)
 
     async def referrer(self, user_id: UUID) -> User | None:
         """See the port."""
-        query = select(users).join(referrals, referrals.c.referrer_id == users.c.id)
+        query = (
+            select(*USER)
+            .where(users.c.erased_at.is_(None))
+            .join(referrals, referrals.c.referrer_id == users.c.id)
+        )
         found = await self._session.execute(query.where(referrals.c.referred_id == user_id))
         row = found.mappings().one_or_none()
         return None if row is None else msgspec.convert(row, User)

@@ -1,6 +1,7 @@
 """Accounts in PostgreSQL."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -11,6 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from referral.adapters.postgres.tables import users
 from referral.core.errors import EmailTaken
 from referral.core.model import Locale, User
+
+NAMES = tuple(field.name for field in fields(User))
+COLUMNS = [users.c[name] for name in NAMES]
+PERSONAL = ("email", "email_key", "password_hash")
+"""What an erased account has no longer."""
 
 
 class PostgresUsers:
@@ -46,8 +52,19 @@ class PostgresUsers:
         """See the port. NO KEY UPDATE leaves the foreign keys of new referrals in peace."""
         return await self._one(users.c.id == user_id, lock=True)
 
+    async def save(self, user: User) -> None:
+        """See the port."""
+        values = asdict(user)
+        del values["id"], values["created_at"]
+        await self._session.execute(update(users).where(users.c.id == user.id).values(**values))
+
+    async def erase(self, user_id: UUID, now: datetime) -> None:
+        """See the port. The row stays, for the referrals that lead to it."""
+        gone = dict.fromkeys(PERSONAL) | {"email_verified": False, "erased_at": now}
+        await self._session.execute(update(users).where(users.c.id == user_id).values(**gone))
+
     async def _one(self, where: ColumnElement[bool], *, lock: bool = False) -> User | None:
-        query = select(users).where(where)
+        query = select(*COLUMNS).where(where, users.c.erased_at.is_(None))
         if lock:
             query = query.with_for_update(key_share=True)
         row = (await self._session.execute(query)).mappings().one_or_none()
