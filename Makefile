@@ -28,7 +28,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
-	bench-report browser curl wrk clean
+	mail-pictures test-faults bench-mail bench-report browser curl wrk clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,15 @@ openapi: .venv/dev.stamp ## Write docs/openapi.json
 
 screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
 	$(BIN)/python -m tests.screenshots
+
+mail-pictures: .venv/dev.stamp browser ## Draw the mails for docs/mails.md
+	$(BIN)/python -m tests.mail_pictures
+
+test-faults: .venv/dev.stamp ## Kill the worker 200 times around SMTP's 250, and count the mails
+	$(BIN)/python -m tests.faults.worker_kills
+
+bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, and a silent SMTP server
+	$(BIN)/python -m tests.performance.mail
 
 bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users too
 	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))

@@ -24,12 +24,18 @@ def migrate(connection: Connection) -> None:
         target_metadata=metadata,
         compare_server_default=True,
         render_item=_render,
+        include_name=_is_ours,
     )
     with context.begin_transaction():
         connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         # Rather fail than hold up every request behind a lock that does not come.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         context.run_migrations()
+
+
+def _is_ours(name: str | None, kind: str, _: object) -> bool:
+    """Leave pgqueuer's tables to pgqueuer: a revision of ours makes them, no model knows them."""
+    return not (kind == "table" and (name or "").startswith("pgqueuer"))
 
 
 def _render(_: str, item: object, __: object) -> str | Literal[False]:

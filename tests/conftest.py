@@ -20,16 +20,18 @@ from dishka import Provider, Scope
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
+from referral.adapters.keys import make_key_file
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
-from referral.adapters.tokens import make_key_file
 from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
 from tests.journey import UNLIMITED
+from tests.processes import free_port
 from tests.servers import OwnRedis
+from tests.sink import Sink
 
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
@@ -62,7 +64,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> str:
     """A migrated database that others are copied from."""
-    await _execute(postgres_url, "CREATE DATABASE template_referral")
+    await execute(postgres_url, "CREATE DATABASE template_referral")
     await asyncio.to_thread(migrate, on_database(postgres_url, "template_referral"))
     return "template_referral"
 
@@ -71,9 +73,9 @@ async def template(postgres_url: str) -> str:
 async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
     """A migrated, empty database for one module of tests."""
     name = f"test_{uuid4().hex}"
-    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield on_database(postgres_url, name)
-    await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -122,6 +124,8 @@ def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
         data_dir=tmp_path,
         database_url=database_url,
         signing_key_file=str(key_file),
+        worker="off",
+        email_verification="off",
         **UNLIMITED,
     )
 
@@ -170,9 +174,19 @@ def on_database(url: str, name: str) -> str:
     return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """Run one statement."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """An SMTP server that records."""
+    sink = Sink(free_port())
+    sink.start()
+    yield sink
+    sink.stop()

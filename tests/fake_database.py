@@ -9,6 +9,8 @@ from uuid import UUID
 
 from referral.core.errors import Unavailable
 from referral.core.model import Account, Code
+from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
+from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
 
@@ -34,6 +36,26 @@ class FakeRecords:
     @property
     def sessions(self) -> FakeSessions:
         return FakeSessions(self._usable())
+
+    @property
+    def clients(self) -> FakeClients:
+        return FakeClients(self._usable())
+
+    @property
+    def attempts(self) -> FakeAttempts:
+        return FakeAttempts(self._usable())
+
+    @property
+    def one_time_tokens(self) -> FakeOneTimeTokens:
+        return FakeOneTimeTokens(self._usable())
+
+    @property
+    def mails(self) -> FakeMails:
+        return FakeMails(self._usable())
+
+    @property
+    def jobs(self) -> FakeJobs:
+        return FakeJobs(self._usable())
 
     def _usable(self) -> Tables:
         if self.tables.aborted:

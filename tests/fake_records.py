@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from referral.core.errors import ActiveCodeExists, CodeTaken, EmailTaken
+from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, EmailTaken
 from referral.core.model import (
     Code,
     CodeStatus,
     Joined,
+    Locale,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -34,13 +35,27 @@ class FakeUsers:
         self.tables.users[user.id] = user
 
     async def get(self, user_id: UUID) -> User | None:
-        return self.tables.users.get(user_id)
+        return None if user_id in self.tables.erased else self.tables.users.get(user_id)
 
     async def by_email(self, email_key: str) -> User | None:
-        return _first(user for user in self.tables.users.values() if user.email_key == email_key)
+        found = _first(user for user in self.tables.users.values() if user.email_key == email_key)
+        return None if found is None or not email_key else found
 
     async def lock(self, user_id: UUID) -> User | None:
         return await self.get(user_id)
+
+    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
+        user = self.tables.users[user_id]
+        self.tables.users[user_id] = replace(user, locale=locale, notify_on_referral=notify)
+
+    async def save(self, user: User) -> None:
+        created_at = self.tables.users[user.id].created_at
+        self.tables.users[user.id] = replace(user, created_at=created_at)
+
+    async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
+        user = self.tables.users[user_id]
+        self.tables.users[user_id] = replace(user, email="", email_key="", password_hash="")
+        self.tables.erased.add(user_id)
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,10 @@ class FakeCodes:
         self.tables.deleted.add(code_id)
         self._put(self.tables.codes[code_id].deactivated())
 
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        for code in self._own(user_id):
+            await self.delete(code.id, now)
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         for code in self._enabled(user_id):
             if spent_at is None or not code.is_active(spent_at):
@@ -91,6 +110,9 @@ class FakeCodes:
 
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
         return _first(code for code in self._own(user_id) if code.id == code_id)
+
+    async def all(self, user_id: UUID) -> list[Code]:
+        return sorted(self._own(user_id), key=lambda code: code.id, reverse=True)
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None:
         return _first(code for code in self._own(user_id) if code.is_active(now))
@@ -142,13 +164,23 @@ class FakeReferrals:
         known = {referral.referrer_id, referral.referred_id} <= users.keys()
         require(holds=known and referral.code_id in self.tables.codes, constraint="foreign key")
         require(holds=referral.referrer_id != referral.referred_id, constraint="not_oneself")
-        first = await self.referrer(referral.referred_id) is None
-        require(holds=first, constraint="uq_referrals_referred_id")
+        if await self.of(referral.referred_id) is not None:
+            self.tables.refuse(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
 
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        row = await self.of(user_id)
+        if row is None or row.status is not ReferralStatus.PENDING:
+            return None
+        self.tables.referrals[row.id] = replace(row, status=ReferralStatus.CONFIRMED)
+        return row.id
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)
+
     async def referrer(self, user_id: UUID) -> User | None:
-        found = (row for row in self.tables.referrals.values() if row.referred_id == user_id)
-        return _first(self.tables.users[row.referrer_id] for row in found)
+        found = await self.of(user_id)
+        return None if found is None else await FakeUsers(self.tables).get(found.referrer_id)
 
     async def count(self, user_id: UUID) -> int:
         return sum(code.uses for code in self.tables.codes.values() if code.user_id == user_id)
@@ -165,8 +197,24 @@ class FakeReferrals:
         ]
         return sorted(found, key=lambda joined: joined.referral_id, reverse=True)[:limit]
 
+    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+        own = self.tables.referrals.get(referral_id)
+        if own is None:
+            return None
+        for row in self.tables.referrals.values():
+            mine = row.id == referral_id or (with_others and row.referrer_id == own.referrer_id)
+            if mine and row.id not in self.tables.told:
+                self.tables.told[row.id] = mail
+        told = self.tables.told[referral_id] == mail
+        return self.tables.users[own.referrer_id] if told else None
+
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+        rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)
+        own = (row for row in rows if row.referrer_id == referrer_id)
+        return [self._joined(row) for row in own if self.tables.told.get(row.id) == mail]
+
     def _joined(self, row: Referral) -> Joined:
-        email = self.tables.users[row.referred_id].email
+        email = self.tables.users[row.referred_id].email or None
         return Joined(row.id, row.referred_id, email, row.status, row.code, row.joined_at)
 
 
@@ -193,11 +241,31 @@ class FakeSessions:
     async def mark_used(self, digest: bytes, now: datetime) -> None:
         self.tables.tokens[digest] = replace(self.tables.tokens[digest], used_at=now)
 
+    async def prune(self, now: datetime) -> bool:
+        ended = [one.id for one in self.tables.sessions.values() if one.expires_at <= now]
+        for session_id in ended:
+            await self.end(session_id)
+        return False
+
     async def end(self, session_id: UUID) -> None:
         self.tables.sessions.pop(session_id, None)
         ended = [token for token in self.tables.tokens.values() if token.session_id == session_id]
         for token in ended:
             del self.tables.tokens[token.digest]
+
+    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+        return await self.lock(digest)
+
+    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+        for session in await self.all(user_id):
+            if session.id != but:
+                await self.end(session.id)
+
+    async def get(self, session_id: UUID) -> Session | None:
+        return self.tables.sessions.get(session_id)
+
+    async def all(self, user_id: UUID) -> list[Session]:
+        return [session for session in self.tables.sessions.values() if session.user_id == user_id]
 
 
 def _key(text: str) -> str:

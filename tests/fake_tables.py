@@ -1,12 +1,33 @@
 """The rows of the database in memory."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
 from sqlalchemy.exc import DataError, IntegrityError
 
-from referral.core.model import Code, Referral, RefreshToken, Session, User
+from referral.core.jobs import Job
+from referral.core.model import (
+    Answer,
+    Client,
+    Code,
+    OneTimeToken,
+    Referral,
+    RefreshToken,
+    Session,
+    User,
+)
+
+
+@dataclass(frozen=True)
+class KeptAttempt:
+    """A request with an idempotency key that was answered."""
+
+    fingerprint: bytes
+    answer: Answer
+    user_id: UUID | None
+    created_at: datetime
 
 
 @dataclass
@@ -14,11 +35,18 @@ class Tables:
     """All rows; they are immutable, so that a copy of the dicts is a copy of the state."""
 
     users: dict[UUID, User] = field(default_factory=dict)
+    erased: set[UUID] = field(default_factory=set)
     codes: dict[UUID, Code] = field(default_factory=dict)
     deleted: set[UUID] = field(default_factory=set)
     referrals: dict[UUID, Referral] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    clients: dict[UUID, Client] = field(default_factory=dict)
+    attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
+    one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
+    told: dict[UUID, UUID] = field(default_factory=dict)
+    mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 
     def refuse(self, error: Exception) -> NoReturn:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
-from referral.core.model import Address, Allowance, Caller, Code, Scope
+from referral.core.model import AccessToken, Address, Allowance, Caller, Code, Scope
 
 
 class FakeClock:
@@ -97,16 +97,19 @@ class FakeAccessTokens:
     lifetime = 600
 
     def __init__(self) -> None:
-        self._issued: dict[str, Caller] = {}
+        self._issued: dict[str, AccessToken] = {}
 
-    def issue(self, subject: str, client_id: str, scope: str) -> str:
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str:
         token = f"access-{len(self._issued) + 1}"
         scopes = frozenset(scope.split())
         user_id = UUID(subject) if Scope.ACCOUNT in scopes else None
-        self._issued[token] = Caller(client_id, scopes, user_id)
+        caller = Caller(client_id, scopes, user_id, session_id)
+        self._issued[token] = AccessToken(token, subject, caller, 0, self.lifetime)
         return token
 
-    def verify(self, token: str) -> Caller:
+    def verify(self, token: str) -> AccessToken:
         if token not in self._issued:
             raise Unauthenticated
         return self._issued[token]
@@ -120,6 +123,7 @@ class FakeCache:
 
     def __init__(self) -> None:
         self.cleared: list[str] = []
+        self.answers = True
         self._known: dict[str, Code | None] = {}
 
     async def fetch(
@@ -132,9 +136,11 @@ class FakeCache:
     def recall(self, email_key: str) -> Code | None:
         return self._known.get(email_key)
 
-    async def clear(self, email_key: str) -> None:
-        self.cleared.append(email_key)
-        self._known.pop(email_key, None)
+    async def clear(self, email_key: str) -> bool:
+        if self.answers:
+            self.cleared.append(email_key)
+            self._known.pop(email_key, None)
+        return self.answers
 
 
 class FakeLimits:
@@ -151,6 +157,16 @@ class FakeLimits:
         self._counts[group, who] += 1
         left = limit - self._counts[group, who]
         return Allowance(left >= 0, limit, 60, max(0, left), 60)
+
+
+class FakeJournal:
+    """Remembers what an operator would hear of."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def warn(self, event: str, **facts: str) -> None:  # noqa: ARG002 - events tell enough
+        self.events.append(event)
 
 
 class FakePart:

@@ -44,9 +44,11 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, *options: str, **settings: str) -> Iterator[Service]:
+def running(
+    folder: Path, *options: str, port: int | str | None = None, **settings: str
+) -> Iterator[Service]:
     """Run the service on a data folder until the block ends."""
-    port, log = free_port(), folder.with_name(f"{folder.name}.log")
+    port, log = int(port or free_port()), folder.with_name(f"{folder.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*REFERRAL, "run", "--port", str(port), *options],
@@ -63,12 +65,15 @@ def running(folder: Path, *options: str, **settings: str) -> Iterator[Service]:
             service.stop()
 
 
-def referral(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def referral(
+    folder: Path, *arguments: str, stdin: str | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(  # noqa: S603 - our own command
         [*REFERRAL, *arguments],
         env=environment(folder, **settings),
         capture_output=True,
+        input=stdin,
         text=True,
         check=False,
         timeout=START_SECONDS,

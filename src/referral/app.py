@@ -1,19 +1,30 @@
 """The application: controllers, errors, the OpenAPI document and the life of the container."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dishka import Provider
+from dishka import AsyncContainer, Provider
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, License, OAuthFlow, OAuthFlows, SecurityScheme, Tag
+from litestar.openapi.spec import (
+    Components,
+    License,
+    OAuthFlow,
+    OAuthFlows,
+    Reference,
+    SecurityScheme,
+    Tag,
+)
 from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
+from referral.adapters.worker import Worker
 from referral.container import make_container
+from referral.core.attempts import AnsweredBefore
 from referral.core.lookups import LookUpCode
 from referral.core.model import Scope
 from referral.core.ports import AccessTokens, Limits
@@ -24,12 +35,18 @@ from referral.web.discovery import Discovery
 from referral.web.docs import Docs
 from referral.web.envelope import Envelope
 from referral.web.health import Health
+from referral.web.idempotency import repeat
 from referral.web.limits import TrustedProxies
 from referral.web.lookups import Checks, LookUps, ShareLinks
+from referral.web.mails import CodeMails, Unsubscribing
+from referral.web.me import Me
 from referral.web.openapi import operation_id
+from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
+from referral.web.proofs import Proofs
 from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest, check_request
+from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
 
 MAX_BODY = 64 * 1024
@@ -54,15 +71,21 @@ TAGS = {
 CONTROLLERS = [
     Accounts,
     Checks,
+    CodeMails,
     Codes,
     Discovery,
     Docs,
     Health,
     LookUps,
+    Me,
+    Pages,
     Problems,
+    Proofs,
     Referrals,
     ShareLinks,
     TokenEndpoint,
+    TokenState,
+    Unsubscribing,
 ]
 
 
@@ -84,7 +107,8 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         app.state.look_up = await container.get(LookUpCode)
         app.state.limits = await container.get(Limits)
         try:
-            yield
+            async with working(container, settings):
+                yield
         finally:
             await container.close()
 
@@ -92,7 +116,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         CONTROLLERS,
         before_request=check_request,
         cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
-        exception_handlers=HANDLERS,
+        exception_handlers=HANDLERS | {AnsweredBefore: repeat},
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=_document(),
@@ -101,6 +125,21 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         state=state,
     )
     return Envelope(app, https=settings.public_url.startswith("https://"))
+
+
+@asynccontextmanager
+async def working(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
+    """Do the jobs in this process, unless they are left to `referral worker`."""
+    if settings.worker == "off":
+        yield
+        return
+    worker = await container.get(Worker)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
 
 
 def serve() -> ASGIApp:
@@ -114,12 +153,18 @@ def _document() -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
     password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
     bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    client = SecurityScheme(type="http", scheme="basic", description="A client's id and secret.")
+    schemes: dict[str, SecurityScheme | Reference] = {
+        "password": password,
+        "bearer": bearer,
+        "client": client,
+    }
     return OpenAPIConfig(
         title="Referral API",
         version="1",
         description=ABOUT,
         license=License(name="MIT", identifier="MIT"),
-        components=Components(security_schemes={"password": password, "bearer": bearer}),
+        components=Components(security_schemes=schemes),
         tags=[Tag(name, description) for name, description in TAGS.items()],
         use_handler_docstrings=True,
         operation_id_creator=operation_id,

@@ -1,5 +1,6 @@
 """The `referral` command."""
 
+import asyncio
 import fcntl
 import multiprocessing
 import os
@@ -7,24 +8,39 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import structlog
+from dishka import AsyncContainer
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from litestar.types import ASGIApp
 
+from referral import commands
 from referral.adapters.logs import set_up_logs
+from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.app import serve
-from referral.container import WORKERS, database_url, embedded_postgres, parts_in_use
-from referral.core.errors import Unavailable
+from referral.container import (
+    WORKERS,
+    database_url,
+    embedded_postgres,
+    make_container,
+    parts_in_use,
+)
+from referral.core.accounts import NewAccount, Register
+from referral.core.clients import GRANTABLE, CreateClient
+from referral.core.errors import ReferralError, Unavailable
+from referral.core.model import Client, Role, Scope, User
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+
+T = TypeVar("T")
 
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
@@ -62,6 +78,100 @@ def migrate() -> None:
     with _database(settings):
         migrate_database(database_url(settings))
     click.echo("The schema is up to date.")
+
+
+@main.command("worker")
+def work() -> None:
+    """Do the jobs beside the API, on this machine or another; several may run."""
+    settings = _settings()
+    with _database(settings):
+        commands.work(settings)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def jobs(context: click.Context) -> None:
+    """Show the jobs, and put back or discard those that are held."""
+    settings = _settings()
+    context.with_resource(_database(settings))
+    context.obj = Monitor(database_url(settings))
+    if context.invoked_subcommand is None:
+        commands.show_states(context.obj)
+
+
+for command in commands.JOBS:
+    jobs.add_command(command)
+
+
+@main.command()
+@click.argument("email")
+def create_admin(email: str) -> None:
+    """Make an account that sees every user's referrals.
+
+    The password is asked for, or read from standard input. There is no option for it: the
+    arguments of a process are for everyone to see.
+    """
+    password = (
+        click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        if sys.stdin.isatty()
+        else sys.stdin.readline().rstrip("\r\n")
+    )
+    wanted = NewAccount(email, password, role=Role.ADMIN)
+
+    async def create(container: AsyncContainer) -> User:
+        return await (await container.get(Register))(wanted)
+
+    user = _with_parts(create)
+    click.echo(f"{user.email} is an admin now.")
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    callback=lambda _, __, values: _scopes(values),
+    help=f"What it may do: {', '.join(sorted(GRANTABLE))}. May be given several times.",
+)
+def create_client(name: str, scopes: list[Scope]) -> None:
+    """Let another service in, and print its id and its secret, which is not shown again."""
+
+    async def create(container: AsyncContainer) -> tuple[Client, str]:
+        return await (await container.get(CreateClient))(name, scopes)
+
+    client, secret = _with_parts(create)
+    click.echo(f"client_id={client.id}\nclient_secret={secret}")
+
+
+def _scopes(values: Sequence[str]) -> list[Scope]:
+    named = [name for value in values for name in value.replace(",", " ").split()]
+    unknown = set(named) - GRANTABLE
+    if unknown or not named:
+        fault = f"{', '.join(sorted(unknown)) or 'nothing'} is no scope that a client can have"
+        raise click.BadParameter(fault)
+    return [Scope(name) for name in named]
+
+
+def _with_parts(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
+    """Do something with the service's parts, whether the service runs or not."""
+    settings = _settings()
+
+    async def run() -> T:
+        container = make_container(settings)
+        try:
+            return await work(container)
+        finally:
+            await container.close()
+
+    with _database(settings):
+        if settings.database_url is None:
+            migrate_database(database_url(settings))
+        try:
+            return asyncio.run(run())
+        except ReferralError as error:
+            raise click.ClickException(error.detail or error.title()) from error
 
 
 def worker() -> ASGIApp:

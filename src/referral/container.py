@@ -4,26 +4,54 @@ Use cases keep nothing between calls, so all of them live as long as the app.
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from datetime import timedelta
+from email.headerregistry import Address
 
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
+from referral.adapters.letters import Letters
 from referral.adapters.limits import CountedLimits, parse_limit
+from referral.adapters.logs import LogJournal
+from referral.adapters.mailbox import MailboxMailer
 from referral.adapters.memory import MemoryCache
+from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.reads import PostgresReads, make_pool
+from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
 from referral.adapters.redis_cache import RedisCache
+from referral.adapters.smtp import SmtpMailer
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
-from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
-from referral.core import accounts, codes, guessing, lookups, ports, referrals, sessions
+from referral.adapters.tokens import JwtAccessTokens
+from referral.adapters.worker import Worker
+from referral.core import (
+    accounts,
+    clients,
+    codes,
+    erasure,
+    lookups,
+    mail,
+    passwords,
+    ports,
+    proofs,
+    referrals,
+    sessions,
+    upkeep,
+    work,
+)
+from referral.core.clearing import Clear, ClearLater
+from referral.core.crediting import Credit
+from referral.core.guessing import Attempts
 from referral.core.health import CheckHealth
+from referral.core.model import Verification
+from referral.core.proving import ProveOwnership
 from referral.settings import Settings
 from referral.web.links import Links
 from referral.web.tokens import Grants
@@ -46,6 +74,9 @@ class Adapters(Provider):
         + provide(RandomCodeTexts, provides=ports.CodeTexts)
         + provide(RandomSecrets, provides=ports.Secrets)
         + provide(ValidatedAddresses, provides=ports.Addresses)
+        + provide(KeyedFingerprints, provides=ports.Fingerprints)
+        + provide(LogJournal, provides=ports.Journal)
+        + provide(SegnoQrCodes, provides=ports.QrCodes)
     )
 
     @provide
@@ -92,11 +123,50 @@ class Adapters(Provider):
         passwords.close()
 
     @provide
-    def access_tokens(self, settings: Settings) -> ports.AccessTokens:
+    def keys(self, settings: Settings) -> KeyRing:
         if not settings.signing_key_file:
             make_key_file(settings.key_files[0])
-        keys = [load_key(path.read_bytes()) for path in settings.key_files]
+        return KeyRing(settings.key_files)
+
+    @provide
+    def access_tokens(self, settings: Settings, keys: KeyRing) -> ports.AccessTokens:
         return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
+
+    @provide
+    def common_passwords(self) -> Container[str]:
+        return common_passwords()
+
+    @provide
+    def mute_tokens(self, keys: KeyRing) -> ports.MuteTokens:
+        return SignedMuteTokens(keys)
+
+    @provide
+    def links(self, settings: Settings) -> Links:
+        return Links(
+            settings.public_url, settings.landing, settings.confirm_page, settings.reset_page
+        )
+
+    @provide
+    def own_links(self, links: Links) -> ports.Links:
+        return links
+
+    @provide
+    async def mailer(
+        self, settings: Settings, clock: ports.Clock, qr_codes: ports.QrCodes
+    ) -> AsyncIterator[ports.Mailer]:
+        sender = settings.mail_from
+        address = Address(sender.name, sender.local_part, sender.domain)
+        letters = Letters(address, clock, qr_codes)
+        if settings.smtp_url is None:
+            yield MailboxMailer(settings.data_dir / "mail", letters)
+            return
+        mailer = SmtpMailer(settings.smtp_url, letters)
+        yield mailer
+        await mailer.close()
+
+    @provide
+    def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
+        return Worker(database_url(settings), do_job)
 
 
 class UseCases(Provider):
@@ -104,9 +174,30 @@ class UseCases(Provider):
 
     scope = Scope.APP
     plain = all_of(
+        accounts.BlockAccount,
+        accounts.Register,
         accounts.ShowAccount,
-        guessing.Attempts,
+        clients.CreateClient,
+        clients.Introspect,
+        clients.IssueClientToken,
+        erasure.EraseAccount,
+        erasure.ExportAccount,
+        passwords.ChangePassword,
+        Attempts,
+        Clear,
+        ClearLater,
+        Credit,
+        ProveOwnership,
+        proofs.AskForConfirmation,
+        proofs.ConfirmEmail,
+        proofs.ForgotPassword,
+        proofs.ResetPassword,
+        proofs.SendConfirmation,
+        proofs.SendReset,
+        referrals.ClaimReferrer,
+        accounts.UpdateAccount,
         sessions.Refresh,
+        sessions.Revoke,
         codes.IssueCode,
         codes.ListCodes,
         codes.ShowCode,
@@ -117,27 +208,25 @@ class UseCases(Provider):
         codes.DeleteCode,
         lookups.LookUpCode,
         lookups.CheckCode,
+        mail.MailActiveCode,
+        mail.Mute,
+        mail.SendCode,
+        mail.SendWelcome,
+        mail.TellReferrer,
+        upkeep.Prune,
+        work.DoJob,
     )
 
     @provide
-    def register(
-        self,
-        addresses: ports.Addresses,
-        cache: ports.Cache,
-        clock: ports.Clock,
-        database: ports.Database,
-        ids: ports.Ids,
-        passwords: ports.Passwords,
-    ) -> accounts.Register:
-        common = common_passwords()
-        return accounts.Register(addresses, cache, clock, common, database, ids, passwords)
+    def verification(self, settings: Settings) -> Verification:
+        return Verification(required=settings.verifies_addresses)
 
     @provide
     def log_in(
         self,
         access_tokens: ports.AccessTokens,
         addresses: ports.Addresses,
-        attempts: guessing.Attempts,
+        attempts: Attempts,
         clock: ports.Clock,
         database: ports.Database,
         ids: ports.Ids,
@@ -161,8 +250,8 @@ class UseCases(Provider):
         return Grants(password=settings.allows_passwords)
 
     @provide
-    def links(self, settings: Settings) -> Links:
-        return Links(settings.public_url, settings.landing)
+    def mail_limit(self, settings: Settings) -> mail.MailLimit:
+        return mail.MailLimit(settings.limit_mail.number, settings.limit_mail.within)
 
     @provide
     def check_health(self, database: PostgresDatabase, redis: RedisServer | None) -> CheckHealth:
@@ -193,7 +282,6 @@ def limits_of(settings: Settings) -> dict[str, str]:
         "register": settings.limit_register,
         "token": settings.limit_token,
         "lookup": settings.limit_lookup,
-        "mail": settings.limit_mail,
     }
     if settings.limit_token != "off":  # noqa: S105 - a limit
         item = parse_limit(settings.limit_token)
@@ -211,4 +299,6 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
         "database": "PostgreSQL" if settings.database_url else embedded,
         "cache": "Redis" if settings.redis_url else "in each process",
         "limits": "Redis" if settings.redis_url else "in each process",
+        "mail": "SMTP" if settings.smtp_url else f"files, in {settings.data_dir / 'mail'}",
+        "worker": "in this process" if settings.worker == "inline" else "off",
     }

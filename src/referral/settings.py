@@ -1,6 +1,9 @@
 """The settings: one Struct, read once from the environment, all faults told together."""
 
+import re
 from collections.abc import Mapping
+from datetime import timedelta
+from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -9,8 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from referral.adapters.keys import load_keys
 from referral.adapters.limits import parse_limit
-from referral.adapters.tokens import load_key
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"
@@ -19,7 +22,44 @@ SCHEMES = {
     "redis_url": ("redis", "rediss"),
     "public_url": ("http", "https"),
     "landing_url": ("http", "https"),
+    "confirm_url": ("http", "https"),
+    "reset_url": ("http", "https"),
+    "smtp_url": ("smtp", "smtps"),
 }
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Whom mails are from: `Name <local-part@domain>`."""
+
+    name: str
+    local_part: str
+    domain: str
+
+    @classmethod
+    def read(cls, text: str) -> "Sender":
+        """Read it; raises `ValueError` with what is wrong."""
+        name, address = parseaddr(text)
+        local_part, _, domain = address.rpartition("@")
+        if not re.fullmatch(r"[^\s<>@\"]+@[A-Za-z0-9.-]+", address) or not text.isprintable():
+            raise ValueError("is no 'Name <address@domain>'")
+        return cls(name, local_part, domain)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many in a time: `5/hour`, or `off`."""
+
+    number: int | None
+    within: timedelta
+
+    @classmethod
+    def read(cls, text: str) -> "Rate":
+        """Read it; raises `ValueError` with what is wrong."""
+        if text == "off":
+            return cls(None, timedelta())
+        found = re.fullmatch(r"([1-9][0-9]{0,5})/(second|minute|hour|day)", text)
+        if found is None:
+            raise ValueError("is no rate such as '5/hour', and not 'off'")
+        return cls(int(found[1]), timedelta(**{f"{found[2]}s": 1}))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,20 +67,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path = Path("var")
     database_url: str | None = None
+    smtp_url: str | None = None
+    mail_from: Sender = Sender("Referral", "no-reply", "localhost")
     redis_url: str | None = None
     public_url: str = "http://127.0.0.1:8000"
     landing_url: str = ""
+    confirm_url: str = ""
+    reset_url: str = ""
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
+    email_verification: Literal["on", "off"] = "on"
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
     limit_register: str = "20/minute"
     limit_token: str = "30/minute"  # noqa: S105 - a limit
     limit_lookup: str = "120/minute"
-    limit_mail: str = "5/hour"
+    limit_mail: Rate = Rate(5, timedelta(hours=1))
     trusted_proxies: tuple[str, ...] = ()
+    worker: Literal["inline", "off"] = "inline"
     cors_origins: tuple[str, ...] = ()
     log_format: Literal["console", "json"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -55,6 +101,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def allows_passwords(self) -> bool:
         """Whether the token endpoint takes the password grant."""
         return self.password_grant != "off"  # noqa: S105 - a switch
+
+    @property
+    def confirm_page(self) -> str:
+        """Where the links lead that confirm an address."""
+        return self.confirm_url or f"{self.public_url}/confirm"
+
+    @property
+    def reset_page(self) -> str:
+        """Where the links lead that set a new password."""
+        return self.reset_url or f"{self.public_url}/reset"
+
+    @property
+    def verifies_addresses(self) -> bool:
+        """Whether a referral waits until the new user has confirmed the address."""
+        return self.email_verification != "off"
 
     @property
     def landing(self) -> str:
@@ -99,6 +160,8 @@ def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a f
     if name in SCHEMES:
         _check_url(text, SCHEMES[name])
         return text.rstrip("/")
+    if kind in {Sender, Rate}:
+        return kind.read(text)
     if get_origin(kind) is tuple:
         text_items = [part.strip() for part in text.split(",") if part.strip()]
         return tuple(_convert(name, item, get_args(kind)[0]) for item in text_items)
@@ -137,7 +200,7 @@ def _combined_faults(values: dict[str, Any]) -> list[str]:
     for part in (named or "").split(","):
         try:
             if part.strip():
-                load_key(Path(part.strip()).read_bytes())
+                load_keys(Path(part.strip()).read_bytes())
         except (OSError, ValueError) as error:
             faults.append(f"{name}: {part.strip()}: {error}")
     return faults

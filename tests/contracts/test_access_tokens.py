@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 from jwt import PyJWK, decode
 
-from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
+from referral.adapters.keys import KeyRing, make_key_file
+from referral.adapters.tokens import JwtAccessTokens
 from referral.core.errors import Unauthenticated
 from referral.core.model import Caller
 from referral.core.ports import AccessTokens
@@ -19,7 +20,7 @@ ISSUER = "https://referral.example"
 @pytest.fixture
 def jwt(key_file: Path) -> JwtAccessTokens:
     """Real tokens, good for ten minutes."""
-    return JwtAccessTokens(ISSUER, [load_key(key_file.read_bytes())], 10)
+    return JwtAccessTokens(ISSUER, KeyRing([key_file]), 10)
 
 
 @pytest.fixture(params=["fake", "jwt"])
@@ -34,15 +35,20 @@ def access_tokens(request: pytest.FixtureRequest) -> AccessTokens:
 def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokens) -> None:
     """With the client and the scope that it was issued for."""
     user_id = uuid4()
-    token = access_tokens.issue(str(user_id), "first-party", "account")
-    assert access_tokens.verify(token) == Caller("first-party", frozenset({"account"}), user_id)
+    session_id = uuid4()
+    token = access_tokens.issue(str(user_id), "first-party", "account", session_id)
+    read = access_tokens.verify(token)
+    assert read.caller == Caller("first-party", frozenset({"account"}), user_id, session_id)
+    assert read.subject == str(user_id)
+    assert read.expires_at - read.issued_at == access_tokens.lifetime
+    assert access_tokens.verify(token).id == read.id
 
 
 @pytest.mark.parametrize("scope", ["codes:read referrals:read", "users:read", ""])
 def test_a_clients_token_speaks_for_no_user(access_tokens: AccessTokens, scope: str) -> None:
     """Without `account` in the scope the caller is the client itself."""
     token = access_tokens.issue("a-client", "a-client", scope)
-    assert access_tokens.verify(token) == Caller("a-client", frozenset(scope.split()), None)
+    assert access_tokens.verify(token).caller == Caller("a-client", frozenset(scope.split()), None)
 
 
 def test_every_token_is_another(access_tokens: AccessTokens) -> None:
@@ -65,7 +71,7 @@ def test_the_lifetime_is_ten_minutes(access_tokens: AccessTokens) -> None:
 
 def test_another_issuers_token_is_refused(jwt: JwtAccessTokens, key_file: Path) -> None:
     """Even when it was signed with the same key."""
-    other = JwtAccessTokens("https://other.example", [load_key(key_file.read_bytes())], 10)
+    other = JwtAccessTokens("https://other.example", KeyRing([key_file]), 10)
     with pytest.raises(Unauthenticated):
         jwt.verify(other.issue(str(uuid4()), "first-party", "account"))
 
@@ -89,9 +95,10 @@ def test_a_token_is_good_for_its_lifetime(
 def test_a_new_key_takes_over(key_file: Path, tmp_path: Path) -> None:
     """The first key signs; tokens of the second verify until it is removed."""
     make_key_file(tmp_path / "new.pem")
-    new, old = (load_key(path.read_bytes()) for path in (tmp_path / "new.pem", key_file))
-    before, between = JwtAccessTokens(ISSUER, [old], 10), JwtAccessTokens(ISSUER, [new, old], 10)
-    after = JwtAccessTokens(ISSUER, [new], 10)
+    new, old = tmp_path / "new.pem", key_file
+    before, between, after = (
+        JwtAccessTokens(ISSUER, KeyRing(files), 10) for files in ([old], [new, old], [new])
+    )
     first = before.issue(str(uuid4()), "first-party", "account")
     second = between.issue(str(uuid4()), "first-party", "account")
     assert between.verify(first)

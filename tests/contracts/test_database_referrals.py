@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from referral.core.errors import AlreadyReferred
 from referral.core.model import Code, Joined, Referral, ReferralStatus, User
 from referral.core.ports import Database
 from tests.contracts.rows import (
@@ -83,7 +84,7 @@ async def test_a_user_has_one_referrer(store: Database, ann: User, code: Code) -
     _, bob = await store_referral(store, code)
     other = await store_code(store, await store_user(store))
     for again in (make_referral(code, bob), make_referral(other, bob)):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(AlreadyReferred):
             await add(store, again)
     async with store.read() as records:
         assert await records.referrals.referrer(bob.id) == ann

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from referral.core.clearing import ClearLater
 from referral.core.codes import Renewal
-from referral.core.errors import NoActiveCode
+from referral.core.errors import NoActiveCode, Unavailable
+from referral.core.jobs import Clearing
 from referral.core.model import Code, Expiry, User
 from tests.core.world import World
 
@@ -51,3 +53,21 @@ async def test_what_is_remembered_expires_with_the_code(world: World) -> None:
     world.clock.advance(minutes=5)
     with pytest.raises(NoActiveCode):
         await world.look_up_code("ann@example.com")
+
+
+async def test_what_could_not_be_cleared_is_left_to_a_job(world: World) -> None:
+    """The change succeeds, and the job clears when the cache can be reached, and not before."""
+    ann = await world.join("ann@example.com")
+    code = await world.issue(ann)
+    world.cache.answers = False
+    await world.delete_code(ann.id, code.id)
+    async with world.database.read() as records:
+        jobs = [job for job in records.tables.jobs.values() if isinstance(job, Clearing)]
+    assert jobs == [Clearing(ann.id)]
+    clear_later = ClearLater(world.cache, world.database)
+    with pytest.raises(Unavailable):
+        await clear_later(jobs[0])
+    world.cache.answers = True
+    world.cache.cleared.clear()
+    await clear_later(jobs[0])
+    assert world.cache.cleared == ["ann@example.com"]

@@ -25,7 +25,8 @@ async def first(world: World, ann: User) -> Tokens:
 async def test_logging_in_gives_tokens_of_the_user(world: World, ann: User) -> None:
     """The access token speaks for the user, whatever the case of the address."""
     tokens = await world.log_in("aNN@EXAMPLE.com", PASSWORD, ADDRESS)
-    assert world.access_tokens.verify(tokens.access_token) == signed_in(ann)
+    caller = world.access_tokens.verify(tokens.access_token).caller
+    assert caller == signed_in(ann, caller.session_id)
     assert (tokens.expires_in, tokens.scope) == (world.access_tokens.lifetime, Scope.ACCOUNT)
     assert signed_in(ann).client_id == FIRST_PARTY
     assert (await world.refresh(tokens.refresh_token)).scope == Scope.ACCOUNT
@@ -70,7 +71,8 @@ async def test_a_refresh_gives_the_next_pair(world: World, ann: User, first: Tok
     second = await world.refresh(first.refresh_token)
     assert second.refresh_token != first.refresh_token
     assert second.access_token != first.access_token
-    assert world.access_tokens.verify(second.access_token) == signed_in(ann)
+    caller = world.access_tokens.verify(second.access_token).caller
+    assert caller == signed_in(ann, caller.session_id)
     assert await world.refresh(second.refresh_token)
 
 

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from referral.core.accounts import NewAccount, Register, ShowAccount
+from referral.core.clearing import Clear
 from referral.core.codes import (
     ActivateCode,
     DeactivateCode,
@@ -16,9 +18,10 @@ from referral.core.codes import (
     ShowActiveCode,
     ShowCode,
 )
+from referral.core.crediting import Credit
 from referral.core.guessing import Attempts
 from referral.core.lookups import CheckCode, LookUpCode
-from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User
+from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User, Verification
 from referral.core.sessions import LogIn, Refresh
 from tests.fake_database import FakeDatabase, FakeReads
 from tests.fakes import (
@@ -28,6 +31,7 @@ from tests.fakes import (
     FakeClock,
     FakeCodeTexts,
     FakeIds,
+    FakeJournal,
     FakeLimits,
     FakePasswords,
     FakeSecrets,
@@ -53,7 +57,13 @@ class World:
         self.limits = FakeLimits()
         self.passwords = passwords = FakePasswords()
         addresses, secrets = FakeAddresses(), FakeSecrets()
-        self.register = Register(addresses, cache, clock, {COMMON}, database, ids, passwords)
+        self.journal = FakeJournal()
+        off = Verification(required=False)
+        credit = Credit(clock, ids, off)
+        clear = Clear(cache, database)
+        self.register = Register(
+            addresses, clear, clock, {COMMON}, credit, database, ids, passwords, off
+        )
         self.show_account = ShowAccount(clock, reads)
         self.log_in = LogIn(
             access_tokens,
@@ -66,15 +76,15 @@ class World:
             secrets,
             LIFETIME,
         )
-        self.refresh = Refresh(access_tokens, clock, database, secrets)
-        self.issue_code = IssueCode(cache, clock, self.code_texts, database, ids)
+        self.refresh = Refresh(access_tokens, clock, database, self.journal, secrets)
+        self.issue_code = IssueCode(clear, clock, self.code_texts, database, ids)
         self.list_codes = ListCodes(clock, database)
         self.show_code = ShowCode(database)
         self.show_active_code = ShowActiveCode(clock, database)
-        self.renew_code = RenewCode(cache, clock, database)
-        self.activate_code = ActivateCode(cache, clock, database)
-        self.deactivate_code = DeactivateCode(cache, database)
-        self.delete_code = DeleteCode(cache, clock, database)
+        self.renew_code = RenewCode(clear, clock, database)
+        self.activate_code = ActivateCode(clear, clock, database)
+        self.deactivate_code = DeactivateCode(clear, database)
+        self.delete_code = DeleteCode(clear, clock, database)
         self.look_up_code = LookUpCode(addresses, cache, clock, reads)
         self.check_code = CheckCode(clock, database)
 
@@ -99,9 +109,9 @@ class World:
         return admin
 
 
-def signed_in(user: User) -> Caller:
+def signed_in(user: User, session_id: UUID | None = None) -> Caller:
     """Return the caller that a user is with an access token."""
-    return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id)
+    return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id, session_id)
 
 
 def client(*scopes: str) -> Caller:

@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from referral.adapters.keys import KeyRing, make_key_file
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.adapters.tokens import JwtAccessTokens, load_key, make_key_file
+from referral.adapters.tokens import JwtAccessTokens
 from referral.core.model import Scope
 from tests.performance.fill import user_id
 from tests.processes import Service, free_port, running
@@ -64,7 +65,7 @@ def stage(home: Path) -> Iterator[Stage]:
         settings = {"database_url": database, "signing_key_file": str(key)} | LIMITS
         uncached = stack.enter_context(running(home / "uncached", **settings))
         bare = stack.enter_context(_bare(home, database, redis.url, key))
-        tokens = JwtAccessTokens("http://127.0.0.1:8000", [load_key(key.read_bytes())], 60)
+        tokens = JwtAccessTokens("http://127.0.0.1:8000", KeyRing([key]), 60)
         time.sleep(1)  # what has just started is still warming up
         yield Stage(service, uncached, bare, database, tokens)
 

@@ -21,6 +21,7 @@ async def client(
         data_dir=tmp_path_factory.mktemp("data"),
         database_url=database_url,
         signing_key_file=str(key_file),
+        worker="off",
     )
     async with serving(settings) as client:
         yield client

@@ -1,42 +1,88 @@
 """Who may do what: a line for each route of the OpenAPI document."""
 
+from base64 import b64encode
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import httpx
 import msgspec
 import pytest
 
-from referral.core.model import Visibility
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.core.clients import CreateClient
+from referral.core.model import Role, Scope, Visibility
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, Member, join, new_email, register
+from tests.journey import API, PASSWORD, Member, join, new_email, register
 from tests.refresh_openapi import current_document
 
-WHO = ("nobody", "owner", "another user")
-ACCESS: dict[str, tuple[int, int, int]] = {
-    "GET /.well-known/jwks.json": (200, 200, 200),
-    "GET /.well-known/oauth-authorization-server": (200, 200, 200),
-    "GET /health/live": (200, 200, 200),
-    "GET /health/ready": (200, 200, 200),
-    "GET /r/{code}": (302, 302, 302),
-    "GET /api/v1/codes/lookup": (200, 200, 200),
-    "GET /api/v1/codes/{code}/validity": (200, 200, 200),
-    "GET /api/v1/me": (401, 200, 200),
-    "GET /api/v1/me/codes": (401, 200, 200),
-    "GET /api/v1/me/codes/active": (401, 200, 404),
-    "GET /api/v1/me/codes/{code_id}": (401, 200, 404),
-    "GET /api/v1/me/referrals": (401, 200, 200),
-    "GET /api/v1/users/{user_id}/referrals": (401, 200, 200),
-    "DELETE /api/v1/me/codes/{code_id}": (401, 204, 404),
-    "PATCH /api/v1/me/codes/{code_id}": (401, 200, 404),
-    "POST /api/v1/auth/register": (201, 201, 201),
-    "POST /api/v1/auth/token": (200, 200, 200),
-    "POST /api/v1/codes/lookup": (200, 200, 200),
-    "POST /api/v1/me/codes": (401, 201, 201),
-    "POST /api/v1/me/codes/{code_id}/activate": (401, 200, 404),
-    "POST /api/v1/me/codes/{code_id}/deactivate": (401, 200, 404),
+Statuses = tuple[int, int, int, int, int, int, int]
+
+WHO = (
+    "nobody",
+    "owner",
+    "another user",
+    "an admin",
+    "a client with the scope",
+    "a client without",
+    "whose session was revoked",
+)
+
+
+def _all(status: int) -> Statuses:
+    return (status,) * 7
+
+
+def _own(owner: int, other: int | None = None) -> Statuses:
+    """One's own affairs: an admin is another user here, and a client is nobody's."""
+    other = owner if other is None else other
+    return 401, owner, other, other, 403, 403, owner
+
+
+ACCESS: dict[str, Statuses] = {
+    "GET /.well-known/jwks.json": _all(200),
+    "GET /.well-known/oauth-authorization-server": _all(200),
+    "GET /health/live": _all(200),
+    "GET /health/ready": _all(200),
+    "GET /r/{code}": _all(302),
+    "GET /api/v1/codes/lookup": _all(200),
+    "GET /api/v1/codes/{code}/validity": _all(200),
+    "GET /api/v1/me": _own(200),
+    "GET /api/v1/me/codes": _own(200),
+    "GET /api/v1/me/codes/active": _own(200, 404),
+    "GET /api/v1/me/codes/{code_id}": _own(200, 404),
+    "GET /api/v1/me/codes/{code_id}/qr.png": _own(200, 404),
+    "GET /api/v1/me/codes/{code_id}/qr.svg": _own(200, 404),
+    "GET /api/v1/me/export": _own(200),
+    "GET /api/v1/me/referrals": _own(200),
+    "GET /api/v1/users/{user_id}/referrals": (401, 200, 200, 200, 200, 403, 200),
+    "DELETE /api/v1/me": _own(204),
+    "DELETE /api/v1/me/codes/{code_id}": _own(204, 404),
+    "PATCH /api/v1/me": _own(200),
+    "PATCH /api/v1/me/codes/{code_id}": _own(200, 404),
+    "POST /api/v1/auth/email/confirm": _all(422),
+    "POST /api/v1/auth/email/verification": _own(202),
+    "POST /api/v1/auth/introspect": (401, 401, 401, 401, 200, 200, 401),
+    "POST /api/v1/auth/password/forgot": _all(202),
+    "POST /api/v1/auth/password/reset": _all(422),
+    "POST /api/v1/auth/register": _all(201),
+    "POST /api/v1/auth/revoke": _all(200),
+    "POST /api/v1/auth/token": _all(200),
+    "POST /api/v1/codes/lookup": _all(200),
+    "POST /api/v1/me/codes": _own(201),
+    "POST /api/v1/me/codes/active/email": _own(202, 404),
+    "POST /api/v1/me/codes/{code_id}/activate": _own(200, 404),
+    "POST /api/v1/me/codes/{code_id}/deactivate": _own(200, 404),
+    "POST /api/v1/me/referrer": _own(422, 200),
+    "PUT /api/v1/me/password": _own(204),
 }
-"""What each of `WHO` gets; the code and the user in the path are the owner's."""
+"""What each of `WHO` gets; the code and the user in the path are the owner's.
+
+An access token outlives its session until it expires, 10 minutes at most: no route asks the
+database whether it goes on, and `POST /auth/introspect` is for who has to know.
+"""
 
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
 
@@ -47,18 +93,29 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
     values = {"code": code["code"], "code_id": code["id"], "user_id": owner.id}
     bodies: dict[str, dict[str, Any]] = {
         "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
+        "PATCH /api/v1/me": {"json": {"locale": "ru", "notify_on_referral": False}},
         "PATCH /api/v1/me/codes/{code_id}": {"json": {"max_uses": 5}},
-        "POST /api/v1/auth/register": {
-            "json": {"email": new_email(), "password": "correct horse battery"}
-        },
+        "POST /api/v1/auth/register": {"json": {"email": new_email(), "password": PASSWORD}},
         "POST /api/v1/auth/token": {
             "data": {
                 "grant_type": "password",
                 "username": owner.email,
-                "password": "correct horse battery",
+                "password": PASSWORD,
             }
         },
+        "DELETE /api/v1/me": {"json": {"password": PASSWORD}},
+        "POST /api/v1/auth/email/confirm": {"json": {"token": "unknown"}},
+        "POST /api/v1/auth/introspect": {"data": {"token": "unknown"}},
+        "POST /api/v1/auth/password/forgot": {"json": {"email": new_email()}},
+        "POST /api/v1/auth/password/reset": {
+            "json": {"token": "unknown", "new_password": "staple battery horse"}
+        },
+        "POST /api/v1/auth/revoke": {"data": {"token": "unknown"}},
         "POST /api/v1/codes/lookup": {"json": {"email": owner.email}},
+        "POST /api/v1/me/referrer": {"json": {"referral_code": code["code"]}},
+        "PUT /api/v1/me/password": {
+            "json": {"current_password": PASSWORD, "new_password": "staple battery horse"}
+        },
         "POST /api/v1/me/codes": {"json": {"lifetime_minutes": 60, "activate": False}},
     }
     return {"method": method, "url": path.format_map(values)} | bodies.get(route, {})
@@ -71,18 +128,69 @@ async def test_every_route_is_in_the_table() -> None:
     assert found == set(ACCESS)
 
 
+async def headers_of(
+    who: str, route: str, owner: Member, database: PostgresDatabase
+) -> dict[str, str]:
+    """Authorise as one of `WHO`."""
+    if who.startswith("a client"):
+        wanted = Scope.REFERRALS_READ if who == "a client with the scope" else Scope.USERS_READ
+        create = CreateClient(SystemClock(), database, SystemIds(), RandomSecrets())
+        made, secret = await create("shop", [wanted])
+        basic = f"Basic {b64encode(f'{made.id}:{secret}'.encode()).decode()}"
+        form = {"grant_type": "client_credentials"}
+        tokens = await owner.client.post(
+            f"{API}/auth/token", data=form, headers={"Authorization": basic}
+        )
+        bearer = f"Bearer {tokens.json()['access_token']}"
+        return {"Authorization": basic if route.endswith("/introspect") else bearer}
+    if who in {"another user", "an admin"}:
+        stranger = await join(owner.client)
+        if who == "an admin":
+            await promote(stranger, database)
+        return stranger.headers
+    if who == "whose session was revoked":
+        token = owner.headers["Authorization"].partition(" ")[2]
+        await owner.client.post(f"{API}/auth/revoke", data={"token": token})
+    return {} if who == "nobody" else owner.headers
+
+
+async def promote(member: Member, database: PostgresDatabase) -> None:
+    """Make someone an admin."""
+    async with database.begin() as records:
+        user = await records.users.lock(UUID(member.id))
+        assert user is not None
+        await records.users.save(replace(user, role=Role.ADMIN))
+
+
 @pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("route", ACCESS)
-async def test_who_gets_what(client: httpx.AsyncClient, route: str, who: str) -> None:
+async def test_who_gets_what(
+    client: httpx.AsyncClient, database: PostgresDatabase, route: str, who: str
+) -> None:
     """The table holds, and what is someone else's is as if it were not there."""
-    owner, stranger = await join(client), await join(client)
+    owner = await join(client)
     code = await owner.issue()
-    headers = {"nobody": {}, "owner": owner.headers, "another user": stranger.headers}[who]
+    headers = await headers_of(who, route, owner, database)
     answer = await client.request(**request_for(route, owner, code), headers=headers)
     assert answer.status_code == ACCESS[route][WHO.index(who)], answer.text
-    if answer.status_code in {401, 404}:
+    if answer.status_code in {401, 403, 404}:
         assert code["code"] not in answer.text
         assert owner.email not in answer.text
+
+
+async def test_an_admin_and_a_client_see_referrals_in_full(
+    settings: Settings, serve: Serve, database: PostgresDatabase
+) -> None:
+    """Whatever strangers see; a member who is told so by nobody does not become one."""
+    hidden = msgspec.structs.replace(settings, referrals_visibility=Visibility.OWNER)
+    async with serve(hidden) as client:
+        owner, admin = await join(client), await join(client)
+        joined = await join(client, referral_code=(await owner.issue())["code"])
+        url = f"{API}/users/{owner.id}/referrals"
+        assert (await client.get(url, headers=admin.headers)).status_code == 404
+        await promote(admin, database)
+        seen = (await client.get(url, headers=admin.headers)).json()["items"]
+    assert [item["email"] for item in seen] == [joined.email]
 
 
 @pytest.mark.parametrize("route", [route for route in ACCESS if "{code_id}" in route])

@@ -39,3 +39,11 @@ def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(foreign)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+class LogJournal:
+    """The service's log."""
+
+    def warn(self, event: str, **facts: str) -> None:
+        """See the port."""
+        structlog.get_logger().warning(event, **facts)

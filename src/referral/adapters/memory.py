@@ -50,11 +50,10 @@ class MemoryCache:
         until, code = self._known.get(email_key, (0.0, None))
         return code if until > self._now() else None
 
-    async def clear(self, email_key: str) -> None:
+    async def clear(self, email_key: str) -> bool:
         """See the port."""
         try:
-            if self._behind is not None:
-                await self._behind.clear(email_key)
+            return self._behind is None or await self._behind.clear(email_key)
         finally:
             self._questions.pop(email_key, None)
             self._known.pop(email_key, None)

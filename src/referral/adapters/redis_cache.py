@@ -91,7 +91,7 @@ class RedisCache:
         """See the port. The process itself remembers nothing."""
         return None
 
-    async def clear(self, email_key: str) -> None:
+    async def clear(self, email_key: str) -> bool:
         """See the port. What cannot be cleared now is not read here, and cleared later."""
         key, mark = make_key(email_key), b"-" + secrets.token_bytes(16)
         self._uncleared[key] = mark
@@ -99,6 +99,8 @@ class RedisCache:
             await self._server.ask(lambda client: client.set(key, mark, ex=MARK_SECONDS))
             if self._uncleared.get(key) == mark:
                 del self._uncleared[key]
+            return True
+        return False
 
     def _fill(self, key: bytes, held: bytes | None, entry: Entry, began: float) -> None:
         entry.until = began + (SECONDS_UNKNOWN if entry.code is None else SECONDS)

@@ -1,35 +1,42 @@
 """Joining, and the account itself."""
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.errors import ReferralCodeUnusable, Unauthenticated
+from referral.core.attempts import begin_once, finish_once
+from referral.core.clearing import Clear
+from referral.core.crediting import Credit
+from referral.core.errors import NotFound, Unauthenticated
+from referral.core.jobs import ConfirmationMail, WelcomeMail
 from referral.core.model import (
-    CODE_TEXT,
     Account,
     Address,
+    Attempt,
     Locale,
-    Referral,
-    ReferralStatus,
     Role,
     User,
+    Verification,
     check_password,
     normal_password,
 )
-from referral.core.ports import Addresses, Cache, Clock, Database, Ids, Passwords, Reads, Records
+from referral.core.ports import Addresses, Clock, Database, Ids, Passwords, Reads
 
 RECENT_REFERRALS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """What someone joins with; `referral_code` is whose referral they become."""
+    """What someone joins with; `referral_code` is whose referral they become.
+
+    Admins are made by the operator, who knows that the address is theirs.
+    """
 
     email: str
     password: str
-    referral_code: str | None
-    locale: Locale
+    referral_code: str | None = None
+    locale: Locale = Locale.EN
+    role: Role = Role.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,62 +44,47 @@ class Register:
     """Make an account, and credit the referrer: both or neither."""
 
     addresses: Addresses
-    cache: Cache
+    clear: Clear
     clock: Clock
     common_passwords: Container[str]
+    credit: Credit
     database: Database
     ids: Ids
     passwords: Passwords
+    verification: Verification
 
-    async def __call__(self, wanted: NewAccount) -> User:
+    async def __call__(self, wanted: NewAccount, attempt: Attempt[User] | None = None) -> User:
         """Return the new user; raises `EmailTaken`, `ReferralCodeUnusable` or `WeakPassword`."""
         address = self.addresses.parse(wanted.email)
         password = normal_password(wanted.password)
         check_password(password, address, self.common_passwords)
         hashed = await self.passwords.hash(password)
-        user = self._user(address, hashed, wanted.locale)
+        user = self._user(address, hashed, wanted)
         spent: User | None = None
         async with self.database.begin() as records:
+            await begin_once(records, self.clock, attempt)
             await records.users.add(user)
+            known = self.verification.is_done_for(user)
+            await records.jobs.enqueue(WelcomeMail(user.id) if known else ConfirmationMail(user.id))
             if wanted.referral_code is not None:
-                spent = await self._credit(records, user, wanted.referral_code)
+                spent = await self.credit(records, user, wanted.referral_code)
+            await finish_once(records, self.clock, attempt, user, user.id)
         if spent is not None:
-            await self.cache.clear(spent.email_key)
+            await self.clear(spent)
         return user
 
-    def _user(self, address: Address, hashed: str, locale: Locale) -> User:
+    def _user(self, address: Address, hashed: str, wanted: NewAccount) -> User:
         return User(
             id=self.ids.new(),
             email=address.typed,
             email_key=address.canonical,
             password_hash=hashed,
-            role=Role.MEMBER,
-            locale=locale,
-            email_verified=False,
+            role=wanted.role,
+            locale=wanted.locale,
+            email_verified=wanted.role is Role.ADMIN,
             notify_on_referral=True,
             created_at=self.clock.now(),
         )
-
-    async def _credit(self, records: Records, user: User, text: str) -> User | None:
-        """Credit the owner of a code, and return them when that was its last use."""
-        code = await records.codes.lock_usable(text) if CODE_TEXT.fullmatch(text) else None
-        # Waiting for the lock may have taken long: the time that counts is the one after it.
-        now = self.clock.now()
-        if code is None or not await records.codes.count_use(code.id, now):
-            raise ReferralCodeUnusable(pointer="/referral_code")
-        await records.referrals.add(
-            Referral(
-                id=self.ids.new(),
-                referrer_id=code.user_id,
-                referred_id=user.id,
-                code_id=code.id,
-                code=code.text,
-                status=ReferralStatus.CONFIRMED,
-                joined_at=now,
-            )
-        )
-        is_last = code.max_uses is not None and code.uses + 1 >= code.max_uses
-        return await records.users.get(code.user_id) if is_last else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +100,48 @@ class ShowAccount:
         if account is None:
             raise Unauthenticated
         return account
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """What is to change; None stays as it is."""
+
+    locale: Locale | None
+    notify_on_referral: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAccount:
+    """Change the language of mails, or whether new referrals are told."""
+
+    database: Database
+
+    async def __call__(self, user_id: UUID, change: AccountChange) -> None:
+        """Store the change, or raise `Unauthenticated` when the account is gone."""
+        async with self.database.begin() as records:
+            user = await records.users.lock(user_id)
+            if user is None:
+                raise Unauthenticated
+            locale, notify = change.locale, change.notify_on_referral
+            await records.users.update(
+                user.id,
+                user.locale if locale is None else locale,
+                notify=user.notify_on_referral if notify is None else notify,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAccount:
+    """Shut someone out: no session goes on, and no password begins another."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID) -> None:
+        """Block the account, or raise `NotFound`."""
+        async with self.database.begin() as records:
+            user = await records.users.lock(user_id)
+            if user is None:
+                raise NotFound
+            await records.users.save(replace(user, blocked_at=self.clock.now()))
+            await records.sessions.end_all(user_id)

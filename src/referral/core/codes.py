@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.attempts import begin_once, finish_once
+from referral.core.clearing import Clear
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
-from referral.core.model import Code, CodeStatus, Expiry, Page, User
-from referral.core.ports import Cache, Clock, CodeTexts, Database, Ids, Records
+from referral.core.model import Attempt, Code, CodeStatus, Expiry, Page, User
+from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
 
 ATTEMPTS = 5
 """How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
@@ -31,18 +33,20 @@ class NewCode:
 class IssueCode:
     """Give a user a new code."""
 
-    cache: Cache
+    clear: Clear
     clock: Clock
     code_texts: CodeTexts
     database: Database
     ids: Ids
 
-    async def __call__(self, user_id: UUID, wanted: NewCode) -> Code:
+    async def __call__(
+        self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None = None
+    ) -> Code:
         """Return the code, or raise `ActiveCodeExists` or `CodeTaken`."""
         for _ in range(ATTEMPTS):
             code = self._code(user_id, wanted)
             try:
-                await self._store(code, wanted)
+                await self._store(code, wanted, attempt)
             except CodeTaken:
                 if wanted.text is not None:
                     raise
@@ -63,8 +67,9 @@ class IssueCode:
             enabled=wanted.activate,
         )
 
-    async def _store(self, code: Code, wanted: NewCode) -> None:
+    async def _store(self, code: Code, wanted: NewCode, attempt: Attempt[Code] | None) -> None:
         async with self.database.begin() as records:
+            await begin_once(records, self.clock, attempt)
             owner = await records.users.lock(code.user_id)
             if owner is None:
                 raise Unauthenticated
@@ -72,8 +77,9 @@ class IssueCode:
                 spent_at = None if wanted.replace else self.clock.now()
                 await records.codes.retire(code.user_id, spent_at=spent_at)
             await records.codes.add(code)
+            await finish_once(records, self.clock, attempt, code, code.user_id)
         if wanted.activate:
-            await self.cache.clear(owner.email_key)
+            await self.clear(owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ class Renewal:
 class RenewCode:
     """Give a code another end or another maximum of uses."""
 
-    cache: Cache
+    clear: Clear
     clock: Clock
     database: Database
 
@@ -155,7 +161,7 @@ class RenewCode:
                 max_uses=None if renewal.unlimited else renewal.max_uses or code.max_uses,
             )
             await records.codes.save(renewed)
-        await self.cache.clear(owner.email_key)
+        await self.clear(owner)
         return renewed
 
 
@@ -163,7 +169,7 @@ class RenewCode:
 class ActivateCode:
     """Put a code in force, and any other of the user out of it."""
 
-    cache: Cache
+    clear: Clear
     clock: Clock
     database: Database
 
@@ -175,7 +181,7 @@ class ActivateCode:
             if not code.enabled:
                 await records.codes.retire(user_id)
                 await records.codes.save(active)
-        await self.cache.clear(owner.email_key)
+        await self.clear(owner)
         return active
 
 
@@ -183,7 +189,7 @@ class ActivateCode:
 class DeactivateCode:
     """Take a code out of force until it is activated again."""
 
-    cache: Cache
+    clear: Clear
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
@@ -191,7 +197,7 @@ class DeactivateCode:
         async with self.database.begin() as records:
             owner, code = await _lock(records, user_id, code_id)
             await records.codes.save(code.deactivated())
-        await self.cache.clear(owner.email_key)
+        await self.clear(owner)
         return code.deactivated()
 
 
@@ -199,7 +205,7 @@ class DeactivateCode:
 class DeleteCode:
     """Take a code away for good; its text is never given out again."""
 
-    cache: Cache
+    clear: Clear
     clock: Clock
     database: Database
 
@@ -208,7 +214,7 @@ class DeleteCode:
         async with self.database.begin() as records:
             owner, code = await _lock(records, user_id, code_id)
             await records.codes.delete(code.id, self.clock.now())
-        await self.cache.clear(owner.email_key)
+        await self.clear(owner)
 
 
 async def _lock(records: Records, user_id: UUID, code_id: UUID) -> tuple[User, Code]:

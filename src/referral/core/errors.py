@@ -5,6 +5,7 @@ of the problem document, its docstring the description behind the problem's addr
 """
 
 import re
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -54,6 +55,17 @@ class Unavailable(ReferralError):
     default = "A part of the service does not answer at the moment. Try again in a few seconds."
 
 
+class TooManyRequests(ReferralError):
+    """Too much was asked for in a time; the `Retry-After` header says when there is room again."""
+
+    default = "This was asked for too often. Try again later."
+
+    def __init__(self, detail: str = "", *, retry_after: timedelta) -> None:
+        """Take how long to wait."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class Unauthenticated(Denied):
     """No valid access token came with the request. Log in at `/api/v1/auth/token`."""
 
@@ -64,17 +76,6 @@ class InsufficientScope(Denied):
     """The access token is valid, and its scope does not cover this request."""
 
     default = "The scope of this access token does not cover this request."
-
-
-class TooManyRequests(Denied):
-    """Too many requests came in a time; see the `Retry-After` header."""
-
-    default = "Too many requests. Try again later."
-
-    def __init__(self, detail: str = "", *, retry_after: int) -> None:
-        """Take in how many seconds the next request has a chance."""
-        super().__init__(detail)
-        self.retry_after = retry_after
 
 
 class InvalidRequest(Invalid):
@@ -130,7 +131,74 @@ class WeakPassword(Invalid):
     """The password is too short, too long, common, or the same as the address' local part."""
 
 
+class AlreadyReferred(Conflict):
+    """One has at most one referrer, and it never changes."""
+
+    default = "You have a referrer already, and it never changes."
+
+
+class ClaimWindowClosed(Conflict):
+    """A referrer can be named within 7 days of joining."""
+
+    default = "A referrer can be named within 7 days of joining."
+
+
+class IdempotencyKeyInUse(Conflict):
+    """A request with this `Idempotency-Key` is still being worked on. Try again in a moment."""
+
+    default = "A request with this Idempotency-Key is still being worked on. Try again in a moment."
+
+
+class IdempotencyKeyReused(Invalid):
+    """The `Idempotency-Key` came with another body before. Make a new one for each request."""
+
+    default = "This Idempotency-Key came with another request before. Use a new one."
+
+
+class TokenUnusable(Invalid):
+    """The link was used before, is too old, or is none of this service's."""
+
+    default = "This link was used before or has expired. Ask for a new one."
+
+
+class EmailAlreadyVerified(Conflict):
+    """The e-mail address was confirmed before."""
+
+    default = "This e-mail address was confirmed before."
+
+
+class WrongPassword(Invalid):
+    """The current password that was sent is not right."""
+
+    default = "This is not your current password."
+
+
+class InvalidClient(Denied):
+    """The client is unknown, or its secret is wrong (RFC 6749, section 5.2)."""
+
+    default = "The client is unknown, or its secret is wrong. Authenticate by HTTP Basic."
+
+
+class InvalidScope(Denied):
+    """The scope asked for is more than the client has (RFC 6749, section 5.2)."""
+
+    default = "The scope asked for is unknown, or more than the client has."
+
+
 class InvalidGrant(Denied):
     """The credentials, or the refresh token, are not valid (RFC 6749, section 5.2)."""
 
     default = "The credentials are not valid."
+
+
+class Later(Exception):
+    """A job has to wait for a while; that is no failure."""
+
+    def __init__(self, wait: timedelta) -> None:
+        """Take how long."""
+        super().__init__(f"has to wait for {wait}")
+        self.wait = wait
+
+
+class MailRefused(Exception):
+    """A mail was refused for good: no other attempt will do better."""

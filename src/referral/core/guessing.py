@@ -1,6 +1,7 @@
 """Keeping those who guess passwords slow, and the owner's way in open."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from referral.core.errors import TooManyRequests
 from referral.core.ports import Limits
@@ -30,4 +31,4 @@ class Attempts:
             refused = allowance is not None and not allowance.granted
             if refused and first is not None and not first.granted:
                 detail = "Too many attempts to log in. Try again later."
-                raise TooManyRequests(detail, retry_after=first.resets_in)
+                raise TooManyRequests(detail, retry_after=timedelta(seconds=first.resets_in))

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,6 +23,9 @@ CODE_TEXT = re.compile(r"[A-Za-z0-9-]{3,32}")
 
 MIN_PASSWORD_CHARACTERS = 8
 MAX_PASSWORD_BYTES = 1024
+
+CLAIM_WINDOW = timedelta(days=7)
+"""How long after joining one may still say who one's referrer is."""
 
 REFRESH_GRACE = timedelta(seconds=10)
 """How long a used refresh token may be played again, for an answer lost on the way."""
@@ -102,6 +105,42 @@ class User:
     email_verified: bool
     notify_on_referral: bool
     created_at: datetime
+    blocked_at: datetime | None = None
+
+    @property
+    def mailbox(self) -> str:
+        """Where mail goes: the local part as typed, since its case may matter, and the domain
+        in ASCII, so that not every mail to an international domain needs SMTPUTF8.
+        """
+        return f"{self.email.rpartition('@')[0]}@{self.email_key.rpartition('@')[2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether a user has to confirm the address before the referral counts."""
+
+    required: bool
+
+    def is_done_for(self, user: User) -> bool:
+        """Tell whether nothing is left to confirm."""
+        return user.email_verified or not self.required
+
+
+class Purpose(StrEnum):
+    """What a link in a mail is for."""
+
+    CONFIRM = "confirm"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class OneTimeToken:
+    """What the link in a mail proves; the token itself is in the mail alone."""
+
+    digest: bytes
+    user_id: UUID
+    purpose: Purpose
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +156,37 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request: a user, or a client, which has no `user_id`."""
+    """Whoever sent a request: a user, or a client, which has no `user_id`.
+
+    `session_id` is the login that the user's token comes from.
+    """
 
     client_id: str
     scopes: frozenset[str]
     user_id: UUID | None
+    session_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """What an access token says; `subject` is the id of a user or of a client."""
+
+    id: str
+    subject: str
+    caller: Caller
+    issued_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Another service; its secret is stored as a digest."""
+
+    id: UUID
+    name: str
+    secret_digest: bytes
+    scopes: frozenset[Scope]
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +268,14 @@ class Referral:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A referral as it is listed: `id` is the referred user's, `referral_id` its place."""
+    """A referral as it is listed: `id` is the referred user's, `referral_id` its place.
+
+    An erased user has no address.
+    """
 
     referral_id: UUID
     id: UUID
-    email: str
+    email: str | None
     status: ReferralStatus
     code: str
     joined_at: datetime
@@ -251,6 +319,23 @@ class RefreshToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail to be written: a template's name, and the facts that it tells.
+
+    Every attempt at a mail has the same `id`. `mute` is the address that ends mails of this kind,
+    `qr` a link that is shown as a picture too.
+    """
+
+    id: UUID
+    to: str
+    locale: Locale
+    template: str
+    facts: Mapping[str, object]
+    mute: str | None = None
+    qr: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A stretch of a list, newest first; `after` is where the next one begins, None at the end."""
 
@@ -262,6 +347,28 @@ class Page(Generic[T]):
         """Make a page of `limit` out of up to `limit + 1` items, the last showing there is more."""
         items = found[:limit]
         return cls(items, place(items[-1]) if len(found) > limit else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to give again: its status, its body and where the new resource is."""
+
+    status: int
+    body: bytes
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Generic[T]):
+    """A request that carries an idempotency key.
+
+    `key` is a digest of the key and of whose it is, `fingerprints` are what the body may have
+    been remembered by, the newest first; `answer` turns the result into the answer to remember.
+    """
+
+    key: bytes
+    fingerprints: tuple[bytes, ...]
+    answer: Callable[[T], Answer]
 
 
 def normal_password(password: str) -> str:

@@ -2,18 +2,26 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 from uuid import UUID
 
+from referral.core.jobs import Job, Run
 from referral.core.model import (
+    AccessToken,
     Account,
     Address,
     Allowance,
-    Caller,
+    Answer,
+    Attempt,
+    Client,
     Code,
     CodeStatus,
     Joined,
+    Locale,
+    Mail,
+    OneTimeToken,
+    Purpose,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -48,6 +56,18 @@ class Secrets(Protocol):
     def digest(self, secret: str) -> bytes: ...
 
 
+class Journal(Protocol):
+    """The log, for what an operator has to hear of; no secret and no address goes into it."""
+
+    def warn(self, event: str, **facts: str) -> None: ...
+
+
+class Fingerprints(Protocol):
+    """Digests by a key of the service: by each it has, the newest first."""
+
+    def of(self, data: bytes) -> tuple[bytes, ...]: ...
+
+
 class Addresses(Protocol):
     """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
 
@@ -72,10 +92,12 @@ class AccessTokens(Protocol):
         """How long a token is good for, in seconds."""
         ...
 
-    def issue(self, subject: str, client_id: str, scope: str) -> str: ...
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str: ...
 
-    def verify(self, token: str) -> Caller:
-        """Return who the token speaks for, or raise `Unauthenticated`."""
+    def verify(self, token: str) -> AccessToken:
+        """Return what the token says, or raise `Unauthenticated`."""
         ...
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
@@ -84,7 +106,7 @@ class AccessTokens(Protocol):
 
 
 class Users(Protocol):
-    """Accounts."""
+    """Accounts. One that was erased is not found any more, and its address is free again."""
 
     async def add(self, user: User) -> None:
         """Store a new account; raises `EmailTaken` when the canonical address has one."""
@@ -94,8 +116,23 @@ class Users(Protocol):
 
     async def by_email(self, email_key: str) -> User | None: ...
 
+    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
+        """Store the language of mails, and whether new referrals are told."""
+        ...
+
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
+        ...
+
+    async def save(self, user: User) -> None:
+        """Store all that can change of a locked account."""
+        ...
+
+    async def erase(self, user_id: UUID, now: datetime) -> None:
+        """Take all that is personal out of a locked account; its id and its age stay.
+
+        Its codes are to be deleted before, which waits for those who join with them.
+        """
         ...
 
 
@@ -126,11 +163,19 @@ class Codes(Protocol):
         """Take a locked code away for good; its text stays taken."""
         ...
 
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        """Take all codes of a user away for good."""
+        ...
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """Disable the user's enabled code: any, or only one that is spent at that time."""
         ...
 
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None: ...
+
+    async def all(self, user_id: UUID) -> list[Code]:
+        """Return every code of a user, newest first."""
+        ...
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
@@ -150,10 +195,20 @@ class Codes(Protocol):
 class Referrals(Protocol):
     """Who joined with whose code."""
 
-    async def add(self, referral: Referral) -> None: ...
+    async def add(self, referral: Referral) -> None:
+        """Store who joined with whose code; raises `AlreadyReferred` for the second of a user."""
+        ...
+
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        """Confirm the pending referral by which the user joined, and return its id."""
+        ...
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        """Return the referral by which the user joined."""
+        ...
 
     async def referrer(self, user_id: UUID) -> User | None:
-        """Return whose code the user joined with."""
+        """Return whose code the user joined with, unless the account was erased."""
         ...
 
     async def count(self, user_id: UUID) -> int:
@@ -163,6 +218,16 @@ class Referrals(Protocol):
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[Joined]: ...
+
+    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+        """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
+        of; return the referrer, or None when another mail tells of it already.
+        """
+        ...
+
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+        """Return the referrals that a mail tells of, the oldest first."""
+        ...
 
 
 class Sessions(Protocol):
@@ -176,10 +241,106 @@ class Sessions(Protocol):
         """Hold the session that a refresh token belongs to for this transaction."""
         ...
 
+    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
+
     async def mark_used(self, digest: bytes, now: datetime) -> None: ...
 
     async def end(self, session_id: UUID) -> None:
         """End a session: none of its refresh tokens is good any more."""
+        ...
+
+    async def prune(self, now: datetime) -> bool:
+        """Delete some of what has ended; tell whether there may be more."""
+        ...
+
+    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+        """End every session of a user, or every other one."""
+        ...
+
+    async def get(self, session_id: UUID) -> Session | None: ...
+
+    async def all(self, user_id: UUID) -> list[Session]: ...
+
+
+class Clients(Protocol):
+    """Other services that may ask for tokens of their own."""
+
+    async def add(self, client: Client) -> None: ...
+
+    async def get(self, client_id: UUID) -> Client | None: ...
+
+
+class OneTimeTokens(Protocol):
+    """What links in mails prove, each of them once."""
+
+    async def add(self, token: OneTimeToken) -> None: ...
+
+    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        """Return whose token it is, if it is good."""
+        ...
+
+    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        """Return whose token it is, if it was good: neither it nor another one for this is now."""
+        ...
+
+    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+        """Make all tokens of a user good for nothing, or those for one purpose."""
+        ...
+
+    async def prune(self, now: datetime) -> bool:
+        """Delete some of those that are too old; tell whether there may be more."""
+        ...
+
+
+class Attempts(Protocol):
+    """Requests with an idempotency key, and what they were answered."""
+
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+        """Hold the key for this transaction, and return the answer that it got since then.
+
+        Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
+        when it came with another body.
+        """
+        ...
+
+    async def keep(
+        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+    ) -> None:
+        """Remember the answer; `user_id` is whose data may be in it."""
+        ...
+
+    async def forget(self, user_id: UUID) -> None:
+        """Forget what was answered to a user."""
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older answers; tell whether there may be more."""
+        ...
+
+
+class Mails(Protocol):
+    """How many mails went to which address; the address itself is not stored."""
+
+    async def take_place(
+        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+    ) -> datetime | None:
+        """Count a mail, or return when there is room for it; counting one again changes nothing.
+        However many ask at once, an address gets no more than it may.
+        """
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older marks; tell whether there may be more."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Work to be done after the commit, by whichever worker is free; without it, never."""
+
+    async def enqueue(self, *jobs: Job) -> None: ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older log; tell whether there may be more."""
         ...
 
 
@@ -197,6 +358,21 @@ class Records(Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def clients(self) -> Clients: ...
+
+    @property
+    def attempts(self) -> Attempts: ...
+
+    @property
+    def one_time_tokens(self) -> OneTimeTokens: ...
+
+    @property
+    def mails(self) -> Mails: ...
+
+    @property
+    def jobs(self) -> JobQueue: ...
 
 
 class Database(Protocol):
@@ -239,8 +415,8 @@ class Cache(Protocol):
         """Return the very object that was last fetched, while this process remembers it."""
         ...
 
-    async def clear(self, email_key: str) -> None:
-        """Forget an address: for after the commit of whatever changes its owner's codes."""
+    async def clear(self, email_key: str) -> bool:
+        """Forget an address; False where others may remember it for some seconds."""
         ...
 
 
@@ -261,3 +437,47 @@ class Part(Protocol):
     async def check(self) -> str:
         """Tell in a word how the part is, or raise `Unavailable`."""
         ...
+
+
+class Mailer(Protocol):
+    """The way out for mails; raises `MailRefused` for good, `Unavailable` for now."""
+
+    async def send(self, mail: Mail) -> None: ...
+
+
+class Links(Protocol):
+    """Addresses within this service."""
+
+    def docs(self) -> str: ...
+
+    def share(self, code: str) -> str: ...
+
+    def unsubscribe(self, token: str) -> str: ...
+
+    def confirm(self, token: str) -> str: ...
+
+    def reset(self, token: str) -> str: ...
+
+
+class MuteTokens(Protocol):
+    """Tokens that let whoever holds a mail end the notifications, and nothing else."""
+
+    def sign(self, user_id: UUID) -> str: ...
+
+    def read(self, token: str) -> UUID:
+        """Return whom a token was made for, or raise `NotFound`."""
+        ...
+
+
+class QrCodes(Protocol):
+    """QR codes of links."""
+
+    def svg(self, link: str) -> bytes: ...
+
+    def png(self, link: str) -> bytes: ...
+
+
+class JobDoer(Protocol):
+    """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
+
+    async def __call__(self, job: Job, run: Run, /) -> None: ...

@@ -3,9 +3,27 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from referral.core.errors import InsufficientScope, NotFound
-from referral.core.model import Caller, Joined, Page, ReferralStatus, Role, Scope, Visibility
-from referral.core.ports import Database, Records
+from referral.core.clearing import Clear
+from referral.core.crediting import Credit
+from referral.core.errors import (
+    AlreadyReferred,
+    ClaimWindowClosed,
+    InsufficientScope,
+    NotFound,
+    Unauthenticated,
+)
+from referral.core.model import (
+    CLAIM_WINDOW,
+    Caller,
+    Joined,
+    Page,
+    ReferralStatus,
+    Role,
+    Scope,
+    User,
+    Visibility,
+)
+from referral.core.ports import Clock, Database, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +57,9 @@ class ListReferrals:
     async def _sees_in_full(self, records: Records, caller: Caller, user_id: UUID) -> bool:
         if caller.user_id is None and Scope.REFERRALS_READ not in caller.scopes:
             raise InsufficientScope
+        privileged = caller.user_id is None or await _is_admin(records, caller.user_id)
         if caller.user_id == user_id:
             return True
-        privileged = caller.user_id is None or await _is_admin(records, caller.user_id)
         seen = privileged or self.visibility is not Visibility.OWNER
         if not seen or await records.users.get(user_id) is None:
             raise NotFound
@@ -49,5 +67,35 @@ class ListReferrals:
 
 
 async def _is_admin(records: Records, user_id: UUID) -> bool:
+    """Tell whether the caller is an admin; raises `Unauthenticated` for an erased account."""
     user = await records.users.get(user_id)
-    return user is not None and user.role is Role.ADMIN
+    if user is None:
+        raise Unauthenticated
+    return user.role is Role.ADMIN
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReferrer:
+    """Name one's referrer after joining: once, and soon."""
+
+    clear: Clear
+    clock: Clock
+    credit: Credit
+    database: Database
+
+    async def __call__(self, user_id: UUID, code: str) -> User:
+        """Return the user; raises `AlreadyReferred`, `ClaimWindowClosed`, `ReferralCodeUnusable`
+        or `Unauthenticated`.
+        """
+        async with self.database.begin() as records:
+            user = await records.users.lock(user_id)
+            if user is None:
+                raise Unauthenticated
+            if await records.referrals.of(user_id) is not None:
+                raise AlreadyReferred
+            if self.clock.now() - user.created_at > CLAIM_WINDOW:
+                raise ClaimWindowClosed
+            spent = await self.credit(records, user, code)
+        if spent is not None:
+            await self.clear(spent)
+        return user

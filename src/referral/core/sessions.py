@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from referral.core.errors import InvalidGrant, InvalidRequest
+from referral.core.errors import InvalidGrant, InvalidRequest, Unauthenticated
 from referral.core.guessing import Attempts
 from referral.core.model import RefreshToken, Scope, Session, User, is_too_long, normal_password
 from referral.core.ports import (
@@ -13,6 +13,7 @@ from referral.core.ports import (
     Clock,
     Database,
     Ids,
+    Journal,
     Passwords,
     Records,
     Secrets,
@@ -20,6 +21,8 @@ from referral.core.ports import (
 
 FIRST_PARTY = "first-party"
 """The `client_id` of sessions that began with a password."""
+
+REFUSED = "The e-mail address or the password is not right."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,14 @@ class LogIn:
         await self.attempts.count(key or username, address)
         user = None if is_too_long(password) else await self._authenticate(key, password)
         if user is None:
-            detail = "The e-mail address or the password is not right."
-            raise InvalidGrant(detail)
+            raise InvalidGrant(REFUSED)
         session = self._session(user.id)
         refresh_token = self.secrets.new()
         async with self.database.begin() as records:
+            # Meanwhile the password may have been changed, or the account blocked or erased.
+            now = await records.users.lock(user.id)
+            if now is None or now.blocked_at or now.password_hash != user.password_hash:
+                raise InvalidGrant(REFUSED)
             await records.sessions.add(session)
             await records.sessions.add_token(
                 RefreshToken(self.secrets.digest(refresh_token), session.id, None)
@@ -70,7 +76,8 @@ class LogIn:
         user = await self._find(key)
         # An unknown address costs a hash as well, so that time does not tell who has an account.
         hashed = user.password_hash if user else None
-        return user if await self.passwords.verify(normal_password(password), hashed) else None
+        matches = await self.passwords.verify(normal_password(password), hashed)
+        return user if user and matches and user.blocked_at is None else None
 
     def _key(self, username: str) -> str | None:
         try:
@@ -103,6 +110,7 @@ class Refresh:
     access_tokens: AccessTokens
     clock: Clock
     database: Database
+    journal: Journal
     secrets: Secrets
 
     async def __call__(self, refresh_token: str) -> Tokens:
@@ -123,6 +131,8 @@ class Refresh:
         if session.expires_at <= now or token.is_reuse(now):
             # No exception here: the end of the session has to be committed.
             await records.sessions.end(session.id)
+            if token.is_reuse(now):
+                self.journal.warn("refresh token reused", user_id=str(session.user_id))
             return None
         return await self._next(records, session, token, now)
 
@@ -138,7 +148,34 @@ class Refresh:
         return make_tokens(self.access_tokens, session, refresh_token)
 
 
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """End the session that a refresh or an access token belongs to (RFC 7009)."""
+
+    access_tokens: AccessTokens
+    database: Database
+    secrets: Secrets
+
+    async def __call__(self, token: str) -> None:
+        """End the session, if there is one."""
+        async with self.database.begin() as records:
+            session_id = await self._find(records, token)
+            if session_id is not None:
+                await records.sessions.end(session_id)
+
+    async def _find(self, records: Records, token: str) -> UUID | None:
+        found = await records.sessions.lock(self.secrets.digest(token))
+        if found is not None:
+            return found[0].id
+        try:
+            return self.access_tokens.verify(token).caller.session_id
+        except Unauthenticated:
+            return None
+
+
 def make_tokens(access_tokens: AccessTokens, session: Session, refresh_token: str) -> Tokens:
     """Put a pair together for a session."""
-    access_token = access_tokens.issue(str(session.user_id), session.client_id, session.scope)
+    access_token = access_tokens.issue(
+        str(session.user_id), session.client_id, session.scope, session.id
+    )
     return Tokens(access_token, access_tokens.lifetime, refresh_token, session.scope)

@@ -4,18 +4,18 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, get, post
+from litestar import Controller, Request, post
 from litestar.datastructures import ResponseHeader
-from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from referral.core import errors
-from referral.core.accounts import NewAccount, Register, ShowAccount
-from referral.core.model import Account, Joined, Locale, ReferralStatus, Role
+from referral.core.accounts import NewAccount, Register
+from referral.core.model import Account, Answer, Joined, Locale, ReferralStatus, Role
 from referral.core.model import User as Entity
-from referral.web.auth import SECURITY, identify_user
-from referral.web.codes import Code, Time
+from referral.core.ports import Fingerprints
+from referral.web.codes import REPEATED, Code, Time
+from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
 from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
@@ -52,6 +52,11 @@ class User(Struct):
     locale: Locale
     created_at: Time
 
+    @classmethod
+    def of(cls, user: Entity) -> "User":
+        """Show an account."""
+        return cls(**_common(user))
+
 
 class Referrer(Struct):
     """Whose code the user joined with."""
@@ -61,10 +66,10 @@ class Referrer(Struct):
 
 
 class RecentReferral(Struct):
-    """One of the newest who joined with the user's codes."""
+    """One of the newest who joined with the user's codes; an erased one has no address."""
 
     id: UUID
-    email: str
+    email: str | None
     status: ReferralStatus
     joined_at: Time
 
@@ -90,6 +95,20 @@ class FullUser(User):
     active_code: Code | None
     profile: Profile | None
 
+    @classmethod
+    def in_full(cls, account: Account, links: Links) -> "FullUser":
+        """Show an account to its owner."""
+        referrer, code = account.referrer, account.active_code
+        return cls(
+            **_common(account.user),
+            notify_on_referral=account.user.notify_on_referral,
+            referrer=Referrer(referrer.id, referrer.email) if referrer else None,
+            referral_count=account.referral_count,
+            recent_referrals=[_recent(joined) for joined in account.recent_referrals],
+            active_code=Code.of(code, account.now, links) if code else None,
+            profile=None,
+        )
+
 
 class Accounts(Controller):
     """Joining, and one's own account."""
@@ -105,45 +124,30 @@ class Accounts(Controller):
         responses=problems(
             400, 413, 415, errors.EmailTaken, errors.InvalidRequest,
             errors.ReferralCodeUnusable, errors.TooManyRequests, errors.WeakPassword,
-            errors.Unavailable,
+            errors.Unavailable, *REPEATED,
         ),
     )  # fmt: skip
     @inject
-    async def register(self, data: JSONBody[NewUser], use: FromDishka[Register]) -> User:
+    async def register(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[NewUser],
+        use: FromDishka[Register],
+        fingerprints: FromDishka[Fingerprints],
+        idempotency_key: IdempotencyKey = None,
+    ) -> User:
         """Make an account. With a referral code, its owner is credited in the same breath."""
+        attempt = await read_attempt(request, fingerprints, idempotency_key, None, _registered)
         wanted = NewAccount(data.email, data.password, data.referral_code, data.locale)
-        return User(**_common(await use(wanted)))
+        return User.of(await use(wanted, attempt))
 
-    @get(
-        "/me",
-        summary="Show my account",
-        security=SECURITY,
-        dependencies={"user_id": Provide(identify_user)},
-        responses=problems(errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable),
-    )
-    @inject
-    async def show(
-        self, user_id: NamedDependency[UUID], use: FromDishka[ShowAccount], links: FromDishka[Links]
-    ) -> FullUser:
-        """Show the account of whoever is signed in, with its newest referrals."""
-        return _in_full(await use(user_id), links)
+
+def _registered(user: Entity) -> Answer:
+    return make_answer(201, User.of(user), "/api/v1/me")
 
 
 def _common(user: Entity) -> dict[str, Any]:
     return {name: getattr(user, name) for name in User.__struct_fields__}
-
-
-def _in_full(account: Account, links: Links) -> FullUser:
-    referrer, code = account.referrer, account.active_code
-    return FullUser(
-        **_common(account.user),
-        notify_on_referral=account.user.notify_on_referral,
-        referrer=Referrer(referrer.id, referrer.email) if referrer else None,
-        referral_count=account.referral_count,
-        recent_referrals=[_recent(joined) for joined in account.recent_referrals],
-        active_code=Code.of(code, account.now, links) if code else None,
-        profile=None,
-    )
 
 
 def _recent(joined: Joined) -> RecentReferral:

@@ -7,7 +7,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 
 from referral.core.errors import InsufficientScope, Unauthenticated
-from referral.core.model import Caller
+from referral.core.model import Caller, Scope
 from referral.core.ports import AccessTokens
 
 SECURITY: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
@@ -21,7 +21,7 @@ async def identify(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated
     tokens: AccessTokens = request.app.state.access_tokens
-    return tokens.verify(token.strip())
+    return tokens.verify(token.strip()).caller
 
 
 async def identify_user(request: Request[Any, Any, Any]) -> UUID:
@@ -32,7 +32,15 @@ async def identify_user(request: Request[Any, Any, Any]) -> UUID:
     return caller.user_id
 
 
+async def identify_session(request: Request[Any, Any, Any]) -> UUID | None:
+    """Return the login that the request's token comes from."""
+    return (await identify(request)).session_id
+
+
 async def check_lookup_access(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
-    """Let anyone look codes up, or only who is signed in, as the settings say."""
-    if not request.app.state.public_lookups:
-        await identify(request)
+    """Let anyone look codes up, or as the settings say, users and clients with `codes:read`."""
+    if request.app.state.public_lookups:
+        return
+    caller = await identify(request)
+    if caller.user_id is None and Scope.CODES_READ not in caller.scopes:
+        raise InsufficientScope

@@ -1,21 +1,22 @@
 """The referral codes of whoever is signed in."""
 
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, Response, delete, get, patch, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import codes, errors
+from referral.core.model import Answer, CodeStatus, Expiry
 from referral.core.model import Code as Entity
-from referral.core.model import CodeStatus, Expiry
-from referral.core.ports import Clock
+from referral.core.ports import Clock, Fingerprints
 from referral.web.auth import SECURITY, identify_user
+from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.requests import PageRequest, make_cursor, provide_page
@@ -90,6 +91,7 @@ T = TypeVar("T")
 ANY = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
 ONE = (*ANY, errors.NotFound)
 BODY = (400, 413, 415, errors.InvalidRequest)
+REPEATED = (errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused)
 
 
 class Codes(Controller):
@@ -102,7 +104,7 @@ class Codes(Controller):
 
     @post(
         summary="Create a code",
-        responses=problems(*ANY, *BODY, errors.ActiveCodeExists, errors.CodeTaken)
+        responses=problems(*ANY, *BODY, *REPEATED, errors.ActiveCodeExists, errors.CodeTaken)
         | {
             201: ResponseSpec(
                 Code, generate_examples=False, description="The code; `Location` leads to it."
@@ -112,13 +114,21 @@ class Codes(Controller):
     @inject
     async def create(
         self,
+        request: Request[Any, Any, Any],
         user_id: NamedDependency[UUID],
         data: JSONBody[NewCode],
         use: FromDishka[codes.IssueCode],
         clock: FromDishka[Clock],
+        fingerprints: FromDishka[Fingerprints],
         links: FromDishka[Links],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[Code]:
         """Make a code and, unless told otherwise, put it in force."""
+
+        def answer(code: Entity) -> Answer:
+            shown = Code.of(code, clock.now(), links)
+            return make_answer(201, shown, f"{self.path}/{code.id}")
+
         wanted = codes.NewCode(
             expiry=Expiry(data.expires_at, data.lifetime_minutes),
             text=data.code,
@@ -126,7 +136,8 @@ class Codes(Controller):
             activate=data.activate,
             replace=data.replace,
         )
-        code = await use(user_id, wanted)
+        attempt = await read_attempt(request, fingerprints, idempotency_key, user_id, answer)
+        code = await use(user_id, wanted, attempt)
         location = f"{self.path}/{code.id}"
         return Response(Code.of(code, clock.now(), links), headers={"Location": location})
 

@@ -17,11 +17,15 @@ class Metadata(Struct):
 
     issuer: str
     token_endpoint: str
+    revocation_endpoint: str
+    introspection_endpoint: str
     jwks_uri: str
     grant_types_supported: list[str]
     response_types_supported: list[str]
     scopes_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str]
     service_documentation: str
 
 
@@ -55,11 +59,15 @@ class Discovery(Controller):
         return Metadata(
             issuer=links.public_url,
             token_endpoint=f"{links.public_url}/api/v1/auth/token",
+            revocation_endpoint=f"{links.public_url}/api/v1/auth/revoke",
+            introspection_endpoint=f"{links.public_url}/api/v1/auth/introspect",
             jwks_uri=f"{links.public_url}/.well-known/jwks.json",
             grant_types_supported=grants.supported(),
             response_types_supported=[],
-            scopes_supported=[Scope.ACCOUNT],
-            token_endpoint_auth_methods_supported=["none"],
+            scopes_supported=list(Scope),
+            token_endpoint_auth_methods_supported=["none", "client_secret_basic"],
+            revocation_endpoint_auth_methods_supported=["none"],
+            introspection_endpoint_auth_methods_supported=["client_secret_basic"],
             service_documentation=f"{links.public_url}/docs",
         )
 

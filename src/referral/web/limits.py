@@ -1,6 +1,7 @@
 """Limits on routes, and whose requests are counted together."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -69,7 +70,7 @@ async def count(scope: Scope, group: str, who: str) -> None:
         return
     scope["state"]["limit_headers"] = _headers(group, allowance)
     if not allowance.granted:
-        raise TooManyRequests(retry_after=allowance.resets_in)
+        raise TooManyRequests(retry_after=timedelta(seconds=allowance.resets_in))
 
 
 def _headers(group: str, allowance: Allowance) -> tuple[tuple[bytes, bytes], ...]:

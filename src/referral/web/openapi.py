@@ -20,6 +20,19 @@ SCHEMAS = "#/components/schemas/"
 
 ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
 FIELDS: Node = {
+    "active": True,
+    "aud": "http://127.0.0.1:8000",
+    "blocked_at": None,
+    "client_id": "first-party",
+    "enabled": True,
+    "exp": 1_796_116_800,
+    "exported_at": "2026-12-03T08:00:00Z",
+    "iat": 1_796_116_200,
+    "iss": "http://127.0.0.1:8000",
+    "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
+    "referrer_id": ID,
+    "sub": ID,
+    "username": "ann@example.com",
     "access_token": "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl",
     "avatar_url": "https://example.com/ann.png",
     "code": "ANN-2026",
@@ -28,6 +41,7 @@ FIELDS: Node = {
     "created_at": "2026-12-01T09:30:00Z",
     "domain": "example.com",
     "email": "ann@example.com",
+    "email_key": "ann@example.com",
     "email_verified": True,
     "error": "invalid_grant",
     "error_description": "The e-mail address or the password is not right.",
@@ -57,11 +71,15 @@ BODIES: Node = {
     "Metadata": {
         "issuer": "http://127.0.0.1:8000",
         "token_endpoint": "http://127.0.0.1:8000/api/v1/auth/token",
+        "revocation_endpoint": "http://127.0.0.1:8000/api/v1/auth/revoke",
+        "introspection_endpoint": "http://127.0.0.1:8000/api/v1/auth/introspect",
         "jwks_uri": "http://127.0.0.1:8000/.well-known/jwks.json",
-        "grant_types_supported": ["password", "refresh_token"],
+        "grant_types_supported": ["password", "refresh_token", "client_credentials"],
         "response_types_supported": [],
-        "scopes_supported": ["account"],
-        "token_endpoint_auth_methods_supported": ["none"],
+        "scopes_supported": ["account", "codes:read", "referrals:read", "users:read"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "service_documentation": "http://127.0.0.1:8000/docs",
     },
     "Key": {
@@ -78,7 +96,7 @@ BODIES: Node = {
 HEADERS: Node = {
     "201": ("Location", "Where the new resource is.", "/api/v1/me"),
     "401": ("WWW-Authenticate", "How to authenticate (RFC 6750).", "Bearer"),
-    "429": ("Retry-After", "After how many seconds to try again.", "30"),
+    "429": ("Retry-After", "After how many seconds there is room again.", "1800"),
     "503": ("Retry-After", "After how many seconds to try again.", "2"),
 }
 """The header that comes with every answer of a status."""
@@ -152,7 +170,8 @@ def _complete_response(status: str, response: Node, schemas: Node) -> None:
 def _complete_medium(medium: Node, schemas: Node) -> None:
     for example in medium.get("examples", {}).values():
         example.pop("id", None)
-    if not {"example", "examples"} & medium.keys():
+    picture = medium["schema"].get("type") == "string"
+    if not picture and not {"example", "examples"} & medium.keys():
         medium["example"] = _example(medium["schema"], schemas)
 
 

@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457): the core's, the framework's, and the unforeseen."""
 
+import math
 import re
 from collections.abc import Callable
 from http import HTTPStatus
@@ -23,6 +24,7 @@ STATUSES: dict[type[errors.ReferralError], int] = {
     errors.Conflict: 409,
     errors.Invalid: 422,
     errors.Denied: 403,
+    errors.TooManyRequests: 429,
     errors.Unavailable: 503,
 }
 """The one table of statuses; a class takes the first entry on its line of ancestors."""
@@ -119,7 +121,7 @@ def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -
     if isinstance(error, errors.InsufficientScope):
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
     if isinstance(error, errors.TooManyRequests):
-        headers["Retry-After"] = str(error.retry_after)
+        headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Unavailable):
         structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
         headers["Retry-After"] = RETRY_AFTER

@@ -30,7 +30,7 @@ class Referral(Struct):
     id: UUID
     status: ReferralStatus
     joined_at: Time
-    email: str | UnsetType = UNSET
+    email: str | UnsetType | None = UNSET
     code: str | UnsetType = UNSET
 
 

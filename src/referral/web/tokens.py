@@ -2,39 +2,37 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 from dishka import FromDishka
 from litestar import Controller, Request, Response, post
-from litestar.exceptions import HTTPException
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import (
-    Example,
-    OpenAPIMediaType,
-    OpenAPIType,
-    Operation,
-    Reference,
-    RequestBody,
-    Schema,
-)
-from msgspec import Struct
+from litestar.openapi.spec import Example, Operation, Reference
+from msgspec import UNSET, Struct, UnsetType
 
-from referral.core.errors import InvalidGrant, TooManyRequests, Unavailable
+from referral.core.clients import ClientToken, IssueClientToken
+from referral.core.errors import TooManyRequests, Unavailable
 from referral.core.model import Scope
 from referral.core.sessions import LogIn, Refresh, Tokens
+from referral.web.forms import (
+    NO_STORE,
+    REFUSAL,
+    REFUSALS,
+    UNKNOWN_CLIENT,
+    BadTokenRequest,
+    describe_form,
+    need,
+    read_credentials,
+    read_form,
+)
 from referral.web.limits import client_address, limited
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
-FORM = "application/x-www-form-urlencoded"
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-MAX_FIELDS = 20
-
 FIELDS = {
+    "grant_type": "`password`, `refresh_token`, or `client_credentials` with HTTP Basic.",
     "username": "The e-mail address, for the grant `password`.",
     "password": "The password, for the grant `password`.",
     "refresh_token": "The newest refresh token, for the grant `refresh_token`.",
-    "scope": f"At most `{Scope.ACCOUNT}`, which is also what one gets without it.",
+    "scope": f"A user has `{Scope.ACCOUNT}`, a client what it was given; without it one gets all.",
 }
 FORM_EXAMPLES: dict[str, Example | Reference] = {
     "password": Example(
@@ -52,46 +50,32 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
             "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
         },
     ),
+    "client_credentials": Example(
+        summary="Get a token for a client, with its id and secret by HTTP Basic",
+        value={"grant_type": "client_credentials", "scope": "referrals:read"},
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Which grants the token endpoint takes beside refresh tokens."""
+    """Which grants the token endpoint takes."""
 
     password: bool
 
     def supported(self) -> list[str]:
         """Return their names."""
-        return [*(["password"] if self.password else []), "refresh_token"]
+        return [*(["password"] if self.password else []), "refresh_token", "client_credentials"]
 
 
 class TokenPair(Struct):
-    """A successful answer (RFC 6749, section 5.1)."""
+    """A successful answer (RFC 6749, section 5.1); a client gets no refresh token."""
 
     access_token: str
     token_type: str
     expires_in: int
-    refresh_token: str
     scope: str
-
-
-class TokenError(Struct):
-    """A refusal (RFC 6749, section 5.2)."""
-
-    error: str
-    error_description: str
-
-
-class BadTokenRequest(HTTPException):
-    """A token request out of shape; `detail` is the description, `error` the code of the RFC."""
-
-    status_code = 400
-
-    def __init__(self, error: str, description: str) -> None:
-        """Take one of the RFC's codes and a sentence."""
-        super().__init__(description)
-        self.error = error
+    refresh_token: str | UnsetType = UNSET
 
 
 class TokenOperation(Operation):
@@ -99,47 +83,7 @@ class TokenOperation(Operation):
 
     def __post_init__(self) -> None:
         """Describe the form."""
-        fields: dict[str, Reference | Schema] = {
-            name: Schema(type=OpenAPIType.STRING, description=description)
-            for name, description in FIELDS.items()
-        }
-        grants = list(FORM_EXAMPLES)
-        fields["grant_type"] = Schema(type=OpenAPIType.STRING, enum=grants)
-        form = Schema(type=OpenAPIType.OBJECT, properties=fields, required=["grant_type"])
-        medium = OpenAPIMediaType(form, examples=FORM_EXAMPLES)
-        self.request_body = RequestBody({FORM: medium}, required=True)
-
-
-async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Return the form's fields, each sent once; raises `BadTokenRequest`."""
-    if request.content_type[0] != FORM:
-        raise BadTokenRequest("invalid_request", f"Send a form: Content-Type {FORM}.")
-    try:
-        text = (await request.body()).decode()
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
-    except ValueError as error:
-        raise BadTokenRequest("invalid_request", "The form cannot be read.") from error
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise BadTokenRequest("invalid_request", "A parameter was sent twice.")
-    return {name: value for name, value in fields.items() if value}
-
-
-def need(form: dict[str, str], name: str) -> str:
-    """Return a field of the form, or raise `BadTokenRequest`."""
-    if name not in form:
-        raise BadTokenRequest("invalid_request", f"The parameter '{name}' is missing.")
-    return form[name]
-
-
-def refuse(_: Request[Any, Any, Any], error: BadTokenRequest) -> Response[TokenError]:
-    """Answer in the form of RFC 6749."""
-    return Response(TokenError(error.error, error.detail), status_code=400, headers=NO_STORE)
-
-
-def refuse_grant(_: Request[Any, Any, Any], error: InvalidGrant) -> Response[TokenError]:
-    """Answer that the credentials are not valid."""
-    return Response(TokenError("invalid_grant", error.detail), status_code=400, headers=NO_STORE)
+        self.request_body = describe_form(FIELDS, ["grant_type"], FORM_EXAMPLES)
 
 
 class TokenEndpoint(Controller):
@@ -148,19 +92,14 @@ class TokenEndpoint(Controller):
     path = "/api/v1/auth"
     guards = (limited("token"),)
     tags = ("Tokens",)
-    exception_handlers = {BadTokenRequest: refuse, InvalidGrant: refuse_grant}
+    exception_handlers = REFUSALS
 
     @post(
         "/token",
         summary="Get tokens",
         status_code=200,
         operation_class=TokenOperation,
-        responses=problems(413, TooManyRequests, Unavailable)
-        | {
-            400: ResponseSpec(
-                TokenError, generate_examples=False, description="The refusals of RFC 6749, 5.2."
-            )
-        },
+        responses=problems(413, TooManyRequests, Unavailable) | {400: REFUSAL, 401: UNKNOWN_CLIENT},
     )
     @inject
     async def token(
@@ -168,21 +107,23 @@ class TokenEndpoint(Controller):
         request: Request[Any, Any, Any],
         log_in: FromDishka[LogIn],
         refresh: FromDishka[Refresh],
+        issue: FromDishka[IssueClientToken],
         grants: FromDishka[Grants],
     ) -> Response[TokenPair]:
-        """Log in with `grant_type=password`, or trade a refresh token for the next pair."""
+        """Log in with `grant_type=password`, or trade a refresh token for the next pair. Another
+        service gets a token of its own with `grant_type=client_credentials`.
+        """
         form = await read_form(request)
-        _check_scope(form.get("scope", ""))
-        grant = need(form, "grant_type")
-        if grant == "password" and grants.password:
-            tokens = await log_in(
-                need(form, "username"), need(form, "password"), client_address(request.scope)
-            )
-        elif grant == "refresh_token":
-            tokens = await refresh(need(form, "refresh_token"))
-        else:
+        grant, scope = need(form, "grant_type"), form.get("scope", "")
+        if grant not in grants.supported():
             raise BadTokenRequest("unsupported_grant_type", "This service has no such grant.")
-        return Response(_pair(tokens), headers=NO_STORE)
+        if grant == "client_credentials":
+            return _answer(await issue(read_credentials(request), scope))
+        _check_scope(scope)
+        if grant == "password":
+            name, password = need(form, "username"), need(form, "password")
+            return _answer(await log_in(name, password, client_address(request.scope)))
+        return _answer(await refresh(need(form, "refresh_token")))
 
 
 def _check_scope(scope: str) -> None:
@@ -190,11 +131,12 @@ def _check_scope(scope: str) -> None:
         raise BadTokenRequest("invalid_scope", f"The one scope of a user is '{Scope.ACCOUNT}'.")
 
 
-def _pair(tokens: Tokens) -> TokenPair:
-    return TokenPair(
+def _answer(tokens: Tokens | ClientToken) -> Response[TokenPair]:
+    pair = TokenPair(
         access_token=tokens.access_token,
         token_type="Bearer",  # noqa: S106 - the type, no token
         expires_in=tokens.expires_in,
-        refresh_token=tokens.refresh_token,
         scope=tokens.scope,
+        refresh_token=tokens.refresh_token if isinstance(tokens, Tokens) else UNSET,
     )
+    return Response(pair, headers=NO_STORE)

@@ -68,6 +68,11 @@ class PostgresCodes:
             update(codes).where(codes.c.id == code_id).values(enabled=False, deleted_at=now)
         )
 
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        """See the port."""
+        live = and_(codes.c.user_id == user_id, codes.c.deleted_at.is_(None))
+        await self._session.execute(update(codes).where(live).values(enabled=False, deleted_at=now))
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """See the port."""
         which = [codes.c.user_id == user_id, codes.c.enabled]
@@ -78,6 +83,12 @@ class PostgresCodes:
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""
         return await self._one(_own(user_id, code_id))
+
+    async def all(self, user_id: UUID) -> list[Code]:
+        """See the port."""
+        query = select(*COLUMNS).where(codes.c.user_id == user_id, codes.c.deleted_at.is_(None))
+        rows = await self._session.execute(query.order_by(codes.c.id.desc()))
+        return [msgspec.convert(row, Code) for row in rows.mappings()]
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None:
         """See the port."""

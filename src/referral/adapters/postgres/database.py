@@ -14,7 +14,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from referral.adapters.postgres.admission import Admission
+from referral.adapters.postgres.attempts import PostgresAttempts
+from referral.adapters.postgres.clients import PostgresClients
 from referral.adapters.postgres.codes import PostgresCodes
+from referral.adapters.postgres.jobs import PostgresJobs
+from referral.adapters.postgres.mails import PostgresMails
+from referral.adapters.postgres.one_time_tokens import PostgresOneTimeTokens
 from referral.adapters.postgres.referrals import PostgresReferrals
 from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
@@ -58,6 +63,31 @@ class PostgresRecords:
     def sessions(self) -> PostgresSessions:
         """Logins."""
         return PostgresSessions(self.session)
+
+    @cached_property
+    def clients(self) -> PostgresClients:
+        """Other services."""
+        return PostgresClients(self.session)
+
+    @cached_property
+    def attempts(self) -> PostgresAttempts:
+        """Requests with an idempotency key."""
+        return PostgresAttempts(self.session)
+
+    @cached_property
+    def one_time_tokens(self) -> PostgresOneTimeTokens:
+        """What links in mails prove."""
+        return PostgresOneTimeTokens(self.session)
+
+    @cached_property
+    def mails(self) -> PostgresMails:
+        """How many mails went to which address."""
+        return PostgresMails(self.session)
+
+    @cached_property
+    def jobs(self) -> PostgresJobs:
+        """Work for after the commit."""
+        return PostgresJobs(self.session)
 
 
 class ImpatientConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types

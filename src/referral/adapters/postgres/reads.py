@@ -33,14 +33,14 @@ WHERE u.email_key = ANY($1)
 ACCOUNT = """
 SELECT to_jsonb(u) AS user,
     (SELECT to_jsonb(r) FROM referrals f JOIN users r ON r.id = f.referrer_id
-     WHERE f.referred_id = u.id) AS referrer,
+     WHERE f.referred_id = u.id AND r.erased_at IS NULL) AS referrer,
     (SELECT coalesce(sum(uses), 0) FROM codes WHERE user_id = u.id) AS referral_count,
     (SELECT jsonb_agg(j) FROM
         (SELECT f.id AS referral_id, m.id, m.email, f.status, f.code, f.joined_at
          FROM referrals f JOIN users m ON m.id = f.referred_id
          WHERE f.referrer_id = u.id ORDER BY f.id DESC LIMIT $2) j) AS recent_referrals,
     (SELECT to_jsonb(c) FROM codes c WHERE c.user_id = u.id AND c.enabled) AS code
-FROM users u WHERE u.id = $1
+FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
 """
 
 

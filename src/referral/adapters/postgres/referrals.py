@@ -4,10 +4,13 @@ from dataclasses import asdict
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from referral.adapters.postgres.tables import codes, referrals, users
+from referral.adapters.postgres.users import COLUMNS as USER
+from referral.core.errors import AlreadyReferred
 from referral.core.model import Joined, Referral, ReferralStatus, User
 
 LISTED = [
@@ -29,11 +32,38 @@ class PostgresReferrals:
 
     async def add(self, referral: Referral) -> None:
         """See the port."""
-        await self._session.execute(insert(referrals).values(**asdict(referral)))
+        try:
+            await self._session.execute(insert(referrals).values(**asdict(referral)))
+        except IntegrityError as error:
+            if "uq_referrals_referred_id" not in str(error.orig):
+                raise
+            raise AlreadyReferred from error
+
+    async def confirm(self, user_id: UUID) -> UUID | None:
+        """See the port."""
+        pending = referrals.c.status == ReferralStatus.PENDING
+        confirmed = (
+            update(referrals)
+            .where(referrals.c.referred_id == user_id, pending)
+            .values(status=ReferralStatus.CONFIRMED)
+            .returning(referrals.c.id)
+        )
+        found: UUID | None = (await self._session.execute(confirmed)).scalar_one_or_none()
+        return found
+
+    async def of(self, user_id: UUID) -> Referral | None:
+        """See the port."""
+        query = select(referrals).where(referrals.c.referred_id == user_id)
+        row = (await self._session.execute(query)).mappings().one_or_none()
+        return None if row is None else msgspec.convert(row, Referral)
 
     async def referrer(self, user_id: UUID) -> User | None:
         """See the port."""
-        query = select(users).join(referrals, referrals.c.referrer_id == users.c.id)
+        query = (
+            select(*USER)
+            .where(users.c.erased_at.is_(None))
+            .join(referrals, referrals.c.referrer_id == users.c.id)
+        )
         found = await self._session.execute(query.where(referrals.c.referred_id == user_id))
         row = found.mappings().one_or_none()
         return None if row is None else msgspec.convert(row, User)
@@ -54,4 +84,27 @@ class PostgresReferrals:
         if after is not None:
             query = query.where(referrals.c.id < after)
         rows = await self._session.execute(query.order_by(referrals.c.id.desc()).limit(limit))
+        return [msgspec.convert(row, Joined) for row in rows.mappings()]
+
+    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+        """See the port. Of two that claim at once, the second finds the row taken."""
+        query = select(users).join(referrals, referrals.c.referrer_id == users.c.id)
+        found = await self._session.execute(query.where(referrals.c.id == referral_id))
+        row = found.mappings().one_or_none()
+        if row is None:
+            return None
+        referrer = msgspec.convert(row, User)
+        free = [referrals.c.referrer_id == referrer.id, referrals.c.told_by.is_(None)]
+        if not with_others:
+            free.append(referrals.c.id == referral_id)
+        await self._session.execute(update(referrals).where(*free).values(told_by=mail))
+        own = select(referrals.c.told_by).where(referrals.c.id == referral_id)
+        told_by = (await self._session.execute(own)).scalar_one()
+        return referrer if told_by == mail else None
+
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+        """See the port."""
+        query = select(*LISTED).join(users, users.c.id == referrals.c.referred_id)
+        query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail)
+        rows = await self._session.execute(query.order_by(referrals.c.id))
         return [msgspec.convert(row, Joined) for row in rows.mappings()]

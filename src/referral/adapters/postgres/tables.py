@@ -10,12 +10,14 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 metadata = orm_registry.metadata
 
@@ -28,15 +30,23 @@ users = Table(
     "users",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("email", Text, nullable=False),
-    Column("email_key", Text, nullable=False),
-    Column("password_hash", Text, nullable=False),
+    # The three are there until the account is erased; the row stays, as referrals lead to it.
+    Column("email", Text),
+    Column("email_key", Text),
+    Column("password_hash", Text),
     Column("role", Text, nullable=False),
     Column("locale", Text, nullable=False),
     Column("email_verified", Boolean, nullable=False),
     Column("notify_on_referral", Boolean, nullable=False),
     _time("created_at"),
+    _time("blocked_at", nullable=True),
+    _time("erased_at", nullable=True),
     UniqueConstraint("email_key", name="uq_users_email_key"),
+    CheckConstraint(
+        "num_nonnulls(email, email_key, password_hash) "
+        "= CASE WHEN erased_at IS NULL THEN 3 ELSE 0 END",
+        name="erased",
+    ),
 )
 
 codes = Table(
@@ -72,11 +82,14 @@ referrals = Table(
     Column("code", Text, nullable=False),
     Column("status", Text, nullable=False),
     _time("joined_at"),
+    # The mail that tells the referrer; null until there is one.
+    Column("told_by", Uuid),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
     CheckConstraint("referrer_id <> referred_id", name="not_oneself"),
     Index("ix_referrals_referrer_id_id", "referrer_id", "id"),
     Index("ix_referrals_referrer_id_status_id", "referrer_id", "status", "id"),
     Index("ix_referrals_code_id", "code_id"),
+    Index("ix_referrals_referrer_id_told_by", "referrer_id", "told_by"),
 )
 
 sessions = Table(
@@ -99,4 +112,51 @@ refresh_tokens = Table(
     Column("session_id", ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
     _time("used_at", nullable=True),
     Index("ix_refresh_tokens_session_id", "session_id"),
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_digest", LargeBinary(32), nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    _time("created_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    # Digests of the idempotency key and of whose it is, and of the body, by a key of the service.
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE")),
+    _time("created_at"),
+    Column("status", SmallInteger, nullable=False),
+    Column("location", Text),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_attempts_user_id", "user_id"),
+    Index("ix_attempts_created_at", "created_at"),
+)
+
+mails = Table(
+    "mails",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # SHA-256 of the canonical address: enough to count by, and no address to leave behind.
+    Column("address_digest", LargeBinary(32), nullable=False),
+    _time("counted_at"),
+    Index("ix_mails_address_digest_counted_at", "address_digest", "counted_at"),
+    Index("ix_mails_counted_at", "counted_at"),
+)
+
+one_time_tokens = Table(
+    "one_time_tokens",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    _time("expires_at"),
+    Index("ix_one_time_tokens_user_id", "user_id"),
+    Index("ix_one_time_tokens_expires_at", "expires_at"),
 )

@@ -1,0 +1,217 @@
+"""How one job is done: its time, its retries, and what to do about one that kills the worker."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Self
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.core.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
+from pgqueuer.domain.errors import RetryRequested
+from pgqueuer.domain.models import Context, Job
+
+from referral.adapters.postgres.jobs import decode, make_queries
+from referral.core.errors import Later, MailRefused
+from referral.core.jobs import Run
+from referral.core.ports import JobDoer
+
+JOB_SECONDS = 60.0
+"""How long one attempt may take."""
+
+GRACE_SECONDS = 5.0
+"""How long an attempt may still take once the worker is told to stop."""
+
+FIRST_WAIT = timedelta(seconds=2)
+LONGEST_WAIT = timedelta(minutes=10)
+MAX_ATTEMPTS = 60
+"""Some seven hours of attempts before a job is held."""
+
+MAX_CRASHES = 3
+
+PICKED_AGAIN = """
+SELECT job_id FROM pgqueuer_log AS picked
+WHERE job_id = ANY($1::bigint[]) AND status = 'picked' AND id > coalesce((
+    SELECT max(id) FROM pgqueuer_log AS queued
+    WHERE queued.job_id = picked.job_id AND queued.status = 'queued'
+), 0)
+GROUP BY job_id HAVING count(*) > 1
+"""
+"""Which jobs were taken before and neither finished nor given back: their worker died."""
+
+COUNT_ALONE = """
+UPDATE pgqueuer SET headers = jsonb_set(
+    CASE jsonb_typeof(headers) WHEN 'object' THEN headers ELSE '{}' END,
+    '{alone}', to_jsonb(coalesce((headers ->> 'alone')::int, 0) + 1)
+) WHERE id = $1 RETURNING (headers ->> 'alone')::int AS alone
+"""
+
+FORGET_ALONE = "UPDATE pgqueuer SET headers = NULL WHERE id = ANY($1::bigint[])"
+
+
+class WorkerCrashed(Exception):
+    """The worker died in the midst of this job, three times in a row."""
+
+
+class WatchfulQueries(Queries):
+    """pgqueuer's statements, which also note the jobs whose worker died."""
+
+    suspects: set[int]
+
+    @classmethod
+    def over(cls, driver: AsyncpgDriver) -> Self:
+        """Make them for a connection."""
+        queries: Any = make_queries(driver, cls)
+        queries.suspects = set()
+        made: Self = queries
+        return made
+
+    async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
+        """Take jobs, and look up which of them were taken before."""
+        jobs = await super().dequeue(*args, **options)
+        if jobs:
+            rows = await self.driver.fetch(PICKED_AGAIN, [job.id for job in jobs])
+            self.suspects |= {int(str(row["job_id"])) for row in rows}
+        return jobs
+
+
+class Gate:
+    """Lets many through together, or one alone: what kills the worker then is that one."""
+
+    def __init__(self) -> None:
+        """Let the first through."""
+        self._turn = asyncio.Lock()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._inside = 0
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Go through, once nobody is alone or waits to be."""
+        async with self._turn:
+            self._inside += 1
+            self._empty.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Go through, once all others are."""
+        async with self._turn:
+            await self._empty.wait()
+            yield
+
+
+@dataclass
+class Execution:
+    """What the executors of all kinds of jobs share."""
+
+    do_job: JobDoer
+    _gate: Gate = field(default_factory=Gate)
+    _limits: set[asyncio.Timeout] = field(default_factory=set)
+    _end: float | None = None
+
+    def executor(
+        self, parameters: EntrypointExecutorParameters, queries: WatchfulQueries
+    ) -> "JobExecutor":
+        """Make the executor of one kind of job."""
+        return JobExecutor(parameters, self, queries)
+
+    def hurry(self) -> None:
+        """Give the attempts that run a few more seconds."""
+        self._end = asyncio.get_running_loop().time() + GRACE_SECONDS
+        for limit in self._limits:
+            limit.reschedule(min(self._end, limit.when() or self._end))
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether the worker is about to stop."""
+        return self._end is not None
+
+    async def attempt(self, job: Job, queries: WatchfulQueries) -> None:
+        """Do a job within its time; one whose worker died before, with no other beside it."""
+        end = asyncio.get_running_loop().time() + JOB_SECONDS
+        async with asyncio.timeout_at(min(end, self._end or end)) as limit:
+            self._limits.add(limit)
+            try:
+                suspect = job.id in queries.suspects
+                async with self._gate.alone() if suspect else self._gate.together():
+                    if suspect:
+                        await _count_alone(job, queries)
+                    await self.do_job(
+                        decode(job.entrypoint, job.payload), Run(id_of(job), job.attempts)
+                    )
+            finally:
+                self._limits.discard(limit)
+
+
+@dataclass
+class JobExecutor(AbstractEntrypointExecutor):
+    """Tells pgqueuer how an attempt ended: done, to be tried again, or to be held."""
+
+    parameters: EntrypointExecutorParameters
+    execution: Execution
+    queries: WatchfulQueries
+
+    async def execute(self, job: Job, context: Context) -> None:
+        """Do the job, or raise what pgqueuer acts upon."""
+        try:
+            await self.execution.attempt(job, self.queries)
+        except asyncio.CancelledError:
+            # Left alone, it would have pgqueuer delete the job.
+            if context.cancellation.cancel_called:
+                raise
+            raise RetryRequested(timedelta(0), "the worker was cancelled") from None
+        except (MailRefused, WorkerCrashed):
+            raise
+        except Exception as error:
+            await self._forget_alone(job)
+            raise self._again(job, error) from error
+        await self._finish(job)
+
+    def _again(self, job: Job, error: Exception) -> Exception:
+        if isinstance(error, Later):
+            return RetryRequested(error.wait, str(error))
+        if self.execution.is_hurried:
+            return RetryRequested(timedelta(0), "the worker was stopped")
+        if job.attempts + 1 >= MAX_ATTEMPTS:
+            return error
+        return RetryRequested(backoff(job.attempts), type(error).__name__)
+
+    async def _finish(self, job: Job) -> None:
+        # At once and not with the next batch: until then, a kill has the mail sent again.
+        with suppress(Exception):
+            await self.queries.log_jobs([(job, "successful", None)])
+        self.queries.suspects.discard(job.id)
+
+    async def _forget_alone(self, job: Job) -> None:
+        if job.id in self.queries.suspects:
+            self.queries.suspects.discard(job.id)
+            with suppress(Exception):
+                await self.queries.driver.execute(FORGET_ALONE, [job.id])
+
+
+def id_of(job: Job) -> UUID:
+    """Return the id that all attempts at a job share, here and in no other database."""
+    return uuid5(NAMESPACE_URL, f"referral:job:{job.id}:{job.created.timestamp()}")
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long to wait before the next attempt: twice as long each time, give or take."""
+    longest = min(FIRST_WAIT * int(2 ** min(attempts, 20)), LONGEST_WAIT)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+async def _count_alone(job: Job, queries: WatchfulQueries) -> None:
+    """Count the attempts that a suspect had for itself; the crash before them was the first."""
+    rows = await queries.driver.fetch(COUNT_ALONE, job.id)
+    if rows and int(str(rows[0]["alone"])) >= MAX_CRASHES:
+        raise WorkerCrashed("The worker died three times in a row while it did this job.")

@@ -1,0 +1,46 @@
+"""Doing once what was asked for twice: requests with an idempotency key.
+
+The key is held, and the answer kept, in the transaction of the effect, so that there is never
+one without the other. Only what succeeded is kept: a refusal changed nothing, and is made anew.
+"""
+
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from referral.core.model import Answer, Attempt
+from referral.core.ports import Clock, Records
+
+T = TypeVar("T")
+
+KEPT = timedelta(hours=24)
+
+
+class AnsweredBefore(Exception):
+    """The request was done before; `answer` is what it was answered."""
+
+    def __init__(self, answer: Answer) -> None:
+        """Take the answer to give again."""
+        super().__init__()
+        self.answer = answer
+
+
+async def begin_once(records: Records, clock: Clock, attempt: Attempt[T] | None) -> None:
+    """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
+    if attempt is None:
+        return
+    answer = await records.attempts.claim(attempt, clock.now() - KEPT)
+    if answer is not None:
+        raise AnsweredBefore(answer)
+
+
+async def finish_once(
+    records: Records,
+    clock: Clock,
+    attempt: Attempt[T] | None,
+    result: T,
+    user_id: UUID | None = None,
+) -> None:
+    """Keep the answer that follows from a result."""
+    if attempt is not None:
+        await records.attempts.keep(attempt, attempt.answer(result), user_id, clock.now())

@@ -1,0 +1,159 @@
+"""Other services: tokens of their own, and asking about the tokens of users."""
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
+from referral.core.model import AccessToken, Client, Scope
+from referral.core.ports import AccessTokens, Clock, Database, Ids, Records, Secrets
+
+GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
+"""What a client may be given; an account is for its user alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateClient:
+    """Let another service in."""
+
+    clock: Clock
+    database: Database
+    ids: Ids
+    secrets: Secrets
+
+    async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
+        """Return the client and its secret, which is shown this once; raises `InvalidScope`."""
+        wanted = frozenset(scopes)
+        if not wanted or wanted - GRANTABLE:
+            raise InvalidScope
+        secret = self.secrets.new()
+        client = Client(
+            id=self.ids.new(),
+            name=name,
+            secret_digest=self.secrets.digest(secret),
+            scopes=wanted,
+            created_at=self.clock.now(),
+        )
+        async with self.database.begin() as records:
+            await records.clients.add(client)
+        return client, secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client says about itself."""
+
+    client_id: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """An access token for a client; there is no refresh token with it."""
+
+    access_token: str
+    expires_in: int
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueClientToken:
+    """Give a client an access token (RFC 6749, section 4.4)."""
+
+    access_tokens: AccessTokens
+    database: Database
+    secrets: Secrets
+
+    async def __call__(self, credentials: Credentials, scope: str) -> ClientToken:
+        """Return a token of all the client's scopes or those named; raises `InvalidClient` or
+        `InvalidScope`.
+        """
+        async with self.database.read() as records:
+            client = await authenticate(records, self.secrets, credentials)
+        wanted = set(scope.split()) or client.scopes
+        if wanted - client.scopes:
+            raise InvalidScope
+        granted, subject = " ".join(sorted(wanted)), str(client.id)
+        token = self.access_tokens.issue(subject, subject, granted)
+        return ClientToken(token, self.access_tokens.lifetime, granted)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What an active token is: `access_token` when it is one, `email` for who may read users."""
+
+    client_id: str
+    subject: str
+    scope: str
+    expires_at: int
+    access_token: AccessToken | None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Introspect:
+    """Tell a client whether a token is good at the moment (RFC 7662).
+
+    That is more than its signature tells: the session goes on, and the account is there.
+    """
+
+    access_tokens: AccessTokens
+    clock: Clock
+    database: Database
+    secrets: Secrets
+
+    async def __call__(self, credentials: Credentials, token: str) -> Inspection | None:
+        """Return what the token is if it is active; raises `InvalidClient`."""
+        async with self.database.read() as records:
+            client = await authenticate(records, self.secrets, credentials)
+            found = await self._access(records, token) or await self._refresh(records, token)
+        if found is None or Scope.USERS_READ in client.scopes:
+            return found
+        return replace(found, email=None)
+
+    async def _access(self, records: Records, token: str) -> Inspection | None:
+        try:
+            read = self.access_tokens.verify(token)
+        except Unauthenticated:
+            return None
+        caller, email = read.caller, None
+        if caller.user_id is None:
+            active = await records.clients.get(UUID(read.subject)) is not None
+        else:
+            session = caller.session_id and await records.sessions.get(caller.session_id)
+            email = await _email(records, caller.user_id) if session else None
+            active = email is not None
+        scope = " ".join(sorted(caller.scopes))
+        inspection = Inspection(caller.client_id, read.subject, scope, read.expires_at, read, email)
+        return inspection if active else None
+
+    async def _refresh(self, records: Records, token: str) -> Inspection | None:
+        found = await records.sessions.find(self.secrets.digest(token))
+        if found is None:
+            return None
+        session, refresh_token = found
+        email = await _email(records, session.user_id)
+        spent = refresh_token.used_at is not None or session.expires_at <= self.clock.now()
+        if email is None or spent:
+            return None
+        subject, until = str(session.user_id), int(session.expires_at.timestamp())
+        return Inspection(session.client_id, subject, session.scope, until, None, email)
+
+
+async def authenticate(records: Records, secrets: Secrets, credentials: Credentials) -> Client:
+    """Return the client with these credentials, or raise `InvalidClient`."""
+    try:
+        client_id = UUID(credentials.client_id)
+    except ValueError as error:
+        raise InvalidClient from error
+    client = await records.clients.get(client_id)
+    sent = secrets.digest(credentials.secret)
+    if client is None or not hmac.compare_digest(sent, client.secret_digest):
+        raise InvalidClient
+    return client
+
+
+async def _email(records: Records, user_id: UUID) -> str | None:
+    user = await records.users.get(user_id)
+    return None if user is None or user.blocked_at else user.email

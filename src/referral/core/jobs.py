@@ -1,0 +1,64 @@
+"""The work that is done after a commit. A job holds ids: what it is about is read when it runs."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class WelcomeMail:
+    """Greet a new user."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralMail:
+    """Tell a referrer who joined."""
+
+    referral_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMail:
+    """Mail a code to its owner, who asked for it."""
+
+    user_id: UUID
+    code_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationMail:
+    """Mail the link that confirms an address; `counted` when the limit allowed it already."""
+
+    user_id: UUID
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMail:
+    """Mail the link that sets a new password; the id may be nobody's."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Clearing:
+    """Have look-ups forget a user's address."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Delete what is of no more use."""
+
+
+Job = WelcomeMail | ReferralMail | CodeMail | ConfirmationMail | ResetMail | Clearing | Pruning
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at a job: `id` is the job's and stays the same, `attempt` counts from nought."""
+
+    id: UUID
+    attempt: int

@@ -1,0 +1,50 @@
+"""Which use case does which job."""
+
+from dataclasses import dataclass
+
+from referral.core.clearing import ClearLater
+from referral.core.jobs import (
+    Clearing,
+    CodeMail,
+    ConfirmationMail,
+    Job,
+    Pruning,
+    ReferralMail,
+    ResetMail,
+    Run,
+    WelcomeMail,
+)
+from referral.core.mail import SendCode, SendWelcome, TellReferrer
+from referral.core.proofs import SendConfirmation, SendReset
+from referral.core.upkeep import Prune
+
+
+@dataclass(frozen=True, slots=True)
+class DoJob:
+    """Do a job of any kind."""
+
+    clear_later: ClearLater
+    prune: Prune
+    send_code: SendCode
+    send_confirmation: SendConfirmation
+    send_reset: SendReset
+    send_welcome: SendWelcome
+    tell_referrer: TellReferrer
+
+    async def __call__(self, job: Job, run: Run) -> None:
+        """Do it; raises `Later` or `MailRefused`, and anything else may be tried again."""
+        match job:
+            case WelcomeMail():
+                await self.send_welcome(job, run)
+            case ReferralMail():
+                await self.tell_referrer(job, run)
+            case CodeMail():
+                await self.send_code(job, run)
+            case ConfirmationMail():
+                await self.send_confirmation(job, run)
+            case ResetMail():
+                await self.send_reset(job, run)
+            case Clearing():
+                await self.clear_later(job)
+            case Pruning():
+                await self.prune()

@@ -1,0 +1,182 @@
+"""The pages that links in mails lead to. They have no scripts, and opening them changes nothing."""
+
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from typing import Any
+from urllib.parse import parse_qsl
+
+from dishka import FromDishka
+from litestar import Controller, MediaType, Request, Response, get, post
+
+from referral.core.errors import TokenUnusable, WeakPassword
+from referral.core.model import Locale
+from referral.core.proofs import ConfirmEmail, ResetPassword
+from referral.web.wiring import inject
+
+STYLE = """
+:root { color-scheme: light dark }
+body { max-width: 28rem; margin: 4rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif }
+h1 { font-size: 1.4rem }
+input, button { box-sizing: border-box; width: 100%; padding: .6rem; font: inherit }
+label, button { display: block; margin-top: 1rem }
+.fault { color: #c0261c }
+"""
+STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
+
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+}
+
+PAGE = """\
+<!doctype html>
+<html lang="{locale}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{content}
+</main>
+</body>
+</html>
+"""
+
+OK = 200
+
+FORM = """\
+<form method="post" action="{action}">
+<input type="hidden" name="token" value="{token}">
+{fields}<button>{button}</button>
+</form>
+"""
+FIELDS = """\
+<input type="email" name="username" autocomplete="username" hidden>
+<label for="password">{label}</label>
+<input type="password" id="password" name="new_password" autocomplete="new-password"
+ minlength="8" required autofocus>
+"""
+
+TEXTS = {
+    Locale.EN: {
+        "confirm": "Confirm your e-mail address",
+        "confirm button": "Confirm",
+        "confirmed": "Your e-mail address is confirmed",
+        "reset": "Choose a new password",
+        "reset label": "New password, at least 8 characters",
+        "reset button": "Set the password",
+        "reset done": "Your password is set",
+        "log in": "You can log in now. All other sessions have ended.",
+        "close": "You can close this page.",
+        "unusable": "This link cannot be used",
+        "ask again": "It was used before, or has expired. Ask for a new one.",
+        "weak": "This password is too short, too long or too common. Choose another.",
+    },
+    Locale.RU: {
+        "confirm": "Подтвердите адрес электронной почты",
+        "confirm button": "Подтвердить",
+        "confirmed": "Адрес электронной почты подтверждён",
+        "reset": "Выберите новый пароль",
+        "reset label": "Новый пароль, не короче 8 символов",
+        "reset button": "Сохранить пароль",
+        "reset done": "Пароль изменён",
+        "log in": "Теперь можно войти. Все остальные сеансы завершены.",
+        "close": "Эту страницу можно закрыть.",
+        "unusable": "Эта ссылка не действует",
+        "ask again": "Она уже использована или устарела. Запросите новую.",
+        "weak": "Пароль слишком короткий, длинный или распространённый. Выберите другой.",
+    },
+}
+
+
+def show_unusable(request: Request[Any, Any, Any], _: TokenUnusable) -> Response[str]:
+    """Show that the link is good for nothing."""
+    texts = TEXTS[_locale(request)]
+    return _page(request, texts["unusable"], f"<p>{texts['ask again']}</p>", 422)
+
+
+def show_weak(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
+    """Show the form again, and what was wrong."""
+    return _reset_form(request, request.state.token, 422)
+
+
+class Pages(Controller):
+    """The pages for `REFERRAL_CONFIRM_URL` and `REFERRAL_RESET_URL` where they are not set."""
+
+    path = "/"
+    include_in_schema = False
+    exception_handlers = {TokenUnusable: show_unusable, WeakPassword: show_weak}
+
+    @get("/confirm")
+    async def ask(self, request: Request[Any, Any, Any]) -> Response[str]:
+        """Ask for a click: programs that follow every link of a mail confirm nothing."""
+        texts, token = TEXTS[_locale(request)], request.query_params.get("token", "")
+        form = _form("/confirm", token, texts["confirm button"])
+        return _page(request, texts["confirm"], form)
+
+    @post("/confirm", status_code=200)
+    @inject
+    async def confirm(
+        self, request: Request[Any, Any, Any], use: FromDishka[ConfirmEmail]
+    ) -> Response[str]:
+        """Confirm the address."""
+        await use((await _read(request)).get("token", ""))
+        texts = TEXTS[_locale(request)]
+        return _page(request, texts["confirmed"], f"<p>{texts['close']}</p>")
+
+    @get("/reset")
+    async def ask_password(self, request: Request[Any, Any, Any]) -> Response[str]:
+        """Ask for the new password."""
+        return _reset_form(request, request.query_params.get("token", ""))
+
+    @post("/reset", status_code=200)
+    @inject
+    async def reset(
+        self, request: Request[Any, Any, Any], use: FromDishka[ResetPassword]
+    ) -> Response[str]:
+        """Set the password."""
+        fields = await _read(request)
+        request.state.token = fields.get("token", "")
+        await use(request.state.token, fields.get("new_password", ""))
+        texts = TEXTS[_locale(request)]
+        return _page(request, texts["reset done"], f"<p>{texts['log in']}</p>")
+
+
+async def _read(request: Request[Any, Any, Any]) -> dict[str, str]:
+    try:
+        return dict(parse_qsl((await request.body()).decode(), errors="strict"))
+    except ValueError as error:
+        raise TokenUnusable from error
+
+
+def _locale(request: Request[Any, Any, Any]) -> Locale:
+    """Return the first language that the browser asks for and there is."""
+    wanted = request.headers.get("accept-language", "").lower().split(",")
+    known = (part.strip()[:2] for part in wanted)
+    return next((Locale(name) for name in known if name in set(Locale)), Locale.EN)
+
+
+def _reset_form(request: Request[Any, Any, Any], token: str, status: int = 200) -> Response[str]:
+    texts = TEXTS[_locale(request)]
+    fault = f'<p class="fault" role="alert">{texts["weak"]}</p>\n' if status != OK else ""
+    fields = fault + FIELDS.format(label=texts["reset label"])
+    form = _form("/reset", token, texts["reset button"], fields)
+    return _page(request, texts["reset"], form, status)
+
+
+def _form(action: str, token: str, button: str, fields: str = "") -> str:
+    return FORM.format(action=action, token=escape(token), button=button, fields=fields)
+
+
+def _page(
+    request: Request[Any, Any, Any], title: str, content: str, status: int = 200
+) -> Response[str]:
+    html = PAGE.format(locale=_locale(request), title=title, style=STYLE, content=content)
+    return Response(html, status_code=status, media_type=MediaType.HTML, headers=HEADERS)

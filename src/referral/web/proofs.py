@@ -1,0 +1,144 @@
+"""Confirming an e-mail address, and setting a forgotten password anew."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from dishka import FromDishka
+from litestar import Controller, MediaType, Request, Response, post
+from litestar.di import NamedDependency, Provide
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from referral.core import errors
+from referral.core.model import Answer
+from referral.core.ports import Fingerprints
+from referral.core.proofs import AskForConfirmation, ConfirmEmail, ForgotPassword, ResetPassword
+from referral.web.accounts import Email
+from referral.web.auth import SECURITY, identify_user
+from referral.web.codes import ANY, BODY, REPEATED
+from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
+from referral.web.problems import problems
+from referral.web.wiring import inject
+
+Token = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        description="The `token` of the link in the mail.",
+        examples=["Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"],
+    ),
+]
+
+
+ON_ITS_WAY = {202: ResponseSpec(None, description="The mail is on its way.")}
+
+
+class Confirmation(Struct, forbid_unknown_fields=True):
+    """What was in the mail."""
+
+    token: Token
+
+
+class Forgotten(Struct, forbid_unknown_fields=True):
+    """Whose password was forgotten."""
+
+    email: Email
+
+
+class Reset(Struct, forbid_unknown_fields=True):
+    """What was in the mail, and the password to be."""
+
+    token: Token
+    new_password: Annotated[
+        str,
+        Meta(
+            description="8 characters to 1,024 bytes; common ones are refused.",
+            examples=["staple battery horse"],
+        ),
+    ]
+
+
+class Proofs(Controller):
+    """What links in mails are for."""
+
+    path = "/api/v1/auth"
+    tags = ("Accounts",)
+
+    @post(
+        "/email/verification",
+        summary="Mail me a link to confirm my address",
+        status_code=202,
+        security=SECURITY,
+        dependencies={"user_id": Provide(identify_user)},
+        responses=problems(
+            *ANY, *REPEATED, errors.InvalidRequest,
+            errors.EmailAlreadyVerified, errors.TooManyRequests,
+        )
+        | ON_ITS_WAY,
+    )  # fmt: skip
+    @inject
+    async def ask(
+        self,
+        request: Request[Any, Any, Any],
+        user_id: NamedDependency[UUID],
+        use: FromDishka[AskForConfirmation],
+        fingerprints: FromDishka[Fingerprints],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[str]:
+        """Mail a fresh link that confirms the address of whoever is signed in."""
+        await use(
+            user_id, await read_attempt(request, fingerprints, idempotency_key, user_id, accepted)
+        )
+        return Response("", media_type=MediaType.TEXT)
+
+    @post(
+        "/email/confirm",
+        summary="Confirm an address",
+        status_code=204,
+        responses=problems(*BODY, errors.TokenUnusable, errors.Unavailable),
+    )
+    @inject
+    async def confirm(self, data: JSONBody[Confirmation], use: FromDishka[ConfirmEmail]) -> None:
+        """Confirm an address with the token that was mailed to it; each works once, for a day."""
+        await use(data.token)
+
+    @post(
+        "/password/forgot",
+        summary="Mail a link for a new password",
+        status_code=202,
+        responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable)
+        | ON_ITS_WAY,
+    )
+    @inject
+    async def forgot(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[Forgotten],
+        use: FromDishka[ForgotPassword],
+        fingerprints: FromDishka[Fingerprints],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[str]:
+        """Mail a link to whoever has the address. The answer is the same when nobody has."""
+        await use(
+            data.email, await read_attempt(request, fingerprints, idempotency_key, None, accepted)
+        )
+        return Response("", media_type=MediaType.TEXT)
+
+    @post(
+        "/password/reset",
+        summary="Set a new password",
+        status_code=204,
+        responses=problems(*BODY, errors.TokenUnusable, errors.WeakPassword, errors.Unavailable),
+    )
+    @inject
+    async def reset(self, data: JSONBody[Reset], use: FromDishka[ResetPassword]) -> None:
+        """Set a password with the token that was mailed; it works once, for an hour. Every
+        session ends.
+        """
+        await use(data.token, data.new_password)
+
+
+def accepted(_: None) -> Answer:
+    """Answer that a mail will go out."""
+    return make_answer(202, None)

@@ -1,0 +1,206 @@
+"""What ends and what leaves: erasure, ended sessions, links, remembered answers, clients."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from referral.core.errors import CodeTaken, IdempotencyKeyReused
+from referral.core.model import (
+    Answer,
+    Attempt,
+    Client,
+    OneTimeToken,
+    Purpose,
+    ReferralStatus,
+    Role,
+    Scope,
+    User,
+)
+from referral.core.ports import Database
+from tests.contracts.rows import (
+    HOUR,
+    IDS,
+    NOW,
+    make_referral,
+    make_session,
+    make_token,
+    store_code,
+    store_referral,
+    store_user,
+)
+
+ANSWER = Answer(201, b'{"id": 1}', "/here")
+
+
+def make_attempt(fingerprint: bytes = b"f" * 32) -> Attempt[None]:
+    """Make a request that nobody has made before."""
+    return Attempt(IDS.new().bytes * 2, (fingerprint,), lambda _: ANSWER)
+
+
+def make_link(user: User, purpose: Purpose = Purpose.CONFIRM) -> OneTimeToken:
+    """Make a link that is good for an hour."""
+    return OneTimeToken(IDS.new().bytes * 2, user.id, purpose, NOW + HOUR)
+
+
+async def test_what_is_saved_of_an_account_is_found(store: Database) -> None:
+    """All but its id and its age."""
+    user = await store_user(store)
+    changed = replace(user, role=Role.ADMIN, password_hash="h", blocked_at=NOW)  # noqa: S106
+    async with store.begin() as records:
+        await records.users.save(changed)
+    async with store.read() as records:
+        assert await records.users.get(user.id) == changed
+
+
+async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
+    """Its address is free, its referral stays without an address, its codes stay taken."""
+    ann = await store_user(store)
+    code = await store_code(store, ann)
+    referral, bob = await store_referral(store, code)
+    gone = await store_code(store, bob)
+    async with store.begin() as records:
+        await records.codes.delete_all(bob.id, NOW)
+        await records.users.erase(bob.id, NOW)
+    async with store.begin() as records:
+        assert await records.users.get(bob.id) is None
+        assert await records.users.lock(bob.id) is None
+        assert await records.users.by_email(bob.email_key) is None
+        assert await records.codes.all(bob.id) == []
+        (joined,) = await records.referrals.newest(ann.id, status=None, after=None, limit=5)
+        assert (joined.id, joined.email) == (bob.id, None)
+        assert await records.referrals.of(bob.id) == referral
+    again = await store_user(store, email_key=bob.email_key)
+    with pytest.raises(CodeTaken):
+        await store_code(store, again, text=gone.text)
+
+
+async def test_an_erased_referrer_is_nobodys_referrer(store: Database) -> None:
+    """The referral stays."""
+    ann = await store_user(store)
+    _, bob = await store_referral(store, await store_code(store, ann))
+    async with store.begin() as records:
+        await records.users.erase(ann.id, NOW)
+        assert await records.referrals.referrer(bob.id) is None
+        assert await records.referrals.of(bob.id) is not None
+
+
+async def test_a_pending_referral_is_confirmed_once(store: Database) -> None:
+    """Whoever has none, or a confirmed one, gets None."""
+    code = await store_code(store, await store_user(store))
+    referral, bob = await store_referral(store, code, status=ReferralStatus.PENDING)
+    async with store.begin() as records:
+        assert await records.referrals.confirm(bob.id) == referral.id
+        assert await records.referrals.confirm(bob.id) is None
+        assert await records.referrals.confirm(code.user_id) is None
+
+
+async def test_every_session_of_a_user_ends(store: Database) -> None:
+    """But the one that is named, and nobody else's."""
+    ann, bob = await store_user(store), await store_user(store)
+    here, there, other = make_session(ann), make_session(ann), make_session(bob)
+    async with store.begin() as records:
+        for session in (here, there, other):
+            await records.sessions.add(session)
+        token = make_token(there.id)
+        await records.sessions.add_token(token)
+        assert await records.sessions.find(token.digest) == (there, token)
+        await records.sessions.end_all(ann.id, but=here.id)
+        assert await records.sessions.all(ann.id) == [here]
+        assert await records.sessions.find(token.digest) is None
+        await records.sessions.end_all(ann.id)
+        assert await records.sessions.get(here.id) is None
+        assert await records.sessions.get(other.id) == other
+
+
+async def test_a_link_is_used_once_with_all_for_the_same(store: Database) -> None:
+    """For its purpose and in time; the other purpose is left alone."""
+    ann = await store_user(store)
+    one, two, other = make_link(ann), make_link(ann), make_link(ann, Purpose.RESET)
+    async with store.begin() as records:
+        links = records.one_time_tokens
+        for link in (one, two, other):
+            await links.add(link)
+        assert await links.find(one.digest, Purpose.CONFIRM, NOW) == ann.id
+        assert await links.use(one.digest, Purpose.RESET, NOW) is None
+        assert await links.use(one.digest, Purpose.CONFIRM, NOW + HOUR) is None
+        assert await links.use(one.digest, Purpose.CONFIRM, NOW) == ann.id
+        assert await links.use(two.digest, Purpose.CONFIRM, NOW) is None
+        assert await links.find(other.digest, Purpose.RESET, NOW) == ann.id
+        await links.forget(ann.id)
+        assert await links.find(other.digest, Purpose.RESET, NOW) is None
+
+
+async def test_old_links_and_answers_are_pruned(store: Database) -> None:
+    """What is still good stays."""
+    ann = await store_user(store)
+    link, attempt = make_link(ann), make_attempt()
+    async with store.begin() as records:
+        await records.one_time_tokens.add(link)
+        await records.attempts.keep(attempt, ANSWER, ann.id, NOW)
+        assert await records.one_time_tokens.prune(NOW) is False
+        assert await records.attempts.prune(NOW) is False
+        assert await records.attempts.claim(attempt, NOW) == ANSWER
+        await records.one_time_tokens.prune(NOW + HOUR)
+        await records.attempts.prune(NOW + HOUR)
+        assert await records.one_time_tokens.find(link.digest, link.purpose, NOW) is None
+        assert await records.attempts.claim(attempt, NOW) is None
+
+
+async def test_a_key_gives_its_answer_again(store: Database) -> None:
+    """For one of its fingerprints, until it is too old or forgotten."""
+    ann, attempt = await store_user(store), make_attempt()
+    async with store.begin() as records:
+        assert await records.attempts.claim(attempt, NOW) is None
+        await records.attempts.keep(attempt, ANSWER, ann.id, NOW)
+    rotated = replace(attempt, fingerprints=(b"n" * 32, *attempt.fingerprints))
+    async with store.begin() as records:
+        assert await records.attempts.claim(rotated, NOW) == ANSWER
+        await records.attempts.forget(ann.id)
+        assert await records.attempts.claim(attempt, NOW) is None
+
+
+async def test_a_key_with_another_body_is_refused(store: Database) -> None:
+    """The first answer stays."""
+    attempt = make_attempt()
+    async with store.begin() as records:
+        await records.attempts.keep(attempt, ANSWER, None, NOW)
+    with pytest.raises(IdempotencyKeyReused):
+        async with store.begin() as records:
+            await records.attempts.claim(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
+
+
+async def test_a_client_is_found_as_it_was_stored(store: Database) -> None:
+    """With its scopes."""
+    scopes = frozenset({Scope.CODES_READ, Scope.USERS_READ})
+    client = Client(IDS.new(), "shop", b"d" * 32, scopes, NOW)
+    async with store.begin() as records:
+        await records.clients.add(client)
+    async with store.read() as records:
+        assert await records.clients.get(client.id) == client
+        assert await records.clients.get(IDS.new()) is None
+
+
+async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> None:
+    """Whoever comes first, the other finds either a code or none."""
+    for _ in range(10):
+        ann, bob = await store_user(store), await store_user(store)
+        code = await store_code(store, ann)
+
+        async def erase(user: User = ann) -> None:
+            async with store.begin() as records:
+                await records.users.lock(user.id)
+                await records.codes.delete_all(user.id, NOW)
+                await records.users.erase(user.id, NOW)
+
+        async def credit(text: str = code.text, user: User = bob) -> bool:
+            async with store.begin() as records:
+                found = await records.codes.lock_usable(text)
+                if found is None:
+                    return False
+                await records.referrals.add(make_referral(found, user))
+                return await records.codes.count_use(found.id, NOW)
+
+        _, credited = await asyncio.gather(erase(), credit())
+        async with store.read() as records:
+            assert (await records.referrals.of(bob.id) is not None) == credited

@@ -1,0 +1,120 @@
+"""The count of mails: the port `Mails`; and what mail needs of users, referrals and sessions."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from referral.core.jobs import Pruning, WelcomeMail
+from referral.core.model import Locale
+from referral.core.ports import Database
+from tests.contracts.rows import (
+    HOUR,
+    IDS,
+    NOW,
+    make_session,
+    store_code,
+    store_referral,
+    store_user,
+)
+
+
+async def take(store: Database, address: str, *, at: float = 0, mail: UUID | None = None) -> object:
+    """Ask for one of three places an hour, some minutes after the beginning."""
+    async with store.begin() as records:
+        return await records.mails.take_place(
+            mail or IDS.new(), address, NOW + timedelta(minutes=at), mails=3, within=HOUR
+        )
+
+
+async def test_the_places_of_an_hour_are_given_out_once(store: Database) -> None:
+    """The fourth has to wait until the first is an hour old; other addresses do not count."""
+    address = f"{IDS.new()}@example.com"
+    assert [await take(store, address, at=minute) for minute in (0, 10, 20)] == [None] * 3
+    assert await take(store, address, at=30) == NOW + HOUR
+    assert await take(store, f"x{address}", at=30) is None
+    assert await take(store, address, at=60) is None
+    assert await take(store, address, at=61) == NOW + timedelta(minutes=70)
+
+
+async def test_a_mail_that_was_counted_is_not_counted_again(store: Database) -> None:
+    """A second attempt at it goes out, however full the hour is."""
+    address, mail = f"{IDS.new()}@example.com", IDS.new()
+    for _ in range(5):
+        assert await take(store, address, mail=mail) is None
+    assert [await take(store, address) for _ in range(3)] == [None, None, NOW + HOUR]
+    assert await take(store, address, mail=mail) is None
+
+
+async def test_of_many_who_ask_at_once_as_many_get_a_place_as_there_are(store: Database) -> None:
+    """Thirty at once, three places."""
+    address = f"{IDS.new()}@example.com"
+    found = await asyncio.gather(*(take(store, address) for _ in range(30)))
+    assert found.count(None) == 3
+
+
+async def test_old_marks_are_pruned(store: Database) -> None:
+    """And only those."""
+    address = f"{IDS.new()}@example.com"
+    old, fresh = IDS.new(), IDS.new()
+    await take(store, address, mail=old)
+    await take(store, address, at=59, mail=fresh)
+    async with store.begin() as records:
+        assert not await records.mails.prune(NOW + timedelta(minutes=30))
+    assert [await take(store, address, at=59) for _ in range(3)][1:] == [
+        None,
+        NOW + timedelta(minutes=119),
+    ]
+
+
+async def test_language_and_mute_are_stored(store: Database) -> None:
+    """For that user alone."""
+    ann, bob = await store_user(store), await store_user(store)
+    async with store.begin() as records:
+        await records.users.update(ann.id, Locale.RU, notify=False)
+    async with store.read() as records:
+        changed = await records.users.get(ann.id)
+        assert changed is not None
+        assert (changed.locale, changed.notify_on_referral) == (Locale.RU, False)
+        assert await records.users.get(bob.id) == bob
+
+
+async def test_a_referral_is_claimed_by_one_mail(store: Database) -> None:
+    """The same one again may have it, another one not."""
+    code = await store_code(store, await store_user(store))
+    referral, _ = await store_referral(store, code)
+    first, second = IDS.new(), IDS.new()
+    async with store.begin() as records:
+        for mail, found in ((first, True), (second, False), (first, True)):
+            referrer = await records.referrals.claim(referral.id, mail, with_others=False)
+            assert (referrer is not None) is found
+        (told,) = await records.referrals.claimed(referral.referrer_id, first)
+        assert told.id == referral.referred_id
+        assert await records.referrals.claimed(referral.referrer_id, second) == []
+        assert await records.referrals.claim(IDS.new(), first, with_others=True) is None
+
+
+async def test_ended_sessions_are_pruned(store: Database) -> None:
+    """And only those; their time is the one that is asked for."""
+    session = make_session(await store_user(store))
+    async with store.begin() as records:
+        await records.sessions.add(session)
+        assert not await records.sessions.prune(session.expires_at - HOUR)
+        await records.sessions.end(session.id)
+        assert not await records.sessions.prune(session.expires_at)
+
+
+async def test_a_queue_takes_several_jobs_and_none(store: Database) -> None:
+    """In the transaction, as with everything else."""
+    with pytest.raises(ZeroDivisionError):
+        await _fail_after(store)
+    async with store.begin() as records:
+        await records.jobs.enqueue(WelcomeMail(IDS.new()), WelcomeMail(IDS.new()))
+        assert not await records.jobs.prune(NOW - HOUR)
+
+
+async def _fail_after(store: Database) -> None:
+    async with store.begin() as records:
+        await records.jobs.enqueue(Pruning())
+        raise ZeroDivisionError

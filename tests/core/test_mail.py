@@ -1,0 +1,289 @@
+"""Who is mailed what and when, over fakes."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from referral.core.accounts import (
+    AccountChange,
+    NewAccount,
+    Register,
+    UpdateAccount,
+)
+from referral.core.clearing import Clear, ClearLater
+from referral.core.codes import DeactivateCode, IssueCode, NewCode
+from referral.core.crediting import Credit
+from referral.core.errors import (
+    Later,
+    NoActiveCode,
+    NotFound,
+    ReferralCodeUnusable,
+    TooManyRequests,
+    Unavailable,
+)
+from referral.core.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
+from referral.core.mail import LISTED, MailActiveCode, MailLimit, Mute, SendCode, SendWelcome
+from referral.core.mail import TellReferrer as Tell
+from referral.core.model import Code, Expiry, Locale, User, Verification
+from referral.core.proofs import SendConfirmation, SendReset
+from referral.core.upkeep import Prune
+from referral.core.work import DoJob
+from tests.fake_database import FakeDatabase
+from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
+from tests.fakes import (
+    FakeAddresses,
+    FakeCache,
+    FakeClock,
+    FakeCodeTexts,
+    FakeIds,
+    FakePasswords,
+    FakeSecrets,
+)
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass
+class Office:
+    """Everything that mail has to do with, and a worker that is told when to work."""
+
+    limit: MailLimit = field(default_factory=lambda: MailLimit(5, HOUR))
+    clock: FakeClock = field(default_factory=FakeClock)
+    database: FakeDatabase = field(default_factory=FakeDatabase)
+    ids: FakeIds = field(default_factory=FakeIds)
+    mailer: FakeMailer = field(default_factory=FakeMailer)
+    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+    verification: Verification = field(default_factory=lambda: Verification(required=False))
+
+    async def join(self, email: str, code: str | None = None, locale: Locale = Locale.EN) -> User:
+        """Register someone."""
+        addresses, passwords = FakeAddresses(), FakePasswords()
+        credit = Credit(self.clock, self.ids, self.verification)
+        rest = (credit, self.database, self.ids, passwords, self.verification)
+        clear = Clear(FakeCache(), self.database)
+        register = Register(addresses, clear, self.clock, (), *rest)
+        return await register(NewAccount(email, "correct horse", code, locale))
+
+    async def issue(self, user: User, **wanted: object) -> Code:
+        """Give someone a code for an hour."""
+        issue = IssueCode(
+            Clear(FakeCache(), self.database), self.clock, FakeCodeTexts(), self.database, self.ids
+        )
+        return await issue(user.id, NewCode(Expiry(minutes=60), **wanted))  # type: ignore[arg-type]
+
+    async def ask(self, user: User) -> None:
+        """Ask for the active code by mail."""
+        await MailActiveCode(self.clock, self.database, self.ids, self.limit)(user.id)
+
+    async def jobs(self) -> list[Job]:
+        """Return all that was queued so far."""
+        async with self.database.read() as records:
+            return list(records.tables.jobs.values())
+
+    async def work(self, job: Job, number: int = 1, attempt: int = 0) -> None:
+        """Do one job."""
+        links, tokens = FakeLinks(), FakeMuteTokens()
+        rest = (self.clock, self.database, self.limit, links, self.mailer)
+        do_job = DoJob(
+            ClearLater(FakeCache(), self.database),
+            Prune(self.clock, self.database),
+            SendCode(self.clock, self.database, links, self.mailer),
+            SendConfirmation(*rest, self.secrets),
+            SendReset(self.clock, self.database, links, self.mailer, self.secrets),
+            SendWelcome(*rest),
+            Tell(*rest, tokens),
+        )
+        await do_job(job, Run(UUID(int=number), attempt))
+
+    async def work_on_all(self) -> None:
+        """Do every job once, leaving aside those that have to wait."""
+        for number, job in enumerate(await self.jobs()):
+            try:
+                await self.work(job, number)
+            except Later:
+                continue
+
+
+@pytest.fixture
+def office() -> Office:
+    """An office where nobody has joined."""
+    return Office()
+
+
+async def test_a_registration_queues_a_welcome_and_news_for_the_referrer(office: Office) -> None:
+    """Both jobs are there when the account is, and hold ids."""
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    bob = await office.join("bob@example.com", "ANN")
+    jobs = await office.jobs()
+    assert jobs[:2] == [WelcomeMail(ann.id), WelcomeMail(bob.id)]
+    assert isinstance(jobs[2], ReferralMail)
+
+
+async def test_a_refused_registration_queues_nothing(office: Office) -> None:
+    """No account, no job."""
+    with pytest.raises(ReferralCodeUnusable):
+        await office.join("bob@example.com", "NOBODYS")
+    assert await office.jobs() == []
+
+
+async def test_the_mails_go_to_the_right_people_in_their_language(office: Office) -> None:
+    """The new user is greeted, the referrer reads who joined."""
+    ann = await office.join("Ann@example.com", locale=Locale.RU)
+    await office.issue(ann, text="ANN")
+    await office.join("bob@example.com", "ANN")
+    await office.work_on_all()
+    sent = [(mail.template, mail.to, mail.locale) for mail in office.mailer.sent]
+    assert sent == [
+        ("welcome", "Ann@example.com", "ru"),
+        ("welcome", "bob@example.com", "en"),
+        ("referral", "Ann@example.com", "ru"),
+    ]
+    assert office.mailer.sent[2].facts["emails"] == ["bob@example.com"]
+    assert office.mailer.sent[2].mute == f"http://test/unsubscribe/mute-{ann.id}"
+
+
+async def test_a_muted_referrer_gets_no_news_not_even_later(office: Office) -> None:
+    """Who joined while it was mute is not told after it is not."""
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    await Mute(office.database, FakeMuteTokens())(f"mute-{ann.id}")
+    await office.join("bob@example.com", "ANN")
+    await office.work_on_all()
+    await UpdateAccount(office.database)(ann.id, AccountChange(None, notify_on_referral=True))
+    await office.join("cid@example.com", "ANN")
+    *_, last = await office.jobs()
+    await office.work(last, 99, attempt=1)
+    news = [mail.facts["emails"] for mail in office.mailer.sent if mail.template == "referral"]
+    assert news == [["cid@example.com"]]
+
+
+async def test_muting_refuses_a_token_of_nobody(office: Office) -> None:
+    """Neither garbage nor an unknown id."""
+    for token in ("garbage", f"mute-{UUID(int=1)}"):
+        with pytest.raises(NotFound):
+            await Mute(office.database, FakeMuteTokens())(token)
+
+
+async def test_the_active_code_is_mailed_to_its_owner(office: Office) -> None:
+    """With its link, its picture and the uses that are left."""
+    ann = await office.join("ann@example.com")
+    code = await office.issue(ann, text="ANN", max_uses=3)
+    await office.ask(ann)
+    await office.work_on_all()
+    mail = office.mailer.sent[-1]
+    facts = {"code": "ANN", "expires_at": code.expires_at, "link": "http://test/r/ANN", "left": 3}
+    assert (mail.template, mail.facts, mail.qr) == ("code", facts, "http://test/r/ANN")
+
+
+async def test_without_an_active_code_there_is_nothing_to_mail(office: Office) -> None:
+    """The request is refused, and a code that goes out of force before the mail is not sent."""
+    ann = await office.join("ann@example.com")
+    with pytest.raises(NoActiveCode):
+        await office.ask(ann)
+    code = await office.issue(ann)
+    await office.ask(ann)
+    await DeactivateCode(Clear(FakeCache(), office.database), office.database)(ann.id, code.id)
+    await office.work_on_all()
+    assert [mail.template for mail in office.mailer.sent] == ["welcome"]
+
+
+async def test_an_address_gets_five_mails_an_hour_and_no_more(office: Office) -> None:
+    """The welcome counts; the next one may go out when the oldest is an hour old."""
+    ann = await office.join("ann@example.com")
+    await office.issue(ann)
+    await office.work_on_all()
+    for _ in range(4):
+        await office.ask(ann)
+    office.clock.advance(minutes=20)
+    with pytest.raises(TooManyRequests) as refused:
+        await office.ask(ann)
+    assert refused.value.retry_after == timedelta(minutes=40)
+    assert len(await office.jobs()) == 5
+
+
+async def test_one_place_is_kept_for_what_the_user_asks_for(office: Office) -> None:
+    """Strangers who join cannot use up all that an address may get."""
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    for number in range(9):
+        await office.join(f"u{number}@example.com", "ANN")
+    await office.work_on_all()
+    assert len([mail for mail in office.mailer.sent if mail.to == "ann@example.com"]) == 4
+    await office.ask(ann)
+    with pytest.raises(TooManyRequests):
+        await office.ask(ann)
+
+
+async def test_those_who_joined_while_no_mail_could_go_share_the_next(office: Office) -> None:
+    """Each is told once: in one mail by the first job that gets through, by no other."""
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    for number in range(6):
+        await office.join(f"u{number}@example.com", "ANN")
+    await office.work_on_all()
+    office.mailer.sent.clear()
+    office.clock.advance(hours=1)
+    for number, job in enumerate(await office.jobs()):
+        if isinstance(job, ReferralMail) and number > 7:
+            await office.work(job, number, attempt=1)
+    assert [mail.facts["emails"] for mail in office.mailer.sent] == [
+        ["u3@example.com", "u4@example.com", "u5@example.com"]
+    ]
+
+
+async def test_a_long_list_of_news_is_counted_and_not_spelt_out(office: Office) -> None:
+    """A mail names so many, and says how many more there are."""
+    office.limit = MailLimit(1, HOUR)
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    for number in range(LISTED + 2):
+        await office.join(f"u{number}@example.com", "ANN")
+    last = (await office.jobs())[-1]
+    await office.work(last, attempt=1)
+    facts = office.mailer.sent[0].facts
+    assert (len(list(facts["emails"])), facts["more"]) == (LISTED, 2)  # type: ignore[call-overload]
+
+
+async def test_an_attempt_after_a_failed_one_sends_the_same_mail(office: Office) -> None:
+    """It takes no second place of the limit, and has the same id."""
+    office.limit = MailLimit(1, HOUR)
+    ann = await office.join("ann@example.com")
+    office.mailer.fault = Unavailable()
+    with pytest.raises(Unavailable):
+        await office.work(WelcomeMail(ann.id), 7)
+    office.mailer.fault = None
+    await office.work(WelcomeMail(ann.id), 7, attempt=1)
+    assert [mail.id for mail in office.mailer.sent] == [UUID(int=7)]
+
+
+async def test_a_limit_that_is_off_lets_all_through(office: Office) -> None:
+    """Then each new referral has a mail of its own."""
+    office.limit = MailLimit(None, HOUR)
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    for number in range(9):
+        await office.join(f"u{number}@example.com", "ANN")
+    await office.work_on_all()
+    assert len([mail for mail in office.mailer.sent if mail.template == "referral"]) == 9
+
+
+async def test_jobs_of_an_account_that_is_gone_do_nothing(office: Office) -> None:
+    """No mail, and no failure."""
+    gone = UUID(int=1)
+    for job in (WelcomeMail(gone), ReferralMail(gone), CodeMail(gone, gone)):
+        await office.work(job)
+    assert office.mailer.sent == []
+
+
+async def test_pruning_forgets_mails_that_no_limit_counts(office: Office) -> None:
+    """Those of today stay."""
+    ann = await office.join("ann@example.com")
+    await office.work(WelcomeMail(ann.id), 1)
+    office.clock.advance(days=2)
+    await office.work(WelcomeMail(ann.id), 2)
+    await office.work(Pruning())
+    async with office.database.read() as records:
+        assert list(records.tables.mails) == [UUID(int=2)]

@@ -1,0 +1,89 @@
+"""Clients, answered requests and links in memory."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from referral.core.errors import IdempotencyKeyReused
+from referral.core.model import Answer, Attempt, Client, OneTimeToken, Purpose
+from tests.fake_tables import KeptAttempt, Tables
+
+
+@dataclass(frozen=True)
+class FakeClients:
+    """Clients in a dict."""
+
+    tables: Tables
+
+    async def add(self, client: Client) -> None:
+        self.tables.clients[client.id] = client
+
+    async def get(self, client_id: UUID) -> Client | None:
+        return self.tables.clients.get(client_id)
+
+
+@dataclass(frozen=True)
+class FakeAttempts:
+    """Answered requests in a dict; transactions in memory follow each other, so none is held."""
+
+    tables: Tables
+
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+        kept = self.tables.attempts.get(attempt.key)
+        if kept is None or kept.created_at < since:
+            return None
+        if kept.fingerprint not in attempt.fingerprints:
+            self.tables.refuse(IdempotencyKeyReused())
+        return kept.answer
+
+    async def keep(
+        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+    ) -> None:
+        kept = KeptAttempt(attempt.fingerprints[0], answer, user_id, now)
+        self.tables.attempts[attempt.key] = kept
+
+    async def forget(self, user_id: UUID) -> None:
+        self._drop(key for key, kept in self.tables.attempts.items() if kept.user_id == user_id)
+
+    async def prune(self, before: datetime) -> bool:
+        self._drop(key for key, kept in self.tables.attempts.items() if kept.created_at < before)
+        return False
+
+    def _drop(self, keys: Iterable[bytes]) -> None:
+        for key in list(keys):
+            del self.tables.attempts[key]
+
+
+@dataclass(frozen=True)
+class FakeOneTimeTokens:
+    """What links prove, in a dict."""
+
+    tables: Tables
+
+    async def add(self, token: OneTimeToken) -> None:
+        self.tables.one_time_tokens[token.digest] = token
+
+    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        token = self.tables.one_time_tokens.get(digest)
+        good = token is not None and token.purpose is purpose and token.expires_at > now
+        return token.user_id if token and good else None
+
+    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+        user_id = await self.find(digest, purpose, now)
+        if user_id is not None:
+            await self.forget(user_id, purpose)
+        return user_id
+
+    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+        self._keep(lambda one: one.user_id != user_id or purpose not in {None, one.purpose})
+
+    async def prune(self, now: datetime) -> bool:
+        self._keep(lambda one: one.expires_at > now)
+        return False
+
+    def _keep(self, wanted: Callable[[OneTimeToken], bool]) -> None:
+        for digest, token in list(self.tables.one_time_tokens.items()):
+            if not wanted(token):
+                del self.tables.one_time_tokens[digest]

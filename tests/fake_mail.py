@@ -1,0 +1,93 @@
+"""Mail and jobs in memory."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from referral.core.errors import NotFound
+from referral.core.jobs import Job
+from referral.core.model import Mail
+from tests.fake_tables import Tables
+
+
+@dataclass(frozen=True)
+class FakeMails:
+    """Counted mails in a dict."""
+
+    tables: Tables
+
+    async def take_place(
+        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+    ) -> datetime | None:
+        if mail in self.tables.mails:
+            return None
+        own = (at for to, at in self.tables.mails.values() if to == address and at > now - within)
+        newest = sorted(own, reverse=True)
+        if len(newest) >= mails:
+            return newest[mails - 1] + within
+        self.tables.mails[mail] = (address, now)
+        return None
+
+    async def prune(self, before: datetime) -> bool:
+        for mail in [mail for mail, (_, at) in self.tables.mails.items() if at < before]:
+            del self.tables.mails[mail]
+        return False
+
+
+@dataclass(frozen=True)
+class FakeJobs:
+    """The queue as a dict; its log has nothing to prune."""
+
+    tables: Tables
+
+    async def enqueue(self, *jobs: Job) -> None:
+        for job in jobs:
+            self.tables.jobs[len(self.tables.jobs)] = job
+
+    async def prune(self, before: datetime) -> bool:  # noqa: ARG002 - there is no log
+        return False
+
+
+@dataclass
+class FakeMailer:
+    """Keeps the mails, or raises what it was told to."""
+
+    sent: list[Mail] = field(default_factory=list)
+    fault: Exception | None = None
+
+    async def send(self, mail: Mail) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append(mail)
+
+
+class FakeLinks:
+    """Links of a host that there is none of."""
+
+    def docs(self) -> str:
+        return "http://test/docs"
+
+    def share(self, code: str) -> str:
+        return f"http://test/r/{code}"
+
+    def unsubscribe(self, token: str) -> str:
+        return f"http://test/unsubscribe/{token}"
+
+    def confirm(self, token: str) -> str:
+        return f"http://test/confirm?token={token}"
+
+    def reset(self, token: str) -> str:
+        return f"http://test/reset?token={token}"
+
+
+class FakeMuteTokens:
+    """Tokens that say what they are."""
+
+    def sign(self, user_id: UUID) -> str:
+        return f"mute-{user_id}"
+
+    def read(self, token: str) -> UUID:
+        try:
+            return UUID(token.removeprefix("mute-"))
+        except ValueError as error:
+            raise NotFound from error

@@ -1,0 +1,86 @@
+"""The links of mails, followed by a person in a browser that runs no scripts."""
+
+import re
+from email import message_from_bytes
+from email.policy import SMTPUTF8
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.browsing import chromium
+from tests.journey import API, PASSWORD, Member, join, log_in, register
+from tests.processes import Service, free_port, running
+from tests.waiting import until_found
+
+OTHER = "staple battery horse"
+ZOE = "zoe@example.com"
+
+
+@pytest.fixture
+async def link(tmp_path: Path) -> Any:
+    """Find the link to a page in the mails that the service wrote into its folder."""
+
+    async def find(page: str, email: str) -> str:
+        async def look() -> str:
+            return _link(tmp_path / "data" / "mail", page, email)
+
+        return await until_found(look)
+
+    return find
+
+
+def _link(folder: Path, page: str, email: str) -> str:
+    for file in folder.glob("*.eml"):
+        mail = message_from_bytes(file.read_bytes(), policy=SMTPUTF8)
+        body = mail.get_body(("plain",))
+        found = re.search(rf"http://\S+/{page}\?token=\S+", body.get_content() if body else "")
+        if found and mail["To"] == email:
+            return found[0]
+    return ""
+
+
+async def test_register_confirm_log_in_forget_reset_erase(tmp_path: Path, link: Any) -> None:
+    """The whole life of an account, its links clicked in Chromium with scripts off."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with running(tmp_path / "data", port=port, public_url=address) as service:
+        await _live(service, link)
+    assert "Traceback" not in service.log.read_text()
+    assert ZOE not in service.log.read_text()
+
+
+async def _live(service: Service, link: Any) -> None:
+    async with httpx.AsyncClient(base_url=service.url) as client, chromium() as browser:
+        ann = await join(client)
+        code = (await ann.issue())["code"]
+        assert (await register(client, ZOE, referral_code=code, locale="ru")).status_code == 201
+        assert (await ann.request("GET", "/me/referrals")).json()["items"][0]["status"] == "pending"
+        page = await (await browser.new_context(java_script_enabled=False, locale="ru")).new_page()
+
+        await page.goto(await link("confirm", ZOE))
+        await page.get_by_role("button", name="Подтвердить").click()
+        assert "подтверждён" in await page.inner_text("h1")
+        referral = (await ann.request("GET", "/me/referrals")).json()["items"][0]
+        assert referral["status"] == "confirmed"
+
+        await client.post(f"{API}/auth/password/forgot", json={"email": ZOE})
+        await page.goto(await link("reset", ZOE))
+        await page.get_by_label("Новый пароль").fill("password123")
+        await page.get_by_role("button").click()
+        assert await page.get_by_role("alert").is_visible()
+        await page.get_by_label("Новый пароль").fill(OTHER)
+        await page.get_by_role("button").click()
+        assert "Пароль изменён" in await page.inner_text("h1")
+
+        assert (await log_in(client, ZOE, PASSWORD)).status_code == 400
+        tokens = (await log_in(client, ZOE, OTHER)).json()
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        zoe = Member(client, referral["id"], ZOE, headers)
+        assert (await zoe.request("GET", "/me")).json()["email_verified"] is True
+        left = await zoe.request("DELETE", "/me", json={"password": OTHER})
+        assert left.status_code == 204
+        assert (await log_in(client, ZOE, OTHER)).status_code == 400
+        me = (await ann.request("GET", "/me")).json()
+        assert (me["referral_count"], me["recent_referrals"][0]["email"]) == (1, None)

@@ -1,0 +1,223 @@
+"""Leaving: nothing personal stays, and what is stored can be taken along."""
+
+import json
+
+import httpx
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.tables import metadata
+from referral.settings import Settings
+from tests.conftest import serving
+from tests.journey import API, PASSWORD, Member, join, log_in, register
+from tests.sink import Sink
+from tests.waiting import until_found
+
+IDS = "an id or a time, which tells nothing once the address is gone"
+COUNTS = "counts of referrals stay"
+TAKEN = "a code's text is never given out again"
+COUNTED = "a digest, for a day at most, so that leaving is no way around the limit of mails"
+SERVICE = "about a service, not about a person"
+
+KEPT = {
+    "users.id": IDS,
+    "users.role": IDS,
+    "users.locale": IDS,
+    "users.email_verified": IDS,
+    "users.notify_on_referral": IDS,
+    "users.created_at": IDS,
+    "users.blocked_at": IDS,
+    "users.erased_at": IDS,
+    "codes.id": IDS,
+    "codes.user_id": IDS,
+    "codes.text": TAKEN,
+    "codes.text_key": TAKEN,
+    "codes.created_at": IDS,
+    "codes.expires_at": IDS,
+    "codes.max_uses": COUNTS,
+    "codes.uses": COUNTS,
+    "codes.enabled": IDS,
+    "codes.deleted_at": IDS,
+    "referrals.id": IDS,
+    "referrals.referrer_id": COUNTS,
+    "referrals.referred_id": COUNTS,
+    "referrals.code_id": COUNTS,
+    "referrals.code": TAKEN,
+    "referrals.status": COUNTS,
+    "referrals.joined_at": COUNTS,
+    "referrals.told_by": IDS,
+    "mails.id": COUNTED,
+    "mails.address_digest": COUNTED,
+    "mails.counted_at": COUNTED,
+    "clients.id": SERVICE,
+    "clients.name": SERVICE,
+    "clients.secret_digest": SERVICE,
+    "clients.scopes": SERVICE,
+    "clients.created_at": SERVICE,
+}
+"""The columns whose values stay, and why they may."""
+
+EMPTIED = {"users.email", "users.email_key", "users.password_hash"}
+"""The columns that are emptied in a row that stays."""
+
+DELETED = {"sessions", "refresh_tokens", "attempts", "one_time_tokens"}
+"""The tables whose rows go."""
+
+QUEUE = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
+"""The tables of jobs, which hold ids and no address."""
+
+
+def test_every_column_has_been_thought_of() -> None:
+    """A new column is kept for a reason, emptied, or goes with its row: say which."""
+    columns = {
+        str(column)
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if table.name not in DELETED
+    }
+    assert columns == KEPT.keys() | EMPTIED
+
+
+async def test_every_table_has_been_thought_of(database: PostgresDatabase) -> None:
+    """No table hides from the test above; the queue has been looked at."""
+    query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    async with database.read() as records:
+        found = set((await records.session.execute(query)).scalars())
+    assert found == {table.name for table in metadata.sorted_tables} | QUEUE | {"alembic_version"}
+
+
+async def leave(member: Member) -> None:
+    """Erase an account."""
+    answer = await member.request("DELETE", "/me", json={"password": PASSWORD})
+    assert answer.status_code == 204
+
+
+async def dump(database: PostgresDatabase) -> str:
+    """Return every row of every table as text."""
+    rows: list[str] = []
+    async with database.read() as records:
+        for name in {table.name for table in metadata.sorted_tables} | QUEUE:
+            found = await records.session.execute(text(f"SELECT * FROM {name}"))  # noqa: S608 - ours
+            values = (value for row in found for value in row)
+            rows += [
+                value.decode("latin-1") if isinstance(value, bytes) else str(value)
+                for value in values
+            ]
+    return "\n".join(rows)
+
+
+async def test_the_address_is_nowhere(
+    client: httpx.AsyncClient, database: PostgresDatabase
+) -> None:
+    """Neither address nor hash is in any table, not even in remembered answers."""
+    email = "Erna.Erased@Example.com"
+    headers = {"Idempotency-Key": "erna"}
+    body = {"email": email, "password": PASSWORD}
+    await client.post(f"{API}/auth/register", json=body, headers=headers)
+    token = (await log_in(client, email)).json()["access_token"]
+    erna = Member(client, "", email, {"Authorization": f"Bearer {token}"})
+    await erna.request("POST", "/me/codes", json={"lifetime_minutes": 5})
+    before = (await dump(database)).lower()
+    assert before.count("erna.erased") >= 3
+    await leave(erna)
+    after = (await dump(database)).lower()
+    assert "erna" not in after
+    assert after.count("$argon2id$") == before.count("$argon2id$") - 1
+
+
+async def test_a_mail_that_failed_leaves_no_address(
+    settings: Settings, sink: Sink, database: PostgresDatabase
+) -> None:
+    """A server's words about an address are in none of the queue's tables."""
+    sink.answer = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
+    mailing = replace(settings, smtp_url=sink.url, worker="inline")
+
+    async def held() -> bool:
+        query = text("SELECT count(*) FROM pgqueuer WHERE status = 'failed'")
+        async with database.read() as records:
+            return bool((await records.session.execute(query)).scalar_one())
+
+    async with serving(mailing) as client:
+        fay = await join(client)
+        await until_found(held)
+        assert fay.email in await dump(database)
+        await leave(fay)
+    assert fay.email not in await dump(database)
+
+
+async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:
+    """A referrer still has the referral, without an address; nothing leads back to the erased."""
+    ann = await join(client)
+    code = await ann.issue()
+    bob = await join(client, referral_code=code["code"])
+    await leave(bob)
+    me = (await ann.request("GET", "/me")).json()
+    assert me["referral_count"] == 1
+    assert me["recent_referrals"][0]["email"] is None
+    listed = (await ann.request("GET", "/me/referrals")).json()["items"]
+    assert [(item["id"], item["email"]) for item in listed] == [(bob.id, None)]
+    cleo = await join(client, referral_code=code["code"])
+    await leave(ann)
+    assert (await cleo.request("GET", "/me")).json()["referrer"] is None
+    assert (await cleo.request("GET", f"/users/{ann.id}/referrals")).status_code == 404
+
+
+async def test_the_codes_of_the_erased_are_good_for_nobody(client: httpx.AsyncClient) -> None:
+    """They cannot be used, looked up or given out again."""
+    ann = await join(client)
+    await ann.issue(code="Gone-For-Good")
+    await leave(ann)
+    assert (await client.get(f"{API}/codes/GONE-FOR-GOOD/validity")).json()["valid"] is False
+    found = await client.get(f"{API}/codes/lookup", params={"email": ann.email})
+    assert found.status_code == 404
+    refused = await register(client, referral_code="Gone-For-Good")
+    assert refused.json()["type"].endswith("/referral-code-unusable")
+    bob = await join(client)
+    body = {"code": "gone-for-good", "lifetime_minutes": 5}
+    assert (await bob.request("POST", "/me/codes", json=body)).status_code == 409
+
+
+async def test_the_erased_is_out_and_the_address_free(client: httpx.AsyncClient) -> None:
+    """The access token opens nothing of the account, and the address may join anew."""
+    ann = await join(client)
+    await leave(ann)
+    for method, path in (
+        ("GET", "/me"),
+        ("GET", "/me/export"),
+        ("GET", "/me/referrals"),
+        ("PATCH", "/me"),
+    ):
+        answer = await ann.request(method, path, json={} if method == "PATCH" else None)
+        assert answer.status_code == 401
+    code = await ann.request("POST", "/me/codes", json={"lifetime_minutes": 5})
+    assert code.status_code == 401
+    assert (await log_in(client, ann.email)).status_code == 400
+    again = await join(client, ann.email.upper())
+    assert again.id != ann.id
+
+
+async def test_leaving_takes_the_right_password(client: httpx.AsyncClient) -> None:
+    """A wrong one is 422, and the account stays."""
+    ann = await join(client)
+    refused = await ann.request("DELETE", "/me", json={"password": "not the password"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/password"
+    assert (await ann.request("GET", "/me")).status_code == 200
+
+
+async def test_the_export_holds_all_that_is_stored(client: httpx.AsyncClient) -> None:
+    """Account, codes, who joined, by whom one joined, and logins; no hash and no digest."""
+    ann = await join(client)
+    code = await ann.issue(code="Export-Me")
+    bob = await join(client, referral_code=code["code"])
+    mine = (await ann.request("GET", "/me/export")).json()
+    assert mine["account"]["email"] == ann.email
+    assert [item["code"] for item in mine["codes"]] == ["Export-Me"]
+    assert [item["email"] for item in mine["referrals"]] == [bob.email]
+    assert len(mine["sessions"]) == 1
+    assert mine["joined_by"] is None
+    his = (await bob.request("GET", "/me/export")).json()
+    assert his["joined_by"]["code"] == "Export-Me"
+    assert ann.email not in json.dumps(his)
+    assert "argon2" not in json.dumps(mine)

@@ -1,0 +1,455 @@
+"""The queue and the worker on a real database: what pgqueuer's defaults would get wrong."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from referral.adapters import execution
+from referral.adapters.execution import FIRST_WAIT, LONGEST_WAIT, backoff
+from referral.adapters.monitor import ListedJob, Monitor
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.jobs import NAMES
+from referral.adapters.worker import CONCURRENT, Worker
+from referral.core.errors import Later, MailRefused
+from referral.core.jobs import Job, Pruning, Run, WelcomeMail
+from tests.conftest import execute
+from tests.waiting import until, until_found
+
+Do = Callable[[Job, Run], Coroutine[Any, Any, None]]
+
+
+class Work(Protocol):
+    """Run a worker with a job of the test's own until the block ends."""
+
+    def __call__(self, do: Do, **options: Any) -> AbstractAsyncContextManager[Worker]: ...
+
+
+POISON = """
+import asyncio, os, signal, sys
+from datetime import timedelta
+from referral.adapters.worker import Worker
+
+async def do(job, run):
+    if str(job.user_id) == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(sys.argv[3], "a") as done:
+        done.write(f"{job.user_id}\\n")
+
+asyncio.run(Worker(sys.argv[1], do, heartbeat=timedelta(seconds=1)).run())
+"""
+
+
+@pytest.fixture
+async def monitor(database_url: str) -> Monitor:
+    """What the operator sees; the queue is empty at first."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    return Monitor(database_url)
+
+
+@pytest.fixture
+def work(database_url: str) -> Work:
+    """Run a worker with a job of the test's own until the block ends."""
+
+    @asynccontextmanager
+    async def start(do: Do, **options: Any) -> AsyncIterator[Worker]:
+        worker = Worker(database_url, do, **options)
+        task = asyncio.create_task(worker.run())
+        yield worker
+        worker.stop()
+        await task
+
+    return start
+
+
+async def enqueue(database: PostgresDatabase, *jobs: Job) -> None:
+    """Queue jobs in a transaction."""
+    async with database.begin() as records:
+        await records.jobs.enqueue(*jobs)
+
+
+def welcomes(number: int) -> list[WelcomeMail]:
+    """Make up some jobs."""
+    return [WelcomeMail(uuid4()) for _ in range(number)]
+
+
+async def is_empty(monitor: Monitor) -> bool:
+    """Tell whether there is no job left, of whatever status."""
+    return sum(s.waiting + s.running + s.held for s in await monitor.states()) == 0
+
+
+async def until_empty(monitor: Monitor, seconds: float = 20) -> None:
+    """Wait for the last job."""
+    await until_found(lambda: is_empty(monitor), seconds)
+
+
+async def until_held(monitor: Monitor, seconds: float = 20) -> int:
+    """Wait for a job to be held; return its id."""
+    held = await until_found(lambda: monitor.listed("held", 9), seconds)
+    return held[0].id
+
+
+async def test_a_job_is_queued_with_its_transaction_and_not_before(
+    database: PostgresDatabase, monitor: Monitor
+) -> None:
+    """Also when queueing is the first thing that a transaction does (1)."""
+    with suppress(ZeroDivisionError):
+        async with database.begin() as records:
+            await records.jobs.enqueue(*welcomes(1))
+            raise ZeroDivisionError
+    assert await is_empty(monitor)
+    await enqueue(database, *welcomes(2))
+    assert len(await monitor.listed("waiting", 9)) == 2
+
+
+async def test_every_job_is_done_once_by_several_workers(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """Two hundred jobs, three workers."""
+    done: Counter[UUID] = Counter()
+
+    async def do(job: Job, _: Run) -> None:
+        assert isinstance(job, WelcomeMail)
+        done[job.user_id] += 1
+
+    jobs = welcomes(200)
+    async with work(do), work(do), work(do):
+        await enqueue(database, *jobs)
+        await until_empty(monitor)
+    assert done == Counter(job.user_id for job in jobs)
+
+
+async def test_a_failed_job_is_tried_again_within_ten_seconds(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """Nobody announces it, so the worker looks every second (2); its id stays the same."""
+    runs: list[Run] = []
+
+    async def do(_: Job, run: Run) -> None:
+        runs.append(run)
+        if run.attempt == 0:
+            raise OSError
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_empty(monitor, 10)
+    assert [run.attempt for run in runs] == [0, 1]
+    assert len({run.id for run in runs}) == 1
+
+
+async def test_a_job_that_has_to_wait_waits_as_long_as_it_says(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """It is put back, and neither failed nor held."""
+    wait = timedelta(hours=1)
+
+    async def do(_: Job, __: Run) -> None:
+        raise Later(wait)
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_attempted(monitor)
+    (job,) = await monitor.listed("waiting", 9)
+    assert timedelta(minutes=59) < job.execute_after - datetime.now(UTC) < wait
+
+
+async def until_attempted(monitor: Monitor) -> None:
+    """Wait until a job has been put back."""
+
+    async def was_attempted() -> bool:
+        return any(job.attempts for job in await monitor.listed("waiting", 9))
+
+    await until_found(was_attempted)
+
+
+async def test_a_lost_connection_is_made_anew(
+    database: PostgresDatabase,
+    monitor: Monitor,
+    database_url: str,
+    work: Work,
+) -> None:
+    """The worker has a connection of its own (10), and gets another when that one goes (3)."""
+
+    async def do(_: Job, __: Run) -> None:
+        return
+
+    lost = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'referral worker' AND datname = current_database()"
+    )
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_empty(monitor)
+        await execute(database_url, lost)
+        await enqueue(database, *welcomes(1))
+        await until_empty(monitor)
+
+
+async def test_a_cancelled_job_is_not_lost(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """Pgqueuer deletes a job in which a `CancelledError` comes up (4)."""
+    attempts: list[int] = []
+
+    async def do(_: Job, run: Run) -> None:
+        attempts.append(run.attempt)
+        if run.attempt == 0:
+            raise asyncio.CancelledError
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_empty(monitor)
+    assert attempts == [0, 1]
+
+
+async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
+    database: PostgresDatabase, monitor: Monitor, database_url: str, tmp_path: os.PathLike[str]
+) -> None:
+    """Three deaths in a row are enough, though pgqueuer counts none (5)."""
+    poison, *others = jobs = welcomes(6)
+    await enqueue(database, *jobs)
+    done = f"{tmp_path}/done"
+    command = (sys.executable, "-c", POISON, database_url, str(poison.user_id), done)
+    deaths = 0
+    worker = await asyncio.create_subprocess_exec(*command)
+
+    async def restarted() -> list[ListedJob]:
+        nonlocal deaths, worker
+        if worker.returncode is not None:
+            deaths += 1
+            worker = await asyncio.create_subprocess_exec(*command)
+        return await monitor.listed("held", 9)
+
+    held = await until_found(restarted, 60)
+    await until_only_held(monitor)
+    worker.terminate()
+    await worker.wait()
+    assert deaths == 3
+    assert [job.kind for job in held] == ["welcome-mail"]
+    with open(done) as lines:  # noqa: ASYNC230, PTH123 - a short file
+        assert {line.strip() for line in lines} == {str(job.user_id) for job in others}
+
+
+async def until_only_held(monitor: Monitor) -> None:
+    """Wait until nothing waits or runs."""
+
+    async def is_so() -> bool:
+        return not sum(s.waiting + s.running for s in await monitor.states())
+
+    await until_found(is_so)
+
+
+def test_retries_back_off_with_jitter() -> None:
+    """Twice as long each time, no two alike, up to a limit (6)."""
+    for attempts in range(70):
+        longest = min(FIRST_WAIT * 2 ** min(attempts, 30), LONGEST_WAIT)
+        waits = {backoff(attempts) for _ in range(50)}
+        assert len(waits) > 40
+        assert min(waits) >= longest / 2
+        assert max(waits) <= longest
+
+
+async def test_a_worker_does_not_take_more_than_it_can_do(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """However many wait (6)."""
+    gate = asyncio.Event()
+    running = most = 0
+
+    async def do(_: Job, __: Run) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await gate.wait()
+        running -= 1
+
+    async with work(do):
+        await enqueue(database, *welcomes(3 * CONCURRENT))
+        await until(lambda: running == CONCURRENT)
+        gate.set()
+        await until_empty(monitor)
+    assert most == CONCURRENT
+
+
+async def test_a_stopped_worker_gives_back_what_does_not_finish(
+    database: PostgresDatabase,
+    monitor: Monitor,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits a little for what runs, and no longer (6)."""
+    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.3)
+    started: list[Run] = []
+
+    async def do(_: Job, run: Run) -> None:
+        started.append(run)
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10), work(do):
+        await enqueue(database, *welcomes(3))
+        await until(lambda: len(started) == 3)
+    assert len(await monitor.listed("waiting", 9)) == 3
+
+
+async def test_a_stopped_worker_lets_finish_what_does(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """A job that ends within the grace is done, and once."""
+    gate, started = asyncio.Event(), asyncio.Event()
+
+    async def do(_: Job, __: Run) -> None:
+        started.set()
+        await gate.wait()
+
+    async with work(do) as worker:
+        await enqueue(database, *welcomes(1))
+        await started.wait()
+        worker.stop()
+        gate.set()
+    assert await is_empty(monitor)
+
+
+async def test_an_endless_attempt_is_ended(
+    database: PostgresDatabase,
+    monitor: Monitor,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has its time (6)."""
+    monkeypatch.setattr(execution, "JOB_SECONDS", 0.2)
+
+    async def do(_: Job, run: Run) -> None:
+        if run.attempt == 0:
+            await asyncio.Event().wait()
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_empty(monitor)
+
+
+async def test_the_log_is_pruned(
+    database: PostgresDatabase, monitor: Monitor, database_url: str
+) -> None:
+    """What is older goes, the rest stays (6)."""
+    await enqueue(database, *welcomes(2))
+    await execute(database_url, "UPDATE pgqueuer_log SET created = now() - interval '9 days' "
+                                "WHERE id = (SELECT min(id) FROM pgqueuer_log)")  # fmt: skip
+    async with database.begin() as records:
+        assert not await records.jobs.prune(datetime.now(UTC) - timedelta(days=7))
+    connection = await asyncpg.connect(monitor.url)
+    assert await connection.fetchval("SELECT count(*) FROM pgqueuer_log") == 1
+    await connection.close()
+
+
+async def test_a_second_job_of_which_one_is_enough_is_skipped(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """While the first waits and while it runs; the transaction goes on (8)."""
+    gate, started = asyncio.Event(), asyncio.Event()
+
+    async def do(_: Job, __: Run) -> None:
+        started.set()
+        await gate.wait()
+
+    await enqueue(database, Pruning(), Pruning())
+    assert len(await monitor.listed("waiting", 9)) == 1
+    async with work(do):
+        await started.wait()
+        await enqueue(database, Pruning())
+        assert await monitor.listed("waiting", 9) == []
+        gate.set()
+        await until_empty(monitor)
+
+
+async def test_a_periodic_job_fires_once_however_many_workers_run(
+    database_url: str, monitor: Monitor, work: Work
+) -> None:
+    """It is a job like any other, tried again when it fails (9)."""
+    failures: list[Run] = []
+    done: list[Run] = []
+
+    async def do(job: Job, run: Run) -> None:
+        assert job == Pruning()
+        if not failures:
+            failures.append(run)
+            raise OSError
+        done.append(run)
+
+    every_second = {"pruning": "* * * * * *"}
+    async with work(do, **every_second), work(do, **every_second), work(do, **every_second):
+        await until(lambda: len(done) >= 2)
+    connection = await asyncpg.connect(database_url)
+    fired = await connection.fetch(
+        "SELECT date_trunc('second', created) AS at, count(*) FROM pgqueuer_log "
+        "WHERE entrypoint = 'pruning' AND status = 'queued' AND traceback IS NULL GROUP BY 1"
+    )
+    await connection.close()
+    assert monitor.url == database_url
+    assert done[0].id == failures[0].id
+    assert {row["count"] for row in fired} == {1}
+
+
+async def test_a_job_that_fails_for_good_is_held_until_an_operator_acts(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """With its traceback; put back, it is done, and discarded, it is gone."""
+    broken = True
+
+    async def do(_: Job, __: Run) -> None:
+        if broken:
+            raise MailRefused("550")
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        held = await until_held(monitor)
+        (job,) = await monitor.listed("held", 9)
+        assert job.fault == "MailRefused: 550"
+        assert "Traceback" in job.trace
+        broken = False
+        await monitor.retry([held])
+        await until_empty(monitor, 5)
+        broken = True
+        await enqueue(database, *welcomes(1))
+        assert await monitor.discard([await until_held(monitor)]) == 1
+        assert await is_empty(monitor)
+
+
+async def test_the_last_attempt_holds_the_job(
+    database: PostgresDatabase,
+    monitor: Monitor,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Retries end."""
+    monkeypatch.setattr(execution, "MAX_ATTEMPTS", 2)
+
+    async def do(_: Job, __: Run) -> None:
+        raise OSError
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_held(monitor)
+    (job,) = await monitor.listed("held", 9)
+    assert (job.attempts, job.fault) == (1, "OSError: ")
+
+
+def test_the_names_of_the_tables_do_not_come_from_the_environment() -> None:
+    """Pgqueuer reads them from variables as common as CHANNEL."""
+    program = (
+        "from referral.adapters.postgres.jobs import SETTINGS\n"
+        "print(SETTINGS.channel, SETTINGS.trigger)"
+    )
+    strange = {"CHANNEL": "other", "TRIGGER": "other", "PGQUEUER_PREFIX": "other"}
+    told = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], env=os.environ | strange, capture_output=True, check=True
+    )
+    assert told.stdout.decode().split() == [NAMES["channel"], NAMES["trigger"]]

@@ -1,0 +1,342 @@
+"""Mail over a real SMTP server, from the registration to the recipient."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from referral.adapters.monitor import Monitor
+from referral.settings import Sender, Settings
+from tests.certificate import make_certificate
+from tests.conftest import execute, serving
+from tests.journey import Member, join, new_email, register
+from tests.processes import free_port
+from tests.sink import BlackHole, Received, Sink
+from tests.waiting import until, until_found
+
+
+@pytest.fixture
+async def mailing(settings: Settings, sink: Sink, database_url: str) -> Settings:
+    """Settings of a service that mails to the sink, its queue empty at first."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    return replace(settings, smtp_url=sink.url, worker="inline")
+
+
+@pytest.fixture
+async def service(mailing: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Such a service."""
+    async with serving(mailing) as client:
+        yield client
+
+
+async def test_a_registration_is_mailed_about_at_once(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """The new user is greeted, the referrer reads the address as it was typed."""
+    ann = await join(service)
+    await ann.issue(code="Mail-Ann")
+    typed = "Bob.O'Neil+x@Example.COM"
+    await join(service, typed, referral_code="Mail-Ann", locale="ru")
+    await until(lambda: len(sink.received) == 3)
+    welcome = next(mail for mail in sink.received if mail.to == "Bob.O'Neil+x@example.com")
+    assert welcome.message["Subject"] == "Добро пожаловать"
+    news = sink.to(ann.email)[-1]
+    assert news.message["Subject"] == "Someone joined with your code"
+    assert typed in news.part("plain")
+    assert "Bob.O&#39;Neil+x@Example.COM" in news.part("html")
+
+
+async def test_every_mail_carries_what_a_machine_wants_to_know(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """From, Date, an id of its own, and that no human wrote it."""
+    ann = await join(service)
+    await until(lambda: sink.to(ann.email))
+    message = sink.to(ann.email)[0].message
+    assert message["From"] == "Referral <no-reply@localhost>"
+    assert message["To"] == ann.email
+    assert message["Date"].datetime.tzinfo is not None
+    assert re.fullmatch(r"<[0-9a-f-]{36}@localhost>", message["Message-ID"])
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Content-Language"] == "en"
+    assert "List-Unsubscribe" not in message
+
+
+async def test_the_active_code_comes_with_a_picture(service: httpx.AsyncClient, sink: Sink) -> None:
+    """The link is in the text, and as an inline QR code in the page."""
+    ann = await join(service)
+    code = await ann.issue(code="Mail-Picture", max_uses=7)
+    assert (await ann.request("POST", "/me/codes/active/email")).status_code == 202
+    await until(lambda: len(sink.to(ann.email)) == 2)
+    mail = next(one for one in sink.to(ann.email) if "code" in one.message["Subject"])
+    assert code["url"] in mail.part("plain")
+    assert "Uses left: 7" in mail.part("plain")
+    (picture,) = [part for part in mail.message.walk() if part.get_content_type() == "image/png"]
+    assert picture["Content-ID"] == "<qr@referral>"
+    assert 'src="cid:qr@referral"' in mail.part("html")
+    shown = await ann.request("GET", f"/me/codes/{code['id']}/qr.png")
+    assert picture.get_content() == shown.content
+
+
+async def test_a_mail_is_ended_by_one_click_and_not_by_a_look(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """RFC 8058: the form-encoded POST mutes, whoever follows the link sees a page."""
+    ann = await join(service)
+    await ann.issue(code="Mail-Mute")
+    await join(service, referral_code="Mail-Mute")
+    await until(lambda: len(sink.to(ann.email)) == 2)
+    news = next(mail for mail in sink.to(ann.email) if "joined" in mail.message["Subject"])
+    assert news.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    header = next(
+        line for line in news.content.split(b"\r\n") if line.startswith(b"List-Unsubscribe:")
+    )
+    link = urlsplit(header.decode().removeprefix("List-Unsubscribe: <").rstrip(">"))
+    assert link.geturl() in news.part("plain")
+    page = await service.get(link.path)
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert await is_told(ann)
+    done = await service.post(link.path, data={"List-Unsubscribe": "One-Click"})
+    assert done.status_code == 200
+    assert not await is_told(ann)
+    for wrong in (link.path[:-1], f"{link.path}x", "/unsubscribe/é", "/unsubscribe/AAAA"):
+        assert (await service.post(wrong)).status_code == 404
+
+
+async def is_told(member: Member) -> bool:
+    """Tell whether a member is told of new referrals."""
+    told: bool = (await member.request("GET", "/me")).json()["notify_on_referral"]
+    return told
+
+
+async def test_a_burst_of_requests_gets_no_more_than_five_mails_out(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Twenty at once; the welcome is one of the five."""
+    ann = await join(service)
+    await ann.issue()
+    await until(lambda: sink.to(ann.email))
+    asked = [ann.request("POST", "/me/codes/active/email") for _ in range(20)]
+    answers = await asyncio.gather(*asked)
+    assert sorted(answer.status_code for answer in answers) == [202] * 4 + [429] * 16
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert 3500 < int(refused.headers["Retry-After"]) <= 3600
+    assert refused.json()["type"].endswith("/problems/too-many-requests")
+    await until(lambda: len(sink.to(ann.email)) == 5)
+
+
+@pytest.mark.parametrize(
+    ("email", "mailbox"),
+    [
+        ("иван@пример.рф", "иван@xn--e1afmkfd.xn--p1ai"),
+        ("=@example.com", "=@example.com"),
+        ("a?b=c{d}|e@example.com", "a?b=c{d}|e@example.com"),
+        ("`rm-rf`&<script>@example.com", None),
+        ("x\r\nBcc: eve@example.com", None),
+        ("=?utf-8?q?eve?=@example.com", None),
+        ("a@b.example,c@d.example", None),
+        (f"{'l' * 64}@{'d' * 60}.{'d' * 60}.{'d' * 50}.example.com",) * 2,
+    ],
+)
+async def test_odd_addresses_are_mailed_or_refused(
+    service: httpx.AsyncClient, sink: Sink, email: str, mailbox: str | None
+) -> None:
+    """One recipient, one To, one line each, whatever it is spelt like."""
+    answer = await register(service, email)
+    if mailbox is None:
+        assert answer.status_code == 422
+        return
+    assert answer.status_code == 201
+    await until(lambda: sink.to(mailbox))
+    (mail,) = sink.to(mailbox)
+    headers = mail.content.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    assert f"To: {mailbox}" in headers
+    assert email in mail.part("plain").replace("\n", "")
+
+
+async def test_what_a_user_typed_is_text_in_the_page_and_no_markup(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """An ampersand in an address is written as one."""
+    await register(service, "a&b'c@example.com")
+    await until(lambda: sink.to("a&b'c@example.com"))
+    html = sink.to("a&b'c@example.com")[0].part("html")
+    assert "a&amp;b&#39;c@example.com" in html
+
+
+@pytest.mark.parametrize("answer", ["451 4.3.0 later", "421 4.3.2 closing", None])
+async def test_a_mail_that_the_server_does_not_take_now_goes_out_later(
+    mailing: Settings, sink: Sink, answer: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused for now or hanging after the data: the next attempt has the same Message-ID."""
+    monkeypatch.setattr("referral.adapters.smtp.SECONDS", 0.5)
+    seen: list[str] = []
+
+    def once(mail: Received) -> str | None:
+        seen.append(mail.id)
+        return answer if len(seen) == 1 else "250 OK"
+
+    sink.answer = once
+    async with serving(mailing) as service:
+        ann = await join(service)
+        await until(lambda: sink.to(ann.email), 10)
+    assert [seen[0], seen[0]] == seen
+    assert len(sink.received) == 1
+
+
+async def test_a_mail_that_is_refused_for_good_is_held(
+    service: httpx.AsyncClient, sink: Sink, database_url: str
+) -> None:
+    """The operator sees the code and no address, and puts it back."""
+    sink.answer = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
+    ann = await join(service)
+    monitor = Monitor(database_url)
+    (job,) = await until_found(lambda: monitor.listed("held", 9))
+    assert job.fault.endswith("SMTPDataError 550 5.1.1")
+    assert ann.email not in job.trace
+    sink.answer = lambda _: "250 OK"
+    await monitor.retry([job.id])
+    await until(lambda: sink.to(ann.email), 5)
+
+
+async def test_a_server_without_smtputf8_holds_only_mails_that_need_it(
+    settings: Settings, database_url: str
+) -> None:
+    """A letter beyond ASCII in the local part; a domain of such letters is written in ASCII."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    sink = Sink(free_port(), smtputf8=False)
+    sink.start()
+    async with serving(replace(settings, smtp_url=sink.url, worker="inline")) as service:
+        await register(service, "пётр@example.com")
+        await register(service, "petr@пример.рф")
+        await until(lambda: sink.to("petr@xn--e1afmkfd.xn--p1ai"))
+        (job,) = await until_found(lambda: Monitor(database_url).listed("held", 9))
+    assert job.fault.endswith("SMTPNotSupported")
+    sink.stop()
+
+
+async def test_one_connection_carries_several_mails(
+    mailing: Settings, service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """One after another over the same one, and a new one when the server has dropped it."""
+    for _ in range(4):
+        email = new_email()
+        await register(service, email)
+        await until(lambda email=email: sink.to(email))  # type: ignore[misc]
+    assert len(sink.connections) == 1
+    sink.stop()
+    again = Sink(urlsplit(mailing.smtp_url or "").port or 0)
+    again.start()
+    ann = await join(service)
+    await until(lambda: again.to(ann.email), 5)
+    again.stop()
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+async def test_mail_goes_over_tls_with_a_login(
+    settings: Settings,
+    database_url: str,
+    tmp_path: Path,
+    scheme: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """STARTTLS where it is offered or TLS from the start, with a certificate that is checked."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(make_certificate(tmp_path / "server.pem"))
+    sink = Sink(free_port(), tls=context, implicit=scheme == "smtps", login=("us:er", "p@ss"))
+    sink.start()
+    url = f"{scheme}://us%3Aer:p%40ss@127.0.0.1:{sink.port}"
+    secure = replace(settings, smtp_url=url, worker="inline")
+    async with serving(secure) as service:
+        ann = await join(service)
+        monitor = Monitor(database_url)
+
+        async def has_failed() -> bool:
+            return any(job.fault for job in await monitor.listed("waiting", 9))
+
+        await until_found(has_failed)
+        assert sink.received == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    async with serving(secure):
+        await until(lambda: sink.to(ann.email))
+    sink.stop()
+
+
+async def test_registrations_do_not_notice_a_server_that_says_nothing(
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are answered as ever, and all mails go out once it speaks again."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    monkeypatch.setattr("referral.adapters.smtp.SECONDS", 1.0)
+    port = free_port()
+    hole = BlackHole(port)
+    silent = replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", worker="inline")
+    async with serving(silent) as service:
+        async with asyncio.timeout(10):
+            members = [await join(service) for _ in range(5)]
+        hole.close()
+        sink = Sink(port)
+        sink.start()
+        for member in members:
+            await until(lambda member=member: sink.to(member.email), 15)  # type: ignore[misc]
+    assert set(sink.ids().values()) == {1}
+    sink.stop()
+
+
+async def test_without_smtp_mail_goes_into_files(settings: Settings, database_url: str) -> None:
+    """Private ones, one for each mail, in the data folder."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    folder = settings.data_dir / "mail"
+    async with serving(replace(settings, worker="inline")) as service:
+        ann = await join(service)
+        await until(lambda: list(folder.glob("*.eml")))
+    (file,) = folder.glob("*.eml")
+    assert f"To: {ann.email}".encode() in file.read_bytes()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+async def test_the_sender_is_the_operators_choice(mailing: Settings, sink: Sink) -> None:
+    """Its domain is that of the Message-ID too."""
+    chosen = replace(mailing, mail_from=Sender.read("Реферал <hello@example.org>"))
+    async with serving(chosen) as service:
+        ann = await join(service)
+        await until(lambda: sink.to(ann.email))
+    message = sink.to(ann.email)[0].message
+    assert message["From"] == "Реферал <hello@example.org>"
+    assert message["Message-ID"].endswith("@example.org>")
+
+
+async def test_a_refused_registration_mails_nobody(service: httpx.AsyncClient, sink: Sink) -> None:
+    """Not the owner of the address either."""
+    ann = await join(service)
+    await until(lambda: sink.to(ann.email))
+    taken = await register(service, ann.email.upper())
+    unusable = await register(service, "zoe@example.com", referral_code="NOBODYS")
+    assert (taken.status_code, unusable.status_code) == (409, 422)
+    last = await join(service)
+    await until(lambda: sink.to(last.email))
+    assert [mail.to for mail in sink.received] == [ann.email, last.email]
+
+
+async def test_the_job_holds_ids_and_no_address(settings: Settings, database_url: str) -> None:
+    """What waits in the database tells nobody whom it is about."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    async with serving(settings) as service:
+        ann = await join(service)
+        (waiting,) = await Monitor(database_url).listed("waiting", 9)
+        assert waiting.kind == "welcome-mail"
+    connection = await asyncpg.connect(database_url)
+    payload = await connection.fetchval("SELECT payload FROM pgqueuer")
+    await connection.close()
+    assert msgspec.json.decode(payload) == {"user_id": ann.id}

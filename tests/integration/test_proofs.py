@@ -1,0 +1,288 @@
+"""Links by mail, from the request to the recipient and back, with real parts."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from html import unescape
+
+import httpx
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.settings import Settings
+from tests.conftest import Serve, execute, serving
+from tests.fakes import FakeClock
+from tests.journey import API, PASSWORD, Member, join, log_in, new_email
+from tests.sink import Received, Sink
+from tests.waiting import until
+
+OTHER = "staple battery horse"
+
+
+@pytest.fixture
+async def mailing(settings: Settings, sink: Sink, database_url: str) -> Settings:
+    """Settings of a service that mails to the sink and has addresses confirmed."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    return replace(settings, smtp_url=sink.url, worker="inline", email_verification="on")
+
+
+@pytest.fixture
+async def service(mailing: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Such a service."""
+    async with serving(mailing) as client:
+        yield client
+
+
+def slug(answer: httpx.Response) -> str:
+    """Return what the problem is called."""
+    return str(answer.json()["type"]).rpartition("/")[2]
+
+
+def token_of(mail: Received) -> str:
+    """Return the token of the link in a mail, the same in both of its parts."""
+    pattern = r"http://127\.0\.0\.1:8000/(?:confirm|reset)\?token=([\w-]{43})"
+    plain = re.findall(pattern, mail.part("plain"))
+    assert set(re.findall(pattern, unescape(mail.part("html")))) == set(plain)
+    assert len(plain) == 1
+    return str(plain[0])
+
+
+async def mails(sink: Sink, email: str, number: int) -> list[Received]:
+    """Wait until someone has got so many mails."""
+    await until(lambda: len(sink.to(email)) >= number)
+    return sink.to(email)
+
+
+async def confirm(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    """Follow a link."""
+    return await client.post(f"{API}/auth/email/confirm", json={"token": token})
+
+
+async def forget(client: httpx.AsyncClient, email: str) -> httpx.Response:
+    """Ask for a new password."""
+    return await client.post(f"{API}/auth/password/forgot", json={"email": email})
+
+
+async def reset(client: httpx.AsyncClient, token: str, password: str = OTHER) -> httpx.Response:
+    """Set a new password."""
+    body = {"token": token, "new_password": password}
+    return await client.post(f"{API}/auth/password/reset", json=body)
+
+
+async def test_a_referral_counts_once_the_address_is_confirmed(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Pending and untold before; confirmed, greeted and told after the link, which works once."""
+    ann = await join(service)
+    code = (await ann.issue())["code"]
+    bob = await join(service, referral_code=code)
+    (letter,) = await mails(sink, bob.email, 1)
+    assert letter.message["Subject"] == "Confirm your e-mail address"
+    assert (await ann.request("GET", "/me/referrals")).json()["items"][0]["status"] == "pending"
+    assert (await bob.request("GET", "/me")).json()["email_verified"] is False
+    assert (await confirm(service, token_of(letter))).status_code == 204
+    assert (await bob.request("GET", "/me")).json()["email_verified"] is True
+    assert (await ann.request("GET", "/me/referrals")).json()["items"][0]["status"] == "confirmed"
+    assert bob.email in (await mails(sink, ann.email, 2))[-1].part("plain")
+    assert (await mails(sink, bob.email, 2))[-1].message["Subject"] == "Welcome"
+    assert slug(await confirm(service, token_of(letter))) == "token-unusable"
+    again = await bob.request("POST", "/auth/email/verification")
+    assert (again.status_code, slug(again)) == (409, "email-already-verified")
+
+
+async def test_a_fresh_link_can_be_asked_for(service: httpx.AsyncClient, sink: Sink) -> None:
+    """Either link confirms, in the user's language, and then both are used up."""
+    bob = await join(service, locale="ru")
+    await mails(sink, bob.email, 1)
+    assert (await bob.request("POST", "/auth/email/verification")).status_code == 202
+    first, second = [token_of(mail) for mail in await mails(sink, bob.email, 2)]
+    assert sink.to(bob.email)[-1].message["Subject"] == "Подтвердите адрес электронной почты"
+    assert first != second
+    assert (await confirm(service, second)).status_code == 204
+    assert slug(await confirm(service, first)) == "token-unusable"
+
+
+async def test_an_address_gets_no_more_than_five_links_an_hour(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """The sixth mail is refused, for an address that nobody has as well, and says when."""
+    bob = await join(service)
+    await mails(sink, bob.email, 1)
+    asked = [await bob.request("POST", "/auth/email/verification") for _ in range(5)]
+    assert [answer.status_code for answer in asked] == [202] * 4 + [429]
+    assert int(asked[-1].headers["Retry-After"]) > 0
+    assert (await forget(service, bob.email)).status_code == 429
+    nobody = new_email()
+    statuses = [(await forget(service, nobody)).status_code for _ in range(6)]
+    assert statuses == [202] * 5 + [429]
+
+
+async def test_a_forgotten_password_is_set_anew(service: httpx.AsyncClient, sink: Sink) -> None:
+    """The link works once, and every session ends."""
+    ann = await join(service)
+    await mails(sink, ann.email, 1)
+    tokens = (await log_in(service, ann.email)).json()
+    assert (await forget(service, ann.email.upper())).status_code == 202
+    token = token_of((await mails(sink, ann.email, 2))[-1])
+    weak = await reset(service, token, "password123")
+    assert (weak.status_code, slug(weak)) == (422, "weak-password")
+    assert (await reset(service, token)).status_code == 204
+    assert slug(await reset(service, token)) == "token-unusable"
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    assert (await service.post(f"{API}/auth/token", data=form)).status_code == 400
+    assert (await log_in(service, ann.email)).status_code == 400
+    assert (await log_in(service, ann.email, OTHER)).status_code == 200
+
+
+async def test_forgetting_tells_nobody_who_has_an_account(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """The same answer, and mail to none but the user."""
+    ann, nobody = await join(service), new_email()
+    await mails(sink, ann.email, 1)
+    known, unknown = await forget(service, ann.email), await forget(service, nobody)
+    assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
+    await mails(sink, ann.email, 2)
+    assert sink.to(nobody) == []
+
+
+async def test_a_link_is_for_one_thing(service: httpx.AsyncClient, sink: Sink) -> None:
+    """A confirmation sets no password, a reset confirms nothing, and neither is used up by it."""
+    ann = await join(service)
+    confirming = token_of((await mails(sink, ann.email, 1))[0])
+    await forget(service, ann.email)
+    resetting = token_of((await mails(sink, ann.email, 2))[-1])
+    assert slug(await reset(service, confirming)) == "token-unusable"
+    assert slug(await confirm(service, resetting)) == "token-unusable"
+    assert (await confirm(service, confirming)).status_code == 204
+    assert (await reset(service, resetting)).status_code == 204
+
+
+async def test_links_are_used_once_whoever_comes_at_once(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Of twenty, one gets through, and the referrer hears of it once."""
+    ann = await join(service)
+    bob = await join(service, referral_code=(await ann.issue())["code"])
+    token = token_of((await mails(sink, bob.email, 1))[0])
+    answers = await asyncio.gather(*(confirm(service, token) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [204] + [422] * 19
+    await mails(sink, bob.email, 2)
+    assert len(await mails(sink, ann.email, 2)) == 2
+
+
+@pytest.mark.parametrize(("purpose", "hours"), [("confirm", 24), ("reset", 1)])
+async def test_links_run_out(
+    serve: Serve, mailing: Settings, sink: Sink, clock: FakeClock, purpose: str, hours: int
+) -> None:
+    """After a day, or for a password after an hour."""
+    async with serve(mailing) as client:
+        ann = await join(client)
+        token = token_of((await mails(sink, ann.email, 1))[0])
+        if purpose == "reset":
+            await forget(client, ann.email)
+            token = token_of((await mails(sink, ann.email, 2))[-1])
+        clock.advance(hours=hours, seconds=1)
+        answer = await (confirm if purpose == "confirm" else reset)(client, token)
+        assert slug(answer) == "token-unusable"
+
+
+async def test_no_token_is_stored_or_logged(
+    service: httpx.AsyncClient,
+    sink: Sink,
+    database: PostgresDatabase,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Neither in the tables, the queue among them, nor in what the service prints."""
+    ann = await join(service)
+    token = token_of((await mails(sink, ann.email, 1))[0])
+    async with database.read() as records:
+        for table in ("one_time_tokens", "pgqueuer", "pgqueuer_log", "attempts"):
+            rows = await records.session.execute(text(f"SELECT t::text FROM {table} t"))  # noqa: S608
+            found = "".join(rows.scalars())
+            assert token not in found
+            assert token.encode().hex() not in found
+            assert ann.email not in found
+    assert (await service.get(f"/confirm?token={token}")).status_code == 200
+    assert (await confirm(service, token)).status_code == 204
+    printed = "".join(capfd.readouterr())
+    assert "request" in printed
+    assert token not in printed
+
+
+async def test_opening_a_page_consumes_nothing(service: httpx.AsyncClient, sink: Sink) -> None:
+    """Mail scanners open links; only the button of the page does something, in plain HTML."""
+    ann = await join(service)
+    token = token_of((await mails(sink, ann.email, 1))[0])
+    for _ in range(2):
+        page = await service.get("/confirm", params={"token": token})
+        assert page.status_code == 200
+        assert token in page.text
+        assert "<script" not in page.text
+        assert "form-action 'self'" in page.headers["Content-Security-Policy"]
+        assert page.headers["Cache-Control"] == "no-store"
+    done = await service.post("/confirm", data={"token": token}, headers={"Accept-Language": "ru"})
+    assert done.status_code == 200
+    assert "подтверждён" in done.text
+    used = await service.post("/confirm", data={"token": token})
+    assert (used.status_code, used.headers["Content-Type"]) == (422, "text/html; charset=utf-8")
+
+
+async def test_the_page_for_a_password_says_what_is_wrong(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """A weak one brings the form again, and the link is still good."""
+    ann = await join(service)
+    await forget(service, ann.email)
+    letters = await mails(sink, ann.email, 2)
+    token = next(token_of(mail) for mail in letters if "/reset?" in mail.part("plain"))
+    weak = await service.post("/reset", data={"token": token, "new_password": "short"})
+    assert weak.status_code == 422
+    assert token in weak.text
+    assert 'role="alert"' in weak.text
+    done = await service.post("/reset", data={"token": token, "new_password": OTHER})
+    assert done.status_code == 200
+    assert (await log_in(service, ann.email, OTHER)).status_code == 200
+
+
+@pytest.mark.parametrize("page", ["confirm", "reset"])
+async def test_a_page_shows_a_token_as_text(client: httpx.AsyncClient, page: str) -> None:
+    """Whatever is in the link, it is no mark-up; and a body that is no form is an unusable link."""
+    shown = await client.get(f"/{page}", params={"token": '"><b>x</b>'})
+    assert "<b>" not in shown.text
+    assert (await client.post(f"/{page}", content=b"\xff\xfe")).status_code == 422
+
+
+async def test_links_lead_to_the_pages_of_the_settings(
+    serve: Serve, mailing: Settings, sink: Sink
+) -> None:
+    """A page of the product's own gets the token in its query."""
+    own = replace(mailing, confirm_url="https://shop.example/hello?from=mail")
+    async with serve(own) as client:
+        ann = await join(client)
+        (letter,) = await mails(sink, ann.email, 1)
+        assert "https://shop.example/hello?from=mail&token=" in letter.part("plain")
+
+
+async def test_leaving_makes_links_useless(service: httpx.AsyncClient, sink: Sink) -> None:
+    """The tokens go with the account, and what waits in the queue mails nobody."""
+    ann: Member = await join(service)
+    token = token_of((await mails(sink, ann.email, 1))[0])
+    await ann.request("DELETE", "/me", json={"password": PASSWORD})
+    assert slug(await confirm(service, token)) == "token-unusable"
+    assert (await forget(service, ann.email)).status_code == 202
+
+
+async def test_mail_routes_take_an_idempotency_key(service: httpx.AsyncClient, sink: Sink) -> None:
+    """Asked twice with one key, one mail goes out."""
+    ann = await join(service)
+    await mails(sink, ann.email, 1)
+    headers = ann.headers | {"Idempotency-Key": "once"}
+    path = f"{API}/auth/email/verification"
+    answers = [await service.post(path, headers=headers) for _ in range(2)]
+    assert [(answer.status_code, answer.content) for answer in answers] == [(202, b"")] * 2
+    await forget(service, ann.email)
+    subjects = [mail.message["Subject"] for mail in await mails(sink, ann.email, 3)]
+    assert len(subjects) == 3

@@ -1,0 +1,115 @@
+"""What neither the database nor the log may hold, and what an answer's time may not tell."""
+
+import time
+from pathlib import Path
+from statistics import median
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.core.accounts import BlockAccount
+from referral.core.clients import CreateClient
+from referral.core.model import Scope
+from tests.journey import API, join, log_in, new_email
+from tests.processes import referral, running
+
+SECRET = "a password that stands out"  # noqa: S105 - of one test
+ROUNDS = 5
+LOGINS = 21
+TOLERANCE = 0.05
+
+
+async def everything(database: PostgresDatabase) -> str:
+    """Return all rows of all tables as text, bytes in hexadecimal."""
+    query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    async with database.read() as records:
+        names = (await records.session.execute(query)).scalars().all()
+        rows = [
+            str((await records.session.execute(text(f"SELECT t::text FROM {name} t"))).all())  # noqa: S608 - our own names
+            for name in names
+        ]
+    return "".join(rows)
+
+
+async def test_a_dump_holds_no_secret(
+    client: httpx.AsyncClient, database: PostgresDatabase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither password nor token nor a client's secret is in the tables or the log."""
+    create = CreateClient(SystemClock(), database, SystemIds(), RandomSecrets())
+    made, client_secret = await create("shop", [Scope.USERS_READ])
+    email = new_email()
+    body = {"email": email, "password": SECRET}
+    headers = {"Idempotency-Key": "secrets"}
+    await client.post(f"{API}/auth/register", json=body, headers=headers)
+    tokens = (await log_in(client, email, SECRET)).json()
+    pair = (str(made.id), client_secret)
+    form = {"token": tokens["access_token"]}
+    await client.post(f"{API}/auth/introspect", data=form, auth=pair)
+    await log_in(client, email, SECRET + "x")
+    secrets = [SECRET, client_secret, tokens["access_token"], tokens["refresh_token"]]
+    dump, printed = await everything(database), "".join(capfd.readouterr())
+    assert email in dump
+    assert "request" in printed
+    for secret in secrets:
+        assert secret not in dump
+        assert secret.encode().hex() not in dump
+        assert secret not in printed
+    assert email not in printed
+
+
+async def test_the_time_of_a_refusal_tells_nothing(
+    client: httpx.AsyncClient, database: PostgresDatabase
+) -> None:
+    """An unknown address, a wrong password and a blocked account: medians within 5 %.
+
+    Other work on the machine shows in the figures, so that a few rounds are allowed.
+    """
+    ann, bob = await join(client), await join(client)
+    await BlockAccount(SystemClock(), database)(UUID(bob.id))
+    for _ in range(ROUNDS):
+        spent = await _medians(client, [new_email(), ann.email, bob.email])
+        if max(spent) <= min(spent) * (1 + TOLERANCE):
+            return
+    pytest.fail(f"the medians differ: {spent}")
+
+
+async def _medians(client: httpx.AsyncClient, emails: list[str]) -> list[float]:
+    spent: list[list[float]] = [[] for _ in emails]
+    for _ in range(LOGINS):
+        for times, email in zip(spent, emails, strict=True):
+            began = time.perf_counter()
+            refused = await log_in(client, email, "not the password")
+            times.append(time.perf_counter() - began)
+            assert refused.status_code == 400
+    return [median(times) for times in spent]
+
+
+def test_operators_make_admins_and_clients(tmp_path: Path) -> None:
+    """Beside a running service; the password comes by standard input and is shown nowhere."""
+    folder = tmp_path / "data"
+    with running(folder) as service:
+        weak = referral(folder, "create-admin", "root@example.com", stdin="short\n")
+        assert weak.returncode == 1
+        made = referral(folder, "create-admin", "root@example.com", stdin=f"{SECRET}\n")
+        assert made.returncode == 0, made.stderr
+        assert SECRET not in made.stdout + made.stderr
+        again = referral(folder, "create-admin", "ROOT@example.com", stdin=f"{SECRET}\n")
+        assert "has an account already" in again.stderr
+        form = {"grant_type": "password", "username": "root@example.com", "password": SECRET}
+        token = httpx.post(f"{service.url}{API}/auth/token", data=form).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        me = httpx.get(f"{service.url}{API}/me", headers=headers).json()
+        assert (me["role"], me["email_verified"]) == ("admin", True)
+
+        scopes = ("--scope", "codes:read", "--scope", "users:read")
+        shown = referral(folder, "create-client", "shop", *scopes)
+        said = dict(line.split("=", 1) for line in shown.stdout.split())
+        grant = {"grant_type": "client_credentials"}
+        pair = (said["client_id"], said["client_secret"])
+        tokens = httpx.post(f"{service.url}{API}/auth/token", data=grant, auth=pair).json()
+        assert tokens["scope"] == "codes:read users:read"
+        assert referral(folder, "create-client", "shop", "--scope", "account").returncode == 2

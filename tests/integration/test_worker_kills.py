@@ -1,0 +1,40 @@
+"""kill -9, of the worker around SMTP's 250 and of the API right after its answer."""
+
+from pathlib import Path
+
+import httpx
+
+from referral.settings import Settings
+from tests.faults.worker_kills import kill_workers
+from tests.journey import new_email, register
+from tests.processes import running
+from tests.sink import Sink
+from tests.waiting import until
+
+KILLS = 12
+
+
+async def test_no_mail_is_lost_or_stuck_when_workers_are_killed(
+    settings: Settings, sink: Sink
+) -> None:
+    """Some come twice, with one Message-ID, and no more of them than there were kills."""
+    outcome = await kill_workers(settings, sink, KILLS)
+    assert (outcome.lost, outcome.left, outcome.ids_per_mail) == (0, 0, 1)
+    assert outcome.duplicates <= outcome.kills == KILLS
+    assert outcome.mails > KILLS
+
+
+async def test_a_service_killed_right_after_its_answer_still_mails(
+    tmp_path: Path, sink: Sink
+) -> None:
+    """The job was committed with the account: the next start does it."""
+    folder, email = tmp_path / "data", new_email()
+    with running(folder, smtp_url=sink.url, worker="off") as service:
+        async with httpx.AsyncClient(base_url=service.url) as client:
+            assert (await register(client, email)).status_code == 201
+            service.process.kill()
+        service.process.wait()
+    assert sink.received == []
+    with running(folder, smtp_url=sink.url):
+        await until(lambda: sink.to(email))
+    assert set(sink.ids().values()) == {1}

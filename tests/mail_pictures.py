@@ -1,0 +1,88 @@
+"""Draw every mail as a mail program shows it: `make mail-pictures`."""
+
+import asyncio
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+from playwright.async_api import Browser
+
+from referral.adapters.letters import Letters
+from referral.adapters.qr import SegnoQrCodes
+from referral.core.model import Locale, Mail
+from tests.browsing import chromium
+from tests.fakes import FakeClock
+
+IMAGES = Path(__file__).parents[1] / "docs/images"
+LINK = "https://referral.example/r/ANN-2026"
+WIDTH = 600
+
+CODE: dict[str, object] = {
+    "code": "ANN-2026",
+    "expires_at": datetime(2026, 12, 31, 23, 59, tzinfo=UTC),
+    "link": LINK,
+    "left": 100,
+}
+WELCOME: dict[str, object] = {"email": "ann@example.com", "docs": "https://referral.example/docs"}
+ONE: dict[str, object] = {"emails": ["bob@example.com"], "more": 0}
+MANY: dict[str, object] = {"emails": [f"user{one}@example.com" for one in range(5)], "more": 12}
+CONFIRM: dict[str, object] = {
+    "email": "ann@example.com",
+    "link": "https://referral.example/confirm?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc",
+}
+RESET: dict[str, object] = CONFIRM | {
+    "link": "https://referral.example/reset?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"
+}
+MUTE = "https://referral.example/unsubscribe/AZqk1v9fcpS6"
+
+MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
+    "welcome": ("welcome", WELCOME, None, None),
+    "confirm": ("confirm", CONFIRM, None, None),
+    "reset": ("reset", RESET, None, None),
+    "code": ("code", CODE, None, LINK),
+    "referral": ("referral", ONE, MUTE, None),
+    "referrals": ("referral", MANY, MUTE, None),
+}
+"""The mails by the name of their picture: template, facts, and what goes with them."""
+
+
+async def draw() -> None:
+    """Draw all of them, in every language, light and dark, and those with pictures without."""
+    sender = Address("Referral", "no-reply", "referral.example")
+    letters = Letters(sender, FakeClock(), SegnoQrCodes())
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    async with chromium() as browser:
+        for name, (template, facts, mute, qr) in MAILS.items():
+            for locale in Locale:
+                mail = Mail(UUID(int=1), "ann@example.com", locale, template, facts, mute, qr)
+                message, place = letters.write(mail), f"mail-{name}-{locale}"
+                await _draw(browser, message, "light", f"{place}-light")
+                await _draw(browser, message, "dark", f"{place}-dark")
+                if qr:
+                    await _draw(browser, message, "light", f"{place}-without-pictures")
+
+
+async def _draw(
+    browser: Browser, message: EmailMessage, scheme: Literal["light", "dark"], name: str
+) -> None:
+    page = await browser.new_page(color_scheme=scheme, viewport={"width": WIDTH, "height": 100})
+    await page.set_content(_html(message, pictures=not name.endswith("without-pictures")))
+    await page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
+    await page.close()
+
+
+def _html(message: EmailMessage, *, pictures: bool) -> str:
+    """Return the page with its picture in it, as a mail program puts it together."""
+    parts = {part.get_content_type(): part for part in message.walk()}
+    html = str(parts["text/html"].get_content())
+    if "image/png" in parts:
+        data = "".join(str(parts["image/png"].get_payload()).split()) if pictures else ""
+        html = html.replace("cid:qr@referral", f"data:image/png;base64,{data}")
+    return html
+
+
+if __name__ == "__main__":
+    asyncio.run(draw())

@@ -1,0 +1,120 @@
+"""An SMTP server that records what it gets, and answers, refuses or hangs as it is told."""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTPUTF8
+from typing import Any, cast
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, Envelope, Session
+
+
+@dataclass(frozen=True)
+class Received:
+    """A mail that was taken with a 250."""
+
+    to: str
+    content: bytes
+    at: float
+
+    @property
+    def message(self) -> EmailMessage:
+        """The mail, parsed."""
+        return message_from_bytes(self.content, policy=SMTPUTF8)
+
+    @property
+    def id(self) -> str:
+        """Its Message-ID."""
+        return str(self.message["Message-ID"])
+
+    def part(self, kind: str) -> str:
+        """Return the text of its part of a kind such as `plain` or `html`."""
+        body = self.message.get_body((kind,))
+        assert body is not None
+        return str(cast("EmailMessage", body).get_content())
+
+
+@dataclass
+class Sink:
+    """The server; `answer` is asked what to say at the end of each mail's data."""
+
+    port: int
+    answer: Callable[[Received], str | None] = lambda _: "250 OK"
+    tls: ssl.SSLContext | None = None
+    implicit: bool = False
+    login: tuple[str, str] | None = None
+    smtputf8: bool = True
+    received: list[Received] = field(default_factory=list)
+    connections: set[object] = field(default_factory=set)
+    _server: Controller | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"smtp://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Listen."""
+        options: dict[str, Any] = {"enable_SMTPUTF8": self.smtputf8}
+        options["ssl_context" if self.implicit else "tls_context"] = self.tls
+        if self.login:
+            options |= {"authenticator": self._check, "auth_required": True}
+            options["auth_require_tls"] = not self.implicit
+        self._server = Controller(self, hostname="127.0.0.1", port=self.port, **options)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Listen no more, and drop every connection."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def to(self, address: str) -> list[Received]:
+        """Return the mails to an address."""
+        return [mail for mail in self.received if mail.to == address]
+
+    def ids(self) -> Counter[str]:
+        """Count the mails by Message-ID."""
+        return Counter(mail.id for mail in self.received)
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, _: object, session: Session, envelope: Envelope
+    ) -> str:
+        """Take a mail, unless the answer says otherwise."""
+        self.connections.add(session.peer)
+        content = cast("bytes", envelope.content)
+        mail = Received(envelope.rcpt_tos[0], content, time.time())
+        answer = self.answer(mail)
+        if answer is None:
+            return await _hang()
+        if answer.startswith("250"):
+            self.received.append(mail)
+        return answer
+
+    def _check(self, *given: Any) -> AuthResult:
+        wanted = tuple(part.encode() for part in self.login or ())
+        return AuthResult(success=(given[4].login, given[4].password) == wanted)
+
+
+class BlackHole:
+    """A port that takes connections and never says a word."""
+
+    def __init__(self, port: int) -> None:
+        """Listen, and leave the rest to the system's backlog."""
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=512)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+async def _hang() -> str:
+    await asyncio.Event().wait()
+    return ""
