@@ -29,10 +29,19 @@ CODE: dict[str, object] = {
 WELCOME: dict[str, object] = {"email": "ann@example.com", "docs": "https://referral.example/docs"}
 ONE: dict[str, object] = {"emails": ["bob@example.com"], "more": 0}
 MANY: dict[str, object] = {"emails": [f"user{one}@example.com" for one in range(5)], "more": 12}
+CONFIRM: dict[str, object] = {
+    "email": "ann@example.com",
+    "link": "https://referral.example/confirm?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc",
+}
+RESET: dict[str, object] = CONFIRM | {
+    "link": "https://referral.example/reset?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"
+}
 MUTE = "https://referral.example/unsubscribe/AZqk1v9fcpS6"
 
 MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
     "welcome": ("welcome", WELCOME, None, None),
+    "confirm": ("confirm", CONFIRM, None, None),
+    "reset": ("reset", RESET, None, None),
     "code": ("code", CODE, None, LINK),
     "referral": ("referral", ONE, MUTE, None),
     "referrals": ("referral", MANY, MUTE, None),

@@ -3,11 +3,16 @@
 import json
 
 import httpx
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
+from referral.settings import Settings
+from tests.conftest import serving
 from tests.journey import API, PASSWORD, Member, join, log_in, register
+from tests.sink import Sink
+from tests.waiting import until_found
 
 IDS = "an id or a time, which tells nothing once the address is gone"
 COUNTS = "counts of referrals stay"
@@ -119,6 +124,26 @@ async def test_the_address_is_nowhere(
     after = (await dump(database)).lower()
     assert "erna" not in after
     assert after.count("$argon2id$") == before.count("$argon2id$") - 1
+
+
+async def test_a_mail_that_failed_leaves_no_address(
+    settings: Settings, sink: Sink, database: PostgresDatabase
+) -> None:
+    """A server's words about an address are in none of the queue's tables."""
+    sink.answer = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
+    mailing = replace(settings, smtp_url=sink.url, worker="inline")
+
+    async def held() -> bool:
+        query = text("SELECT count(*) FROM pgqueuer WHERE status = 'failed'")
+        async with database.read() as records:
+            return bool((await records.session.execute(query)).scalar_one())
+
+    async with serving(mailing) as client:
+        fay = await join(client)
+        await until_found(held)
+        assert fay.email in await dump(database)
+        await leave(fay)
+    assert fay.email not in await dump(database)
 
 
 async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:
