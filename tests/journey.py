@@ -7,9 +7,7 @@ from uuid import uuid4
 import httpx
 
 API = "/api/v1"
-UNLIMITED: dict[str, Any] = {
-    f"limit_{group}": "off" for group in ("register", "token", "lookup", "mail")
-}
+UNLIMITED: dict[str, Any] = {f"limit_{group}": "off" for group in ("register", "token", "lookup")}
 PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
 
 

@@ -1,5 +1,7 @@
 """Slowing down those who guess passwords."""
 
+from datetime import timedelta
+
 import pytest
 
 from referral.core.errors import TooManyRequests
@@ -16,7 +18,7 @@ async def refusals(attempts: Attempts, account: str, address: str, times: int) -
         try:
             await attempts.count(account, address)
         except TooManyRequests as error:
-            refused += error.retry_after == 60
+            refused += error.retry_after == timedelta(seconds=60)
     return refused
 
 
