@@ -74,7 +74,8 @@ async def test_a_host_with_or_without_a_port_is_good(client: httpx.AsyncClient, 
 
 
 @pytest.mark.parametrize(
-    ("path", "methods"), [("/me/codes", "GET, OPTIONS, POST"), ("/me", "GET, OPTIONS, PATCH")]
+    ("path", "methods"),
+    [("/me/codes", "GET, OPTIONS, POST"), ("/me", "DELETE, GET, OPTIONS, PATCH")],
 )
 async def test_options_lists_all_methods_of_a_path(
     client: httpx.AsyncClient, path: str, methods: str

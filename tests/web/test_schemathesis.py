@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from tests.browsing import service
-from tests.journey import UNLIMITED, join
+from tests.journey import UNLIMITED, log_in, register
 
 PORT = 18303
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 SECONDS = 120
+UNGUESSED = "a password that is in no example"
 
 
 async def test_the_document_and_the_service_agree(
@@ -24,7 +25,10 @@ async def test_the_document_and_the_service_agree(
     }
     settings |= {f"REFERRAL_{name.upper()}": value for name, value in UNLIMITED.items()}
     async with service(PORT, **settings) as client:
-        bearer = (await join(client, "ann@example.com")).headers["Authorization"]
+        # Not the password of the examples, with which the account would soon be erased.
+        await register(client, "ann@example.com", password=UNGUESSED)
+        tokens = (await log_in(client, "ann@example.com", UNGUESSED)).json()
+        bearer = f"Bearer {tokens['access_token']}"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
             *("run", f"{client.base_url}/openapi.json", "--checks", "all", "--no-color"),

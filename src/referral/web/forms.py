@@ -53,10 +53,16 @@ UNKNOWN_CLIENT = ResponseSpec(
 )
 
 
+def check_type(request: Request[Any, Any, Any], *, optional: bool = False) -> None:
+    """Raise `BadTokenRequest` for a body that is no form."""
+    kind = request.content_type[0]
+    if kind != FORM and not (optional and not kind):
+        raise BadTokenRequest("invalid_request", f"Send a form: Content-Type {FORM}.")
+
+
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     """Return the form's fields, each sent once; raises `BadTokenRequest`."""
-    if request.content_type[0] != FORM:
-        raise BadTokenRequest("invalid_request", f"Send a form: Content-Type {FORM}.")
+    check_type(request)
     try:
         text = (await request.body()).decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")

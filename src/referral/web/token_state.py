@@ -16,6 +16,7 @@ from referral.web.forms import (
     REFUSALS,
     UNKNOWN_CLIENT,
     TokenOnly,
+    check_type,
     need,
     read_credentials,
     read_form,
@@ -82,8 +83,10 @@ class TokenState(Controller):
         """Tell a client whether a token is good at this moment (RFC 7662): its session has not
         ended, and its account is there. `username` is for clients with `users:read`.
         """
-        token = need(await read_form(request), "token")
-        found = await use(read_credentials(request), token)
+        # JSON is refused as such; apart from that, who asks comes before what is asked.
+        check_type(request, optional=True)
+        credentials = read_credentials(request)
+        found = await use(credentials, need(await read_form(request), "token"))
         answer = Introspection(active=False) if found is None else _active(found, links.public_url)
         return Response(answer, headers=NO_STORE)
 
