@@ -18,7 +18,7 @@ from tests.processes import Service, free_port, running
 from tests.servers import OwnRedis
 
 LIMIT = "100000000/minute"
-LIMITS = {f"limit_{group}": LIMIT for group in ("register", "token", "lookup", "mail")}
+LIMITS = {f"limit_{group}": LIMIT for group in ("register", "token", "lookup")}
 BODY = (
     '{"code":"BENCH-1","expires_at":"2027-03-01T12:00:00.123456Z",'
     '"url":"http://127.0.0.1:8000/r/BENCH-1"}'
