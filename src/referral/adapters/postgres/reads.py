@@ -1,7 +1,6 @@
 """The two reads that are asked most, past SQLAlchemy: one statement each, by the driver itself.
 
-SQLAlchemy's session costs three times what the driver does; `docs/performance.md` has the figures.
-Look-ups that come at the same time share a statement.
+Look-ups that come at the same time share a statement; `docs/performance.md` has the figures.
 """
 
 import asyncio
