@@ -22,6 +22,8 @@ from litestar.openapi.spec import (
 from litestar.types import ASGIApp
 
 from referral.adapters.logs import set_up_logs
+from referral.adapters.measures import RequestCounts
+from referral.adapters.metrics import ProcessMetrics
 from referral.adapters.worker import Worker
 from referral.container import make_container
 from referral.core.attempts import AnsweredBefore
@@ -40,6 +42,7 @@ from referral.web.limits import TrustedProxies
 from referral.web.lookups import Checks, LookUps, ShareLinks
 from referral.web.mails import CodeMails, Unsubscribing
 from referral.web.me import Me
+from referral.web.metrics import Figures
 from referral.web.openapi import operation_id
 from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
@@ -75,6 +78,7 @@ CONTROLLERS = [
     Codes,
     Discovery,
     Docs,
+    Figures,
     Health,
     LookUps,
     Me,
@@ -91,7 +95,8 @@ CONTROLLERS = [
 
 def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     """Make the service; `replacements` override single parts of the container, as tests do."""
-    container = make_container(settings, *replacements)
+    requests = RequestCounts()
+    container = make_container(settings, *replacements, requests=requests)
     state = State(
         {
             "container": container,
@@ -106,8 +111,9 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         app.state.access_tokens = await container.get(AccessTokens)
         app.state.look_up = await container.get(LookUpCode)
         app.state.limits = await container.get(Limits)
+        metrics = await container.get(ProcessMetrics)
         try:
-            async with working(container, settings):
+            async with metrics.publishing(), working(container, settings):
                 yield
         finally:
             await container.close()
@@ -124,7 +130,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         state=state,
     )
-    return Envelope(app, https=settings.public_url.startswith("https://"))
+    return Envelope(app, requests.add, https=settings.public_url.startswith("https://"))
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ from referral.container import (
     database_url,
     embedded_postgres,
     make_container,
+    metrics_folder,
     parts_in_use,
 )
 from referral.core.accounts import NewAccount, Register
@@ -66,6 +68,7 @@ def run(host: str, port: int, workers: int) -> None:
             migrate_database(database_url(settings))
         log = structlog.get_logger()
         log.info("starting", **parts_in_use(settings))
+        shutil.rmtree(metrics_folder(settings), ignore_errors=True)
         log.info("docs", swagger=f"http://{host}:{port}/docs", redoc=f"http://{host}:{port}/redoc")
         _serve(host, port, workers)
         log.info("stopped")

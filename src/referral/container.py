@@ -7,8 +7,17 @@ import os
 from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 from email.headerregistry import Address
+from pathlib import Path
 
-from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
+from dishka import (
+    AnyOf,
+    AsyncContainer,
+    Provider,
+    Scope,
+    from_context,
+    make_async_container,
+    provide,
+)
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,11 +27,14 @@ from referral.adapters.letters import Letters
 from referral.adapters.limits import CountedLimits, parse_limit
 from referral.adapters.logs import LogJournal
 from referral.adapters.mailbox import MailboxMailer
+from referral.adapters.measures import Measured, RequestCounts
 from referral.adapters.memory import MemoryCache
+from referral.adapters.metrics import ProcessMetrics
 from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
@@ -68,6 +80,7 @@ class Adapters(Provider):
 
     scope = Scope.APP
     settings = from_context(Settings)
+    requests = from_context(RequestCounts)
     system = (
         provide(SystemClock, provides=ports.Clock)
         + provide(SystemIds, provides=ports.Ids)
@@ -90,9 +103,13 @@ class Adapters(Provider):
         return PostgresDatabase(engine)
 
     @provide
-    async def reads(self, settings: Settings) -> AsyncIterator[ports.Reads]:
+    async def pool(self, settings: Settings) -> AsyncIterator[PostgresReads]:
         async with make_pool(database_url(settings)) as pool:
             yield PostgresReads(pool)
+
+    @provide
+    def reads(self, reads: PostgresReads) -> ports.Reads:
+        return reads
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:
@@ -108,16 +125,19 @@ class Adapters(Provider):
         await server.close()
 
     @provide
-    def cache(self, redis: RedisServer | None) -> ports.Cache:
-        return MemoryCache(RedisCache(redis) if redis else None)
+    def redis_cache(self, redis: RedisServer | None) -> RedisCache | None:
+        return RedisCache(redis) if redis else None
 
-    @provide
-    def limits(self, redis: RedisServer | None, settings: Settings) -> ports.Limits:
-        processes = int(os.environ.get(WORKERS, "1"))
-        return CountedLimits(limits_of(settings), redis, processes)
+    @provide(provides=AnyOf[MemoryCache, ports.Cache])
+    def cache(self, behind: RedisCache | None) -> MemoryCache:
+        return MemoryCache(behind)
 
-    @provide
-    async def passwords(self) -> AsyncIterator[ports.Passwords]:
+    @provide(provides=AnyOf[CountedLimits, ports.Limits])
+    def limits(self, redis: RedisServer | None, settings: Settings) -> CountedLimits:
+        return CountedLimits(limits_of(settings), redis, processes())
+
+    @provide(provides=AnyOf[ArgonPasswords, ports.Passwords])
+    async def passwords(self) -> AsyncIterator[ArgonPasswords]:
         passwords = ArgonPasswords()
         yield passwords
         passwords.close()
@@ -167,6 +187,34 @@ class Adapters(Provider):
     @provide
     def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
         return Worker(database_url(settings), do_job)
+
+
+class Observation(Provider):
+    """How the service does."""
+
+    scope = Scope.APP
+
+    @provide
+    def measured(
+        self,
+        requests: RequestCounts,
+        database: PostgresDatabase,
+        reads: PostgresReads,
+        memory: MemoryCache,
+        redis: RedisServer | None,
+        redis_cache: RedisCache | None,
+        limits: CountedLimits,
+        passwords: ArgonPasswords,
+    ) -> tuple[Measured, ...]:
+        parts = (requests, database, reads, memory, redis, redis_cache, limits, passwords)
+        return tuple(part for part in parts if part is not None)
+
+    @provide(provides=AnyOf[ProcessMetrics, ports.Metrics])
+    def metrics(
+        self, parts: tuple[Measured, ...], database: PostgresDatabase, settings: Settings
+    ) -> ProcessMetrics:
+        folder = metrics_folder(settings) if processes() > 1 else None
+        return ProcessMetrics(parts, QueueFigures(database), folder)
 
 
 class UseCases(Provider):
@@ -258,9 +306,24 @@ class UseCases(Provider):
         return CheckHealth(database, (redis,) if redis else ())
 
 
-def make_container(settings: Settings, *replacements: Provider) -> AsyncContainer:
+def make_container(
+    settings: Settings, *replacements: Provider, requests: RequestCounts | None = None
+) -> AsyncContainer:
     """Wire everything; `replacements` override single parts, as tests do."""
-    return make_async_container(Adapters(), UseCases(), *replacements, context={Settings: settings})
+    context = {Settings: settings, RequestCounts: requests or RequestCounts()}
+    return make_async_container(
+        Adapters(), Observation(), UseCases(), *replacements, context=context
+    )
+
+
+def processes() -> int:
+    """Return how many processes of this service serve."""
+    return int(os.environ.get(WORKERS, "1"))
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Return where the processes of this service write their figures."""
+    return settings.data_dir / "metrics"
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres | None:

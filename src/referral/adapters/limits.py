@@ -9,7 +9,7 @@ window.
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import ceil
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 
+from referral.adapters.measures import Measure
 from referral.adapters.redis import RedisGone, RedisServer
 from referral.core.model import Allowance
 
@@ -93,6 +94,7 @@ class CountedLimits:
         self._now = now
         self._id = uuid.uuid4().hex
         self._counted_at = 0.0
+        self._refused = dict.fromkeys(self._rules, 0)
 
     async def take(self, group: str, who: str) -> Allowance | None:
         """See the port."""
@@ -106,6 +108,8 @@ class CountedLimits:
         granted = window.left > 0
         if granted:
             window.left -= 1
+        else:
+            self._refused[group] += 1
         return Allowance(
             granted=granted,
             limit=rule.amount,
@@ -113,6 +117,11 @@ class CountedLimits:
             remaining=window.left + window.stored,
             resets_in=max(1, ceil(window.ends - now)),
         )
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        for group, refused in self._refused.items():
+            yield Measure("referral_limited", (group,), refused)
 
     async def _take_ahead(self, rule: Rule, window: Window, group: str, who: str) -> None:
         taken = None if window.on_own else await self._count(rule, window, group, who)

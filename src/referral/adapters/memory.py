@@ -3,8 +3,9 @@
 import asyncio
 import time
 from asyncio import Task
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
+from referral.adapters.measures import Measure
 from referral.core.model import Code
 from referral.core.ports import Cache
 
@@ -29,6 +30,7 @@ class MemoryCache:
         self._now = now
         self._known: dict[str, tuple[float, Code | None]] = {}
         self._questions: dict[str, Task[Code | None]] = {}
+        self._hits = self._misses = 0
 
     async def fetch(
         self, email_key: str, find: Callable[[], Awaitable[Code | None]]
@@ -36,7 +38,9 @@ class MemoryCache:
         """See the port."""
         known = self._known.get(email_key)
         if known is not None and known[0] > self._now():
+            self._hits += 1
             return known[1]
+        self._misses += 1
         question = self._questions.get(email_key)
         if question is None:
             question = asyncio.create_task(self._ask(email_key, find))
@@ -48,7 +52,15 @@ class MemoryCache:
     def recall(self, email_key: str) -> Code | None:
         """See the port."""
         until, code = self._known.get(email_key, (0.0, None))
-        return code if until > self._now() else None
+        if until <= self._now():
+            return None
+        self._hits += 1
+        return code
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        yield Measure("referral_cache_lookups", ("process", "hit"), self._hits)
+        yield Measure("referral_cache_lookups", ("process", "miss"), self._misses)
 
     async def clear(self, email_key: str) -> bool:
         """See the port."""

@@ -4,13 +4,15 @@ import asyncio
 import gzip
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from referral.adapters.measures import Durations, Measure
 from referral.core.errors import Unavailable
 from referral.packages import folder_of
 
@@ -32,7 +34,8 @@ class ArgonPasswords:
     def __init__(self) -> None:
         """Start no thread before the first hash."""
         self._pool = ThreadPoolExecutor(THREADS, "argon2", initializer=_step_back)
-        self._waiting = 0
+        self._waiting = self._refused = 0
+        self._waits = Durations()
 
     async def hash(self, password: str) -> str:
         """See the port."""
@@ -47,13 +50,25 @@ class ArgonPasswords:
         """Drop what waits and end the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        yield Measure("referral_hashes_waiting", (), self._waiting)
+        yield Measure("referral_hashes_refused", (), self._refused)
+        yield Measure("referral_hash_wait_seconds", (), self._waits.spread())
+
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= MAX_WAITING:
+            self._refused += 1
             detail = "Too many people are logging in. Try again in a few seconds."
             raise Unavailable(detail)
         self._waiting += 1
+        asked = time.perf_counter()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            began, result = await asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: (time.perf_counter(), work())
+            )
+            self._waits.add(began - asked)
+            return result
         finally:
             self._waiting -= 1
 

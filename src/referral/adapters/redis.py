@@ -1,7 +1,7 @@
 """Redis: one way in, with short waits, and without when it does not answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from referral.adapters.measures import Measure
 from referral.core.errors import Unavailable
 
 T = TypeVar("T")
@@ -83,6 +84,10 @@ class RedisServer:
         except RedisGone as error:
             raise Unavailable from error
         return "ok"
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        yield Measure("referral_breaker_open", (self.name,), not self.answers)
 
     async def close(self) -> None:
         """End the connections, those in use after their answer."""

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import time
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import cast
 
@@ -20,6 +20,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from referral.adapters.batches import Batches
+from referral.adapters.measures import Measure
 from referral.adapters.redis import RedisGone, RedisServer
 from referral.core.model import Code
 
@@ -63,6 +64,7 @@ class RedisCache:
         """Take the server, and a clock that those of other machines agree with."""
         self._server = server
         self._now = now
+        self._hits = self._misses = 0
         self._uncleared: dict[bytes, bytes] = {}
         self._reads: Batches[tuple[bytes, Future[bytes | None]]] = Batches(self._read)
         self._fills: Batches[Fill] = Batches(self._store)
@@ -83,8 +85,11 @@ class RedisCache:
             return await find()
         entry = _decode(held)
         if entry is None or entry.until <= began:
+            self._misses += 1
             entry = Entry(0, await find())
             self._fill(key, held, entry, began)
+        else:
+            self._hits += 1
         return entry.code
 
     def recall(self, email_key: str) -> Code | None:  # noqa: ARG002
@@ -101,6 +106,11 @@ class RedisCache:
                 del self._uncleared[key]
             return True
         return False
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        yield Measure("referral_cache_lookups", ("redis", "hit"), self._hits)
+        yield Measure("referral_cache_lookups", ("redis", "miss"), self._misses)
 
     def _fill(self, key: bytes, held: bytes | None, entry: Entry, began: float) -> None:
         entry.until = began + (SECONDS_UNKNOWN if entry.code is None else SECONDS)

@@ -428,6 +428,15 @@ class Limits(Protocol):
         ...
 
 
+class Metrics(Protocol):
+    """How the service does, as figures for whoever watches over it; telling them never fails."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    async def render(self) -> bytes: ...
+
+
 class Part(Protocol):
     """A part of the service that can be asked whether it answers."""
 

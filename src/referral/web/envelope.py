@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from litestar.enums import ScopeType
@@ -21,6 +22,12 @@ SAFE = {
 }
 """OWASP REST Security Cheat Sheet; a page that loads something sets its own policy."""
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+"""Any word may come as a method: others are neither logged nor counted by name."""
+
+UNKNOWN = "unknown"
+"""The route of a path that has none."""
+
 HSTS = "max-age=31536000"
 
 # What structlog's own bind_contextvars would set, without its cost for each request.
@@ -30,10 +37,13 @@ _bound_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 class Envelope:
     """An ASGI app around the whole service, so that the framework's own errors are in it too."""
 
-    def __init__(self, app: ASGIApp, *, https: bool) -> None:
-        """Take the app inside, and whether its public address is behind TLS."""
+    def __init__(
+        self, app: ASGIApp, count: Callable[[str, str, int, float], None], *, https: bool
+    ) -> None:
+        """Take the app inside, who counts, and whether the public address is behind TLS."""
         safe = SAFE | ({"Strict-Transport-Security": HSTS} if https else {})
         self._app = app
+        self._count = count
         self._safe = [(name.lower().encode(), value.encode()) for name, value in safe.items()]
         self._log = RequestLog()
 
@@ -65,8 +75,11 @@ class Envelope:
             await self._app(scope, receive, send_wrapped)
         finally:
             _bound_id.reset(token)
-        route = scope.get("path_template", "")
-        self._log.add(scope["method"], route, status, time.perf_counter() - began, request_id)
+        seconds = time.perf_counter() - began
+        route = scope.get("path_template") or UNKNOWN
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        self._count(method, route, status, seconds)
+        self._log.add(method, route, status, seconds, request_id)
 
 
 def _request_id(scope: Scope) -> str:

@@ -32,11 +32,12 @@ class TrustedProxies:
         """Return the nearest address that is not a proxy's; those beyond it may be made up."""
         nearest = peer
         hops = [hop.strip() for hop in forwarded.split(",")] if forwarded else []
-        while hops and self._trusts(nearest) and _is_address(hops[-1]):
+        while hops and self.trusts(nearest) and _is_address(hops[-1]):
             nearest = hops.pop()
         return _site(nearest)
 
-    def _trusts(self, text: str) -> bool:
+    def trusts(self, text: str) -> bool:
+        """Tell whether an address is in one of them."""
         return _is_address(text) and any(ip_address(text) in each for each in self._networks)
 
 

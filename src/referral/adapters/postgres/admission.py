@@ -1,9 +1,10 @@
 """Who may use a connection next: a queue that is patient while it moves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+from referral.adapters.measures import Measure
 from referral.core.errors import Unavailable
 
 
@@ -17,14 +18,29 @@ class Admission:
 
     def __init__(self, places: int, patience: float) -> None:
         """Take how many may be inside, and how long the queue may stand still."""
+        self.size = places
+        self.waiting = 0
+        self._free = places
         self._places = asyncio.Semaphore(places)
         self._patience = patience
         self._served = 0.0
+
+    @property
+    def in_use(self) -> int:
+        """How many are inside."""
+        return self.size - self._free
+
+    def measures(self, pool: str) -> Iterator[Measure]:
+        """Tell of it under the name of its pool."""
+        yield Measure("referral_pool_size", (pool,), self.size)
+        yield Measure("referral_pool_in_use", (pool,), self.in_use)
+        yield Measure("referral_pool_waiting", (pool,), self.waiting)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Hold a place for the block, or raise `Unavailable`."""
         await self._enter()
+        self._free -= 1
         try:
             yield
         except Unavailable:
@@ -35,6 +51,7 @@ class Admission:
         else:
             self._served = _now()
         finally:
+            self._free += 1
             self._places.release()
 
     async def _enter(self) -> None:
@@ -42,6 +59,7 @@ class Admission:
             await self._places.acquire()
             return
         began, entering = _now(), asyncio.ensure_future(self._places.acquire())
+        self.waiting += 1
         try:
             while not (await asyncio.wait({entering}, timeout=self._patience))[0]:
                 self._check(began)
@@ -50,6 +68,8 @@ class Admission:
             if not entering.cancel() and not entering.cancelled():
                 self._places.release()
             raise
+        finally:
+            self.waiting -= 1
 
     def _check(self, began: float) -> None:
         if _now() - max(self._served, began) >= self._patience:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from referral.adapters.measures import Measure
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.attempts import PostgresAttempts
 from referral.adapters.postgres.clients import PostgresClients
@@ -125,6 +126,10 @@ class PostgresDatabase:
             with unavailable():
                 async with self._read() as session:
                     yield PostgresRecords(session)
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        return self._admission.measures("main")
 
     async def check(self) -> str:
         """Ask the database for a sign of life."""

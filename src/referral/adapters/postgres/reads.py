@@ -5,7 +5,7 @@ Look-ups that come at the same time share a statement; `docs/performance.md` has
 
 import asyncio
 from asyncio import Future
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from referral.adapters.batches import Batches
+from referral.adapters.measures import Measure
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import SECONDS, unavailable
 from referral.core.errors import Unavailable
@@ -98,6 +99,10 @@ class PostgresReads:
             active_code=code if code is not None and code.is_active(now) else None,
             now=now,
         )
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        return self._admission.measures("reads")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:

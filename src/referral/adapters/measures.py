@@ -1,0 +1,77 @@
+"""Figures that a process keeps about itself: plain numbers, so that keeping them costs nothing."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The upper ends, in seconds, of what durations are sorted into."""
+
+
+class Spread(NamedTuple):
+    """How durations spread: how many in each of `BOUNDS` and beyond, and all of them together."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+class Measure(NamedTuple):
+    """A figure of a metric with the values of its labels."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float | Spread
+
+
+class Measured(Protocol):
+    """A part that tells figures about itself."""
+
+    def measures(self) -> Iterator[Measure]:
+        """Tell them as they are now."""
+        ...
+
+
+class Durations:
+    """Durations, sorted into `BOUNDS`."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def spread(self) -> Spread:
+        """Return them as they are now."""
+        return Spread(tuple(self.counts), self.total)
+
+
+class RequestCounts:
+    """Requests that were answered."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._counts: dict[tuple[str, str, int], int] = {}
+        self._durations: dict[tuple[str, str], Durations] = {}
+
+    def add(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one."""
+        key = (route, method, status)
+        try:
+            self._counts[key] += 1
+            self._durations[route, method].add(seconds)
+        except KeyError:
+            self._counts[key] = 1
+            self._durations.setdefault((route, method), Durations()).add(seconds)
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        for (route, method, status), count in self._counts.items():
+            yield Measure("referral_requests", (route, method, str(status)), count)
+        for labels, durations in self._durations.items():
+            yield Measure("referral_request_seconds", labels, durations.spread())

@@ -1,0 +1,59 @@
+"""Figures for Prometheus, and who may have them."""
+
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from dishka import FromDishka
+from litestar import Controller, Request, Response, get
+from litestar.exceptions import NotFoundException
+from litestar.types import Scope
+
+from referral.core.ports import Metrics
+from referral.web.limits import TrustedProxies
+from referral.web.problems import problems
+from referral.web.wiring import inject
+
+OTHER_WAYS = {b"forwarded", b"x-real-ip"}
+"""What other proxies than those that we know say about a request that they pass on."""
+
+
+class Figures(Controller):
+    """How the service does."""
+
+    path = "/metrics"
+    tags = ("Operations",)
+
+    @get("", summary="Figures", media_type="text/plain", responses=problems(404))
+    @inject
+    async def show(
+        self, request: Request[Any, Any, Any], use: FromDishka[Metrics]
+    ) -> Response[str]:
+        """Show the figures in the text format of Prometheus, to this machine and to the networks of
+        `REFERRAL_TRUSTED_PROXIES`. Everyone else is told that there is nothing here.
+        """
+        if not is_inside(request.scope):
+            raise NotFoundException
+        text = (await use.render()).decode()
+        return Response(text, headers={"Cache-Control": "no-store"}, media_type=use.content_type)
+
+
+def is_inside(scope: Scope) -> bool:
+    """Tell whether the peer, and everyone that it speaks for, is of this machine or listed."""
+    proxies: TrustedProxies = scope["litestar_app"].state.trusted_proxies
+    named = {name for name, _ in scope["headers"]}
+    if scope["client"] is None or named & OTHER_WAYS:
+        return False
+    sent = [
+        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
+    ]
+    hops = [hop.strip() for value in sent for hop in value.split(",")]
+    return all(_is_loopback(hop) or proxies.trusts(hop) for hop in (scope["client"][0], *hops))
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
