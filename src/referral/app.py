@@ -24,6 +24,7 @@ from litestar.types import ASGIApp
 from referral.adapters.logs import set_up_logs
 from referral.adapters.measures import RequestCounts
 from referral.adapters.metrics import ProcessMetrics
+from referral.adapters.tracing import TracedApp, is_on, send_rest, set_up_tracing
 from referral.adapters.worker import Worker
 from referral.container import make_container
 from referral.core.attempts import AnsweredBefore
@@ -117,6 +118,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
                 yield
         finally:
             await container.close()
+            await asyncio.to_thread(send_rest)
 
     app = Litestar(
         CONTROLLERS,
@@ -130,7 +132,8 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         state=state,
     )
-    return Envelope(app, requests.add, https=settings.public_url.startswith("https://"))
+    enveloped = Envelope(app, requests.add, https=settings.public_url.startswith("https://"))
+    return TracedApp(enveloped) if is_on() else enveloped
 
 
 @asynccontextmanager
@@ -152,6 +155,7 @@ def serve() -> ASGIApp:
     """Make the service from the environment: what a worker process of the server calls."""
     settings = read_settings(os.environ)
     set_up_logs(settings.log_format, settings.log_level)
+    set_up_tracing(os.environ)
     return create_app(settings)
 
 

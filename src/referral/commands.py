@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from referral.adapters.monitor import STATUSES, Monitor, State
+from referral.adapters.tracing import send_rest, set_up_tracing
 from referral.adapters.worker import Worker
 from referral.container import make_container, parts_in_use
 from referral.settings import Settings
@@ -25,6 +26,7 @@ def work(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
+    set_up_tracing(os.environ)
     container = make_container(settings)
     worker = await container.get(Worker)
     loop = asyncio.get_running_loop()
@@ -36,6 +38,7 @@ async def _work(settings: Settings) -> None:
         await worker.run()
     finally:
         await container.close()
+        await asyncio.to_thread(send_rest)
     log.info("stopped")
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from email.headerregistry import Address
 from pathlib import Path
 
+from asyncpg import Connection
 from dishka import (
     AnyOf,
     AsyncContainer,
@@ -21,6 +22,7 @@ from dishka import (
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from referral.adapters import tracing
 from referral.adapters.addresses import ValidatedAddresses
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
@@ -36,12 +38,14 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.adapters.postgres.reads import PostgresReads, make_pool
+from referral.adapters.postgres.traced import TracedConnection, trace_engine
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
 from referral.adapters.redis_cache import RedisCache
 from referral.adapters.smtp import SmtpMailer
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
 from referral.adapters.tokens import JwtAccessTokens
+from referral.adapters.tracing import TracedMailer, TracedRedis
 from referral.adapters.worker import Worker
 from referral.core import (
     accounts,
@@ -94,7 +98,11 @@ class Adapters(Provider):
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
-        engine = make_engine(database_url(settings))
+        if tracing.is_on():
+            engine = make_engine(database_url(settings), connection_class=TracedConnection)
+            trace_engine(engine)
+        else:
+            engine = make_engine(database_url(settings))
         yield engine
         await engine.dispose()
 
@@ -104,7 +112,8 @@ class Adapters(Provider):
 
     @provide
     async def pool(self, settings: Settings) -> AsyncIterator[PostgresReads]:
-        async with make_pool(database_url(settings)) as pool:
+        kind = TracedConnection if tracing.is_on() else Connection
+        async with make_pool(database_url(settings), kind) as pool:
             yield PostgresReads(pool)
 
     @provide
@@ -120,7 +129,7 @@ class Adapters(Provider):
         if settings.redis_url is None:
             yield None
             return
-        server = RedisServer(settings.redis_url)
+        server = (TracedRedis if tracing.is_on() else RedisServer)(settings.redis_url)
         yield server
         await server.close()
 
@@ -181,7 +190,7 @@ class Adapters(Provider):
             yield MailboxMailer(settings.data_dir / "mail", letters)
             return
         mailer = SmtpMailer(settings.smtp_url, letters)
-        yield mailer
+        yield TracedMailer(mailer, settings.smtp_url) if tracing.is_on() else mailer
         await mailer.close()
 
     @provide

@@ -16,6 +16,7 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Context, Job
 
 from referral.adapters.postgres.jobs import decode, make_queries
+from referral.adapters.trail import following
 from referral.core.errors import Later, MailRefused
 from referral.core.jobs import Run
 from referral.core.ports import JobDoer
@@ -50,7 +51,10 @@ UPDATE pgqueuer SET headers = jsonb_set(
 ) WHERE id = $1 RETURNING (headers ->> 'alone')::int AS alone
 """
 
-FORGET_ALONE = "UPDATE pgqueuer SET headers = NULL WHERE id = ANY($1::bigint[])"
+FORGET_ALONE = """
+UPDATE pgqueuer SET headers = headers - 'alone'
+WHERE id = ANY($1::bigint[]) AND jsonb_typeof(headers) = 'object'
+"""
 
 
 class WorkerCrashed(Exception):
@@ -163,6 +167,10 @@ class JobExecutor(AbstractEntrypointExecutor):
 
     async def execute(self, job: Job, context: Context) -> None:
         """Do the job, or raise what pgqueuer acts upon."""
+        with following(job):
+            await self._do(job, context)
+
+    async def _do(self, job: Job, context: Context) -> None:
         try:
             await self.execution.attempt(job, self.queries)
         except asyncio.CancelledError:

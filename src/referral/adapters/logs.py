@@ -6,6 +6,8 @@ from typing import Literal
 
 import structlog
 
+from referral.adapters.redaction import redact
+
 TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
@@ -22,9 +24,13 @@ def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering: list[structlog.types.Processor] = (
-        [TRACEBACKS, structlog.processors.JSONRenderer()]
+        [TRACEBACKS, redact, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
     )
     structlog.configure(
         processors=[*shared, *rendering],

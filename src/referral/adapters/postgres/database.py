@@ -138,7 +138,12 @@ class PostgresDatabase:
         return "ok"
 
 
-def make_engine(url: str, *, command_timeout: float | None = SECONDS) -> AsyncEngine:
+def make_engine(
+    url: str,
+    *,
+    command_timeout: float | None = SECONDS,
+    connection_class: type[asyncpg.Connection] = ImpatientConnection,
+) -> AsyncEngine:
     """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
     address = make_url(url).set(drivername="postgresql+asyncpg")
     return SQLAlchemyAsyncConfig(
@@ -148,7 +153,7 @@ def make_engine(url: str, *, command_timeout: float | None = SECONDS) -> AsyncEn
             pool_size=POOL,
             max_overflow=0,
             connect_args={
-                "connection_class": ImpatientConnection,
+                "connection_class": connection_class,
                 "timeout": SECONDS,
                 "command_timeout": command_timeout,
                 "server_settings": {"application_name": "referral", "jit": "off"},

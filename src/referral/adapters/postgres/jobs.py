@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.schema import MetaData
 
 from referral.adapters.postgres.pruning import prune
+from referral.adapters.trail import headers
 from referral.core.jobs import Job, Pruning
 
 NAMES = {
@@ -95,6 +96,7 @@ class PostgresJobs:
             [msgspec.json.encode(job) for job in jobs],
             [0] * len(jobs),
             dedupe_key=[dedupe_key(job) for job in jobs],
+            headers=[headers()] * len(jobs),
             on_conflict="skip",
         )
 

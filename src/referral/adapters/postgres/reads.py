@@ -50,10 +50,13 @@ JOINED = msgspec.json.Decoder(list[Joined])
 
 
 @asynccontextmanager
-async def make_pool(url: str) -> AsyncIterator[asyncpg.Pool]:
+async def make_pool(
+    url: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
+) -> AsyncIterator[asyncpg.Pool]:
     """Make a pool for a `postgresql://` URL; it connects when it is first used."""
     async with asyncpg.create_pool(
         url,
+        connection_class=connection_class,
         min_size=0,
         max_size=CONNECTIONS,
         max_inactive_connection_lifetime=IDLE_SECONDS,

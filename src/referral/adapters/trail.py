@@ -1,0 +1,47 @@
+"""What goes along with a job, so that its lines and spans are found by the request that asked."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from pgqueuer.domain.errors import RetryRequested
+from pgqueuer.domain.models import Job
+from structlog.contextvars import bind_contextvars, get_contextvars
+
+from referral.adapters.tracing import carried, job_span
+
+REQUEST_ID = "request_id"
+
+
+def headers() -> dict[str, str] | None:
+    """Return what a job that is queued now takes along: ids and nothing else."""
+    request_id = get_contextvars().get(REQUEST_ID)
+    return carried() | ({REQUEST_ID: request_id} if request_id else {}) or None
+
+
+@contextmanager
+def following(job: Job) -> Iterator[None]:
+    """Log an attempt at a job, and see to it that what is logged from now on names its request.
+
+    The worker gives each job a task of its own, so that nothing has to be unbound.
+    """
+    request_id = (job.headers or {}).get(REQUEST_ID)
+    bind_contextvars(job=job.id, **({REQUEST_ID: request_id} if request_id else {}))
+    began, outcome = time.perf_counter(), "held"
+    try:
+        with job_span(job.entrypoint, job.headers or {}):
+            yield
+        outcome = "done"
+    except RetryRequested:
+        outcome = "again"
+        raise
+    except asyncio.CancelledError:
+        outcome = "dropped"
+        raise
+    finally:
+        ms = round((time.perf_counter() - began) * 1000, 2)
+        structlog.get_logger().info(
+            "job", kind=job.entrypoint, attempt=job.attempts, outcome=outcome, ms=ms
+        )
