@@ -27,7 +27,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	$(if $(UPGRADE),--upgrade) --group build
 
-.PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
+.PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi screenshots bench \
 	mail-pictures test-faults bench-mail bench-report browser curl wrk clean
 
 help: ## Show these targets
@@ -49,7 +49,22 @@ lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
 	! grep -n '://' requirements.lock requirements-dev.lock
 	$(call with_database,$(BIN)/alembic upgrade head && $(BIN)/alembic check)
 
-check: lint test ## Run lint and test
+check: lint audit test ## Run lint, audit and test
+
+# Asks for the advisories once and in a short time: without a network they are left out, with a word.
+audit: .venv/dev.stamp ## Look for known holes in what is locked, where the advisories can be reached
+	@$(BIN)/python -m tests.audit requirements.lock requirements-dev.lock
+
+sbom: .venv/dev.stamp ## Write dist/referral.cdx.json, what an installation holds (CycloneDX)
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-format JSON -o dist/referral.cdx.json requirements.lock
+
+wheel: .venv/dev.stamp ## Build dist/*.whl twice, and fail if the two differ
+	@rm -rf dist/*.whl dist/again
+	@for folder in dist dist/again; do SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+		$(PIP) wheel -qq --no-deps --no-build-isolation --wheel-dir $$folder . || exit 1; done
+	cmp dist/*.whl dist/again/*.whl && rm -r dist/again && sha256sum dist/*.whl
 
 fmt: .venv/dev.stamp ## Format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only
