@@ -1,0 +1,68 @@
+"""The dashboard, the alert rules and the page about them, against the figures that exist."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from referral.adapters.metrics import METRICS, Metric
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "operations.md").read_text()
+RULES = yaml.safe_load((DOCS / "operations/alerts.yml").read_text())["groups"][0]["rules"]
+PANELS = json.loads((DOCS / "operations/dashboard.json").read_text())["panels"]
+
+EXPRESSIONS = [rule["expr"] for rule in RULES] + [
+    target["expr"] for panel in PANELS for target in panel["targets"]
+]
+WORD = re.compile(r"referral_\w+")
+SELECTED = re.compile(r"(referral_\w+)\{([^}]*)\}")
+GROUPED = re.compile(r"by \(([^)]*)\)")
+
+
+def _samples(metric: Metric) -> dict[str, set[str]]:
+    labels = set(metric.labels)
+    if metric.kind is CounterMetricFamily:
+        return {f"{metric.name}_total": labels}
+    if metric.kind is HistogramMetricFamily:
+        names = {f"{metric.name}_{end}": labels for end in ("sum", "count")}
+        return names | {f"{metric.name}_bucket": labels | {"le"}}
+    return {metric.name: labels}
+
+
+SAMPLES = {name: labels for metric in METRICS for name, labels in _samples(metric).items()}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_expressions_name_what_exists(expression: str) -> None:
+    """Every metric, and every label that is selected or grouped by."""
+    used = set(WORD.findall(expression))
+    assert used
+    assert used <= SAMPLES.keys()
+    known = set.intersection(*(SAMPLES[name] for name in used))
+    for grouped in GROUPED.findall(expression):
+        assert {label.strip() for label in grouped.split(",")} <= known
+    for name, selectors in SELECTED.findall(expression):
+        assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selectors)) <= SAMPLES[name]
+
+
+def test_every_figure_is_explained_and_shown() -> None:
+    """On the page, with its labels, and on the dashboard."""
+    shown = set(WORD.findall(" ".join(EXPRESSIONS)))
+    for metric in METRICS:
+        row = re.search(rf"^\| `{metric.name}(_total)?` \| ([^|]*)\|", PAGE, re.MULTILINE)
+        assert row, metric.name
+        assert set(re.findall(r"`(\w+)`", row[2])) == set(metric.labels), metric.name
+        assert set(_samples(metric)) & shown, metric.name
+
+
+def test_every_alert_says_what_to_do() -> None:
+    """A section of the page for each, and none for one that is gone."""
+    sections = set(re.findall(r"^### (Referral\w+)$", PAGE, re.MULTILINE))
+    assert sections == {rule["alert"] for rule in RULES}
+    for rule in RULES:
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in {"page", "ticket"}
