@@ -46,6 +46,7 @@ ACCESS: dict[str, Statuses] = {
     "GET /.well-known/oauth-authorization-server": _all(200),
     "GET /health/live": _all(200),
     "GET /health/ready": _all(200),
+    "GET /metrics": _all(200),
     "GET /r/{code}": _all(302),
     "GET /api/v1/codes/lookup": _all(200),
     "GET /api/v1/codes/{code}/validity": _all(200),

@@ -92,7 +92,7 @@ OAUTH = {f"POST /api/v1/auth/{name}" for name in ("token", "revoke", "introspect
 
 
 async def test_every_refusal_is_a_problem_document(document: Node) -> None:
-    """The exceptions are the 400s and 401s of RFC 6749, and pictures."""
+    """The exceptions are the 400s and 401s of RFC 6749, pictures and figures."""
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             kinds = set(response.get("content", {}))
@@ -105,7 +105,8 @@ async def test_every_refusal_is_a_problem_document(document: Node) -> None:
                     for entry in problem["examples"].values()
                 )
             else:
-                assert kinds <= {"application/json"} | PICTURES, (name, status)
+                figures = {"text/plain"} if name == "GET /metrics" else set()
+                assert kinds <= {"application/json"} | PICTURES | figures, (name, status)
 
 
 async def test_what_answers_have_in_common_is_documented(document: Node) -> None:
@@ -151,7 +152,7 @@ async def test_the_statuses_are_those_of_the_contract(document: Node) -> None:
 async def test_pages_for_people_are_not_in_the_document(document: Node) -> None:
     """Docs and problem pages are no part of the API."""
     assert all(
-        path.startswith(("/api/v1/", "/.well-known/", "/health/", "/r/"))
+        path.startswith(("/api/v1/", "/.well-known/", "/health/", "/metrics", "/r/"))
         for path in document["paths"]
     )
 

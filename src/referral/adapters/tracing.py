@@ -27,6 +27,7 @@ PARENT = "traceparent"
 """All that is taken over from others: `tracestate` and baggage may hold anything."""
 
 ERROR = 500
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("referral")
@@ -180,10 +181,11 @@ def _extract(traceparent: str) -> context.Context:
 
 def _name(made: Span, scope: Any, status: int) -> None:  # noqa: ANN401 - Litestar adds the route
     route = scope.get("path_template") or "unknown"
-    made.update_name(f"{scope['method']} {route}")
+    method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+    made.update_name(f"{method} {route}")
     made.set_attributes(
         {
-            "http.request.method": scope["method"],
+            "http.request.method": method,
             "http.response.status_code": status,
             "http.route": route,
         }

@@ -23,7 +23,13 @@ class Figures(Controller):
     path = "/metrics"
     tags = ("Operations",)
 
-    @get("", summary="Figures", media_type="text/plain", responses=problems(404))
+    @get(
+        "",
+        summary="Figures",
+        media_type="text/plain",
+        response_description="The figures.",
+        responses=problems(404),
+    )
     @inject
     async def show(
         self, request: Request[Any, Any, Any], use: FromDishka[Metrics]

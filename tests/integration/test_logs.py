@@ -1,0 +1,248 @@
+"""What the log tells, and what it never does."""
+
+import io
+import json
+import logging
+import re
+import smtplib
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from referral.adapters.logs import set_up_logs
+from tests.journey import API
+from tests.processes import Service, referral, running
+from tests.servers import OwnRedis
+from tests.sink import Received, Sink
+from tests.waiting import until
+
+FIRST, SECOND = "first horse staple 71", "second horse staple 72"
+TOKEN = re.compile(r"token=([\w-]+)")
+
+
+@dataclass
+class Walk:
+    """A journey over HTTP that remembers everything that must not be logged."""
+
+    client: httpx.Client
+    sink: Sink
+    secrets: list[str] = field(default_factory=lambda: [FIRST, SECOND])
+
+    def keep(self, secret: str) -> str:
+        """Remember a secret."""
+        self.secrets.append(secret)
+        return secret
+
+    def join(self, name: str, **rest: Any) -> str:
+        """Register someone; the request is known by the name."""
+        email = self.keep(f"{name}.{uuid4().hex}@example.com")
+        body = {"email": email, "password": FIRST} | rest
+        headers = {"X-Request-ID": f"join-{name}", "Idempotency-Key": uuid4().hex}
+        made = self.client.post(f"{API}/auth/register", json=body, headers=headers)
+        assert made.status_code == 201, made.text
+        return email
+
+    def log_in(self, email: str, password: str = FIRST) -> dict[str, str]:
+        """Log in, refresh, and have wrong words refused; return the headers of who is in."""
+        form = {"grant_type": "password", "username": email}
+        url = f"{API}/auth/token"
+        assert self.client.post(url, data=form | {"password": f"{password}?"}).status_code == 400
+        first = self.client.post(url, data=form | {"password": password}).json()
+        renewed = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+        second = self.client.post(url, data=renewed).json()
+        for tokens in (first, second):
+            self.keep(tokens["access_token"])
+            self.keep(tokens["refresh_token"])
+        self.client.get(f"{API}/me?token={first['access_token']}")
+        self.client.get(f"{API}/me", headers={"Authorization": f"Token {first['access_token']}"})
+        return {"Authorization": f"Bearer {second['access_token']}"}
+
+    def make_code(self, headers: dict[str, str], text: str | None = None) -> str:
+        """Make a code, and use all that takes one."""
+        body: dict[str, Any] = {"lifetime_minutes": 60, "replace": True}
+        body |= {"code": text} if text else {}
+        made = self.client.post(f"{API}/me/codes", json=body, headers=headers).json()
+        code = self.keep(made["code"])
+        for path in (f"/r/{code}", f"{API}/codes/{code}/validity", f"/nowhere/{code}"):
+            assert self.client.get(path).status_code in {200, 302, 404}
+        again = self.client.post(f"{API}/me/codes", json=body | {"code": code}, headers=headers)
+        assert again.status_code == 409
+        return code
+
+    def look_up(self, email: str) -> None:
+        """Look a code up in every way."""
+        self.client.get(f"{API}/codes/lookup", params={"email": email})
+        self.client.post(f"{API}/codes/lookup", json={"email": email})
+        self.client.get(f"{API}/{quote(email)}")
+
+    async def mailed_token(self, email: str, page: str) -> str:
+        """Wait for a mail with a link to a page."""
+        await until(lambda: self._links(email, page))
+        return self.keep(self._links(email, page)[0])
+
+    def _links(self, email: str, page: str) -> list[str]:
+        parts = [mail.part("plain") for mail in self.sink.to(email)]
+        return [found[1] for part in parts if page in part and (found := TOKEN.search(part))]
+
+    def send_nonsense(self, email: str) -> None:
+        """Send bad input with secrets in it."""
+        url = f"{API}/auth/register"
+        self.client.post(url, content=f'{{"email": "{email}", "password": "{FIRST}"')
+        self.client.post(url, json={"email": [email], "password": {FIRST: email}, email: 1})
+        self.client.post(url, json={"email": f"{email}\0", "password": FIRST})
+        self.client.post(f"{API}/auth/token", data={"grant_type": FIRST, email: email})
+        self.client.get(f"{API}/users/{quote(email)}/referrals?limit={quote(FIRST)}")
+        self.client.get("/health/live", headers={"Host": "[x", "X-Request-ID": f"{email} x"})
+
+
+def _answer(refused: set[str]) -> Any:
+    """Refuse each address once for now, and some for good, repeating the address."""
+    seen: set[str] = set()
+
+    def answer(mail: Received) -> str:
+        if mail.to.startswith("gone"):
+            return f"550 5.1.1 <{mail.to}> is unknown"
+        if mail.to not in seen:
+            seen.add(mail.to)
+            refused.add(mail.to)
+            return f"450 4.2.1 <{mail.to}> is busy"
+        return "250 OK"
+
+    return answer
+
+
+async def walk(service: Service, sink: Sink, redis: OwnRedis) -> list[str]:
+    """Go through everything that the service does; return what must not be in the log."""
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        steps = Walk(client, sink)
+        ann = steps.join("ann")
+        token = await steps.mailed_token(ann, "/confirm")
+        assert (
+            steps.client.post(f"{API}/auth/email/confirm", json={"token": token}).status_code == 204
+        )
+        steps.client.get(f"/confirm?token={token}")
+        signed_in = steps.log_in(ann)
+        steps.make_code(signed_in, f"Spring-{uuid4().hex[:12]}")
+        code = steps.make_code(signed_in)
+        steps.look_up(ann)
+        bob = steps.join("bob", referral_code=code)
+        steps.join("gone", referral_code=code)
+        steps.client.get(f"{API}/me/referrals", headers=signed_in)
+        steps.client.post(f"{API}/me/codes/active/email", headers=signed_in)
+        steps.client.post(f"{API}/auth/password/forgot", json={"email": bob})
+        reset = {"token": await steps.mailed_token(bob, "/reset"), "new_password": SECOND}
+        assert steps.client.post(f"{API}/auth/password/reset", json=reset).status_code == 204
+        steps.send_nonsense(ann)
+        redis.kill()
+        steps.look_up(ann)
+        signed_in = steps.log_in(bob, SECOND)
+        gone = steps.client.request(
+            "DELETE", f"{API}/me", json={"password": SECOND}, headers=signed_in
+        )
+        assert gone.status_code == 204
+        await until(lambda: '"outcome":"held"' in service.log.read_text().replace('": "', '":"'))
+        return steps.secrets
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_a_whole_run_leaves_no_secret_in_the_log(
+    tmp_path: Path, sink: Sink, own_redis: OwnRedis, level: str
+) -> None:
+    """No address, password, token or code; each request by its template, each job by its request.
+
+    The SMTP server refuses for now and for good, Redis is killed, input is bad.
+    """
+    refused: set[str] = set()
+    sink.answer = _answer(refused)
+    parts = {"smtp_url": sink.url, "redis_url": own_redis.url}
+    folder = tmp_path / "data"
+    with running(folder, log_level=level, log_format="json", **parts) as service:
+        secrets = await walk(service, sink, own_redis)
+        made = referral(folder, "create-client", "shop", "--scope", "codes:read", **parts)
+        assert made.returncode == 0
+    assert len(refused) > 1
+    log = service.log.read_text()
+    for secret in secrets:
+        assert secret.lower() not in log.lower()
+        assert quote(secret).lower() not in log.lower()
+    lines = [json.loads(line) for line in log.splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert {"/r/{code}", "/api/v1/me/codes", "unknown"} <= {line["route"] for line in requests}
+    for line in requests:
+        fields = {"event", "level", "method", "ms", "request_id", "route", "status", "timestamp"}
+        assert set(line) == fields
+    jobs = [line for line in lines if line["event"] == "job"]
+    welcomed = [line for line in jobs if line.get("request_id") == "join-ann"]
+    assert {"again", "done"} <= {line["outcome"] for line in welcomed}
+    held = [line for line in lines if line.get("request_id") == "join-gone" and "job" in line]
+    assert "held" in {line.get("outcome") for line in held}
+    assert len(held) > 1, "the library's own line about it names the request as well"
+
+
+@pytest.fixture(params=["json", "console"])
+def printed(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """All that is logged in one of the two forms."""
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with redirect_stderr(io.StringIO()) as output:
+        set_up_logs(request.param, "debug")
+        yield output
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def _errors() -> list[Exception]:
+    taken = asyncpg.UniqueViolationError("duplicate key value violates uq_users_email_key")
+    taken.detail = "Key (email_key)=(ann@example.com) already exists.\nspring-sale"
+    wrapped = IntegrityError("INSERT INTO users", {"x": 1}, taken, hide_parameters=True)
+    wrong = asyncpg.DataError("invalid input for query argument $1: 'spring-sale' (no uuid)")
+    mail = smtplib.SMTPRecipientsRefused({"ann@example.com": (550, b"no ann@example.com")})
+    url = OSError("cannot reach redis://user:spring-sale@cache:6379/0")
+    token = ValueError(f"bad token {'aB3_' * 11}")
+    return [taken, wrapped, wrong, mail, url, token]
+
+
+def _fail(error: Exception) -> None:
+    try:
+        raise error
+    except type(error) as cause:
+        raise RuntimeError("outer") from cause
+
+
+@pytest.mark.parametrize("error", _errors(), ids=lambda error: type(error).__name__)
+def test_texts_of_errors_lose_their_values(printed: io.StringIO, error: Exception) -> None:
+    """Ours and those of libraries, caught and not, in both forms."""
+    try:
+        _fail(error)
+    except RuntimeError as outer:
+        structlog.get_logger().error("unforeseen error", exc_info=outer)
+        structlog.get_logger().warning("unavailable", cause=repr(error))
+        logging.getLogger("pgqueuer").exception("Exception while processing")
+        logging.getLogger("asyncio").critical("failed: %s", error)
+    log = printed.getvalue()
+    assert log.count(type(error).__name__) >= 3
+    for secret in ("ann@example.com", "spring-sale", "aB3_aB3_"):
+        assert secret not in log
+    assert "outer" in log
+
+
+def test_libraries_are_silent_below_warning(printed: io.StringIO) -> None:
+    """Whatever the level of the service: what they tell of at debug is what went over the wire."""
+    for name in ("pgqueuer", "sqlalchemy.engine", "aiosmtplib", "httpx", "granian.access"):
+        logging.getLogger(name).debug("SELECT 'ann'")
+        logging.getLogger(name).info("GET /r/spring-sale")
+    structlog.get_logger().debug("ours")
+    assert "ours" in printed.getvalue()
+    assert "spring-sale" not in printed.getvalue()
+    assert "SELECT" not in printed.getvalue()

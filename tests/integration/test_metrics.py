@@ -1,0 +1,247 @@
+"""What `/metrics` tells, to whom, and with several processes."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import httpx
+import msgspec
+import pytest
+from asgi_lifespan import LifespanManager
+
+from referral.adapters import metrics
+from referral.adapters.measures import Measure, RequestCounts, Spread
+from referral.adapters.metrics import ProcessMetrics
+from referral.adapters.postgres import queue_figures
+from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.queue_figures import QueueFigures
+from referral.app import create_app
+from referral.core.jobs import Job, ResetMail, Run, WelcomeMail
+from referral.settings import Settings
+from tests.conftest import Serve, execute
+from tests.figures import Figures, scrape
+from tests.integration.test_jobs import Work
+from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
+from tests.journey import API, join, log_in, new_email
+from tests.processes import running
+from tests.servers import OwnRedis
+from tests.waiting import until_found
+
+
+async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.AsyncClient) -> None:
+    """A template stands for every path, and one word for paths and methods that are none."""
+    for number in range(3):
+        await client.get(f"/r/code-{number}")
+        await client.get(f"/nowhere/{number}")
+    await client.request("ANN", "/health/live")
+    figures = await scrape(client)
+    share = {"route": "/r/{code}", "method": "GET"}
+    assert figures.value("referral_requests_total", status="302", **share) == 3
+    assert figures.value("referral_request_seconds_count", **share) == 3
+    assert figures.value("referral_request_seconds_bucket", le="+Inf", **share) == 3
+    assert 0 < figures.value("referral_request_seconds_sum", **share) < 3
+    assert figures.value("referral_requests_total", route="unknown", method="GET") == 3
+    assert figures.value("referral_requests_total", method="OTHER") == 1
+    names = {metric.name for metric in metrics.METRICS}
+    assert {family.name for family in figures.families} == names
+
+
+async def test_parts_tell_how_they_are(
+    settings: Settings, serve: Serve, own_redis: OwnRedis
+) -> None:
+    """Caches by layer, breakers, limits, pools and the queue of hashes."""
+    wanted = msgspec.structs.replace(
+        settings,
+        redis_url=own_redis.url,
+        limit_lookup="3/minute",
+        limit_token="30/minute",  # noqa: S106 - a limit
+    )
+    async with serve(wanted) as client:
+        ann = await join(client)
+        await ann.issue()
+        for _ in range(5):
+            await client.get(f"{API}/codes/lookup", params={"email": ann.email})
+        healthy = await scrape(client)
+        own_redis.kill()
+        for _ in range(2):
+            await client.get("/health/ready")
+        broken = await scrape(client)
+    assert healthy.value("referral_cache_lookups_total", layer="process", outcome="miss") == 1
+    assert healthy.value("referral_cache_lookups_total", layer="process", outcome="hit") == 2
+    assert healthy.value("referral_cache_lookups_total", layer="redis", outcome="miss") == 1
+    assert healthy.value("referral_limited_total", group="lookup") == 2
+    assert healthy.value("referral_hash_wait_seconds_count") == 2
+    assert healthy.value("referral_hashes_waiting") == 0
+    assert healthy.value("referral_pool_size", pool="main") == 10
+    assert healthy.value("referral_database_up") == 1
+    assert healthy.value("referral_processes") == 1
+    parts = [figures.value("referral_breaker_open", part="redis") for figures in (healthy, broken)]
+    assert parts == [0, 1]
+
+
+async def test_a_pool_tells_who_works_and_who_waits(database: PostgresDatabase) -> None:
+    """With every connection taken, the next one waits, and nobody does afterwards."""
+    free = asyncio.Event()
+
+    async def hold() -> None:
+        async with database.read():
+            await free.wait()
+
+    holders = [asyncio.create_task(hold()) for _ in range(12)]
+    await until_found(lambda: _is(_pool(database) == (10, 2)))
+    free.set()
+    await asyncio.gather(*holders)
+    assert _pool(database) == (0, 0)
+
+
+def _pool(database: PostgresDatabase) -> tuple[Any, Any]:
+    told = {measure.name: measure.value for measure in database.measures()}
+    return told["referral_pool_in_use"], told["referral_pool_waiting"]
+
+
+async def _is(found: bool) -> bool:  # noqa: FBT001 - as it comes
+    return found
+
+
+async def test_the_queue_is_asked_of_the_database(
+    database_url: str, database: PostgresDatabase, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depth by state, the age of the oldest, and how attempts of the last minute ended."""
+    monkeypatch.setattr(queue_figures, "SECONDS", 0)
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    async with database.begin() as records:
+        await records.jobs.enqueue(WelcomeMail(uuid4()), WelcomeMail(uuid4()), ResetMail(uuid4()))
+    await execute(database_url, "UPDATE pgqueuer SET created = created - interval '1 hour'")
+    ask = QueueFigures(database)
+    before = dict(_by_key(await ask()))
+    assert before["referral_jobs", ("welcome-mail", "waiting")] == 2
+    age = before["referral_jobs_oldest_waiting_seconds", ("reset-mail",)]
+    assert isinstance(age, float)
+    assert 3600 <= age < 3700
+
+    async def do(job: Job, _: Run) -> None:
+        if isinstance(job, ResetMail):
+            raise ConnectionError
+
+    async with work(do):
+
+        async def ended() -> dict[Any, Any] | None:
+            found = dict(_by_key(await ask()))
+            done = found.get(("referral_jobs_ended", ("welcome-mail", "done")))
+            again = found.get(("referral_jobs_ended", ("reset-mail", "again")))
+            return found if done == 2 and again else None
+
+        found = await until_found(ended)
+        assert found is not None
+    assert 0 <= found["referral_job_seconds", ("welcome-mail", "0.95")] < 60
+
+
+def _by_key(measures: list[Measure]) -> Any:
+    return (((name, labels), value) for name, labels, value in measures)
+
+
+async def test_a_scrape_does_not_fail_with_the_database() -> None:
+    """The rest is told, and that the database is not there."""
+    engine = make_engine("postgresql://nobody@127.0.0.1:9/nothing")
+    figures = ProcessMetrics((RequestCounts(),), QueueFigures(PostgresDatabase(engine)))
+    told = Figures((await figures.render()).decode())
+    await engine.dispose()
+    assert told.value("referral_database_up") == 0
+    assert told.value("referral_processes") == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("::1", {}, 200),
+        ("::ffff:127.0.0.1", {}, 200),
+        ("10.1.2.3", {}, 200),
+        ("10.1.2.3", {"X-Forwarded-For": "10.9.9.9"}, 200),
+        ("10.1.2.3", {"X-Forwarded-For": "203.0.113.9"}, 404),
+        ("10.1.2.3", {"X-Forwarded-For": "127.0.0.1, 203.0.113.9"}, 404),
+        ("10.1.2.3", {"X-Forwarded-For": "203.0.113.9, 127.0.0.1"}, 404),
+        ("10.1.2.3", {"X-Forwarded-For": "nonsense"}, 404),
+        ("10.1.2.3", {"X-Forwarded-For": ""}, 404),
+        ("10.1.2.3", {"Forwarded": "for=127.0.0.1"}, 404),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, 404),
+        ("127.0.0.1", {"X-Real-IP": "203.0.113.9"}, 404),
+        ("203.0.113.9", {}, 404),
+        ("203.0.113.9", {"X-Forwarded-For": "127.0.0.1"}, 404),
+        ("192.168.1.1", {}, 404),
+    ],
+)
+async def test_figures_are_not_for_the_public(
+    settings: Settings, peer: str, headers: dict[str, str], status: int
+) -> None:
+    """This machine and listed networks have them; whoever is spoken for has to be of those too."""
+    app = cast(
+        "Any", create_app(msgspec.structs.replace(settings, trusted_proxies=("10.0.0.0/8",)))
+    )
+    async with LifespanManager(app) as managed:
+        transport = httpx.ASGITransport(managed.app, client=(peer, 5))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            answer = await client.get("/metrics", headers=headers)
+            nothing = await client.get("/metricsx", headers=headers)
+    assert answer.status_code == status
+    if status == 404:
+        assert answer.json()["detail"] == nothing.json()["detail"]
+
+
+async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
+    """Whichever is asked tells of all requests, also of a process that was killed."""
+    with running(tmp_path / "data", "--workers", "2") as service:
+        async with httpx.AsyncClient(base_url=service.url) as client:
+
+            async def both() -> bool:
+                return (await scrape(client)).value("referral_processes") == 2
+
+            await until_found(both)
+            before = (await scrape(client)).value("referral_requests_total", route="/health/live")
+            for _ in range(40):
+                async with httpx.AsyncClient(base_url=service.url) as other:
+                    await other.get("/health/live")
+
+            async def counted() -> bool:
+                told = await scrape(client)
+                return told.value("referral_requests_total", route="/health/live") == before + 40
+
+            await until_found(counted)
+        folder = tmp_path / "data" / "metrics"
+        one = int(next(file.name for file in folder.iterdir() if not file.suffix).split("-")[0])
+        os.kill(one, signal.SIGKILL)
+        async with httpx.AsyncClient(
+            base_url=service.url, transport=httpx.AsyncHTTPTransport(retries=5)
+        ) as client:
+
+            async def again() -> bool:
+                try:
+                    told = await scrape(client)
+                except httpx.TransportError:
+                    return False
+                files = [file for file in folder.iterdir() if not file.suffix]
+                counts = told.value("referral_requests_total", route="/health/live")
+                return (
+                    len(files) == 3
+                    and counts == before + 40
+                    and told.value("referral_processes") == 2
+                )
+
+            await until_found(again)
+
+
+def test_spreads_of_processes_add_up() -> None:
+    """Bucket by bucket."""
+    key = ("referral_hash_wait_seconds", ())
+    measures = [Measure(*key, Spread((1, 2), 0.5)), Measure(*key, Spread((0, 3), 1.5))]
+    assert metrics._sum(measures) == {key: Spread((1, 5), 2.0)}  # noqa: SLF001
+
+
+async def test_log_ins_show_in_the_queue_of_hashes(settings: Settings, serve: Serve) -> None:
+    """Refused ones too: what matters is the work."""
+    async with serve(settings) as client:
+        await asyncio.gather(*(log_in(client, new_email()) for _ in range(4)))
+        assert (await scrape(client)).value("referral_hash_wait_seconds_count") == 4

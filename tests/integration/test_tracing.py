@@ -1,0 +1,88 @@
+"""Traces over HTTP, SQL, Redis, SMTP and jobs, as a collector gets them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from opentelemetry import trace
+
+from referral.adapters import tracing
+from tests.integration.test_logs import walk
+from tests.processes import running
+from tests.servers import OwnRedis
+from tests.sink import Received, Sink
+from tests.spans import Collector, collecting
+from tests.waiting import until
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, False),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_the_standard_variables_decide(variables: dict[str, str], wanted: bool) -> None:  # noqa: FBT001
+    """Off unless they ask for it."""
+    assert tracing.is_wanted(variables) == wanted
+    assert not tracing.is_on(), trace.get_tracer_provider()
+
+
+def test_the_service_imports_without_the_extra() -> None:
+    """And says what to install when traces are asked for."""
+    script = (
+        "import sys; sys.modules['opentelemetry.sdk'] = None;"
+        "sys.modules['opentelemetry.exporter'] = None;"
+        "from referral.adapters import tracing; import referral.app;"
+        "tracing.set_up_tracing({'OTEL_TRACES_EXPORTER': 'otlp'}); assert not tracing.is_on()"
+    )
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "referral[tracing]" in done.stdout + done.stderr
+
+
+def _answer(mail: Received) -> str:
+    return f"550 5.1.1 <{mail.to}> is unknown" if mail.to.startswith("gone") else "250 OK"
+
+
+async def test_one_trace_leads_from_the_request_to_the_mail(
+    tmp_path: Path, sink: Sink, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registration's SQL, its job and its mail are in its trace; no span shows a secret."""
+    sink.answer = _answer
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        parts = {"smtp_url": sink.url, "redis_url": own_redis.url, "log_format": "json"}
+        with running(tmp_path / "data", **parts) as service:
+            secrets = await walk(service, sink, own_redis)
+            await until(lambda: collector.named("DELETE /api/v1/me"))
+        _check_one_trace(collector)
+        assert collector.named("redis")
+        sent = bytes(collector.raw).lower()
+        for secret in secrets:
+            assert secret.lower().encode() not in sent
+    routes = {span.name for span in collector.named("GET ")}
+    assert {"GET /r/{code}", "GET unknown", "GET /api/v1/codes/lookup"} <= routes
+
+
+def _check_one_trace(collector: Collector) -> None:
+    first = collector.named("POST /api/v1/auth/register")[0]
+    mine = [span for span in collector.spans if span.trace_id == first.trace_id]
+    by_id = {span.span_id: span for span in mine}
+    names = {span.name for span in mine}
+    assert {"job confirmation-mail", "smtp", "sql INSERT"} <= names
+    for span in mine:
+        assert span is first or span.parent_span_id in by_id
+    mail = next(span for span in mine if span.name == "smtp")
+    assert by_id[mail.parent_span_id].name == "job confirmation-mail"
+    refused = [span for span in collector.named("smtp") if span.status.code == 2]
+    assert {span.status.message for span in refused} == {"MailRefused"}
+    assert not any(span.events for span in collector.spans)
