@@ -21,14 +21,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from msgspec.structs import replace
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.keys import make_key_file
 from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
-from referral.adapters.postgres.database import make_engine
+from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.adapters.postgres.jobs import PostgresJobs
 from referral.adapters.postgres.migrations import migrate
 from referral.commands import work
 from referral.core.jobs import WelcomeMail
@@ -113,14 +112,13 @@ class Campaign:
     async def _feed(self) -> None:
         """Queue a mail to an address that had none."""
         email = f"kill{len(self.sent)}@example.com"
-        async with AsyncSession(self.engine) as session, session.begin():
-            connection = await session.connection()
-            rows = await connection.exec_driver_sql(
+        async with PostgresDatabase(self.engine).begin() as records:
+            user_id = await records.session.driver.fetchval(
                 "INSERT INTO users VALUES (gen_random_uuid(), $1, $1, 'x', 'member', 'en', "
                 "false, true, now()) RETURNING id",
-                (email,),
+                email,
             )
-            await PostgresJobs(session).enqueue(WelcomeMail(rows.scalar_one()))
+            await records.jobs.enqueue(WelcomeMail(user_id))
         self.sent.append(email)
         await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
 
