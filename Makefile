@@ -83,7 +83,7 @@ test-faults: .venv/dev.stamp ## Kill the worker 200 times around SMTP's 250, and
 bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, and a silent SMTP server
 	$(BIN)/python -m tests.performance.mail
 
-bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users too
+bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users in the last table
 	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))
 
 bench-report: .venv/dev.stamp wrk ## Measure, and write docs/performance.md
