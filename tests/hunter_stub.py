@@ -289,7 +289,7 @@ async def _headers(writer: asyncio.StreamWriter) -> None:
 
 @cache
 def _packed() -> bytes:
-    return gzip.compress(_definite() + b" " * HUGE, 1)
+    return gzip.compress(_definite() + b" " * HUGE, 9)
 
 
 CLOSE = "Connection: close"

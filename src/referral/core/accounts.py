@@ -7,8 +7,9 @@ from uuid import UUID
 from referral.core.attempts import begin_once, finish_once
 from referral.core.clearing import Clear
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen
 from referral.core.errors import NotFound, Unauthenticated
-from referral.core.jobs import ConfirmationMail, WelcomeMail
+from referral.core.jobs import ConfirmationMail, Enriching, Job, Verifying, WelcomeMail
 from referral.core.model import (
     Account,
     Address,
@@ -20,7 +21,7 @@ from referral.core.model import (
     check_password,
     normal_password,
 )
-from referral.core.ports import Addresses, Clock, Database, Ids, Passwords, Reads
+from referral.core.ports import Addresses, Clock, Database, Enrichment, Ids, Passwords, Reads
 
 RECENT_REFERRALS = 10
 
@@ -49,29 +50,42 @@ class Register:
     common_passwords: Container[str]
     credit: Credit
     database: Database
+    enrichment: Enrichment | None
     ids: Ids
     passwords: Passwords
+    screen: Screen
     verification: Verification
 
     async def __call__(self, wanted: NewAccount, attempt: Attempt[User] | None = None) -> User:
-        """Return the new user; raises `EmailTaken`, `ReferralCodeUnusable` or `WeakPassword`."""
+        """Return the new user.
+
+        Raises `EmailTaken`, `EmailUndeliverable`, `ReferralCodeUnusable` or `WeakPassword`.
+        """
         address = self.addresses.parse(wanted.email)
         password = normal_password(wanted.password)
         check_password(password, address, self.common_passwords)
         hashed = await self.passwords.hash(password)
-        user = self._user(address, hashed, wanted)
+        user = await self.screen(self._user(address, hashed, wanted))
         spent: User | None = None
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
             await records.users.add(user)
-            known = self.verification.is_done_for(user)
-            await records.jobs.enqueue(WelcomeMail(user.id) if known else ConfirmationMail(user.id))
+            await records.jobs.enqueue(*self._jobs(user))
             if wanted.referral_code is not None:
                 spent = await self.credit(records, user, wanted.referral_code)
             await finish_once(records, self.clock, attempt, user, user.id)
         if spent is not None:
             await self.clear(spent)
         return user
+
+    def _jobs(self, user: User) -> list[Job]:
+        known = self.verification.is_done_for(user)
+        jobs: list[Job] = [WelcomeMail(user.id) if known else ConfirmationMail(user.id)]
+        if self.screen.is_open(user):
+            jobs.append(Verifying(user.id))
+        if self.enrichment is not None and user.role is not Role.ADMIN:
+            jobs.append(Enriching(user.id))
+        return jobs
 
     def _user(self, address: Address, hashed: str, wanted: NewAccount) -> User:
         return User(

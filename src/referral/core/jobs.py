@@ -42,6 +42,20 @@ class ResetMail:
 
 
 @dataclass(frozen=True, slots=True)
+class Verifying:
+    """Ask again whether mail to a user arrives."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Enriching:
+    """Ask what is known about a user."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Clearing:
     """Have look-ups forget a user's address."""
 
@@ -53,7 +67,17 @@ class Pruning:
     """Delete what is of no more use."""
 
 
-Job = WelcomeMail | ReferralMail | CodeMail | ConfirmationMail | ResetMail | Clearing | Pruning
+Job = (
+    WelcomeMail
+    | ReferralMail
+    | CodeMail
+    | ConfirmationMail
+    | ResetMail
+    | Verifying
+    | Enriching
+    | Clearing
+    | Pruning
+)
 
 
 @dataclass(frozen=True, slots=True)
