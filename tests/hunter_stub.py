@@ -83,7 +83,10 @@ class Asked:
 
 @dataclass
 class HunterStub:
-    """The server; `fault` is answered to everything, `asked` is every request but its own."""
+    """The server; `fault` is answered to everything, `asked` is every request but those to itself.
+
+    `watch` is called at each request, before it is answered.
+    """
 
     port: int = 0
     host: str = "127.0.0.1"
@@ -92,7 +95,9 @@ class HunterStub:
     person: dict[str, Any] = field(default_factory=lambda: dict(PERSON))
     used: int = 8
     asked: list[Asked] = field(default_factory=list)
-    connections: int = 0
+    callers: set[object] = field(default_factory=set)
+    poured: int = 0
+    watch: Callable[[], Awaitable[None]] | None = None
     _server: asyncio.Server | None = None
     _open: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -123,7 +128,6 @@ class HunterStub:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        self.connections += 1
         try:
             while await self._answer(reader, writer):
                 pass
@@ -145,8 +149,14 @@ class HunterStub:
         bearer = re.search(r"(?im)^authorization: bearer (\S+)", head)
         key = bearer[1] if bearer else query.get("api_key", "")
         email = query.get("email", "")
+        self.callers.add(writer.get_extra_info("peername"))
         self.asked.append(Asked(url.path, email, key, time.time()))
+        if self.watch is not None:
+            await self.watch()
         said = self.fault or _word(email)
+        if said in FLOODS:
+            await self._flood(writer, said)
+            return False
         if said in FAULTS:
             await FAULTS[said](writer)
             return False
@@ -180,6 +190,15 @@ class HunterStub:
     def _account(self) -> dict[str, Any]:
         verifications = {"used": self.used, "available": 50}
         return {"plan_name": "Free", "requests": {"verifications": verifications}}
+
+    async def _flood(self, writer: asyncio.StreamWriter, kind: str) -> None:
+        header, wrap = FLOODS[kind]
+        writer.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
+        part = b" " * (1024 * 1024)
+        while self.poured < HUGE:
+            writer.write(wrap(part))
+            await writer.drain()
+            self.poured += len(part)
 
     def _obey(self, method: str, path: str, writer: asyncio.StreamWriter) -> None:
         if method == "PUT":
@@ -234,27 +253,6 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _huge(writer: asyncio.StreamWriter) -> None:
-    _send_head(writer, "Content-Length: " + str(HUGE))
-    await _pour(writer, lambda part: part)
-
-
-async def _huge_chunked(writer: asyncio.StreamWriter) -> None:
-    _send_head(writer, "Transfer-Encoding: chunked")
-    await _pour(writer, lambda part: b"%x\r\n%b\r\n" % (len(part), part))
-
-
-def _send_head(writer: asyncio.StreamWriter, header: str) -> None:
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{header}\r\n\r\n".encode())
-
-
-async def _pour(writer: asyncio.StreamWriter, wrap: Callable[[bytes], bytes]) -> None:
-    part = b" " * (1024 * 1024)
-    for _ in range(HUGE // len(part)):
-        writer.write(wrap(part))
-        await writer.drain()
-
-
 async def _bomb(writer: asyncio.StreamWriter) -> None:
     _send(writer, 200, _packed(), "Content-Encoding: gzip")
     await writer.drain()
@@ -297,8 +295,6 @@ FAULTS: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
     "slow": _slow,
     "hang": _hang,
     "trickle": _trickle,
-    "huge": _huge,
-    "huge-chunked": _huge_chunked,
     "bomb": _bomb,
     "redirect": _redirect,
     "reset": _reset,
@@ -307,6 +303,12 @@ FAULTS: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
     "headers": _headers,
 }
 """What may happen on the way; after it the connection ends."""
+
+FLOODS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "huge": (f"Content-Length: {HUGE}", lambda part: part),
+    "endless": ("Transfer-Encoding: chunked", lambda part: b"%x\r\n%b\r\n" % (len(part), part)),
+}
+"""Answers of 100 MB; `poured` tells how much of them went out."""
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -317,7 +319,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    words = [*VERIFIED, *STATUSES, *SHAPES, *FAULTS]
+    words = [*VERIFIED, *STATUSES, *SHAPES, *FAULTS, *FLOODS]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
