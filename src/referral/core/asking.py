@@ -9,7 +9,7 @@ PATIENCE = timedelta(seconds=10)
 """How long a job waits for an answer."""
 
 UNANSWERED = 24
-"""How often a job asks a service that does not answer: over three days or so."""
+"""How often a job asks a service that does not answer: for two to three days."""
 
 UNDECIDED = 5
 """How often, when it does and says nothing: that may cost as much as any answer."""
