@@ -19,8 +19,8 @@ from tests.performance.stage import LIMITS
 from tests.processes import free_port, running
 from tests.sink import BlackHole
 
-ROUNDS = 40
-EACH = 25
+ROUNDS = 200
+EACH = 5
 WARM_UP = 20
 PACE = 0.02
 """Seconds from one registration to the next: a load under which nothing queues."""

@@ -41,7 +41,8 @@ class Screen:
             if await records.users.by_email(user.email_key) is not None:
                 # Refused anyway, or answered as before: no reason to tell a third party.
                 return Deliverability.UNKNOWN
-            known = await find_verdict(self, records, user)
+            since = self.clock.now() - GOOD_FOR
+            known = await records.verdicts.find(fingerprints_of(self.fingerprints, user), since)
         if known is not None:
             return known
         try:
@@ -67,13 +68,9 @@ class Verify:
         """Note the answer; raises `Later` to ask again."""
         async with self.database.read() as records:
             user = await records.users.get(job.user_id)
-            known = await find_verdict(self, records, user) if user else None
         if user is None or self.verifier is None:
             return
-        if known is None and run.attempt == 0:
-            # The registration asked a moment ago.
-            ask_again(run, UNANSWERED)
-        verdict = known or await self._ask(self.verifier, user, run)
+        verdict = await self._ask(self.verifier, user, run)
         if verdict is Deliverability.UNKNOWN:
             return
         async with self.database.begin() as records:
@@ -91,14 +88,6 @@ class Verify:
         if verdict is Deliverability.UNKNOWN:
             ask_again(run, most)
         return verdict
-
-
-async def find_verdict(
-    asking: Screen | Verify, records: Records, user: User
-) -> Deliverability | None:
-    """Return what was said of a user's address in the last time."""
-    since = asking.clock.now() - GOOD_FOR
-    return await records.verdicts.find(fingerprints_of(asking.fingerprints, user), since)
 
 
 async def keep_verdict(

@@ -1,7 +1,11 @@
 """The work that is done after a commit. A job holds ids: what it is about is read when it runs."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
+
+FIRST_WAIT = timedelta(seconds=5)
+"""When a third party is asked again that did not answer a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,8 @@ class Run:
 
     id: UUID
     attempt: int
+
+
+def delay_of(job: Job) -> timedelta:
+    """Return how long after the commit a job is due."""
+    return FIRST_WAIT if isinstance(job, Verifying) else timedelta()
