@@ -10,6 +10,7 @@ from uuid import UUID
 from referral.core.errors import Unavailable
 from referral.core.model import Account, Code
 from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
+from tests.fake_knowledge import FakeProfiles, FakeVerdicts
 from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
@@ -52,6 +53,14 @@ class FakeRecords:
     @property
     def mails(self) -> FakeMails:
         return FakeMails(self._usable())
+
+    @property
+    def profiles(self) -> FakeProfiles:
+        return FakeProfiles(self._usable())
+
+    @property
+    def verdicts(self) -> FakeVerdicts:
+        return FakeVerdicts(self._usable())
 
     @property
     def jobs(self) -> FakeJobs:
@@ -114,6 +123,7 @@ class FakeReads:
                 ),
                 active_code=await records.codes.active(user_id, now),
                 now=now,
+                profile=await records.profiles.of(user_id),
             )
 
 

@@ -12,7 +12,9 @@ from referral.core.model import (
     Answer,
     Client,
     Code,
+    Deliverability,
     OneTimeToken,
+    Profile,
     Referral,
     RefreshToken,
     Session,
@@ -44,6 +46,8 @@ class Tables:
     clients: dict[UUID, Client] = field(default_factory=dict)
     attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
+    profiles: dict[UUID, Profile] = field(default_factory=dict)
+    verdicts: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
     told: dict[UUID, UUID] = field(default_factory=dict)
     mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)

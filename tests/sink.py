@@ -108,6 +108,7 @@ class BlackHole:
 
     def __init__(self, port: int) -> None:
         """Listen, and leave the rest to the system's backlog."""
+        self.port = port
         self._socket = socket.create_server(("127.0.0.1", port), backlog=512)
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ from referral.container import (
 from referral.core.accounts import NewAccount, Register
 from referral.core.clients import GRANTABLE, CreateClient
 from referral.core.errors import ReferralError, Unavailable
+from referral.core.health import CheckParts, State
 from referral.core.model import Client, Role, Scope, User
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
@@ -144,6 +145,19 @@ def create_client(name: str, scopes: list[Scope]) -> None:
 
     client, secret = _with_parts(create)
     click.echo(f"client_id={client.id}\nclient_secret={secret}")
+
+
+@main.command()
+def check() -> None:
+    """Say which parts are in use, and whether they answer; ends with 1 when one does not."""
+    settings = _settings()
+
+    async def ask(container: AsyncContainer) -> list[State]:
+        return await (await container.get(CheckParts))()
+
+    states = _with_parts(ask)
+    commands.show_parts(parts_in_use(settings), states)
+    sys.exit(0 if all(state.answers for state in states) else 1)
 
 
 def _scopes(values: Sequence[str]) -> list[Scope]:

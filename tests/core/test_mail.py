@@ -15,6 +15,8 @@ from referral.core.accounts import (
 from referral.core.clearing import Clear, ClearLater
 from referral.core.codes import DeactivateCode, IssueCode, NewCode
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen, Verify
+from referral.core.enrichment import Enrich
 from referral.core.errors import (
     Later,
     NoActiveCode,
@@ -37,6 +39,7 @@ from tests.fakes import (
     FakeCache,
     FakeClock,
     FakeCodeTexts,
+    FakeFingerprints,
     FakeIds,
     FakePasswords,
     FakeSecrets,
@@ -61,7 +64,8 @@ class Office:
         """Register someone."""
         addresses, passwords = FakeAddresses(), FakePasswords()
         credit = Credit(self.clock, self.ids, self.verification)
-        rest = (credit, self.database, self.ids, passwords, self.verification)
+        screen = Screen(self.clock, self.database, FakeFingerprints(), None)
+        rest = (credit, self.database, None, self.ids, passwords, screen, self.verification)
         clear = Clear(FakeCache(), self.database)
         register = Register(addresses, clear, self.clock, (), *rest)
         return await register(NewAccount(email, "correct horse", code, locale))
@@ -88,12 +92,14 @@ class Office:
         rest = (self.clock, self.database, self.limit, links, self.mailer)
         do_job = DoJob(
             ClearLater(FakeCache(), self.database),
+            Enrich(self.clock, self.database, None),
             Prune(self.clock, self.database),
             SendCode(self.clock, self.database, links, self.mailer),
             SendConfirmation(*rest, self.secrets),
             SendReset(self.clock, self.database, links, self.mailer, self.secrets),
             SendWelcome(*rest),
             Tell(*rest, tokens),
+            Verify(self.clock, self.database, FakeFingerprints(), None),
         )
         await do_job(job, Run(UUID(int=number), attempt))
 

@@ -29,6 +29,10 @@ INSERT INTO referrals SELECT id_of(n), id_of(1 + n % 100), id_of(n), id_of(1 + n
     'CODE', 'confirmed', now() FROM generate_series(101, 100000) n;
 INSERT INTO sessions SELECT id_of(n), id_of(n), 'first-party', 'account', now(), now()
     FROM generate_series(1, 100000) n;
+INSERT INTO profiles SELECT id_of(n), 'Ann', NULL, NULL, NULL, NULL, NULL, now()
+    FROM generate_series(1, 100000) n;
+INSERT INTO verdicts SELECT sha256(n::text::bytea), 'valid', now()
+    FROM generate_series(1, 100000) n;
 INSERT INTO refresh_tokens SELECT sha256(n::text::bytea), id_of(n), NULL
     FROM generate_series(1, 100000) n;
 """
@@ -85,8 +89,12 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
         await records.sessions.lock(b"\0" * 32)
         await records.sessions.mark_used(b"\0" * 32, NOW)
         await records.sessions.end(REFERRER)
+        await records.profiles.of(REFERRER)
+        await records.profiles.delete(REFERRER)
+        await records.verdicts.find((b"\0" * 32, b"\1" * 32), NOW)
+        await records.verdicts.forget((b"\0" * 32, b"\1" * 32))
     event.remove(engine.sync_engine, "before_cursor_execute", note)
-    assert len(sent) > 22
+    assert len(sent) > 26
     async with engine.connect() as connection:
         for statement, parameters in [one for one in sent if one[0] not in {"BEGIN", "COMMIT"}]:
             explained = await connection.exec_driver_sql(

@@ -50,6 +50,8 @@ class Line:
 class SmtpMailer:
     """Mails through a server: `smtp://` with STARTTLS when it is offered, `smtps://` for TLS."""
 
+    name = "smtp"
+
     def __init__(self, url: str, letters: Letters) -> None:
         """Take the server's URL, with user and password where it wants them."""
         self._url = urlsplit(url)
@@ -66,6 +68,17 @@ class SmtpMailer:
         else:
             return
         raise fault  # outside of the handler, so that no traceback leads to the server's words
+
+    async def check(self) -> str:
+        """See the port `Part`: connect and log in."""
+        try:
+            line = await self._connect()
+        except (SMTPException, OSError, ValueError) as error:
+            fault = f"does not answer ({type(error).__name__}{_codes(error)})"
+        else:
+            await _hang_up(line)
+            return "ok"
+        raise Unavailable(fault)
 
     async def close(self) -> None:
         """Say goodbye on every idle connection."""

@@ -20,10 +20,12 @@ from referral.adapters.postgres.codes import PostgresCodes
 from referral.adapters.postgres.jobs import PostgresJobs
 from referral.adapters.postgres.mails import PostgresMails
 from referral.adapters.postgres.one_time_tokens import PostgresOneTimeTokens
+from referral.adapters.postgres.profiles import PostgresProfiles
 from referral.adapters.postgres.referrals import PostgresReferrals
 from referral.adapters.postgres.session import DatabaseSession, connected
 from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
+from referral.adapters.postgres.verdicts import PostgresVerdicts
 from referral.core.errors import Unavailable
 
 SECONDS = 1.5
@@ -84,6 +86,16 @@ class PostgresRecords:
     def mails(self) -> PostgresMails:
         """How many mails went to which address."""
         return PostgresMails(self.session)
+
+    @cached_property
+    def profiles(self) -> PostgresProfiles:
+        """What enrichment found."""
+        return PostgresProfiles(self.session)
+
+    @cached_property
+    def verdicts(self) -> PostgresVerdicts:
+        """What was said of addresses."""
+        return PostgresVerdicts(self.session)
 
     @cached_property
     def jobs(self) -> PostgresJobs:

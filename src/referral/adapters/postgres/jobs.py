@@ -18,7 +18,7 @@ from sqlalchemy.schema import MetaData
 
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.session import DatabaseSession
-from referral.core.jobs import Job, Pruning
+from referral.core.jobs import Job, Pruning, delay_of
 
 NAMES = {
     "channel": "ch_pgqueuer",
@@ -90,6 +90,7 @@ class PostgresJobs:
             [_NAME_OF[type(job)] for job in jobs],
             [msgspec.json.encode(job) for job in jobs],
             [0] * len(jobs),
+            execute_after=[delay_of(job) for job in jobs],
             dedupe_key=[dedupe_key(job) for job in jobs],
             on_conflict="skip",
         )

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import users
 from referral.core.errors import EmailTaken
-from referral.core.model import Locale, User
+from referral.core.model import Deliverability, Locale, User
 
 NAMES = tuple(field.name for field in fields(User))
 COLUMNS = [users.c[name] for name in NAMES]
@@ -71,7 +71,11 @@ class PostgresUsers:
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
         """See the port. The row stays, for the referrals that lead to it."""
-        gone = dict.fromkeys(PERSONAL) | {"email_verified": False, "erased_at": now}
+        gone: dict[str, object] = dict.fromkeys(PERSONAL) | {
+            "email_verified": False,
+            "deliverability": Deliverability.UNKNOWN,
+            "erased_at": now,
+        }
         await self._session.execute(update(users).where(users.c.id == user_id).values(**gone))
 
     async def _one(self, query: Query, **values: object) -> User | None:
