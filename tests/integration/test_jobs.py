@@ -19,7 +19,8 @@ from referral.adapters.execution import FIRST_WAIT, LONGEST_WAIT, backoff
 from referral.adapters.monitor import ListedJob, Monitor
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.jobs import NAMES
-from referral.adapters.worker import CONCURRENT, Worker
+from referral.adapters.queries import CONCURRENT
+from referral.adapters.worker import Worker
 from referral.core.errors import Later, MailRefused
 from referral.core.jobs import Job, Pruning, Run, WelcomeMail
 from tests.conftest import execute
