@@ -285,7 +285,8 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
     database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pgqueuer sleeps for 0.1 s when it has as many as it may; what it asks before is told (6)."""
-    done = 0
+    started = done = 0
+    full = asyncio.Event()
     naps: list[int] = []
     asked = WatchfulQueries.eligible_queued_work
 
@@ -294,8 +295,12 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
         return await asked(queries, entrypoints)
 
     async def do(_: Job, __: Run) -> None:
-        nonlocal done
-        await asyncio.sleep(0)
+        nonlocal started, done, full
+        started, gate = started + 1, full
+        if started % CONCURRENT == 0:
+            gate.set()
+            full = asyncio.Event()
+        await gate.wait()
         done += 1
 
     monkeypatch.setattr(WatchfulQueries, "eligible_queued_work", ask)
