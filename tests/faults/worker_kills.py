@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.settings import Settings
+from tests.journey import new_email
 from tests.sink import Received, Sink, sinking
 from tests.waiting import until, until_found
 from tests.workers import a_place, queue_mails, start_worker, stop_worker
@@ -108,8 +109,7 @@ class Campaign:
 
     async def _feed(self, mails: int) -> None:
         """Queue mails to addresses that had none."""
-        first = len(self.sent)
-        emails = [f"kill{number}@example.com" for number in range(first, first + mails)]
+        emails = [new_email() for _ in range(mails)]
         await queue_mails(self.settings, self.database, emails)
         self.sent += emails
         await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
