@@ -33,7 +33,8 @@ async def test_what_was_broken_off_is_undone(
     for _ in range(POOL + 1):
         inside.clear()
         task = asyncio.create_task(store())
-        await inside.wait()
+        async with asyncio.timeout(10):
+            await inside.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     watcher = await asyncpg.connect(database_url)
