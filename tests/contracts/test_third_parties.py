@@ -120,6 +120,14 @@ async def test_what_is_no_answer_is_unavailable(
     assert await verifier.verify("ann@example.com", WITHIN) is Deliverability.VALID
 
 
+async def test_a_redirect_is_not_followed(stub: HunterStub, http: HttpClient) -> None:
+    """Whoever answers in EmailHunter's place cannot send the address and the key elsewhere."""
+    verifier = HunterVerifier(Hunter(http, stub.url, stub.key), FakeLimits())
+    with pytest.raises(Unavailable):
+        await verifier.verify("redirect.ann@example.com", WITHIN)
+    assert len(stub.asked) == 1
+
+
 async def test_a_server_that_is_not_there_is_unavailable(
     stub: HunterStub, http: HttpClient
 ) -> None:
