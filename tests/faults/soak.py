@@ -194,7 +194,8 @@ async def _read(place: Place, process: int) -> dict[str, float]:
 def _rise(values: list[tuple[float, float]]) -> float:
     """Return by how much the line through the values rises from the first to the last."""
     times, readings = zip(*values, strict=True)
-    return statistics.linear_regression(times, readings).slope * (times[-1] - times[0])
+    slope = statistics.linear_regression(times, readings).slope
+    return float(slope * (times[-1] - times[0]))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Schemathesis holds the OpenAPI document against a running service, with all of its checks."""
 
 import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,17 @@ from tests.journey import UNLIMITED, log_in, register
 
 PORT = 18303
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+HOOKS = {
+    "SCHEMATHESIS_HOOKS": "tests.web.schemathesis_hooks",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}
+BUDGET_SECONDS = 40
+"""All phases share it: chains of requests go on for as long as is left."""
+
 SECONDS = 120
+LINKS = 10
+"""How many ways from one operation to the next have to be gone, of those in the document."""
+
 UNGUESSED = "a password that is in no example"
 
 
@@ -32,8 +43,9 @@ async def test_the_document_and_the_service_agree(
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
             *("run", f"{client.base_url}/openapi.json", "--checks", "all", "--no-color"),
-            *("--header", f"Authorization: {bearer}"),
+            *("--header", f"Authorization: {bearer}", "--max-time", str(BUDGET_SECONDS)),
             cwd=tmp_path,
+            env=os.environ | HOOKS,
             stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
@@ -41,3 +53,6 @@ async def test_the_document_and_the_service_agree(
     assert process.returncode == 0, report
     assert re.search(r" (\d+) selected / \1 total", report), report
     assert all(f"✅  {phase}" in report for phase in ("Coverage", "Fuzzing", "Stateful")), report
+    followed = re.search(r"API Links: +(\d+) covered", report)
+    assert followed is not None, report
+    assert int(followed[1]) >= LINKS, report
