@@ -1,6 +1,6 @@
 """A small proxy for TCP and Unix sockets on loopback, which is slow, silent or rude as it is told.
 
-PyPI has none that is maintained: toxiproxy is a program in Go, and what is left are its clients.
+See docs/decisions/0071 for what else there is.
 """
 
 import asyncio
