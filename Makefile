@@ -28,7 +28,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
-	mail-pictures test-faults bench-hunter bench-mail bench-report browser curl wrk clean
+	mail-pictures test-faults soak bench-hunter bench-mail bench-report browser curl wrk clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -77,8 +77,11 @@ screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
 mail-pictures: .venv/dev.stamp browser ## Draw the mails for docs/mails.md
 	$(BIN)/python -m tests.mail_pictures
 
-test-faults: .venv/dev.stamp ## Kill the worker 200 times around SMTP's 250, and count the mails
-	$(BIN)/python -m tests.faults.worker_kills
+test-faults: .venv/dev.stamp ## Kill, stop and cut off every part, in 15 minutes; FAULTS="redis smtp" for some
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+soak: .venv/dev.stamp ## Run under steady load for MINUTES, 10 by default, and watch memory and handles
+	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, and a silent SMTP server
 	$(BIN)/python -m tests.performance.mail

@@ -18,7 +18,7 @@ import click
 import structlog
 from dishka import AsyncContainer
 from granian import Granian
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from litestar.types import ASGIApp
@@ -46,6 +46,9 @@ T = TypeVar("T")
 
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
+
+MAX_HEAD = 32 * 1024
+"""How long a request's line and headers may be; each slow connection can hold so many bytes."""
 
 BAD_SETTINGS = 2
 
@@ -229,7 +232,8 @@ def _serve(host: str, port: int, workers: int) -> None:
         factory=True,
         websockets=False,
         log_level=LogLevels.warning,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEAD),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
     ).serve()
