@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -15,6 +15,7 @@ from referral.adapters.monitor import STATUSES, Monitor, State
 from referral.adapters.tracing import send_rest, set_up_tracing
 from referral.adapters.worker import Worker
 from referral.container import make_container, parts_in_use
+from referral.core.health import State as PartState
 from referral.settings import Settings
 
 LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
@@ -40,6 +41,13 @@ async def _work(settings: Settings) -> None:
         await container.close()
         await asyncio.to_thread(send_rest)
     log.info("stopped")
+
+
+def show_parts(in_use: Mapping[str, str], states: Sequence[PartState]) -> None:
+    """Show which parts are in use, and then how those are that can be asked."""
+    _print_table(("part", "in use"), list(in_use.items()))
+    click.echo()
+    _print_table(("asked", "state"), [(state.part, state.word) for state in states])
 
 
 def show_states(monitor: Monitor) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from email.headerregistry import Address
 from pathlib import Path
 
-from asyncpg import Connection
+import asyncpg
 from dishka import (
     AnyOf,
     AsyncContainer,
@@ -24,6 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters import tracing
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.clearbit import Clearbit, ClearbitPart
+from referral.adapters.http import HttpClient
+from referral.adapters.hunter import Hunter, HunterPart, HunterVerifier
+from referral.adapters.inquiries import budget_of, taking
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
 from referral.adapters.limits import CountedLimits, parse_limit
@@ -33,12 +37,15 @@ from referral.adapters.measures import Measured, RequestCounts
 from referral.adapters.memory import MemoryCache
 from referral.adapters.metrics import ProcessMetrics
 from referral.adapters.mute import SignedMuteTokens
+from referral.adapters.offline import OfflineVerifier
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
+from referral.adapters.profiles import HttpEnrichment
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
 from referral.adapters.redis_cache import RedisCache
@@ -64,16 +71,23 @@ from referral.core import (
 )
 from referral.core.clearing import Clear, ClearLater
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen, Verify
+from referral.core.enrichment import Enrich
 from referral.core.guessing import Attempts
-from referral.core.health import CheckHealth
+from referral.core.health import CheckHealth, CheckParts
 from referral.core.model import Verification
 from referral.core.proving import ProveOwnership
-from referral.settings import Settings
+from referral.settings import OFFLINE, Settings
 from referral.web.links import Links
 from referral.web.tokens import Grants
 
 WORKERS = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
+
+HUNTER_URL = "https://api.hunter.io"
+CLEARBIT_URL = "https://person.clearbit.com"
+
+NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
 ACCOUNTS_AT_ONCE = 100
 """At how many times the limit of one account guessing is slowed down on all."""
@@ -111,10 +125,18 @@ class Adapters(Provider):
         return PostgresDatabase(engine)
 
     @provide
-    async def pool(self, settings: Settings) -> AsyncIterator[PostgresReads]:
-        kind = TracedConnection if tracing.is_on() else Connection
+    async def pool(self, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+        kind = TracedConnection if tracing.is_on() else asyncpg.Connection
         async with make_pool(database_url(settings), kind) as pool:
-            yield PostgresReads(pool)
+            yield pool
+
+    @provide
+    def pooled_reads(self, pool: asyncpg.Pool) -> PostgresReads:
+        return PostgresReads(pool)
+
+    @provide
+    def post_office(self, pool: asyncpg.Pool) -> ports.PostOffice:
+        return PostgresPostOffice(pool)
 
     @provide
     def reads(self, reads: PostgresReads) -> ports.Reads:
@@ -194,6 +216,47 @@ class Adapters(Provider):
         await mailer.close()
 
     @provide
+    async def http(self) -> AsyncIterator[HttpClient]:
+        client = HttpClient()
+        yield client
+        await client.close()
+
+    @provide
+    def hunter(self, http: HttpClient, settings: Settings) -> Hunter:
+        return Hunter(http, settings.hunter_url or HUNTER_URL, settings.hunter_api_key)
+
+    @provide
+    def clearbit(self, http: HttpClient, settings: Settings) -> Clearbit:
+        return Clearbit(http, settings.clearbit_url or CLEARBIT_URL, settings.clearbit_api_key)
+
+    @provide
+    async def email_verifier(
+        self, hunter: Hunter, limits: ports.Limits, settings: Settings
+    ) -> AsyncIterator[ports.EmailVerifier | None]:
+        if not settings.asks_hunter:
+            yield OfflineVerifier() if settings.hunter_url == OFFLINE else None
+            return
+        verifier = HunterVerifier(hunter, limits)
+        yield verifier
+        await verifier.close()
+
+    @provide
+    async def enrichment(
+        self, hunter: Hunter, clearbit: Clearbit, limits: ports.Limits, settings: Settings
+    ) -> AsyncIterator[ports.Enrichment | None]:
+        match settings.enrichment:
+            case "off":
+                yield None
+                return
+            case "hunter":
+                service, send = "EmailHunter's enrichment", hunter.enrich
+            case "clearbit":
+                service, send = "Clearbit", clearbit.enrich
+        enrichment = HttpEnrichment(service, send, taking(limits, settings.enrichment))
+        yield enrichment
+        await enrichment.close()
+
+    @provide
     def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
         return Worker(database_url(settings), do_job)
 
@@ -244,7 +307,10 @@ class UseCases(Provider):
         Clear,
         ClearLater,
         Credit,
+        Enrich,
         ProveOwnership,
+        Screen,
+        Verify,
         proofs.AskForConfirmation,
         proofs.ConfirmEmail,
         proofs.ForgotPassword,
@@ -314,6 +380,27 @@ class UseCases(Provider):
     def check_health(self, database: PostgresDatabase, redis: RedisServer | None) -> CheckHealth:
         return CheckHealth(database, (redis,) if redis else ())
 
+    @provide
+    def check_parts(
+        self,
+        database: PostgresDatabase,
+        redis: RedisServer | None,
+        mailer: ports.Mailer,
+        hunter: Hunter,
+        clearbit: Clearbit,
+        settings: Settings,
+    ) -> CheckParts:
+        parts: list[ports.Part] = [database]
+        if redis is not None:
+            parts.append(redis)
+        if isinstance(mailer, SmtpMailer):
+            parts.append(mailer)
+        if settings.asks_hunter:
+            parts.append(HunterPart(hunter))
+        if settings.enrichment == "clearbit":
+            parts.append(ClearbitPart(clearbit))
+        return CheckParts(tuple(parts))
+
 
 def make_container(
     settings: Settings, *replacements: Provider, requests: RequestCounts | None = None
@@ -354,6 +441,8 @@ def limits_of(settings: Settings) -> dict[str, str]:
         "register": settings.limit_register,
         "token": settings.limit_token,
         "lookup": settings.limit_lookup,
+        **budget_of("hunter"),
+        **budget_of("clearbit"),
     }
     if settings.limit_token != "off":  # noqa: S105 - a limit
         item = parse_limit(settings.limit_token)
@@ -372,5 +461,13 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
         "cache": "Redis" if settings.redis_url else "in each process",
         "limits": "Redis" if settings.redis_url else "in each process",
         "mail": "SMTP" if settings.smtp_url else f"files, in {settings.data_dir / 'mail'}",
+        "verification": _verification(settings),
+        "enrichment": NAMES[settings.enrichment],
         "worker": "in this process" if settings.worker == "inline" else "off",
     }
+
+
+def _verification(settings: Settings) -> str:
+    if settings.asks_hunter:
+        return NAMES["hunter"]
+    return "a list of disposable domains" if settings.hunter_url == OFFLINE else NAMES["off"]

@@ -33,7 +33,7 @@ class ArgonPasswords:
 
     def __init__(self) -> None:
         """Start no thread before the first hash."""
-        self._pool = ThreadPoolExecutor(THREADS, "argon2", initializer=_step_back)
+        self._pool = ThreadPoolExecutor(THREADS, "argon2", initializer=step_back)
         self._waiting = self._refused = 0
         self._waits = Durations()
 
@@ -79,7 +79,8 @@ def common_passwords() -> frozenset[str]:
     return frozenset(gzip.decompress(packed).decode().split("\n"))
 
 
-def _step_back() -> None:
+def step_back() -> None:
+    """Leave the processor to those who answer requests."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
