@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy.exc import DataError, IntegrityError
+from asyncpg import DataError, IntegrityConstraintViolationError
 
 from referral.core.jobs import Job
 from referral.core.model import (
@@ -61,9 +61,9 @@ class Tables:
     def require(self, *, holds: bool, constraint: str) -> None:
         """Refuse a statement that breaks a constraint which no port has an error for."""
         if not holds:
-            self.refuse(IntegrityError(None, None, Exception(constraint)))
+            self.refuse(IntegrityConstraintViolationError(constraint))
 
     def check_text(self, text: str) -> None:
         """Refuse a text that PostgreSQL cannot hold."""
         if "\0" in text:
-            self.refuse(DataError(None, None, Exception("a zero byte")))
+            self.refuse(DataError("a zero byte"))

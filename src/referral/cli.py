@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ import click
 import structlog
 from dishka import AsyncContainer
 from granian import Granian
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from litestar.types import ASGIApp
@@ -46,6 +47,9 @@ T = TypeVar("T")
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
 
+MAX_HEAD = 32 * 1024
+"""How long a request's line and headers may be; each slow connection can hold so many bytes."""
+
 BAD_SETTINGS = 2
 
 
@@ -64,7 +68,7 @@ def run(host: str, port: int, workers: int) -> None:
     _check_free(host, port)
     with _only_service(settings.data_dir), _database(settings):
         if settings.database_url is None:
-            migrate_database(database_url(settings))
+            _migrate_apart(database_url(settings))
         log = structlog.get_logger()
         log.info("starting", **parts_in_use(settings))
         log.info("docs", swagger=f"http://{host}:{port}/docs", redoc=f"http://{host}:{port}/redoc")
@@ -188,10 +192,21 @@ def _with_parts(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
             raise click.ClickException(error.detail or error.title()) from error
 
 
+def _migrate_apart(url: str) -> None:
+    """Migrate in a process of its own: what Alembic needs of memory ends with it."""
+    migrating = multiprocessing.get_context("fork").Process(target=migrate_database, args=(url,))
+    migrating.start()
+    migrating.join()
+    if migrating.exitcode:
+        raise click.ClickException("The database could not be migrated.")
+
+
 def worker() -> ASGIApp:
     """Make the service within a worker process, which goes when its parent is killed."""
     threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
-    return serve()
+    app = serve()
+    gc.freeze()
+    return app
 
 
 def _follow_parent() -> None:
@@ -203,6 +218,10 @@ def _follow_parent() -> None:
 
 def _serve(host: str, port: int, workers: int) -> None:
     os.environ[WORKERS] = str(workers)
+    # What was imported stays. A collector that never looks at it leaves its pages to be shared by
+    # the worker processes, and does not hold requests up for as long.
+    gc.collect()
+    gc.freeze()
     Granian(
         "referral.cli:worker",
         address=host,
@@ -213,7 +232,8 @@ def _serve(host: str, port: int, workers: int) -> None:
         factory=True,
         websockets=False,
         log_level=LogLevels.warning,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEAD),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
     ).serve()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 from email.headerregistry import Address
 
+import asyncpg
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -28,6 +29,7 @@ from referral.adapters.offline import OfflineVerifier
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.adapters.profiles import HttpEnrichment
 from referral.adapters.qr import SegnoQrCodes
@@ -103,9 +105,17 @@ class Adapters(Provider):
         return PostgresDatabase(engine)
 
     @provide
-    async def reads(self, settings: Settings) -> AsyncIterator[ports.Reads]:
+    async def pool(self, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         async with make_pool(database_url(settings)) as pool:
-            yield PostgresReads(pool)
+            yield pool
+
+    @provide
+    def reads(self, pool: asyncpg.Pool) -> ports.Reads:
+        return PostgresReads(pool)
+
+    @provide
+    def post_office(self, pool: asyncpg.Pool) -> ports.PostOffice:
+        return PostgresPostOffice(pool)
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.model import Deliverability, Profile
 from referral.core.ports import Database, Reads
@@ -48,7 +48,7 @@ async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: Reads) 
 
 async def test_a_profile_is_somebodys(store: Database) -> None:
     """There is none without an account."""
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.profiles.save(IDS.new(), FULL, NOW)
 

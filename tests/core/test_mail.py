@@ -32,7 +32,7 @@ from referral.core.model import Code, Expiry, Locale, User, Verification
 from referral.core.proofs import SendConfirmation, SendReset
 from referral.core.upkeep import Prune
 from referral.core.work import DoJob
-from tests.fake_database import FakeDatabase
+from tests.fake_database import FakeDatabase, FakePostOffice
 from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
 from tests.fakes import (
     FakeAddresses,
@@ -89,7 +89,7 @@ class Office:
     async def work(self, job: Job, number: int = 1, attempt: int = 0) -> None:
         """Do one job."""
         links, tokens = FakeLinks(), FakeMuteTokens()
-        rest = (self.clock, self.database, self.limit, links, self.mailer)
+        rest = (self.clock, self.limit, links, self.mailer, FakePostOffice(self.database))
         do_job = DoJob(
             ClearLater(FakeCache(), self.database),
             Enrich(self.clock, self.database, None),
@@ -98,7 +98,7 @@ class Office:
             SendConfirmation(*rest, self.secrets),
             SendReset(self.clock, self.database, links, self.mailer, self.secrets),
             SendWelcome(*rest),
-            Tell(*rest, tokens),
+            Tell(self.clock, self.database, self.limit, links, self.mailer, tokens),
             Verify(self.clock, self.database, FakeFingerprints(), None),
         )
         await do_job(job, Run(UUID(int=number), attempt))

@@ -4,7 +4,6 @@ import asyncio
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -19,6 +18,7 @@ from aiosmtplib.errors import (
     SMTPServerDisconnected,
 )
 
+from referral.adapters.envelopes import Envelope
 from referral.adapters.letters import Letters
 from referral.core.errors import MailRefused, Unavailable
 from referral.core.model import Mail
@@ -85,7 +85,7 @@ class SmtpMailer:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_hang_up(line) for line in idle))
 
-    async def _deliver(self, message: EmailMessage) -> None:
+    async def _deliver(self, message: Envelope) -> None:
         line = await self._free_line()
         try:
             await self._send_on(line, message)
@@ -95,9 +95,11 @@ class SmtpMailer:
             # The server had closed a connection that was idle.
             await self._send_on(await self._connect(), message)
 
-    async def _send_on(self, line: Line, message: EmailMessage) -> None:
+    async def _send_on(self, line: Line, message: Envelope) -> None:
         try:
-            await line.client.send_message(message)
+            await line.client.send_message(
+                message, sender=message.sender, recipients=message.recipient
+            )
         except BaseException:
             line.client.close()
             raise

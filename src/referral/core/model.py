@@ -177,6 +177,28 @@ class OneTimeToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Postage:
+    """What a mail to a user begins with: one of so many `places` that the address has within a
+    time, or none where it takes none, and maybe the token of its link.
+    """
+
+    mail: UUID
+    user_id: UUID
+    at: datetime
+    places: int | None
+    within: timedelta
+    token: OneTimeToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Whom a mail is for, and when there is a place for it when there is none now."""
+
+    user: User
+    free_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Allowance:
     """Where a caller stands with a limit of so many in so many seconds."""
 

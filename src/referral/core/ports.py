@@ -22,12 +22,14 @@ from referral.core.model import (
     Locale,
     Mail,
     OneTimeToken,
+    Postage,
     Profile,
     Purpose,
     Referral,
     ReferralStatus,
     RefreshToken,
     Session,
+    Taken,
     User,
 )
 
@@ -363,6 +365,17 @@ class Verdicts(Protocol):
 
     async def prune(self, before: datetime) -> bool:
         """Delete some of the older ones; tell whether there may be more."""
+        ...
+
+
+class PostOffice(Protocol):
+    """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
+
+    async def take(self, postage: Postage) -> Taken | None:
+        """Count a mail as `Mails` does, and keep its token unless it has to wait.
+
+        None for a user who is gone, or who confirmed the address that the token is to confirm.
+        """
         ...
 
 

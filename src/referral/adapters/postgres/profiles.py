@@ -1,34 +1,39 @@
 """What enrichment found about users, in PostgreSQL."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import profiles as table
 from referral.core.model import Profile
 
-COLUMNS = [table.c[field.name] for field in fields(Profile)]
+NAMES = [field.name for field in fields(Profile)]
+COLUMNS = [table.c[name] for name in NAMES]
+
+_added = insert(table).values({name: bindparam(name) for name in ("user_id", "found_at", *NAMES)})
+SAVE = Query(
+    _added.on_conflict_do_update(
+        index_elements=["user_id"],
+        set_={name: _added.excluded[name] for name in ("found_at", *NAMES)},
+    )
+)
 
 
 class PostgresProfiles:
     """The table of profiles."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
     async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
         """See the port."""
-        found = asdict(profile) | {"found_at": now}
-        added = insert(table).values(user_id=user_id, **found)
-        await self._session.execute(
-            added.on_conflict_do_update(index_elements=["user_id"], set_=found)
-        )
+        await self._session.fetch(SAVE, user_id=user_id, found_at=now, **values_of(profile))
 
     async def of(self, user_id: UUID) -> Profile | None:
         """See the port."""

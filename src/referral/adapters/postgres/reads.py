@@ -15,7 +15,7 @@ import msgspec
 
 from referral.adapters.batches import Batches
 from referral.adapters.postgres.admission import Admission
-from referral.adapters.postgres.database import SECONDS, unavailable
+from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
 from referral.core.errors import Unavailable
 from referral.core.model import Account, Code, Joined, Profile, User
 
@@ -76,7 +76,7 @@ class PostgresReads:
     def __init__(self, pool: asyncpg.Pool) -> None:
         """Take a pool of `make_pool`."""
         self._pool = pool
-        self._admission = Admission(CONNECTIONS, SECONDS)
+        self._admission = Admission(CONNECTIONS, PATIENCE)
         self._look_ups: Batches[tuple[str, Future[Code | None]]] = Batches(self._look_up)
 
     async def code_of(self, email_key: str) -> Code | None:
@@ -107,7 +107,12 @@ class PostgresReads:
         async with self._admission.place():
             with unavailable():
                 async with self._pool.acquire(timeout=SECONDS) as connection:
-                    yield connection
+                    try:
+                        yield connection
+                    except TimeoutError:
+                        # Otherwise the pool would wait as long again for the server to cancel.
+                        connection.terminate()
+                        raise
 
     async def _look_up(self, batch: list[tuple[str, Future[Code | None]]]) -> None:
         try:

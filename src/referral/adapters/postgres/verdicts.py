@@ -4,9 +4,9 @@ from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.session import DatabaseSession
 from referral.adapters.postgres.tables import verdicts as table
 from referral.core.model import Deliverability
 
@@ -14,7 +14,7 @@ from referral.core.model import Deliverability
 class PostgresVerdicts:
     """The table of verdicts."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
