@@ -111,7 +111,8 @@ class HunterStub:
         return [one for one in self.asked if one.path.endswith(path)]
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen; what takes long to make is made before anybody asks for it."""
+        await asyncio.to_thread(_packed)
         self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 

@@ -22,12 +22,12 @@ from tests.fakes import FakeLimits
 from tests.hunter_stub import FAULTS, FLOODS, HUGE, SHAPES, STATUSES, HunterStub, hunter_stub
 
 WITHIN = timedelta(seconds=0.8)
-SLACK = 0.25
+SLACK = 0.5
 FORMLESS = sorted({*SHAPES} - {"new-status", "surrogate"})
 FAILING = ["401", "403", "404", "429", "500", "502", "503", *FORMLESS, *FAULTS, *FLOODS]
 """What says something about the service, and nothing about an address."""
 
-UNDECIDED = ["202", "222", "400", "422", "451", "new-status", "surrogate"]
+UNDECIDED = ["222", "400", "422", "451", "new-status", "surrogate"]
 NOBODY = ["404", "400", "422", "451"]
 
 ANN = Profile(
@@ -91,7 +91,7 @@ def answer(party: object, stub: HunterStub, word: str) -> None:
     """Have the third party answer in a way, whichever it is."""
     stub.fault = word
     if isinstance(party, FakeVerifier):
-        party.verdict = None if word in FAILING else verdict_of(word)
+        party.verdict = None if word in {*FAILING, "202"} else verdict_of(word)
     if isinstance(party, FakeEnrichment):
         party.answers = word in NOBODY
         party.profile = None
@@ -103,6 +103,16 @@ async def test_every_answer_is_told(verifier: EmailVerifier, stub: HunterStub, w
     answer(verifier, stub, word)
     for number in range(FAILURES + 1):
         assert await verifier.verify(f"ann{number}@example.com", WITHIN) is verdict_of(word)
+
+
+async def test_an_answer_to_come_is_unavailable(verifier: EmailVerifier, stub: HunterStub) -> None:
+    """And says nothing against the service: it is asked each time."""
+    answer(verifier, stub, "202")
+    for number in range(1, FAILURES + 2):
+        with pytest.raises(Unavailable):
+            await verifier.verify("ann@example.com", WITHIN)
+        asked = verifier.asked if isinstance(verifier, FakeVerifier) else stub.asked
+        assert len(asked) == number
 
 
 @pytest.mark.parametrize("word", FAILING)

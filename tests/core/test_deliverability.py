@@ -10,7 +10,7 @@ from referral.core.accounts import NewAccount
 from referral.core.asking import UNANSWERED, UNDECIDED
 from referral.core.deliverability import AT_REGISTRATION, Screen, Verify
 from referral.core.erasure import EraseAccount
-from referral.core.errors import EmailTaken, EmailUndeliverable, Later
+from referral.core.errors import EmailUndeliverable, Later
 from referral.core.jobs import Run, Verifying
 from referral.core.model import GOOD_FOR, Deliverability, Role, User
 from referral.core.proving import ProveOwnership
@@ -132,16 +132,6 @@ async def test_nobody_is_asked_within_a_transaction(bureau: Bureau) -> None:
     bureau.verifier.verdict = VALID
     await bureau.verify(Verifying(ann.id), Run(UUID(int=7), 1))
     assert next(others) == 2
-
-
-async def test_a_taken_address_is_not_asked_about(bureau: Bureau) -> None:
-    """It is refused anyway, and a third party learns nothing of the attempt."""
-    await bureau.world.join("ann@example.com")
-    async with bureau.world.database.begin() as records:
-        records.tables.verdicts.clear()
-    with pytest.raises(EmailTaken):
-        await bureau.world.join("Ann@example.com")
-    assert len(bureau.verifier.asked) == 1
 
 
 async def test_an_admin_is_vouched_for(bureau: Bureau) -> None:

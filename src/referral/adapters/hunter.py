@@ -15,9 +15,10 @@ SERVICE = "hunter"
 CHECK_SECONDS = 5.0
 OK, UNAUTHORIZED = 200, 401
 
-UNDECIDED = frozenset({202, 222, 400, 422, 451})
-"""Still running, failed at the remote server, not acceptable, and not to be told: these are about
-one address, and not about the service.
+STILL_RUNNING = 202
+UNDECIDED = frozenset({222, 400, 422, 451})
+"""Failed at the remote server, not acceptable, and not to be told: these are about one address, and
+not about the service.
 """
 
 VERDICTS = {verdict.value: verdict for verdict in Deliverability}
@@ -92,7 +93,10 @@ class HunterVerifier:
 
     async def verify(self, mailbox: str, within: timedelta) -> Deliverability:
         """See the port."""
-        return await self._inquiries.ask(mailbox, within)
+        verdict = await self._inquiries.ask(mailbox, within)
+        if verdict is None:
+            raise Unavailable("EmailHunter is still verifying")
+        return verdict
 
     async def close(self) -> None:
         """Give up what nobody waits for."""
@@ -124,10 +128,12 @@ class HunterPart:
         return f"ok, {meter.available - meter.used} of {meter.available} verifications left"
 
 
-def read_verdict(reply: Reply) -> Deliverability:
-    """Read the verifier's answer; raises `NoReply` for what is none. A word that is not known
-    decides nothing.
+def read_verdict(reply: Reply) -> Deliverability | None:
+    """Read the verifier's answer, None while it is still at work; raises `NoReply` for what is no
+    answer. A word that is not known decides nothing.
     """
+    if reply.status == STILL_RUNNING:
+        return None
     if reply.status in UNDECIDED:
         return Deliverability.UNKNOWN
     if reply.status != OK:

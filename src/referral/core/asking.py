@@ -8,13 +8,13 @@ from referral.core.jobs import FIRST_WAIT, Run
 PATIENCE = timedelta(seconds=10)
 """How long a job waits for an answer."""
 
-UNANSWERED = 20
+UNANSWERED = 18
 """How often a job asks a service that does not answer: for two to three days."""
 
-UNDECIDED = 5
+UNDECIDED = 7
 """How often, when it does and says nothing: that may cost as much as any answer."""
 
-GROWTH = 3
+GROWTH = 4
 LONGEST_WAIT = timedelta(hours=6)
 JITTER = 1000
 

@@ -38,9 +38,6 @@ class Screen:
 
     async def _verdict(self, verifier: EmailVerifier, user: User) -> Deliverability:
         async with self.database.read() as records:
-            if await records.users.by_email(user.email_key) is not None:
-                # Refused anyway, or answered as before: no reason to tell a third party.
-                return Deliverability.UNKNOWN
             since = self.clock.now() - GOOD_FOR
             known = await records.verdicts.find(fingerprints_of(self.fingerprints, user), since)
         if known is not None:
