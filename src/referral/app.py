@@ -33,6 +33,7 @@ from referral.web.accounts import Accounts
 from referral.web.codes import Codes
 from referral.web.discovery import Discovery
 from referral.web.docs import Docs
+from referral.web.draining import Drain
 from referral.web.envelope import Envelope
 from referral.web.health import Health
 from referral.web.idempotency import repeat
@@ -92,9 +93,11 @@ CONTROLLERS = [
 def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     """Make the service; `replacements` override single parts of the container, as tests do."""
     container = make_container(settings, *replacements)
+    drain = Drain()
     state = State(
         {
             "container": container,
+            "drain": drain,
             "public_url": settings.public_url,
             "trusted_proxies": TrustedProxies(settings.trusted_proxies),
             "public_lookups": settings.lookup_access == "public",
@@ -107,8 +110,9 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         app.state.look_up = await container.get(LookUpCode)
         app.state.limits = await container.get(Limits)
         try:
-            async with working(container, settings):
-                yield
+            with drain.following_signal():
+                async with working(container, settings):
+                    yield
         finally:
             await container.close()
 
@@ -124,7 +128,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         state=state,
     )
-    return Envelope(app, https=settings.public_url.startswith("https://"))
+    return Envelope(app, drain, https=settings.public_url.startswith("https://"))
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 from uuid_utils import uuid4
 
+from referral.web.draining import Drain
 from referral.web.requestlog import RequestLog
 
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,64}")
@@ -30,10 +31,11 @@ _bound_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 class Envelope:
     """An ASGI app around the whole service, so that the framework's own errors are in it too."""
 
-    def __init__(self, app: ASGIApp, *, https: bool) -> None:
-        """Take the app inside, and whether its public address is behind TLS."""
+    def __init__(self, app: ASGIApp, drain: Drain, *, https: bool) -> None:
+        """Take the app inside, the end of it all, and whether the public address is behind TLS."""
         safe = SAFE | ({"Strict-Transport-Security": HSTS} if https else {})
         self._app = app
+        self._drain = drain
         self._safe = [(name.lower().encode(), value.encode()) for name, value in safe.items()]
         self._log = RequestLog()
 
@@ -57,6 +59,8 @@ class Envelope:
                 headers += [header for header in self._safe if header[0] not in named]
                 headers += state.get("limit_headers", ())
                 headers.append((b"x-request-id", request_id.encode()))
+                if self._drain.begun and scope["http_version"].startswith("1"):
+                    headers.append((b"connection", b"close"))
                 message["headers"] = headers
             await send(message)
 
