@@ -10,9 +10,7 @@ from pathlib import Path
 from tests.processes import free_port
 from tests.waiting import until_listening
 
-TEMPLATE = (
-    Path(__file__).parents[1] / "docs" / "operations" / "nginx" / "referral.conf.template"
-)
+TEMPLATE = Path(__file__).parents[1] / "docs" / "operations" / "nginx" / "referral.conf.template"
 MAIN = """\
 daemon off;
 pid {folder}/nginx.pid;
@@ -42,7 +40,7 @@ def balancing(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
     configuration = folder / "nginx.conf"
     configuration.write_text(MAIN.format(folder=folder, servers=servers, site=site))
-    command = [_program(), "-e", folder / "error.log", "-p", folder, "-c", configuration]
+    command = [_program(), "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(configuration)]
     with subprocess.Popen(command) as process:  # noqa: S603 - a program of the tests
         try:
             until_listening(port)

@@ -58,7 +58,10 @@ async def _round(member: Member, tally: Tally) -> None:
         headers = member.headers if name != "token" else {}
         try:
             answer = await member.client.request(
-                method, f"{API}{path}", headers=headers, **rest  # type: ignore[arg-type]
+                method,
+                f"{API}{path}",
+                headers=headers,
+                **rest,
             )
         except httpx.TransportError:
             tally.answers[name, 0] += 1
