@@ -35,7 +35,14 @@ MAX_SOCKET_PATH = 100
 
 SECONDS = 60
 PAUSE = 0.05
-OPTIONS = ("-c max_connections=200", "-c listen_addresses=''", "-c unix_socket_permissions=0777")
+OPTIONS = (
+    "-c max_connections=200",
+    "-c listen_addresses=''",
+    "-c unix_socket_permissions=0777",
+    # Its log would repeat the address of whoever registers twice.
+    "-c log_error_verbosity=terse",
+    "-c log_min_error_statement=panic",
+)
 
 
 class EmbeddedPostgres:
