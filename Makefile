@@ -28,7 +28,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
-	up down logs test-compose mail-pictures test-faults bench-mail bench-report browser curl wrk clean
+	up down logs test-compose mail-pictures test-faults bench-mail bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,7 +53,7 @@ logs: ## Follow the logs of the containers
 		&& sed "s/^POSTGRES_PASSWORD=$$/POSTGRES_PASSWORD=$$password/" .env.example > $@
 	@echo "Made .env with a random password"
 
-test: .venv/dev.stamp browser curl ## Run all tests, or those in TESTS
+test: .venv/dev.stamp browser curl nginx pgbouncer ## Run all tests, or those in TESTS
 	$(BIN)/pytest $(TESTS)
 
 lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
@@ -113,8 +113,8 @@ browser: .venv/dev.stamp ## Get the Chromium that the tests drive, when there is
 		|| command -v google-chrome >/dev/null \
 		|| $(call apt_install,chromium) || $(BIN)/playwright install chromium
 
-curl wrk:
-	@command -v $@ >/dev/null || $(call apt_install,$@) \
+curl nginx pgbouncer wrk:
+	@PATH="$$PATH:/usr/sbin:/sbin" command -v $@ >/dev/null || $(call apt_install,$@) \
 		|| { echo "Install $@, and try again." >&2; exit 1; }
 
 clean: ## Remove what the targets made, but not the data in var/
