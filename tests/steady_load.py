@@ -27,21 +27,30 @@ class Tally:
 
 @asynccontextmanager
 async def steady_load(url: str, clients: int = CLIENTS) -> AsyncIterator[Tally]:
-    """Ask until the block ends; each client has one account and one connection."""
+    """Ask until the block ends; each client has an account of its own."""
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        steady_load_in(client, clients) as tally,
+    ):
+        yield tally
+
+
+@asynccontextmanager
+async def steady_load_in(client: httpx.AsyncClient, clients: int = CLIENTS) -> AsyncIterator[Tally]:
+    """Ask by way of a client that is there."""
     tally, stopping = Tally(), asyncio.Event()
 
-    async def ask(client: httpx.AsyncClient) -> None:
+    async def ask() -> None:
         member = await join(client)
         while not stopping.is_set():
             await _round(member, tally)
 
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        tasks = [asyncio.create_task(ask(client)) for _ in range(clients)]
-        try:
-            yield tally
-        finally:
-            stopping.set()
-            await asyncio.gather(*tasks)
+    tasks = [asyncio.create_task(ask()) for _ in range(clients)]
+    try:
+        yield tally
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
 
 
 async def _round(member: Member, tally: Tally) -> None:

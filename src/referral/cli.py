@@ -26,6 +26,7 @@ from referral import commands
 from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
+from referral.adapters.postgres.pooler import is_pooled
 from referral.app import serve
 from referral.container import (
     WORKERS,
@@ -96,6 +97,8 @@ def migrate() -> None:
 def work() -> None:
     """Do the jobs beside the API, on this machine or another; several may run."""
     settings = _settings()
+    if is_pooled(database_url(settings)):
+        raise click.ClickException("The worker listens: give it a direct address of PostgreSQL.")
     with _database(settings):
         commands.work(settings)
 

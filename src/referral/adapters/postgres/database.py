@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.attempts import PostgresAttempts
 from referral.adapters.postgres.clients import PostgresClients
@@ -103,12 +104,13 @@ class PostgresDatabase:
 
     name = "database"
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """Take an engine of `make_engine`."""
+    def __init__(self, engine: AsyncEngine, *, pooled: bool = False) -> None:
+        """Take an engine of `make_engine`, and whether a pooler stands between."""
         self._admission = Admission(POOL, PATIENCE)
         self._begin = async_sessionmaker(engine, expire_on_commit=False).begin
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
-        self._read = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+        alone = engine if pooled else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._read = async_sessionmaker(alone)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRecords]:
@@ -135,7 +137,7 @@ class PostgresDatabase:
 
 def make_engine(url: str, *, command_timeout: float | None = SECONDS) -> AsyncEngine:
     """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
-    address = make_url(url).set(drivername="postgresql+asyncpg")
+    address = make_url(pooler.plain(url)).set(drivername="postgresql+asyncpg")
     return SQLAlchemyAsyncConfig(
         connection_string=address.render_as_string(hide_password=False),
         engine_config=EngineConfig(
@@ -146,7 +148,8 @@ def make_engine(url: str, *, command_timeout: float | None = SECONDS) -> AsyncEn
                 "connection_class": ImpatientConnection,
                 "timeout": SECONDS,
                 "command_timeout": command_timeout,
-                "server_settings": {"application_name": "referral", "jit": "off"},
+                "server_settings": pooler.server_settings(url),
+                **pooler.dialect_options(url),
             },
         ),
         session_config=AsyncSessionConfig(expire_on_commit=False),

@@ -6,7 +6,7 @@ Look-ups that come at the same time share a statement; `docs/performance.md` has
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from referral.adapters.batches import Batches
+from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import SECONDS, unavailable
 from referral.core.errors import Unavailable
@@ -52,14 +53,15 @@ JOINED = msgspec.json.Decoder(list[Joined])
 async def make_pool(url: str) -> AsyncIterator[asyncpg.Pool]:
     """Make a pool for a `postgresql://` URL; it connects when it is first used."""
     async with asyncpg.create_pool(
-        url,
+        pooler.plain(url),
         min_size=0,
         max_size=CONNECTIONS,
         max_inactive_connection_lifetime=IDLE_SECONDS,
         timeout=SECONDS,
         command_timeout=SECONDS,
         reset=_leave,
-        server_settings={"application_name": "referral", "jit": "off"},
+        server_settings=pooler.server_settings(url),
+        **pooler.driver_options(url),
     ) as pool:
         yield pool
 
@@ -71,9 +73,10 @@ async def _leave(_: asyncpg.Connection) -> None:
 class PostgresReads:
     """See the port `Reads`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        """Take a pool of `make_pool`."""
+    def __init__(self, pool: asyncpg.Pool, *, pooled: bool = False) -> None:
+        """Take a pool of `make_pool`, and whether a pooler stands between."""
         self._pool = pool
+        self._pooled = pooled
         self._admission = Admission(CONNECTIONS, SECONDS)
         self._look_ups: Batches[tuple[str, Future[Code | None]]] = Batches(self._look_up)
 
@@ -103,7 +106,10 @@ class PostgresReads:
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         async with self._admission.place():
             with unavailable():
-                async with self._pool.acquire(timeout=SECONDS) as connection:
+                async with (
+                    self._pool.acquire(timeout=SECONDS) as connection,
+                    connection.transaction() if self._pooled else nullcontext(),
+                ):
                     yield connection
 
     async def _look_up(self, batch: list[tuple[str, Future[Code | None]]]) -> None:
