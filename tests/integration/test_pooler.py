@@ -78,7 +78,7 @@ async def service(pooled: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> None:
-    """Registration, codes, look-ups, lists and an erasure work as they do without it."""
+    """Registration, codes, look-ups and lists work as they do without it."""
     ann = await join(service)
     code = await ann.issue()
     found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
