@@ -23,7 +23,6 @@ from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.adapters.postgres.pooler import is_pooled
 from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
@@ -87,13 +86,13 @@ class Adapters(Provider):
         await engine.dispose()
 
     @provide
-    def database(self, engine: AsyncEngine, settings: Settings) -> PostgresDatabase:
-        return PostgresDatabase(engine, pooled=is_pooled(database_url(settings)))
+    def database(self, engine: AsyncEngine) -> PostgresDatabase:
+        return PostgresDatabase(engine)
 
     @provide
     async def reads(self, settings: Settings) -> AsyncIterator[ports.Reads]:
         async with make_pool(database_url(settings)) as pool:
-            yield PostgresReads(pool, pooled=is_pooled(database_url(settings)))
+            yield PostgresReads(pool)
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:

@@ -104,13 +104,12 @@ class PostgresDatabase:
 
     name = "database"
 
-    def __init__(self, engine: AsyncEngine, *, pooled: bool = False) -> None:
-        """Take an engine of `make_engine`, and whether a pooler stands between."""
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Take an engine of `make_engine`."""
         self._admission = Admission(POOL, PATIENCE)
         self._begin = async_sessionmaker(engine, expire_on_commit=False).begin
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
-        alone = engine if pooled else engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._read = async_sessionmaker(alone)
+        self._read = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRecords]:
@@ -137,7 +136,10 @@ class PostgresDatabase:
 
 def make_engine(url: str, *, command_timeout: float | None = SECONDS) -> AsyncEngine:
     """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
-    address = make_url(pooler.plain(url)).set(drivername="postgresql+asyncpg")
+    address = make_url(pooler.plain(url))
+    if mode := address.query.get("sslmode"):  # as PostgreSQL calls it; SQLAlchemy has its own name
+        address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    address = address.set(drivername="postgresql+asyncpg")
     return SQLAlchemyAsyncConfig(
         connection_string=address.render_as_string(hide_password=False),
         engine_config=EngineConfig(

@@ -1,7 +1,7 @@
 """What differs behind a pooler that gives a connection for a transaction only, as PgBouncer does.
 
-`?pooler=transaction` in the database's URL says so. Every statement is then in a transaction, and
-none is prepared for later: the next one may find another server connection.
+`?pooler=transaction` in the database's URL says so. No statement is then prepared for later, as the
+next one may find another server connection; asyncpg sends an unnamed one along with its execution.
 """
 
 from typing import Any

@@ -6,7 +6,7 @@ Look-ups that come at the same time share a statement; `docs/performance.md` has
 import asyncio
 from asyncio import Future
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -73,10 +73,9 @@ async def _leave(_: asyncpg.Connection) -> None:
 class PostgresReads:
     """See the port `Reads`."""
 
-    def __init__(self, pool: asyncpg.Pool, *, pooled: bool = False) -> None:
-        """Take a pool of `make_pool`, and whether a pooler stands between."""
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        """Take a pool of `make_pool`."""
         self._pool = pool
-        self._pooled = pooled
         self._admission = Admission(CONNECTIONS, SECONDS)
         self._look_ups: Batches[tuple[str, Future[Code | None]]] = Batches(self._look_up)
 
@@ -106,10 +105,7 @@ class PostgresReads:
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         async with self._admission.place():
             with unavailable():
-                async with (
-                    self._pool.acquire(timeout=SECONDS) as connection,
-                    connection.transaction() if self._pooled else nullcontext(),
-                ):
+                async with self._pool.acquire(timeout=SECONDS) as connection:
                     yield connection
 
     async def _look_up(self, batch: list[tuple[str, Future[Code | None]]]) -> None:
