@@ -28,7 +28,8 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
-	up down logs test-compose mail-pictures test-faults bench-mail bench-report browser curl nginx pgbouncer wrk clean
+	up down logs test-compose mail-pictures test-faults soak bench-hunter bench-mail bench-report \
+	browser curl nginx pgbouncer wrk clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -96,13 +97,19 @@ mail-pictures: .venv/dev.stamp browser ## Draw the mails for docs/mails.md
 test-compose: .venv/dev.stamp ## Bring the containers up, travel through them, restart replicas under load
 	$(BIN)/python -m tests.compose
 
-test-faults: .venv/dev.stamp ## Kill the worker 200 times around SMTP's 250, and count the mails
-	$(BIN)/python -m tests.faults.worker_kills
+test-faults: .venv/dev.stamp ## Kill, stop and cut off every part, in 15 minutes; FAULTS="redis smtp" for some
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+soak: .venv/dev.stamp ## Run under steady load for MINUTES, 10 by default, and watch memory and handles
+	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
 bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, and a silent SMTP server
 	$(BIN)/python -m tests.performance.mail
 
-bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users too
+bench-hunter: .venv/dev.stamp ## Measure what registrations notice of an EmailHunter that is gone
+	$(BIN)/python -m tests.performance.hunter
+
+bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users in the last table
 	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))
 
 bench-report: .venv/dev.stamp wrk ## Measure, and write docs/performance.md

@@ -49,6 +49,7 @@ from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest, check_request
 from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
+from referral.web.wire import Wire
 
 MAX_BODY = 64 * 1024
 
@@ -128,7 +129,8 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         state=state,
     )
-    return Envelope(app, drain, https=settings.public_url.startswith("https://"))
+    wire = Wire(app, settings.public_url)
+    return Envelope(wire, drain, https=settings.public_url.startswith("https://"))
 
 
 @asynccontextmanager

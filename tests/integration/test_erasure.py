@@ -1,16 +1,21 @@
 """Leaving: nothing personal stays, and what is stored can be taken along."""
 
 import json
+from typing import Any
 
 import httpx
+import pytest
 from msgspec.structs import replace
+from redis.asyncio import Redis
 from sqlalchemy import text
 
+from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
 from referral.settings import Settings
-from tests.conftest import serving
-from tests.journey import API, PASSWORD, Member, join, log_in, register
+from tests.conftest import Serve, serving
+from tests.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register
+from tests.servers import OwnRedis
 from tests.sink import Sink
 from tests.waiting import until_found
 
@@ -58,10 +63,12 @@ KEPT = {
 }
 """The columns whose values stay, and why they may."""
 
-EMPTIED = {"users.email", "users.email_key", "users.password_hash"}
+EMPTIED = {"users.email", "users.email_key", "users.password_hash", "users.deliverability"}
 """The columns that are emptied in a row that stays."""
 
-DELETED = {"sessions", "refresh_tokens", "attempts", "one_time_tokens"}
+DELETED = {
+    "sessions", "refresh_tokens", "attempts", "one_time_tokens", "profiles", "verdicts",
+}  # fmt: skip
 """The tables whose rows go."""
 
 QUEUE = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
@@ -144,6 +151,39 @@ async def test_a_mail_that_failed_leaves_no_address(
         assert fay.email in await dump(database)
         await leave(fay)
     assert fay.email not in await dump(database)
+
+
+async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
+    serve: Serve, settings: Settings, own_redis: OwnRedis, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Limits, look-ups, guesses and erasure, with all there is to log."""
+    limits = dict.fromkeys(UNLIMITED, "1000/minute")
+    told = replace(settings, redis_url=own_redis.url, log_level="debug", **limits)
+    set_up_logs("json", "debug")
+    async with serve(told) as client:
+        gil = await join(client)
+        await gil.issue()
+        await log_in(client, gil.email, f"{PASSWORD} not")
+        tokens = (await log_in(client, gil.email)).json()
+        await client.get(f"{API}/codes/lookup", params={"email": gil.email})
+        await until_found(lambda: _kept(own_redis))
+        before = await _kept(own_redis)
+        await leave(gil)
+        await client.get(f"{API}/codes/lookup", params={"email": gil.email})
+        after = await _kept(own_redis)
+    printed = "".join(capfd.readouterr())
+    assert "request" in printed
+    bearer = gil.headers["Authorization"].removeprefix("Bearer ")
+    for secret in (gil.email, PASSWORD, bearer, tokens["refresh_token"]):
+        assert secret not in printed
+        assert secret.encode() not in before + after
+
+
+async def _kept(server: OwnRedis) -> bytes:
+    """Return all keys and values of a Redis."""
+    async with Redis.from_url(server.url) as redis:
+        keys: list[Any] = await redis.keys("*")
+        return b"".join([key + (await redis.dump(key) or b"") for key in keys])
 
 
 async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:

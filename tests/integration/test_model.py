@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 from dishka import Provider, Scope
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
+from hypothesis import settings as how
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -22,7 +23,7 @@ from referral.core.ports import Clock, Passwords
 from referral.settings import Settings
 from tests.conftest import serving
 from tests.fakes import FakeClock, FakePasswords
-from tests.journey import API, UNLIMITED, Member, join, register
+from tests.journey import API, Member, join, register
 
 PICKS = st.integers(min_value=0, max_value=10_000)
 MINUTES = st.integers(min_value=1, max_value=30)
@@ -56,9 +57,11 @@ class Codes(RuleBasedStateMachine):
     service: httpx.AsyncClient
     runner: asyncio.Runner
     clock: FakeClock
+    histories = 0
 
     def __init__(self) -> None:
         super().__init__()
+        type(self).histories += 1
         self.owner: Member = self.runner.run(join(self.service))
         self.codes: list[ModelCode] = []
 
@@ -176,33 +179,24 @@ class Codes(RuleBasedStateMachine):
         assert me["referral_count"] == sum(code.uses for code in self.codes)
 
 
-def test_no_history_breaks_the_rules(
-    database_url: str, key_file: Any, tmp_path: Any, clock: FakeClock
-) -> None:
-    """Hypothesis tries histories of up to 25 steps."""
+def explore(service: Settings, clock: FakeClock, **wanted: Any) -> None:
+    """Try histories against a service by the clock; raises the shortest that breaks a rule."""
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
     fakes.provide(FakePasswords, provides=Passwords, override=True)
-    service = Settings(
-        data_dir=tmp_path,
-        database_url=database_url,
-        signing_key_file=str(key_file),
-        **UNLIMITED,
-    )
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(serving(service, fakes)))
         Codes.service, Codes.runner, Codes.clock = client, runner, clock
+        slow = list(HealthCheck)
         try:
             run_state_machine_as_test(
-                Codes,
-                settings=settings(
-                    max_examples=30,
-                    stateful_step_count=25,
-                    deadline=None,
-                    derandomize=True,
-                    suppress_health_check=list(HealthCheck),
-                ),
+                Codes, settings=how(deadline=None, suppress_health_check=slow, **wanted)
             )
         finally:
             runner.run(stack.aclose())
+
+
+def test_no_history_breaks_the_rules(settings: Settings, clock: FakeClock) -> None:
+    """Hypothesis tries histories of up to 25 steps, the same ones each time."""
+    explore(settings, clock, max_examples=30, stateful_step_count=25, derandomize=True)

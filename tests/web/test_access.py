@@ -15,6 +15,7 @@ from referral.core.clients import CreateClient
 from referral.core.model import Role, Scope, Visibility
 from referral.settings import Settings
 from tests.conftest import Serve
+from tests.fakes import FakeClock
 from tests.journey import API, PASSWORD, Member, join, new_email, register
 from tests.refresh_openapi import current_document
 
@@ -260,14 +261,46 @@ async def test_a_stranger_sees_of_referrals_what_the_setting_says(
     assert missing.status_code == 404
 
 
-@pytest.mark.parametrize("known", [True, False])
+async def _ended(client: httpx.AsyncClient, how: str) -> str:
+    """Return the address of someone whose code ended in one of many ways."""
+    member = await join(client)
+    if how == "no code":
+        return member.email
+    code = await member.issue(max_uses=1, lifetime_minutes=1)
+    path = f"/me/codes/{code['id']}"
+    if how == "deleted":
+        await member.request("DELETE", path)
+    if how == "deactivated":
+        await member.request("POST", f"{path}/deactivate")
+    if how == "used up":
+        await register(client, referral_code=code["code"])
+    if how == "erased":
+        await member.request("DELETE", "/me", json={"password": PASSWORD})
+    return member.email
+
+
+ENDS = ("unknown", "no code", "expired", "deleted", "deactivated", "used up", "erased")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_look_up_of_nothing_tells_nothing(
-    client: httpx.AsyncClient, *, known: bool
+    settings: Settings, serve: Serve, clock: FakeClock, method: str
 ) -> None:
-    """An unknown address and one without an active code get the same bytes."""
-    email = (await join(client)).email if known else new_email()
-    headers = {"X-Request-ID": "same"}
-    answer = await client.post(f"{API}/codes/lookup", json={"email": email}, headers=headers)
-    never = await client.post(f"{API}/codes/lookup", json={"email": new_email()}, headers=headers)
-    assert (answer.status_code, answer.content) == (404, never.content)
-    assert answer.headers == never.headers
+    """An unknown address and one without an active code, why ever, get the same bytes."""
+    async with serve(settings) as client:
+        emails = [new_email() if how == "unknown" else await _ended(client, how) for how in ENDS]
+        clock.advance(minutes=2)
+        headers = {"X-Request-ID": "same"}
+        answers = [
+            await client.request(
+                method,
+                f"{API}/codes/lookup",
+                headers=headers,
+                params={"email": email} if method == "GET" else None,
+                json={"email": email} if method == "POST" else None,
+            )
+            for email in emails
+        ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.content for answer in answers}) == 1
+    assert all(answer.headers == answers[0].headers for answer in answers)

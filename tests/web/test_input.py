@@ -2,6 +2,9 @@
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how
+from hypothesis import strategies as st
 
 from tests.journey import Member, join, register
 from tests.web.places import NASTY, PLACES, Send, send
@@ -30,6 +33,33 @@ async def test_no_text_breaks_the_service(ann: Member, place: Send) -> None:
         if answer.status_code >= 400:
             assert answer.headers["content-type"] in FORMS, (name, answer.headers)
             assert answer.json(), name
+
+
+TEXTS = st.one_of(
+    st.text(st.characters(), max_size=40),  # of all planes and categories, half pairs among them
+    st.text(st.characters(categories=["Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"]), max_size=12),
+    st.text(st.characters(categories=["Mn", "Me", "Nl", "No", "So", "Sk"]), max_size=40),
+    st.text("\\'\"`%{}[]()<>&;|$#@!~^*=+-/?:,. \t\r\n\0", max_size=40),
+    st.sampled_from(sorted(NASTY)).flatmap(lambda name: st.just(NASTY[name] * 3)),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+"""A big list of naughty strings that nobody has written down."""
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@how(
+    max_examples=15,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one account does for all
+)
+@given(text=TEXTS)
+async def test_no_made_up_text_breaks_the_service(ann: Member, place: Send, text: str) -> None:
+    """Texts of every category, the same ones each time."""
+    answer = await send(ann, place, text)
+    assert answer.status_code < 500, answer.text
+    assert answer.is_success or answer.is_redirect or answer.json()
 
 
 FORMS = ("application/problem+json", "application/json")

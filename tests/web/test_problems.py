@@ -63,8 +63,7 @@ async def test_a_host_that_is_none_is_refused(
 ) -> None:
     """A Host header that no parser takes is no reason to fail."""
     answer = await client.get(path, headers={b"Host": f"example.com:{port}".encode("latin-1")})
-    assert answer.status_code in {400, 401, 404}
-    assert answer.headers["content-type"] == "application/problem+json"
+    check(answer, 400, "malformed-request")
 
 
 @pytest.mark.parametrize("host", ["example.com", "example.com:80", "[::1]", "[::1]:8000", "a:"])

@@ -1,6 +1,7 @@
 """Schemathesis holds the OpenAPI document against a running service, with all of its checks."""
 
 import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,18 @@ from tests.journey import UNLIMITED, log_in, register
 
 PORT = 18303
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+HOOKS = {
+    "SCHEMATHESIS_HOOKS": "tests.web.schemathesis_hooks",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}
+CHAIN_SECONDS = 30
+"""How long chains of requests are tried; without a time they would end after twenty."""
+
 SECONDS = 120
+LINKS = 5
+"""How many ways from one operation to the next have to be gone, of those in the document;
+a busy machine goes few, a quiet one thirty."""
+
 UNGUESSED = "a password that is in no example"
 
 
@@ -29,15 +41,30 @@ async def test_the_document_and_the_service_agree(
         await register(client, "ann@example.com", password=UNGUESSED)
         tokens = (await log_in(client, "ann@example.com", UNGUESSED)).json()
         bearer = f"Bearer {tokens['access_token']}"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
-            *("run", f"{client.base_url}/openapi.json", "--checks", "all", "--no-color"),
-            *("--header", f"Authorization: {bearer}"),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
+        url = f"{client.base_url}/openapi.json"
+        single = await hold(url, bearer, tmp_path, "--phases", "examples,coverage,fuzzing")
+        chains = await hold(
+            url, bearer, tmp_path, "--phases", "stateful", "--max-time", str(CHAIN_SECONDS)
         )
-        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+    assert re.search(r" (\d+) selected / \1 total", single), single
+    assert all(f"✅  {phase}" in single for phase in ("Coverage", "Fuzzing")), single
+    assert "✅  Stateful" in chains, chains
+    followed = re.search(r"API Links: +(\d+) covered", chains)
+    assert followed is not None, chains
+    assert int(followed[1]) >= LINKS, chains
+
+
+async def hold(url: str, bearer: str, folder: Path, *options: str) -> str:
+    """Hold a document against its service, and return the report; it has to find nothing."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
+        *("run", url, "--checks", "all", "--no-color", *options),
+        *("--header", f"Authorization: {bearer}"),
+        cwd=folder,
+        env=os.environ | HOOKS,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
     report = output.decode()
     assert process.returncode == 0, report
-    assert re.search(r" (\d+) selected / \1 total", report), report
-    assert all(f"✅  {phase}" in report for phase in ("Coverage", "Fuzzing", "Stateful")), report
+    return report

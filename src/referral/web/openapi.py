@@ -93,6 +93,37 @@ BODIES: Node = {
 }
 """Bodies that say more as a whole than field by field."""
 
+RULES: Node = {
+    "NewCode": {
+        "oneOf": [
+            {"required": [given], "properties": {given: {"type": kind}, other: {"type": "null"}}}
+            for given, kind, other in (
+                ("lifetime_minutes", "integer", "expires_at"),
+                ("expires_at", "string", "lifetime_minutes"),
+            )
+        ]
+    }
+}
+"""What a schema says beside its fields."""
+
+ID_OF_CODE = {"code_id": "$response.body#/id"}
+OF_CODES = (
+    *("show_a_code", "renew_a_code", "delete_a_code", "activate_a_code", "deactivate_a_code"),
+    *("show_a_qr_code_as_svg", "show_a_qr_code_as_png"),
+)
+LINKS: Node = {
+    **{
+        operation: [*((name, ID_OF_CODE) for name in OF_CODES if name != operation)]
+        for operation in ("create_a_code", "show_my_active_code", *OF_CODES[:2], *OF_CODES[3:5])
+    },
+    "register": [("list_a_users_referrals", {"user_id": "$response.body#/id"})],
+    **{
+        name: [(name, {"cursor": "$response.body#/next_cursor"})]
+        for name in ("list_my_codes", "list_my_referrals")
+    },
+}
+"""Which operations an answer leads to, and where their parameters come from."""
+
 HEADERS: Node = {
     "201": ("Location", "Where the new resource is.", "/api/v1/me"),
     "401": ("WWW-Authenticate", "How to authenticate (RFC 6750).", "Bearer"),
@@ -126,7 +157,9 @@ def complete(document: Node) -> Node:
 def _schemas(names: set[str]) -> Node:
     kinds = [kind for kind in _structs() if kind.__name__ in names]
     found = msgspec.json.schema_components(kinds, ref_template=SCHEMAS + "{name}")[1]
-    return {name: {"type": "string"} | schema for name, schema in found.items()}
+    return {
+        name: {"type": "string"} | schema | RULES.get(name, {}) for name, schema in found.items()
+    }
 
 
 def _structs() -> Iterator[type[msgspec.Struct]]:
@@ -153,6 +186,14 @@ def _complete_operation(operation: Node, schemas: Node) -> None:
             _complete_medium(medium, schemas)
         _complete_response(status, response, schemas)
     operation["responses"] = dict(sorted(responses.items()))
+    _link(operation)
+
+
+def _link(operation: Node) -> None:
+    for name, parameters in LINKS.get(operation["operationId"], ()):
+        answer = next(iter(operation["responses"].values()))
+        link = {"operationId": name, "parameters": parameters}
+        answer.setdefault("links", {})[name] = link
 
 
 def _complete_response(status: str, response: Node, schemas: Node) -> None:

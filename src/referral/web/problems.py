@@ -14,6 +14,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import FromPath
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR as INTERNAL
+from litestar.types import Scope
 
 from referral.core import errors
 
@@ -82,6 +83,12 @@ class Malformed(HTTPException):
     """The body is no JSON."""
 
     status_code = 400
+
+
+class RequestTimeout(HTTPException):
+    """The body did not come in time."""
+
+    status_code = 408
 
 
 class Misfit(HTTPException):
@@ -204,6 +211,15 @@ def _answer(
         errors=faults,
     )
     return Response(problem, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def problem(scope: Scope, public_url: str, status: int, detail: str) -> Problem:
+    """Make the document of a refusal that the framework never hears of."""
+    slug, title = slug_of(status)
+    request_id = scope["state"].get("request_id", "")
+    return Problem(
+        f"{public_url}/problems/{slug}", title, status, detail, scope["path"], request_id
+    )
 
 
 def all_problems() -> dict[str, tuple[int, str]]:

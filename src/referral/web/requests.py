@@ -20,8 +20,6 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 """How many items a page has, and may have."""
 
-MAX_PORT = 65_535
-
 TAG = 8
 """Bytes of a cursor's check sum."""
 
@@ -52,12 +50,7 @@ class StrictRequest(Request[Any, Any, State]):
 
 
 async def check_request(request: Request[Any, Any, State]) -> Response[None] | None:
-    """Do what the framework leaves out: refuse a Host with a bad port, on which its parser fails,
-    and answer OPTIONS with the methods of the path, not of one handler.
-    """
-    port = request.headers.get("host", "").rpartition("]")[2].partition(":")[2]
-    if port and not (re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= MAX_PORT):
-        raise Malformed("The Host header names no port.")
+    """Answer OPTIONS with the methods of the path, where the framework knows one handler's."""
     return _tell_methods(request) if request.method == "OPTIONS" else None
 
 

@@ -1,0 +1,81 @@
+"""The API in a process that starts in a moment, to be killed hundreds of times.
+
+`referral run` takes over a second to import what it needs. Here that is done once, and each
+process is a fork of the one that did; server, app and settings are the same.
+"""
+
+import asyncio
+import multiprocessing
+import time
+from contextlib import suppress
+from datetime import datetime, timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import httpx
+import uvloop
+from dishka import Provider, Scope
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from referral.adapters.logs import set_up_logs
+from referral.adapters.system import SystemClock
+from referral.app import create_app
+from referral.core.ports import Clock
+from referral.settings import read_settings
+
+START_SECONDS = 20.0
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.faults.forked"])
+
+
+class MovedClock:
+    """The system's clock, moved by as many seconds as a file says."""
+
+    def __init__(self, file: Path) -> None:
+        """Take the file; it may change at any time."""
+        self._file = file
+        self._clock = SystemClock()
+
+    def now(self) -> datetime:
+        """See the port."""
+        return self._clock.now() + timedelta(seconds=float(self._file.read_text()))
+
+
+async def start(environment: dict[str, str], port: int, clock: Path | None = None) -> BaseProcess:
+    """Run the API, by a clock of its own if a file tells it; comes back when it answers."""
+    process = _processes.Process(target=_serve, args=(environment, port, clock))
+    process.start()
+    deadline = time.monotonic() + START_SECONDS
+    async with httpx.AsyncClient() as client:
+        while True:
+            with suppress(httpx.TransportError):
+                if (await client.get(f"http://127.0.0.1:{port}/health/ready")).is_success:
+                    return process
+            assert process.is_alive(), "the API ended while it started"
+            assert time.monotonic() < deadline, "the API does not start"
+            await asyncio.sleep(0.005)
+
+
+def _serve(environment: dict[str, str], port: int, clock: Path | None) -> None:
+    uvloop.run(_run(environment, port, clock))
+
+
+async def _run(environment: dict[str, str], port: int, clock: Path | None) -> None:
+    settings = read_settings(environment)
+    set_up_logs("json", settings.log_level)
+    moved = Provider(scope=Scope.APP)
+    if clock is not None:
+        moved.provide(lambda: MovedClock(clock), provides=Clock, override=True)
+    app = create_app(settings, *([moved] if clock else []))
+    server = Server(
+        app,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_level=LogLevels.error,
+    )
+    await server.serve()

@@ -1,0 +1,91 @@
+"""Where a scenario happens: real servers of its own, and the service as its users run it."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from referral.adapters.keys import make_key_file
+from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.migrations import migrate
+from tests.processes import REFERRAL, Service, environment, free_port, running
+from tests.servers import OwnRedis
+from tests.sink import Sink
+
+STOP_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Place:
+    """PostgreSQL, Redis, a recording SMTP server, and a key."""
+
+    folder: Path
+    database: EmbeddedPostgres
+    redis: OwnRedis
+    sink: Sink
+    key: Path
+
+    def settings(self, **changes: str) -> dict[str, str]:
+        """Return what a service here has to be told."""
+        return {
+            "database_url": self.database.url,
+            "redis_url": self.redis.url,
+            "smtp_url": self.sink.url,
+            "signing_key_file": str(self.key),
+            "email_verification": "off",
+            "worker": "off",
+            "log_level": "warning",
+        } | changes
+
+    def service(self, **changes: str) -> AbstractContextManager[Service]:
+        """Run `referral run` until the block ends."""
+        port = free_port()
+        return running(self.folder / f"api-{port}", port=port, **self.settings(**changes))
+
+    @contextmanager
+    def worker(self, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `referral worker` until the block ends."""
+        told = environment(self.folder / "worker", **self.settings(**changes))
+        with (self.folder / "worker.log").open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [*REFERRAL, "worker"], env=told, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """Ask the database itself."""
+        connection = await asyncpg.connect(self.database.url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def a_place(postgres: Path | None = None, *options: str) -> Iterator[Place]:
+    """Make one, and remove it afterwards; PostgreSQL's folder may be elsewhere."""
+    folder = Path(tempfile.mkdtemp(prefix="referral-"))
+    database = EmbeddedPostgres(postgres or folder / "postgres", *options)
+    redis, sink, key = OwnRedis(), Sink(free_port()), folder / "signing.pem"
+    make_key_file(key)
+    database.start()
+    redis.start()
+    sink.start()
+    try:
+        migrate(database.url)
+        yield Place(folder, database, redis, sink, key)
+    finally:
+        sink.stop()
+        redis.close()
+        database.stop()
+        shutil.rmtree(folder)

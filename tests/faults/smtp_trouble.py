@@ -1,0 +1,139 @@
+"""SMTP down, cut off, busy, refusing and hanging, while people register (row 27)."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from referral.adapters.monitor import Monitor
+from tests.faults.crowd import Crowd, crowd, percentile, statuses
+from tests.faults.figures import Figures
+from tests.faults.place import Place, a_place
+from tests.faults.proxy import Proxy
+from tests.processes import free_port, referral
+from tests.sink import Received
+from tests.waiting import until_found
+
+PHASE_SECONDS = 5.0
+MORE_SECONDS = 0.1
+DRAIN_SECONDS = 60.0
+REFUSED = 20
+"""So many mails are refused for good."""
+
+
+def run() -> Figures:
+    """Let SMTP fail in every way under a crowd, and count what has arrived in the end."""
+    figures = Figures()
+    with a_place() as place:
+        port = free_port()
+        proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", place.sink.port))
+        proxy.start()
+        told = {"smtp_url": f"smtp://127.0.0.1:{port}", "limit_mail": "off"}
+        with place.service(**told) as service, place.worker(**told):
+            asyncio.run(_trouble(figures, place, proxy, service.url))
+        proxy.stop()
+    return figures
+
+
+async def _trouble(figures: Figures, place: Place, proxy: Proxy, url: str) -> None:
+    async with crowd(url, size=3, joining=0.1) as people:
+        await asyncio.sleep(1)
+        idle = await _phase(people)
+        figures.count(p99_in_peace=idle)
+        for name, (begin, end) in _phases(place, proxy).items():
+            begin()
+            p99 = await _phase(people)
+            end()
+            figures.count(**{f"p99_{name}": p99})
+            figures.promise(
+                holds=p99 < idle + MORE_SECONDS, that=f"{name}: the API does not notice"
+            )
+    figures.count(requests=len(people.seen), statuses=statuses(people.seen))
+    figures.promise(
+        holds={each.status for each in people.seen} <= {200, 201}, that="no request fails"
+    )
+    began = time.monotonic()
+    held = await _drain(place)
+    figures.promise(holds=held > 0, that="what is refused for good is held")
+    put_back = await asyncio.to_thread(
+        referral, place.folder / "operator", "jobs", "retry", "--all", **place.settings()
+    )
+    figures.promise(holds=put_back.returncode == 0, that="an operator puts held jobs back")
+    left = await _drain(place)
+    figures.count(held_for_an_operator=held, held_at_the_end=left)
+    figures.count(seconds_to_drain=time.monotonic() - began)
+    _judge(figures, place, people)
+
+
+def _judge(figures: Figures, place: Place, people: Crowd) -> None:
+    ids = Counter(mail.id for mail in place.sink.received)
+    greeted = {mail.to for mail in place.sink.received}
+    lost = len(people.accounts.keys() - greeted)
+    figures.count(
+        accounts=len(people.accounts),
+        mails_sent=len(place.sink.received),
+        doubled=sum(ids.values()) - len(ids),
+        lost=lost,
+    )
+    figures.promise(holds=lost == 0, that="every account is greeted")
+    figures.promise(holds=set(ids.values()) == {1}, that="no mail comes twice")
+
+
+async def _phase(people: Crowd) -> float:
+    began = time.monotonic()
+    await asyncio.sleep(PHASE_SECONDS)
+    return percentile(people.between(began), 0.99)
+
+
+def _phases(place: Place, proxy: Proxy) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """Return how each trouble begins and ends."""
+    sink, refused = place.sink, Counter[str]()
+
+    def say(text: str) -> Callable[[], None]:
+        def begin() -> None:
+            sink.answer = lambda _: text
+
+        return begin
+
+    def refuse() -> None:
+        def answer(mail: Received) -> str:
+            refused[mail.id] += 1
+            return "550 No" if len(refused) <= REFUSED else "250 OK"
+
+        sink.answer = answer
+
+    def take() -> None:
+        sink.answer = lambda _: "250 OK"
+
+    def fall_silent() -> None:
+        proxy.is_silent = True
+
+    def speak() -> None:
+        proxy.is_silent = False
+        proxy.reset()
+
+    def slow_down() -> None:
+        proxy.latency = 0.5
+
+    def speed_up() -> None:
+        proxy.latency = 0.0
+
+    return {
+        "down": (sink.stop, sink.start),
+        "busy": (say("451 Later"), take),
+        "refusing": (refuse, take),
+        "reset": (proxy.reset, lambda: None),
+        "slow": (slow_down, speed_up),
+        "silent": (fall_silent, speak),
+    }
+
+
+async def _drain(place: Place) -> int:
+    """Wait until no job waits or runs; return how many are held."""
+    monitor = Monitor(place.database.url)
+
+    async def is_drained() -> bool:
+        return not sum(state.waiting + state.running for state in await monitor.states())
+
+    await until_found(is_drained, DRAIN_SECONDS)
+    return sum(state.held for state in await monitor.states())

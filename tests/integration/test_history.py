@@ -1,0 +1,103 @@
+"""The checker of histories finds what is wrong, and real histories have nothing of it."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.figures import Figures
+from tests.faults.history import Change, History, Joining, Sight
+from tests.faults.place import a_place
+from tests.faults.races import race
+
+SECONDS = 4
+
+
+def made(code: str, began: float, ended: float, *, gave_way: bool = True) -> Change:
+    """A code that was made by process A."""
+    return Change("ann", code, True, "A", began, ended, gave_way)  # noqa: FBT003 - a tuple
+
+
+def gone(code: str, began: float, ended: float) -> Change:
+    """A code that was deleted by process A."""
+    return Change("ann", code, False, "A", began, ended)  # noqa: FBT003 - a tuple
+
+
+def seen(code: str, process: str, began: float, *, remembers: bool = True) -> Sight:
+    """A code that was shown, a tenth of a second later."""
+    return Sight("ann", frozenset({code}), process, began, began + 0.1, remembers)
+
+
+def joined(code: str, began: float, email: str = "bob") -> Joining:
+    """Someone who joined with a code."""
+    return Joining("ann", code, email, began, began + 0.1)
+
+
+GOOD = History([made("X", 0, 1), gone("X", 3, 4)], [seen("X", "A", 2)], [joined("X", 2)])
+
+FINE = {
+    "shown by another process within a second": [seen("X", "B", 4.9)],
+    "shown while it ends": [seen("X", "A", 3.9)],
+}
+
+WRONG = {
+    "two at once": replace(
+        GOOD,
+        sights=[Sight("ann", frozenset({"X", "Y"}), "A", 2, 2.1, remembers=False)],
+        changes=[made("X", 0, 1), made("Y", 0, 3)],
+    ),
+    "made beside another": replace(
+        GOOD, changes=[*GOOD.changes, made("Y", 1.5, 2.5, gave_way=False)]
+    ),
+    "shown by the same process": replace(GOOD, sights=[seen("X", "A", 4.1)]),
+    "shown by another process after a second": replace(GOOD, sights=[seen("X", "B", 5.1)]),
+    "listed by another process": replace(GOOD, sights=[seen("X", "B", 4.1, remembers=False)]),
+    "shown after it was replaced": replace(
+        GOOD, changes=[made("X", 0, 1), made("Y", 1, 2)], sights=[seen("X", "A", 2.1)]
+    ),
+    "credited after its end": replace(GOOD, joinings=[joined("X", 4.1)]),
+    "acknowledged twice": replace(GOOD, joinings=[joined("X", 2), joined("X", 2.5)]),
+}
+
+
+def test_a_history_by_the_rules_is_fine() -> None:
+    """A code is made, shown, used and deleted."""
+    assert GOOD.violations({"X": 1}, ["bob"]) == []
+
+
+@pytest.mark.parametrize("sights", FINE.values(), ids=FINE)
+def test_what_may_be_is_no_violation(sights: list[Sight]) -> None:
+    """Within the bounds an old answer is allowed."""
+    assert replace(GOOD, sights=sights).violations({"X": 1}, ["bob"]) == []
+
+
+@pytest.mark.parametrize("history", WRONG.values(), ids=WRONG)
+def test_what_may_not_be_is_found(history: History) -> None:
+    """One thing is wrong in each, and the checker says which."""
+    uses = {"X": len(history.joinings)}
+    assert len(history.violations(uses, ["bob"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("uses", "accounts"),
+    [({"X": 2}, ["bob"]), ({}, ["bob"]), ({"X": 1}, []), ({"X": 1}, ["bob"] * 2)],
+)
+def test_wrong_sums_are_found(uses: dict[str, int], accounts: list[str]) -> None:
+    """Uses that are no referrals, and accounts that are missing or there twice."""
+    assert len(GOOD.violations(uses, accounts)) == 1
+
+
+def test_a_code_that_may_be_in_force_again_is_fine() -> None:
+    """It was activated at some time between its end and the look."""
+    again = Change("ann", "X", True, "B", 3.5, 9)  # noqa: FBT003 - a tuple
+    history = replace(GOOD, changes=[*GOOD.changes, again], sights=[seen("X", "A", 6)])
+    assert history.violations({"X": 1}, ["bob"]) == []
+
+
+def test_two_processes_race_by_the_rules() -> None:
+    """Some seconds of it; `make test-faults` races for longer."""
+    figures = Figures()
+    with a_place() as place, place.service() as one, place.service() as two:
+        asyncio.run(race(figures, place, [one.url, two.url], SECONDS))
+    assert figures.broken == []
+    assert int(str(figures.counted["of_which_overlapped"])) > SECONDS

@@ -1,0 +1,32 @@
+"""docs/reliability.md says which test shows what: no row is missing, and no test is made up."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROWS = 36
+TEXT = (ROOT / "docs/reliability.md").read_text()
+TABLE = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", TEXT, re.MULTILINE)
+SHOWN = [
+    (row, *found) for row, _, cell, _ in TABLE for found in re.findall(r"`(\S+?)::(\w+)`", cell)
+]
+
+
+def test_every_row_is_there_once() -> None:
+    """In order, each with something that shows it, or with the word that nothing does yet."""
+    assert [int(row) for row, *_ in TABLE] == list(range(1, ROWS + 1))
+    shown = {row for row, *_ in SHOWN}
+    assert [row for row, _, cell, _ in TABLE if row not in shown and "open" not in cell] == []
+
+
+@pytest.mark.parametrize(("row", "path", "name"), SHOWN)
+def test_what_shows_a_row_exists(row: str, path: str, name: str) -> None:
+    """A test, or the function that a scenario begins with."""
+    tree = ast.parse((ROOT / path).read_text())
+    defined = {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert name in defined, row

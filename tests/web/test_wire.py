@@ -1,0 +1,245 @@
+"""Bytes that no client library would send: each is refused in time, and costs little."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes import Service, running
+from tests.watching import memory, worker_of
+
+IN_TIME = 10.0
+"""How long headers, and a body, may take."""
+
+MARGIN = 4.0
+SLOW = 500
+GROWTH_MB = 50
+HEALTH_SECONDS = 0.1
+
+HOST = b"Host: example.com\r\n"
+CLOSE = HOST + b"Connection: close\r\n"
+JSON = CLOSE + b"Content-Type: application/json\r\n"
+JOIN = b"POST /api/v1/auth/register HTTP/1.1\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\n"
+KILOBYTES = b"1000\r\n" + b" " * 4096 + b"\r\n"
+MANY = b"".join(b"X-%d: a\r\n" % number for number in range(10_000))
+
+
+def _get(target: bytes) -> bytes:
+    return b"GET " + target + b" HTTP/1.1\r\n" + CLOSE + b"\r\n"
+
+
+def _host(*hosts: bytes) -> bytes:
+    return LIVE + b"".join(b"Host: " + host + b"\r\n" for host in hosts) + b"\r\n"
+
+
+def _post(headers: bytes, body: bytes = b"") -> bytes:
+    return JOIN + JSON + headers + b"\r\n" + body
+
+
+SHAPES: dict[str, tuple[bytes, int]] = {
+    "as it should be": (_get(b"/health/live"), 200),
+    "HTTP/1.0 without a host": (b"GET /health/live HTTP/1.0\r\n\r\n", 200),
+    "no host": (LIVE + b"Connection: close\r\n\r\n", 400),
+    "two hosts": (_host(b"a", b"b"), 400),
+    "empty host": (_host(b""), 400),
+    "host with a space": (_host(b"a b"), 400),
+    "host with a user": (_host(b"ann@a"), 400),
+    "host with a path": (_host(b"a/b"), 400),
+    "host with a comma": (_host(b"a,b"), 400),
+    "host with mark-up": (_host(b"<a>"), 400),
+    "host with a hole": (_host(b"a..b"), 400),
+    "host beyond ASCII": (_host(b"\xff\xfe"), 400),
+    "host half an IPv6": (_host(b"[::1"), 400),
+    "host of 256 bytes": (_host(b"a." * 128), 400),
+    "host with a port of letters": (_host(b"a:http"), 400),
+    "host with a port too high": (_host(b"a:65536"), 400),
+    "absolute form": (_get(b"http://example.com/health/live"), 200),
+    "CONNECT": (b"CONNECT example.com:443 HTTP/1.1\r\n" + CLOSE + b"\r\n", 404),
+    "TRACE": (b"TRACE /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
+    "OPTIONS of everything": (b"OPTIONS * HTTP/1.1\r\n" + CLOSE + b"\r\n", 404),
+    "OPTIONS": (b"OPTIONS /api/v1/me HTTP/1.1\r\n" + CLOSE + b"\r\n", 204),
+    "HEAD": (b"HEAD /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
+    "a method of its own": (b"BREW /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
+    "a method that is none": (b"G(T /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 400),
+    "HTTP/0.9": (b"GET /health/live\r\n\r\n", 400),
+    "HTTP/3 in text": (b"GET /health/live HTTP/3.0\r\n" + CLOSE + b"\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n", 400),
+    "a long URL": (_get(b"/" + b"a" * 100_000), 431),
+    "a long header": (LIVE + CLOSE + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+    "10,000 headers": (LIVE + CLOSE + MANY + b"\r\n", 431),
+    "a folded header": (LIVE + CLOSE + b"X-A: b\r\n c\r\n\r\n", 400),
+    "NUL in a header": (LIVE + CLOSE + b"X-A: b\0c\r\n\r\n", 400),
+    "a lone CR in a header": (LIVE + CLOSE + b"X-A: b\rc\r\n\r\n", 400),
+    "a space before the colon": (LIVE + CLOSE + b"X-A : b\r\n\r\n", 400),
+    "a path beyond ASCII": (_get(b"/r/\xff"), 400),
+    "a space in the path": (_get(b"/r/a b"), 400),
+    "NUL in the path": (_get(b"/r/%00"), 302),
+    "half an escape": (_get(b"/r/%"), 302),
+    "bad UTF-8 in the path": (_get(b"/r/%ff%fe"), 302),
+    "an overlong slash": (_get(b"/r/%c0%af"), 302),
+    "the way up": (_get(b"/docs/files/../../../etc/passwd"), 404),
+    "the way up, escaped": (_get(b"/docs/files/..%2f..%2f..%2fetc%2fpasswd"), 404),
+    "the way up, escaped twice": (_get(b"/docs/files/%252e%252e%252fetc%252fpasswd"), 404),
+    "bad UTF-8 in the query": (_get(b"/api/v1/codes/lookup?email=%ff"), 422),
+    "5,000 parameters": (_get(b"/api/v1/codes/lookup?" + b"a=1&" * 5_000), 422),
+    "a bearer beyond ASCII": (
+        b"GET /api/v1/me HTTP/1.1\r\n" + CLOSE + b"Authorization: Bearer \xff\r\n\r\n",
+        401,
+    ),
+    "two lengths": (_post(b"Content-Length: 2\r\nContent-Length: 3\r\n", b"{}"), 400),
+    "a length with a sign": (_post(b"Content-Length: +2\r\n", b"{}"), 400),
+    "a negative length": (_post(b"Content-Length: -2\r\n", b"{}"), 400),
+    "a length without end": (_post(b"Content-Length: " + b"9" * 30 + b"\r\n", b"{}"), 400),
+    "a length of a gigabyte": (_post(b"Content-Length: 1000000000\r\n", b"{}"), 413),
+    "a body that waits to be asked for": (
+        _post(b"Expect: 100-continue\r\nContent-Length: 1000000\r\n"),
+        413,
+    ),
+    "a long body": (_post(b"Content-Length: 70000\r\n", b" " * 70_000), 413),
+    "a long body in chunks": (_post(CHUNKED, KILOBYTES * 17 + b"0\r\n\r\n"), 413),
+    "a chunk of no size": (_post(CHUNKED, b"zz\r\nabc\r\n0\r\n\r\n"), 400),
+    "a chunk beyond 64 bits": (_post(CHUNKED, b"f" * 17 + b"\r\nabc\r\n0\r\n\r\n"), 400),
+    "a long chunk extension": (
+        _post(CHUNKED, b"2;" + b"a" * 100_000 + b"\r\n{}\r\n0\r\n\r\n"),
+        400,
+    ),
+    "10,000 trailers": (_post(CHUNKED, b"2\r\n{}\r\n0\r\n" + MANY + b"\r\n"), 400),
+    "chunked by another name": (_post(b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n"), 400),
+    "chunked with a space": (_post(b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n"), 400),
+    "chunked, then not": (_post(CHUNKED + b"Transfer-Encoding: identity\r\n", b"0\r\n\r\n"), 400),
+    "chunked in HTTP/1.0": (
+        b"POST /api/v1/auth/register HTTP/1.0\r\n" + JSON + CHUNKED + b"\r\n0\r\n\r\n",
+        400,
+    ),
+}
+"""What is sent, and the status of the one answer."""
+
+SMUGGLED = b"GET /health/ready HTTP/1.1\r\n" + HOST + b"\r\n"
+SMUGGLING = {
+    "CL.TE": JOIN + HOST + b"Content-Length: 6\r\n" + CHUNKED + b"\r\n0\r\n\r\n" + SMUGGLED,
+    "TE.CL": JOIN + HOST + CHUNKED + b"Content-Length: 6\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE.TE": JOIN + HOST + CHUNKED + b"Transfer-Encoding: x\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "CL.CL": JOIN + HOST + b"Content-Length: 0\r\nContent-Length: 99\r\n\r\n" + SMUGGLED,
+    "TE and a tab": JOIN + HOST + b"Transfer-Encoding:\tchunked\t, x\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "line feeds alone": JOIN + HOST + b"X: y\nTransfer-Encoding : chunked\r\n\r\n" + SMUGGLED,
+}
+"""Two lengths for one body; a proxy may have believed the other one."""
+
+
+@pytest.fixture(scope="module")
+async def service(
+    database_url: str, key_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A service in a process of its own, with the server that users get."""
+    folder = tmp_path_factory.mktemp("wire") / "data"
+    settings = {"database_url": database_url, "signing_key_file": str(key_file), "worker": "off"}
+    with running(folder, **settings) as service:
+        yield service
+
+
+async def exchange(service: Service, sent: bytes, seconds: float = IN_TIME + MARGIN) -> bytes:
+    """Send bytes, and return all that comes back until the service closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(service.url).port)
+    received = b""
+    try:
+        with suppress(ConnectionError):  # a refusal may come before all was sent
+            writer.write(sent)
+            await writer.drain()
+        async with asyncio.timeout(seconds):
+            with suppress(ConnectionError):
+                while part := await reader.read(65_536):
+                    received += part
+    finally:
+        writer.close()
+    return received
+
+
+def statuses(received: bytes) -> list[int]:
+    """Return the status of each answer."""
+    return [int(found) for found in re.findall(rb"HTTP/1\.[01] (\d{3})", received)]
+
+
+async def test_each_shape_gets_its_one_answer(service: Service) -> None:
+    """No 5xx, no second answer, and no connection that stays open."""
+    received = await asyncio.gather(*(exchange(service, sent) for sent, _ in SHAPES.values()))
+    found = {name: statuses(answer) for name, answer in zip(SHAPES, received, strict=True)}
+    assert found == {name: [status] for name, (_, status) in SHAPES.items()}
+
+
+@pytest.mark.parametrize("sent", SMUGGLING.values(), ids=SMUGGLING)
+async def test_nothing_is_smuggled_in_a_body(service: Service, sent: bytes) -> None:
+    """A request with two lengths gets 400, and what follows is not taken for another one."""
+    assert statuses(await exchange(service, sent)) == [400]
+
+
+async def test_requests_in_a_row_get_answers_in_a_row(service: Service) -> None:
+    """Fifty sent at once on one connection."""
+    sent = (LIVE + HOST + b"\r\n") * 49 + _get(b"/health/live")
+    assert statuses(await exchange(service, sent)) == [200] * 50
+
+
+async def test_http_2_is_not_spoken(service: Service) -> None:
+    """Its limits on time and memory are others, and a proxy in front does not need it."""
+    assert statuses(await exchange(service, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))) == []
+
+
+async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service) -> None:
+    """500 that send headers, or a body, byte by byte: each ends within its time, health answers
+    within 100 ms meanwhile, and memory grows by less than 50 MB.
+    """
+    process = worker_of(service)
+    before, began = memory(process), time.monotonic()
+    slow = asyncio.gather(*(_dawdle(service, body=number % 2 == 0) for number in range(SLOW)))
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        (await client.get("/health/live")).raise_for_status()
+        waits = [await _wait(client) for _ in range(100)]
+        highest = memory(process)
+        answers = await slow
+    assert time.monotonic() - began < IN_TIME + MARGIN
+    assert [statuses(answer) for answer in answers] == [[408], []] * (SLOW // 2)
+    assert sorted(waits)[-2] < HEALTH_SECONDS
+    assert highest - before < GROWTH_MB
+
+
+async def test_long_headers_on_many_connections_take_little_memory(service: Service) -> None:
+    """500 connections that fill what the service may keep of a head, and stop there."""
+    process = worker_of(service)
+    before = memory(process)
+    held = asyncio.gather(
+        *(exchange(service, LIVE + b"X-A: " + b"a" * 65_000) for _ in range(SLOW))
+    )
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        (await client.get("/health/live")).raise_for_status()
+        waits = [await _wait(client) for _ in range(50)]
+        assert memory(process) - before < GROWTH_MB
+        assert {tuple(statuses(answer)) for answer in await held} <= {(431,), ()}
+    assert sorted(waits)[-2] < HEALTH_SECONDS
+
+
+async def _wait(client: httpx.AsyncClient) -> float:
+    began = time.perf_counter()
+    assert (await client.get("/health/live")).status_code == 200
+    return time.perf_counter() - began
+
+
+async def _dawdle(service: Service, *, body: bool) -> bytes:
+    """Send a byte a second until the service has had enough of it."""
+    head = _post(b"Content-Length: 1000\r\n") if body else LIVE + HOST
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(service.url).port)
+    answer = asyncio.create_task(reader.read())
+    with suppress(ConnectionError):
+        writer.write(head)
+        while not (await asyncio.wait({answer}, timeout=1))[0]:
+            writer.write(b" " if body else b"X-A: b\r\n")
+            await writer.drain()
+    writer.close()
+    with suppress(ConnectionError):
+        return await answer
+    return b""
