@@ -78,7 +78,7 @@ async def roll(running: Stack) -> None:
         running.wait_until_healthy(replica)
     restarts = 0
     async with steady_load(running.url) as tally:
-        await until(lambda: tally.answers.total() > 200)
+        await until(lambda: tally.answers.total() > 200, 60)
         while tally.answers.total() < REQUESTS:
             await asyncio.to_thread(running.restart, replicas[restarts % 2])
             restarts += 1

@@ -51,10 +51,10 @@ async def test_a_migration_under_load_fails_no_request(
         async with steady_load(service.url, clients=4) as tally:
             for change, target in ((command.upgrade, "next"), (command.downgrade, "-1")):
                 asked = tally.answers.total()
-                await until(lambda asked=asked: tally.answers.total() > asked + 50)  # type: ignore[misc]
+                await until(lambda asked=asked: tally.answers.total() > asked + 50, 60)  # type: ignore[misc]
                 await asyncio.to_thread(change, next_release, target)
             asked = tally.answers.total()
-            await until(lambda: tally.answers.total() > asked + 50)
+            await until(lambda: tally.answers.total() > asked + 50, 60)
     assert tally.failures == {}
 
 

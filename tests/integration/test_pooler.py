@@ -93,7 +93,7 @@ async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> Non
 async def test_many_at_once_share_two_connections(service: httpx.AsyncClient) -> None:
     """No statement is looked for on a connection that has never heard of it."""
     async with steady_load_in(service) as tally:
-        await until(lambda: tally.answers.total() > 300)
+        await until(lambda: tally.answers.total() > 300, 60)
     assert tally.failures == {}
 
 
