@@ -28,8 +28,8 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
-	screenshots mail-pictures test-faults soak bench-hunter bench-mail bench bench-report browser curl \
-	wrk clean
+	screenshots up down logs test-compose mail-pictures test-faults soak bench-hunter bench-mail \
+	bench bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +38,23 @@ install: .venv/dev.stamp ## Make .venv with all that development needs
 run: .venv/run.stamp ## Serve on HOST, PORT with WORKERS; REFERRAL_* settings from the environment
 	@$(BIN)/referral run --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
-test: .venv/dev.stamp browser curl ## Run all tests, or those in TESTS
+up: .env ## Start the whole service in containers, with nginx, PostgreSQL, Redis and a mail catcher
+	$(COMPOSE) up -d --build
+	@sed -n 's|^REFERRAL_PUBLIC_URL=\(.*\)|API and docs: \1/docs|p; s|^MAIL_PORT=|mails: http://127.0.0.1:|p' .env
+
+down: ## Stop the containers; their data stays
+	$(COMPOSE) down
+
+logs: ## Follow the logs of the containers
+	$(COMPOSE) logs -f --tail 100
+
+# Made once, for its owner alone, and never overwritten.
+.env: | .env.example
+	@umask 077 && password=$$(od -An -N 24 -tx1 /dev/urandom | tr -d ' \n') \
+		&& sed "s/^POSTGRES_PASSWORD=$$/POSTGRES_PASSWORD=$$password/" .env.example > $@
+	@echo "Made .env with a random password"
+
+test: .venv/dev.stamp browser curl nginx pgbouncer ## Run all tests, or those in TESTS
 	$(BIN)/pytest $(TESTS)
 
 lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
@@ -93,6 +109,9 @@ screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
 mail-pictures: .venv/dev.stamp browser ## Draw the mails for docs/mails.md
 	$(BIN)/python -m tests.mail_pictures
 
+test-compose: .venv/dev.stamp ## Bring the containers up, travel through them, restart replicas under load
+	$(BIN)/python -m tests.compose
+
 test-faults: .venv/dev.stamp ## Kill, stop and cut off every part, in 15 minutes; FAULTS="redis smtp" for some
 	$(BIN)/python -m tests.faults $(FAULTS)
 
@@ -116,8 +135,8 @@ browser: .venv/dev.stamp ## Get the Chromium that the tests drive, when there is
 		|| command -v google-chrome >/dev/null \
 		|| $(call apt_install,chromium) || $(BIN)/playwright install chromium
 
-curl wrk:
-	@command -v $@ >/dev/null || $(call apt_install,$@) \
+curl nginx pgbouncer wrk:
+	@PATH="$$PATH:/usr/sbin:/sbin" command -v $@ >/dev/null || $(call apt_install,$@) \
 		|| { echo "Install $@, and try again." >&2; exit 1; }
 
 clean: ## Remove what the targets made, but not the data in var/
@@ -146,6 +165,8 @@ clean: ## Remove what the targets made, but not the data in var/
 # Run a command on an embedded database that is thrown away.
 with_database = data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export REFERRAL_DATA_DIR="$$data" \
 	&& unset REFERRAL_DATABASE_URL REFERRAL_SIGNING_KEY_FILE && $1
+
+COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 
 # Debian and its kin, as root, as in a container.
 apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \

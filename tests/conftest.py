@@ -1,4 +1,7 @@
-"""Real servers for the tests: containers where Docker answers, embedded ones otherwise."""
+"""Real servers for the tests: containers where Docker answers, embedded ones otherwise.
+
+`TEST_SERVERS` decides instead: `containers` or `embedded`.
+"""
 
 import asyncio
 import os
@@ -35,9 +38,14 @@ from tests.sink import Sink, sinking
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
 
+POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES", "postgres:18-alpine")
+REDIS_IMAGE = os.environ.get("TEST_REDIS", "redis:8-alpine")
 
-def docker_answers() -> bool:
-    """Tell whether an engine listens where containers are asked for."""
+
+def with_containers() -> bool:
+    """Tell whether to use containers: as asked for, or whether an engine listens."""
+    if asked := os.environ.get("TEST_SERVERS"):
+        return asked == "containers"
     place = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
     over_unix = place.scheme == "unix"
     with socket.socket(socket.AF_UNIX if over_unix else socket.AF_INET) as probe:
@@ -48,8 +56,8 @@ def docker_answers() -> bool:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of the tests' own."""
-    if docker_answers():
-        with PostgresContainer("postgres:18-alpine", driver=None) as container:
+    if with_containers():
+        with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
             yield container.get_connection_url()
         return
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
@@ -88,8 +96,8 @@ async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis server that no test stops."""
-    if docker_answers():
-        with RedisContainer("redis:8-alpine") as container:
+    if with_containers():
+        with RedisContainer(REDIS_IMAGE) as container:
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
             yield f"redis://{host}:{port}/0"
         return

@@ -18,6 +18,7 @@ from tests.journey import UNLIMITED
 START_SECONDS = 30
 STOP_SECONDS = 15
 PAUSE = 0.05
+NO_BALANCER = ("--drain", "0")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def running(
     port, log = int(port or free_port()), folder.with_name(f"{folder.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [*REFERRAL, "run", "--port", str(port), *options],
+            [*REFERRAL, "run", "--port", str(port), *NO_BALANCER, *options],
             env=environment(folder, **settings),
             stdout=output,
             stderr=subprocess.STDOUT,

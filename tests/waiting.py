@@ -1,8 +1,10 @@
 """Waiting for what comes about by itself."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,3 +28,13 @@ async def until_found(find: Callable[[], Awaitable[T]], seconds: float = SECONDS
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(PAUSE)
     return found
+
+
+def until_listening(port: int, seconds: float = SECONDS) -> None:
+    """Return as soon as something listens on a port of this machine; fails when it does not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        assert time.monotonic() < deadline, f"nothing listens on {port}"
+        time.sleep(PAUSE)

@@ -36,6 +36,7 @@ from referral.web.accounts import Accounts
 from referral.web.codes import Codes
 from referral.web.discovery import Discovery
 from referral.web.docs import Docs
+from referral.web.draining import Drain
 from referral.web.envelope import Envelope
 from referral.web.health import Health
 from referral.web.idempotency import repeat
@@ -99,9 +100,11 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     """Make the service; `replacements` override single parts of the container, as tests do."""
     requests = RequestCounts()
     container = make_container(settings, *replacements, requests=requests)
+    drain = Drain()
     state = State(
         {
             "container": container,
+            "drain": drain,
             "public_url": settings.public_url,
             "trusted_proxies": TrustedProxies(settings.trusted_proxies),
             "public_lookups": settings.lookup_access == "public",
@@ -115,8 +118,9 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         app.state.limits = await container.get(Limits)
         metrics = await container.get(ProcessMetrics)
         try:
-            async with metrics.publishing(), working(container, settings):
-                yield
+            with drain.following_signal():
+                async with metrics.publishing(), working(container, settings):
+                    yield
         finally:
             await container.close()
             await asyncio.to_thread(send_rest)
@@ -134,7 +138,8 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         state=state,
     )
     wire = Wire(app, settings.public_url)
-    enveloped = Envelope(wire, requests.add, https=settings.public_url.startswith("https://"))
+    https = settings.public_url.startswith("https://")
+    enveloped = Envelope(wire, requests.add, drain, https=https)
     return TracedApp(enveloped) if is_on() else enveloped
 
 

@@ -18,16 +18,17 @@ from typing import TypeVar
 import click
 import structlog
 from dishka import AsyncContainer
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.server import MPServer
 from litestar.types import ASGIApp
 
 from referral import commands
 from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
+from referral.adapters.postgres.pooler import is_pooled
 from referral.app import serve
 from referral.container import (
     WORKERS,
@@ -43,8 +44,13 @@ from referral.core.errors import ReferralError, Unavailable
 from referral.core.health import CheckParts, State
 from referral.core.model import Client, Role, Scope, User
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+from referral.web.draining import DRAIN
+from referral.web.draining import SIGNAL as DRAIN_SIGNAL
 
 T = TypeVar("T")
+
+DRAIN_SECONDS = 2
+"""How long to go on serving after SIGTERM, so that balancers notice."""
 
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
@@ -64,7 +70,14 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
-def run(host: str, port: int, workers: int) -> None:
+@click.option(
+    "--drain",
+    default=DRAIN_SECONDS,
+    show_default=True,
+    type=click.IntRange(0, 60),
+    help="Seconds to go on serving after SIGTERM, while readiness says 503.",
+)
+def run(host: str, port: int, workers: int, drain: int) -> None:
     """Serve the API; with the embedded database, start and migrate that first."""
     settings = _settings()
     _check_free(host, port)
@@ -75,7 +88,7 @@ def run(host: str, port: int, workers: int) -> None:
         log.info("starting", **parts_in_use(settings))
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
         log.info("docs", swagger=f"http://{host}:{port}/docs", redoc=f"http://{host}:{port}/redoc")
-        _serve(host, port, workers)
+        _serve(host, port, workers, drain)
         log.info("stopped")
 
 
@@ -92,6 +105,8 @@ def migrate() -> None:
 def work() -> None:
     """Do the jobs beside the API, on this machine or another; several may run."""
     settings = _settings()
+    if is_pooled(database_url(settings)):
+        raise click.ClickException("The worker listens: give it a direct address of PostgreSQL.")
     with _database(settings):
         commands.work(settings)
 
@@ -219,13 +234,34 @@ def _follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _serve(host: str, port: int, workers: int) -> None:
+class Server(MPServer):
+    """The server, which goes on for a while after SIGTERM, and ends at once on Ctrl-C."""
+
+    drain_seconds = 0
+
+    def signal_handler_interrupt(self, number: int, *rest: object) -> None:
+        """End, or begin to; a second signal ends it at once."""
+        seconds, self.drain_seconds = self.drain_seconds, 0
+        if number != signal.SIGTERM or not seconds:
+            super().signal_handler_interrupt(number, *rest)  # type: ignore[no-untyped-call]
+            return
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, DRAIN_SIGNAL)
+        end = threading.Timer(seconds, super().signal_handler_interrupt, (number, *rest))
+        end.daemon = True
+        end.start()
+
+
+def _serve(host: str, port: int, workers: int, drain: int) -> None:
     os.environ[WORKERS] = str(workers)
+    os.environ[DRAIN] = str(drain)
+    # Until a worker listens to it, the signal must not end it.
+    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
     # What was imported stays. A collector that never looks at it leaves its pages to be shared by
     # the worker processes, and does not hold requests up for as long.
     gc.collect()
     gc.freeze()
-    Granian(
+    server = Server(
         "referral.cli:worker",
         address=host,
         port=port,
@@ -239,7 +275,9 @@ def _serve(host: str, port: int, workers: int) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEAD),
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
-    ).serve()
+    )
+    server.drain_seconds = drain
+    server.serve()
 
 
 def _settings() -> Settings:

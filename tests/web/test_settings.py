@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from referral.adapters.postgres import embedded
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
 FAULTS = {
@@ -149,3 +150,17 @@ async def test_the_command_ends_with_2_and_starts_nothing(tmp_path: Path) -> Non
     assert process.returncode == 2
     assert {line.partition(":")[0] for line in lines} == set(FAULTS)
     assert not folder.exists()
+
+
+def test_without_the_embedded_database_another_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image for containers has none, and says so instead of failing later."""
+    monkeypatch.setattr(embedded, "PACKAGE", "no_such_package")
+    assert [fault.partition(":")[0] for fault in faults_of({})] == ["REFERRAL_DATABASE_URL"]
+
+
+def test_jobs_are_not_done_by_way_of_a_pooler(key_file: Path) -> None:
+    """LISTEN passes none, so the API is to leave jobs to a worker with a direct address."""
+    url = "postgresql://host/name?sslmode=require&pooler=transaction"
+    pooled = {"REFERRAL_DATABASE_URL": url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
+    assert [fault.partition(":")[0] for fault in faults_of(pooled)] == ["REFERRAL_WORKER"]
+    assert read_settings(pooled | {"REFERRAL_WORKER": "off"}).database_url == url

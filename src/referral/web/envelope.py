@@ -10,6 +10,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 from uuid_utils import uuid4
 
+from referral.web.draining import Drain
 from referral.web.requestlog import RequestLog
 
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,64}")
@@ -34,16 +35,19 @@ HSTS = "max-age=31536000"
 _bound_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 
 
+Count = Callable[[str, str, int, float], None]
+"""Takes note of a request: its route, method, status and seconds."""
+
+
 class Envelope:
     """An ASGI app around the whole service, so that the framework's own errors are in it too."""
 
-    def __init__(
-        self, app: ASGIApp, count: Callable[[str, str, int, float], None], *, https: bool
-    ) -> None:
-        """Take the app inside, who counts, and whether the public address is behind TLS."""
+    def __init__(self, app: ASGIApp, count: Count, drain: Drain, *, https: bool) -> None:
+        """Take the app inside, who counts, the end of it all, and whether TLS is in front."""
         safe = SAFE | ({"Strict-Transport-Security": HSTS} if https else {})
         self._app = app
         self._count = count
+        self._drain = drain
         self._safe = [(name.lower().encode(), value.encode()) for name, value in safe.items()]
         self._log = RequestLog()
 
@@ -67,6 +71,8 @@ class Envelope:
                 headers += [header for header in self._safe if header[0] not in named]
                 headers += state.get("limit_headers", ())
                 headers.append((b"x-request-id", request_id.encode()))
+                if self._drain.begun and scope["http_version"].startswith("1"):
+                    headers.append((b"connection", b"close"))
                 message["headers"] = headers
             await send(message)
 

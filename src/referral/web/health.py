@@ -4,6 +4,7 @@ from typing import Literal
 
 from dishka import FromDishka
 from litestar import Controller, get
+from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import Struct
@@ -41,6 +42,8 @@ class Health(Controller):
 
     @get("/ready", summary="Ready?", responses={200: STATES, **problems(Unavailable)})
     @inject
-    async def ready(self, use: FromDishka[CheckHealth]) -> dict[str, str]:
-        """Ask the database, and name the state of the other parts."""
+    async def ready(self, state: State, use: FromDishka[CheckHealth]) -> dict[str, str]:
+        """Ask the database, and name the state of the other parts; 503 also when about to end."""
+        if state.drain.begun:
+            raise Unavailable("The service is about to end; ask another one.")
         return await use()

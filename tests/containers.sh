@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# An engine, and images of PostgreSQL and Redis, for tests over containers.
+#
+#   eval "$(tests/containers.sh start)"     says what it found, and sets what the tests read
+#   tests/containers.sh stop                ends the engine that it started, if it did
+#
+# It takes the engine that answers and the released images. As root on Debian, where no engine
+# answers one is installed and started, and where no registry answers an image is made of Debian's
+# packages. It ends with 1 and one line where that cannot be.
+set -euo pipefail
+export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive DOCKER_BUILDKIT=0
+state=/var/tmp/referral-containers
+log=$state/log
+stand_in=referral-test-servers
+released=(postgres:18-alpine redis:8-alpine)
+
+say() { printf 'containers: %s\n' "$*" >&2; }
+give_up() { say "$*"; exit 1; }
+answers() { timeout 10 docker version >/dev/null 2>&1; }
+
+install() {
+    local missing=()
+    command -v dockerd >/dev/null && command -v docker >/dev/null || missing+=(docker.io)
+    command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v iptables >/dev/null || missing+=(iptables)
+    grep -q ' cgroup2\? ' /proc/mounts || missing+=(cgroupfs-mount)
+    [ "${#missing[@]}" = 0 ] || { apt-get update -qq \
+        && apt-get install -qq -y --no-install-recommends "${missing[@]}"; } >>"$log" 2>&1
+}
+
+start_engine() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || give_up "no engine answers"
+    install || give_up "no engine answers, and Debian's could not be installed"
+    grep -q ' cgroup2\? ' /proc/mounts || cgroupfs-mount >>"$log" 2>&1 || true
+    export DOCKER_HOST=unix://$state/docker.sock
+    if answers; then return; fi
+    setsid nohup dockerd --host "$DOCKER_HOST" --data-root "$state/data" \
+        --exec-root "$state/exec" --pidfile "$state/pid" >>"$log" 2>&1 </dev/null &
+    for _ in $(seq 60); do
+        if answers; then return; fi
+        sleep 0.5
+    done
+    give_up "an engine was installed and does not start here; see $log"
+}
+
+pull() {
+    local image
+    for image in "${released[@]}"; do
+        docker image inspect "$image" >/dev/null 2>&1 \
+            || timeout 120 docker pull -q "$image" >>"$log" 2>&1 || return 1
+    done
+}
+
+# One image for both servers; it is PostgreSQL when it is given a password.
+entry() {
+    cat <<'SH'
+#!/bin/sh
+set -e
+[ -n "$POSTGRES_PASSWORD" ] || exec redis-server --protected-mode no --save ""
+as() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
+data=/var/lib/postgresql/tests
+bin=$(echo /usr/lib/postgresql/*/bin)
+mkdir -p /run/postgresql
+chown postgres /run/postgresql
+echo "$POSTGRES_PASSWORD" >/tmp/password
+as "$bin/initdb" -D "$data" -U "$POSTGRES_USER" --pwfile=/tmp/password -E UTF8 --locale=C.UTF-8
+echo "host all all all scram-sha-256" >>"$data/pg_hba.conf"
+echo "CREATE DATABASE \"$POSTGRES_DB\"" | as "$bin/postgres" --single -D "$data" postgres
+exec setpriv --reuid=postgres --regid=postgres --init-groups \
+    "$bin/postgres" -D "$data" -c 'listen_addresses=*'
+SH
+}
+
+make_stand_in() {
+    docker image inspect $stand_in >/dev/null 2>&1 && return
+    local root=$state/root suite
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    rm -rf "$root" && mkdir -p "$root/usr/sbin"
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"   # starts no server in here
+    chmod +x "$root/usr/sbin/policy-rc.d"
+    { debootstrap --variant=minbase --include=postgresql,redis-server "$suite" "$root" "$(mirror)" \
+        && entry >"$root/entry" && chmod +x "$root/entry" \
+        && tar -C "$root" --exclude='./dev/*' --exclude='./var/cache/apt/*' -c . | docker import \
+            --change 'ENTRYPOINT ["/entry"]' --change 'EXPOSE 5432 6379' \
+            --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' - $stand_in; } >>"$log" 2>&1
+    rm -rf "$root"
+}
+
+mirror() { # where this machine gets Debian itself from
+    apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' \
+        | awk '/ Debian$/ { print $1; exit }'
+}
+
+start() {
+    mkdir -p $state
+    command -v docker >/dev/null && answers || start_engine
+    if pull; then
+        say "Docker's engine and ${released[*]}"
+        set -- "${released[@]}"
+    else
+        make_stand_in || give_up "no registry answers, and no image could be made; see $log"
+        say "Docker's engine and an image of Debian's PostgreSQL and Redis, as no registry answers"
+        set -- $stand_in $stand_in
+        echo "export TESTCONTAINERS_RYUK_DISABLED=true"
+    fi
+    echo "export TEST_SERVERS=containers TEST_POSTGRES=$1 TEST_REDIS=$2"
+    [ -z "${DOCKER_HOST:-}" ] || echo "export DOCKER_HOST=$DOCKER_HOST"
+}
+
+stop() {
+    [ -s $state/pid ] && kill "$(cat $state/pid)" || true
+}
+
+"${1:?start or stop}"

@@ -1,0 +1,74 @@
+"""The next release's migration, while this release serves."""
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+
+from referral.adapters.postgres.migrations import make_config
+from tests.processes import running
+from tests.steady_load import steady_load
+from tests.waiting import until
+
+NEXT = '''
+"""What a next release may do: a column, and an index over rows that are there."""
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "next", "{head}", None, None
+def upgrade():
+    op.execute("ALTER TABLE users ADD COLUMN nickname text NOT NULL DEFAULT ''")
+    op.execute("CREATE INDEX ix_users_nickname ON users (nickname)")
+def downgrade():
+    op.execute("ALTER TABLE users DROP COLUMN nickname")
+'''
+
+
+@pytest.fixture
+def next_release(database_url: str, tmp_path: Path) -> Config:
+    """Our migrations and one more."""
+    config = make_config(database_url)
+    ours = Path(config.get_main_option("script_location") or "")
+    theirs = tmp_path / "migrations"
+    shutil.copytree(ours, theirs, ignore=shutil.ignore_patterns("__pycache__"))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    (theirs / "versions" / "next.py").write_text(NEXT.format(head=head))
+    config.set_main_option("script_location", str(theirs))
+    return config
+
+
+async def test_a_migration_under_load_fails_no_request(
+    next_release: Config, database_url: str, key_file: Path, tmp_path: Path
+) -> None:
+    """The schema goes up and down while this release serves, and every request succeeds."""
+    shared = {"database_url": database_url, "signing_key_file": str(key_file)}
+    with running(tmp_path / "data", email_verification="off", **shared) as service:
+        async with steady_load(service.url, clients=4) as tally:
+            for change, target in ((command.upgrade, "next"), (command.downgrade, "-1")):
+                asked = tally.answers.total()
+                await until(lambda asked=asked: tally.answers.total() > asked + 50, 60)  # type: ignore[misc]
+                await asyncio.to_thread(change, next_release, target)
+            asked = tally.answers.total()
+            await until(lambda: tally.answers.total() > asked + 50, 60)
+    assert tally.failures == {}
+
+
+async def test_a_migration_gives_up_rather_than_hold_everyone_up(
+    next_release: Config, database_url: str
+) -> None:
+    """Behind a long query it ends after five seconds, and leaves the schema as it was."""
+    holder = await asyncpg.connect(database_url)
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE users IN ACCESS SHARE MODE")
+        began = time.monotonic()
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            await asyncio.to_thread(command.upgrade, next_release, "next")
+        assert 4 < time.monotonic() - began < 15
+    columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'nickname'"
+    assert await holder.fetchval(columns) == 0
+    await holder.close()

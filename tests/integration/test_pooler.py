@@ -1,0 +1,108 @@
+"""Behind Debian's PgBouncer, which gives a server connection for one transaction only."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from msgspec.structs import replace
+
+from referral.adapters.postgres.embedded import SYSTEM_USER
+from referral.settings import Settings
+from tests.conftest import serving
+from tests.journey import API, join
+from tests.processes import free_port, referral
+from tests.steady_load import steady_load_in
+from tests.waiting import until, until_listening
+
+CONFIGURATION = """\
+[databases]
+* = host={host} port={port} user={user} password={password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+server_round_robin = 1
+logfile = {folder}/log
+"""
+
+
+@pytest.fixture
+def pooled_url(database_url: str) -> Iterator[str]:
+    """The database by way of a pooler with two connections, used in turn."""
+    parts, listen = urlsplit(database_url), free_port()
+    host = parts.hostname or parse_qs(parts.query)["host"][0]
+    folder = Path(tempfile.mkdtemp(prefix="referral-pooler-"))
+    user, password = parts.username, parts.password or "none"
+    configuration = folder / "pgbouncer.ini"
+    configuration.write_text(
+        CONFIGURATION.format(
+            host=host, port=parts.port or 5432, user=user, password=password,
+            listen=listen, folder=folder,
+        )
+    )  # fmt: skip
+    # PgBouncer refuses to be root, as PostgreSQL does, whose socket is its user's alone.
+    owner = SYSTEM_USER if host.startswith("/") else "nobody"
+    as_owner = ["-u", owner] if os.geteuid() == 0 else []
+    if as_owner:
+        shutil.chown(folder, owner)
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    assert program, "Install pgbouncer; `make test` does so on Debian as root."
+    command = [program, "-q", *as_owner, str(configuration)]
+    with subprocess.Popen(command) as process:  # noqa: S603 - a program of the tests
+        until_listening(listen)
+        yield f"postgresql://{user}@127.0.0.1:{listen}{parts.path}?pooler=transaction"
+        process.kill()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pooled(settings: Settings, pooled_url: str) -> Settings:
+    """Settings of a service behind the pooler."""
+    return replace(settings, database_url=pooled_url)
+
+
+@pytest.fixture
+async def service(pooled: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Such a service."""
+    async with serving(pooled) as client:
+        yield client
+
+
+async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> None:
+    """Registration, codes, look-ups and lists work as they do without it."""
+    ann = await join(service)
+    code = await ann.issue()
+    found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
+    assert found.json()["code"] == code["code"]
+    bob = await join(service, referral_code=code["code"])
+    listed = (await ann.request("GET", "/me/referrals")).json()["items"]
+    assert [one["email"] for one in listed] == [bob.email]
+    assert (await ann.request("GET", "/me")).json()["referral_count"] == 1
+    assert (await service.get("/health/ready")).json() == {"database": "ok"}
+
+
+async def test_many_at_once_share_two_connections(service: httpx.AsyncClient) -> None:
+    """No statement is looked for on a connection that has never heard of it."""
+    async with steady_load_in(service) as tally:
+        await until(lambda: tally.answers.total() > 300, 60)
+    assert tally.failures == {}
+
+
+def test_the_worker_wants_a_direct_address(pooled_url: str, key_file: Path, tmp_path: Path) -> None:
+    """Neither the API nor the worker listens through a pooler without a word."""
+    named = {"database_url": pooled_url, "signing_key_file": str(key_file)}
+    inline = referral(tmp_path, "run", "--port", str(free_port()), **named)
+    assert inline.returncode == 2
+    assert inline.stderr.startswith("REFERRAL_WORKER: has to be 'off'")
+    alone = referral(tmp_path, "worker", worker="off", **named)
+    assert alone.returncode == 1
+    assert "direct address" in alone.stderr

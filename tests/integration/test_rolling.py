@@ -1,0 +1,100 @@
+"""A new release taken in one replica after the other, while clients ask without a pause."""
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.balancer import balancing
+from tests.journey import API
+from tests.processes import STOP_SECONDS, Service, free_port, running
+from tests.steady_load import steady_load
+from tests.waiting import until
+
+PROBLEM = "application/problem+json"
+DRAIN = ("--drain", "1")
+PATIENCE = 60
+
+
+@pytest.fixture
+def shared(database_url: str, key_file: Path) -> dict[str, str]:
+    """Settings of two services over one database."""
+    return {
+        "database_url": database_url,
+        "signing_key_file": str(key_file),
+        "email_verification": "off",
+        "trusted_proxies": "127.0.0.1",
+    }
+
+
+def test_readiness_fails_first(tmp_path: Path, shared: dict[str, str]) -> None:
+    """After SIGTERM balancers are told to go elsewhere, and whoever still comes is served."""
+    with running(tmp_path / "data", "--drain", "3", **shared) as service:
+        service.process.terminate()
+        with httpx.Client(base_url=service.url) as client:
+            asyncio.run(until(lambda: client.get("/health/ready").status_code == 503))
+            assert client.get("/health/ready").headers["Content-Type"] == PROBLEM
+            answer = client.get(f"{API}/codes/NONE/validity")
+        assert answer.status_code == 200
+        assert answer.headers["Connection"] == "close"
+        assert service.process.wait(STOP_SECONDS) == 0
+
+
+def test_at_the_end_no_connection_is_made_and_then_broken(
+    tmp_path: Path, shared: dict[str, str]
+) -> None:
+    """Connecting fails before a request is sent, and a connection made before is still served."""
+    with running(tmp_path / "data", *DRAIN, **shared) as service:
+        port = httpx.URL(service.url).port or 0
+        early = socket.create_connection(("127.0.0.1", port), timeout=5)
+        service.process.terminate()
+        asyncio.run(until(lambda: not _connects(port)))
+        early.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert early.recv(100).startswith(b"HTTP/1.1 200 ")
+        early.close()
+        assert service.process.wait(STOP_SECONDS) == 0
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, shared: dict[str, str]) -> None:
+    """Whoever is in a hurry need not wait for balancers."""
+    with running(tmp_path / "data", "--drain", "60", **shared) as service:
+        service.process.terminate()
+        asyncio.run(until(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503))
+        assert service.stop() == 0
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_rolling_restart_loses_no_request(tmp_path: Path, shared: dict[str, str]) -> None:
+    """Behind nginx each of two services is ended and started anew, and every request succeeds."""
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        services = [
+            stack.enter_context(running(tmp_path / str(port), *DRAIN, port=port, **shared))
+            for port in ports
+        ]
+        url = stack.enter_context(balancing(tmp_path / "nginx", ports))
+
+        def restart(service: Service, port: int) -> None:
+            assert service.stop() == 0
+            stack.enter_context(running(tmp_path / str(port), *DRAIN, port=port, **shared))
+
+        async def roll() -> None:
+            async with steady_load(url) as tally:
+                await until(lambda: tally.answers.total() > 200, PATIENCE)
+                for service, port in zip(services, ports, strict=True):
+                    await asyncio.to_thread(restart, service, port)
+                restarted = tally.answers.total()
+                await until(lambda: tally.answers.total() > restarted + 200, PATIENCE)
+            assert tally.failures == {}
+
+        asyncio.run(roll())

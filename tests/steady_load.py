@@ -1,0 +1,78 @@
+"""Requests without a pause, reads and writes, each of which has to succeed."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.journey import API, PASSWORD, Member, join
+
+CLIENTS = 8
+
+
+@dataclass
+class Tally:
+    """What the answers were; a status of 0 is a connection that broke."""
+
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    @property
+    def failures(self) -> dict[tuple[str, int], int]:
+        """Those that are no success."""
+        return {one: count for one, count in self.answers.items() if not 200 <= one[1] < 300}
+
+
+@asynccontextmanager
+async def steady_load(url: str, clients: int = CLIENTS) -> AsyncIterator[Tally]:
+    """Ask until the block ends; each client has an account of its own."""
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        steady_load_in(client, clients) as tally,
+    ):
+        yield tally
+
+
+@asynccontextmanager
+async def steady_load_in(client: httpx.AsyncClient, clients: int = CLIENTS) -> AsyncIterator[Tally]:
+    """Ask by way of a client that is there."""
+    tally, stopping = Tally(), asyncio.Event()
+
+    async def ask() -> None:
+        member = await join(client)
+        while not stopping.is_set():
+            await _round(member, tally)
+
+    tasks = [asyncio.create_task(ask()) for _ in range(clients)]
+    try:
+        yield tally
+    finally:
+        stopping.set()
+        await asyncio.gather(*tasks)
+
+
+async def _round(member: Member, tally: Tally) -> None:
+    form = {"grant_type": "password", "username": member.email, "password": PASSWORD}
+    code = {"lifetime_minutes": 60, "activate": False}
+    for name, method, path, rest in (
+        ("me", "GET", "/me", {}),
+        ("code", "POST", "/me/codes", {"json": code}),
+        ("mute", "PATCH", "/me", {"json": {"notify_on_referral": True}}),
+        ("codes", "GET", "/me/codes", {}),
+        ("look-up", "GET", f"/codes/NONE-{member.id[:8]}/validity", {}),
+        ("token", "POST", "/auth/token", {"data": form}),
+    ):
+        headers = member.headers if name != "token" else {}
+        try:
+            answer = await member.client.request(
+                method,
+                f"{API}{path}",
+                headers=headers,
+                **rest,
+            )
+        except httpx.TransportError:
+            tally.answers[name, 0] += 1
+        else:
+            tally.answers[name, answer.status_code] += 1
