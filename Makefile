@@ -28,7 +28,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check fmt lock migrate revision openapi screenshots bench \
-	mail-pictures test-faults soak bench-mail bench-report browser curl wrk clean
+	mail-pictures test-faults soak bench-hunter bench-mail bench-report browser curl wrk clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -86,7 +86,10 @@ soak: .venv/dev.stamp ## Run under steady load for MINUTES, 10 by default, and w
 bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, and a silent SMTP server
 	$(BIN)/python -m tests.performance.mail
 
-bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users too
+bench-hunter: .venv/dev.stamp ## Measure what registrations notice of an EmailHunter that is gone
+	$(BIN)/python -m tests.performance.hunter
+
+bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users in the last table
 	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))
 
 bench-report: .venv/dev.stamp wrk ## Measure, and write docs/performance.md

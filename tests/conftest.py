@@ -29,9 +29,8 @@ from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
 from tests.journey import UNLIMITED
-from tests.processes import free_port
 from tests.servers import OwnRedis
-from tests.sink import Sink
+from tests.sink import Sink, sinking
 
 FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
@@ -186,7 +185,5 @@ async def execute(url: str, statement: str) -> None:
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """An SMTP server that records."""
-    sink = Sink(free_port())
-    sink.start()
-    yield sink
-    sink.stop()
+    with sinking() as sink:
+        yield sink

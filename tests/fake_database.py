@@ -8,8 +8,9 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.errors import Unavailable
-from referral.core.model import Account, Code
+from referral.core.model import Account, Code, Postage, Purpose, Taken
 from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
+from tests.fake_knowledge import FakeProfiles, FakeVerdicts
 from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
@@ -52,6 +53,14 @@ class FakeRecords:
     @property
     def mails(self) -> FakeMails:
         return FakeMails(self._usable())
+
+    @property
+    def profiles(self) -> FakeProfiles:
+        return FakeProfiles(self._usable())
+
+    @property
+    def verdicts(self) -> FakeVerdicts:
+        return FakeVerdicts(self._usable())
 
     @property
     def jobs(self) -> FakeJobs:
@@ -114,7 +123,38 @@ class FakeReads:
                 ),
                 active_code=await records.codes.active(user_id, now),
                 now=now,
+                profile=await records.profiles.of(user_id),
             )
+
+
+class FakePostOffice:
+    """What mails begin with, put together from the others."""
+
+    def __init__(self, database: FakeDatabase) -> None:
+        self._database = database
+
+    async def take(self, postage: Postage) -> Taken | None:
+        token = postage.token
+        async with self._database.begin() as records:
+            user = await records.users.get(postage.user_id)
+            if user is None:
+                return None
+            if token is not None and token.purpose is Purpose.CONFIRM and user.email_verified:
+                return None
+            free_at = (
+                None
+                if postage.places is None
+                else await records.mails.take_place(
+                    postage.mail,
+                    user.email_key,
+                    postage.at,
+                    mails=postage.places,
+                    within=postage.within,
+                )
+            )
+            if token is not None and free_at is None:
+                await records.one_time_tokens.add(token)
+        return Taken(user, free_at)
 
 
 def _assign(to: Tables, tables: Tables) -> None:

@@ -10,6 +10,7 @@ from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, E
 from referral.core.model import (
     Code,
     CodeStatus,
+    Deliverability,
     Joined,
     Locale,
     Referral,
@@ -54,7 +55,13 @@ class FakeUsers:
 
     async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
         user = self.tables.users[user_id]
-        self.tables.users[user_id] = replace(user, email="", email_key="", password_hash="")
+        self.tables.users[user_id] = replace(
+            user,
+            email="",
+            email_key="",
+            password_hash="",
+            deliverability=Deliverability.UNKNOWN,
+        )
         self.tables.erased.add(user_id)
 
 

@@ -5,14 +5,16 @@ from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
-from sqlalchemy.exc import DataError, IntegrityError
+from asyncpg import DataError, IntegrityConstraintViolationError
 
 from referral.core.jobs import Job
 from referral.core.model import (
     Answer,
     Client,
     Code,
+    Deliverability,
     OneTimeToken,
+    Profile,
     Referral,
     RefreshToken,
     Session,
@@ -44,6 +46,8 @@ class Tables:
     clients: dict[UUID, Client] = field(default_factory=dict)
     attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
+    profiles: dict[UUID, Profile] = field(default_factory=dict)
+    verdicts: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
     told: dict[UUID, UUID] = field(default_factory=dict)
     mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -57,9 +61,9 @@ class Tables:
     def require(self, *, holds: bool, constraint: str) -> None:
         """Refuse a statement that breaks a constraint which no port has an error for."""
         if not holds:
-            self.refuse(IntegrityError(None, None, Exception(constraint)))
+            self.refuse(IntegrityConstraintViolationError(constraint))
 
     def check_text(self, text: str) -> None:
         """Refuse a text that PostgreSQL cannot hold."""
         if "\0" in text:
-            self.refuse(DataError(None, None, Exception("a zero byte")))
+            self.refuse(DataError("a zero byte"))

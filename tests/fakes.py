@@ -66,6 +66,16 @@ class FakeSecrets:
         return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
+class FakeFingerprints:
+    """Digests by keys that a test may change, the newest first."""
+
+    def __init__(self) -> None:
+        self.keys = [b"key"]
+
+    def of(self, data: bytes) -> tuple[bytes, ...]:
+        return tuple(hashlib.sha256(key + data).digest() for key in self.keys)
+
+
 class FakeAddresses:
     """Addresses are whatever has an @-sign; case is their only other spelling."""
 

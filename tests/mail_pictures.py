@@ -2,8 +2,10 @@
 
 import asyncio
 from datetime import UTC, datetime
+from email import message_from_bytes
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -58,11 +60,16 @@ async def draw() -> None:
         for name, (template, facts, mute, qr) in MAILS.items():
             for locale in Locale:
                 mail = Mail(UUID(int=1), "ann@example.com", locale, template, facts, mute, qr)
-                message, place = letters.write(mail), f"mail-{name}-{locale}"
+                message, place = _read(letters.write(mail)), f"mail-{name}-{locale}"
                 await _draw(browser, message, "light", f"{place}-light")
                 await _draw(browser, message, "dark", f"{place}-dark")
                 if qr:
                     await _draw(browser, message, "light", f"{place}-without-pictures")
+
+
+def _read(written: EmailMessage) -> EmailMessage:
+    """Read a mail as its recipient does."""
+    return message_from_bytes(written.as_bytes(policy=SMTPUTF8), policy=SMTPUTF8)
 
 
 async def _draw(

@@ -5,7 +5,8 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -14,6 +15,8 @@ from typing import Any, cast
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, Session
+
+from tests.processes import free_port
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,23 @@ class BlackHole:
 
     def __init__(self, port: int) -> None:
         """Listen, and leave the rest to the system's backlog."""
+        self.port = port
         self._socket = socket.create_server(("127.0.0.1", port), backlog=512)
 
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
+
+
+@contextmanager
+def sinking() -> Iterator[Sink]:
+    """A sink that listens until the block ends."""
+    sink = Sink(free_port())
+    sink.start()
+    try:
+        yield sink
+    finally:
+        sink.stop()
 
 
 async def _hang() -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import multiprocessing
 import os
 import signal
@@ -37,6 +38,7 @@ from referral.container import (
 from referral.core.accounts import NewAccount, Register
 from referral.core.clients import GRANTABLE, CreateClient
 from referral.core.errors import ReferralError, Unavailable
+from referral.core.health import CheckParts, State
 from referral.core.model import Client, Role, Scope, User
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
@@ -66,7 +68,7 @@ def run(host: str, port: int, workers: int) -> None:
     _check_free(host, port)
     with _only_service(settings.data_dir), _database(settings):
         if settings.database_url is None:
-            migrate_database(database_url(settings))
+            _migrate_apart(database_url(settings))
         log = structlog.get_logger()
         log.info("starting", **parts_in_use(settings))
         log.info("docs", swagger=f"http://{host}:{port}/docs", redoc=f"http://{host}:{port}/redoc")
@@ -148,6 +150,19 @@ def create_client(name: str, scopes: list[Scope]) -> None:
     click.echo(f"client_id={client.id}\nclient_secret={secret}")
 
 
+@main.command()
+def check() -> None:
+    """Say which parts are in use, and whether they answer; ends with 1 when one does not."""
+    settings = _settings()
+
+    async def ask(container: AsyncContainer) -> list[State]:
+        return await (await container.get(CheckParts))()
+
+    states = _with_parts(ask)
+    commands.show_parts(parts_in_use(settings), states)
+    sys.exit(0 if all(state.answers for state in states) else 1)
+
+
 def _scopes(values: Sequence[str]) -> list[Scope]:
     named = [name for value in values for name in value.replace(",", " ").split()]
     unknown = set(named) - GRANTABLE
@@ -177,10 +192,21 @@ def _with_parts(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
             raise click.ClickException(error.detail or error.title()) from error
 
 
+def _migrate_apart(url: str) -> None:
+    """Migrate in a process of its own: what Alembic needs of memory ends with it."""
+    migrating = multiprocessing.get_context("fork").Process(target=migrate_database, args=(url,))
+    migrating.start()
+    migrating.join()
+    if migrating.exitcode:
+        raise click.ClickException("The database could not be migrated.")
+
+
 def worker() -> ASGIApp:
     """Make the service within a worker process, which goes when its parent is killed."""
     threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
-    return serve()
+    app = serve()
+    gc.freeze()
+    return app
 
 
 def _follow_parent() -> None:
@@ -192,6 +218,10 @@ def _follow_parent() -> None:
 
 def _serve(host: str, port: int, workers: int) -> None:
     os.environ[WORKERS] = str(workers)
+    # What was imported stays. A collector that never looks at it leaves its pages to be shared by
+    # the worker processes, and does not hold requests up for as long.
+    gc.collect()
+    gc.freeze()
     Granian(
         "referral.cli:worker",
         address=host,

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -14,6 +14,7 @@ import uvloop
 from referral.adapters.monitor import STATUSES, Monitor, State
 from referral.adapters.worker import Worker
 from referral.container import make_container, parts_in_use
+from referral.core.health import State as PartState
 from referral.settings import Settings
 
 LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
@@ -37,6 +38,13 @@ async def _work(settings: Settings) -> None:
     finally:
         await container.close()
     log.info("stopped")
+
+
+def show_parts(in_use: Mapping[str, str], states: Sequence[PartState]) -> None:
+    """Show which parts are in use, and then how those are that can be asked."""
+    _print_table(("part", "in use"), list(in_use.items()))
+    click.echo()
+    _print_table(("asked", "state"), [(state.part, state.word) for state in states])
 
 
 def show_states(monitor: Monitor) -> None:

@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator, Container
 from datetime import timedelta
 from email.headerregistry import Address
 
+import asyncpg
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.clearbit import Clearbit, ClearbitPart
+from referral.adapters.http import HttpClient
+from referral.adapters.hunter import Hunter, HunterPart, HunterVerifier
+from referral.adapters.inquiries import budget_of, taking
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
 from referral.adapters.limits import CountedLimits, parse_limit
@@ -20,10 +25,13 @@ from referral.adapters.logs import LogJournal
 from referral.adapters.mailbox import MailboxMailer
 from referral.adapters.memory import MemoryCache
 from referral.adapters.mute import SignedMuteTokens
+from referral.adapters.offline import OfflineVerifier
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.adapters.postgres.reads import PostgresReads, make_pool
+from referral.adapters.profiles import HttpEnrichment
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
 from referral.adapters.redis_cache import RedisCache
@@ -48,16 +56,23 @@ from referral.core import (
 )
 from referral.core.clearing import Clear, ClearLater
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen, Verify
+from referral.core.enrichment import Enrich
 from referral.core.guessing import Attempts
-from referral.core.health import CheckHealth
+from referral.core.health import CheckHealth, CheckParts
 from referral.core.model import Verification
 from referral.core.proving import ProveOwnership
-from referral.settings import Settings
+from referral.settings import OFFLINE, Settings
 from referral.web.links import Links
 from referral.web.tokens import Grants
 
 WORKERS = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
+
+HUNTER_URL = "https://api.hunter.io"
+CLEARBIT_URL = "https://person.clearbit.com"
+
+NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
 ACCOUNTS_AT_ONCE = 100
 """At how many times the limit of one account guessing is slowed down on all."""
@@ -90,9 +105,17 @@ class Adapters(Provider):
         return PostgresDatabase(engine)
 
     @provide
-    async def reads(self, settings: Settings) -> AsyncIterator[ports.Reads]:
+    async def pool(self, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         async with make_pool(database_url(settings)) as pool:
-            yield PostgresReads(pool)
+            yield pool
+
+    @provide
+    def reads(self, pool: asyncpg.Pool) -> ports.Reads:
+        return PostgresReads(pool)
+
+    @provide
+    def post_office(self, pool: asyncpg.Pool) -> ports.PostOffice:
+        return PostgresPostOffice(pool)
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:
@@ -165,6 +188,47 @@ class Adapters(Provider):
         await mailer.close()
 
     @provide
+    async def http(self) -> AsyncIterator[HttpClient]:
+        client = HttpClient()
+        yield client
+        await client.close()
+
+    @provide
+    def hunter(self, http: HttpClient, settings: Settings) -> Hunter:
+        return Hunter(http, settings.hunter_url or HUNTER_URL, settings.hunter_api_key)
+
+    @provide
+    def clearbit(self, http: HttpClient, settings: Settings) -> Clearbit:
+        return Clearbit(http, settings.clearbit_url or CLEARBIT_URL, settings.clearbit_api_key)
+
+    @provide
+    async def email_verifier(
+        self, hunter: Hunter, limits: ports.Limits, settings: Settings
+    ) -> AsyncIterator[ports.EmailVerifier | None]:
+        if not settings.asks_hunter:
+            yield OfflineVerifier() if settings.hunter_url == OFFLINE else None
+            return
+        verifier = HunterVerifier(hunter, limits)
+        yield verifier
+        await verifier.close()
+
+    @provide
+    async def enrichment(
+        self, hunter: Hunter, clearbit: Clearbit, limits: ports.Limits, settings: Settings
+    ) -> AsyncIterator[ports.Enrichment | None]:
+        match settings.enrichment:
+            case "off":
+                yield None
+                return
+            case "hunter":
+                service, send = "EmailHunter's enrichment", hunter.enrich
+            case "clearbit":
+                service, send = "Clearbit", clearbit.enrich
+        enrichment = HttpEnrichment(service, send, taking(limits, settings.enrichment))
+        yield enrichment
+        await enrichment.close()
+
+    @provide
     def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
         return Worker(database_url(settings), do_job)
 
@@ -187,7 +251,10 @@ class UseCases(Provider):
         Clear,
         ClearLater,
         Credit,
+        Enrich,
         ProveOwnership,
+        Screen,
+        Verify,
         proofs.AskForConfirmation,
         proofs.ConfirmEmail,
         proofs.ForgotPassword,
@@ -257,6 +324,27 @@ class UseCases(Provider):
     def check_health(self, database: PostgresDatabase, redis: RedisServer | None) -> CheckHealth:
         return CheckHealth(database, (redis,) if redis else ())
 
+    @provide
+    def check_parts(
+        self,
+        database: PostgresDatabase,
+        redis: RedisServer | None,
+        mailer: ports.Mailer,
+        hunter: Hunter,
+        clearbit: Clearbit,
+        settings: Settings,
+    ) -> CheckParts:
+        parts: list[ports.Part] = [database]
+        if redis is not None:
+            parts.append(redis)
+        if isinstance(mailer, SmtpMailer):
+            parts.append(mailer)
+        if settings.asks_hunter:
+            parts.append(HunterPart(hunter))
+        if settings.enrichment == "clearbit":
+            parts.append(ClearbitPart(clearbit))
+        return CheckParts(tuple(parts))
+
 
 def make_container(settings: Settings, *replacements: Provider) -> AsyncContainer:
     """Wire everything; `replacements` override single parts, as tests do."""
@@ -282,6 +370,8 @@ def limits_of(settings: Settings) -> dict[str, str]:
         "register": settings.limit_register,
         "token": settings.limit_token,
         "lookup": settings.limit_lookup,
+        **budget_of("hunter"),
+        **budget_of("clearbit"),
     }
     if settings.limit_token != "off":  # noqa: S105 - a limit
         item = parse_limit(settings.limit_token)
@@ -300,5 +390,13 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
         "cache": "Redis" if settings.redis_url else "in each process",
         "limits": "Redis" if settings.redis_url else "in each process",
         "mail": "SMTP" if settings.smtp_url else f"files, in {settings.data_dir / 'mail'}",
+        "verification": _verification(settings),
+        "enrichment": NAMES[settings.enrichment],
         "worker": "in this process" if settings.worker == "inline" else "off",
     }
+
+
+def _verification(settings: Settings) -> str:
+    if settings.asks_hunter:
+        return NAMES["hunter"]
+    return "a list of disposable domains" if settings.hunter_url == OFFLINE else NAMES["off"]

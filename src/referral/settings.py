@@ -25,7 +25,12 @@ SCHEMES = {
     "confirm_url": ("http", "https"),
     "reset_url": ("http", "https"),
     "smtp_url": ("smtp", "smtps"),
+    "hunter_url": ("http", "https"),
+    "clearbit_url": ("http", "https"),
 }
+
+OFFLINE = "offline"
+"""The value of `hunter_url` with which nobody is asked, and only a list is looked at."""
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -77,6 +82,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
+    hunter_api_key: str = ""
+    hunter_url: str = ""
+    enrichment: Literal["off", "hunter", "clearbit"] = "off"
+    clearbit_api_key: str = ""
+    clearbit_url: str = ""
     email_verification: Literal["on", "off"] = "on"
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
@@ -118,6 +128,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.email_verification != "off"
 
     @property
+    def asks_hunter(self) -> bool:
+        """Whether EmailHunter, or a server in its place, is asked about new addresses."""
+        return bool(self.hunter_api_key or self.hunter_url) and self.hunter_url != OFFLINE
+
+    @property
     def landing(self) -> str:
         """Where share links lead."""
         return self.landing_url or f"{self.public_url}/docs"
@@ -144,7 +159,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[field.name] = _convert(field.name, text, field.type)
         except (msgspec.ValidationError, ValueError) as error:
             faults.append(f"{PREFIX}{field.name.upper()}: {error}")
-    faults += _combined_faults(values)
+    faults += _combined_faults(values) + _third_party_faults(values)
     if faults:
         raise BadSettingsError(faults)
     return Settings(**values)
@@ -157,6 +172,10 @@ def unknown_settings(environment: Mapping[str, str]) -> list[str]:
 
 
 def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a field's type is
+    if name == "hunter_url" and text == OFFLINE:
+        return text
+    if name.endswith("_api_key"):
+        _check_key(text)
     if name in SCHEMES:
         _check_url(text, SCHEMES[name])
         return text.rstrip("/")
@@ -182,6 +201,11 @@ def _check_url(text: str, schemes: tuple[str, ...]) -> None:
         raise ValueError(fault)
 
 
+def _check_key(text: str) -> None:
+    if not re.fullmatch(r"[!-~]{1,500}", text):
+        raise ValueError("is no key: it has spaces, or letters that no key has")
+
+
 def _check_limit(text: str) -> None:
     try:
         parse_limit(text)
@@ -203,4 +227,17 @@ def _combined_faults(values: dict[str, Any]) -> list[str]:
                 load_keys(Path(part.strip()).read_bytes())
         except (OSError, ValueError) as error:
             faults.append(f"{name}: {part.strip()}: {error}")
+    return faults
+
+
+def _third_party_faults(values: dict[str, Any]) -> list[str]:
+    key, url, wanted = (values.get(name) for name in ("hunter_api_key", "hunter_url", "enrichment"))
+    faults = []
+    if key and url == OFFLINE:
+        faults.append(f"{PREFIX}HUNTER_URL: is '{OFFLINE}', so {PREFIX}HUNTER_API_KEY has no use")
+    for name in ("hunter", "clearbit"):
+        known = values.get(f"{name}_api_key") or values.get(f"{name}_url")
+        if wanted == name and known in {None, OFFLINE}:
+            needed = f"{PREFIX}{name.upper()}_API_KEY, or {PREFIX}{name.upper()}_URL with a server"
+            faults.append(f"{PREFIX}ENRICHMENT: '{name}' needs {needed} of your own")
     return faults

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from asyncpg import DataError, IntegrityConstraintViolationError
 
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, User
@@ -69,7 +69,7 @@ async def test_a_code_belongs_to_its_owner(store: Database, reads: Reads, ann: U
 async def test_a_text_without_a_zero_byte_is_looked_for(store: Database) -> None:
     """PostgreSQL knows no such texts; whoever asks has to know what a code may look like."""
     for find in ("by_text", "lock_usable"):
-        with pytest.raises(DBAPIError):
+        with pytest.raises(DataError):
             async with store.begin() as records:
                 await getattr(records.codes, find)("ANN\0-2026")
 
@@ -105,7 +105,7 @@ async def test_saving_cannot_enable_a_second(store: Database, ann: User) -> None
     """The rule holds for whatever way a code would be enabled by."""
     await store_code(store, ann)
     second = await store_code(store, ann, enabled=False)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.codes.save(replace(second, enabled=True))
     assert await found(store, second) == second
@@ -115,7 +115,7 @@ async def test_saving_cannot_enable_a_second(store: Database, ann: User) -> None
 async def test_a_maximum_is_positive(store: Database, ann: User, max_uses: int) -> None:
     """A code that could never be used is not stored."""
     code = await store_code(store, ann)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.codes.save(replace(code, max_uses=max_uses))
     assert await found(store, code) == code
@@ -144,7 +144,7 @@ async def test_a_deleted_code_is_not_enabled(store: Database, ann: User) -> None
     """Not even by a transaction that knew it before."""
     code = await store_code(store, ann)
     await delete(store, code)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.codes.save(code)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.errors import AlreadyReferred
 from referral.core.model import Code, Joined, Referral, ReferralStatus, User
@@ -92,7 +92,7 @@ async def test_a_user_has_one_referrer(store: Database, ann: User, code: Code) -
 
 async def test_nobody_refers_themselves(store: Database, ann: User, code: Code) -> None:
     """A referral by oneself is refused."""
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         await add(store, make_referral(code, ann))
     assert await newest(store, ann.id) == []
 
@@ -105,7 +105,7 @@ async def test_a_referral_is_between_users_who_exist(store: Database, code: Code
         make_referral(code, bob, referrer_id=IDS.new()),
         make_referral(code, bob, code_id=IDS.new()),
     ):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(IntegrityConstraintViolationError):
             await add(store, broken)
     async with store.read() as records:
         assert await records.referrals.referrer(bob.id) is None

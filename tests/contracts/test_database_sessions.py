@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.model import RefreshToken, Session
 from referral.core.ports import Database
@@ -87,17 +87,17 @@ async def test_the_end_of_a_session_takes_all_its_tokens(
 
 async def test_a_token_belongs_to_a_session_and_a_session_to_a_user(store: Database) -> None:
     """Tokens of no session and sessions of no user are refused."""
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.sessions.add_token(make_token(IDS.new()))
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.sessions.add(make_session(make_user()))
 
 
 async def test_a_token_is_stored_once(store: Database, token: RefreshToken) -> None:
     """The same digest twice is refused."""
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.sessions.add_token(token)
 

@@ -15,6 +15,8 @@ from referral.core.accounts import (
 from referral.core.clearing import Clear, ClearLater
 from referral.core.codes import DeactivateCode, IssueCode, NewCode
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen, Verify
+from referral.core.enrichment import Enrich
 from referral.core.errors import (
     Later,
     NoActiveCode,
@@ -30,13 +32,14 @@ from referral.core.model import Code, Expiry, Locale, User, Verification
 from referral.core.proofs import SendConfirmation, SendReset
 from referral.core.upkeep import Prune
 from referral.core.work import DoJob
-from tests.fake_database import FakeDatabase
+from tests.fake_database import FakeDatabase, FakePostOffice
 from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
 from tests.fakes import (
     FakeAddresses,
     FakeCache,
     FakeClock,
     FakeCodeTexts,
+    FakeFingerprints,
     FakeIds,
     FakePasswords,
     FakeSecrets,
@@ -61,7 +64,8 @@ class Office:
         """Register someone."""
         addresses, passwords = FakeAddresses(), FakePasswords()
         credit = Credit(self.clock, self.ids, self.verification)
-        rest = (credit, self.database, self.ids, passwords, self.verification)
+        screen = Screen(self.clock, self.database, FakeFingerprints(), None)
+        rest = (credit, self.database, None, self.ids, passwords, screen, self.verification)
         clear = Clear(FakeCache(), self.database)
         register = Register(addresses, clear, self.clock, (), *rest)
         return await register(NewAccount(email, "correct horse", code, locale))
@@ -85,15 +89,17 @@ class Office:
     async def work(self, job: Job, number: int = 1, attempt: int = 0) -> None:
         """Do one job."""
         links, tokens = FakeLinks(), FakeMuteTokens()
-        rest = (self.clock, self.database, self.limit, links, self.mailer)
+        rest = (self.clock, self.limit, links, self.mailer, FakePostOffice(self.database))
         do_job = DoJob(
             ClearLater(FakeCache(), self.database),
+            Enrich(self.clock, self.database, None),
             Prune(self.clock, self.database),
             SendCode(self.clock, self.database, links, self.mailer),
             SendConfirmation(*rest, self.secrets),
             SendReset(self.clock, self.database, links, self.mailer, self.secrets),
             SendWelcome(*rest),
-            Tell(*rest, tokens),
+            Tell(self.clock, self.database, self.limit, links, self.mailer, tokens),
+            Verify(self.clock, self.database, FakeFingerprints(), None),
         )
         await do_job(job, Run(UUID(int=number), attempt))
 

@@ -19,6 +19,7 @@ from referral.core.codes import (
     ShowCode,
 )
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen
 from referral.core.guessing import Attempts
 from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User, Verification
@@ -30,6 +31,7 @@ from tests.fakes import (
     FakeCache,
     FakeClock,
     FakeCodeTexts,
+    FakeFingerprints,
     FakeIds,
     FakeJournal,
     FakeLimits,
@@ -61,8 +63,19 @@ class World:
         off = Verification(required=False)
         credit = Credit(clock, ids, off)
         clear = Clear(cache, database)
+        self.fingerprints = FakeFingerprints()
         self.register = Register(
-            addresses, clear, clock, {COMMON}, credit, database, ids, passwords, off
+            addresses,
+            clear,
+            clock,
+            {COMMON},
+            credit,
+            database,
+            None,
+            ids,
+            passwords,
+            Screen(clock, database, self.fingerprints, None),
+            off,
         )
         self.show_account = ShowAccount(clock, reads)
         self.log_in = LogIn(

@@ -63,10 +63,12 @@ KEPT = {
 }
 """The columns whose values stay, and why they may."""
 
-EMPTIED = {"users.email", "users.email_key", "users.password_hash"}
+EMPTIED = {"users.email", "users.email_key", "users.password_hash", "users.deliverability"}
 """The columns that are emptied in a row that stays."""
 
-DELETED = {"sessions", "refresh_tokens", "attempts", "one_time_tokens"}
+DELETED = {
+    "sessions", "refresh_tokens", "attempts", "one_time_tokens", "profiles", "verdicts",
+}  # fmt: skip
 """The tables whose rows go."""
 
 QUEUE = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}

@@ -19,7 +19,8 @@ from referral.adapters.execution import FIRST_WAIT, LONGEST_WAIT, backoff
 from referral.adapters.monitor import ListedJob, Monitor
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.jobs import NAMES
-from referral.adapters.worker import CONCURRENT, Worker
+from referral.adapters.queries import CONCURRENT, WatchfulQueries
+from referral.adapters.worker import Worker
 from referral.core.errors import Later, MailRefused
 from referral.core.jobs import Job, Pruning, Run, WelcomeMail
 from tests.conftest import execute
@@ -278,6 +279,57 @@ async def test_a_worker_does_not_take_more_than_it_can_do(
         gate.set()
         await until_empty(monitor)
     assert most == CONCURRENT
+
+
+async def test_a_worker_with_a_backlog_takes_no_naps(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pgqueuer sleeps for 0.1 s when it has as many as it may; what it asks before is told (6)."""
+    started = done = 0
+    full = asyncio.Event()
+    naps: list[int] = []
+    asked = WatchfulQueries.eligible_queued_work
+
+    async def ask(queries: WatchfulQueries, entrypoints: Any) -> int:
+        naps.append(done)
+        return await asked(queries, entrypoints)
+
+    async def do(_: Job, __: Run) -> None:
+        nonlocal started, done, full
+        started, gate = started + 1, full
+        if started % CONCURRENT == 0:
+            gate.set()
+            full = asyncio.Event()
+        await gate.wait()
+        done += 1
+
+    monkeypatch.setattr(WatchfulQueries, "eligible_queued_work", ask)
+    await enqueue(database, *welcomes(10 * CONCURRENT))
+    async with work(do):
+        await until_empty(monitor)
+    assert set(naps) <= {10 * CONCURRENT}
+
+
+async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """As many as there is room for, though it is room for no batch (6)."""
+    gate = asyncio.Event()
+    slow, quick = welcomes(CONCURRENT - 2), welcomes(20)
+    started: list[Job] = []
+
+    async def do(job: Job, _: Run) -> None:
+        started.append(job)
+        if job in slow:
+            await gate.wait()
+
+    async with work(do):
+        await enqueue(database, *slow)
+        await until(lambda: len(started) == len(slow))
+        await enqueue(database, *quick)
+        await until(lambda: len(started) == len(slow) + len(quick))
+        gate.set()
+        await until_empty(monitor)
 
 
 async def test_a_stopped_worker_gives_back_what_does_not_finish(

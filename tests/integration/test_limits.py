@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx
@@ -15,7 +15,6 @@ from referral.app import create_app
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, PASSWORD, log_in, new_email, register
-from tests.servers import OwnRedis
 
 LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
 
@@ -38,34 +37,6 @@ async def burst(clients: list[httpx.AsyncClient], requests: int) -> Counter[int]
     """Send all at once; return how many got which status."""
     asked = [clients[number % len(clients)].get(LOOKUP) for number in range(requests)]
     return Counter(answer.status_code for answer in await asyncio.gather(*asked))
-
-
-async def test_fifty_of_a_thousand_pass_two_processes(
-    serve: Serve, settings: Settings, redis_url: str
-) -> None:
-    """Two processes with one Redis let through exactly what the limit says."""
-    async with AsyncExitStack() as stack:
-        limited = msgspec.structs.replace(
-            settings, redis_url=f"{redis_url[:-1]}1", limit_lookup="50/hour"
-        )
-        clients = [await stack.enter_async_context(serve(limited)) for _ in range(2)]
-        assert await burst(clients, 1000) == {404: 50, 429: 950}
-
-
-async def test_without_redis_each_process_allows_its_share(
-    settings: Settings, own_redis: OwnRedis
-) -> None:
-    """Redis gone: two processes that knew of each other let through the limit, and no 5xx."""
-    shared = {"redis_url": own_redis.url, "limit_lookup": "50/hour"}
-    async with serving(settings, **shared) as one, serving(settings, **shared) as two:
-        early = [client_at(each, "192.0.2.1") for each in (one, two)]
-        assert await burst([early[0]], 1) == await burst([early[1]], 1) == {404: 1}
-        own_redis.kill()
-        late = [client_at(each, "192.0.2.2") for each in (one, two)]
-        seen = [await burst([client], 200) for client in late]
-        assert all(counted[404] + counted[429] == 200 for counted in seen)
-        assert 0 < seen[1][404] <= 25
-        assert 0 < seen[0][404] <= 50
 
 
 async def test_a_limited_answer_says_where_one_stands(serve: Serve, settings: Settings) -> None:

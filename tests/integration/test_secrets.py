@@ -7,13 +7,13 @@ from uuid import UUID
 
 import httpx
 import pytest
-from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
 from referral.core.accounts import BlockAccount
 from referral.core.clients import CreateClient
 from referral.core.model import Scope
+from tests.dump import everything
 from tests.journey import API, join, log_in, new_email
 from tests.processes import referral, running
 
@@ -21,18 +21,6 @@ SECRET = "a password that stands out"  # noqa: S105 - of one test
 ROUNDS = 5
 LOGINS = 21
 TOLERANCE = 0.05
-
-
-async def everything(database: PostgresDatabase) -> str:
-    """Return all rows of all tables as text, bytes in hexadecimal."""
-    query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    async with database.read() as records:
-        names = (await records.session.execute(query)).scalars().all()
-        rows = [
-            str((await records.session.execute(text(f"SELECT t::text FROM {name} t"))).all())  # noqa: S608 - our own names
-            for name in names
-        ]
-    return "".join(rows)
 
 
 async def test_a_dump_holds_no_secret(

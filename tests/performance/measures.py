@@ -1,28 +1,37 @@
-"""Each operation, and the limit of the machine beside it, measured right after."""
+"""Each operation, and the limit of the machine beside it, in turns."""
 
 import asyncio
+import os
 import statistics
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import asyncpg
+import uvloop
 
-from referral.adapters.passwords import HASHER, THREADS
+from referral.adapters.passwords import HASHER, THREADS, step_back
+from referral.adapters.postgres import codes as code_statements
+from referral.adapters.postgres import users as user_statements
 from tests.journey import API, PASSWORD
-from tests.performance.fill import user_id
-from tests.performance.load import SECONDS, Measured, load
-from tests.performance.stage import Stage
+from tests.performance.fill import END, NOW, user_id
+from tests.performance.load import SECONDS, Measured, load, summed_up
+from tests.performance.stage import Server, Stage
+from tests.performance.watch import cpu_seconds
 
 ADDRESSES = 10_000
 WRITERS = 8
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+
+DISABLED = (False,)
 
 SPREAD = """
 local number = 0
 request = function()
     number = number % {addresses} + 1
-    return wrk.format("GET", "{path}?email=b" .. number .. "@bench.example")
+    return wrk.format("GET", "{path}?email=b" .. number * {step} .. "@bench.example")
 end
 """
 
@@ -60,35 +69,81 @@ request = function()
 end
 """
 
-LOCK_USER = "SELECT * FROM users WHERE id = $1 FOR NO KEY UPDATE"
-RETIRE = "UPDATE codes SET enabled = false WHERE user_id = $1 AND enabled"
-INSERT = """INSERT INTO codes (id, user_id, text, text_key, created_at, expires_at, uses, enabled)
-VALUES ($1, $2, $3, $3, now(), now() + interval '1 hour', 0, true)"""
-LOCK_CODE = "SELECT * FROM codes WHERE id = $1 AND user_id = $2 FOR UPDATE"
-DELETE = "UPDATE codes SET enabled = false, deleted_at = now() WHERE id = $1"
-
 Row = tuple[str, float, Measured, Measured]
+Measure = Callable[[], Measured]
 
 
 def compare(stage: Stage) -> Iterator[Row]:
     """Yield the name of each operation, the ratio that it is to reach, and both measurements."""
-    ours, bare, path = stage.service.url, stage.bare.url, f"{API}/codes/lookup"
-    hot, same = f"{ours}{path}?email=b1@bench.example", f"{bare}/same?email=b1@bench.example"
-    yield "look-up, one hot address", 0.75, load(hot), load(same)
-    load(ours, spread(path))
-    limit = load(bare, spread("/redis"))
-    yield "look-up, 10,000 addresses in Redis", 0.5, load(ours, spread(path)), limit
-    limit = load(bare, spread("/database"))
-    yield "look-up, not cached", 0.6, load(stage.uncached.url, spread(path)), limit
+    ours, bare, path = stage.service, stage.bare, f"{API}/codes/lookup"
+
+    def asked(service: Server, path: str, script: str = "") -> Measure:
+        return lambda: load(f"{service.url}{path}", script)
+
+    hot = "?email=b1@bench.example"
+    limit = with_cpu(bare, asked(bare, f"/same{hot}"))
+    yield "look-up, one hot address", 0.75, *in_turns(asked(ours, path + hot), limit, ours)
+    limit = with_cpu(bare, asked(bare, "", spread("/redis")))
+    one = asked(ours, "", spread(path))
+    yield "look-up, 10,000 addresses in Redis", 0.5, *in_turns(one, limit, ours)
+    limit = with_cpu(bare, asked(bare, "", spread("/database")))
+    one = asked(stage.small.uncached, "", spread(path))
+    yield "look-up, not cached", 0.6, *in_turns(one, limit, stage.small.uncached)
     script = SIGNED_IN.format(token=stage.token(1))
-    yield "`GET /me`", 0.5, load(f"{ours}{API}/me", script), load(f"{bare}/me", script)
-    yield "`POST /me/codes`, `DELETE`", 0.5, codes(stage), asyncio.run(bare_codes(stage))
-    yield "registration with a code", 0.85, load(ours, register(), connections=8), hashes()
+    limit = with_cpu(bare, asked(bare, "/me", script))
+    yield "`GET /me`", 0.5, *in_turns(asked(ours, f"{API}/me", script), limit, ours)
+    limit = lambda: in_this_process(bare_codes(stage))  # noqa: E731 - as those above
+    yield "`POST /me/codes`, `DELETE`", 0.5, *in_turns(lambda: codes(stage), limit, ours)
+    limit = lambda: in_this_process(bare_hashes())  # noqa: E731
+    one = lambda: load(ours.url, register(), connections=8)  # noqa: E731
+    yield "registration with a code", 0.85, *in_turns(one, limit, ours)
 
 
-def spread(path: str) -> str:
-    """Return a script that asks for one address after the other."""
-    return SPREAD.format(path=path, addresses=ADDRESSES)
+def in_turns(ours: Measure, limit: Measure, service: Server) -> tuple[Measured, Measured]:
+    """Measure both, one after the other and again, so that what else the machine does at the time
+    concerns both; return the medians.
+    """
+    one = with_cpu(service, ours)
+    one()  # warms up, and fills the caches
+    rounds = [(one(), limit()) for _ in range(ROUNDS)]
+    return middle([ours for ours, _ in rounds]), middle([limit for _, limit in rounds])
+
+
+def middle(found: list[Measured]) -> Measured:
+    """Return the median of each figure."""
+    columns = zip(*((one.rate, one.p50, one.p99, one.cpu) for one in found), strict=True)
+    return Measured(*(statistics.median(column) for column in columns))
+
+
+def with_cpu(service: Server, measure: Measure) -> Measure:
+    """Measure the CPU time of the service's process as well."""
+
+    def measured() -> Measured:
+        process = service.worker()
+        before, began = cpu_seconds(process), time.perf_counter()
+        found = measure()
+        spent, seconds = cpu_seconds(process) - before, time.perf_counter() - began
+        return replace(found, cpu=spent * 1000 / (found.rate * seconds))
+
+    return measured
+
+
+def in_this_process(measure: Awaitable[Measured]) -> Measured:
+    """Measure what this process does itself, on the event loop that the service has."""
+
+    async def measured() -> Measured:
+        before, began = time.process_time(), time.perf_counter()
+        found = await measure
+        spent, seconds = time.process_time() - before, time.perf_counter() - began
+        return replace(found, cpu=spent * 1000 / (found.rate * seconds))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(measured())
+
+
+def spread(path: str, step: int = 1) -> str:
+    """Return a script that asks for one address after the other, `step` apart."""
+    return SPREAD.format(path=path, addresses=ADDRESSES, step=step)
 
 
 def register() -> str:
@@ -97,47 +152,47 @@ def register() -> str:
     return REGISTER.format(path=path, password=PASSWORD, run=uuid.uuid4().hex)
 
 
-def codes(stage: Stage) -> Measured:
+def codes(stage: Stage, service: Server | None = None, seconds: float = SECONDS) -> Measured:
     """Create a code and delete it, over and over, as several users."""
     tokens = ", ".join(f'"{stage.token(ADDRESSES + 1 + number)}"' for number in range(WRITERS))
     script = CODES.format(tokens=tokens, path=f"{API}/me/codes")
-    return load(stage.service.url, script, threads=WRITERS, connections=WRITERS)
+    url = (service or stage.service).url
+    return load(url, script, threads=WRITERS, connections=WRITERS, seconds=seconds)
 
 
 async def bare_codes(stage: Stage) -> Measured:
-    """Send the same statements, in transactions, by asyncpg alone."""
-    pool = await asyncpg.create_pool(stage.database, min_size=WRITERS, max_size=WRITERS)
-    owners = iter(range(ADDRESSES + 1, ADDRESSES + 1 + WRITERS))
+    """Send the very same statements, in transactions, by asyncpg alone: one connection a writer."""
 
-    async def one(owner: uuid.UUID, made: list[uuid.UUID]) -> None:
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.fetchrow(LOCK_USER, owner)
-            if made:
-                await connection.fetchrow(LOCK_CODE, made[-1], owner)
-                await connection.execute(DELETE, made.pop())
-                return
+    async def one(connection: asyncpg.Connection, owner: uuid.UUID, made: list[uuid.UUID]) -> None:
+        await connection.execute("BEGIN")
+        await connection.fetchrow(user_statements.LOCK.text, owner)
+        if made:
+            await connection.fetchrow(code_statements.LOCK.text, made[-1], owner)
+            await connection.fetch(code_statements.DELETE.text, *DISABLED, NOW, made.pop())
+        else:
+            await connection.fetch(code_statements.RETIRE.text, *DISABLED, owner)
             made.append(uuid.uuid4())
-            await connection.execute(RETIRE, owner)
-            await connection.execute(INSERT, made[-1], owner, made[-1].hex[:30].upper())
+            text = made[-1].hex[:30].upper()
+            row = (made[-1], owner, text, text, NOW, END, None, 0, True)
+            await connection.fetch(code_statements.ADD.text, *row)
+        await connection.execute("COMMIT")
 
-    def writer() -> Callable[[], Awaitable[None]]:
-        owner, made = user_id(next(owners)), list[uuid.UUID]()
-        return lambda: one(owner, made)
+    def writer(connection: asyncpg.Connection, number: int) -> Callable[[], Awaitable[None]]:
+        owner, made = user_id(ADDRESSES + 1 + number), list[uuid.UUID]()
+        return lambda: one(connection, owner, made)
 
-    async with pool:
-        return await _repeat([writer() for _ in range(WRITERS)])
+    connections = [await asyncpg.connect(stage.small.database) for _ in range(WRITERS)]
+    found = await _repeat([writer(each, number) for number, each in enumerate(connections)])
+    for each in connections:
+        await each.close()
+    return found
 
 
-def hashes() -> Measured:
+async def bare_hashes() -> Measured:
     """Hash passwords in as many threads as the service does, and do nothing else."""
-
-    async def measure() -> Measured:
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(THREADS) as pool:
-            one = lambda: loop.run_in_executor(pool, HASHER.hash, PASSWORD)  # noqa: E731
-            return await _repeat([one] * THREADS)
-
-    return asyncio.run(measure())
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(THREADS, initializer=step_back) as pool:
+        return await _repeat([lambda: loop.run_in_executor(pool, HASHER.hash, PASSWORD)] * THREADS)
 
 
 async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measured:
@@ -151,5 +206,4 @@ async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measured:
 
     began = time.perf_counter()
     await asyncio.gather(*(again(one) for one in workers))
-    cuts = statistics.quantiles(took, n=100)
-    return Measured(len(took) / (time.perf_counter() - began), cuts[49], cuts[98])
+    return summed_up(took, time.perf_counter() - began)

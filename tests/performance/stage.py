@@ -1,5 +1,6 @@
 """What is measured: a service with Redis, one without, and the bare handlers, over one database."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,16 +10,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
+from sqlalchemy.engine import make_url
+
 from referral.adapters.keys import KeyRing, make_key_file
 from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.migrations import migrate
 from referral.adapters.tokens import JwtAccessTokens
 from referral.core.model import Scope
 from tests.performance.fill import user_id
+from tests.performance.watch import worker_of
 from tests.processes import Service, free_port, running
 from tests.servers import OwnRedis
 
 LIMIT = "100000000/minute"
 LIMITS = {f"limit_{group}": LIMIT for group in ("register", "token", "lookup")}
+TOKEN_MINUTES = 180
 BODY = (
     '{"code":"BENCH-1","expires_at":"2027-03-01T12:00:00.123456Z",'
     '"url":"http://127.0.0.1:8000/r/BENCH-1"}'
@@ -26,52 +33,99 @@ BODY = (
 
 
 @dataclass(frozen=True)
+class Server(Service):
+    """A service whose worker process is watched."""
+
+    def worker(self) -> int:
+        """Return the process that answers."""
+        return worker_of(self.process.pid)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database with so many users, a service over it with Redis, and one without a cache."""
+
+    users: int
+    database: str
+    service: Server
+    uncached: Server
+
+
+@dataclass(frozen=True)
 class Stage:
     """All that runs."""
 
-    service: Service
-    uncached: Service
-    bare: Service
-    database: str
+    home: Path
+    redis: str
+    key: Path
+    small: Place
+    bare: Server
     tokens: JwtAccessTokens
+
+    @property
+    def service(self) -> Server:
+        """The service over the small database."""
+        return self.small.service
 
     def token(self, number: int) -> str:
         """Return an access token of a user."""
         return self.tokens.issue(str(user_id(number)), "first-party", Scope.ACCOUNT)
 
-    def memory(self) -> float:
-        """Return the resident memory of the service's worker process, in MB."""
-        parent = self.service.process.pid
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        states = [Path(f"/proc/{child}/status").read_text() for child in children]
-        return max(
-            int(state.partition("VmRSS:")[2].split()[0]) / 1000
-            for state in states
-            if "Name:\tpostgres" not in state
-        )
+    @contextmanager
+    def place(self, users: int) -> Iterator[Place]:
+        """Run services over another database of the same server, with so many users."""
+        name = f"users{users}"
+        asyncio.run(_execute(self.small.database, f"CREATE DATABASE {name}"))
+        database = make_url(self.small.database).set(database=name)
+        url = database.render_as_string(hide_password=False)
+        migrate(url)
+        settings = _settings(self.key, url)
+        with (
+            _served(self.home / name, **settings, redis_url=f"{self.redis[:-1]}1") as service,
+            _served(self.home / f"{name}-uncached", **settings) as uncached,
+        ):
+            yield Place(users, url, service, uncached)
 
 
 @contextmanager
-def stage(home: Path) -> Iterator[Stage]:
+def stage(home: Path, users: int) -> Iterator[Stage]:
     """Run it all until the block ends."""
     redis, key = OwnRedis(), home / "signing.pem"
     make_key_file(key)
     with ExitStack() as stack:
         redis.start()
         stack.callback(redis.close)
-        settings = {"redis_url": redis.url, "signing_key_file": str(key)} | LIMITS
-        service = stack.enter_context(running(home / "var", **settings))
+        settings = _settings(key)
+        service = stack.enter_context(_served(home / "var", **settings, redis_url=redis.url))
         database = EmbeddedPostgres(home / "var" / "postgres").url
-        settings = {"database_url": database, "signing_key_file": str(key)} | LIMITS
-        uncached = stack.enter_context(running(home / "uncached", **settings))
+        settings = _settings(key, database)
+        uncached = stack.enter_context(_served(home / "uncached", **settings))
         bare = stack.enter_context(_bare(home, database, redis.url, key))
-        tokens = JwtAccessTokens("http://127.0.0.1:8000", KeyRing([key]), 60)
+        tokens = JwtAccessTokens("http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES)
         time.sleep(1)  # what has just started is still warming up
-        yield Stage(service, uncached, bare, database, tokens)
+        small = Place(users, database, service, uncached)
+        yield Stage(home, redis.url, key, small, bare, tokens)
 
 
 @contextmanager
-def _bare(home: Path, database: str, redis: str, key: Path) -> Iterator[Service]:
+def _served(folder: Path, **settings: str) -> Iterator[Server]:
+    with running(folder, **settings) as service:
+        yield Server(service.process, service.url, service.log)
+
+
+def _settings(key: Path, database: str | None = None) -> dict[str, str]:
+    settings = {"signing_key_file": str(key)} | LIMITS
+    return settings | ({"database_url": database} if database else {})
+
+
+async def _execute(database: str, statement: str) -> None:
+    connection = await asyncpg.connect(database)
+    await connection.execute(statement)
+    await connection.close()
+
+
+@contextmanager
+def _bare(home: Path, database: str, redis: str, key: Path) -> Iterator[Server]:
     port, log = free_port(), home / "bare.log"
     given = {
         "BARE_BODY": BODY,
@@ -86,7 +140,7 @@ def _bare(home: Path, database: str, redis: str, key: Path) -> Iterator[Service]
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    service = Service(process, f"http://127.0.0.1:{port}", log)
+    service = Server(process, f"http://127.0.0.1:{port}", log)
     try:
         service.wait_until_ready()
         yield service

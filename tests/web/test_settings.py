@@ -11,7 +11,12 @@ from referral.settings import BadSettingsError, Settings, read_settings, unknown
 
 FAULTS = {
     "REFERRAL_ACCESS_TOKEN_MINUTES": "0",
+    "REFERRAL_CLEARBIT_API_KEY": "two words",
+    "REFERRAL_CLEARBIT_URL": "clearbit.example",
     "REFERRAL_DATABASE_URL": "mysql://host/name",
+    "REFERRAL_ENRICHMENT": "both",
+    "REFERRAL_HUNTER_API_KEY": "a\u00fckey",
+    "REFERRAL_HUNTER_URL": "ftp://hunter.example",
     "REFERRAL_LANDING_URL": "javascript:alert(1)",
     "REFERRAL_LOG_FORMAT": "xml",
     "REFERRAL_LOG_LEVEL": "loud",
@@ -66,6 +71,34 @@ def test_values_out_of_range_are_refused(name: str, values: list[str]) -> None:
     """Bounds hold, and a number is a number."""
     for value in values:
         assert faults_of({name: value})[0].startswith(name)
+
+
+@pytest.mark.parametrize("by", ["hunter", "clearbit"])
+def test_enrichment_needs_someone_to_ask(by: str) -> None:
+    """A key, or a server of one's own; a list of domains knows nobody."""
+    wanted, name = {"REFERRAL_ENRICHMENT": by}, f"REFERRAL_{by.upper()}"
+    [fault] = faults_of(wanted)
+    assert fault.startswith("REFERRAL_ENRICHMENT: ")
+    assert f"{name}_API_KEY" in fault
+    assert read_settings(wanted | {f"{name}_API_KEY": "key"}).enrichment == by
+    assert read_settings(wanted | {f"{name}_URL": "http://127.0.0.1:1"}).enrichment == by
+
+
+def test_a_list_of_domains_has_no_use_for_a_key() -> None:
+    """Whoever sets both is told, and does not wonder later what is in use."""
+    offline = {"REFERRAL_HUNTER_URL": "offline"}
+    assert not read_settings(offline).asks_hunter
+    [fault] = faults_of(offline | {"REFERRAL_HUNTER_API_KEY": "hunter2"})
+    assert fault.startswith("REFERRAL_HUNTER_URL: ")
+    assert "hunter2" not in fault
+    [fault] = faults_of(offline | {"REFERRAL_ENRICHMENT": "hunter"})
+    assert fault.startswith("REFERRAL_ENRICHMENT: ")
+
+
+def test_a_bad_key_is_not_repeated() -> None:
+    """Faults end up in logs."""
+    [fault] = faults_of({"REFERRAL_HUNTER_API_KEY": "my hunter2"})
+    assert "hunter2" not in fault
 
 
 def test_a_database_of_ones_own_needs_a_key_of_ones_own() -> None:

@@ -1,10 +1,13 @@
 """Doing at once what many requests ask for at the same time."""
 
 import asyncio
+from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 class Batches(Generic[T]):
@@ -34,3 +37,31 @@ class Batches(Generic[T]):
                 await self._work(batch)
         finally:
             self._running = None
+
+
+class Trips(Generic[Q, A]):
+    """Questions asked at the same time share a trip, and each gets an answer of its own."""
+
+    def __init__(self, work: Callable[[list[Q]], Awaitable[list[A]]], size: int = 200) -> None:
+        """Take what answers up to `size` questions, in their order; what it raises, each gets."""
+        self._work = work
+        self._batches: Batches[tuple[Q, Future[A]]] = Batches(self._answer, size)
+
+    async def ask(self, question: Q) -> A:
+        """Return the answer."""
+        answer: Future[A] = asyncio.get_running_loop().create_future()
+        self._batches.add((question, answer))
+        return await answer
+
+    async def _answer(self, batch: list[tuple[Q, Future[A]]]) -> None:
+        waiting = [(question, answer) for question, answer in batch if not answer.done()]
+        try:
+            answers = await self._work([question for question, _ in waiting])
+        except Exception as error:  # noqa: BLE001 - for those who asked
+            for _, answer in waiting:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for (_, answer), found in zip(waiting, answers, strict=True):
+            if not answer.done():
+                answer.set_result(found)

@@ -6,16 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Self
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
-from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Context, Job
 
-from referral.adapters.postgres.jobs import decode, make_queries
+from referral.adapters.postgres.jobs import decode
+from referral.adapters.queries import WatchfulQueries
 from referral.core.errors import Later, MailRefused
 from referral.core.jobs import Run
 from referral.core.ports import JobDoer
@@ -33,16 +31,6 @@ MAX_ATTEMPTS = 60
 
 MAX_CRASHES = 3
 
-PICKED_AGAIN = """
-SELECT job_id FROM pgqueuer_log AS picked
-WHERE job_id = ANY($1::bigint[]) AND status = 'picked' AND id > coalesce((
-    SELECT max(id) FROM pgqueuer_log AS queued
-    WHERE queued.job_id = picked.job_id AND queued.status = 'queued'
-), 0)
-GROUP BY job_id HAVING count(*) > 1
-"""
-"""Which jobs were taken before and neither finished nor given back: their worker died."""
-
 COUNT_ALONE = """
 UPDATE pgqueuer SET headers = jsonb_set(
     CASE jsonb_typeof(headers) WHEN 'object' THEN headers ELSE '{}' END,
@@ -55,28 +43,6 @@ FORGET_ALONE = "UPDATE pgqueuer SET headers = NULL WHERE id = ANY($1::bigint[])"
 
 class WorkerCrashed(Exception):
     """The worker died in the midst of this job, three times in a row."""
-
-
-class WatchfulQueries(Queries):
-    """pgqueuer's statements, which also note the jobs whose worker died."""
-
-    suspects: set[int]
-
-    @classmethod
-    def over(cls, driver: AsyncpgDriver) -> Self:
-        """Make them for a connection."""
-        queries: Any = make_queries(driver, cls)
-        queries.suspects = set()
-        made: Self = queries
-        return made
-
-    async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
-        """Take jobs, and look up which of them were taken before."""
-        jobs = await super().dequeue(*args, **options)
-        if jobs:
-            rows = await self.driver.fetch(PICKED_AGAIN, [job.id for job in jobs])
-            self.suspects |= {int(str(row["job_id"])) for row in rows}
-        return jobs
 
 
 class Gate:
@@ -164,6 +130,12 @@ class JobExecutor(AbstractEntrypointExecutor):
     async def execute(self, job: Job, context: Context) -> None:
         """Do the job, or raise what pgqueuer acts upon."""
         try:
+            await self._execute(job, context)
+        finally:
+            self.queries.room.leave((job.id,))
+
+    async def _execute(self, job: Job, context: Context) -> None:
+        try:
             await self.execution.attempt(job, self.queries)
         except asyncio.CancelledError:
             # Left alone, it would have pgqueuer delete the job.
@@ -187,9 +159,8 @@ class JobExecutor(AbstractEntrypointExecutor):
         return RetryRequested(backoff(job.attempts), type(error).__name__)
 
     async def _finish(self, job: Job) -> None:
-        # At once and not with the next batch: until then, a kill has the mail sent again.
         with suppress(Exception):
-            await self.queries.log_jobs([(job, "successful", None)])
+            await self.queries.finish(job)
         self.queries.suspects.discard(job.id)
 
     async def _forget_alone(self, job: Job) -> None:

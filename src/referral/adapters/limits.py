@@ -117,15 +117,21 @@ class CountedLimits:
     async def _take_ahead(self, rule: Rule, window: Window, group: str, who: str) -> None:
         taken = None if window.on_own else await self._count(rule, window, group, who)
         if taken is None:
-            # Once a window: what Redis was not asked for may have been handed out before.
-            window.left = 0 if window.on_own else max(1, rule.amount // self._processes)
-            window.stored, window.spent, window.on_own = 0, window.on_own, True
+            self._give_share(rule, window)
             return
         window.ends = taken.ends
         got = rule.ahead - max(0, taken.total - rule.amount)
         window.left += max(0, got)
         window.stored = max(0, rule.amount - taken.total)
         window.spent = got <= 0
+
+    def _give_share(self, rule: Rule, window: Window) -> None:
+        """Let this process hand out its share, once a window, whoever else waited for Redis too."""
+        if window.on_own:
+            window.spent = not window.left
+            return
+        window.left = max(1, rule.amount // self._processes)
+        window.stored, window.on_own = 0, True
 
     async def _count(self, rule: Rule, window: Window, group: str, who: str) -> Taken | None:
         if self._server is None or self._storage is None:

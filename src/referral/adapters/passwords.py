@@ -31,7 +31,7 @@ class ArgonPasswords:
 
     def __init__(self) -> None:
         """Start no thread before the first hash."""
-        self._pool = ThreadPoolExecutor(THREADS, "argon2", initializer=_step_back)
+        self._pool = ThreadPoolExecutor(THREADS, "argon2", initializer=step_back)
         self._waiting = 0
 
     async def hash(self, password: str) -> str:
@@ -64,7 +64,8 @@ def common_passwords() -> frozenset[str]:
     return frozenset(gzip.decompress(packed).decode().split("\n"))
 
 
-def _step_back() -> None:
+def step_back() -> None:
+    """Leave the processor to those who answer requests."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from email.message import EmailMessage
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
@@ -19,6 +18,7 @@ from aiosmtplib.errors import (
     SMTPServerDisconnected,
 )
 
+from referral.adapters.envelopes import Envelope
 from referral.adapters.letters import Letters
 from referral.core.errors import MailRefused, Unavailable
 from referral.core.model import Mail
@@ -50,6 +50,8 @@ class Line:
 class SmtpMailer:
     """Mails through a server: `smtp://` with STARTTLS when it is offered, `smtps://` for TLS."""
 
+    name = "smtp"
+
     def __init__(self, url: str, letters: Letters) -> None:
         """Take the server's URL, with user and password where it wants them."""
         self._url = urlsplit(url)
@@ -67,12 +69,23 @@ class SmtpMailer:
             return
         raise fault  # outside of the handler, so that no traceback leads to the server's words
 
+    async def check(self) -> str:
+        """See the port `Part`: connect and log in."""
+        try:
+            line = await self._connect()
+        except (SMTPException, OSError, ValueError) as error:
+            fault = f"does not answer ({type(error).__name__}{_codes(error)})"
+        else:
+            await _hang_up(line)
+            return "ok"
+        raise Unavailable(fault)
+
     async def close(self) -> None:
         """Say goodbye on every idle connection."""
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_hang_up(line) for line in idle))
 
-    async def _deliver(self, message: EmailMessage) -> None:
+    async def _deliver(self, message: Envelope) -> None:
         line = await self._free_line()
         try:
             await self._send_on(line, message)
@@ -82,9 +95,11 @@ class SmtpMailer:
             # The server had closed a connection that was idle.
             await self._send_on(await self._connect(), message)
 
-    async def _send_on(self, line: Line, message: EmailMessage) -> None:
+    async def _send_on(self, line: Line, message: Envelope) -> None:
         try:
-            await line.client.send_message(message)
+            await line.client.send_message(
+                message, sender=message.sender, recipients=message.recipient
+            )
         except BaseException:
             line.client.close()
             raise

@@ -16,13 +16,10 @@ from pgqueuer.core.executors import EntrypointExecutorParameters
 from pgqueuer.domain.models import Schedule
 from pgqueuer.domain.types import Channel
 
-from referral.adapters.execution import Execution, WatchfulQueries
+from referral.adapters.execution import Execution
 from referral.adapters.postgres.jobs import KINDS, NAMES, make_queries
+from referral.adapters.queries import BATCH, CONCURRENT, WatchfulQueries
 from referral.core.ports import JobDoer
-
-BATCH = 20
-CONCURRENT = 2 * BATCH
-"""How many jobs a worker takes at once, and does at once; pgqueuer wants at least twice."""
 
 POLL = timedelta(seconds=1)
 """How often to look: jobs tried again or put back by an operator are not announced."""

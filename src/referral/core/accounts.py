@@ -1,5 +1,6 @@
 """Joining, and the account itself."""
 
+import asyncio
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -7,8 +8,9 @@ from uuid import UUID
 from referral.core.attempts import begin_once, finish_once
 from referral.core.clearing import Clear
 from referral.core.crediting import Credit
+from referral.core.deliverability import Screen
 from referral.core.errors import NotFound, Unauthenticated
-from referral.core.jobs import ConfirmationMail, WelcomeMail
+from referral.core.jobs import ConfirmationMail, Enriching, Job, Verifying, WelcomeMail
 from referral.core.model import (
     Account,
     Address,
@@ -20,7 +22,7 @@ from referral.core.model import (
     check_password,
     normal_password,
 )
-from referral.core.ports import Addresses, Clock, Database, Ids, Passwords, Reads
+from referral.core.ports import Addresses, Clock, Database, Enrichment, Ids, Passwords, Reads
 
 RECENT_REFERRALS = 10
 
@@ -49,23 +51,30 @@ class Register:
     common_passwords: Container[str]
     credit: Credit
     database: Database
+    enrichment: Enrichment | None
     ids: Ids
     passwords: Passwords
+    screen: Screen
     verification: Verification
 
     async def __call__(self, wanted: NewAccount, attempt: Attempt[User] | None = None) -> User:
-        """Return the new user; raises `EmailTaken`, `ReferralCodeUnusable` or `WeakPassword`."""
+        """Return the new user.
+
+        Raises `EmailTaken`, `EmailUndeliverable`, `ReferralCodeUnusable` or `WeakPassword`.
+        """
         address = self.addresses.parse(wanted.email)
         password = normal_password(wanted.password)
         check_password(password, address, self.common_passwords)
-        hashed = await self.passwords.hash(password)
-        user = self._user(address, hashed, wanted)
+        # Side by side, so that the quicker of the two takes no time.
+        hashed, user = await asyncio.gather(
+            self.passwords.hash(password), self.screen(self._user(address, wanted))
+        )
+        user = replace(user, password_hash=hashed)
         spent: User | None = None
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
             await records.users.add(user)
-            known = self.verification.is_done_for(user)
-            await records.jobs.enqueue(WelcomeMail(user.id) if known else ConfirmationMail(user.id))
+            await records.jobs.enqueue(*self._jobs(user))
             if wanted.referral_code is not None:
                 spent = await self.credit(records, user, wanted.referral_code)
             await finish_once(records, self.clock, attempt, user, user.id)
@@ -73,12 +82,21 @@ class Register:
             await self.clear(spent)
         return user
 
-    def _user(self, address: Address, hashed: str, wanted: NewAccount) -> User:
+    def _jobs(self, user: User) -> list[Job]:
+        known = self.verification.is_done_for(user)
+        jobs: list[Job] = [WelcomeMail(user.id) if known else ConfirmationMail(user.id)]
+        if self.screen.is_open(user):
+            jobs.append(Verifying(user.id))
+        if self.enrichment is not None and user.role is not Role.ADMIN:
+            jobs.append(Enriching(user.id))
+        return jobs
+
+    def _user(self, address: Address, wanted: NewAccount) -> User:
         return User(
             id=self.ids.new(),
             email=address.typed,
             email_key=address.canonical,
-            password_hash=hashed,
+            password_hash="",
             role=wanted.role,
             locale=wanted.locale,
             email_verified=wanted.role is Role.ADMIN,

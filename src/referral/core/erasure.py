@@ -5,9 +5,10 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.clearing import Clear
+from referral.core.deliverability import fingerprints_of
 from referral.core.errors import Unauthenticated
-from referral.core.model import Code, Joined, Referral, Session, User
-from referral.core.ports import Clock, Database, Records
+from referral.core.model import Code, Joined, Profile, Referral, Session, User
+from referral.core.ports import Clock, Database, Fingerprints, Records
 from referral.core.proving import ProveOwnership, lock_proven
 
 STRETCH = 1000
@@ -21,6 +22,7 @@ class EraseAccount:
     clear: Clear
     clock: Clock
     database: Database
+    fingerprints: Fingerprints
     prove: ProveOwnership
 
     async def __call__(self, user_id: UUID, password: str) -> None:
@@ -33,6 +35,8 @@ class EraseAccount:
             await records.sessions.end_all(user_id)
             await records.attempts.forget(user_id)
             await records.one_time_tokens.forget(user_id)
+            await records.profiles.delete(user_id)
+            await records.verdicts.forget(fingerprints_of(self.fingerprints, user))
             await records.users.erase(user_id, now)
         await self.clear(user)
 
@@ -46,6 +50,7 @@ class Export:
     codes: list[Code]
     referrals: list[Joined]
     sessions: list[Session]
+    profile: Profile | None
     now: datetime
 
 
@@ -68,6 +73,7 @@ class ExportAccount:
                 codes=await records.codes.all(user_id),
                 referrals=await _referrals(records, user_id),
                 sessions=await records.sessions.all(user_id),
+                profile=await records.profiles.of(user_id),
                 now=self.clock.now(),
             )
 

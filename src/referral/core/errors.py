@@ -127,6 +127,12 @@ class ReferralCodeUnusable(Invalid):
     default = "This referral code cannot be used. Ask for a new one, or register without it."
 
 
+class EmailUndeliverable(Invalid):
+    """No mail would arrive at the address, or it is one to throw away. Use another address."""
+
+    default = "No mail would arrive at this address, or it is a disposable one. Use another."
+
+
 class WeakPassword(Invalid):
     """The password is too short, too long, common, or the same as the address' local part."""
 

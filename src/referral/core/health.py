@@ -7,6 +7,33 @@ from referral.core.ports import Part
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """How a part is, in a word or two."""
+
+    part: str
+    answers: bool
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckParts:
+    """Ask every part that is in use, third parties among them."""
+
+    parts: tuple[Part, ...]
+
+    async def __call__(self) -> list[State]:
+        """Return how each part is."""
+        return [await self._state(part) for part in self.parts]
+
+    async def _state(self, part: Part) -> State:
+        try:
+            return State(part.name, answers=True, word=await part.check())
+        except Unavailable as error:
+            word = "does not answer" if error.detail == error.default else error.detail
+            return State(part.name, answers=False, word=word)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckHealth:
     """Ask the database, without which nothing works, and name the state of the other parts."""
 

@@ -1,7 +1,11 @@
 """The work that is done after a commit. A job holds ids: what it is about is read when it runs."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
+
+FIRST_WAIT = timedelta(seconds=5)
+"""When a third party is asked again that did not answer a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,20 @@ class ResetMail:
 
 
 @dataclass(frozen=True, slots=True)
+class Verifying:
+    """Ask again whether mail to a user arrives."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Enriching:
+    """Ask what is known about a user."""
+
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Clearing:
     """Have look-ups forget a user's address."""
 
@@ -53,7 +71,17 @@ class Pruning:
     """Delete what is of no more use."""
 
 
-Job = WelcomeMail | ReferralMail | CodeMail | ConfirmationMail | ResetMail | Clearing | Pruning
+Job = (
+    WelcomeMail
+    | ReferralMail
+    | CodeMail
+    | ConfirmationMail
+    | ResetMail
+    | Verifying
+    | Enriching
+    | Clearing
+    | Pruning
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +90,8 @@ class Run:
 
     id: UUID
     attempt: int
+
+
+def delay_of(job: Job) -> timedelta:
+    """Return how long after the commit a job is due."""
+    return FIRST_WAIT if isinstance(job, Verifying) else timedelta()

@@ -8,8 +8,17 @@ from uuid import UUID
 from referral.core.attempts import begin_once, finish_once
 from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests, Unauthenticated
 from referral.core.jobs import CodeMail, ReferralMail, Run, WelcomeMail
-from referral.core.model import Attempt, Code, Mail, User
-from referral.core.ports import Clock, Database, Ids, Links, Mailer, MuteTokens, Records
+from referral.core.model import Attempt, Code, Mail, OneTimeToken, Postage, User
+from referral.core.ports import (
+    Clock,
+    Database,
+    Ids,
+    Links,
+    Mailer,
+    MuteTokens,
+    PostOffice,
+    Records,
+)
 
 RESERVED = 1
 """How many places of the limit are kept for mails that the user asks for."""
@@ -83,18 +92,16 @@ class SendWelcome:
     """Greet a new user."""
 
     clock: Clock
-    database: Database
     limit: MailLimit
     links: Links
     mailer: Mailer
+    post_office: PostOffice
 
     async def __call__(self, job: WelcomeMail, run: Run) -> None:
         """Send the mail; raises `Later` when the address has had its share of mails."""
-        async with self.database.begin() as records:
-            user = await records.users.get(job.user_id)
-            if user is None:
-                return
-            await take_place_or_wait(self, records, run, user)
+        user = await begin_mail(self, run, job.user_id)
+        if user is None:
+            return
         facts = {"email": user.email, "docs": self.links.docs()}
         await self.mailer.send(Mail(run.id, user.mailbox, user.locale, "welcome", facts))
 
@@ -162,6 +169,36 @@ class Limited(Protocol):
     def limit(self) -> MailLimit:
         """How many mails an address may get."""
         ...
+
+
+class Mailing(Limited, Protocol):
+    """A use case that sends mails to single users, many of them at a time."""
+
+    @property
+    def post_office(self) -> PostOffice:
+        """What mails begin with."""
+        ...
+
+
+async def begin_mail(
+    sender: Mailing,
+    run: Run,
+    user_id: UUID,
+    token: OneTimeToken | None = None,
+    *,
+    counts: bool = True,
+) -> User | None:
+    """Return whom to mail or nobody, or raise `Later`; some places are left for what users
+    ask for.
+    """
+    limit, now = sender.limit, sender.clock.now()
+    places = max(limit.mails - RESERVED, 1) if counts and limit.mails is not None else None
+    taken = await sender.post_office.take(
+        Postage(run.id, user_id, now, places, limit.within, token)
+    )
+    if taken is not None and taken.free_at is not None:
+        raise Later(taken.free_at - now)
+    return None if taken is None else taken.user
 
 
 async def take_place_or_wait(sender: Limited, records: Records, run: Run, user: User) -> None:

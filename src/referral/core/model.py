@@ -27,6 +27,9 @@ MAX_PASSWORD_BYTES = 1024
 CLAIM_WINDOW = timedelta(days=7)
 """How long after joining one may still say who one's referrer is."""
 
+GOOD_FOR = timedelta(days=30)
+"""How long it counts what a third party said of an address."""
+
 REFRESH_GRACE = timedelta(seconds=10)
 """How long a used refresh token may be played again, for an answer lost on the way."""
 
@@ -79,6 +82,35 @@ class Visibility(StrEnum):
     OWNER = "owner"
 
 
+class Deliverability(StrEnum):
+    """Whether mail to an address arrives, as a third party says."""
+
+    UNKNOWN = "unknown"
+    VALID = "valid"
+    INVALID = "invalid"
+    ACCEPT_ALL = "accept_all"
+    WEBMAIL = "webmail"
+    DISPOSABLE = "disposable"
+    BLOCKED = "blocked"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether nobody may register with such an address."""
+        return self in {Deliverability.INVALID, Deliverability.DISPOSABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is publicly known about the owner of an address."""
+
+    name: str | None = None
+    title: str | None = None
+    company: str | None = None
+    domain: str | None = None
+    country: str | None = None
+    avatar_url: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """An e-mail address: as typed, and in the form that all its spellings share."""
@@ -106,6 +138,7 @@ class User:
     notify_on_referral: bool
     created_at: datetime
     blocked_at: datetime | None = None
+    deliverability: Deliverability = Deliverability.UNKNOWN
 
     @property
     def mailbox(self) -> str:
@@ -141,6 +174,28 @@ class OneTimeToken:
     user_id: UUID
     purpose: Purpose
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Postage:
+    """What a mail to a user begins with: one of so many `places` that the address has within a
+    time, or none where it takes none, and maybe the token of its link.
+    """
+
+    mail: UUID
+    user_id: UUID
+    at: datetime
+    places: int | None
+    within: timedelta
+    token: OneTimeToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Whom a mail is for, and when there is a place for it when there is none now."""
+
+    user: User
+    free_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +346,7 @@ class Account:
     recent_referrals: list[Joined]
     active_code: Code | None
     now: datetime
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,19 @@ from referral.core.model import (
     Client,
     Code,
     CodeStatus,
+    Deliverability,
     Joined,
     Locale,
     Mail,
     OneTimeToken,
+    Postage,
+    Profile,
     Purpose,
     Referral,
     ReferralStatus,
     RefreshToken,
     Session,
+    Taken,
     User,
 )
 
@@ -334,6 +338,47 @@ class Mails(Protocol):
         ...
 
 
+class Profiles(Protocol):
+    """What enrichment found about users."""
+
+    async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
+        """Store what was found, in the place of what was found before."""
+        ...
+
+    async def of(self, user_id: UUID) -> Profile | None: ...
+
+    async def delete(self, user_id: UUID) -> None: ...
+
+
+class Verdicts(Protocol):
+    """What was said of addresses, under their fingerprints by each key that the service has."""
+
+    async def find(
+        self, fingerprints: tuple[bytes, ...], since: datetime
+    ) -> Deliverability | None: ...
+
+    async def keep(self, fingerprint: bytes, verdict: Deliverability, now: datetime) -> None:
+        """Remember what was said, in the place of what was said before."""
+        ...
+
+    async def forget(self, fingerprints: tuple[bytes, ...]) -> None: ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older ones; tell whether there may be more."""
+        ...
+
+
+class PostOffice(Protocol):
+    """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
+
+    async def take(self, postage: Postage) -> Taken | None:
+        """Count a mail as `Mails` does, and keep its token unless it has to wait.
+
+        None for a user who is gone, or who confirmed the address that the token is to confirm.
+        """
+        ...
+
+
 class JobQueue(Protocol):
     """Work to be done after the commit, by whichever worker is free; without it, never."""
 
@@ -370,6 +415,12 @@ class Records(Protocol):
 
     @property
     def mails(self) -> Mails: ...
+
+    @property
+    def profiles(self) -> Profiles: ...
+
+    @property
+    def verdicts(self) -> Verdicts: ...
 
     @property
     def jobs(self) -> JobQueue: ...
@@ -443,6 +494,27 @@ class Mailer(Protocol):
     """The way out for mails; raises `MailRefused` for good, `Unavailable` for now."""
 
     async def send(self, mail: Mail) -> None: ...
+
+
+class EmailVerifier(Protocol):
+    """A third party that knows whether mail to an address arrives."""
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether the same question may get a better answer another time."""
+        ...
+
+    async def verify(self, mailbox: str, within: timedelta) -> Deliverability:
+        """Ask, for so long at most; raises `Unavailable` when there is no answer."""
+        ...
+
+
+class Enrichment(Protocol):
+    """A third party that knows the owners of addresses."""
+
+    async def find(self, mailbox: str, within: timedelta) -> Profile | None:
+        """Return what is known, if anything; raises `Unavailable` when there is no answer yet."""
+        ...
 
 
 class Links(Protocol):

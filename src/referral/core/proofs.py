@@ -17,7 +17,7 @@ from referral.core.errors import (
     Unauthenticated,
 )
 from referral.core.jobs import ConfirmationMail, ReferralMail, ResetMail, Run, WelcomeMail
-from referral.core.mail import MailLimit, take_place, take_place_or_wait
+from referral.core.mail import MailLimit, begin_mail, take_place
 from referral.core.model import (
     Address,
     Attempt,
@@ -36,6 +36,7 @@ from referral.core.ports import (
     Links,
     Mailer,
     Passwords,
+    PostOffice,
     Records,
     Secrets,
 )
@@ -49,21 +50,18 @@ class SendConfirmation:
     """Mail the link that confirms an address."""
 
     clock: Clock
-    database: Database
     limit: MailLimit
     links: Links
     mailer: Mailer
+    post_office: PostOffice
     secrets: Secrets
 
     async def __call__(self, job: ConfirmationMail, run: Run) -> None:
         """Send it, unless it is confirmed; raises `Later` when the address had enough mails."""
-        async with self.database.begin() as records:
-            user = await records.users.get(job.user_id)
-            if user is None or user.email_verified:
-                return
-            if not job.counted:
-                await take_place_or_wait(self, records, run, user)
-            token = await _make_token(records, self, user, Purpose.CONFIRM)
+        token, kept = _make_token(self, job.user_id, Purpose.CONFIRM)
+        user = await begin_mail(self, run, job.user_id, kept, counts=not job.counted)
+        if user is None:
+            return
         facts = {"email": user.email, "link": self.links.confirm(token)}
         await self.mailer.send(Mail(run.id, user.mailbox, user.locale, "confirm", facts))
 
@@ -84,7 +82,8 @@ class SendReset:
             user = await records.users.get(job.user_id)
             if user is None or user.blocked_at is not None:
                 return
-            token = await _make_token(records, self, user, Purpose.RESET)
+            token, kept = _make_token(self, user.id, Purpose.RESET)
+            await records.one_time_tokens.add(kept)
         facts = {"email": user.email, "link": self.links.reset(token)}
         await self.mailer.send(Mail(run.id, user.mailbox, user.locale, "reset", facts))
 
@@ -196,11 +195,10 @@ async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime)
     return user
 
 
-async def _make_token(
-    records: Records, sender: SendConfirmation | SendReset, user: User, purpose: Purpose
-) -> str:
+def _make_token(
+    sender: SendConfirmation | SendReset, user_id: UUID, purpose: Purpose
+) -> tuple[str, OneTimeToken]:
+    """Make up a token; return it, and what is kept of it."""
     token = sender.secrets.new()
     expires_at = sender.clock.now() + LIFETIMES[purpose]
-    digest = sender.secrets.digest(token)
-    await records.one_time_tokens.add(OneTimeToken(digest, user.id, purpose, expires_at))
-    return token
+    return token, OneTimeToken(sender.secrets.digest(token), user_id, purpose, expires_at)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from referral.core.attempts import KEPT
+from referral.core.model import GOOD_FOR
 from referral.core.ports import Clock, Database
 
 LOG_KEPT = timedelta(days=7)
@@ -12,7 +13,9 @@ MAILS_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Delete ended sessions, dead links, old answers, the log of jobs, and old marks of mails."""
+    """Delete ended sessions, dead links, old answers and verdicts, marks of mails, and the log of
+    jobs.
+    """
 
     clock: Clock
     database: Database
@@ -28,6 +31,7 @@ class Prune:
                     await records.one_time_tokens.prune(now),
                     await records.attempts.prune(now - KEPT),
                     await records.mails.prune(now - MAILS_KEPT),
+                    await records.verdicts.prune(now - GOOD_FOR),
                     await records.jobs.prune(now - LOG_KEPT),
                 ]
             more = any(left)

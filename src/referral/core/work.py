@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 
 from referral.core.clearing import ClearLater
+from referral.core.deliverability import Verify
+from referral.core.enrichment import Enrich
 from referral.core.jobs import (
     Clearing,
     CodeMail,
     ConfirmationMail,
+    Enriching,
     Job,
     Pruning,
     ReferralMail,
     ResetMail,
     Run,
+    Verifying,
     WelcomeMail,
 )
 from referral.core.mail import SendCode, SendWelcome, TellReferrer
@@ -24,12 +28,14 @@ class DoJob:
     """Do a job of any kind."""
 
     clear_later: ClearLater
+    enrich: Enrich
     prune: Prune
     send_code: SendCode
     send_confirmation: SendConfirmation
     send_reset: SendReset
     send_welcome: SendWelcome
     tell_referrer: TellReferrer
+    verify: Verify
 
     async def __call__(self, job: Job, run: Run) -> None:
         """Do it; raises `Later` or `MailRefused`, and anything else may be tried again."""
@@ -44,6 +50,10 @@ class DoJob:
                 await self.send_confirmation(job, run)
             case ResetMail():
                 await self.send_reset(job, run)
+            case Verifying():
+                await self.verify(job, run)
+            case Enriching():
+                await self.enrich(job, run)
             case Clearing():
                 await self.clear_later(job)
             case Pruning():

@@ -1,5 +1,6 @@
 """Registration and the account."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from msgspec import Meta, Struct
 from referral.core import errors
 from referral.core.accounts import NewAccount, Register
 from referral.core.model import Account, Answer, Joined, Locale, ReferralStatus, Role
+from referral.core.model import Profile as StoredProfile
 from referral.core.model import User as Entity
 from referral.core.ports import Fingerprints
 from referral.web.codes import REPEATED, Code, Time
@@ -84,6 +86,11 @@ class Profile(Struct):
     country: str | None = None
     avatar_url: str | None = None
 
+    @classmethod
+    def of(cls, profile: StoredProfile | None) -> "Profile | None":
+        """Show what is known, if anything."""
+        return None if profile is None else cls(**asdict(profile))
+
 
 class FullUser(User):
     """An account, as its owner sees it."""
@@ -106,7 +113,7 @@ class FullUser(User):
             referral_count=account.referral_count,
             recent_referrals=[_recent(joined) for joined in account.recent_referrals],
             active_code=Code.of(code, account.now, links) if code else None,
-            profile=None,
+            profile=Profile.of(account.profile),
         )
 
 
@@ -122,7 +129,8 @@ class Accounts(Controller):
         guards=[limited("register")],
         response_headers=[ResponseHeader("Location", value="/api/v1/me")],
         responses=problems(
-            400, 408, 413, 415, errors.EmailTaken, errors.InvalidRequest,
+            400, 408, 413, 415, errors.EmailTaken, errors.EmailUndeliverable,
+            errors.InvalidRequest,
             errors.ReferralCodeUnusable, errors.TooManyRequests, errors.WeakPassword,
             errors.Unavailable, *REPEATED,
         ),

@@ -5,7 +5,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from referral.core import erasure
-from referral.core.model import Locale, ReferralStatus, Role
+from referral.core.model import Deliverability, Locale, ReferralStatus, Role
+from referral.web.accounts import Profile
 from referral.web.codes import Time
 
 
@@ -21,6 +22,7 @@ class StoredAccount(Struct):
     notify_on_referral: bool
     created_at: Time
     blocked_at: Time | None
+    deliverability: Deliverability
 
 
 class StoredCode(Struct):
@@ -73,6 +75,7 @@ class Export(Struct):
     codes: list[StoredCode]
     referrals: list[StoredReferral]
     sessions: list[StoredSession]
+    profile: Profile | None
 
     @classmethod
     def of(cls, export: erasure.Export) -> "Export":
@@ -98,4 +101,5 @@ class Export(Struct):
                 StoredSession(s.id, s.client_id, s.scope, s.created_at, s.expires_at)
                 for s in export.sessions
             ],
+            profile=Profile.of(export.profile),
         )

@@ -15,10 +15,10 @@ from referral.core.mail import MailActiveCode, Mute
 from referral.core.ports import Fingerprints, QrCodes
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import ONE, REPEATED, CodeId
-from referral.web.idempotency import IdempotencyKey, read_attempt
+from referral.web.idempotency import IdempotencyKey
 from referral.web.links import Links
 from referral.web.problems import problems
-from referral.web.proofs import ON_ITS_WAY, accepted
+from referral.web.queuing import ON_ITS_WAY, queue_mail
 from referral.web.wiring import inject
 
 SVG = "image/svg+xml"
@@ -86,10 +86,9 @@ class CodeMails(Controller):
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail the code in force to its owner, with its end, its link and a QR code."""
-        await use(
-            user_id, await read_attempt(request, fingerprints, idempotency_key, user_id, accepted)
+        return await queue_mail(
+            use, user_id, request, fingerprints, key=idempotency_key, caller=user_id
         )
-        return Response("", media_type=MediaType.TEXT)
 
     @get(
         "/{code_id:uuid}/qr.svg",

@@ -4,21 +4,20 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, MediaType, Request, Response, post
+from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency, Provide
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from referral.core import errors
-from referral.core.model import Answer
 from referral.core.ports import Fingerprints
 from referral.core.proofs import AskForConfirmation, ConfirmEmail, ForgotPassword, ResetPassword
 from referral.web.accounts import Email
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import ANY, BODY, REPEATED
-from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
+from referral.web.idempotency import IdempotencyKey
 from referral.web.problems import problems
+from referral.web.queuing import ON_ITS_WAY, queue_mail
 from referral.web.wiring import inject
 
 Token = Annotated[
@@ -29,9 +28,6 @@ Token = Annotated[
         examples=["Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"],
     ),
 ]
-
-
-ON_ITS_WAY = {202: ResponseSpec(None, description="The mail is on its way.")}
 
 
 class Confirmation(Struct, forbid_unknown_fields=True):
@@ -87,10 +83,9 @@ class Proofs(Controller):
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail a fresh link that confirms the address of whoever is signed in."""
-        await use(
-            user_id, await read_attempt(request, fingerprints, idempotency_key, user_id, accepted)
+        return await queue_mail(
+            use, user_id, request, fingerprints, key=idempotency_key, caller=user_id
         )
-        return Response("", media_type=MediaType.TEXT)
 
     @post(
         "/email/confirm",
@@ -120,10 +115,9 @@ class Proofs(Controller):
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail a link to whoever has the address. The answer is the same when nobody has."""
-        await use(
-            data.email, await read_attempt(request, fingerprints, idempotency_key, None, accepted)
+        return await queue_mail(
+            use, data.email, request, fingerprints, key=idempotency_key, caller=None
         )
-        return Response("", media_type=MediaType.TEXT)
 
     @post(
         "/password/reset",
@@ -137,8 +131,3 @@ class Proofs(Controller):
         session ends.
         """
         await use(data.token, data.new_password)
-
-
-def accepted(_: None) -> Answer:
-    """Answer that a mail will go out."""
-    return make_answer(202, None)

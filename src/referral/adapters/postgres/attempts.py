@@ -6,9 +6,9 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import delete, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.session import DatabaseSession
 from referral.adapters.postgres.tables import attempts
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from referral.core.model import Answer, Attempt
@@ -17,7 +17,7 @@ from referral.core.model import Answer, Attempt
 class PostgresAttempts:
     """The table of answered requests. A key is held by an advisory lock, which waits for nobody."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import insert, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from referral.adapters.postgres.session import DatabaseSession
 from referral.adapters.postgres.tables import clients
 from referral.core.model import Client
 
@@ -14,7 +14,7 @@ from referral.core.model import Client
 class PostgresClients:
     """The table of clients."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 

@@ -1,14 +1,23 @@
 """Referral codes in PostgreSQL."""
 
-from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, insert, not_, or_, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from asyncpg import UniqueViolationError
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    and_,
+    bindparam,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
+from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import codes
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, CodeStatus
@@ -17,86 +26,125 @@ NAMES = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", "uses"
 COLUMNS = [codes.c[name] for name in NAMES]
 
 
+def _is(status: CodeStatus, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
+    """Say `Code.status` in SQL; the contract tests hold the two together."""
+    expired = codes.c.expires_at <= now
+    exhausted = and_(codes.c.max_uses.is_not(None), codes.c.uses >= codes.c.max_uses)
+    usable = and_(not_(expired), or_(codes.c.max_uses.is_(None), codes.c.uses < codes.c.max_uses))
+    return {
+        CodeStatus.EXPIRED: expired,
+        CodeStatus.EXHAUSTED: and_(not_(expired), exhausted),
+        CodeStatus.INACTIVE: and_(usable, not_(codes.c.enabled)),
+        CodeStatus.ACTIVE: and_(usable, codes.c.enabled),
+    }[status]
+
+
+THIS = codes.c.id == bindparam("code_id")
+OWNED = codes.c.user_id == bindparam("owner")
+TEXT = codes.c.text_key == bindparam("key")
+LIVE = codes.c.deleted_at.is_(None)
+NOW: BindParameter[datetime] = bindparam("now")
+GONE = {"enabled": False, "deleted_at": NOW}
+SELECT = select(*COLUMNS)
+
+ADD = Query(insert(codes).values({name: bindparam(name) for name in (*NAMES, "text_key")}))
+GET = Query(SELECT.where(THIS, OWNED, LIVE))
+LOCK = Query(SELECT.where(THIS, OWNED, LIVE).with_for_update())
+LOCK_USABLE = Query(SELECT.where(TEXT, codes.c.enabled).with_for_update())
+BY_TEXT = Query(SELECT.where(TEXT, LIVE))
+ACTIVE = Query(SELECT.where(OWNED, _is(CodeStatus.ACTIVE, NOW)))
+ALL = Query(SELECT.where(OWNED, LIVE).order_by(codes.c.id.desc()))
+COUNT_USE = Query(
+    update(codes)
+    .where(THIS, _is(CodeStatus.ACTIVE, NOW))
+    .values(uses=codes.c.uses + 1)
+    .returning(codes.c.id)
+)
+SAVE = Query(
+    update(codes)
+    .where(THIS)
+    .values({name: bindparam(f"new_{name}") for name in ("expires_at", "max_uses", "enabled")})
+)
+DELETE = Query(update(codes).where(THIS).values(GONE))
+DELETE_ALL = Query(update(codes).where(OWNED, LIVE).values(GONE))
+RETIRE = Query(update(codes).where(OWNED, codes.c.enabled).values(enabled=False))
+RETIRE_SPENT = Query(
+    update(codes)
+    .where(OWNED, codes.c.enabled, not_(_is(CodeStatus.ACTIVE, NOW)))
+    .values(enabled=False)
+)
+
+
 class PostgresCodes:
     """The table of codes. Deleted ones stay in it and are never shown."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
     async def add(self, code: Code) -> None:
         """See the port."""
-        values = asdict(code) | {"text_key": _key(code.text)}
         try:
-            await self._session.execute(insert(codes).values(**values))
-        except IntegrityError as error:
-            if "uq_codes_enabled" in str(error.orig):
+            await self._session.fetch(ADD, **values_of(code), text_key=_key(code.text))
+        except UniqueViolationError as error:
+            if error.constraint_name == "uq_codes_enabled":
                 raise ActiveCodeExists from error
-            if "uq_codes_text_key" in str(error.orig):
+            if error.constraint_name == "uq_codes_text_key":
                 raise CodeTaken(pointer="/code") from error
             raise
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""
-        return await self._one(_own(user_id, code_id), lock=True)
+        return await self._one(LOCK, owner=user_id, code_id=code_id)
 
     async def lock_usable(self, text: str) -> Code | None:
         """See the port."""
-        return await self._one(and_(codes.c.text_key == _key(text), codes.c.enabled), lock=True)
+        return await self._one(LOCK_USABLE, key=_key(text))
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         """See the port."""
-        counted = await self._session.execute(
-            update(codes)
-            .where(codes.c.id == code_id, _is(CodeStatus.ACTIVE, now))
-            .values(uses=codes.c.uses + 1)
-            .returning(codes.c.id)
-        )
-        return counted.first() is not None
+        return await self._session.fetch_one(COUNT_USE, code_id=code_id, now=now) is not None
 
     async def save(self, code: Code) -> None:
         """See the port."""
-        await self._session.execute(
-            update(codes)
-            .where(codes.c.id == code.id)
-            .values(expires_at=code.expires_at, max_uses=code.max_uses, enabled=code.enabled)
+        await self._session.fetch(
+            SAVE,
+            code_id=code.id,
+            new_expires_at=code.expires_at,
+            new_max_uses=code.max_uses,
+            new_enabled=code.enabled,
         )
 
     async def delete(self, code_id: UUID, now: datetime) -> None:
         """See the port."""
-        await self._session.execute(
-            update(codes).where(codes.c.id == code_id).values(enabled=False, deleted_at=now)
-        )
+        await self._session.fetch(DELETE, code_id=code_id, now=now)
 
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
         """See the port."""
-        live = and_(codes.c.user_id == user_id, codes.c.deleted_at.is_(None))
-        await self._session.execute(update(codes).where(live).values(enabled=False, deleted_at=now))
+        await self._session.fetch(DELETE_ALL, owner=user_id, now=now)
 
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """See the port."""
-        which = [codes.c.user_id == user_id, codes.c.enabled]
-        if spent_at is not None:
-            which.append(not_(_is(CodeStatus.ACTIVE, spent_at)))
-        await self._session.execute(update(codes).where(*which).values(enabled=False))
+        if spent_at is None:
+            await self._session.fetch(RETIRE, owner=user_id)
+        else:
+            await self._session.fetch(RETIRE_SPENT, owner=user_id, now=spent_at)
 
     async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""
-        return await self._one(_own(user_id, code_id))
+        return await self._one(GET, owner=user_id, code_id=code_id)
 
     async def all(self, user_id: UUID) -> list[Code]:
         """See the port."""
-        query = select(*COLUMNS).where(codes.c.user_id == user_id, codes.c.deleted_at.is_(None))
-        rows = await self._session.execute(query.order_by(codes.c.id.desc()))
-        return [msgspec.convert(row, Code) for row in rows.mappings()]
+        return [Code(*row) for row in await self._session.fetch(ALL, owner=user_id)]
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None:
         """See the port."""
-        return await self._one(and_(codes.c.user_id == user_id, _is(CodeStatus.ACTIVE, now)))
+        return await self._one(ACTIVE, owner=user_id, now=now)
 
     async def by_text(self, text: str) -> Code | None:
         """See the port."""
-        return await self._one(and_(codes.c.text_key == _key(text), codes.c.deleted_at.is_(None)))
+        return await self._one(BY_TEXT, key=_key(text))
 
     async def newest(
         self,
@@ -108,7 +156,7 @@ class PostgresCodes:
         limit: int,
     ) -> list[Code]:
         """See the port."""
-        query = select(*COLUMNS).where(codes.c.user_id == user_id, codes.c.deleted_at.is_(None))
+        query = SELECT.where(codes.c.user_id == user_id, LIVE)
         if status is not None:
             query = query.where(_is(status, now))
         if after is not None:
@@ -116,30 +164,10 @@ class PostgresCodes:
         rows = await self._session.execute(query.order_by(codes.c.id.desc()).limit(limit))
         return [msgspec.convert(row, Code) for row in rows.mappings()]
 
-    async def _one(self, where: ColumnElement[bool], *, lock: bool = False) -> Code | None:
-        query = select(*COLUMNS).where(where)
-        if lock:
-            query = query.with_for_update(of=codes)
-        row = (await self._session.execute(query)).mappings().one_or_none()
-        return None if row is None else msgspec.convert(row, Code)
+    async def _one(self, query: Query, **values: object) -> Code | None:
+        row = await self._session.fetch_one(query, **values)
+        return None if row is None else Code(*row)
 
 
 def _key(text: str) -> str:
     return text.upper()
-
-
-def _own(user_id: UUID, code_id: UUID) -> ColumnElement[bool]:
-    return and_(codes.c.id == code_id, codes.c.user_id == user_id, codes.c.deleted_at.is_(None))
-
-
-def _is(status: CodeStatus, now: datetime) -> ColumnElement[bool]:
-    """Say `Code.status` in SQL; the contract tests hold the two together."""
-    expired = codes.c.expires_at <= now
-    exhausted = and_(codes.c.max_uses.is_not(None), codes.c.uses >= codes.c.max_uses)
-    usable = and_(not_(expired), or_(codes.c.max_uses.is_(None), codes.c.uses < codes.c.max_uses))
-    return {
-        CodeStatus.EXPIRED: expired,
-        CodeStatus.EXHAUSTED: and_(not_(expired), exhausted),
-        CodeStatus.INACTIVE: and_(usable, not_(codes.c.enabled)),
-        CodeStatus.ACTIVE: and_(usable, codes.c.enabled),
-    }[status]

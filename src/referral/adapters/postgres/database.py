@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.attempts import PostgresAttempts
@@ -20,9 +20,12 @@ from referral.adapters.postgres.codes import PostgresCodes
 from referral.adapters.postgres.jobs import PostgresJobs
 from referral.adapters.postgres.mails import PostgresMails
 from referral.adapters.postgres.one_time_tokens import PostgresOneTimeTokens
+from referral.adapters.postgres.profiles import PostgresProfiles
 from referral.adapters.postgres.referrals import PostgresReferrals
+from referral.adapters.postgres.session import DatabaseSession, connected
 from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
+from referral.adapters.postgres.verdicts import PostgresVerdicts
 from referral.core.errors import Unavailable
 
 SECONDS = 1.5
@@ -42,7 +45,7 @@ POOL = 10
 class PostgresRecords:
     """The records of one session."""
 
-    session: AsyncSession
+    session: DatabaseSession
 
     @cached_property
     def users(self) -> PostgresUsers:
@@ -85,9 +88,23 @@ class PostgresRecords:
         return PostgresMails(self.session)
 
     @cached_property
+    def profiles(self) -> PostgresProfiles:
+        """What enrichment found."""
+        return PostgresProfiles(self.session)
+
+    @cached_property
+    def verdicts(self) -> PostgresVerdicts:
+        """What was said of addresses."""
+        return PostgresVerdicts(self.session)
+
+    @cached_property
     def jobs(self) -> PostgresJobs:
         """Work for after the commit."""
         return PostgresJobs(self.session)
+
+
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The last is how the driver puts it when a connection is cut while it is being used."""
 
 
 class ImpatientConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -106,24 +123,21 @@ class PostgresDatabase:
     def __init__(self, engine: AsyncEngine) -> None:
         """Take an engine of `make_engine`."""
         self._admission = Admission(POOL, PATIENCE)
-        self._begin = async_sessionmaker(engine, expire_on_commit=False).begin
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
-        self._read = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
-        async with self._admission.place():
-            with unavailable():
-                async with self._begin() as session:
-                    yield PostgresRecords(session)
+        async with self.read() as records, records.session.transaction():
+            yield records
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
         async with self._admission.place():
             with unavailable():
-                async with self._read() as session:
+                async with connected(self._engine) as session:
                     yield PostgresRecords(session)
 
     async def check(self) -> str:
@@ -158,21 +172,18 @@ def unavailable() -> Iterator[None]:
     """Turn a database that is gone, full, too slow or in a deadlock into `Unavailable`."""
     try:
         yield
-    except DBAPIError as error:
+    except (OSError, PoolTimeoutError, InvalidRequestError) as error:
+        raise Unavailable from error
+    except (DBAPIError, *DRIVER_ERRORS) as error:
         if _is_our_fault(error):
             raise
         raise Unavailable from error
-    except (OSError, TimeoutError, PoolTimeoutError, InvalidRequestError) as error:
-        raise Unavailable from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        # The last is how the driver puts it when a connection is cut while it is being used.
-        raise Unavailable from error
 
 
-def _is_our_fault(error: DBAPIError) -> bool:
+def _is_our_fault(error: Exception) -> bool:
     """Tell whether the statement is wrong, and not the state that the server is in.
 
     PostgreSQL's error classes: 22 data, 23 constraint, 42 syntax or access.
     """
-    state = getattr(error.orig, "sqlstate", None) or ""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
     return state[:2] in {"22", "23", "42"}

@@ -14,11 +14,11 @@ from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.settings import DBSettings
 from pgqueuer.ports.driver import Driver
 from sqlalchemy import BigInteger, Column, DateTime, Table
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.schema import MetaData
 
 from referral.adapters.postgres.pruning import prune
-from referral.core.jobs import Job, Pruning
+from referral.adapters.postgres.session import DatabaseSession
+from referral.core.jobs import Job, Pruning, delay_of
 
 NAMES = {
     "channel": "ch_pgqueuer",
@@ -59,31 +59,27 @@ _statistics = Table(
 class SessionDriver:
     """Run pgqueuer's statements in the transaction of a session.
 
-    SQLAlchemy begins with its first statement: on the raw connection, an earlier one of pgqueuer
-    would commit by itself. Only what is needed to enqueue is here: a session hears nothing.
+    Only what is needed to enqueue is here: a session hears nothing.
     """
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
-        self._session = session
+        self._driver = session.driver
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         """Run a statement and return its rows."""
-        connection = await self._session.connection()
-        rows = await connection.exec_driver_sql(query, args)
-        return [dict(row) for row in rows.mappings()]
+        return [dict(row) for row in await self._driver.fetch(query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement that returns no rows."""
-        connection = await self._session.connection()
-        await connection.exec_driver_sql(query, args)
-        return ""
+        status: str = await self._driver.execute(query, *args)
+        return status
 
 
 class PostgresJobs:
     """The queue, for those who put something in."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
@@ -94,6 +90,7 @@ class PostgresJobs:
             [_NAME_OF[type(job)] for job in jobs],
             [msgspec.json.encode(job) for job in jobs],
             [0] * len(jobs),
+            execute_after=[delay_of(job) for job in jobs],
             dedupe_key=[dedupe_key(job) for job in jobs],
             on_conflict="skip",
         )

@@ -5,16 +5,16 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.session import DatabaseSession
 from referral.adapters.postgres.tables import mails as table
 
 
 class PostgresMails:
     """The table of mails that were counted."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 

@@ -1,9 +1,10 @@
 """Bringing the schema up to date, by Alembic."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 PLACES = (
     Path(__file__).parents[2] / "migrations",  # in the wheel
@@ -15,11 +16,15 @@ def migrate(url: str, revision: str = "head") -> None:
     """Upgrade the database at a `postgresql://` URL; runs its own event loop, so call it from
     a thread that has none.
     """
+    from alembic import command  # noqa: PLC0415 - a server has no use for its seven megabytes
+
     command.upgrade(make_config(url), revision)
 
 
-def make_config(url: str) -> Config:
+def make_config(url: str) -> "Config":
     """Return what Alembic's commands need to know."""
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
     config = Config()
     config.set_main_option("script_location", str(next(p for p in PLACES if p.is_dir())))
     config.attributes["url"] = url

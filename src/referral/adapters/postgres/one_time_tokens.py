@@ -5,9 +5,9 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.session import DatabaseSession
 from referral.adapters.postgres.tables import one_time_tokens as tokens
 from referral.core.model import OneTimeToken, Purpose
 
@@ -15,7 +15,7 @@ from referral.core.model import OneTimeToken, Purpose
 class PostgresOneTimeTokens:
     """The table of tokens. A row is deleted when it is used: of two who try, one finds it."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 

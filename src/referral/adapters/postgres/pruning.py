@@ -1,12 +1,13 @@
 """Deleting old rows, some at a time, so that no statement runs into the limit of its time."""
 
 from sqlalchemy import ColumnElement, Table, delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
+
+from referral.adapters.postgres.session import DatabaseSession
 
 BATCH = 2000
 
 
-async def prune(session: AsyncSession, table: Table, old: ColumnElement[bool]) -> bool:
+async def prune(session: DatabaseSession, table: Table, old: ColumnElement[bool]) -> bool:
     """Delete a batch of what is old; tell whether there may be more."""
     key = table.primary_key.columns[0]
     batch = select(key).where(old).limit(BATCH).with_for_update(skip_locked=True)

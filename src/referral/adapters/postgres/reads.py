@@ -17,7 +17,7 @@ from referral.adapters.batches import Batches
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
 from referral.core.errors import Unavailable
-from referral.core.model import Account, Code, Joined, User
+from referral.core.model import Account, Code, Joined, Profile, User
 
 CONNECTIONS = 4
 IDLE_SECONDS = 60.0
@@ -38,7 +38,8 @@ SELECT to_jsonb(u) AS user,
         (SELECT f.id AS referral_id, m.id, m.email, f.status, f.code, f.joined_at
          FROM referrals f JOIN users m ON m.id = f.referred_id
          WHERE f.referrer_id = u.id ORDER BY f.id DESC LIMIT $2) j) AS recent_referrals,
-    (SELECT to_jsonb(c) FROM codes c WHERE c.user_id = u.id AND c.enabled) AS code
+    (SELECT to_jsonb(c) FROM codes c WHERE c.user_id = u.id AND c.enabled) AS code,
+    (SELECT to_jsonb(p) FROM profiles p WHERE p.user_id = u.id) AS profile
 FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
 """
 
@@ -46,6 +47,7 @@ FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
 USER = msgspec.json.Decoder(User)
 CODE = msgspec.json.Decoder(Code)
 JOINED = msgspec.json.Decoder(list[Joined])
+PROFILE = msgspec.json.Decoder(Profile)
 
 
 @asynccontextmanager
@@ -97,6 +99,7 @@ class PostgresReads:
             recent_referrals=JOINED.decode(row["recent_referrals"] or "[]"),
             active_code=code if code is not None and code.is_active(now) else None,
             now=now,
+            profile=PROFILE.decode(row["profile"]) if row["profile"] else None,
         )
 
     @asynccontextmanager

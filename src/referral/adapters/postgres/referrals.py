@@ -1,13 +1,13 @@
 """Referrals in PostgreSQL."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from asyncpg import UniqueViolationError
+from sqlalchemy import bindparam, func, insert, select, update
 
+from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import codes, referrals, users
 from referral.adapters.postgres.users import COLUMNS as USER
 from referral.core.errors import AlreadyReferred
@@ -22,20 +22,24 @@ LISTED = [
     referrals.c.joined_at,
 ]
 
+ADD = Query(
+    insert(referrals).values({field.name: bindparam(field.name) for field in fields(Referral)})
+)
+
 
 class PostgresReferrals:
     """The table of referrals."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
     async def add(self, referral: Referral) -> None:
         """See the port."""
         try:
-            await self._session.execute(insert(referrals).values(**asdict(referral)))
-        except IntegrityError as error:
-            if "uq_referrals_referred_id" not in str(error.orig):
+            await self._session.fetch(ADD, **values_of(referral))
+        except UniqueViolationError as error:
+            if error.constraint_name != "uq_referrals_referred_id":
                 raise
             raise AlreadyReferred from error
 

@@ -1,32 +1,41 @@
 """Logins in PostgreSQL."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import refresh_tokens, sessions
 from referral.core.model import RefreshToken, Session
+
+ADD = Query(
+    insert(sessions).values({field.name: bindparam(field.name) for field in fields(Session)})
+)
+ADD_TOKEN = Query(
+    insert(refresh_tokens).values(
+        {field.name: bindparam(field.name) for field in fields(RefreshToken)}
+    )
+)
 
 
 class PostgresSessions:
     """The tables of sessions and of their refresh tokens."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
     async def add(self, session: Session) -> None:
         """See the port."""
-        await self._session.execute(insert(sessions).values(**asdict(session)))
+        await self._session.fetch(ADD, **values_of(session))
 
     async def add_token(self, token: RefreshToken) -> None:
         """See the port."""
-        await self._session.execute(insert(refresh_tokens).values(**asdict(token)))
+        await self._session.fetch(ADD_TOKEN, **values_of(token))
 
     async def lock(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
         """See the port. The token is read after the lock, so that a rotation before it shows."""

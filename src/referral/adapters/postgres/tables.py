@@ -41,6 +41,7 @@ users = Table(
     _time("created_at"),
     _time("blocked_at", nullable=True),
     _time("erased_at", nullable=True),
+    Column("deliverability", Text, nullable=False, server_default="unknown"),
     UniqueConstraint("email_key", name="uq_users_email_key"),
     CheckConstraint(
         "num_nonnulls(email, email_key, password_hash) "
@@ -159,4 +160,28 @@ one_time_tokens = Table(
     _time("expires_at"),
     Index("ix_one_time_tokens_user_id", "user_id"),
     Index("ix_one_time_tokens_expires_at", "expires_at"),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("name", Text),
+    Column("title", Text),
+    Column("company", Text),
+    Column("domain", Text),
+    Column("country", Text),
+    Column("avatar_url", Text),
+    _time("found_at"),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    # A digest of the canonical address by a key of the service: a dump tells no address, and
+    # nobody can look up in it whether one was asked about.
+    Column("fingerprint", LargeBinary(32), primary_key=True),
+    Column("verdict", Text, nullable=False),
+    _time("given_at"),
+    Index("ix_verdicts_given_at", "given_at"),
 )

@@ -1,0 +1,101 @@
+"""MIME messages put together from ready text, in a tenth of the standard library's time.
+
+`email` parses each header that it is given and each one that it writes, and a message of two parts
+has a dozen. Here a header is a line that is known to be right, and a body is written once.
+"""
+
+import binascii
+from base64 import encodebytes
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8, Policy
+from uuid import UUID
+
+PART = "Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{more}\r\n{content}"
+PICTURE = 'Content-ID: {cid}\r\nContent-Disposition: inline; filename="{name}"\r\n'
+
+
+class Line(str):
+    """A header's value that goes out as it is."""
+
+    __slots__ = ("name",)
+    name: str
+
+    @classmethod
+    def of(cls, name: str, value: str) -> "Line":
+        """Take a value that is folded already, or needs no folding."""
+        line = cls(value)
+        line.name = name
+        return line
+
+    def fold(self, *, policy: Policy) -> str:
+        """Return the line, as the standard library asks for it."""
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+class Envelope(EmailMessage):
+    """A message whose headers and body are written already; who it is from and to, in ASCII or
+    not, as a server is told.
+    """
+
+    sender: str
+    recipient: str
+
+    def __init__(self, kind: str, body: str) -> None:
+        """Take the media type of the whole, with its boundary, and the body in ASCII."""
+        super().__init__(SMTP)
+        self.put("MIME-Version", "1.0")
+        self.put("Content-Type", kind)
+        self.set_payload(body)
+
+    def put(self, name: str, value: str) -> None:
+        """Add a header of one line; raises `ValueError` for a value that would begin another."""
+        if "\r" in value or "\n" in value:
+            raise ValueError("A header is one line.")
+        self.put_line(Line.of(name, value))
+
+    def put_line(self, line: Line) -> None:
+        """Add a header that `fold` made."""
+        self.set_raw(line.name, line)
+
+
+def text_part(kind: str, text: str) -> str:
+    """Return text as a part, in quoted-printable."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+    content = binascii.b2a_qp(lines.encode()).decode("ascii")
+    whole = f'text/{kind}; charset="utf-8"'
+    return PART.format(kind=whole, encoding="quoted-printable", more="", content=content)
+
+
+def picture_part(picture: bytes, name: str, cid: str) -> str:
+    """Return a PNG as a part that a page can show."""
+    content = encodebytes(picture).decode("ascii").replace("\n", "\r\n")
+    more = PICTURE.format(cid=cid, name=name)
+    return PART.format(kind="image/png", encoding="base64", more=more, content=content)
+
+
+def parts_of(kind: str, mail: UUID, *parts: str) -> tuple[str, str]:
+    """Return several parts as the media type and the body of one.
+
+    `=_` stands in no quoted-printable text and in no base64, so no part holds the boundary.
+    """
+    boundary = f"=_{kind}_{mail.hex}"
+    body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts)
+    return f'multipart/{kind}; boundary="{boundary}"', f"{body}--{boundary}--\r\n"
+
+
+def nested(whole: tuple[str, str]) -> str:
+    """Return what `parts_of` made as a part of something else."""
+    kind, body = whole
+    return f"Content-Type: {kind}\r\n\r\n{body}"
+
+
+def fold(name: str, value: str | Address) -> Line:
+    """Return a header as it goes out, with encoded words where it needs them.
+
+    Not for what differs from mail to mail: it takes the time that the rest here saves.
+    """
+    is_plain = isinstance(value, str) or value.addr_spec.isascii()
+    policy = SMTP if is_plain else SMTPUTF8
+    folded = policy.fold(name, policy.header_store_parse(name, value)[1])
+    return Line.of(name, folded.removeprefix(f"{name}: ").removesuffix(policy.linesep))

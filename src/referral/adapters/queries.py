@@ -1,0 +1,122 @@
+"""pgqueuer's statements as the worker wants them: few of them, and mindful of workers that died."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Self
+
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.domain.models import Job, TracebackRecord
+from pgqueuer.domain.types import JOB_STATUS
+
+from referral.adapters.batches import Trips
+from referral.adapters.postgres.jobs import make_queries
+
+BATCH = 20
+CONCURRENT = 2 * BATCH
+"""How many jobs a worker takes at once, and does at once; pgqueuer wants at least twice."""
+
+LINGER_SECONDS = 0.02
+"""How long a worker that has room for some jobs waits until it has room for a batch."""
+
+FULL_SECONDS = 1.0
+
+PICKED_AGAIN = """
+SELECT job_id FROM pgqueuer_log AS picked
+WHERE job_id = ANY($1::bigint[]) AND status = 'picked' AND id > coalesce((
+    SELECT max(id) FROM pgqueuer_log AS queued
+    WHERE queued.job_id = picked.job_id AND queued.status = 'queued'
+), 0)
+GROUP BY job_id HAVING count(*) > 1
+"""
+"""Which jobs were taken before and neither finished nor given back: their worker died."""
+
+Outcome = tuple[Job, JOB_STATUS, TracebackRecord | None]
+
+
+class Room:
+    """How many jobs the worker has, of as many as it may have.
+
+    pgqueuer looks for jobs again as soon as it has taken some. When it finds none, since it has as
+    many as it may, it sleeps for a tenth of a second, and all of them are done long before.
+    """
+
+    def __init__(self) -> None:
+        """Have none."""
+        self._jobs: set[int] = set()
+        self._left = asyncio.Event()
+
+    def enter(self, jobs: Iterable[int]) -> None:
+        """Take more; one that is taken again counts once."""
+        self._jobs.update(jobs)
+
+    def leave(self, jobs: Iterable[int]) -> None:
+        """Be done with some."""
+        self._jobs.difference_update(jobs)
+        self._left.set()
+
+    async def wait(self) -> None:
+        """Return when there is room for a batch, or for some jobs and it was waited a little."""
+        await self._until(BATCH, LINGER_SECONDS)
+        await self._until(1, FULL_SECONDS)
+
+    async def _until(self, free: int, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while CONCURRENT - len(self._jobs) < free:
+                    self._left.clear()
+                    await self._left.wait()
+
+
+class WatchfulQueries(Queries):
+    """pgqueuer's statements, which also note the jobs whose worker died."""
+
+    suspects: set[int]
+    room: Room
+    _finished: set[int]
+    _finishing: Trips[Job, None]
+
+    @classmethod
+    def over(cls, driver: AsyncpgDriver) -> Self:
+        """Make them for a connection."""
+        queries: Any = make_queries(driver, cls)
+        made: Self = queries
+        made._prepare()
+        return made
+
+    def _prepare(self) -> None:
+        self.suspects, self.room = set(), Room()
+        self._finished, self._finishing = set(), Trips(self._finish)
+
+    async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
+        """Take jobs once there is room, and look up which of them were taken before."""
+        await self.room.wait()
+        jobs = await super().dequeue(*args, **options)
+        if jobs:
+            ids = [job.id for job in jobs]
+            self.room.enter(ids)
+            rows = await self.driver.fetch(PICKED_AGAIN, ids)
+            self.suspects |= {int(str(row["job_id"])) for row in rows}
+        return jobs
+
+    async def finish(self, job: Job) -> None:
+        """Delete a job that is done: at once, together with those that end meanwhile.
+
+        pgqueuer would wait for more of them, and a kill meanwhile would have them done again.
+        """
+        await self._finishing.ask(job)
+
+    async def log_jobs(self, job_status: list[Outcome]) -> None:
+        """Note how jobs ended, but for those that were deleted already."""
+        ids = {job.id for job, _, _ in job_status}
+        left = [one for one in job_status if one[0].id not in self._finished]
+        if left:
+            await super().log_jobs(left)
+        self._finished -= ids
+        self.room.leave(ids)
+
+    async def _finish(self, jobs: list[Job]) -> list[None]:
+        await super().log_jobs([(job, "successful", None) for job in jobs])
+        self._finished |= {job.id for job in jobs}
+        return [None] * len(jobs)

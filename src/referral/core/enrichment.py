@@ -1,0 +1,35 @@
+"""What is publicly known about a new user."""
+
+from dataclasses import dataclass
+
+from referral.core.asking import PATIENCE, UNANSWERED, ask_again
+from referral.core.errors import Unavailable
+from referral.core.jobs import Enriching, Run
+from referral.core.ports import Clock, Database, Enrichment
+
+
+@dataclass(frozen=True, slots=True)
+class Enrich:
+    """Look a user up, and store what is found as their profile."""
+
+    clock: Clock
+    database: Database
+    enrichment: Enrichment | None
+
+    async def __call__(self, job: Enriching, run: Run) -> None:
+        """Store it, if there is anything; raises `Later` to ask again."""
+        async with self.database.read() as records:
+            user = await records.users.get(job.user_id)
+        if user is None or self.enrichment is None:
+            return
+        try:
+            profile = await self.enrichment.find(user.mailbox, PATIENCE)
+        except Unavailable:
+            ask_again(run, UNANSWERED)
+            return
+        if profile is None:
+            return
+        async with self.database.begin() as records:
+            # Held, so that an erasure comes before, and is seen, or after, and takes it away.
+            if await records.users.lock(user.id) is not None:
+                await records.profiles.save(user.id, profile, self.clock.now())

@@ -1,0 +1,34 @@
+"""What the routes share that queue a mail: the answer, given before the mail goes out."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from litestar import MediaType, Request, Response
+from litestar.openapi.datastructures import ResponseSpec
+
+from referral.core.model import Answer, Attempt
+from referral.core.ports import Fingerprints
+from referral.web.idempotency import make_answer, read_attempt
+
+Whose = TypeVar("Whose")
+
+ON_ITS_WAY = {202: ResponseSpec(None, description="The mail is on its way.")}
+
+
+async def queue_mail(
+    use: Callable[[Whose, Attempt[None] | None], Awaitable[None]],
+    whose: Whose,
+    request: Request[Any, Any, Any],
+    fingerprints: Fingerprints,
+    *,
+    key: str | None,
+    caller: UUID | None,
+) -> Response[str]:
+    """Have a mail queued, once for each idempotency key of the caller, and say so."""
+    await use(whose, await read_attempt(request, fingerprints, key, caller, _accepted))
+    return Response("", media_type=MediaType.TEXT)
+
+
+def _accepted(_: None) -> Answer:
+    return make_answer(202, None)

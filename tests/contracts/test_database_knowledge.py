@@ -1,0 +1,93 @@
+"""What is stored of what third parties know."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from asyncpg import IntegrityConstraintViolationError
+
+from referral.core.model import Deliverability, Profile
+from referral.core.ports import Database, Reads
+from tests.contracts.rows import HOUR, IDS, NOW, store_user
+
+FULL = Profile("Ann Example", "Head", "Example", "example.com", "Finland", "https://a.example/b")
+VALID, INVALID = Deliverability.VALID, Deliverability.INVALID
+
+
+def make_fingerprint() -> bytes:
+    """Make one that nobody has."""
+    return IDS.new().bytes * 2
+
+
+async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: Reads) -> None:
+    """The last one that was stored; it is part of the account in full."""
+    ann, bob = await store_user(store), await store_user(store)
+    for profile in (FULL, Profile(name="Ann")):
+        async with store.begin() as records:
+            await records.profiles.save(ann.id, profile, NOW)
+        async with store.read() as records:
+            assert await records.profiles.of(ann.id) == profile
+            assert await records.profiles.of(bob.id) is None
+        account = await reads.account(ann.id, 10, NOW)
+        assert account is not None
+        assert account.profile == profile
+
+
+async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: Reads) -> None:
+    """Deleting what is not there changes nothing."""
+    ann = await store_user(store)
+    async with store.begin() as records:
+        await records.profiles.save(ann.id, FULL, NOW)
+        await records.profiles.delete(ann.id)
+        await records.profiles.delete(ann.id)
+        assert await records.profiles.of(ann.id) is None
+    account = await reads.account(ann.id, 10, NOW)
+    assert account is not None
+    assert account.profile is None
+
+
+async def test_a_profile_is_somebodys(store: Database) -> None:
+    """There is none without an account."""
+    with pytest.raises(IntegrityConstraintViolationError):
+        async with store.begin() as records:
+            await records.profiles.save(IDS.new(), FULL, NOW)
+
+
+@pytest.mark.parametrize("verdict", Deliverability)
+async def test_an_account_keeps_the_verdict(store: Database, verdict: Deliverability) -> None:
+    """It is stored with a new one, and by saving it."""
+    ann, bob = await store_user(store, deliverability=verdict), await store_user(store)
+    async with store.begin() as records:
+        assert await records.users.lock(ann.id) == ann
+        await records.users.save(replace(bob, deliverability=verdict))
+        assert await records.users.get(bob.id) == replace(bob, deliverability=verdict)
+
+
+async def test_a_verdict_is_found_while_it_counts(store: Database) -> None:
+    """By any of the fingerprints; the newest counts, and one that is too old does not."""
+    old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
+    async with store.begin() as records:
+        verdicts = records.verdicts
+        assert await verdicts.find((new, old), NOW) is None
+        await verdicts.keep(old, VALID, NOW)
+        await verdicts.keep(other, VALID, NOW)
+        assert await verdicts.find((new, old), NOW) is VALID
+        assert await verdicts.find((new, old), NOW + timedelta(microseconds=1)) is None
+        await verdicts.keep(new, INVALID, NOW + HOUR)
+        assert await verdicts.find((new, old), NOW) is INVALID
+        await verdicts.keep(old, Deliverability.WEBMAIL, NOW + 2 * HOUR)
+        assert await verdicts.find((new, old), NOW) is Deliverability.WEBMAIL
+        await verdicts.forget((new, old))
+        assert await verdicts.find((new, old), NOW) is None
+        assert await verdicts.find((other,), NOW) is VALID
+
+
+async def test_old_verdicts_are_pruned(store: Database) -> None:
+    """What still counts stays."""
+    fingerprint = make_fingerprint()
+    async with store.begin() as records:
+        await records.verdicts.keep(fingerprint, VALID, NOW)
+        assert await records.verdicts.prune(NOW) is False
+        assert await records.verdicts.find((fingerprint,), NOW) is VALID
+        await records.verdicts.prune(NOW + HOUR)
+        assert await records.verdicts.find((fingerprint,), NOW) is None

@@ -1,0 +1,87 @@
+"""Mails as they go out, read by the standard library."""
+
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
+from uuid import UUID
+
+import pytest
+from aiosmtplib.email import flatten_message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from referral.adapters.envelopes import Envelope, parts_of, text_part
+from referral.adapters.letters import Letters
+from referral.adapters.qr import SegnoQrCodes
+from referral.core.model import Locale, Mail
+from tests.fakes import FakeClock
+
+CODE = {
+    "code": "ANN",
+    "expires_at": datetime(2026, 1, 2, tzinfo=UTC),
+    "left": 3,
+    "link": "http://test/r/ANN",
+}
+LINK: dict[str, object] = {
+    "email": "ann@example.com",
+    "link": f"http://test/confirm?token={'x' * 200}",
+}
+MAILS: list[tuple[str, dict[str, object], str | None, str | None]] = [
+    ("welcome", {"email": "ann@example.com", "docs": "http://test/docs"}, None, None),
+    ("confirm", LINK, None, None),
+    ("reset", LINK, None, None),
+    ("code", CODE, None, "http://test/r/ANN"),
+    ("referral", {"emails": ["bob@example.com"], "more": 0}, f"http://test/{'m' * 90}", None),
+]
+
+
+def read(content: bytes) -> EmailMessage:
+    """Read a message as a mail program does."""
+    return message_from_bytes(content, policy=SMTPUTF8)
+
+
+@pytest.mark.parametrize("locale", list(Locale))
+@pytest.mark.parametrize(("template", "facts", "mute", "qr"), MAILS)
+def test_a_mail_program_finds_nothing_wrong(
+    template: str, facts: dict[str, object], mute: str | None, qr: str | None, locale: Locale
+) -> None:
+    """No defect in any part, no line that a server may refuse, nothing but ASCII."""
+    letters = Letters(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    mail = Mail(UUID(int=7), "ann@example.com", locale, template, facts, mute, qr)
+    content = flatten_message(letters.write(mail))
+    message = read(content)
+    parts = list(message.walk())
+    assert [part.defects for part in parts] == [[] for _ in parts]
+    assert all(not header.defects for part in parts for header in part.values())
+    assert max(map(len, content.split(b"\r\n"))) < 998
+    assert content.isascii()
+    assert b"\n" not in content.replace(b"\r\n", b"")
+    kinds = ["multipart/related", "text/html", "image/png"] if qr else ["text/html"]
+    assert [part.get_content_type() for part in parts] == [
+        "multipart/alternative",
+        "text/plain",
+        *kinds,
+    ]
+    assert message["From"] == "Реферал <no-reply@test>"
+    assert message["Message-ID"] == "<00000000-0000-0000-0000-000000000007@test>"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_text_arrives_as_it_was_written(text: str) -> None:
+    """Dots, blanks at the end, marks that look like a boundary; only ends of lines are alike."""
+    whole = Envelope(*parts_of("alternative", UUID(int=1), text_part("plain", text)))
+    (part,) = read(whole.as_bytes(policy=SMTP)).iter_parts()
+    expected = text.replace("\r\n", "\n").replace("\r", "\n")
+    got = part.get_payload(decode=True)
+    assert isinstance(got, bytes)
+    assert got.decode().replace("\r\n", "\n") == expected
+
+
+@pytest.mark.parametrize("wrong", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
+def test_a_header_ends_where_its_line_does(wrong: str) -> None:
+    """A value that would begin another is refused."""
+    envelope = Envelope(*parts_of("alternative", UUID(int=1), text_part("plain", "")))
+    with pytest.raises(ValueError, match="one line"):
+        envelope.put("X-Test", wrong)

@@ -1,0 +1,147 @@
+"""What mails begin with: the port `PostOffice`, in memory and in PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from referral.adapters.postgres.postage import PostgresPostOffice
+from referral.adapters.postgres.reads import make_pool
+from referral.core.model import OneTimeToken, Postage, Purpose, Taken, User
+from referral.core.ports import Database, PostOffice
+from tests.contracts.rows import HOUR, IDS, NOW, store_user
+from tests.fake_database import FakeDatabase, FakePostOffice
+
+
+@pytest.fixture
+async def office(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[PostOffice]:
+    """The post office of that database."""
+    if isinstance(store, FakeDatabase):
+        yield FakePostOffice(store)
+        return
+    async with make_pool(request.getfixturevalue("database_url")) as pool:
+        yield PostgresPostOffice(pool)
+
+
+def postage(user: User, *, places: int | None = 3, token: OneTimeToken | None = None) -> Postage:
+    """Ask for a place for a new mail."""
+    return Postage(IDS.new(), user.id, NOW, places, HOUR, token)
+
+
+def make_token(user: User, purpose: Purpose = Purpose.CONFIRM) -> OneTimeToken:
+    """Make up a token."""
+    return OneTimeToken(IDS.new().bytes * 2, user.id, purpose, NOW + HOUR)
+
+
+async def is_kept(store: Database, token: OneTimeToken) -> bool:
+    """Tell whether a token is good for something."""
+    async with store.read() as records:
+        found = await records.one_time_tokens.find(token.digest, token.purpose, NOW)
+    return found == token.user_id
+
+
+async def test_a_mail_gets_its_user_and_a_place(store: Database, office: PostOffice) -> None:
+    """The same mail takes one place, however often it is tried, and the others count it."""
+    ann = await store_user(store)
+    first = postage(ann)
+    for _ in range(5):
+        assert await office.take(first) == Taken(ann, None)
+    async with store.begin() as records:
+        for expected in (None, None, NOW + HOUR):
+            free_at = await records.mails.take_place(
+                IDS.new(), ann.email_key, NOW, mails=3, within=HOUR
+            )
+            assert free_at == expected
+    assert await office.take(postage(ann)) == Taken(ann, NOW + HOUR)
+    later = replace(postage(ann), at=NOW + HOUR + timedelta(seconds=1))
+    assert await office.take(later) == Taken(ann, None)
+
+
+async def test_a_mail_that_takes_no_place_always_finds_one(
+    store: Database, office: PostOffice
+) -> None:
+    """And leaves those that there are."""
+    ann = await store_user(store)
+    for _ in range(5):
+        assert await office.take(postage(ann, places=None)) == Taken(ann, None)
+    assert await office.take(postage(ann, places=1)) == Taken(ann, None)
+
+
+async def test_the_token_is_kept_if_the_mail_may_go(store: Database, office: PostOffice) -> None:
+    """One that has to wait gets another when it is written."""
+    ann = await store_user(store)
+    first, second = make_token(ann), make_token(ann)
+    assert await office.take(postage(ann, places=1, token=first)) == Taken(ann, None)
+    assert await office.take(postage(ann, places=1, token=second)) == Taken(ann, NOW + HOUR)
+    assert await is_kept(store, first)
+    assert not await is_kept(store, second)
+
+
+async def test_a_confirmed_address_is_sent_nothing_to_confirm(
+    store: Database, office: PostOffice
+) -> None:
+    """It takes no place; what else it is sent, it gets."""
+    ann = await store_user(store)
+    async with store.begin() as records:
+        await records.users.save(replace(ann, email_verified=True))
+    assert await office.take(postage(ann, places=1, token=make_token(ann))) is None
+    reset = make_token(ann, Purpose.RESET)
+    taken = await office.take(postage(ann, places=1, token=reset))
+    assert taken is not None
+    assert taken.free_at is None
+    assert await is_kept(store, reset)
+
+
+async def test_nobody_is_mailed_who_is_gone(store: Database, office: PostOffice) -> None:
+    """Neither an unknown id nor an erased account."""
+    ann = await store_user(store)
+    assert await office.take(replace(postage(ann), user_id=IDS.new())) is None
+    async with store.begin() as records:
+        await records.users.erase(ann.id, NOW)
+    assert await office.take(postage(ann)) is None
+
+
+async def test_of_many_mails_at_once_as_many_get_a_place_as_there_are(
+    store: Database, office: PostOffice
+) -> None:
+    """Those to one address share its places, also with single ones; each gets its own answer."""
+    users = [await store_user(store) for _ in range(4)]
+    asked = [postage(user) for _ in range(10) for user in users]
+
+    async def take_alone() -> None:
+        async with store.begin() as records:
+            await records.mails.take_place(IDS.new(), users[0].email_key, NOW, mails=3, within=HOUR)
+
+    answers, _ = await asyncio.gather(
+        asyncio.gather(*map(office.take, asked)), asyncio.gather(take_alone(), take_alone())
+    )
+    free = [taken.user for taken in answers if taken is not None and taken.free_at is None]
+    assert [taken and taken.user.id for taken in answers] == [one.user_id for one in asked]
+    assert [free.count(user) for user in users[1:]] == [3, 3, 3]
+    assert 1 <= free.count(users[0]) <= 3
+
+
+@pytest.fixture
+async def other_office(
+    store: Database, office: PostOffice, request: pytest.FixtureRequest
+) -> AsyncIterator[PostOffice]:
+    """Another process of the same service."""
+    if isinstance(store, FakeDatabase):
+        yield office
+        return
+    async with make_pool(request.getfixturevalue("database_url")) as pool:
+        yield PostgresPostOffice(pool)
+
+
+async def test_offices_that_serve_the_same_addresses_wait_in_no_circle(
+    store: Database, office: PostOffice, other_office: PostOffice
+) -> None:
+    """Each takes many addresses at once, one of them in the other order."""
+    users = [await store_user(store) for _ in range(30)]
+    for _ in range(10):
+        asked = [office.take(postage(user, places=99)) for user in users]
+        asked += [other_office.take(postage(user, places=99)) for user in reversed(users)]
+        answers = await asyncio.gather(*asked)
+        assert all(taken is not None and taken.free_at is None for taken in answers)

@@ -1,0 +1,334 @@
+"""EmailHunter's and Clearbit's APIs on a real socket, with all their answers and many faults.
+
+The first word of an address' local part says what is answered to it: `disposable.ann@example.com`
+is disposable, `429.ann@example.com` meets a quota that is used up, `hang.ann@example.com` gets no
+answer at all, and any other address is valid. `PUT /stub/429` has everything answered like that,
+`DELETE /stub` ends it, `GET /stub` tells what was asked.
+"""
+
+import argparse
+import asyncio
+import gzip
+import json
+import re
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+KEY = "a-key-that-stands-out"
+HUGE = 100 * 1024 * 1024
+SLOW_SECONDS = 3.0
+VERIFIED = ("valid", "invalid", "accept_all", "webmail", "disposable", "unknown", "blocked")
+STATUSES = {
+    "202": "The verification is still in progress.",
+    "222": "The remote SMTP server answered unexpectedly.",
+    "400": "The parameter is missing.",
+    "401": "No valid API key was provided.",
+    "403": "You have reached the rate limit.",
+    "404": "The requested resource does not exist.",
+    "422": "The request cannot be processed.",
+    "429": "You have reached your usage limit.",
+    "451": "The person asked us not to process their data.",
+    "500": "Something went wrong.",
+    "502": "Something went wrong.",
+    "503": "Something went wrong.",
+}
+SHAPES: dict[str, bytes] = {
+    "garbage": b"\x00\xff<html>{{{",
+    "empty": b"",
+    "null": b"null",
+    "list": b"[]",
+    "number": b"1e999",
+    "no-data": b'{"meta": {}}',
+    "bare-data": b'{"data": "valid"}',
+    "wrong-status": b'{"data": {"status": ["invalid"]}}',
+    "new-status": b'{"data": {"status": "perhaps"}}',
+    "deep": b"[" * 50_000 + b"]" * 50_000,
+    "surrogate": b'{"data": {"status": "invalid\\ud800"}}',
+    "latin": '{"data": {"status": "invalid", "é": 1}}'.encode("latin-1"),
+}
+"""Bodies that are answered with 200 and are no answer."""
+
+PERSON = {
+    "name": {"fullName": "Ann Example", "givenName": "Ann", "familyName": "Example"},
+    "employment": {"name": "Example Ltd", "domain": "example.com", "title": "Head of Examples"},
+    "geo": {"country": "Finland", "countryCode": "FI"},
+    "avatar": "https://images.example.com/ann.png",
+}
+COMPANY = {"name": "Example", "domain": "example.com", "geo": {"country": "Sweden"}}
+NASTY = {
+    "name": {"fullName": "  An\x00n\ud800 \u202eExample\r\nBcc: x " + "n" * 5000},
+    "employment": {"name": ["Example"], "domain": "not a domain", "title": 7},
+    "geo": "Finland",
+    "avatar": "javascript:alert(1)",
+}
+"""What a third party could send and nobody wants to store."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request."""
+
+    path: str
+    email: str
+    key: str
+    at: float
+
+
+@dataclass
+class HunterStub:
+    """The server; `fault` is answered to everything, `asked` is every request but those to itself.
+
+    `watch` is called at each request, before it is answered.
+    """
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    key: str = KEY
+    fault: str | None = None
+    person: dict[str, Any] = field(default_factory=lambda: dict(PERSON))
+    used: int = 8
+    asked: list[Asked] = field(default_factory=list)
+    callers: set[object] = field(default_factory=set)
+    poured: int = 0
+    watch: Callable[[], Awaitable[None]] | None = None
+    _server: asyncio.Server | None = None
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{self.host}:{self.port}"
+
+    def to(self, path: str) -> list[Asked]:
+        """Return the requests to a path."""
+        return [one for one in self.asked if one.path.endswith(path)]
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listen no more, and drop every connection."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            while await self._answer(reader, writer):
+                pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self._open.discard(task)
+            with suppress(OSError, RuntimeError):
+                writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        method, target, *_ = head.split()
+        url = urlsplit(target)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if url.path.startswith("/stub"):
+            self._obey(method, url.path, writer)
+            return True
+        bearer = re.search(r"(?im)^authorization: bearer (\S+)", head)
+        key = bearer[1] if bearer else query.get("api_key", "")
+        email = query.get("email", "")
+        self.callers.add(writer.get_extra_info("peername"))
+        self.asked.append(Asked(url.path, email, key, time.time()))
+        if self.watch is not None:
+            await self.watch()
+        said = self.fault or _word(email)
+        if said in FLOODS:
+            await self._flood(writer, said)
+            return False
+        if said in FAULTS:
+            await FAULTS[said](writer)
+            return False
+        answer = STATUSES.get(said)
+        if answer is None and key != self.key:
+            said, answer = "401", STATUSES["401"]
+        if answer is not None:
+            errors = [{"id": "stub", "code": int(said), "details": f"{answer} {email}"}]
+            _send(writer, int(said), json.dumps({"errors": errors}).encode())
+        else:
+            _send(writer, *self._content(url.path, email, said, clearbit=bearer is not None))
+        await writer.drain()
+        return True
+
+    def _content(self, path: str, email: str, said: str, *, clearbit: bool) -> tuple[int, bytes]:
+        if said in SHAPES:
+            return 200, SHAPES[said]
+        if path == "/v2/account":
+            return 200, json.dumps({"data": self._account()}).encode()
+        if not email:
+            return 400, json.dumps({"errors": [{"code": 400}]}).encode()
+        if path == "/v2/email-verifier":
+            found: dict[str, Any] = {"status": said if said in VERIFIED else "valid"}
+            return 200, json.dumps({"data": found | {"email": email, "score": 50}}).encode()
+        if path == "/v2/combined/find":
+            person = NASTY if said == "nasty" else self.person
+            found = {"person": person | {"email": email}, "company": COMPANY}
+            return 200, json.dumps(found if clearbit else {"data": found, "meta": {}}).encode()
+        return 404, b"{}"
+
+    def _account(self) -> dict[str, Any]:
+        verifications = {"used": self.used, "available": 50}
+        return {"plan_name": "Free", "requests": {"verifications": verifications}}
+
+    async def _flood(self, writer: asyncio.StreamWriter, kind: str) -> None:
+        header, wrap = FLOODS[kind]
+        writer.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
+        part = b" " * (1024 * 1024)
+        while self.poured < HUGE:
+            writer.write(wrap(part))
+            await writer.drain()
+            self.poured += len(part)
+
+    def _obey(self, method: str, path: str, writer: asyncio.StreamWriter) -> None:
+        if method == "PUT":
+            self.fault = path.removeprefix("/stub/")
+        if method == "DELETE":
+            self.fault = None
+            self.asked.clear()
+        told = {"fault": self.fault, "asked": [asdict(one) for one in self.asked]}
+        _send(writer, 200, json.dumps(told).encode())
+
+
+@asynccontextmanager
+async def hunter_stub(**options: Any) -> AsyncIterator[HunterStub]:
+    """Run the server until the block ends."""
+    stub = HunterStub(**options)
+    await stub.start()
+    try:
+        yield stub
+    finally:
+        await stub.stop()
+
+
+def _word(email: str) -> str:
+    return re.split(r"[.+@]", email)[0].lower()
+
+
+def _send(writer: asyncio.StreamWriter, status: int, body: bytes, *headers: str) -> None:
+    lines = [f"HTTP/1.1 {status} Stub", "Content-Type: application/json", *headers]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+    writer.write(head.encode() + body)
+
+
+def _definite() -> bytes:
+    return json.dumps({"data": {"status": "invalid"}}).encode()
+
+
+async def _slow(writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(SLOW_SECONDS)
+    _send(writer, 200, json.dumps({"data": {"status": "valid"}}).encode(), "Connection: close")
+    await writer.drain()
+
+
+async def _hang(_: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def _trickle(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+async def _bomb(writer: asyncio.StreamWriter) -> None:
+    _send(writer, 200, _packed(), "Content-Encoding: gzip")
+    await writer.drain()
+
+
+async def _redirect(writer: asyncio.StreamWriter) -> None:
+    _send(writer, 302, b"", "Location: /v2/email-verifier?email=invalid@example.com", CLOSE)
+    await writer.drain()
+
+
+async def _reset(writer: asyncio.StreamWriter) -> None:
+    # A linger of no time makes closing a reset.
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def _cut(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + _definite())
+    await writer.drain()
+
+
+async def _no_http(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 stub ESMTP\r\n" * 3)
+    await writer.drain()
+
+
+async def _headers(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n" + b"X-Much: " + b"x" * 1_000_000 + b"\r\n\r\n")
+    await writer.drain()
+
+
+@cache
+def _packed() -> bytes:
+    return gzip.compress(_definite() + b" " * HUGE, 9)
+
+
+CLOSE = "Connection: close"
+FAULTS: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
+    "slow": _slow,
+    "hang": _hang,
+    "trickle": _trickle,
+    "bomb": _bomb,
+    "redirect": _redirect,
+    "reset": _reset,
+    "cut": _cut,
+    "no-http": _no_http,
+    "headers": _headers,
+}
+"""What may happen on the way; after it the connection ends."""
+
+FLOODS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "huge": (f"Content-Length: {HUGE}", lambda part: part),
+    "endless": ("Transfer-Encoding: chunked", lambda part: b"%x\r\n%b\r\n" % (len(part), part)),
+}
+"""Answers of 100 MB; `poured` tells how much of them went out."""
+
+
+async def _run(options: argparse.Namespace) -> None:
+    async with hunter_stub(port=options.port, key=options.key, fault=options.fault) as stub:
+        print(f"{stub.url} with the key {stub.key}", flush=True)  # noqa: T201 - for whoever started it
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    words = [*VERIFIED, *STATUSES, *SHAPES, *FAULTS, *FLOODS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--key", default=KEY)
+    parser.add_argument("--fault", choices=words, help="what everything is answered with")
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

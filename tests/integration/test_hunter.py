@@ -1,0 +1,329 @@
+"""EmailHunter and enrichment, from the registration to the profile, with all that may go wrong."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from msgspec.structs import replace
+
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.settings import Settings
+from tests.conftest import execute, serving
+from tests.dump import everything
+from tests.hunter_stub import (
+    FAULTS,
+    FLOODS,
+    SHAPES,
+    STATUSES,
+    VERIFIED,
+    HunterStub,
+    hunter_stub,
+)
+from tests.journey import API, PASSWORD, Member, join, new_email, register
+from tests.processes import referral
+from tests.waiting import until, until_found
+
+SLOWER = 1.5
+"""How much slower a registration may be, in seconds."""
+
+REFUSED = {"invalid", "disposable"}
+SETTLED = {*VERIFIED} - REFUSED - {"unknown"}
+UNDECIDED = ["unknown", *STATUSES, *SHAPES, *FAULTS, *FLOODS]
+PROFILE = {
+    "name": "Ann Example",
+    "title": "Head of Examples",
+    "company": "Example",
+    "domain": "example.com",
+    "country": "Finland",
+    "avatar_url": "https://images.example.com/ann.png",
+}
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[HunterStub]:
+    """A server of both APIs."""
+    async with hunter_stub() as stub:
+        yield stub
+
+
+@pytest.fixture
+async def verifying(settings: Settings, stub: HunterStub, database_url: str) -> Settings:
+    """Settings of a service that has addresses verified; its queue is empty at first."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log, verdicts")
+    return replace(settings, hunter_url=stub.url, hunter_api_key=stub.key)
+
+
+async def fetch(database_url: str, query: str, *values: object) -> object:
+    """Return one value."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        return await connection.fetchval(query, *values)
+    finally:
+        await connection.close()
+
+
+async def deliverability(database_url: str, email: str) -> object:
+    """Return what an account says of its address."""
+    query = "SELECT deliverability FROM users WHERE email_key = $1"
+    return await fetch(database_url, query, email)
+
+
+async def questions(database_url: str) -> object:
+    """Count the jobs that ask again, after a while."""
+    later = "entrypoint = 'verifying' AND execute_after - created > interval '4 seconds'"
+    return await fetch(database_url, f"SELECT count(*) FROM pgqueuer WHERE {later}")  # noqa: S608 - ours
+
+
+def address(word: str) -> str:
+    """Make up an address that is answered in a way."""
+    return f"{word}.{new_email()}"
+
+
+@pytest.mark.parametrize("word", sorted(REFUSED))
+async def test_a_definite_answer_refuses(
+    verifying: Settings, stub: HunterStub, database_url: str, word: str
+) -> None:
+    """422, the field is named, there is no account, and a second try asks nobody."""
+    email = address(word)
+    async with serving(verifying) as client:
+        for _ in range(2):
+            refused = await register(client, email)
+            assert refused.status_code == 422
+            problem = refused.json()
+            assert problem["type"].endswith("/problems/email-undeliverable")
+            assert problem["errors"][0]["pointer"] == "/email"
+        slug = httpx.URL(problem["type"]).path
+        assert (await client.get(slug)).status_code == 200
+    assert await deliverability(database_url, email) is None
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize("word", sorted(SETTLED))
+async def test_other_answers_are_noted(verifying: Settings, database_url: str, word: str) -> None:
+    """The account is made, and nobody asks again."""
+    email = address(word)
+    async with serving(verifying) as client:
+        assert (await register(client, email)).status_code == 201
+    assert await deliverability(database_url, email) == word
+    assert await questions(database_url) == 0
+
+
+@pytest.mark.parametrize("word", UNDECIDED)
+async def test_whatever_else_happens_the_account_is_made(
+    verifying: Settings, stub: HunterStub, database_url: str, word: str
+) -> None:
+    """In time; the state is unknown, and a job asks again later."""
+    email = new_email()
+    async with serving(verifying) as client:
+        await register(client)
+        began = time.perf_counter()
+        await register(client)
+        usual = time.perf_counter() - began
+        stub.fault = word
+        began = time.perf_counter()
+        answer = await register(client, email)
+        assert time.perf_counter() - began < usual + SLOWER
+    assert answer.status_code == 201
+    assert await deliverability(database_url, email) == "unknown"
+    assert await questions(database_url) == 1
+
+
+async def test_it_is_asked_again_when_the_service_is_back(
+    verifying: Settings, stub: HunterStub, database_url: str
+) -> None:
+    """After seconds; what is said then changes the state, and the account stays as it is."""
+    email = new_email()
+    stub.fault = "503"
+
+    async def is_known() -> bool:
+        return await deliverability(database_url, email) == "disposable"
+
+    async with serving(replace(verifying, worker="inline")) as client:
+        ann = await join(client, email)
+        stub.fault = "disposable"
+        await until_found(is_known)
+        assert (await ann.request("GET", "/me")).json()["email"] == email
+        exported = (await ann.request("GET", "/me/export")).json()
+        assert exported["account"]["deliverability"] == "disposable"
+    assert {one.email for one in stub.asked} == {email}
+
+
+async def test_a_dead_service_costs_some_registrations_and_then_nothing(
+    verifying: Settings, stub: HunterStub
+) -> None:
+    """Once the breaker is open nobody waits, and hardly anybody is asked."""
+    stub.fault = "hang"
+    async with serving(verifying) as client:
+        await asyncio.gather(*(register(client) for _ in range(4)))
+        asked = len(stub.asked)
+        began = time.perf_counter()
+        for _ in range(20):
+            assert (await register(client)).status_code == 201
+        assert time.perf_counter() - began < SLOWER
+    assert len(stub.asked) <= asked + 1
+
+
+@pytest.mark.parametrize("worker", ["inline", "off"])
+async def test_nobody_is_asked_within_a_transaction(
+    verifying: Settings, stub: HunterStub, database_url: str, worker: str
+) -> None:
+    """EmailHunter keeps each question until the service has no transaction open: it never has to
+    give up, for registrations and jobs.
+    """
+    closed: list[bool] = []
+    query = """SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database()
+               AND application_name LIKE 'referral%' AND state LIKE 'idle in transaction%'"""
+
+    async def watch() -> None:
+        closed.append(False)
+        place = len(closed) - 1
+        # A shorter time than the asking side waits, or its giving up would look like success.
+        await until_found(lambda: fetch(database_url, query), 1.0)
+        closed[place] = True
+
+    stub.watch = watch
+    async with serving(replace(verifying, worker=worker, enrichment="hunter")) as client:
+        await asyncio.gather(register(client), register(client))
+        jobs = 2 if worker == "inline" else 0
+        await until(lambda: len(stub.to("/combined/find")) == jobs and all(closed))
+    assert len(closed) == 2 + jobs
+
+
+async def enriched(member: Member) -> dict[str, str] | None:
+    """Return the profile that a member sees."""
+    found: dict[str, str] | None = (await member.request("GET", "/me")).json()["profile"]
+    return found
+
+
+@pytest.mark.parametrize("by", ["hunter", "clearbit"])
+async def test_the_whole_journey_with_verification_and_enrichment(
+    verifying: Settings, stub: HunterStub, database_url: str, by: str
+) -> None:
+    """Join, be looked up, refer, be known, take the data along, leave; nothing stays."""
+    settings = replace(
+        verifying,
+        worker="inline",
+        enrichment=by,
+        clearbit_url=stub.url if by == "clearbit" else "",
+        clearbit_api_key=stub.key if by == "clearbit" else "",
+    )
+    async with serving(settings) as client:
+        ann = await join(client)
+        code = await ann.issue()
+        found = await client.get(f"{API}/codes/lookup", params={"email": ann.email})
+        assert found.json()["code"] == code["code"]
+        refused = await register(client, address("disposable"), referral_code=code["code"])
+        assert refused.status_code == 422
+        bob = await join(client, address("accept_all"), referral_code=code["code"])
+        me = (await ann.request("GET", "/me")).json()
+        assert me["referral_count"] == 1
+        assert await until_found(lambda: enriched(ann)) == PROFILE
+        assert await until_found(lambda: enriched(bob)) == PROFILE
+        exported = (await bob.request("GET", "/me/export")).json()
+        assert exported["profile"] == PROFILE
+        assert exported["account"]["deliverability"] == "accept_all"
+        assert "profile" not in (await client.get("/openapi.json")).json()["paths"]
+        answer = await bob.request("DELETE", "/me", json={"password": PASSWORD})
+        assert answer.status_code == 204
+        assert await enriched(ann) == PROFILE
+    assert (
+        await fetch(database_url, "SELECT count(*) FROM profiles WHERE user_id = $1", bob.id) == 0
+    )
+    assert await fetch(database_url, "SELECT count(*) FROM verdicts") == 2
+
+
+async def test_leaving_ends_the_questions(
+    verifying: Settings, stub: HunterStub, database_url: str
+) -> None:
+    """A job that waited finds nobody; no third party hears of the address again."""
+    email = new_email()
+    stub.fault = "500"
+    async with serving(replace(verifying, enrichment="hunter")) as client:
+        ann = await join(client, email)
+        payloads = await fetch(
+            database_url, "SELECT string_agg(encode(payload, 'escape'), '') FROM pgqueuer"
+        )
+        assert ann.id in str(payloads)
+        assert email not in str(payloads)
+        await ann.request("DELETE", "/me", json={"password": PASSWORD})
+    stub.asked.clear()
+
+    async def is_idle() -> bool:
+        return await fetch(database_url, "SELECT count(*) FROM pgqueuer") == 0
+
+    async with serving(replace(verifying, enrichment="hunter", worker="inline")):
+        await until_found(is_idle)
+    assert stub.asked == []
+
+
+async def test_a_list_of_domains_asks_nobody(
+    settings: Settings, stub: HunterStub, database_url: str
+) -> None:
+    """With `offline` disposable domains are refused, and that is all."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    async with serving(replace(settings, hunter_url="offline")) as client:
+        refused = await register(client, "ann@yopmail.com")
+        assert refused.json()["type"].endswith("/email-undeliverable")
+        assert (await register(client)).status_code == 201
+    assert await questions(database_url) == 0
+    assert stub.asked == []
+
+
+async def test_without_settings_nobody_is_asked(settings: Settings, database_url: str) -> None:
+    """No verification, as the contract has it: a disposable address registers."""
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    async with serving(settings) as client:
+        assert (await register(client, f"{new_email()}.yopmail.com")).status_code == 201
+    assert await questions(database_url) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["valid", "disposable", "401", "garbage", "redirect"],
+        ["429", "reset", "cut", "bomb", "no-http"],
+    ],
+    ids=["answers", "faults"],
+)
+async def test_keys_and_addresses_are_in_no_log(
+    verifying: Settings,
+    stub: HunterStub,
+    database: PostgresDatabase,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    words: list[str],
+) -> None:
+    """Not even in the most talkative one, and the key in no table, whatever happens."""
+    caplog.set_level(logging.DEBUG)
+    emails = [address(word) for word in words]
+    async with serving(verifying) as client:
+        for email in emails:
+            await register(client, email)
+    stub.asked.clear()
+    async with serving(replace(verifying, worker="inline", enrichment="hunter")):
+        await until(lambda: stub.to("/combined/find") or stub.to("/email-verifier"))
+    said = "".join(capfd.readouterr()) + caplog.text
+    assert "service does not answer" in said
+    assert stub.key not in said + await everything(database)
+    for email in emails:
+        assert email.partition("@")[0] not in said
+
+
+async def test_check_tells_how_the_keys_are(stub: HunterStub, tmp_path: Path) -> None:
+    """And what is left of the quota; a key that is refused makes it end with 1."""
+    folder, chosen = tmp_path / "data", {"hunter_url": stub.url, "enrichment": "clearbit"}
+    chosen |= {"clearbit_url": stub.url, "clearbit_api_key": stub.key}
+    for key, code in ((stub.key, 0), ("another-key", 1)):
+        done = await asyncio.to_thread(referral, folder, "check", hunter_api_key=key, **chosen)
+        assert done.returncode == code, done.stderr
+        lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+        told = "ok, 42 of 50 verifications left" if code == 0 else "refuses the key"
+        assert lines["EmailHunter"].endswith(told)
+        assert lines["Clearbit"].endswith("ok")
+        assert lines["verification"].endswith("EmailHunter")
+        assert key not in done.stdout + done.stderr

@@ -1,0 +1,164 @@
+"""Servers as they run in production: two processes of their own over one database and one Redis."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from referral.adapters.limits import PROCESSES
+from tests.conftest import execute
+from tests.journey import API, join, log_in, new_email, register
+from tests.processes import Service, running
+from tests.servers import OwnRedis, until
+
+LIMIT, REQUESTS = 50, 1000
+CALLERS = 200
+LOGINS = 450
+"""More than may wait for a hash."""
+
+WATCHED = """
+ALTER TABLE codes RENAME TO stored_codes;
+CREATE SEQUENCE asked;
+CREATE VIEW codes AS SELECT * FROM stored_codes WHERE nextval('asked') > 0
+"""
+"""From then on every read of the one code that there is counts."""
+
+
+@pytest.fixture
+def services(
+    database_url: str, key_file: Path, tmp_path: Path, own_redis: OwnRedis
+) -> Iterator[list[Service]]:
+    """Two servers that believe a proxy on this machine."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                running(
+                    tmp_path / name,
+                    database_url=database_url,
+                    signing_key_file=str(key_file),
+                    redis_url=own_redis.url,
+                    email_verification="off",
+                    worker="off",
+                    limit_lookup=f"{LIMIT}/hour",
+                    trusted_proxies="127.0.0.0/8",
+                )
+            )
+            for name in ("one", "two")
+        ]
+
+
+@pytest.fixture
+async def clients(services: list[Service]) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """A client of each, that keeps many connections."""
+    async with AsyncExitStack() as stack:
+        limits = httpx.Limits(max_connections=LOGINS)
+        yield [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60)
+            )
+            for service in services
+        ]
+
+
+async def look_up(client: httpx.AsyncClient, email: str, caller: str) -> int:
+    """Look an address up as if from another one, and return the status."""
+    headers = {"X-Forwarded-For": caller}
+    answer = await client.get(f"{API}/codes/lookup", params={"email": email}, headers=headers)
+    return answer.status_code
+
+
+async def burst(clients: list[httpx.AsyncClient], requests: int, caller: str) -> Counter[int]:
+    """Ask all at once, by turns; return how many got which status."""
+    asked = [
+        look_up(clients[number % len(clients)], "nobody@example.com", caller)
+        for number in range(requests)
+    ]
+    return Counter(await asyncio.gather(*asked))
+
+
+def warnings(services: list[Service]) -> list[str]:
+    """Return what the servers found worth a warning."""
+    lines = [line for service in services for line in service.log.read_text().splitlines()]
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return [event["event"] for event in events if event["level"] in {"warning", "error"}]
+
+
+async def test_fifty_of_a_thousand_pass(
+    clients: list[httpx.AsyncClient], services: list[Service]
+) -> None:
+    """Exactly as many as the limit says, and such a burst is not taken for Redis being gone."""
+    assert await burst(clients, REQUESTS, "192.0.2.1") == {404: LIMIT, 429: REQUESTS - LIMIT}
+    assert warnings(services) == []
+
+
+async def test_without_redis_each_allows_its_share(
+    clients: list[httpx.AsyncClient], services: list[Service], own_redis: OwnRedis
+) -> None:
+    """Once they know of each other and Redis is gone, together they allow the limit, and no 5xx."""
+    await burst(clients[1:], 1, "192.0.2.9")
+    began = time.time()
+    async with Redis.from_url(own_redis.url) as redis:
+
+        async def know_of_each_other() -> bool:
+            await burst(clients, 2, f"198.51.100.{int(time.time() * 5) % 250}")
+            return await redis.zcount(PROCESSES, began, "inf") == len(clients)
+
+        await until(know_of_each_other, seconds=30)
+    own_redis.kill()
+    for client in clients:
+        assert await burst([client], 200, "192.0.2.2") == {404: LIMIT // 2, 429: 200 - LIMIT // 2}
+    assert "redis does not answer" in warnings(services)
+
+
+async def test_look_ups_go_on_during_a_flood_of_logins(clients: list[httpx.AsyncClient]) -> None:
+    """More guesses than may wait: each is refused, none fails, and look-ups are answered."""
+    client, owner = clients[0], new_email()
+    await register(client, owner)
+    guesses = [log_in(client, owner, f"a wrong guess {number}") for number in range(LOGINS)]
+    flood = asyncio.gather(*guesses)
+    seen = Counter[int]()
+    number = 0
+    while not flood.done():
+        number += 1
+        seen[await look_up(clients[0], owner, f"203.0.113.{number // LIMIT % 250}")] += 1
+    refused = Counter(answer.status_code for answer in await flood)
+    assert set(seen) == {404}
+    assert set(refused) <= {400, 429, 503}
+    assert refused[400] > 0
+    assert refused[503] > 0
+
+
+async def test_a_hot_address_that_expires_is_asked_for_once_a_process(
+    clients: list[httpx.AsyncClient], database_url: str, own_redis: OwnRedis
+) -> None:
+    """Hundreds ask while what was remembered is lost: each process reads the database once."""
+    ann = await join(clients[0])
+    await ann.issue()
+    await execute(database_url, WATCHED)
+    connection = await asyncpg.connect(database_url)
+
+    async def ask() -> set[int]:
+        callers = [f"2001:db8:{number:x}::{uuid4().hex[:4]}" for number in range(CALLERS)]
+        asked = [look_up(client, ann.email, caller) for caller in callers for client in clients]
+        return set(await asyncio.gather(*asked))
+
+    assert await ask() == {200}
+    before = await connection.fetchval("SELECT last_value FROM asked")
+    async with Redis.from_url(own_redis.url) as redis:
+        await redis.flushall()
+    seen, end = set[int](), time.monotonic() + 3
+    while time.monotonic() < end:
+        seen |= await ask()
+    asked = await connection.fetchval("SELECT last_value FROM asked") - before
+    await connection.close()
+    assert seen == {200}
+    assert 1 <= asked <= len(clients)

@@ -1,0 +1,87 @@
+"""SMTP that is away for an hour."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from msgspec.structs import replace
+
+from referral.adapters.execution import LONGEST_WAIT, MAX_ATTEMPTS, backoff
+from referral.adapters.monitor import Monitor
+from referral.settings import Settings
+from tests.conftest import execute, serving
+from tests.journey import join
+from tests.processes import free_port
+from tests.sink import Sink
+from tests.waiting import until, until_found
+
+HOUR = timedelta(hours=1)
+MEMBERS = 3
+
+WAIT = """
+UPDATE pgqueuer SET execute_after = now()
+FROM (SELECT id, execute_after - now() AS waited FROM pgqueuer
+      WHERE status = 'queued' AND execute_after > now() AND NOT id = ANY($1::bigint[])) AS early
+WHERE pgqueuer.id = early.id RETURNING pgqueuer.id, early.waited, pgqueuer.attempts
+"""
+"""Let the time pass that jobs have to wait, but for some."""
+
+
+class Waiting:
+    """The clocks of the jobs: how long each has waited, and how often it was tried."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.waited: dict[int, timedelta] = defaultdict(timedelta)
+        self.attempts: dict[int, int] = {}
+
+    async def is_over(self) -> bool:
+        """Let time pass for the jobs; tell whether an hour has for all of them."""
+        for row in await self.connection.fetch(WAIT, self._done()):
+            self.waited[row["id"]] += row["waited"]
+            self.attempts[row["id"]] = row["attempts"]
+        return len(self._done()) == MEMBERS
+
+    def _done(self) -> list[int]:
+        return [job for job, waited in self.waited.items() if waited >= HOUR]
+
+
+async def test_mails_of_an_hour_without_smtp_go_out_afterwards(
+    settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are tried again and again, later and later, each at times of its own; none is held."""
+    monkeypatch.setattr("referral.adapters.worker.POLL", timedelta(milliseconds=50))
+    await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
+    sink, monitor = Sink(free_port()), Monitor(database_url)
+    connection = await asyncpg.connect(database_url)
+    jobs = Waiting(connection)
+    async with serving(replace(settings, smtp_url=sink.url, worker="inline")) as service:
+        members = [await join(service) for _ in range(MEMBERS)]
+        await until_found(jobs.is_over, 60)
+        assert await monitor.listed("held", 9) == []
+        sink.start()
+        await connection.execute("UPDATE pgqueuer SET execute_after = now()")
+        for member in members:
+            await until(lambda member=member: sink.to(member.email))  # type: ignore[misc]
+    await connection.close()
+    sink.stop()
+    assert [len(sink.to(member.email)) for member in members] == [1] * MEMBERS
+    assert all(HOUR <= waited < HOUR + LONGEST_WAIT for waited in jobs.waited.values())
+    assert all(10 < attempts < MAX_ATTEMPTS / 2 for attempts in jobs.attempts.values())
+    assert len(set(jobs.waited.values())) == MEMBERS
+
+
+@pytest.mark.parametrize("pick", [min, max])
+def test_no_luck_with_the_jitter_holds_a_mail_within_an_hour(
+    pick: Callable[[float, float], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though every wait be as short as can be; and though each be as long, it is tried often."""
+    monkeypatch.setattr("random.uniform", pick)
+    waited, attempts = timedelta(), 0
+    while waited < HOUR:
+        waited += backoff(attempts)
+        attempts += 1
+    assert 10 < attempts < MAX_ATTEMPTS / 2
+    assert waited < HOUR + LONGEST_WAIT

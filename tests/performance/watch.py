@@ -1,0 +1,41 @@
+"""What a process takes of the machine, as Linux tells."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """In MB: all that is resident, and that with what others share divided among them."""
+
+    resident: float
+    share: float
+
+
+def worker_of(parent: int) -> int:
+    """Return the process that answers requests: the child that is no server of ours."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    ours = [int(child) for child in children if _name(int(child)) != "postgres"]
+    return max(ours, key=lambda child: memory(child).resident)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return how long it has been computing, in all its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory(process: int) -> Memory:
+    """Return how much it takes now."""
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    resident, share = (
+        int(rollup.partition(f"\n{name}:")[2].split()[0]) / 1000 for name in ("Rss", "Pss")
+    )
+    return Memory(resident, share)
+
+
+def _name(process: int) -> str:
+    return Path(f"/proc/{process}/comm").read_text().strip()
