@@ -15,11 +15,11 @@ HOOKS = {
     "SCHEMATHESIS_HOOKS": "tests.web.schemathesis_hooks",
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }
-CHAIN_SECONDS = 30
+CHAIN_SECONDS = 20
 """How long chains of requests are tried; without a time they would end after twenty."""
 
 SECONDS = 120
-LINKS = 5
+LINKS = 3
 """How many ways from one operation to the next have to be gone, of those in the document;
 a busy machine goes few, a quiet one thirty."""
 

@@ -204,7 +204,7 @@ async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service)
         answers = await slow
     assert time.monotonic() - began < IN_TIME + MARGIN
     assert [statuses(answer) for answer in answers] == [[408], []] * (SLOW // 2)
-    assert sorted(waits)[-2] < HEALTH_SECONDS
+    assert sorted(waits)[len(waits) * 95 // 100] < HEALTH_SECONDS
     assert highest - before < GROWTH_MB
 
 
@@ -220,7 +220,7 @@ async def test_long_headers_on_many_connections_take_little_memory(service: Serv
         waits = [await _wait(client) for _ in range(50)]
         assert memory(process) - before < GROWTH_MB
         assert {tuple(statuses(answer)) for answer in await held} <= {(431,), ()}
-    assert sorted(waits)[-2] < HEALTH_SECONDS
+    assert sorted(waits)[len(waits) * 95 // 100] < HEALTH_SECONDS
 
 
 async def _wait(client: httpx.AsyncClient) -> float:

@@ -129,7 +129,8 @@ class Accounts(Controller):
         guards=[limited("register")],
         response_headers=[ResponseHeader("Location", value="/api/v1/me")],
         responses=problems(
-            400, 413, 415, errors.EmailTaken, errors.EmailUndeliverable, errors.InvalidRequest,
+            400, 408, 413, 415, errors.EmailTaken, errors.EmailUndeliverable,
+            errors.InvalidRequest,
             errors.ReferralCodeUnusable, errors.TooManyRequests, errors.WeakPassword,
             errors.Unavailable, *REPEATED,
         ),

@@ -90,7 +90,7 @@ T = TypeVar("T")
 
 ANY = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
 ONE = (*ANY, errors.NotFound)
-BODY = (400, 413, 415, errors.InvalidRequest)
+BODY = (400, 408, 413, 415, errors.InvalidRequest)
 REPEATED = (errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused)
 
 

@@ -82,7 +82,7 @@ class LookUps(Controller):
         summary="Look a code up, privately",
         guards=[limited("lookup"), check_lookup_access],
         status_code=200,
-        responses=problems(400, 413, 415, *ANY),
+        responses=problems(400, 408, 413, 415, *ANY),
     )
     @inject
     async def look_up_privately(

@@ -93,19 +93,6 @@ BODIES: Node = {
 }
 """Bodies that say more as a whole than field by field."""
 
-RULES: Node = {
-    "NewCode": {
-        "oneOf": [
-            {"required": [given], "properties": {given: {"type": kind}, other: {"type": "null"}}}
-            for given, kind, other in (
-                ("lifetime_minutes", "integer", "expires_at"),
-                ("expires_at", "string", "lifetime_minutes"),
-            )
-        ]
-    }
-}
-"""What a schema says beside its fields."""
-
 ID_OF_CODE = {"code_id": "$response.body#/id"}
 OF_CODES = (
     *("show_a_code", "renew_a_code", "delete_a_code", "activate_a_code", "deactivate_a_code"),
@@ -157,9 +144,7 @@ def complete(document: Node) -> Node:
 def _schemas(names: set[str]) -> Node:
     kinds = [kind for kind in _structs() if kind.__name__ in names]
     found = msgspec.json.schema_components(kinds, ref_template=SCHEMAS + "{name}")[1]
-    return {
-        name: {"type": "string"} | schema | RULES.get(name, {}) for name, schema in found.items()
-    }
+    return {name: {"type": "string"} | schema for name, schema in found.items()}
 
 
 def _structs() -> Iterator[type[msgspec.Struct]]:

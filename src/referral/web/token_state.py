@@ -54,7 +54,7 @@ class TokenState(Controller):
         summary="Revoke a token",
         status_code=200,
         operation_class=TokenOnly,
-        responses=problems(413, Unavailable)
+        responses=problems(408, 413, Unavailable)
         | {200: ResponseSpec(None, description="The token is good no more."), 400: REFUSAL},
     )
     @inject
@@ -71,7 +71,7 @@ class TokenState(Controller):
         status_code=200,
         security=[{"client": []}],
         operation_class=TokenOnly,
-        responses=problems(413, Unavailable) | {400: REFUSAL, 401: UNKNOWN_CLIENT},
+        responses=problems(408, 413, Unavailable) | {400: REFUSAL, 401: UNKNOWN_CLIENT},
     )
     @inject
     async def introspect(

@@ -99,7 +99,8 @@ class TokenEndpoint(Controller):
         summary="Get tokens",
         status_code=200,
         operation_class=TokenOperation,
-        responses=problems(413, TooManyRequests, Unavailable) | {400: REFUSAL, 401: UNKNOWN_CLIENT},
+        responses=problems(408, 413, TooManyRequests, Unavailable)
+        | {400: REFUSAL, 401: UNKNOWN_CLIENT},
     )
     @inject
     async def token(
