@@ -240,6 +240,45 @@ async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
         assert {line.strip() for line in lines} == {str(job.user_id) for job in others}
 
 
+async def test_the_end_of_a_suspect_is_noted_before_another_job_begins(
+    database: PostgresDatabase,
+    database_url: str,
+    monitor: Monitor,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a worker that dies of the next one does not count against it."""
+    suspect, *others = welcomes(5)
+    began: list[UUID] = []
+    at_the_end: list[int] = []
+    finish = WatchfulQueries.finish
+
+    async def note(queries: WatchfulQueries, job: Any) -> None:
+        if job.id in queries.suspects:
+            with suppress(AssertionError):
+                await until(lambda: len(began) > 1, 0.3)
+            at_the_end.append(len(began))
+        await finish(queries, job)
+
+    async def do(job: Job, _: Run) -> None:
+        assert isinstance(job, WelcomeMail)
+        began.append(job.user_id)
+        if job == suspect:
+            await enqueue(database, *others)
+
+    monkeypatch.setattr(WatchfulQueries, "finish", note)
+    await enqueue(database, suspect)
+    await execute(
+        database_url,
+        "INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority) "
+        "SELECT id, 'picked', entrypoint, 0 FROM pgqueuer",
+    )
+    async with work(do):
+        await until_empty(monitor)
+    assert at_the_end == [1]
+    assert len(began) == 5
+
+
 async def until_only_held(monitor: Monitor) -> None:
     """Wait until nothing waits or runs."""
 

@@ -107,18 +107,27 @@ class Execution:
         return self._end is not None
 
     async def attempt(self, job: Job, queries: WatchfulQueries) -> None:
-        """Do a job within its time; one whose worker died before, with no other beside it."""
+        """Do a job within its time; one whose worker died before, with no other beside it.
+
+        Its end is noted before another begins, which may kill the worker.
+        """
+        suspect = job.id in queries.suspects
+        async with self._gate.alone() if suspect else self._gate.together():
+            async with self._time():
+                if suspect:
+                    await _count_alone(job, queries)
+                await self.do_job(
+                    decode(job.entrypoint, job.payload), Run(id_of(job), job.attempts)
+                )
+            await _finish(job, queries)
+
+    @asynccontextmanager
+    async def _time(self) -> AsyncIterator[None]:
         end = asyncio.get_running_loop().time() + JOB_SECONDS
         async with asyncio.timeout_at(min(end, self._end or end)) as limit:
             self._limits.add(limit)
             try:
-                suspect = job.id in queries.suspects
-                async with self._gate.alone() if suspect else self._gate.together():
-                    if suspect:
-                        await _count_alone(job, queries)
-                    await self.do_job(
-                        decode(job.entrypoint, job.payload), Run(id_of(job), job.attempts)
-                    )
+                yield
             finally:
                 self._limits.discard(limit)
 
@@ -155,7 +164,6 @@ class JobExecutor(AbstractEntrypointExecutor):
         except Exception as error:
             await self._forget_alone(job)
             raise self._again(job, error) from error
-        await self._finish(job)
 
     def _again(self, job: Job, error: Exception) -> Exception:
         if isinstance(error, Later):
@@ -165,11 +173,6 @@ class JobExecutor(AbstractEntrypointExecutor):
         if job.attempts + 1 >= MAX_ATTEMPTS:
             return error
         return RetryRequested(backoff(job.attempts), type(error).__name__)
-
-    async def _finish(self, job: Job) -> None:
-        with suppress(Exception):
-            await self.queries.finish(job)
-        self.queries.suspects.discard(job.id)
 
     async def _forget_alone(self, job: Job) -> None:
         if job.id in self.queries.suspects:
@@ -187,6 +190,12 @@ def backoff(attempts: int) -> timedelta:
     """Return how long to wait before the next attempt: twice as long each time, give or take."""
     longest = min(FIRST_WAIT * int(2 ** min(attempts, 20)), LONGEST_WAIT)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+async def _finish(job: Job, queries: WatchfulQueries) -> None:
+    with suppress(Exception):
+        await queries.finish(job)
+    queries.suspects.discard(job.id)
 
 
 async def _count_alone(job: Job, queries: WatchfulQueries) -> None:
