@@ -4,17 +4,16 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from referral.adapters.logs import set_up_logs
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
 from referral.settings import Settings
 from tests.conftest import Serve, serving
 from tests.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register
+from tests.logged import logged
 from tests.servers import OwnRedis
 from tests.sink import Sink
 from tests.waiting import until_found
@@ -154,24 +153,24 @@ async def test_a_mail_that_failed_leaves_no_address(
 
 
 async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
-    serve: Serve, settings: Settings, own_redis: OwnRedis, capfd: pytest.CaptureFixture[str]
+    serve: Serve, settings: Settings, own_redis: OwnRedis
 ) -> None:
     """Limits, look-ups, guesses and erasure, with all there is to log."""
     limits = dict.fromkeys(UNLIMITED, "1000/minute")
     told = replace(settings, redis_url=own_redis.url, log_level="debug", **limits)
-    set_up_logs("json", "debug")
-    async with serve(told) as client:
-        gil = await join(client)
-        await gil.issue()
-        await log_in(client, gil.email, f"{PASSWORD} not")
-        tokens = (await log_in(client, gil.email)).json()
-        await client.get(f"{API}/codes/lookup", params={"email": gil.email})
-        await until_found(lambda: _kept(own_redis))
-        before = await _kept(own_redis)
-        await leave(gil)
-        await client.get(f"{API}/codes/lookup", params={"email": gil.email})
-        after = await _kept(own_redis)
-    printed = "".join(capfd.readouterr())
+    with logged("json") as output:
+        async with serve(told) as client:
+            gil = await join(client)
+            await gil.issue()
+            await log_in(client, gil.email, f"{PASSWORD} not")
+            tokens = (await log_in(client, gil.email)).json()
+            await client.get(f"{API}/codes/lookup", params={"email": gil.email})
+            await until_found(lambda: _kept(own_redis))
+            before = await _kept(own_redis)
+            await leave(gil)
+            await client.get(f"{API}/codes/lookup", params={"email": gil.email})
+            after = await _kept(own_redis)
+    printed = output.getvalue()
     assert "request" in printed
     bearer = gil.headers["Authorization"].removeprefix("Bearer ")
     for secret in (gil.email, PASSWORD, bearer, tokens["refresh_token"]):

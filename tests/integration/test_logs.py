@@ -1,12 +1,10 @@
 """What the log tells, and what it never does."""
 
-import io
 import json
 import logging
 import re
 import smtplib
 from collections.abc import Iterator
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ import pytest
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from referral.adapters.logs import set_up_logs
 from tests.journey import API
+from tests.logged import Output, logged
 from tests.processes import Service, referral, running
 from tests.servers import OwnRedis
 from tests.sink import Received, Sink
@@ -190,16 +188,10 @@ async def test_a_whole_run_leaves_no_secret_in_the_log(
 
 
 @pytest.fixture(params=["json", "console"])
-def printed(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+def printed(request: pytest.FixtureRequest) -> Iterator[Output]:
     """All that is logged in one of the two forms."""
-    before, root = structlog.get_config(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    with redirect_stderr(io.StringIO()) as output:
-        set_up_logs(request.param, "debug")
+    with logged(request.param) as output:
         yield output
-    structlog.configure(**before)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def _errors() -> list[Exception]:
@@ -221,7 +213,7 @@ def _fail(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", _errors(), ids=lambda error: type(error).__name__)
-def test_texts_of_errors_lose_their_values(printed: io.StringIO, error: Exception) -> None:
+def test_texts_of_errors_lose_their_values(printed: Output, error: Exception) -> None:
     """Ours and those of libraries, caught and not, in both forms."""
     try:
         _fail(error)
@@ -237,7 +229,7 @@ def test_texts_of_errors_lose_their_values(printed: io.StringIO, error: Exceptio
     assert "outer" in log
 
 
-def test_libraries_are_silent_below_warning(printed: io.StringIO) -> None:
+def test_libraries_are_silent_below_warning(printed: Output) -> None:
     """Whatever the level of the service: what they tell of at debug is what went over the wire."""
     for name in ("pgqueuer", "sqlalchemy.engine", "aiosmtplib", "httpx", "granian.access"):
         logging.getLogger(name).debug("SELECT 'ann'")
