@@ -91,6 +91,21 @@ mirror() { # where this machine gets Debian itself from
         | awk '/ Debian$/ { print $1; exit }'
 }
 
+# An engine may start and yet run nothing that can be reached, as in some sandboxes.
+reaches() {
+    local id port reply=
+    id=$(timeout 60 docker run -d --rm -p 127.0.0.1::6379 "$1" 2>>"$log") || return 1
+    for _ in $(seq 40); do
+        port=$(docker port "$id" 6379/tcp 2>>"$log" | head -1) && reply=$(
+            exec 3<>"/dev/tcp/127.0.0.1/${port##*:}" && printf 'PING\r\n' >&3 \
+                && timeout 2 head -c 5 <&3
+        ) 2>/dev/null && [ "$reply" = +PONG ] && break
+        sleep 0.5
+    done
+    docker rm -f "$id" >>"$log" 2>&1
+    [ "$reply" = +PONG ]
+}
+
 start() {
     mkdir -p $state
     command -v docker >/dev/null && answers || start_engine
@@ -103,6 +118,7 @@ start() {
         set -- $stand_in $stand_in
         echo "export TESTCONTAINERS_RYUK_DISABLED=true"
     fi
+    reaches "$2" || { stop; give_up "a container runs and cannot be reached; see $log"; }
     echo "export TEST_SERVERS=containers TEST_POSTGRES=$1 TEST_REDIS=$2"
     [ -z "${DOCKER_HOST:-}" ] || echo "export DOCKER_HOST=$DOCKER_HOST"
 }
