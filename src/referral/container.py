@@ -277,9 +277,16 @@ class Observation(Provider):
         redis_cache: RedisCache | None,
         limits: CountedLimits,
         passwords: ArgonPasswords,
+        verifier: ports.EmailVerifier | None,
+        enrichment: ports.Enrichment | None,
     ) -> tuple[Measured, ...]:
         parts = (requests, database, reads, memory, redis, redis_cache, limits, passwords)
-        return tuple(part for part in parts if part is not None)
+        asked = (
+            part
+            for part in (verifier, enrichment)
+            if isinstance(part, HunterVerifier | HttpEnrichment)
+        )
+        return (*(part for part in parts if part is not None), *asked)
 
     @provide(provides=AnyOf[ProcessMetrics, ports.Metrics])
     def metrics(

@@ -16,6 +16,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.settings import Settings
 from tests.conftest import execute, serving
 from tests.dump import everything
+from tests.figures import scrape
 from tests.hunter_stub import (
     FAULTS,
     FLOODS,
@@ -166,6 +167,9 @@ async def test_a_dead_service_costs_some_registrations_and_then_nothing(
         for _ in range(20):
             assert (await register(client)).status_code == 201
         took = time.perf_counter() - began
+        figures = await scrape(client)
+    part = "EmailHunter's verifier"
+    assert figures.value("referral_breaker_open", part=part) == 1
     # Waiting would take twenty times 1.4 s; a probe goes out every 5 s.
     assert took < 10 * SLOWER
     assert len(stub.asked) <= asked + 1 + took / PAUSE

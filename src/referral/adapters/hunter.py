@@ -1,5 +1,6 @@
 """EmailHunter (hunter.io), or a server with the same API."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import msgspec
@@ -7,6 +8,7 @@ from msgspec import Struct
 
 from referral.adapters.http import HttpClient, NoReply, Reply
 from referral.adapters.inquiries import Inquiries, taking
+from referral.adapters.measures import Measure
 from referral.core.errors import Unavailable
 from referral.core.model import Deliverability
 from referral.core.ports import Limits
@@ -97,6 +99,10 @@ class HunterVerifier:
         if verdict is None:
             raise Unavailable("EmailHunter is still verifying")
         return verdict
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        return self._inquiries.measures()
 
     async def close(self) -> None:
         """Give up what nobody waits for."""

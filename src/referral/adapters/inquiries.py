@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from referral.adapters.http import NoReply, Reply
+from referral.adapters.measures import Measure
 from referral.core.errors import Unavailable
 from referral.core.ports import Limits
 
@@ -101,6 +102,11 @@ class Inquiries(Generic[T]):
             self._probes.add(probe)
             probe.add_done_callback(self._probes.discard)
         raise Unavailable(f"{self._service} does not answer")
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        is_open = any(breaker.is_open for breaker in self._breakers.values())
+        yield Measure("referral_breaker_open", (self._service,), is_open)
 
     async def close(self) -> None:
         """Give up the questions that nobody waits for."""

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import Enum
 from typing import Literal
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from referral.adapters.http import NoReply, Reply
 from referral.adapters.inquiries import Inquiries, Send, Take
+from referral.adapters.measures import Measure
 from referral.core.errors import Unavailable
 from referral.core.model import Profile
 
@@ -48,6 +50,10 @@ class HttpEnrichment:
         if found is NOT_YET:
             raise Unavailable(f"{self._service} is still looking")
         return found
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        return self._inquiries.measures()
 
     async def close(self) -> None:
         """Give up what nobody waits for."""
