@@ -25,6 +25,8 @@ CALLERS = 200
 LOGINS = 450
 """More than may wait for a hash."""
 
+CROWD = 10
+
 WATCHED = """
 ALTER TABLE codes RENAME TO stored_codes;
 CREATE SEQUENCE asked;
@@ -57,16 +59,27 @@ def services(
 
 
 @pytest.fixture
-async def clients(services: list[Service]) -> AsyncIterator[list[httpx.AsyncClient]]:
-    """A client of each, that keeps many connections."""
+async def crowds(services: list[Service]) -> AsyncIterator[list[list[httpx.AsyncClient]]]:
+    """Clients of each: a single one with so many connections spends seconds on finding a free one,
+    and the server does not wait that long for what a connection has to say.
+    """
     async with AsyncExitStack() as stack:
-        limits = httpx.Limits(max_connections=LOGINS)
+        limits = httpx.Limits(max_connections=LOGINS // CROWD)
         yield [
-            await stack.enter_async_context(
-                httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60)
-            )
+            [
+                await stack.enter_async_context(
+                    httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60)
+                )
+                for _ in range(CROWD)
+            ]
             for service in services
         ]
+
+
+@pytest.fixture
+def clients(crowds: list[list[httpx.AsyncClient]]) -> list[httpx.AsyncClient]:
+    """A client of each."""
+    return [crowd[0] for crowd in crowds]
 
 
 async def look_up(client: httpx.AsyncClient, email: str, caller: str) -> int:
@@ -93,15 +106,19 @@ def warnings(services: list[Service]) -> list[str]:
 
 
 async def test_fifty_of_a_thousand_pass(
-    clients: list[httpx.AsyncClient], services: list[Service]
+    crowds: list[list[httpx.AsyncClient]], services: list[Service]
 ) -> None:
     """Exactly as many as the limit says, and such a burst is not taken for Redis being gone."""
-    assert await burst(clients, REQUESTS, "192.0.2.1") == {404: LIMIT, 429: REQUESTS - LIMIT}
+    everyone = [client for pair in zip(*crowds, strict=True) for client in pair]
+    assert await burst(everyone, REQUESTS, "192.0.2.1") == {404: LIMIT, 429: REQUESTS - LIMIT}
     assert warnings(services) == []
 
 
 async def test_without_redis_each_allows_its_share(
-    clients: list[httpx.AsyncClient], services: list[Service], own_redis: OwnRedis
+    crowds: list[list[httpx.AsyncClient]],
+    clients: list[httpx.AsyncClient],
+    services: list[Service],
+    own_redis: OwnRedis,
 ) -> None:
     """Once they know of each other and Redis is gone, together they allow the limit, and no 5xx."""
     await burst(clients[1:], 1, "192.0.2.9")
@@ -114,22 +131,27 @@ async def test_without_redis_each_allows_its_share(
 
         await until(know_of_each_other, seconds=30)
     own_redis.kill()
-    for client in clients:
-        assert await burst([client], 200, "192.0.2.2") == {404: LIMIT // 2, 429: 200 - LIMIT // 2}
+    for crowd in crowds:
+        assert await burst(crowd, 200, "192.0.2.2") == {404: LIMIT // 2, 429: 200 - LIMIT // 2}
     assert "redis does not answer" in warnings(services)
 
 
-async def test_look_ups_go_on_during_a_flood_of_logins(clients: list[httpx.AsyncClient]) -> None:
+async def test_look_ups_go_on_during_a_flood_of_logins(
+    crowds: list[list[httpx.AsyncClient]],
+) -> None:
     """More guesses than may wait: each is refused, none fails, and look-ups are answered."""
-    client, owner = clients[0], new_email()
+    crowd, owner = crowds[0], new_email()
+    client = crowd[0]
     await register(client, owner)
-    guesses = [log_in(client, owner, f"a wrong guess {number}") for number in range(LOGINS)]
+    guesses = [
+        log_in(crowd[number % CROWD], owner, f"a wrong guess {number}") for number in range(LOGINS)
+    ]
     flood = asyncio.gather(*guesses)
     seen = Counter[int]()
     number = 0
     while not flood.done():
         number += 1
-        seen[await look_up(clients[0], owner, f"203.0.113.{number // LIMIT % 250}")] += 1
+        seen[await look_up(client, owner, f"203.0.113.{number // LIMIT % 250}")] += 1
     refused = Counter(answer.status_code for answer in await flood)
     assert set(seen) == {404}
     assert set(refused) <= {400, 429, 503}
@@ -138,17 +160,21 @@ async def test_look_ups_go_on_during_a_flood_of_logins(clients: list[httpx.Async
 
 
 async def test_a_hot_address_that_expires_is_asked_for_once_a_process(
-    clients: list[httpx.AsyncClient], database_url: str, own_redis: OwnRedis
+    crowds: list[list[httpx.AsyncClient]], database_url: str, own_redis: OwnRedis
 ) -> None:
     """Hundreds ask while what was remembered is lost: each process reads the database once."""
-    ann = await join(clients[0])
+    ann = await join(crowds[0][0])
     await ann.issue()
     await execute(database_url, WATCHED)
     connection = await asyncpg.connect(database_url)
 
     async def ask() -> set[int]:
         callers = [f"2001:db8:{number:x}::{uuid4().hex[:4]}" for number in range(CALLERS)]
-        asked = [look_up(client, ann.email, caller) for caller in callers for client in clients]
+        asked = [
+            look_up(crowd[number % CROWD], ann.email, caller)
+            for number, caller in enumerate(callers)
+            for crowd in crowds
+        ]
         return set(await asyncio.gather(*asked))
 
     assert await ask() == {200}
@@ -161,4 +187,4 @@ async def test_a_hot_address_that_expires_is_asked_for_once_a_process(
     asked = await connection.fetchval("SELECT last_value FROM asked") - before
     await connection.close()
     assert seen == {200}
-    assert 1 <= asked <= len(clients)
+    assert 1 <= asked <= len(crowds)
