@@ -53,6 +53,15 @@ def with_containers() -> bool:
         return probe.connect_ex(address) == 0
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests over the servers that may be containers, and those of the ports."""
+    for item in items:
+        shared = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
+        if shared or "contracts" in item.path.parts:
+            item.add_marker("servers")
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of the tests' own."""
