@@ -41,11 +41,15 @@ async def test_a_worker_alone_mails_and_ends_when_asked_to(
     )
     await until(lambda: sink.to(ann.email))
     connection = await asyncpg.connect(database_url)
-    running_jobs = "SELECT count(*) FROM pgqueuer WHERE status = 'picked'"
+    # The worker prunes once an hour, perhaps just now.
+    running_jobs = (
+        "SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND entrypoint <> 'pruning'"
+    )
     await until_found(lambda: connection.fetchval(running_jobs))
     worker.terminate()
     assert worker.wait(STOP_SECONDS) == 0
-    assert await connection.fetchval("SELECT status::text FROM pgqueuer") == "queued"
+    status = "SELECT status::text FROM pgqueuer WHERE entrypoint <> 'pruning'"
+    assert await connection.fetchval(status) == "queued"
     await connection.close()
 
 
@@ -81,15 +85,16 @@ async def test_an_operator_sees_puts_back_and_discards_jobs(
     def jobs(*arguments: str) -> subprocess.CompletedProcess[str]:
         return referral(tmp_path, "jobs", *arguments, **told(settings))
 
-    assert [line.split() for line in jobs().stdout.splitlines()][1] == [
-        *("welcome-mail", "0", "0", "2", "0")
+    assert ["welcome-mail", "0", "0", "2", "0"] in [
+        line.split() for line in jobs().stdout.splitlines()
     ]
     assert "SMTPDataError 554 5.7.1" in jobs("list").stdout
     assert "MailRefused" in jobs("trace", str(first)).stdout
     assert jobs("retry", str(first)).stdout == "Put back: 1\n"
     assert jobs("list", "--status", "waiting").stdout.splitlines()[1].startswith(str(first))
     assert jobs("discard", str(first), str(second)).stdout == "Discarded: 2\n"
-    assert await connection.fetchval("SELECT count(*) FROM pgqueuer") == 0
+    left = "SELECT count(*) FROM pgqueuer WHERE entrypoint <> 'pruning'"
+    assert await connection.fetchval(left) == 0
     assert jobs("trace", str(first)).returncode == 1
     assert jobs("retry").returncode == 2
     await connection.close()
