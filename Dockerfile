@@ -10,23 +10,23 @@ RUN awk '/^[a-z]/ { tool = /^(editables|hatchling|packaging|pathspec|pluggy|trov
         tool { print > "tools.lock" } runs { print > "runtime.lock" }' requirements.lock
 RUN python -m venv tools \
     && tools/bin/pip install --require-hashes --no-deps --only-binary :all: -r tools.lock
-RUN python -m venv --without-pip /opt/referral \
-    && pip --python /opt/referral/bin/python install \
+RUN python -m venv --without-pip /usr/local/lib/referral \
+    && pip --python /usr/local/lib/referral/bin/python install \
         --require-hashes --no-deps --only-binary :all: -r runtime.lock
 
 COPY LICENSE README.md pyproject.toml ./
 COPY migrations migrations
 COPY src src
 RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir . . \
-    && pip --python /opt/referral/bin/python install --no-deps --no-index ./referral-*.whl
+    && pip --python /usr/local/lib/referral/bin/python install --no-deps --no-index ./referral-*.whl
 
 FROM python:3.13-slim
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip \
     && rm -rf /usr/local/lib/python3.13/ensurepip \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin referral \
     && install -d -o referral -g referral -m 0700 /var/lib/referral /var/lib/referral-keys
-COPY --from=build /opt/referral /opt/referral
-ENV PATH=/opt/referral/bin:$PATH \
+COPY --from=build /usr/local/lib/referral /usr/local/lib/referral
+ENV PATH=/usr/local/lib/referral/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     REFERRAL_DATA_DIR=/var/lib/referral
