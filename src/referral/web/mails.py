@@ -58,6 +58,13 @@ DONE = """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
 
 
+def _picture(media_type: str) -> dict[int, ResponseSpec]:
+    answer = ResponseSpec(
+        bytes, description="The picture.", media_type=media_type, generate_examples=False
+    )
+    return {200: answer}
+
+
 class CodeMails(Controller):
     """Getting one's own code by mail, and as a picture."""
 
@@ -94,12 +101,7 @@ class CodeMails(Controller):
         "/{code_id:uuid}/qr.svg",
         summary="Show a QR code as SVG",
         media_type=SVG,
-        responses=problems(*ONE)
-        | {
-            200: ResponseSpec(
-                bytes, description="The picture.", media_type=SVG, generate_examples=False
-            )
-        },
+        responses=problems(*ONE) | _picture(SVG),
     )
     @inject
     async def show_svg(
@@ -118,12 +120,7 @@ class CodeMails(Controller):
         "/{code_id:uuid}/qr.png",
         summary="Show a QR code as PNG",
         media_type=PNG,
-        responses=problems(*ONE)
-        | {
-            200: ResponseSpec(
-                bytes, description="The picture.", media_type=PNG, generate_examples=False
-            )
-        },
+        responses=problems(*ONE) | _picture(PNG),
     )
     @inject
     async def show_png(
