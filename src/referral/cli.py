@@ -80,15 +80,16 @@ def main() -> None:
 def run(host: str, port: int, workers: int, drain: int) -> None:
     """Serve the API; with the embedded database, start and migrate that first."""
     settings = _settings()
-    _check_free(host, port)
+    address = free_address(host, port)
     with _only_service(settings.data_dir), _database(settings):
         if settings.database_url is None:
             _migrate_apart(database_url(settings))
         log = structlog.get_logger()
         log.info("starting", **parts_in_use(settings))
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
-        log.info("docs", swagger=f"http://{host}:{port}/docs", redoc=f"http://{host}:{port}/redoc")
-        _serve(host, port, workers, drain)
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("docs", swagger=f"{url}/docs", redoc=f"{url}/redoc")
+        _serve(address, port, workers, drain)
         log.info("stopped")
 
 
@@ -326,11 +327,15 @@ def _only_service(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _check_free(host: str, port: int) -> None:
-    """Say in words that a port is taken, before anything is started."""
+def free_address(host: str, port: int) -> str:
+    """Return the host's IP address, or say in words that there is none or the port is taken."""
     try:
-        with socket.create_server((host, port)):
-            pass
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Only bound: a balancer that came while it listened would lose the request it sent.
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            return str(address[0])
     except OSError as error:
         fault = f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."
         raise click.ClickException(fault) from error

@@ -82,7 +82,10 @@ async def roll(running: Stack) -> None:
         while tally.answers.total() < REQUESTS:
             await asyncio.to_thread(running.restart, replicas[restarts % 2])
             restarts += 1
-    assert not tally.failures, tally.failures
+    if tally.failures:
+        said = running.compose("logs", "--no-color", "--timestamps", "nginx", "api").splitlines()
+        failed = [line for line in said if '"failed"' in line or "ERROR" in line]
+        raise AssertionError("\n".join([f"{tally.failures}", *failed]))
     say(
         f"{tally.answers.total()} requests through {restarts} restarts of two replicas, none failed"
     )

@@ -1,13 +1,16 @@
 """A new release taken in one replica after the other, while clients ask without a pause."""
 
 import asyncio
+import errno
 import socket
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 
 import httpx
 import pytest
 
+from referral.cli import free_address
 from tests.balancer import balancing
 from tests.journey import API
 from tests.processes import STOP_SECONDS, Service, free_port, running
@@ -56,6 +59,24 @@ def test_at_the_end_no_connection_is_made_and_then_broken(
         assert early.recv(100).startswith(b"HTTP/1.1 200 ")
         early.close()
         assert service.process.wait(STOP_SECONDS) == 0
+
+
+def test_at_the_start_no_connection_is_made_and_then_broken() -> None:
+    """Whether a port is free is found out without a moment in which connecting succeeds."""
+    port = free_port()
+    looking = get_context("fork").Process(target=_look_often, args=(port,))
+    looking.start()
+    answers = set()
+    while looking.is_alive():
+        with socket.socket() as client:
+            answers.add(client.connect_ex(("127.0.0.1", port)))
+    assert looking.exitcode == 0
+    assert answers == {errno.ECONNREFUSED}
+
+
+def _look_often(port: int) -> None:
+    for _ in range(10_000):
+        assert free_address("127.0.0.1", port) == "127.0.0.1"
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, shared: dict[str, str]) -> None:
