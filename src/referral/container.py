@@ -24,10 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters import tracing
 from referral.adapters.addresses import ValidatedAddresses
-from referral.adapters.clearbit import Clearbit, ClearbitPart
-from referral.adapters.http import HttpClient
-from referral.adapters.hunter import Hunter, HunterPart, HunterVerifier
-from referral.adapters.inquiries import budget_of, taking
+from referral.adapters.inquiries import budget_of
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
 from referral.adapters.limits import CountedLimits, parse_limit
@@ -37,7 +34,6 @@ from referral.adapters.measures import Measured, RequestCounts
 from referral.adapters.memory import MemoryCache
 from referral.adapters.metrics import ProcessMetrics
 from referral.adapters.mute import SignedMuteTokens
-from referral.adapters.offline import OfflineVerifier
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
@@ -45,7 +41,6 @@ from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
-from referral.adapters.profiles import HttpEnrichment
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
 from referral.adapters.redis_cache import RedisCache
@@ -83,9 +78,6 @@ from referral.web.tokens import Grants
 
 WORKERS = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
-
-HUNTER_URL = "https://api.hunter.io"
-CLEARBIT_URL = "https://person.clearbit.com"
 
 NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
@@ -216,49 +208,26 @@ class Adapters(Provider):
         await mailer.close()
 
     @provide
-    async def http(self) -> AsyncIterator[HttpClient]:
-        client = HttpClient()
-        yield client
-        await client.close()
-
-    @provide
-    def hunter(self, http: HttpClient, settings: Settings) -> Hunter:
-        return Hunter(http, settings.hunter_url or HUNTER_URL, settings.hunter_api_key)
-
-    @provide
-    def clearbit(self, http: HttpClient, settings: Settings) -> Clearbit:
-        return Clearbit(http, settings.clearbit_url or CLEARBIT_URL, settings.clearbit_api_key)
-
-    @provide
-    async def email_verifier(
-        self, hunter: Hunter, limits: ports.Limits, settings: Settings
-    ) -> AsyncIterator[ports.EmailVerifier | None]:
-        if not settings.asks_hunter:
-            yield OfflineVerifier() if settings.hunter_url == OFFLINE else None
-            return
-        verifier = HunterVerifier(hunter, limits)
-        yield verifier
-        await verifier.close()
-
-    @provide
-    async def enrichment(
-        self, hunter: Hunter, clearbit: Clearbit, limits: ports.Limits, settings: Settings
-    ) -> AsyncIterator[ports.Enrichment | None]:
-        match settings.enrichment:
-            case "off":
-                yield None
-                return
-            case "hunter":
-                service, send = "EmailHunter's enrichment", hunter.enrich
-            case "clearbit":
-                service, send = "Clearbit", clearbit.enrich
-        enrichment = HttpEnrichment(service, send, taking(limits, settings.enrichment))
-        yield enrichment
-        await enrichment.close()
-
-    @provide
     def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
         return Worker(database_url(settings), do_job)
+
+
+class AskingNobody(Provider):
+    """New addresses are taken as they are."""
+
+    scope = Scope.APP
+
+    @provide
+    def email_verifier(self) -> ports.EmailVerifier | None:
+        return None
+
+    @provide
+    def enrichment(self) -> ports.Enrichment | None:
+        return None
+
+    @provide
+    def parts(self) -> tuple[ports.Part, ...]:
+        return ()
 
 
 class Observation(Provider):
@@ -281,12 +250,7 @@ class Observation(Provider):
         enrichment: ports.Enrichment | None,
     ) -> tuple[Measured, ...]:
         parts = (requests, database, reads, memory, redis, redis_cache, limits, passwords)
-        asked = (
-            part
-            for part in (verifier, enrichment)
-            if isinstance(part, HunterVerifier | HttpEnrichment)
-        )
-        return (*(part for part in parts if part is not None), *asked)
+        return tuple(part for part in (*parts, verifier, enrichment) if isinstance(part, Measured))
 
     @provide(provides=AnyOf[ProcessMetrics, ports.Metrics])
     def metrics(
@@ -393,20 +357,14 @@ class UseCases(Provider):
         database: PostgresDatabase,
         redis: RedisServer | None,
         mailer: ports.Mailer,
-        hunter: Hunter,
-        clearbit: Clearbit,
-        settings: Settings,
+        asked: tuple[ports.Part, ...],
     ) -> CheckParts:
         parts: list[ports.Part] = [database]
         if redis is not None:
             parts.append(redis)
         if isinstance(mailer, SmtpMailer):
             parts.append(mailer)
-        if settings.asks_hunter:
-            parts.append(HunterPart(hunter))
-        if settings.enrichment == "clearbit":
-            parts.append(ClearbitPart(clearbit))
-        return CheckParts(tuple(parts))
+        return CheckParts((*parts, *asked))
 
 
 def make_container(
@@ -415,8 +373,16 @@ def make_container(
     """Wire everything; `replacements` override single parts, as tests do."""
     context = {Settings: settings, RequestCounts: requests or RequestCounts()}
     return make_async_container(
-        Adapters(), Observation(), UseCases(), *replacements, context=context
+        Adapters(), _asking(settings), Observation(), UseCases(), *replacements, context=context
     )
+
+
+def _asking(settings: Settings) -> Provider:
+    if not settings.asks_anybody:
+        return AskingNobody()
+    from referral.asking import Asking  # noqa: PLC0415 - 10 MB of memory
+
+    return Asking()
 
 
 def processes() -> int:

@@ -135,6 +135,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.hunter_api_key or self.hunter_url) and self.hunter_url != OFFLINE
 
     @property
+    def asks_anybody(self) -> bool:
+        """Whether new addresses are verified or enriched, be it by a list of our own."""
+        return bool(self.hunter_api_key or self.hunter_url) or self.enrichment != "off"
+
+    @property
     def landing(self) -> str:
         """Where share links lead."""
         return self.landing_url or f"{self.public_url}/docs"

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from referral.adapters.http import NoReply, Reply
 from referral.adapters.inquiries import FAILURES, PAUSE, Breaker, Inquiries, budget_of, taking
 from referral.adapters.limits import CountedLimits
 from referral.adapters.redis import RedisServer
+from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
 from tests.waiting import until
 

@@ -1,6 +1,7 @@
 """Clearbit, for those who still have a key, or a server with the same API."""
 
-from referral.adapters.http import HttpClient, NoReply, Reply
+from referral.adapters.http import HttpClient
+from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
 
 CHECK_SECONDS = 5.0

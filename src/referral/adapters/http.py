@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 from aiohttp import (
@@ -15,6 +14,8 @@ from aiohttp import (
 )
 from yarl import URL
 
+from referral.adapters.replies import NoReply, Reply
+
 CONNECT_SECONDS = 1.0
 CONNECTIONS = 50
 MAX_BYTES = 256 * 1024
@@ -24,17 +25,6 @@ HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "referral",
 }
-
-
-class Reply(NamedTuple):
-    """What a server answered; the content is None where it is no JSON."""
-
-    status: int
-    content: object
-
-
-class NoReply(Exception):
-    """There was no answer, or none that means anything; names no key and no address."""
 
 
 class HttpClient:

@@ -6,9 +6,10 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
-from referral.adapters.http import HttpClient, NoReply, Reply
+from referral.adapters.http import HttpClient
 from referral.adapters.inquiries import Inquiries, taking
 from referral.adapters.measures import Measure
+from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
 from referral.core.model import Deliverability
 from referral.core.ports import Limits

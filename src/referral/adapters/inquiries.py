@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from referral.adapters.http import NoReply, Reply
 from referral.adapters.measures import Measure
+from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
 from referral.core.ports import Limits
 

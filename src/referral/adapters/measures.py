@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper ends, in seconds, of what durations are sorted into."""
@@ -23,6 +23,7 @@ class Measure(NamedTuple):
     value: float | Spread
 
 
+@runtime_checkable
 class Measured(Protocol):
     """A part that tells figures about itself."""
 

@@ -8,9 +8,9 @@ from enum import Enum
 from typing import Literal
 from urllib.parse import urlsplit
 
-from referral.adapters.http import NoReply, Reply
 from referral.adapters.inquiries import Inquiries, Send, Take
 from referral.adapters.measures import Measure
+from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
 from referral.core.model import Profile
 

@@ -1,0 +1,14 @@
+"""What other servers answer over HTTP."""
+
+from typing import NamedTuple
+
+
+class Reply(NamedTuple):
+    """What a server answered; the content is None where it is no JSON."""
+
+    status: int
+    content: object
+
+
+class NoReply(Exception):
+    """There was no answer, or none that means anything; names no key and no address."""

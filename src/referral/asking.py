@@ -1,0 +1,78 @@
+"""Who is asked about new addresses; loaded only where the settings name somebody.
+
+The HTTP client and the list of domains take memory that a service which asks nobody does without.
+"""
+
+from collections.abc import AsyncIterator
+
+from dishka import Provider, Scope, provide
+
+from referral.adapters.clearbit import Clearbit, ClearbitPart
+from referral.adapters.http import HttpClient
+from referral.adapters.hunter import Hunter, HunterPart, HunterVerifier
+from referral.adapters.inquiries import taking
+from referral.adapters.offline import OfflineVerifier
+from referral.adapters.profiles import HttpEnrichment
+from referral.core import ports
+from referral.settings import OFFLINE, Settings
+
+HUNTER_URL = "https://api.hunter.io"
+CLEARBIT_URL = "https://person.clearbit.com"
+
+
+class Asking(Provider):
+    """Those whom the settings name."""
+
+    scope = Scope.APP
+
+    @provide
+    async def http(self) -> AsyncIterator[HttpClient]:
+        client = HttpClient()
+        yield client
+        await client.close()
+
+    @provide
+    def hunter(self, http: HttpClient, settings: Settings) -> Hunter:
+        return Hunter(http, settings.hunter_url or HUNTER_URL, settings.hunter_api_key)
+
+    @provide
+    def clearbit(self, http: HttpClient, settings: Settings) -> Clearbit:
+        return Clearbit(http, settings.clearbit_url or CLEARBIT_URL, settings.clearbit_api_key)
+
+    @provide
+    async def email_verifier(
+        self, hunter: Hunter, limits: ports.Limits, settings: Settings
+    ) -> AsyncIterator[ports.EmailVerifier | None]:
+        if not settings.asks_hunter:
+            yield OfflineVerifier() if settings.hunter_url == OFFLINE else None
+            return
+        verifier = HunterVerifier(hunter, limits)
+        yield verifier
+        await verifier.close()
+
+    @provide
+    async def enrichment(
+        self, hunter: Hunter, clearbit: Clearbit, limits: ports.Limits, settings: Settings
+    ) -> AsyncIterator[ports.Enrichment | None]:
+        match settings.enrichment:
+            case "off":
+                yield None
+                return
+            case "hunter":
+                service, send = "EmailHunter's enrichment", hunter.enrich
+            case "clearbit":
+                service, send = "Clearbit", clearbit.enrich
+        enrichment = HttpEnrichment(service, send, taking(limits, settings.enrichment))
+        yield enrichment
+        await enrichment.close()
+
+    @provide
+    def parts(
+        self, hunter: Hunter, clearbit: Clearbit, settings: Settings
+    ) -> tuple[ports.Part, ...]:
+        parts: list[ports.Part] = []
+        if settings.asks_hunter:
+            parts.append(HunterPart(hunter))
+        if settings.enrichment == "clearbit":
+            parts.append(ClearbitPart(clearbit))
+        return tuple(parts)
