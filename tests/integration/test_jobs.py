@@ -14,12 +14,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from referral.adapters import execution
+from referral.adapters import execution, queries
 from referral.adapters.execution import FIRST_WAIT, LONGEST_WAIT, backoff
 from referral.adapters.monitor import ListedJob, Monitor
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.jobs import NAMES
-from referral.adapters.queries import CONCURRENT, WatchfulQueries
+from referral.adapters.queries import BATCH, CONCURRENT, PACE_SECONDS, WatchfulQueries
 from referral.adapters.worker import Worker
 from referral.core.errors import Later, MailRefused
 from referral.core.jobs import Job, Pruning, Run, WelcomeMail
@@ -350,6 +350,48 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
     async with work(do):
         await until_empty(monitor)
     assert set(naps) <= {10 * CONCURRENT}
+
+
+async def test_jobs_that_come_one_by_one_are_taken_together(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a flood of registrations, looking for jobs would cost more than doing them (6)."""
+    looks: list[int] = []
+    dequeue = WatchfulQueries.dequeue
+
+    async def note(queries: WatchfulQueries, *args: Any, **options: Any) -> Any:
+        jobs = await dequeue(queries, *args, **options)
+        looks.append(len(jobs))
+        return jobs
+
+    async def do(_: Job, __: Run) -> None:
+        pass
+
+    monkeypatch.setattr(WatchfulQueries, "dequeue", note)
+    now = asyncio.get_running_loop().time
+    async with work(do):
+        await until(lambda: looks)
+        looks.clear()
+        began = now()
+        for job in welcomes(30):
+            await enqueue(database, job)
+        await until(lambda: sum(looks) == 30)
+        assert len(looks) <= (now() - began) / PACE_SECONDS + 1
+        await until_empty(monitor)
+
+
+async def test_a_backlog_is_not_taken_at_leisure(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a look left jobs behind, the next one comes at once (6)."""
+
+    async def do(_: Job, __: Run) -> None:
+        pass
+
+    monkeypatch.setattr(queries, "PACE_SECONDS", 600)
+    await enqueue(database, *welcomes(4 * BATCH))
+    async with work(do):
+        await until_empty(monitor)
 
 
 async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(

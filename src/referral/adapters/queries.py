@@ -22,6 +22,11 @@ LINGER_SECONDS = 0.02
 
 FULL_SECONDS = 1.0
 
+PACE_SECONDS = 0.1
+"""How soon a look that took all the jobs there were is followed by the next: what is queued
+meanwhile shares its statements, which in a flood of registrations cost more than the jobs do.
+"""
+
 PICKED_AGAIN = """
 SELECT job_id FROM pgqueuer_log AS picked
 WHERE job_id = ANY($1::bigint[]) AND status = 'picked' AND id > coalesce((
@@ -47,6 +52,11 @@ class Room:
         self._jobs: set[int] = set()
         self._left = asyncio.Event()
 
+    @property
+    def free(self) -> int:
+        """Return how many more it may have."""
+        return CONCURRENT - len(self._jobs)
+
     def enter(self, jobs: Iterable[int]) -> None:
         """Take more; one that is taken again counts once."""
         self._jobs.update(jobs)
@@ -64,7 +74,7 @@ class Room:
     async def _until(self, free: int, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while CONCURRENT - len(self._jobs) < free:
+                while self.free < free:
                     self._left.clear()
                     await self._left.wait()
 
@@ -74,6 +84,7 @@ class WatchfulQueries(Queries):
 
     suspects: set[int]
     room: Room
+    _next_look: float
     _finished: set[int]
     _finishing: Trips[Job, None]
 
@@ -86,13 +97,17 @@ class WatchfulQueries(Queries):
         return made
 
     def _prepare(self) -> None:
-        self.suspects, self.room = set(), Room()
+        self.suspects, self.room, self._next_look = set(), Room(), 0.0
         self._finished, self._finishing = set(), Trips(self._finish)
 
     async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
         """Take jobs once there is room, and look up which of them were taken before."""
         await self.room.wait()
+        now = asyncio.get_running_loop().time
+        await asyncio.sleep(self._next_look - now())
+        wanted = min(BATCH, self.room.free)
         jobs = await super().dequeue(*args, **options)
+        self._next_look = now() + (PACE_SECONDS if len(jobs) < wanted else 0)
         if jobs:
             ids = [job.id for job in jobs]
             self.room.enter(ids)
