@@ -71,10 +71,10 @@ def measure(scale: int) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _row(name: str, target: float, ours: Measured, limit: Measured) -> str:
+def _row(name: str, target: float | None, ours: Measured, limit: Measured) -> str:
     return _tell(
         f"| {name} | {ours.rate:,.0f} | {limit.rate:,.0f} | {ours.rate / limit.rate:.2f} "
-        f"| {target} | {ours.cpu:.2f} | {limit.cpu:.2f} | {ours.p50:.1f} | {ours.p99:.1f} |\n"
+        f"| {target or ''} | {ours.cpu:.2f} | {limit.cpu:.2f} | {ours.p50:.1f} | {ours.p99:.1f} |\n"
     )
 
 

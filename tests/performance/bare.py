@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import jwt
@@ -17,10 +18,15 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from litestar import Litestar, MediaType, Request, get
+from litestar import Litestar, MediaType, Request, delete, get, post
 from litestar.datastructures import State
+from msgspec import Struct
 from redis.asyncio import Redis
 
+from referral.adapters.postgres import codes as code_statements
+from referral.adapters.postgres import users as user_statements
+
+DISABLED = (False,)
 BODY = os.environ.get("BARE_BODY", "")
 LOOK_UP = """
 SELECT c.text, c.expires_at FROM users u JOIN codes c ON c.user_id = u.id AND c.enabled
@@ -57,6 +63,57 @@ async def me(request: Request[None, None, State], state: State) -> str:
     return BODY
 
 
+class NewCode(Struct):
+    """What the load generator sends."""
+
+    lifetime_minutes: int
+    replace: bool
+
+
+class Code(Struct):
+    """As much as the service answers."""
+
+    id: UUID
+    code: str
+    status: str
+    expires_at: datetime
+    created_at: datetime
+    uses: int
+    max_uses: int | None
+    url: str
+
+
+@post("/codes")
+async def create_code(request: Request[None, None, State], data: NewCode, state: State) -> Code:
+    """Answer after the statements of the service, in a transaction, and one SET."""
+    owner, number, now = _owner(request), uuid4(), datetime.now(UTC)
+    text, ends = number.hex[:30].upper(), now + timedelta(minutes=data.lifetime_minutes)
+    async with state.pool.acquire() as connection, connection.transaction():
+        await connection.fetchrow(user_statements.LOCK.text, owner)
+        await connection.fetch(code_statements.RETIRE.text, *DISABLED, owner)
+        row = (number, owner, text, text, now, ends, None, 0, True)
+        await connection.fetch(code_statements.ADD.text, *row)
+    await state.redis.set(owner.bytes, b"", ex=60)
+    return Code(number, text, "active", ends, now, 0, None, text)
+
+
+@delete("/codes/{code_id:uuid}")
+async def delete_code(request: Request[None, None, State], code_id: UUID, state: State) -> None:
+    """Likewise."""
+    owner = _owner(request)
+    async with state.pool.acquire() as connection, connection.transaction():
+        await connection.fetchrow(user_statements.LOCK.text, owner)
+        await connection.fetchrow(code_statements.LOCK.text, code_id, owner)
+        await connection.fetch(code_statements.DELETE.text, *DISABLED, datetime.now(UTC), code_id)
+    await state.redis.set(owner.bytes, b"", ex=60)
+
+
+def _owner(request: Request[None, None, State]) -> UUID:
+    """Return whose token it is, unverified, as the service verifies each but once."""
+    token = request.headers["authorization"].partition(" ")[2]
+    return UUID(jwt.decode(token, options={"verify_signature": False})["sub"])
+
+
 @get("/health/ready")
 async def ready() -> None:
     """Tell that the process answers."""
@@ -74,7 +131,7 @@ def make() -> Litestar:
     """Make the app: what a worker process of the server calls."""
     private = load_pem_private_key(Path(os.environ["BARE_KEY"]).read_bytes(), None)
     return Litestar(
-        [same, from_redis, from_database, me, ready],
+        [same, from_redis, from_database, me, create_code, delete_code, ready],
         openapi_config=None,
         logging_config=None,
         lifespan=[parts],

@@ -16,6 +16,7 @@ from referral.adapters.passwords import HASHER, THREADS, step_back
 from referral.adapters.postgres import codes as code_statements
 from referral.adapters.postgres import users as user_statements
 from tests.journey import API, PASSWORD
+from tests.performance.bare import DISABLED
 from tests.performance.fill import END, NOW, user_id
 from tests.performance.load import SECONDS, Measured, load, summed_up
 from tests.performance.stage import Server, Stage
@@ -24,8 +25,6 @@ from tests.performance.watch import cpu_seconds
 ADDRESSES = 10_000
 WRITERS = 8
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-
-DISABLED = (False,)
 
 SPREAD = """
 local number = 0
@@ -69,12 +68,12 @@ request = function()
 end
 """
 
-Row = tuple[str, float, Measured, Measured]
+Row = tuple[str, float | None, Measured, Measured]
 Measure = Callable[[], Measured]
 
 
 def compare(stage: Stage) -> Iterator[Row]:
-    """Yield the name of each operation, the ratio that it is to reach, and both measurements."""
+    """Yield each operation's name, the ratio that it is to reach, if any, and both measurements."""
     ours, bare, path = stage.service, stage.bare, f"{API}/codes/lookup"
 
     def asked(service: Server, path: str, script: str = "") -> Measure:
@@ -94,6 +93,9 @@ def compare(stage: Stage) -> Iterator[Row]:
     yield "`GET /me`", 0.5, *in_turns(asked(ours, f"{API}/me", script), limit, ours)
     limit = lambda: in_this_process(bare_codes(stage))  # noqa: E731 - as those above
     yield "`POST /me/codes`, `DELETE`", 0.5, *in_turns(lambda: codes(stage), limit, ours)
+    limit = with_cpu(bare, lambda: codes(stage, bare, path="/codes"))
+    name = "the same, beside a bare handler"
+    yield name, None, *in_turns(lambda: codes(stage), limit, ours)
     limit = lambda: in_this_process(bare_hashes())  # noqa: E731
     one = lambda: load(ours.url, register(), connections=8)  # noqa: E731
     yield "registration with a code", 0.85, *in_turns(one, limit, ours)
@@ -152,10 +154,15 @@ def register() -> str:
     return REGISTER.format(path=path, password=PASSWORD, run=uuid.uuid4().hex)
 
 
-def codes(stage: Stage, service: Server | None = None, seconds: float = SECONDS) -> Measured:
+def codes(
+    stage: Stage,
+    service: Server | None = None,
+    seconds: float = SECONDS,
+    path: str = f"{API}/me/codes",
+) -> Measured:
     """Create a code and delete it, over and over, as several users."""
     tokens = ", ".join(f'"{stage.token(ADDRESSES + 1 + number)}"' for number in range(WRITERS))
-    script = CODES.format(tokens=tokens, path=f"{API}/me/codes")
+    script = CODES.format(tokens=tokens, path=path)
     url = (service or stage.service).url
     return load(url, script, threads=WRITERS, connections=WRITERS, seconds=seconds)
 

@@ -82,7 +82,7 @@ class Stage:
         settings = _settings(self.key, url)
         with (
             _served(self.home / name, **settings, redis_url=f"{self.redis[:-1]}1") as service,
-            _served(self.home / f"{name}-uncached", **settings) as uncached,
+            _served(self.home / f"{name}-uncached", worker="off", **settings) as uncached,
         ):
             yield Place(users, url, service, uncached)
 
@@ -99,7 +99,7 @@ def stage(home: Path, users: int) -> Iterator[Stage]:
         service = stack.enter_context(_served(home / "var", **settings, redis_url=redis.url))
         database = EmbeddedPostgres(home / "var" / "postgres").url
         settings = _settings(key, database)
-        uncached = stack.enter_context(_served(home / "uncached", **settings))
+        uncached = stack.enter_context(_served(home / "uncached", worker="off", **settings))
         bare = stack.enter_context(_bare(home, database, redis.url, key))
         tokens = JwtAccessTokens("http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES)
         time.sleep(1)  # what has just started is still warming up
