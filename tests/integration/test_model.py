@@ -1,9 +1,9 @@
-"""Random histories of codes and referrals, held against a model that knows only the rules."""
+"""Random requests about codes and referrals, several at once, held against the rules."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,44 +11,45 @@ from dishka import Provider, Scope
 from hypothesis import HealthCheck
 from hypothesis import settings as how
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from referral.core.ports import Clock, Passwords
 from referral.settings import Settings
 from tests.conftest import serving
 from tests.fakes import FakeClock, FakePasswords
-from tests.journey import API, Member, join, register
+from tests.journey import Member, join
+from tests.rules import (
+    Activate,
+    End,
+    Issue,
+    Join,
+    LookUp,
+    Renew,
+    Request,
+    State,
+    active,
+    after_all,
+    listed,
+    read,
+)
 
-PICKS = st.integers(min_value=0, max_value=10_000)
+AT_ONCE = 4
 MINUTES = st.integers(min_value=1, max_value=30)
 MAXIMA = st.none() | st.integers(min_value=1, max_value=2)
+ISSUES = st.builds(
+    Issue, minutes=MINUTES, max_uses=MAXIMA, activate=st.booleans(), replace=st.booleans()
+)
+ABOUT_A_CODE = st.tuples(
+    st.integers(min_value=0, max_value=10_000),
+    st.just(Activate)
+    | st.just(Join)
+    | st.builds(partial, st.just(End), delete=st.booleans())
+    | st.builds(partial, st.just(Renew), minutes=MINUTES, max_uses=MAXIMA),
+)
+"""Which of the codes that there are, and what is asked for."""
 
-
-@dataclass
-class ModelCode:
-    """What the rules say about a code."""
-
-    id: str
-    text: str
-    expires_at: datetime
-    max_uses: int | None
-    enabled: bool
-    uses: int = 0
-    deleted: bool = False
-
-    def status(self, now: datetime) -> str:
-        """Say it as api.md does."""
-        if self.expires_at <= now:
-            return "expired"
-        if self.max_uses is not None and self.uses >= self.max_uses:
-            return "exhausted"
-        return "active" if self.enabled else "inactive"
+Drawn = Request | tuple[int, Callable[[str], Request]]
+REQUESTS = st.lists(ISSUES | ABOUT_A_CODE | st.just(LookUp()), min_size=2, max_size=AT_ONCE)
 
 
 class Codes(RuleBasedStateMachine):
@@ -58,103 +59,28 @@ class Codes(RuleBasedStateMachine):
     runner: asyncio.Runner
     clock: FakeClock
     histories = 0
+    schedules = 0
+    """How often several requests were under way at the same time."""
 
     def __init__(self) -> None:
         super().__init__()
         type(self).histories += 1
         self.owner: Member = self.runner.run(join(self.service))
-        self.codes: list[ModelCode] = []
+        self.states: set[State] = {frozenset()}
+        """Those that all answers allow; what is in a code that is over shows only later."""
 
-    def ask(self, method: str, path: str, **rest: Any) -> httpx.Response:
-        """Send a request of the owner."""
-        return self.runner.run(self.owner.request(method, path, **rest))
-
-    def active(self) -> ModelCode | None:
-        """Return the code that the rules say is in force."""
-        now = self.clock.now()
-        found = [code for code in self.codes if not code.deleted and code.status(now) == "active"]
-        assert len(found) <= 1
-        return found[0] if found else None
-
-    def retire_others(self, keep: ModelCode) -> None:
-        """Put every other code out of force."""
-        for code in self.codes:
-            code.enabled = code is keep and code.enabled
-
-    @rule(minutes=MINUTES, max_uses=MAXIMA, activate=st.booleans(), replace=st.booleans())
-    def issue(self, minutes: int, max_uses: int | None, *, activate: bool, replace: bool) -> None:
-        """Make a code."""
-        body = {
-            "lifetime_minutes": minutes,
-            "max_uses": max_uses,
-            "activate": activate,
-            "replace": replace,
-        }
-        answer = self.ask("POST", "/me/codes", json=body)
-        if activate and not replace and self.active():
-            assert answer.status_code == 409
-            return
-        assert answer.status_code == 201, answer.text
-        made = answer.json()
-        ends = self.clock.now() + timedelta(minutes=minutes)
-        code = ModelCode(made["id"], made["code"], ends, max_uses, activate)
-        self.codes.append(code)
-        if activate:
-            self.retire_others(code)
-
-    @precondition(lambda self: self.codes)
-    @rule(pick=PICKS)
-    def activate(self, pick: int) -> None:
-        """Put a code in force."""
-        code = self.codes[pick % len(self.codes)]
-        answer = self.ask("POST", f"/me/codes/{code.id}/activate")
-        status = code.status(self.clock.now())
-        if code.deleted:
-            assert answer.status_code == 404
-        elif status in {"expired", "exhausted"}:
-            assert answer.status_code == 409
-        else:
-            assert answer.json()["status"] == "active"
-            code.enabled = True
-            self.retire_others(code)
-
-    @precondition(lambda self: self.codes)
-    @rule(pick=PICKS, ending=st.sampled_from(["delete", "deactivate"]))
-    def end(self, pick: int, ending: str) -> None:
-        """Take a code out of force, for now or for good."""
-        code = self.codes[pick % len(self.codes)]
-        delete = ending == "delete"
-        answer = (
-            self.ask("DELETE", f"/me/codes/{code.id}")
-            if delete
-            else self.ask("POST", f"/me/codes/{code.id}/deactivate")
-        )
-        assert answer.status_code == (404 if code.deleted else 204 if delete else 200)
-        code.enabled, code.deleted = False, code.deleted or delete
-
-    @precondition(lambda self: self.codes)
-    @rule(pick=PICKS, minutes=MINUTES, max_uses=MAXIMA)
-    def renew(self, pick: int, minutes: int, max_uses: int | None) -> None:
-        """Give a code another end and maximum."""
-        code = self.codes[pick % len(self.codes)]
-        body = {"lifetime_minutes": minutes, "max_uses": max_uses}
-        answer = self.ask("PATCH", f"/me/codes/{code.id}", json=body)
-        if code.deleted:
-            assert answer.status_code == 404
-            return
-        assert answer.status_code == 200
-        code.expires_at = self.clock.now() + timedelta(minutes=minutes)
-        code.max_uses = max_uses
-
-    @precondition(lambda self: self.codes)
-    @rule(pick=PICKS)
-    def join(self, pick: int) -> None:
-        """Have someone join with a code, usable or not, in any case."""
-        code = self.codes[pick % len(self.codes)]
-        answer = self.runner.run(register(self.service, referral_code=code.text.lower()))
-        usable = code is self.active()
-        assert answer.status_code == (201 if usable else 422)
-        code.uses += usable
+    @rule(drawn=REQUESTS)
+    def ask_at_once(self, drawn: list[Drawn]) -> None:
+        """Have requests under way at the same time; some order must explain all the answers."""
+        known = next(iter(self.states))
+        requests = [settled for each in drawn if (settled := _settled(each, known))]
+        answers = self.runner.run(_all(*(each.ask(self.owner, known) for each in requests)))
+        done = list(zip(requests, answers, strict=True))
+        now, before = self.clock.now(), self.states
+        self.states = set().union(*(after_all(state, now, done) for state in before))
+        told = [(request, answer.status_code, answer.text) for request, answer in done]
+        assert self.states, f"no order of {told} explains the answers after {before}"
+        type(self).schedules += len(requests) > 1
 
     @rule(minutes=MINUTES)
     def wait(self, minutes: int) -> None:
@@ -164,19 +90,37 @@ class Codes(RuleBasedStateMachine):
     @invariant()
     def every_view_agrees(self) -> None:
         """The list, the look-up and the account say what the rules say."""
-        now, active = self.clock.now(), self.active()
-        listed = self.ask("GET", "/me/codes", params={"limit": 100}).json()["items"]
-        kept = [code for code in reversed(self.codes) if not code.deleted]
-        assert [(code["id"], code["status"], code["uses"]) for code in listed] == [
-            (code.id, code.status(now), code.uses) for code in kept
-        ]
-        found = self.runner.run(
-            self.service.get(f"{API}/codes/lookup", params={"email": self.owner.email})
+        now = self.clock.now()
+        query = {"limit": 100}
+        codes, found, me = self.runner.run(
+            _all(
+                self.owner.request("GET", "/me/codes", params=query),
+                LookUp().ask(self.owner, frozenset()),
+                self.owner.request("GET", "/me"),
+            )
         )
-        assert found.status_code == (200 if active else 404)
-        me = self.ask("GET", "/me").json()
-        assert (me["active_code"] or {}).get("id") == (active and active.id)
-        assert me["referral_count"] == sum(code.uses for code in self.codes)
+        shown = {read(code) for code in codes.json()["items"]}
+        states = {state for state in self.states if listed(state, now) == shown}
+        assert states, f"{shown} is listed instead of {self.states}"
+        assert len({active(state, now) for state in states}) == 1
+        self.states = states
+        state = next(iter(states))
+        code = active(state, now)
+        assert LookUp().after(state, now, found) == state, found.text
+        assert (me.json()["active_code"] or {}).get("id") == (code and code.id)
+        assert me.json()["referral_count"] == sum(code.uses for code in state)
+
+
+def _settled(drawn: Drawn, state: State) -> Request | None:
+    if not isinstance(drawn, tuple):
+        return drawn
+    pick, make = drawn
+    ids = sorted(code.id for code in state)
+    return make(ids[pick % len(ids)]) if ids else None
+
+
+async def _all(*requests: Awaitable[httpx.Response]) -> list[httpx.Response]:
+    return await asyncio.gather(*requests)
 
 
 def explore(service: Settings, clock: FakeClock, **wanted: Any) -> None:
@@ -198,5 +142,8 @@ def explore(service: Settings, clock: FakeClock, **wanted: Any) -> None:
 
 
 def test_no_history_breaks_the_rules(settings: Settings, clock: FakeClock) -> None:
-    """Hypothesis tries histories of up to 25 steps, the same ones each time."""
-    explore(settings, clock, max_examples=30, stateful_step_count=25, derandomize=True)
+    """Hypothesis tries 200 histories of up to 25 steps, the same ones each time, and in two
+    thousand steps two to four requests are under way at once.
+    """
+    explore(settings, clock, max_examples=200, stateful_step_count=25, derandomize=True)
+    assert Codes.schedules > 2000
