@@ -13,13 +13,20 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from referral.adapters import execution, queries
 from referral.adapters.execution import FIRST_WAIT, LONGEST_WAIT, backoff
 from referral.adapters.monitor import ListedJob, Monitor
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.jobs import NAMES
-from referral.adapters.queries import BATCH, CONCURRENT, PACE_SECONDS, WatchfulQueries
+from referral.adapters.queries import (
+    BATCH,
+    CONCURRENT,
+    PACE_SECONDS,
+    QuietDriver,
+    WatchfulQueries,
+)
 from referral.adapters.worker import Worker
 from referral.core.errors import Later, MailRefused
 from referral.core.jobs import Job, Pruning, Run, WelcomeMail
@@ -378,6 +385,37 @@ async def test_jobs_that_come_one_by_one_are_taken_together(
         await until(lambda: sum(looks) == 30)
         assert len(looks) <= (now() - began) / PACE_SECONDS + 1
         await until_empty(monitor)
+
+
+async def test_what_is_queued_is_heard_once_for_each_look(
+    database: PostgresDatabase, database_url: str
+) -> None:
+    """Else the news of a flood would pile up, as looks are paced (6)."""
+    connection = await asyncpg.connect(database_url)
+    driver = QuietDriver(connection)
+    statements, heard = WatchfulQueries.over(driver), list[str]()
+    await driver.add_listener(NAMES["channel"], lambda payload: heard.append(str(payload)))
+
+    async def queue(*jobs: Job) -> None:
+        for job in jobs:
+            await enqueue(database, job)
+        # What is sent in its turn arrives in its turn.
+        await connection.execute("SELECT pg_notify($1, 'last')", NAMES["channel"])
+        await until(lambda: "last" in heard)
+        heard.remove("last")
+
+    async def look() -> None:
+        kinds: Any = {"welcome-mail": EntrypointExecutionParameter(0)}
+        await statements.dequeue(BATCH, kinds, uuid4(), CONCURRENT, timedelta(seconds=6))
+
+    try:
+        await queue(*welcomes(5))
+        assert len(heard) == 1
+        await look()
+        await queue(*welcomes(5))
+        assert len(heard) == 2
+    finally:
+        await connection.close()
 
 
 async def test_a_backlog_is_not_taken_at_leisure(

@@ -22,7 +22,6 @@ async def test_no_mail_is_lost_or_stuck_when_workers_are_killed(
     assert outcome.is_right, outcome
     assert outcome.kills == kills
     assert outcome.mails >= max(kills, backlog)
-    assert backlog > 1 or outcome.duplicates <= kills
 
 
 async def test_a_service_killed_right_after_its_answer_still_mails(

@@ -1,7 +1,7 @@
 """pgqueuer's statements as the worker wants them: few of them, and mindful of workers that died."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -79,24 +79,51 @@ class Room:
                     await self._left.wait()
 
 
+class QuietDriver(AsyncpgDriver):
+    """The connection, which hears no more than it has to: that something was queued once for each
+    look for jobs, and nothing of their end, which would have the worker look for new ones.
+
+    What it heard twice would wait its turn, as looks are paced, and more would than turns come.
+    """
+
+    heard = False
+    """Whether something was queued since the last look for jobs began."""
+
+    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None:
+        """Listen to all but that."""
+
+        def hear(payload: str | bytes | bytearray) -> None:
+            if '"operation" : "delete"' in str(payload):
+                return
+            if '"operation" : "insert"' in str(payload):
+                if self.heard:
+                    return
+                self.heard = True
+            callback(payload)
+
+        await super().add_listener(channel, hear)
+
+
 class WatchfulQueries(Queries):
     """pgqueuer's statements, which also note the jobs whose worker died."""
 
     suspects: set[int]
     room: Room
+    _connection: QuietDriver
     _next_look: float
     _finished: set[int]
     _finishing: Trips[Job, None]
 
     @classmethod
-    def over(cls, driver: AsyncpgDriver) -> Self:
+    def over(cls, driver: QuietDriver) -> Self:
         """Make them for a connection."""
         queries: Any = make_queries(driver, cls)
         made: Self = queries
-        made._prepare()
+        made._prepare(driver)
         return made
 
-    def _prepare(self) -> None:
+    def _prepare(self, driver: QuietDriver) -> None:
+        self._connection = driver
         self.suspects, self.room, self._next_look = set(), Room(), 0.0
         self._finished, self._finishing = set(), Trips(self._finish)
 
@@ -106,6 +133,7 @@ class WatchfulQueries(Queries):
         now = asyncio.get_running_loop().time
         await asyncio.sleep(self._next_look - now())
         wanted = min(BATCH, self.room.free)
+        self._connection.heard = False
         jobs = await super().dequeue(*args, **options)
         self._next_look = now() + (PACE_SECONDS if len(jobs) < wanted else 0)
         if jobs:

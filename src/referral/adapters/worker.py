@@ -4,13 +4,11 @@ What pgqueuer 1.6 leaves open by default is settled here; each point has a test.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
 import asyncpg
 import structlog
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.core.applications import PgQueuer
 from pgqueuer.core.executors import EntrypointExecutorParameters
 from pgqueuer.domain.models import Schedule
@@ -18,7 +16,7 @@ from pgqueuer.domain.types import Channel
 
 from referral.adapters.execution import Execution
 from referral.adapters.postgres.jobs import KINDS, NAMES, make_queries
-from referral.adapters.queries import BATCH, CONCURRENT, WatchfulQueries
+from referral.adapters.queries import BATCH, CONCURRENT, QuietDriver, WatchfulQueries
 from referral.core.ports import JobDoer
 
 POLL = timedelta(seconds=1)
@@ -103,7 +101,7 @@ class Worker:
         finally:
             connection.terminate()
 
-    def _application(self, driver: AsyncpgDriver) -> PgQueuer:
+    def _application(self, driver: QuietDriver) -> PgQueuer:
         queries = WatchfulQueries.over(driver)
         application = PgQueuer(driver, Channel(NAMES["channel"]), queries=queries)
         nothing = EntrypointExecutorParameters(0, _unused, on_failure="hold")
@@ -118,19 +116,6 @@ class Worker:
 
         application.schedule("pruning", self._pruning)(enqueue_pruning)
         return application
-
-
-class QuietDriver(AsyncpgDriver):
-    """The connection, deaf to the end of jobs: each would have the worker look for new ones."""
-
-    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None:
-        """Listen to all but deletions."""
-
-        def hear(payload: str | bytes | bytearray) -> None:
-            if '"operation" : "delete"' not in str(payload):
-                callback(payload)
-
-        await super().add_listener(channel, hear)
 
 
 async def _unused(_: object) -> None:
