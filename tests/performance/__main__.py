@@ -58,7 +58,7 @@ def measure(scale: int) -> str:
     """Run every measurement and return the tables."""
     machine = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}; medians of {ROUNDS} rounds "
-        f"of {SECONDS} s, the service and its limit by turns."
+        f"of {SECONDS} s, the service and its limit by turns.\n"
     )
     with (
         tempfile.TemporaryDirectory(prefix="referral-") as home,
