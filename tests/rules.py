@@ -129,7 +129,9 @@ class Activate:
             return _if(answer, NOT_FOUND, state)
         if code.status(now) in {"expired", "exhausted"}:
             return _if(answer, CONFLICT, state)
-        return _if(answer, OK, _with(_retired(state), self.code, enabled=True))
+        if answer.status_code != OK or answer.json()["status"] != "active":
+            return None
+        return _with(_retired(state), self.code, enabled=True)
 
 
 @dataclass(frozen=True)

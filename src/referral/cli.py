@@ -329,13 +329,21 @@ def _only_service(folder: Path) -> Iterator[None]:
 
 def free_address(host: str, port: int) -> str:
     """Return the host's IP address, or say in words that there is none or the port is taken."""
+    if "%" in host:
+        raise _cannot_listen(host, port, "an address with a zone is not supported")
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # IPv4 where a name has both, as the default of `REFERRAL_PUBLIC_URL`.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
         # Only bound: a balancer that came while it listened would lose the request it sent.
         with socket.socket(family, kind) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
             return str(address[0])
-    except OSError as error:
-        fault = f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."
-        raise click.ClickException(fault) from error
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(host, port, str(getattr(error, "strerror", error))) from error
+
+
+def _cannot_listen(host: str, port: int, cause: str) -> click.ClickException:
+    fault = f"Cannot listen on {host}:{port}: {cause}. Choose another with --host or --port."
+    return click.ClickException(fault)

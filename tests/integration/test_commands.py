@@ -128,6 +128,16 @@ def test_a_port_that_is_taken_is_named(service: Service, tmp_path: Path) -> None
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("host", ["a..b", "nowhere.invalid", "fe80::1%lo"])
+def test_a_host_that_is_none_of_ours_is_named(tmp_path: Path, host: str) -> None:
+    """A name without an address, or what the server cannot listen on, is told in words."""
+    done = referral(tmp_path / "var", "run", "--host", host)
+    assert done.returncode == 1
+    assert f"Cannot listen on {host}:8000: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "var").exists()
+
+
 def test_bad_settings_are_told_all_at_once(tmp_path: Path) -> None:
     """Every bad setting is named with its fault, and the exit code is 2."""
     bad = {"public_url": "ftp://x", "access_token_minutes": "soon", "log_level": "loud"}

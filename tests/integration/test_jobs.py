@@ -380,9 +380,9 @@ async def test_jobs_that_come_one_by_one_are_taken_together(
         await until(lambda: looks)
         looks.clear()
         began = now()
-        for job in welcomes(30):
+        for job in welcomes(BATCH - 1):
             await enqueue(database, job)
-        await until(lambda: sum(looks) == 30)
+        await until(lambda: sum(looks) == BATCH - 1)
         assert len(looks) <= (now() - began) / PACE_SECONDS + 1
         await until_empty(monitor)
 
@@ -393,7 +393,7 @@ async def test_what_is_queued_is_heard_once_for_each_look(
     """Else the news of a flood would pile up, as looks are paced (6)."""
     connection = await asyncpg.connect(database_url)
     driver = QuietDriver(connection)
-    statements, heard = WatchfulQueries.over(driver), list[str]()
+    statements, heard = WatchfulQueries.over(driver, lambda: False), list[str]()
     await driver.add_listener(NAMES["channel"], lambda payload: heard.append(str(payload)))
 
     async def queue(*jobs: Job) -> None:

@@ -110,20 +110,21 @@ class WatchfulQueries(Queries):
     suspects: set[int]
     room: Room
     _connection: QuietDriver
+    _is_stopping: Callable[[], bool]
     _next_look: float
     _finished: set[int]
     _finishing: Trips[Job, None]
 
     @classmethod
-    def over(cls, driver: QuietDriver) -> Self:
-        """Make them for a connection."""
+    def over(cls, driver: QuietDriver, is_stopping: Callable[[], bool]) -> Self:
+        """Make them for a connection of a worker, which tells when it takes no more jobs."""
         queries: Any = make_queries(driver, cls)
         made: Self = queries
-        made._prepare(driver)
+        made._prepare(driver, is_stopping)
         return made
 
-    def _prepare(self, driver: QuietDriver) -> None:
-        self._connection = driver
+    def _prepare(self, driver: QuietDriver, is_stopping: Callable[[], bool]) -> None:
+        self._connection, self._is_stopping = driver, is_stopping
         self.suspects, self.room, self._next_look = set(), Room(), 0.0
         self._finished, self._finishing = set(), Trips(self._finish)
 
@@ -132,6 +133,8 @@ class WatchfulQueries(Queries):
         await self.room.wait()
         now = asyncio.get_running_loop().time
         await asyncio.sleep(self._next_look - now())
+        if self._is_stopping():
+            return []
         wanted = min(BATCH, self.room.free)
         self._connection.heard = False
         jobs = await super().dequeue(*args, **options)

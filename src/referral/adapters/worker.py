@@ -102,7 +102,7 @@ class Worker:
             connection.terminate()
 
     def _application(self, driver: QuietDriver) -> PgQueuer:
-        queries = WatchfulQueries.over(driver)
+        queries = WatchfulQueries.over(driver, self._stopping.is_set)
         application = PgQueuer(driver, Channel(NAMES["channel"]), queries=queries)
         nothing = EntrypointExecutorParameters(0, _unused, on_failure="hold")
         for name in KINDS:
