@@ -34,16 +34,21 @@ async def state(client: httpx.AsyncClient) -> str:
     return str(answer.json()["redis"])
 
 
-async def slowest(client: httpx.AsyncClient, emails: list[str]) -> float:
-    """Look all of them up, and return how long the slowest took; all of them have to succeed."""
-    longest = 0.0
+async def waits(client: httpx.AsyncClient, emails: list[str]) -> list[float]:
+    """Look codes up one after the other; return how long each took, in seconds, sorted."""
+    found = []
     for email in emails:
         began = time.perf_counter()
         answer = await client.get(f"{API}/codes/lookup", params={"email": email})
-        longest = max(longest, time.perf_counter() - began)
+        found.append(time.perf_counter() - began)
         assert answer.status_code in {200, 404}, answer.text
-    return longest
+    return sorted(found)
 
+
+FEW = 6
+"""Of 101 look-ups, so that the 95th percentile is compared."""
+
+GIVEN_UP = 1.0
 
 TROUBLE: dict[str, Callable[[OwnRedis], None]] = {
     "killed": lambda redis: redis.kill(),
@@ -59,10 +64,14 @@ async def test_a_redis_that_is_gone_costs_little(
     member = await join(client)
     code = await member.issue()
     strangers = [f"nobody{number}@example.com" for number in range(100)]
-    idle = await slowest(client, [member.email, *strangers])
+    emails = [member.email, *strangers]
+    idle = await waits(client, emails)
     TROUBLE[trouble](own_redis)
-    assert await slowest(client, [member.email, *strangers]) < idle + 0.2
-    assert await slowest(client, [member.email, *strangers]) < idle + 0.1
+    for _ in range(2):
+        found = await waits(client, emails)
+        # A few may be slow for what else the machine does; none waits for a client's time-out.
+        assert found[-FEW] < idle[-FEW] + 0.1
+        assert found[-1] < GIVEN_UP
     assert (await member.request("DELETE", f"/me/codes/{code['id']}")).status_code == 204
     assert await state(client) == "unavailable"
     if trouble == "killed":
@@ -87,14 +96,14 @@ async def test_garbage_in_every_key_changes_no_answer(
     async with Redis.from_url(own_redis.url) as redis:
         for spoil in ("flush", "text", "list"):
             emails = [member.email, *(f"{spoil}{number}@example.com" for number in range(20))]
-            await slowest(client, emails)
+            await waits(client, emails)
             for key in await redis.keys("*"):
                 await redis.delete(key)
                 if spoil == "text":
                     await redis.set(key, b"+\xc1garbage")
                 if spoil == "list":
                     await redis.rpush(key, "garbage")
-            await slowest(client, emails)
+            await waits(client, emails)
             found = await client.get(f"{API}/codes/lookup", params={"email": member.email.upper()})
             assert found.json()["code"] == code["code"]
             assert await state(client) == "ok"
