@@ -5,9 +5,7 @@
 
 import asyncio
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -25,18 +23,14 @@ from testcontainers.community.redis import RedisContainer
 
 from referral.adapters.keys import make_key_file
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock
 from tests.journey import UNLIMITED
-from tests.servers import OwnRedis
+from tests.servers import OwnRedis, own_postgres
 from tests.sink import Sink, sinking
-
-FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
-"""For servers that no test crashes."""
 
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES", "postgres:18-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS", "redis:8-alpine")
@@ -69,12 +63,8 @@ def postgres_url() -> Iterator[str]:
         with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
             yield container.get_connection_url()
         return
-    folder = Path(tempfile.mkdtemp(prefix="referral-"))
-    server = EmbeddedPostgres(folder, *FAST)
-    server.start()
-    yield server.url
-    server.stop()
-    shutil.rmtree(folder)
+    with own_postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

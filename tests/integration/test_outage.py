@@ -16,8 +16,9 @@ import pytest
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.settings import Settings
-from tests.conftest import FAST, Serve
+from tests.conftest import Serve
 from tests.journey import API, UNLIMITED, join
+from tests.servers import FAST
 
 A_SECOND_OR_SO = 2.6
 """The promise, and room for a busy machine."""
