@@ -140,7 +140,8 @@ curl nginx pgbouncer wrk:
 		|| { echo "Install $@, and try again." >&2; exit 1; }
 
 clean: ## Remove what the targets made, but not the data in var/
-	rm -rf .venv dist .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		.schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installing for development covers running as well.
