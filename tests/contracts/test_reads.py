@@ -3,8 +3,11 @@
 import asyncio
 from dataclasses import replace
 
+import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
+from referral.adapters.postgres.reads import PostgresReads, make_pool
 from referral.core.model import Referral, ReferralStatus
 from referral.core.ports import Database, Reads
 from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user
@@ -70,3 +73,14 @@ async def test_look_ups_at_once_get_each_its_own_code(
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     for number, (answer, code) in enumerate(zip(answers, expected, strict=True)):
         assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
+
+
+async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_url: str) -> None:
+    """As before the first migration: all who share the statement hear of it, and the next too."""
+    empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)
+    async with make_pool(empty) as pool, asyncio.timeout(10):
+        reads = PostgresReads(pool)
+        for _ in range(2):
+            asked = (reads.code_of(key) for key in ("ann@example.com", "bob@example.com"))
+            for answer in await asyncio.gather(*asked, return_exceptions=True):
+                assert isinstance(answer, asyncpg.UndefinedTableError)

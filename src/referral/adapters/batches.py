@@ -55,6 +55,8 @@ class Trips(Generic[Q, A]):
 
     async def _answer(self, batch: list[tuple[Q, Future[A]]]) -> None:
         waiting = [(question, answer) for question, answer in batch if not answer.done()]
+        if not waiting:
+            return
         try:
             answers = await self._work([question for question, _ in waiting])
         except Exception as error:  # noqa: BLE001 - for those who asked

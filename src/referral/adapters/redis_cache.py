@@ -7,11 +7,9 @@ names the time at which it ends, counted from before its database was read, so t
 written late, or was not cleared because Redis was gone, is never read after `SECONDS`.
 """
 
-import asyncio
 import hashlib
 import secrets
 import time
-from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import cast
@@ -19,7 +17,7 @@ from typing import cast
 import msgspec
 from redis.asyncio import Redis
 
-from referral.adapters.batches import Batches
+from referral.adapters.batches import Batches, Trips
 from referral.adapters.measures import Measure
 from referral.adapters.redis import RedisGone, RedisServer
 from referral.core.model import Code
@@ -66,7 +64,7 @@ class RedisCache:
         self._now = now
         self._hits = self._misses = 0
         self._uncleared: dict[bytes, bytes] = {}
-        self._reads: Batches[tuple[bytes, Future[bytes | None]]] = Batches(self._read)
+        self._reads: Trips[bytes, bytes | None] = Trips(self._read)
         self._fills: Batches[Fill] = Batches(self._store)
         server.when_back(self._clear_again)
 
@@ -77,10 +75,8 @@ class RedisCache:
         key, began = make_key(email_key), self._now()
         if not self._server.answers or key in self._uncleared:
             return await find()
-        answer: Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._reads.add((key, answer))
         try:
-            held = await answer
+            held = await self._reads.ask(key)
         except RedisGone:
             return await find()
         entry = _decode(held)
@@ -119,18 +115,9 @@ class RedisCache:
         if entry.until > self._now():
             self._fills.add(Fill(key, held or b"", entry))
 
-    async def _read(self, batch: list[tuple[bytes, Future[bytes | None]]]) -> None:
-        keys = [key for key, _ in batch]
-        try:
-            held = await self._server.ask(lambda client: client.mget(keys))
-        except RedisGone as error:
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for (_, answer), value in zip(batch, held, strict=True):
-            if not answer.done():
-                answer.set_result(cast("bytes | None", value))
+    async def _read(self, keys: list[bytes]) -> list[bytes | None]:
+        held = await self._server.ask(lambda client: client.mget(keys))
+        return cast("list[bytes | None]", held)
 
     async def _store(self, batch: list[Fill]) -> None:
         async def store(client: Redis) -> None:

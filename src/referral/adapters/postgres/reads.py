@@ -3,8 +3,6 @@
 Look-ups that come at the same time share a statement; `docs/performance.md` has the figures.
 """
 
-import asyncio
-from asyncio import Future
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,12 +11,11 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from referral.adapters.batches import Batches
+from referral.adapters.batches import Trips
 from referral.adapters.measures import Measure
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
-from referral.core.errors import Unavailable
 from referral.core.model import Account, Code, Joined, Profile, User
 
 CONNECTIONS = 4
@@ -83,13 +80,11 @@ class PostgresReads:
         """Take a pool of `make_pool`."""
         self._pool = pool
         self._admission = Admission(CONNECTIONS, PATIENCE)
-        self._look_ups: Batches[tuple[str, Future[Code | None]]] = Batches(self._look_up)
+        self._look_ups: Trips[str, Code | None] = Trips(self._look_up)
 
     async def code_of(self, email_key: str) -> Code | None:
         """See the port."""
-        answer: Future[Code | None] = asyncio.get_running_loop().create_future()
-        self._look_ups.add((email_key, answer))
-        return await answer
+        return await self._look_ups.ask(email_key)
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         """See the port."""
@@ -124,19 +119,8 @@ class PostgresReads:
                         connection.terminate()
                         raise
 
-    async def _look_up(self, batch: list[tuple[str, Future[Code | None]]]) -> None:
-        try:
-            found = await self._codes_of(sorted({key for key, _ in batch}))
-        except Unavailable as error:
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for key, answer in batch:
-            if not answer.done():
-                answer.set_result(found.get(key))
-
-    async def _codes_of(self, email_keys: list[str]) -> dict[str, Code]:
+    async def _look_up(self, email_keys: list[str]) -> list[Code | None]:
         async with self._connection() as connection:
-            rows = await connection.fetch(LOOK_UP, email_keys)
-        return {row[0]: Code(*row[1:]) for row in rows}
+            rows = await connection.fetch(LOOK_UP, sorted(set(email_keys)))
+        found = {row[0]: Code(*row[1:]) for row in rows}
+        return [found.get(email_key) for email_key in email_keys]
