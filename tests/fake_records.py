@@ -213,7 +213,7 @@ class FakeReferrals:
             if mine and row.id not in self.tables.told:
                 self.tables.told[row.id] = mail
         told = self.tables.told[referral_id] == mail
-        return self.tables.users[own.referrer_id] if told else None
+        return await FakeUsers(self.tables).get(own.referrer_id) if told else None
 
     async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
         rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)

@@ -95,6 +95,15 @@ async def test_a_referral_is_claimed_by_one_mail(store: Database) -> None:
         assert await records.referrals.claim(IDS.new(), first, with_others=True) is None
 
 
+async def test_a_referrer_who_is_gone_is_told_of_nobody(store: Database) -> None:
+    """A referral that is confirmed after its referrer left concerns nobody."""
+    ann = await store_user(store)
+    referral, _ = await store_referral(store, await store_code(store, ann))
+    async with store.begin() as records:
+        await records.users.erase(ann.id, NOW)
+        assert await records.referrals.claim(referral.id, IDS.new(), with_others=True) is None
+
+
 async def test_ended_sessions_are_pruned(store: Database) -> None:
     """And only those; their time is the one that is asked for."""
     session = make_session(await store_user(store))

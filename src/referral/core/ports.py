@@ -225,7 +225,7 @@ class Referrals(Protocol):
 
     async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
         """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
-        of; return the referrer, or None when another mail tells of it already.
+        of; return the referrer, or None when they are gone or another mail tells of it already.
         """
         ...
 

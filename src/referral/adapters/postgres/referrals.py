@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 from asyncpg import UniqueViolationError
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 
 from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import codes, referrals, users
@@ -63,14 +63,7 @@ class PostgresReferrals:
 
     async def referrer(self, user_id: UUID) -> User | None:
         """See the port."""
-        query = (
-            select(*USER)
-            .where(users.c.erased_at.is_(None))
-            .join(referrals, referrals.c.referrer_id == users.c.id)
-        )
-        found = await self._session.execute(query.where(referrals.c.referred_id == user_id))
-        row = found.mappings().one_or_none()
-        return None if row is None else msgspec.convert(row, User)
+        return await self._referrer(referrals.c.referred_id == user_id)
 
     async def count(self, user_id: UUID) -> int:
         """See the port. A user has few codes and maybe a million referrals: add up the uses."""
@@ -92,12 +85,9 @@ class PostgresReferrals:
 
     async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
         """See the port. Of two that claim at once, the second finds the row taken."""
-        query = select(users).join(referrals, referrals.c.referrer_id == users.c.id)
-        found = await self._session.execute(query.where(referrals.c.id == referral_id))
-        row = found.mappings().one_or_none()
-        if row is None:
+        referrer = await self._referrer(referrals.c.id == referral_id)
+        if referrer is None:
             return None
-        referrer = msgspec.convert(row, User)
         free = [referrals.c.referrer_id == referrer.id, referrals.c.told_by.is_(None)]
         if not with_others:
             free.append(referrals.c.id == referral_id)
@@ -112,3 +102,9 @@ class PostgresReferrals:
         query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail)
         rows = await self._session.execute(query.order_by(referrals.c.id))
         return [msgspec.convert(row, Joined) for row in rows.mappings()]
+
+    async def _referrer(self, referral: ColumnElement[bool]) -> User | None:
+        query = select(*USER).join(referrals, referrals.c.referrer_id == users.c.id)
+        found = await self._session.execute(query.where(referral, users.c.erased_at.is_(None)))
+        row = found.mappings().one_or_none()
+        return None if row is None else msgspec.convert(row, User)
