@@ -114,10 +114,14 @@ class FakeReads:
             user = await records.users.get(user_id)
             if user is None:
                 return None
+            joined_by = await records.referrals.of(user_id)
+            codes = records.tables.codes.values()
             return Account(
                 user=user,
-                referrer=await records.referrals.referrer(user_id),
-                referral_count=await records.referrals.count(user_id),
+                referrer=None
+                if joined_by is None
+                else await records.users.get(joined_by.referrer_id),
+                referral_count=sum(code.uses for code in codes if code.user_id == user_id),
                 recent_referrals=await records.referrals.newest(
                     user_id, status=None, after=None, limit=recent
                 ),

@@ -12,7 +12,6 @@ from referral.core.model import (
     CodeStatus,
     Deliverability,
     Joined,
-    Locale,
     Referral,
     ReferralStatus,
     RefreshToken,
@@ -44,10 +43,6 @@ class FakeUsers:
 
     async def lock(self, user_id: UUID) -> User | None:
         return await self.get(user_id)
-
-    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
-        user = self.tables.users[user_id]
-        self.tables.users[user_id] = replace(user, locale=locale, notify_on_referral=notify)
 
     async def save(self, user: User) -> None:
         created_at = self.tables.users[user.id].created_at
@@ -184,13 +179,6 @@ class FakeReferrals:
 
     async def of(self, user_id: UUID) -> Referral | None:
         return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)
-
-    async def referrer(self, user_id: UUID) -> User | None:
-        found = await self.of(user_id)
-        return None if found is None else await FakeUsers(self.tables).get(found.referrer_id)
-
-    async def count(self, user_id: UUID) -> int:
-        return sum(code.uses for code in self.tables.codes.values() if code.user_id == user_id)
 
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int

@@ -6,6 +6,11 @@ from uuid import uuid4
 
 import httpx
 
+from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.system import SystemClock
+from referral.core.accounts import BlockAccount
+from referral.core.ports import Database
+
 API = "/api/v1"
 UNLIMITED: dict[str, Any] = {f"limit_{group}": "off" for group in ("register", "token", "lookup")}
 PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
@@ -50,6 +55,11 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD
     """Ask for tokens."""
     form = {"grant_type": "password", "username": email, "password": password}
     return await client.post(f"{API}/auth/token", data=form)
+
+
+async def block(database: Database, email: str, *, undo: bool = False) -> None:
+    """Shut someone out as an operator does, or let them in again."""
+    await BlockAccount(ValidatedAddresses(), SystemClock(), database)(email, undo=undo)
 
 
 async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:

@@ -38,7 +38,7 @@ from referral.container import (
     metrics_folder,
     parts_in_use,
 )
-from referral.core.accounts import NewAccount, Register
+from referral.core.accounts import BlockAccount, NewAccount, Register
 from referral.core.clients import GRANTABLE, CreateClient
 from referral.core.errors import ReferralError, Unavailable
 from referral.core.health import CheckParts, State
@@ -147,6 +147,19 @@ def create_admin(email: str) -> None:
 
     user = _with_parts(create)
     click.echo(f"{user.email} is an admin now.")
+
+
+@main.command()
+@click.argument("email")
+@click.option("--undo", is_flag=True, help="Let them in again.")
+def block(email: str, *, undo: bool) -> None:
+    """Shut a user out: no session goes on, and no password begins another."""
+
+    async def change(container: AsyncContainer) -> User:
+        return await (await container.get(BlockAccount))(email, undo=undo)
+
+    user = _with_parts(change)
+    click.echo(f"{user.email} may log in again." if undo else f"{user.email} is shut out.")
 
 
 @main.command()

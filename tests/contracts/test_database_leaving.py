@@ -17,7 +17,7 @@ from referral.core.model import (
     Scope,
     User,
 )
-from referral.core.ports import Database
+from referral.core.ports import Database, Reads
 from tests.contracts.rows import (
     HOUR,
     IDS,
@@ -75,13 +75,16 @@ async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
         await store_code(store, again, text=gone.text)
 
 
-async def test_an_erased_referrer_is_nobodys_referrer(store: Database) -> None:
+async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: Reads) -> None:
     """The referral stays."""
     ann = await store_user(store)
     _, bob = await store_referral(store, await store_code(store, ann))
     async with store.begin() as records:
         await records.users.erase(ann.id, NOW)
-        assert await records.referrals.referrer(bob.id) is None
+    account = await reads.account(bob.id, 10, NOW)
+    assert account is not None
+    assert account.referrer is None
+    async with store.read() as records:
         assert await records.referrals.of(bob.id) is not None
 
 

@@ -1,6 +1,7 @@
 """The count of mails: the port `Mails`; and what mail needs of users, referrals and sessions."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -72,7 +73,7 @@ async def test_language_and_mute_are_stored(store: Database) -> None:
     """For that user alone."""
     ann, bob = await store_user(store), await store_user(store)
     async with store.begin() as records:
-        await records.users.update(ann.id, Locale.RU, notify=False)
+        await records.users.save(replace(ann, locale=Locale.RU, notify_on_referral=False))
     async with store.read() as records:
         changed = await records.users.get(ann.id)
         assert changed is not None

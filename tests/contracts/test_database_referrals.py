@@ -8,7 +8,7 @@ from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.errors import AlreadyReferred
 from referral.core.model import Code, Joined, Referral, ReferralStatus, User
-from referral.core.ports import Database
+from referral.core.ports import Database, Reads
 from tests.contracts.rows import (
     IDS,
     NOW,
@@ -54,19 +54,20 @@ async def test_a_referral_is_listed_as_it_was_stored(
         Joined(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
     ]
     async with store.read() as records:
-        assert await records.referrals.referrer(bob.id) == ann
+        assert await records.referrals.of(bob.id) == referral
 
 
-async def test_who_came_alone_has_no_referrer(store: Database, ann: User) -> None:
+async def test_who_came_alone_has_no_referrer(store: Database, reads: Reads, ann: User) -> None:
     """And whoever brought nobody has an empty list and a count of none."""
-    async with store.read() as records:
-        assert await records.referrals.referrer(ann.id) is None
-        assert await records.referrals.count(ann.id) == 0
-        assert await records.referrals.count(IDS.new()) == 0
+    account = await reads.account(ann.id, 10, NOW)
+    assert account is not None
+    assert (account.referrer, account.referral_count) == (None, 0)
     assert await newest(store, ann.id) == []
 
 
-async def test_the_count_is_that_of_the_uses(store: Database, ann: User, code: Code) -> None:
+async def test_the_count_is_that_of_the_uses(
+    store: Database, reads: Reads, ann: User, code: Code
+) -> None:
     """Over all codes of the user, deleted ones among them."""
     async with store.begin() as records:
         for _ in range(2):
@@ -76,18 +77,20 @@ async def test_the_count_is_that_of_the_uses(store: Database, ann: User, code: C
     await store_code(store, await store_user(store), uses=5)
     async with store.begin() as records:
         await records.codes.count_use(other.id, NOW)
-        assert await records.referrals.count(ann.id) == 3
+    account = await reads.account(ann.id, 10, NOW)
+    assert account is not None
+    assert account.referral_count == 3
 
 
-async def test_a_user_has_one_referrer(store: Database, ann: User, code: Code) -> None:
+async def test_a_user_has_one_referrer(store: Database, code: Code) -> None:
     """A second referral of the same user is refused, and the first stays."""
-    _, bob = await store_referral(store, code)
+    first, bob = await store_referral(store, code)
     other = await store_code(store, await store_user(store))
     for again in (make_referral(code, bob), make_referral(other, bob)):
         with pytest.raises(AlreadyReferred):
             await add(store, again)
     async with store.read() as records:
-        assert await records.referrals.referrer(bob.id) == ann
+        assert await records.referrals.of(bob.id) == first
 
 
 async def test_nobody_refers_themselves(store: Database, ann: User, code: Code) -> None:
@@ -108,7 +111,7 @@ async def test_a_referral_is_between_users_who_exist(store: Database, code: Code
         with pytest.raises(IntegrityConstraintViolationError):
             await add(store, broken)
     async with store.read() as records:
-        assert await records.referrals.referrer(bob.id) is None
+        assert await records.referrals.of(bob.id) is None
 
 
 async def test_a_list_goes_from_the_newest(store: Database, ann: User, code: Code) -> None:

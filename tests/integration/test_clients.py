@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from typing import Any
-from uuid import UUID
 
 import httpx
 import msgspec
@@ -10,13 +9,12 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.accounts import BlockAccount
 from referral.core.clients import CreateClient
 from referral.core.errors import InvalidScope
 from referral.core.model import Scope
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, PASSWORD, join, log_in
+from tests.journey import API, PASSWORD, block, join, log_in
 
 Pair = tuple[str, str]
 
@@ -172,7 +170,7 @@ async def test_introspection_sees_the_end_of_a_session_at_once(
     if end == "revoke":
         await client.post(f"{API}/auth/revoke", data={"token": tokens["refresh_token"]})
     elif end == "block":
-        await BlockAccount(SystemClock(), database)(UUID(ann.id))
+        await block(database, ann.email)
     else:
         await ann.request("DELETE", "/me", json={"password": PASSWORD})
     for token in (tokens["access_token"], tokens["refresh_token"]):

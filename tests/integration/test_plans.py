@@ -84,8 +84,7 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
             await records.codes.newest(REFERRER, NOW, status=status, after=None, limit=21)
         for state in (None, *ReferralStatus):
             await records.referrals.newest(REFERRER, status=state, after=MIDDLE, limit=21)
-        await records.referrals.referrer(MIDDLE)
-        await records.referrals.count(REFERRER)
+        await records.referrals.of(MIDDLE)
         await records.sessions.lock(b"\0" * 32)
         await records.sessions.mark_used(b"\0" * 32, NOW)
         await records.sessions.end(REFERRER)

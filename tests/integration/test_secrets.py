@@ -3,18 +3,16 @@
 import time
 from pathlib import Path
 from statistics import median
-from uuid import UUID
 
 import httpx
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.accounts import BlockAccount
 from referral.core.clients import CreateClient
 from referral.core.model import Scope
 from tests.dump import everything
-from tests.journey import API, join, log_in, new_email
+from tests.journey import API, block, join, log_in, new_email
 from tests.processes import referral, running
 
 SECRET = "a password that stands out"  # noqa: S105 - of one test
@@ -57,7 +55,7 @@ async def test_the_time_of_a_refusal_tells_nothing(
     Other work on the machine shows in the figures, so that a few rounds are allowed.
     """
     ann, bob = await join(client), await join(client)
-    await BlockAccount(SystemClock(), database)(UUID(bob.id))
+    await block(database, bob.email)
     for _ in range(ROUNDS):
         spent = await _medians(client, [new_email(), ann.email, bob.email])
         if max(spent) <= min(spent) * (1 + TOLERANCE):
@@ -76,7 +74,7 @@ async def _medians(client: httpx.AsyncClient, emails: list[str]) -> list[float]:
     return [median(times) for times in spent]
 
 
-def test_operators_make_admins_and_clients(tmp_path: Path) -> None:
+def test_operators_make_admins_and_clients_and_shut_users_out(tmp_path: Path) -> None:
     """Beside a running service; the password comes by standard input and is shown nowhere."""
     folder = tmp_path / "data"
     with running(folder) as service:
@@ -92,6 +90,15 @@ def test_operators_make_admins_and_clients(tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {token}"}
         me = httpx.get(f"{service.url}{API}/me", headers=headers).json()
         assert (me["role"], me["email_verified"]) == ("admin", True)
+
+        blocked = referral(folder, "block", "Root@example.com")
+        assert (blocked.returncode, blocked.stdout) == (0, "root@example.com is shut out.\n")
+        assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 400
+        again = referral(folder, "block", "--undo", "root@example.com")
+        assert "may log in again" in again.stdout
+        assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 200
+        nobody = referral(folder, "block", "nobody@example.com")
+        assert (nobody.returncode, nobody.stderr) == (1, "Error: No account has this address.\n")
 
         scopes = ("--scope", "codes:read", "--scope", "users:read")
         shown = referral(folder, "create-client", "shop", *scopes)

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 import httpx
 import pytest
@@ -11,10 +10,8 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import SystemClock
-from referral.core.accounts import BlockAccount
 from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, join, log_in
+from tests.journey import API, PASSWORD, Member, block, join, log_in
 
 OTHER = "staple battery horse"
 
@@ -110,12 +107,14 @@ async def test_a_blocked_account_is_out_at_once_and_cannot_get_in(
     """Blocking ends the sessions, and the right password is answered like a wrong one."""
     ann = await join(client)
     token = await begin(ann)
-    await BlockAccount(SystemClock(), database)(UUID(ann.id))
+    await block(database, ann.email)
     assert (await refresh(client, token)).json()["error"] == "invalid_grant"
     wrong = await log_in(client, ann.email, "not the password")
     right = await log_in(client, ann.email)
     assert (right.status_code, right.content) == (wrong.status_code, wrong.content)
     assert right.status_code == 400
+    await block(database, ann.email, undo=True)
+    assert (await log_in(client, ann.email)).status_code == 200
 
 
 async def test_an_access_token_revokes_its_session(client: httpx.AsyncClient) -> None:

@@ -141,25 +141,33 @@ class UpdateAccount:
             if user is None:
                 raise Unauthenticated
             locale, notify = change.locale, change.notify_on_referral
-            await records.users.update(
-                user.id,
-                user.locale if locale is None else locale,
-                notify=user.notify_on_referral if notify is None else notify,
+            changed = replace(
+                user,
+                locale=user.locale if locale is None else locale,
+                notify_on_referral=user.notify_on_referral if notify is None else notify,
             )
+            await records.users.save(changed)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockAccount:
-    """Shut someone out: no session goes on, and no password begins another."""
+    """Shut someone out, or let them in again: while blocked no session goes on, and no password
+    begins another.
+    """
 
+    addresses: Addresses
     clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID) -> None:
-        """Block the account, or raise `NotFound`."""
+    async def __call__(self, email: str, *, undo: bool = False) -> User:
+        """Return the account as it is then; raises `InvalidRequest` or `NotFound`."""
+        address = self.addresses.parse(email)
         async with self.database.begin() as records:
-            user = await records.users.lock(user_id)
+            found = await records.users.by_email(address.canonical)
+            user = found and await records.users.lock(found.id)
             if user is None:
-                raise NotFound
-            await records.users.save(replace(user, blocked_at=self.clock.now()))
-            await records.sessions.end_all(user_id)
+                raise NotFound("No account has this address.")
+            user = replace(user, blocked_at=None if undo else self.clock.now())
+            await records.users.save(user)
+            await records.sessions.end_all(user.id)
+        return user

@@ -1,6 +1,6 @@
 """What is mailed, to whom and when. No address gets more than so many mails in an hour."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
@@ -154,7 +154,7 @@ class Mute:
             user = await records.users.lock(self.mute_tokens.read(token))
             if user is None:
                 raise NotFound
-            await records.users.update(user.id, user.locale, notify=False)
+            await records.users.save(replace(user, notify_on_referral=False))
 
 
 class Limited(Protocol):

@@ -19,7 +19,6 @@ from referral.core.model import (
     CodeStatus,
     Deliverability,
     Joined,
-    Locale,
     Mail,
     OneTimeToken,
     Postage,
@@ -120,10 +119,6 @@ class Users(Protocol):
 
     async def by_email(self, email_key: str) -> User | None: ...
 
-    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
-        """Store the language of mails, and whether new referrals are told."""
-        ...
-
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
         ...
@@ -209,14 +204,6 @@ class Referrals(Protocol):
 
     async def of(self, user_id: UUID) -> Referral | None:
         """Return the referral by which the user joined."""
-        ...
-
-    async def referrer(self, user_id: UUID) -> User | None:
-        """Return whose code the user joined with, unless the account was erased."""
-        ...
-
-    async def count(self, user_id: UUID) -> int:
-        """Tell how many joined with the user's codes."""
         ...
 
     async def newest(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import asyncpg
-from advanced_alchemy.config import AsyncSessionConfig, EngineConfig, SQLAlchemyAsyncConfig
+from advanced_alchemy.config import EngineConfig, SQLAlchemyAsyncConfig
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
@@ -178,7 +178,6 @@ def make_engine(
                 **pooler.dialect_options(url),
             },
         ),
-        session_config=AsyncSessionConfig(expire_on_commit=False),
     ).get_engine()
 
 

@@ -5,10 +5,10 @@ from uuid import UUID
 
 import msgspec
 from asyncpg import UniqueViolationError
-from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from referral.adapters.postgres.session import DatabaseSession, Query, values_of
-from referral.adapters.postgres.tables import codes, referrals, users
+from referral.adapters.postgres.tables import referrals, users
 from referral.adapters.postgres.users import COLUMNS as USER
 from referral.core.errors import AlreadyReferred
 from referral.core.model import Joined, Referral, ReferralStatus, User
@@ -61,15 +61,6 @@ class PostgresReferrals:
         row = (await self._session.execute(query)).mappings().one_or_none()
         return None if row is None else msgspec.convert(row, Referral)
 
-    async def referrer(self, user_id: UUID) -> User | None:
-        """See the port."""
-        return await self._referrer(referrals.c.referred_id == user_id)
-
-    async def count(self, user_id: UUID) -> int:
-        """See the port. A user has few codes and maybe a million referrals: add up the uses."""
-        query = select(func.coalesce(func.sum(codes.c.uses), 0)).where(codes.c.user_id == user_id)
-        return int((await self._session.execute(query)).scalar_one())
-
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[Joined]:
@@ -85,15 +76,18 @@ class PostgresReferrals:
 
     async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
         """See the port. Of two that claim at once, the second finds the row taken."""
-        referrer = await self._referrer(referrals.c.id == referral_id)
-        if referrer is None:
+        query = select(*USER).join(referrals, referrals.c.referrer_id == users.c.id)
+        own = query.where(referrals.c.id == referral_id, users.c.erased_at.is_(None))
+        row = (await self._session.execute(own)).mappings().one_or_none()
+        if row is None:
             return None
+        referrer = msgspec.convert(row, User)
         free = [referrals.c.referrer_id == referrer.id, referrals.c.told_by.is_(None)]
         if not with_others:
             free.append(referrals.c.id == referral_id)
         await self._session.execute(update(referrals).where(*free).values(told_by=mail))
-        own = select(referrals.c.told_by).where(referrals.c.id == referral_id)
-        told_by = (await self._session.execute(own)).scalar_one()
+        taken = select(referrals.c.told_by).where(referrals.c.id == referral_id)
+        told_by = (await self._session.execute(taken)).scalar_one()
         return referrer if told_by == mail else None
 
     async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
@@ -102,9 +96,3 @@ class PostgresReferrals:
         query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail)
         rows = await self._session.execute(query.order_by(referrals.c.id))
         return [msgspec.convert(row, Joined) for row in rows.mappings()]
-
-    async def _referrer(self, referral: ColumnElement[bool]) -> User | None:
-        query = select(*USER).join(referrals, referrals.c.referrer_id == users.c.id)
-        found = await self._session.execute(query.where(referral, users.c.erased_at.is_(None)))
-        row = found.mappings().one_or_none()
-        return None if row is None else msgspec.convert(row, User)

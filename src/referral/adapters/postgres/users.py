@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import users
 from referral.core.errors import EmailTaken
-from referral.core.model import Deliverability, Locale, User
+from referral.core.model import Deliverability, User
 
 NAMES = tuple(field.name for field in fields(User))
 COLUMNS = [users.c[name] for name in NAMES]
@@ -53,11 +53,6 @@ class PostgresUsers:
     async def by_email(self, email_key: str) -> User | None:
         """See the port."""
         return await self._one(BY_EMAIL, email_key=email_key)
-
-    async def update(self, user_id: UUID, locale: Locale, *, notify: bool) -> None:
-        """See the port."""
-        statement = update(users).where(users.c.id == user_id)
-        await self._session.execute(statement.values(locale=locale, notify_on_referral=notify))
 
     async def lock(self, user_id: UUID) -> User | None:
         """See the port. NO KEY UPDATE leaves the foreign keys of new referrals in peace."""
