@@ -1,19 +1,23 @@
 """What every cache of look-ups keeps to: in the process, in Redis, and one before the other."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
 from referral.adapters.memory import MemoryCache
-from referral.adapters.redis import RedisServer
+from referral.adapters.redis import RedisGone, RedisServer
 from referral.adapters.redis_cache import RedisCache, make_key
 from referral.core.errors import Unavailable
 from referral.core.model import Code
 from referral.core.ports import Cache
 from tests.servers import until
+
+T = TypeVar("T")
 
 KINDS = ("memory", "redis", "memory before redis")
 
@@ -197,7 +201,7 @@ async def test_an_entry_says_itself_when_it_ends(server: RedisServer, key: str) 
     assert await cache.fetch(key, Finder(None)) is None
 
 
-@pytest.mark.parametrize("garbage", [b"", b"x", b"+", b"+\xff\x00", b"-", "list"])
+@pytest.mark.parametrize("garbage", [b"", b"x", b"\xff\x00", b"\x92\xc0\xc0", "list"])
 async def test_garbage_is_nothing(server: RedisServer, key: str, garbage: bytes | str) -> None:
     """What cannot be read counts as unknown."""
     cache, code = RedisCache(server), new_code()
@@ -219,3 +223,93 @@ async def test_redis_never_sees_an_address(server: RedisServer, key: str) -> Non
     assert local_part not in (await server.client.get(make_key(key)) or b"")
     for name in await server.client.keys("*"):
         assert local_part not in name
+
+
+async def test_an_entry_that_ended_soon_leaves_the_mark(server: RedisServer, key: str) -> None:
+    """A find from before a change is not remembered, though what came after has ended already."""
+    old, new, on_its_way, go_on = new_code(), new_code(), asyncio.Event(), asyncio.Event()
+
+    async def find_slowly() -> Code | None:
+        on_its_way.set()
+        await go_on.wait()
+        return old
+
+    late, changing, reading = (RedisCache(server) for _ in range(3))
+    slow = asyncio.create_task(late.fetch(key, find_slowly))
+    await on_its_way.wait()
+    await changing.clear(key)
+    await reading.fetch(key, Finder(None))
+    await is_remembered(reading, key, None)
+    await server.client.delete(make_key(key))  # as it ends by itself
+    go_on.set()
+    assert await slow == old
+    assert await reading.fetch(key, Finder(new)) == new
+    await is_remembered(reading, key, new)
+
+
+async def test_a_clear_that_redis_refuses_is_made_good(server: RedisServer, key: str) -> None:
+    """The process does not read that key for a minute, after which nothing old is left to read."""
+    time = datetime.now(UTC).timestamp()
+    cache, old, new = RedisCache(server, now=lambda: time), new_code(), new_code()
+    await cache.fetch(key, Finder(old))
+    await is_remembered(cache, key, old)
+    await server.client.config_set("maxmemory", 1)
+    try:
+        assert not await cache.clear(key)
+    finally:
+        await server.client.config_set("maxmemory", 0)
+    assert await cache.fetch(key, Finder(new)) == new
+    time += 61
+    assert await cache.fetch(key, Finder(new)) == new
+    await is_remembered(cache, key, new)
+
+
+class Silent(RedisServer):
+    """A server that answers nobody, and is asked again when the test wants it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.repeats: list[Callable[[], Awaitable[None]]] = []
+
+    async def ask(self, question: Callable[[Redis], Awaitable[T]]) -> T:  # noqa: ARG002
+        raise RedisGone
+
+    def when_back(self, action: Callable[[], Awaitable[None]]) -> None:
+        self.repeats.append(action)
+
+
+async def test_what_is_cleared_during_the_repeats_is_repeated(
+    server: RedisServer, redis_url: str
+) -> None:
+    """Nobody is told from Redis again before that."""
+    addresses = [f"{uuid4().hex}@example.com" for _ in range(2_000)]
+    for address in addresses:
+        await server.client.set(make_key(address), b"old", ex=60)
+    silent = Silent(redis_url)
+    cache = RedisCache(silent)
+    for address in addresses[:-1]:
+        assert not await cache.clear(address)
+    (repeat,) = silent.repeats
+    repeating = asyncio.ensure_future(repeat())
+    await asyncio.sleep(0)
+    assert not await cache.clear(addresses[-1])
+    await repeating
+    assert await server.client.exists(*map(make_key, addresses)) == 0
+    await silent.close()
+
+
+async def test_in_a_long_outage_only_the_last_minute_is_repeated(
+    server: RedisServer, redis_url: str
+) -> None:
+    """What was to be cleared before has ended by itself."""
+    time = 0.0
+    silent = Silent(redis_url)
+    cache = RedisCache(silent, now=lambda: time)
+    addresses = [f"{uuid4().hex}@example.com" for _ in range(100)]
+    for address in addresses:
+        await server.client.set(make_key(address), b"old", ex=60)
+        time += 1
+        assert not await cache.clear(address)
+    await silent.repeats[0]()
+    assert await server.client.exists(*map(make_key, addresses)) == 40
+    await silent.close()

@@ -44,6 +44,28 @@ async def test_a_failed_trip_fails_those_who_were_on_it_and_no_other() -> None:
     assert await asking.ask(3) == 3
 
 
+async def test_who_queued_behind_a_failed_trip_fails_with_it() -> None:
+    """A server that hangs answers nobody, and each trip would wait for it as long again."""
+    begun, gate, trips = asyncio.Event(), asyncio.Event(), 0
+
+    async def hang(_: list[int]) -> list[int]:
+        nonlocal trips
+        trips += 1
+        begun.set()
+        await gate.wait()
+        raise TimeoutError
+
+    asking = Trips(hang, size=2)
+    tasks = [asyncio.create_task(asking.ask(0))]
+    await begun.wait()
+    tasks += [asyncio.create_task(asking.ask(number)) for number in range(1, 9)]
+    await asyncio.sleep(0)
+    gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [TimeoutError] * 9
+    assert trips == 1
+
+
 async def test_who_waits_no_longer_disturbs_nobody() -> None:
     """Cancelled before the trip or on it."""
     gate = asyncio.Event()

@@ -134,8 +134,9 @@ async def test_a_client_looks_codes_up_where_strangers_cannot(
         cannot = await headers_of(client, await create(database, Scope.REFERRALS_READ))
         found = await client.get(f"{API}/codes/lookup", params=where, headers=reads)
         assert found.json()["code"] == code["code"]
-        refused = await client.post(f"{API}/codes/lookup", json=where, headers=cannot)
-        assert refused.status_code == 403
+        posted = await client.post(f"{API}/codes/lookup", json=where, headers=cannot)
+        asked = await client.get(f"{API}/codes/lookup", params=where, headers=cannot)
+        assert (posted.status_code, asked.status_code) == (403, 403)
         assert (await client.get(f"{API}/codes/lookup", params=where)).status_code == 401
 
 

@@ -1,6 +1,7 @@
 """Limits: for all processes together, by where a request comes from, and on guessing."""
 
 import asyncio
+import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +14,9 @@ from asgi_lifespan import LifespanManager
 
 from referral.app import create_app
 from referral.settings import Settings
+from referral.web.limits import TrustedProxies
 from tests.conftest import Serve
-from tests.journey import API, PASSWORD, log_in, new_email, register
+from tests.journey import API, PASSWORD, join, log_in, new_email, register
 
 LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
 
@@ -92,6 +94,53 @@ async def test_a_forwarded_address_counts_from_a_listed_proxy_only(settings: Set
             hops = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.77, 198.51.100.8"}
             seen[(await behind.get(LOOKUP, headers=hops)).status_code] += 1
         assert seen[404] == 5
+
+
+async def test_a_proxy_that_comes_by_a_socket_of_ipv6_is_the_same_proxy(settings: Settings) -> None:
+    """Where the service listens on `::`, addresses of IPv4 have another spelling."""
+    changes = {"limit_lookup": "5/minute", "trusted_proxies": ("198.51.100.0/24",)}
+    async with serving(settings, **changes) as running:
+        client, seen = client_at(running, "::ffff:198.51.100.7"), Counter[int]()
+        for number in range(20):
+            hops = {"X-Forwarded-For": f"::ffff:203.0.113.{number}"}
+            seen[(await client.get(LOOKUP, headers=hops)).status_code] += 1
+        assert seen == {404: 20}
+        hops = {"X-Forwarded-For": "203.0.113.0"}
+        rest = (await client.get(LOOKUP, headers=hops)).headers["RateLimit"]
+        assert rest.startswith('"lookup";r=3;')
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.9", "198.51.100.7"])
+async def test_long_headers_of_proxies_are_not_kept(peer: str) -> None:
+    """Neither those of strangers nor those that a proxy passes on."""
+    proxies = TrustedProxies(["198.51.100.0/24"])
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            hop = f"{number}{'x' * 30_000}".encode()
+            proxies.client(peer, [(b"x-forwarded-for", hop + b", " + hop)])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+    far = [(b"x-forwarded-for", b"203.0.113.5, " + b"198.51.100.8, " * 10_000 + b"198.51.100.9")]
+    assert proxies.client(peer, far) == (peer if peer == "192.0.2.9" else "198.51.100.8")
+
+
+@pytest.mark.parametrize("path", ["/me", "/me/password"])
+async def test_a_stolen_token_allows_no_more_guesses_than_the_front_door(
+    serve: Serve, settings: Settings, path: str
+) -> None:
+    """Where the password is asked for again, guesses count by account."""
+    async with serve(msgspec.structs.replace(settings, limit_token="5/minute")) as client:  # noqa: S106
+        ann = await join(client)
+        method, body = (
+            ("DELETE", {"password": "a wrong guess"})
+            if path == "/me"
+            else ("PUT", {"current_password": "a wrong guess", "new_password": "battery staple"})
+        )
+        seen = [(await ann.request(method, path, json=body)).status_code for _ in range(7)]
+    assert seen == [422] * 5 + [429] * 2
 
 
 async def test_a_network_of_ipv6_counts_as_one(settings: Settings) -> None:

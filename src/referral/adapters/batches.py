@@ -24,6 +24,11 @@ class Batches(Generic[T]):
         self._waiting: list[T] = []
         self._running: asyncio.Task[None] | None = None
 
+    def take_back(self) -> list[T]:
+        """Return the items that wait for the next batch, which has none then."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
     def add(self, item: T) -> None:
         """Have an item done soon."""
         self._waiting.append(item)
@@ -43,7 +48,9 @@ class Trips(Generic[Q, A]):
     """Questions asked at the same time share a trip, and each gets an answer of its own."""
 
     def __init__(self, work: Callable[[list[Q]], Awaitable[list[A]]], size: int = 200) -> None:
-        """Take what answers up to `size` questions, in their order; what it raises, each gets."""
+        """Take what answers up to `size` questions, in their order; what it raises, each gets, and
+        those who queued meanwhile: or a server that hangs would have one batch wait for another.
+        """
         self._work = work
         self._batches: Batches[tuple[Q, Future[A]]] = Batches(self._answer, size)
 
@@ -60,7 +67,7 @@ class Trips(Generic[Q, A]):
         try:
             answers = await self._work([question for question, _ in waiting])
         except Exception as error:  # noqa: BLE001 - for those who asked
-            for _, answer in waiting:
+            for _, answer in waiting + self._batches.take_back():
                 if not answer.done():
                     answer.set_exception(error)
             return

@@ -9,6 +9,7 @@ window.
 import hashlib
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from math import ceil
 from typing import NamedTuple
@@ -28,6 +29,12 @@ WINDOWS = 50_000
 """Of how many callers a process knows its windows, for each limit."""
 
 COUNTING_SECONDS = 10
+KEPT_SECONDS = 300
+"""How long a process that counts nothing is still taken for one that shares the limits."""
+
+MAX_NAME = 64
+"""Longer names of callers are remembered by their digest: a user name may have 64 KiB."""
+
 PROCESSES = "referral:processes"
 
 
@@ -54,17 +61,24 @@ class Rule:
         self.amount = item.amount
         self.seconds = item.get_expiry()
         self.ahead = max(1, item.amount // AHEAD)
-        self.windows: dict[str, Window] = {}
+        self.windows: OrderedDict[str, Window] = OrderedDict()
 
     def window(self, who: str, now: float) -> Window:
         """Return the caller's window, a new one if the last is over."""
         window = self.windows.get(who)
         if window is None or window.ends <= now:
             self.windows.pop(who, None)
-            if len(self.windows) >= WINDOWS:
-                del self.windows[next(iter(self.windows))]
+            self._make_room(now)
             window = self.windows[who] = Window(now + self.seconds)
         return window
+
+    def _make_room(self, now: float) -> None:
+        """Forget two windows that are over for each that begins, so that none stay for good."""
+        for _ in range(2):
+            oldest = next(iter(self.windows.values()), None)
+            if oldest is None or (oldest.ends > now and len(self.windows) < WINDOWS):
+                break
+            self.windows.popitem(last=False)
 
 
 class Taken(NamedTuple):
@@ -90,7 +104,7 @@ class CountedLimits:
         }
         self._server = server
         self._storage = _storage(server) if server else None
-        self._processes = processes
+        self._configured = self._processes = processes
         self._now = now
         self._id = uuid.uuid4().hex
         self._counted_at = 0.0
@@ -101,7 +115,7 @@ class CountedLimits:
         rule = self._rules.get(group)
         if rule is None:
             return None
-        now = self._now()
+        now, who = self._now(), who if len(who) <= MAX_NAME else _digest(who)
         window = rule.window(who, now)
         if not window.left and not window.spent:
             await self._take_ahead(rule, window, group, who)
@@ -167,11 +181,12 @@ class CountedLimits:
         async def count(client: Redis) -> list[int]:
             pipe = client.pipeline(transaction=False)
             pipe.zadd(PROCESSES, {self._id: now})
-            pipe.zremrangebyscore(PROCESSES, 0, now - 3 * COUNTING_SECONDS)
+            pipe.zremrangebyscore(PROCESSES, 0, now - KEPT_SECONDS)
             pipe.zcard(PROCESSES)
             return await pipe.execute()
 
-        self._processes = max(1, (await server.ask(count))[-1])
+        # Those that have just started may not have counted anything yet.
+        self._processes = max(self._configured, (await server.ask(count))[-1])
 
 
 def _storage(server: RedisServer) -> RedisStorage:

@@ -1,8 +1,8 @@
 """Look-ups remembered in Redis, where all processes find them.
 
-An address has one key. It holds what was found, or a mark that it was cleared, which no other mark
-equals. Who finds neither reads the database and stores that only if the key still holds what it
-held before: had a change been cleared meanwhile, there would be another mark. Every entry also
+An address has two keys: one for what was found, and one for a mark that it was cleared, which no
+other mark equals. Who finds nothing reads the database and stores that only if the mark is still
+the one from before: had a change been cleared meanwhile, there would be another. Every entry also
 names the time at which it ends, counted from before its database was read, so that one which is
 written late, or was not cleared because Redis was gone, is never read after `SECONDS`.
 """
@@ -12,7 +12,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import cast
+from itertools import islice
+from typing import NamedTuple, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -25,10 +26,13 @@ from referral.core.model import Code
 SECONDS = 25.0
 SECONDS_UNKNOWN = 10.0
 MARK_SECONDS = 60
-"""How long a mark stays: longer than any entry that it is to keep out."""
+"""How long a mark stays, and a clear that failed is remembered: longer than any entry lives."""
+
+BATCH = 500
+"""How many clears that failed are repeated in one trip."""
 
 STORE = """
-if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then
+if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 end
 """
@@ -42,11 +46,25 @@ class Entry(msgspec.Struct, array_like=True):
 
 
 class Fill(msgspec.Struct):
-    """An entry on its way into Redis, and what its key held before."""
+    """An entry on its way into Redis, and the mark from before its database was read."""
 
     key: bytes
-    held: bytes
+    mark: bytes
     entry: Entry
+
+
+class Held(NamedTuple):
+    """What Redis holds about an address."""
+
+    entry: bytes | None
+    mark: bytes | None
+
+
+class Uncleared(NamedTuple):
+    """A clear that has not succeeded yet, and when nothing from before it is left to be cleared."""
+
+    mark: bytes
+    until: float
 
 
 ENCODER = msgspec.msgpack.Encoder()
@@ -63,8 +81,8 @@ class RedisCache:
         self._server = server
         self._now = now
         self._hits = self._misses = 0
-        self._uncleared: dict[bytes, bytes] = {}
-        self._reads: Trips[bytes, bytes | None] = Trips(self._read)
+        self._uncleared: dict[bytes, Uncleared] = {}
+        self._reads: Trips[bytes, Held] = Trips(self._read)
         self._fills: Batches[Fill] = Batches(self._store)
         server.when_back(self._clear_again)
 
@@ -73,17 +91,17 @@ class RedisCache:
     ) -> Code | None:
         """See the port."""
         key, began = make_key(email_key), self._now()
-        if not self._server.answers or key in self._uncleared:
+        if not self._server.answers or self._is_uncleared(key, began):
             return await find()
         try:
             held = await self._reads.ask(key)
         except RedisGone:
             return await find()
-        entry = _decode(held)
+        entry = _decode(held.entry)
         if entry is None or entry.until <= began:
             self._misses += 1
             entry = Entry(0, await find())
-            self._fill(key, held, entry, began)
+            self._fill(key, held.mark, entry, began)
         else:
             self._hits += 1
         return entry.code
@@ -94,12 +112,13 @@ class RedisCache:
 
     async def clear(self, email_key: str) -> bool:
         """See the port. What cannot be cleared now is not read here, and cleared later."""
-        key, mark = make_key(email_key), b"-" + secrets.token_bytes(16)
-        self._uncleared[key] = mark
+        key, now = make_key(email_key), self._now()
+        while self._uncleared and next(iter(self._uncleared.values())).until <= now:
+            del self._uncleared[next(iter(self._uncleared))]
+        self._uncleared.pop(key, None)
+        own = self._uncleared[key] = Uncleared(secrets.token_bytes(16), now + MARK_SECONDS)
         with suppress(RedisGone):
-            await self._server.ask(lambda client: client.set(key, mark, ex=MARK_SECONDS))
-            if self._uncleared.get(key) == mark:
-                del self._uncleared[key]
+            await self._server.ask(lambda client: self._mark(client, [(key, own)]))
             return True
         return False
 
@@ -108,32 +127,48 @@ class RedisCache:
         yield Measure("referral_cache_lookups", ("redis", "hit"), self._hits)
         yield Measure("referral_cache_lookups", ("redis", "miss"), self._misses)
 
-    def _fill(self, key: bytes, held: bytes | None, entry: Entry, began: float) -> None:
+    def _is_uncleared(self, key: bytes, now: float) -> bool:
+        uncleared = self._uncleared.get(key)
+        return uncleared is not None and uncleared.until > now
+
+    def _fill(self, key: bytes, mark: bytes | None, entry: Entry, began: float) -> None:
         entry.until = began + (SECONDS_UNKNOWN if entry.code is None else SECONDS)
         if entry.code is not None:
             entry.until = min(entry.until, entry.code.expires_at.timestamp())
         if entry.until > self._now():
-            self._fills.add(Fill(key, held or b"", entry))
+            self._fills.add(Fill(key, mark or b"", entry))
 
-    async def _read(self, keys: list[bytes]) -> list[bytes | None]:
-        held = await self._server.ask(lambda client: client.mget(keys))
-        return cast("list[bytes | None]", held)
+    async def _read(self, keys: list[bytes]) -> list[Held]:
+        names = [name for key in keys for name in (key, mark_of(key))]
+        answer = await self._server.ask(lambda client: client.mget(names))
+        held = cast("list[bytes | None]", answer)
+        return [Held(*pair) for pair in zip(held[::2], held[1::2], strict=True)]
 
     async def _store(self, batch: list[Fill]) -> None:
         async def store(client: Redis) -> None:
             pipe = client.pipeline(transaction=False)
             for fill in batch:
-                value = b"+" + ENCODER.encode(fill.entry)
-                pipe.eval(STORE, 1, fill.key, fill.held, value, int(fill.entry.until * 1000))
+                value, ends = ENCODER.encode(fill.entry), int(fill.entry.until * 1000)
+                pipe.eval(STORE, 2, fill.key, mark_of(fill.key), fill.mark, value, ends)
             await pipe.execute(raise_on_error=False)
 
         with suppress(RedisGone):
             await self._server.ask(store)
 
     async def _clear_again(self) -> None:
-        for key, mark in list(self._uncleared.items()):
-            await self._server.client.set(key, mark, ex=MARK_SECONDS)
-            if self._uncleared.get(key) == mark:
+        """Repeat what failed, and what fails meanwhile, before anybody is told from Redis again."""
+        while self._uncleared:
+            await self._mark(self._server.client, list(islice(self._uncleared.items(), BATCH)))
+
+    async def _mark(self, client: Redis, some: list[tuple[bytes, Uncleared]]) -> None:
+        pipe = client.pipeline(transaction=False)
+        for key, one in some:
+            # In this order nobody finds the entry gone and the mark from before.
+            pipe.set(mark_of(key), one.mark, ex=MARK_SECONDS)
+            pipe.delete(key)
+        await pipe.execute()
+        for key, one in some:
+            if self._uncleared.get(key) is one:
                 del self._uncleared[key]
 
 
@@ -142,10 +177,15 @@ def make_key(email_key: str) -> bytes:
     return b"referral:code:" + hashlib.sha256(email_key.encode()).digest()[:16]
 
 
+def mark_of(key: bytes) -> bytes:
+    """Return the key of the mark that belongs to an entry's."""
+    return key + b":mark"
+
+
 def _decode(held: bytes | None) -> Entry | None:
-    if held is None or not held.startswith(b"+"):
+    if held is None:
         return None
     try:
-        return DECODER.decode(held[1:])
+        return DECODER.decode(held)
     except (msgspec.DecodeError, UnicodeError):
         return None

@@ -7,7 +7,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from referral.core.lookups import LookUpCode
 from referral.core.model import Code
-from referral.web.auth import identify
+from referral.web.auth import check_lookup_access
 from referral.web.limits import client_address, count
 
 ANSWERS = 1_000
@@ -42,7 +42,7 @@ class HotAnswers:
         await count(scope, "lookup", client_address(scope))
         state = scope["litestar_app"].state
         if not state.public_lookups:
-            await identify(ASGIConnection(scope))
+            await check_lookup_access(ASGIConnection(scope), None)
         query = scope["query_string"]
         look_up: LookUpCode = state.look_up
         answer = self._answers.get(query)
@@ -50,13 +50,13 @@ class HotAnswers:
             await self._work_out(query, scope, receive, send)
         else:
             for message in answer.messages:
-                await send(message.copy())
+                await send(_copy(message))
 
     async def _work_out(self, query: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         messages: list[Message] = []
 
         async def send_noting(message: Message) -> None:
-            messages.append(message.copy())
+            messages.append(_copy(message))
             await send(message)
 
         await self._app(scope, receive, send_noting)
@@ -70,3 +70,10 @@ class HotAnswers:
         if len(self._answers) >= ANSWERS:
             del self._answers[next(iter(self._answers))]
         self._answers[query] = answer
+
+
+def _copy(message: Message) -> Message:
+    """Copy it with its headers, to which those outside add what is for one caller alone."""
+    if message["type"] == "http.response.start":
+        return {**message, "headers": list(message["headers"])}
+    return message.copy()

@@ -1,10 +1,10 @@
 """Limits on routes, and whose requests are counted together."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, NamedTuple
 
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
@@ -19,6 +19,19 @@ Guard = Callable[[ASGIConnection[Any, Any, Any, Any], object], Awaitable[None]]
 IPV6_SITE = 64
 """Whoever has one IPv6 address has all that share so many bits with it."""
 
+MAX_ADDRESS = 64
+"""No address is longer, as text; what a process remembers of hops stays as short."""
+
+MAX_HOPS = 20
+"""How many proxies a request may pass before those who sent it are no longer told apart."""
+
+
+class Hop(NamedTuple):
+    """Where a request came by: whom it counts for, and whether its word is taken."""
+
+    site: str
+    trusted: bool
+
 
 class TrustedProxies:
     """The networks whose word on where a request came from is taken."""
@@ -26,27 +39,62 @@ class TrustedProxies:
     def __init__(self, networks: Sequence[str]) -> None:
         """Take them in CIDR notation."""
         self._networks = [ip_network(network, strict=False) for network in networks]
-        self.client = lru_cache(maxsize=10_000)(self._client)
+        self._remembered = lru_cache(maxsize=10_000)(self._hop)
 
-    def _client(self, peer: str, forwarded: str) -> str:
+    def client(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Return the nearest address that is not a proxy's; those beyond it may be made up."""
-        nearest = peer
-        hops = [hop.strip() for hop in forwarded.split(",")] if forwarded else []
-        while hops and self.trusts(nearest) and _is_address(hops[-1]):
-            nearest = hops.pop()
-        return _site(nearest)
+        nearest = self._remembered(peer)
+        if nearest is None:
+            return peer
+        if nearest.trusted:
+            for text in hops_before(headers):
+                hop = self._remembered(text) if len(text) <= MAX_ADDRESS else None
+                if hop is None:
+                    break
+                nearest = hop
+                if not hop.trusted:
+                    break
+        return nearest.site
 
     def trusts(self, text: str) -> bool:
         """Tell whether an address is in one of them."""
-        return _is_address(text) and any(ip_address(text) in each for each in self._networks)
+        hop = self._hop(text)
+        return hop is not None and hop.trusted
+
+    def _hop(self, text: str) -> Hop | None:
+        address = read_address(text)
+        if address is None:
+            return None
+        trusted = any(address in network for network in self._networks)
+        if isinstance(address, IPv6Address):
+            return Hop(str(ip_network((address, IPV6_SITE), strict=False)), trusted)
+        return Hop(str(address), trusted)
+
+
+def hops_before(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    """Return what `X-Forwarded-For` says, the nearest first, and no more than so many."""
+    sent = b",".join(value for name, value in headers if name == b"x-forwarded-for")
+    if not sent:
+        return []
+    nearest = sent.decode("latin-1").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
+    return [hop.strip() for hop in reversed(nearest)]
+
+
+def read_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address, one of IPv4 as such when it came by a socket of IPv6; None for no one."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def client_address(scope: Scope) -> str:
     """Return whose request it is, as far as the network tells."""
     proxies: TrustedProxies = scope["litestar_app"].state.trusted_proxies
     peer = scope["client"]
-    sent = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    return proxies.client(peer[0] if peer else "", b",".join(sent).decode("latin-1"))
+    return proxies.client(peer[0] if peer else "", scope["headers"])
 
 
 def limited(group: str, *, by_account: bool = False) -> Guard:
@@ -79,22 +127,3 @@ def _headers(group: str, allowance: Allowance) -> tuple[tuple[bytes, bytes], ...
         (b"ratelimit-policy", f'"{group}";q={allowance.limit};w={allowance.seconds}'.encode()),
         (b"ratelimit", f'"{group}";r={allowance.remaining};t={allowance.resets_in}'.encode()),
     )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _site(text: str) -> str:
-    if not _is_address(text):
-        return text
-    address = ip_address(text)
-    if not isinstance(address, IPv6Address):
-        return text
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ip_network((address, IPV6_SITE), strict=False))

@@ -19,9 +19,13 @@ from referral.web.accounts import FullUser, User
 from referral.web.auth import SECURITY, identify_session, identify_user
 from referral.web.codes import ANY, BODY
 from referral.web.exports import Export
+from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
+
+GUESSES = [limited("token", by_account=True)]
+"""Where the password is asked for, whoever has stolen a token could guess it."""
 
 
 class Change(Struct, forbid_unknown_fields=True):
@@ -90,7 +94,11 @@ class Me(Controller):
         await use(user_id, AccountChange(locale, notify))
         return FullUser.in_full(await show(user_id), links)
 
-    @delete(summary="Erase my account", responses=problems(*ANY, *BODY, errors.WrongPassword))
+    @delete(
+        summary="Erase my account",
+        guards=GUESSES,
+        responses=problems(*ANY, *BODY, errors.TooManyRequests, errors.WrongPassword),
+    )
     @inject
     async def erase(
         self,
@@ -107,8 +115,11 @@ class Me(Controller):
         "/password",
         summary="Change my password",
         status_code=204,
+        guards=GUESSES,
         dependencies={"session_id": Provide(identify_session)},
-        responses=problems(*ANY, *BODY, errors.WrongPassword, errors.WeakPassword),
+        responses=problems(
+            *ANY, *BODY, errors.TooManyRequests, errors.WrongPassword, errors.WeakPassword
+        ),
     )
     @inject
     async def change_password(

@@ -1,6 +1,5 @@
 """Figures for Prometheus, and who may have them."""
 
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from dishka import FromDishka
@@ -9,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.types import Scope
 
 from referral.core.ports import Metrics
-from referral.web.limits import TrustedProxies
+from referral.web.limits import TrustedProxies, read_address
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
@@ -57,9 +56,5 @@ def is_inside(scope: Scope) -> bool:
 
 
 def _is_loopback(text: str) -> bool:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    address = read_address(text)
+    return address is not None and address.is_loopback
