@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from dishka import AsyncContainer, Provider
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import (
@@ -46,6 +45,7 @@ from referral.web.mails import CodeMails, Unsubscribing
 from referral.web.me import Me
 from referral.web.metrics import Figures
 from referral.web.openapi import operation_id
+from referral.web.origins import Origins, make_cors
 from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
 from referral.web.proofs import Proofs
@@ -125,10 +125,11 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
             await container.close()
             await asyncio.to_thread(send_rest)
 
+    cors = make_cors(settings.cors_origins)
     app = Litestar(
         CONTROLLERS,
         before_request=check_request,
-        cors_config=CORSConfig(list(settings.cors_origins)) if settings.cors_origins else None,
+        cors_config=cors,
         exception_handlers=HANDLERS | {AnsweredBefore: repeat},
         lifespan=[lifespan],
         logging_config=None,
@@ -137,7 +138,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         state=state,
     )
-    wire = Wire(app, settings.public_url)
+    wire = Wire(Origins(app, cors) if cors else app, settings.public_url)
     https = settings.public_url.startswith("https://")
     enveloped = Envelope(wire, requests.add, drain, https=https)
     return TracedApp(enveloped) if is_on() else enveloped

@@ -223,6 +223,7 @@ async def test_the_erased_is_out_and_the_address_free(client: httpx.AsyncClient)
     await leave(ann)
     for method, path in (
         ("GET", "/me"),
+        ("GET", "/me/codes"),
         ("GET", "/me/export"),
         ("GET", "/me/referrals"),
         ("PATCH", "/me"),

@@ -305,3 +305,30 @@ async def test_a_look_up_of_nothing_tells_nothing(
     assert {answer.status_code for answer in answers} == {404}
     assert len({answer.content for answer in answers}) == 1
     assert all(answer.headers == answers[0].headers for answer in answers)
+
+
+BAD_BODIES: list[dict[str, Any]] = [
+    {"json": {}},
+    {"json": {"bad": 6}},
+    {"content": b"[1", "headers": {"Content-Type": "application/json"}},
+    {"content": b"x", "headers": {"Content-Type": "text/plain"}},
+]
+WITH_BODIES = (
+    "POST /api/v1/me/codes", "PATCH /api/v1/me/codes/{code_id}", "PATCH /api/v1/me",
+    "DELETE /api/v1/me", "PUT /api/v1/me/password", "POST /api/v1/me/referrer",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", BAD_BODIES)
+@pytest.mark.parametrize("route", WITH_BODIES)
+async def test_who_asks_comes_before_what_is_asked(
+    client: httpx.AsyncClient, database: PostgresDatabase, route: str, sent: dict[str, Any]
+) -> None:
+    """Whoever may not do a thing hears so, whatever body came with it."""
+    owner = await join(client)
+    asked = request_for(route, owner, await owner.issue())
+    for who, status in (("nobody", 401), ("a client without", 403)):
+        headers = await headers_of(who, route, owner, database) | sent.get("headers", {})
+        bad = sent | {"headers": headers}
+        answer = await client.request(asked["method"], asked["url"], **bad)
+        assert answer.status_code == status

@@ -43,3 +43,61 @@ async def test_a_listed_origin_is_let_in_and_no_other(settings: Settings, serve:
     assert "Access-Control-Allow-Credentials" not in ours.headers
     assert others.headers.get("Access-Control-Allow-Origin") != OTHERS
     assert others.headers.get("Access-Control-Allow-Origin") != "*"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_page_that_is_not_listed_is_answered_like_anybody(
+    settings: Settings, serve: Serve, path: str
+) -> None:
+    """Its questions before a request too, and neither learns what others may."""
+    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
+        for method in ("GET", "OPTIONS"):
+            wanted = {"Access-Control-Request-Method": "PATCH"}
+            plain = await client.request(method, path)
+            others = await client.request(method, path, headers={"Origin": OTHERS} | wanted)
+            assert others.status_code == plain.status_code
+            assert others.headers.get("content-type") == plain.headers.get("content-type")
+            assert not [name for name in others.headers if name.startswith("access-control-")]
+
+
+async def test_a_listed_page_reads_what_it_needs(settings: Settings, serve: Serve) -> None:
+    """It may send what every route takes, and read when to come again."""
+    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
+        wanted = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization, idempotency-key",
+        }
+        before = await client.options(f"{API}/me/codes", headers={"Origin": OURS} | wanted)
+        answer = await client.get(f"{API}/me", headers={"Origin": OURS})
+    assert before.status_code == 204
+    assert "POST" in before.headers["Access-Control-Allow-Methods"]
+    allowed = before.headers["Access-Control-Allow-Headers"].lower().split(", ")
+    assert {"authorization", "idempotency-key"} <= set(allowed)
+    exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"Location", "Retry-After", "X-Request-ID"} <= set(exposed)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/metrics"])
+async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str) -> None:
+    """The same status and headers, but for what is new each time."""
+    got, asked = await client.get(path), await client.head(path)
+    assert (asked.status_code, asked.content) == (got.status_code, b"")
+    assert asked.headers.get("content-type") == got.headers.get("content-type")
+    assert asked.headers.keys() == got.headers.keys()
+
+
+async def test_head_is_allowed_where_get_is(client: httpx.AsyncClient) -> None:
+    """As the header says that lists the methods."""
+    assert (await client.options(f"{API}/me")).headers[
+        "Allow"
+    ] == "DELETE, GET, HEAD, OPTIONS, PATCH"
+    refused = await client.put("/health/live")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    refused = await client.head(f"{API}/auth/register")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "OPTIONS, POST")
+
+
+async def test_figures_have_the_type_that_prometheus_knows(client: httpx.AsyncClient) -> None:
+    """With each parameter once."""
+    kind = (await client.get("/metrics")).headers["content-type"]
+    assert kind == "text/plain; version=1.0.0; charset=utf-8"

@@ -129,6 +129,27 @@ async def test_what_answers_have_in_common_is_documented(document: Node) -> None
                 assert header in responses[status]["headers"], (name, status)
 
 
+async def test_every_body_is_documented(document: Node) -> None:
+    """What takes none is named here; the token service takes forms, with an example of each use."""
+    without = {
+        name
+        for name, operation in operations(document)
+        if name.partition(" ")[0] in {"POST", "PUT", "PATCH"} and "requestBody" not in operation
+    }
+    assert without == {
+        "POST /api/v1/auth/email/verification",
+        "POST /api/v1/me/codes/active/email",
+        "POST /api/v1/me/codes/{code_id}/activate",
+        "POST /api/v1/me/codes/{code_id}/deactivate",
+    }
+    for name, needed in (("token", "grant_type"), ("revoke", "token"), ("introspect", "token")):
+        content = document["paths"][f"/api/v1/auth/{name}"]["post"]["requestBody"]["content"]
+        (form,) = content.values()
+        assert [*content] == ["application/x-www-form-urlencoded"]
+        assert form["schema"]["required"] == [needed]
+        assert form["examples"]
+
+
 async def test_the_statuses_are_those_of_the_contract(document: Node) -> None:
     """Creating is 201, what has no answer 204, a mail 202, a share link 302, all else 200."""
     special = {

@@ -31,7 +31,7 @@ def check(answer: httpx.Response, status: int, slug: str) -> dict[str, object]:
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]
-    assert problem["instance"] == answer.request.url.path
+    assert problem["instance"] == answer.request.url.raw_path.partition(b"?")[0].decode()
     assert problem["request_id"] == answer.headers["x-request-id"]
     return problem
 
@@ -40,6 +40,12 @@ async def test_an_unknown_path_is_not_found(client: httpx.AsyncClient) -> None:
     """The framework's 404 has the form of all others, and shows no query."""
     problem = check(await client.get("/nowhere?token=secret"), 404, "not-found")
     assert problem["instance"] == "/nowhere"
+
+
+async def test_the_path_is_told_as_it_was_sent(client: httpx.AsyncClient) -> None:
+    """With its escapes: without them it would be another, or none."""
+    problem = check(await client.get("/a%20b%2Fc%ff%00?x"), 404, "not-found")
+    assert problem["instance"] == "/a%20b%2Fc%ff%00"
 
 
 @pytest.mark.parametrize("path", ["/me/codes/no-uuid", "/users/no-uuid/referrals"])
@@ -74,7 +80,7 @@ async def test_a_host_with_or_without_a_port_is_good(client: httpx.AsyncClient, 
 
 @pytest.mark.parametrize(
     ("path", "methods"),
-    [("/me/codes", "GET, OPTIONS, POST"), ("/me", "DELETE, GET, OPTIONS, PATCH")],
+    [("/me/codes", "GET, HEAD, OPTIONS, POST"), ("/me", "DELETE, GET, HEAD, OPTIONS, PATCH")],
 )
 async def test_options_lists_all_methods_of_a_path(
     client: httpx.AsyncClient, path: str, methods: str

@@ -65,7 +65,11 @@ SHAPES: dict[str, tuple[bytes, int]] = {
     "TRACE": (b"TRACE /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
     "OPTIONS of everything": (b"OPTIONS * HTTP/1.1\r\n" + CLOSE + b"\r\n", 404),
     "OPTIONS": (b"OPTIONS /api/v1/me HTTP/1.1\r\n" + CLOSE + b"\r\n", 204),
-    "HEAD": (b"HEAD /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
+    "HEAD": (b"HEAD /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 200),
+    "HEAD where there is no GET": (
+        b"HEAD /api/v1/auth/register HTTP/1.1\r\n" + CLOSE + b"\r\n",
+        405,
+    ),
     "a method of its own": (b"BREW /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
     "a method that is none": (b"G(T /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 400),
     "HTTP/0.9": (b"GET /health/live\r\n\r\n", 400),

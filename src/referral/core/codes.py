@@ -98,6 +98,8 @@ class ListCodes:
             found = await records.codes.newest(
                 user_id, now, status=status, after=after, limit=limit + 1
             )
+            if not found and await records.users.get(user_id) is None:
+                raise Unauthenticated
         return Page.cut(found, limit, lambda code: code.id), now
 
 

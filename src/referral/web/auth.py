@@ -14,8 +14,20 @@ SECURITY: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
 """The ways to authorise, for the OpenAPI document."""
 
 
+CALLER = "caller"
+"""Where in a request's state it stands, once it is known."""
+
+
 async def identify(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
     """Return who sent the request, or raise `Unauthenticated`."""
+    state = request.scope["state"]
+    if CALLER not in state:
+        state[CALLER] = _identify(request)
+    caller: Caller = state[CALLER]
+    return caller
+
+
+def _identify(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
     values = request.headers.getall("authorization", [])
     scheme, _, token = (values[0] if len(values) == 1 else "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

@@ -19,7 +19,7 @@ from referral.web.auth import SECURITY, identify_user
 from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
 from referral.web.links import Links
 from referral.web.problems import problems
-from referral.web.requests import PageRequest, make_cursor, provide_page
+from referral.web.requests import PageRequest, check_user, make_cursor, provide_page
 from referral.web.wiring import inject
 
 Time = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
@@ -100,6 +100,7 @@ class Codes(Controller):
     path = "/api/v1/me/codes"
     tags = ("My codes",)
     security = SECURITY
+    before_request = staticmethod(check_user)
     dependencies = {"user_id": Provide(identify_user)}
 
     @post(

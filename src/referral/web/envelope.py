@@ -60,6 +60,7 @@ class Envelope:
         request_id = _request_id(scope)
         # A copy: a server may hand the same dictionary to every request.
         state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         began, status = time.perf_counter(), 0
 
         async def send_wrapped(message: Message) -> None:
@@ -83,7 +84,6 @@ class Envelope:
             _bound_id.reset(token)
         seconds = time.perf_counter() - began
         route = scope.get("path_template") or UNKNOWN
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         self._count(method, route, status, seconds)
         self._log.add(method, route, status, seconds, request_id)
 

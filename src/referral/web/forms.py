@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from binascii import Error as BadBase64
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -49,7 +50,12 @@ REFUSAL = ResponseSpec(
     TokenError, generate_examples=False, description="The refusals of RFC 6749, 5.2."
 )
 UNKNOWN_CLIENT = ResponseSpec(
-    TokenError, generate_examples=False, description="`invalid_client`: who are you?"
+    TokenError,
+    generate_examples=False,
+    description="`invalid_client`: who are you?",
+    examples=[
+        Example(value={"error": "invalid_client", "error_description": InvalidClient.default})
+    ],
 )
 
 
@@ -136,6 +142,7 @@ def describe_form(
     return RequestBody({FORM: OpenAPIMediaType(form, examples=examples)}, required=True)
 
 
+@dataclass
 class TokenOnly(Operation):
     """An operation on the one token that its form holds."""
 

@@ -19,6 +19,7 @@ from referral.web.idempotency import IdempotencyKey
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
+from referral.web.requests import check_user
 from referral.web.wiring import inject
 
 SVG = "image/svg+xml"
@@ -71,6 +72,7 @@ class CodeMails(Controller):
     path = "/api/v1/me/codes"
     tags = ("My codes",)
     security = SECURITY
+    before_request = staticmethod(check_user)
     dependencies = {"user_id": Provide(identify_user)}
 
     @post(

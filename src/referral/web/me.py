@@ -22,6 +22,7 @@ from referral.web.exports import Export
 from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
+from referral.web.requests import check_user
 from referral.web.wiring import inject
 
 GUESSES = [limited("token", by_account=True)]
@@ -68,6 +69,7 @@ class Me(Controller):
     path = "/api/v1/me"
     tags = ("Accounts",)
     security = SECURITY
+    before_request = staticmethod(check_user)
     dependencies = {"user_id": Provide(identify_user)}
 
     @get(summary="Show my account", responses=problems(*ANY))

@@ -39,7 +39,9 @@ class Figures(Controller):
         if not is_inside(request.scope):
             raise NotFoundException
         text = (await use.render()).decode()
-        return Response(text, headers={"Cache-Control": "no-store"}, media_type=use.content_type)
+        # The framework adds it again.
+        kind = use.content_type.removesuffix("; charset=utf-8")
+        return Response(text, headers={"Cache-Control": "no-store"}, media_type=kind)
 
 
 def is_inside(scope: Scope) -> bool:

@@ -119,6 +119,13 @@ HEADERS: Node = {
 }
 """The header that comes with every answer of a status."""
 
+UNKNOWN_CLIENT = (
+    "WWW-Authenticate",
+    "How clients authenticate (RFC 7617).",
+    'Basic realm="referral"',
+)
+"""The same for a refusal of the token service, which is no problem document."""
+
 NO_ANSWER = {"Validation Exception"}
 """The framework documents a form of 400 that this service never sends."""
 
@@ -187,7 +194,8 @@ def _complete_response(status: str, response: Node, schemas: Node) -> None:
         text = "".join(schema.get("description", "") for schema in named)
         response["description"] = text or response["description"]
     if status in HEADERS:
-        name, description, example = HEADERS[status]
+        is_of_tokens = status == "401" and "application/json" in response.get("content", {})
+        name, description, example = UNKNOWN_CLIENT if is_of_tokens else HEADERS[status]
         headers = response.setdefault("headers", {})
         headers.setdefault(name, {"schema": {"type": "string"}})
         headers[name] |= {"description": description, "required": True, "example": example}

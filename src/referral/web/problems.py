@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -29,6 +30,9 @@ STATUSES: dict[type[errors.ReferralError], int] = {
     errors.Unavailable: 503,
 }
 """The one table of statuses; a class takes the first entry on its line of ancestors."""
+
+IN_PATHS = "%/:@!$&'()*+,;="
+"""What stands for itself in a path, beside letters and digits (RFC 3986, section 3.3)."""
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "2"
@@ -148,7 +152,17 @@ def framework_problem(request: Request[Any, Any, Any], error: HTTPException) -> 
         if any(fault.parameter == "data" for fault in faults):
             status, faults, detail = 400, [], "The body is empty. Send a JSON object."
     slug, title = slug_of(status)
-    return _answer(request, status, slug, title, detail, faults, error.headers or {})
+    headers = {
+        name: with_head(value.split(", ")) if name.lower() == "allow" else value
+        for name, value in (error.headers or {}).items()
+    }
+    return _answer(request, status, slug, title, detail, faults, headers)
+
+
+def with_head(methods: Iterable[str]) -> str:
+    """Return an Allow header: whatever can be had by GET can be asked about by HEAD."""
+    known = set(methods)
+    return ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
 
 
 def unforeseen_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -206,7 +220,7 @@ def _answer(
         title=title,
         status=status,
         detail=detail,
-        instance=request.scope["path"],
+        instance=_path(request.scope),
         request_id=request.scope["state"].get("request_id", ""),
         errors=faults,
     )
@@ -217,9 +231,12 @@ def problem(scope: Scope, public_url: str, status: int, detail: str) -> Problem:
     """Make the document of a refusal that the framework never hears of."""
     slug, title = slug_of(status)
     request_id = scope["state"].get("request_id", "")
-    return Problem(
-        f"{public_url}/problems/{slug}", title, status, detail, scope["path"], request_id
-    )
+    return Problem(f"{public_url}/problems/{slug}", title, status, detail, _path(scope), request_id)
+
+
+def _path(scope: Scope) -> str:
+    """Return the path as it was sent, which may hold what a URI does not."""
+    return quote(scope.get("raw_path") or scope["path"].encode(), safe=IN_PATHS)
 
 
 def all_problems() -> dict[str, tuple[int, str]]:

@@ -14,7 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 
-from referral.web.problems import Fault, Malformed, Misfit, body_fault
+from referral.web.auth import identify_user
+from referral.web.problems import Fault, Malformed, Misfit, body_fault, with_head
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -54,6 +55,14 @@ async def check_request(request: Request[Any, Any, State]) -> Response[None] | N
     return _tell_methods(request) if request.method == "OPTIONS" else None
 
 
+async def check_user(request: Request[Any, Any, State]) -> Response[None] | None:
+    """The same for what only users may do: who asks comes before what is asked, and its body."""
+    answer = await check_request(request)
+    if answer is None:
+        await identify_user(request)
+    return answer
+
+
 def _tell_methods(request: Request[Any, Any, State]) -> Response[None]:
     path = request.scope["path_template"]
     methods = {
@@ -62,7 +71,7 @@ def _tell_methods(request: Request[Any, Any, State]) -> Response[None]:
         if route.path_format == path
         for name in getattr(route, "methods", ())
     }
-    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+    return Response(None, status_code=204, headers={"Allow": with_head(methods)})
 
 
 def _check_json(body: bytes) -> None:

@@ -78,6 +78,7 @@ class TokenPair(Struct):
     refresh_token: str | UnsetType = UNSET
 
 
+@dataclass
 class TokenOperation(Operation):
     """The operation with its form, whose fields depend on the grant."""
 

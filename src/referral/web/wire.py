@@ -1,4 +1,7 @@
-"""What a request has to be before anybody looks at what it asks for: a host, a body in time."""
+"""What a request has to be before anybody looks at what it asks for: a host, a body in time.
+
+And HEAD, which the framework does not know: it is a GET whose answer has no body.
+"""
 
 import asyncio
 import re
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
 
 from referral.web.problems import MEDIA_TYPE, Malformed, RequestTimeout, problem
 
@@ -33,6 +36,8 @@ class Wire:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
         elif _has_good_host(scope["headers"], scope["http_version"]):
+            if scope["method"] == "HEAD":
+                scope["method"], send = "GET", _without_body(send)
             await self._app(scope, _in_time(receive), send)
         else:
             await self._refuse(scope, send)
@@ -54,6 +59,17 @@ def _has_good_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool
         return version in OLD
     found = HOST.fullmatch(hosts[0])
     return len(hosts) == 1 and found is not None and int(found[1] or 0) <= MAX_PORT
+
+
+def _without_body(send: Send) -> Send:
+    """Pass the head of an answer on, and of its body only that it ends."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message["body"] = b""
+        await send(message)
+
+    return send_head
 
 
 def _in_time(receive: Receive) -> Receive:
