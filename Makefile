@@ -54,7 +54,8 @@ logs: ## Follow the logs of the containers
 		&& sed "s/^POSTGRES_PASSWORD=$$/POSTGRES_PASSWORD=$$password/" .env.example > $@
 	@echo "Made .env with a random password"
 
-test: .venv/dev.stamp browser curl nginx pgbouncer ## Run all tests, or those in TESTS
+# A part is run with what there is.
+test: .venv/dev.stamp $(if $(TESTS),,browser curl nginx pgbouncer) ## Run all tests, or those in TESTS
 	$(BIN)/pytest $(TESTS)
 
 lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations

@@ -25,7 +25,7 @@ class Known:
     deleted: bool = False
 
     def status(self, now: datetime) -> str:
-        """Say it as api.md does."""
+        """Say it as the service does."""
         if self.expires_at <= now:
             return "expired"
         if self.max_uses is not None and self.uses >= self.max_uses:

@@ -1,4 +1,4 @@
-"""Who gets what: the only module that knows both ports and adapters.
+"""Who gets what: which adapter stands behind which port, and what each use case is given.
 
 Use cases keep nothing between calls, so all of them live as long as the app.
 """

@@ -70,7 +70,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decides; `docs/operations.md` says what each is for."""
+    """What the operator decides; the README says what each is for."""
 
     data_dir: Path = Path("var")
     database_url: str | None = None

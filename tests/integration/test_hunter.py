@@ -282,7 +282,7 @@ async def test_a_list_of_domains_asks_nobody(
 
 
 async def test_without_settings_nobody_is_asked(settings: Settings, database_url: str) -> None:
-    """No verification, as the contract has it: a disposable address registers."""
+    """No verification where nothing is set: a disposable address registers."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with serving(settings) as client:
         assert (await register(client, f"{new_email()}.yopmail.com")).status_code == 201

@@ -150,7 +150,7 @@ async def test_every_body_is_documented(document: Node) -> None:
         assert form["examples"]
 
 
-async def test_the_statuses_are_those_of_the_contract(document: Node) -> None:
+async def test_each_answer_has_the_status_of_its_kind(document: Node) -> None:
     """Creating is 201, what has no answer 204, a mail 202, a share link 302, all else 200."""
     special = {
         "POST /api/v1/auth/register": "201",

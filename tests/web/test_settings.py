@@ -48,7 +48,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 
 
 def test_every_fault_is_told_at_once_by_name() -> None:
-    """Nobody has to start the service eleven times to mend eleven faults."""
+    """Nobody has to start the service sixteen times to mend sixteen faults."""
     faults = faults_of(FAULTS)
     assert {fault.partition(":")[0] for fault in faults} == set(FAULTS)
     assert all(len(fault.partition(": ")[2]) > 10 for fault in faults)

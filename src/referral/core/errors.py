@@ -1,4 +1,4 @@
-"""What can go wrong, in five families; the web layer gives each family its HTTP status.
+"""What can go wrong, in six families; the web layer gives each family its HTTP status.
 
 The class is the contract: its name makes the slug (`EmailTaken` is `email-taken`) and the title
 of the problem document, its docstring the description behind the problem's address.

@@ -1,4 +1,4 @@
-"""Every port on one screen: what the core needs of the world, and what it may rely on."""
+"""Every port: what the core needs of the world, and what it may rely on."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager

@@ -63,8 +63,8 @@ class LogIn:
         refresh_token = self.secrets.new()
         async with self.database.begin() as records:
             # Meanwhile the password may have been changed, or the account blocked or erased.
-            now = await records.users.lock(user.id)
-            if now is None or now.blocked_at or now.password_hash != user.password_hash:
+            locked = await records.users.lock(user.id)
+            if locked is None or locked.blocked_at or locked.password_hash != user.password_hash:
                 raise InvalidGrant(REFUSED)
             await records.sessions.add(session)
             await records.sessions.add_token(

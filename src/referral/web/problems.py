@@ -21,7 +21,6 @@ from referral.core import errors
 
 STATUSES: dict[type[errors.ReferralError], int] = {
     errors.Unauthenticated: 401,
-    errors.TooManyRequests: 429,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Invalid: 422,
@@ -127,7 +126,7 @@ def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -
     status, kind = status_of(type(error)), type(error)
     faults = [_core_fault(request, error.detail, error.pointer)] if error.pointer else []
     headers = {}
-    if status == FRAMEWORK_UNAUTHENTICATED:
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _challenge(request)
     if isinstance(error, errors.InsufficientScope):
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
@@ -178,7 +177,6 @@ def slug_of(status: int) -> tuple[str, str]:
     return slug, slug.replace("-", " ").capitalize()
 
 
-FRAMEWORK_UNAUTHENTICATED = 401
 HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[Any]]] = {
     errors.ReferralError: core_problem,
     HTTPException: framework_problem,
