@@ -1,12 +1,11 @@
 """Servers of a test's own, to be stopped and killed."""
 
-import asyncio
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,12 +71,3 @@ class OwnRedis:
         """End it, and remove what it left."""
         self.kill()
         shutil.rmtree(self._folder)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = SECONDS) -> None:
-    """Wait for a condition, and fail when it does not come about in time."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.01)

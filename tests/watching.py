@@ -1,23 +1,43 @@
-"""What the system knows of a service's processes: memory, open files, connections."""
+"""What the system knows of a service's processes: memory, time on a core, open files."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import Service
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """In MB: all that is resident, and that with what others share divided among them."""
+
+    resident: float
+    share: float
 
 
 def worker_of(service: Service) -> int:
     """Return the process that answers requests, a child of the one that was started."""
     parent = service.process.pid
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return max(
-        (int(child) for child in children if "postgres" not in _status(int(child))["Name"]),
-        key=memory,
+    ours = [int(child) for child in children if _name(int(child)) != "postgres"]
+    return max(ours, key=lambda child: memory(child).resident)
+
+
+def memory(process: int) -> Memory:
+    """Return how much it takes now."""
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    resident, share = (
+        int(rollup.partition(f"\n{name}:")[2].split()[0]) / 1000 for name in ("Rss", "Pss")
     )
+    return Memory(resident, share)
 
 
-def memory(process: int) -> float:
-    """Return its resident memory in MB."""
-    return int(_status(process)["VmRSS"].split()[0]) / 1000
+def cpu_seconds(process: int) -> float:
+    """Return how long it has been on a core, in all its threads, and the system for it."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def open_files(process: int) -> int:
@@ -25,6 +45,5 @@ def open_files(process: int) -> int:
     return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
 
 
-def _status(process: int) -> dict[str, str]:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+def _name(process: int) -> str:
+    return Path(f"/proc/{process}/comm").read_text().strip()

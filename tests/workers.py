@@ -1,7 +1,6 @@
 """`referral worker` in a process of its own, beside a database that keeps what it commits."""
 
 import multiprocessing
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -57,12 +56,6 @@ def stop_worker(worker: BaseProcess) -> None:
     """Ask it to end as an operator does."""
     worker.terminate()
     worker.join(10)
-
-
-def cpu_seconds(process: BaseProcess) -> float:
-    """Return how long a process has been at work on a core, by itself and for its calls."""
-    told = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def queue_mails(

@@ -15,7 +15,7 @@ from referral.adapters.redis_cache import RedisCache, make_key
 from referral.core.errors import Unavailable
 from referral.core.model import Code
 from referral.core.ports import Cache
-from tests.servers import until
+from tests.waiting import until_found
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ async def is_remembered(cache: Cache, key: str, code: Code | None) -> None:
         find = Finder(code)
         return await cache.fetch(key, find) == code and not find.asked
 
-    await until(unasked)
+    await until_found(unasked)
 
 
 @pytest.mark.parametrize("code", [new_code(), None], ids=["a code", "no code"])

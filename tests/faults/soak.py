@@ -184,7 +184,7 @@ async def _read(place: Place, process: int) -> dict[str, float]:
     with Redis(port=place.redis.port) as redis:
         clients = redis.info("clients")["connected_clients"]
     return {
-        "memory_mb": memory(process),
+        "memory_mb": memory(process).resident,
         "file_handles": open_files(process),
         "postgres": postgres,
         "redis": clients,

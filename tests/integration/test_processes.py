@@ -18,7 +18,8 @@ from referral.adapters.limits import PROCESSES
 from tests.conftest import execute
 from tests.journey import API, join, log_in, new_email, register
 from tests.processes import Service, running
-from tests.servers import OwnRedis, until
+from tests.servers import OwnRedis
+from tests.waiting import until_found
 
 LIMIT, REQUESTS = 50, 1000
 CALLERS = 200
@@ -129,7 +130,7 @@ async def test_without_redis_each_allows_its_share(
             await burst(clients, 2, f"198.51.100.{int(time.time() * 5) % 250}")
             return await redis.zcount(PROCESSES, began, "inf") == len(clients)
 
-        await until(know_of_each_other, seconds=30)
+        await until_found(know_of_each_other, seconds=30)
     own_redis.kill()
     for crowd in crowds:
         assert await burst(crowd, 200, "192.0.2.2") == {404: LIMIT // 2, 429: 200 - LIMIT // 2}

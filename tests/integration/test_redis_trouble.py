@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, join
-from tests.servers import OwnRedis, until
+from tests.servers import OwnRedis
+from tests.waiting import until_found
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ async def test_a_redis_that_is_gone_costs_little(
     async def is_back() -> bool:
         return await state(client) == "ok"
 
-    await until(is_back, 5)
+    await until_found(is_back, 5)
     answer = await client.get(f"{API}/codes/lookup", params={"email": member.email})
     assert answer.status_code == 404
 

@@ -13,7 +13,8 @@ import pytest
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, Member, join, register
-from tests.servers import OwnRedis, until
+from tests.servers import OwnRedis
+from tests.waiting import until_found
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def test_a_change_shows_at_once_here_and_within_a_second_elsewhere(
     async def has_arrived() -> bool:
         return await look_up(there, member.email) == now
 
-    await until(has_arrived, 1)
+    await until_found(has_arrived, 1)
     assert time.monotonic() - changed_at < 1
     assert await look_up(here, member.email) == now
 
@@ -118,7 +119,7 @@ async def test_what_redis_missed_is_never_shown_by_the_same_process(
         assert await look_up(here, member.email) is None
         return await look_up(there, member.email) is None
 
-    await until(is_gone_there, 5)
+    await until_found(is_gone_there, 5)
     assert await look_up(there, member.email) is None
 
 
@@ -147,6 +148,6 @@ async def test_changes_and_look_ups_at_once_never_bring_a_code_back(
     async def has_arrived() -> bool:
         return await look_up(there, member.email) == last
 
-    await until(has_arrived, 1)
+    await until_found(has_arrived, 1)
     over.set()
     assert min(await asyncio.gather(*askers)) > 0

@@ -7,7 +7,7 @@ import pytest
 
 from referral.adapters.postgres.database import POOL, PostgresDatabase
 from tests.contracts.rows import make_user
-from tests.servers import until
+from tests.waiting import until_found
 
 OPEN = """
 SELECT count(*) FROM pg_stat_activity
@@ -42,7 +42,7 @@ async def test_what_was_broken_off_is_undone(
     async def nothing_is_open() -> bool:
         return not await watcher.fetchval(OPEN)
 
-    await until(nothing_is_open)
+    await until_found(nothing_is_open)
     await watcher.close()
     async with database.read() as records:
         assert await records.users.get(user.id) is None
@@ -61,5 +61,5 @@ async def test_a_connection_that_was_cut_is_not_handed_out(
     async def is_cut() -> bool:
         return bool(driver.is_closed())
 
-    await until(is_cut)
+    await until_found(is_cut)
     assert await database.check() == "ok"

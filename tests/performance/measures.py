@@ -20,7 +20,7 @@ from tests.performance.bare import DISABLED
 from tests.performance.fill import END, NOW, user_id
 from tests.performance.load import SECONDS, Measured, load, summed_up
 from tests.performance.stage import Server, Stage
-from tests.performance.watch import cpu_seconds
+from tests.watching import cpu_seconds
 
 ADDRESSES = 10_000
 WRITERS = 8

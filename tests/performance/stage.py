@@ -19,9 +19,9 @@ from referral.adapters.postgres.migrations import migrate
 from referral.adapters.tokens import JwtAccessTokens
 from referral.core.model import Scope
 from tests.performance.fill import user_id
-from tests.performance.watch import worker_of
 from tests.processes import Service, free_port, running
 from tests.servers import OwnRedis
+from tests.watching import worker_of
 
 LIMIT = "100000000/minute"
 LIMITS = {f"limit_{group}": LIMIT for group in ("register", "token", "lookup")}
@@ -38,7 +38,7 @@ class Server(Service):
 
     def worker(self) -> int:
         """Return the process that answers."""
-        return worker_of(self.process.pid)
+        return worker_of(self)
 
 
 @dataclass(frozen=True)

@@ -199,12 +199,12 @@ async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service)
     within 100 ms meanwhile, and memory grows by less than 50 MB.
     """
     process = worker_of(service)
-    before, began = memory(process), time.monotonic()
+    before, began = memory(process).resident, time.monotonic()
     slow = asyncio.gather(*(_dawdle(service, body=number % 2 == 0) for number in range(SLOW)))
     async with httpx.AsyncClient(base_url=service.url) as client:
         (await client.get("/health/live")).raise_for_status()
         waits = [await _wait(client) for _ in range(100)]
-        highest = memory(process)
+        highest = memory(process).resident
         answers = await slow
     assert time.monotonic() - began < IN_TIME + MARGIN
     assert [statuses(answer) for answer in answers] == [[408], []] * (SLOW // 2)
@@ -215,14 +215,14 @@ async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service)
 async def test_long_headers_on_many_connections_take_little_memory(service: Service) -> None:
     """500 connections that fill what the service may keep of a head, and stop there."""
     process = worker_of(service)
-    before = memory(process)
+    before = memory(process).resident
     held = asyncio.gather(
         *(exchange(service, LIVE + b"X-A: " + b"a" * 65_000) for _ in range(SLOW))
     )
     async with httpx.AsyncClient(base_url=service.url) as client:
         (await client.get("/health/live")).raise_for_status()
         waits = [await _wait(client) for _ in range(50)]
-        assert memory(process) - before < GROWTH_MB
+        assert memory(process).resident - before < GROWTH_MB
         assert {tuple(statuses(answer)) for answer in await held} <= {(431,), ()}
     assert sorted(waits)[len(waits) * 95 // 100] < HEALTH_SECONDS
 
