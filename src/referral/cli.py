@@ -2,14 +2,10 @@
 
 import asyncio
 import fcntl
-import gc
 import multiprocessing
 import os
 import shutil
-import signal
-import socket
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,20 +14,13 @@ from typing import TypeVar
 import click
 import structlog
 from dishka import AsyncContainer
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server import MPServer
-from litestar.types import ASGIApp
 
 from referral import commands
 from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.adapters.postgres.pooler import is_pooled
-from referral.app import serve
 from referral.container import (
-    WORKERS,
     database_url,
     embedded_postgres,
     make_container,
@@ -43,20 +32,13 @@ from referral.core.clients import GRANTABLE, CreateClient
 from referral.core.errors import ReferralError, Unavailable
 from referral.core.health import CheckParts, State
 from referral.core.model import Client, Role, Scope, User
+from referral.server import free_address, serve_on
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
-from referral.web.draining import DRAIN
-from referral.web.draining import SIGNAL as DRAIN_SIGNAL
 
 T = TypeVar("T")
 
 DRAIN_SECONDS = 2
 """How long to go on serving after SIGTERM, so that balancers notice."""
-
-STOP_SECONDS = 10
-"""How long a worker process may take to finish its requests before it is killed."""
-
-MAX_HEAD = 32 * 1024
-"""How long a request's line and headers may be; each slow connection can hold so many bytes."""
 
 BAD_SETTINGS = 2
 
@@ -89,7 +71,7 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("docs", swagger=f"{url}/docs", redoc=f"{url}/redoc")
-        _serve(address, port, workers, drain)
+        serve_on(address, port, workers, drain)
         log.info("stopped")
 
 
@@ -233,67 +215,6 @@ def _migrate_apart(url: str) -> None:
         raise click.ClickException("The database could not be migrated.")
 
 
-def worker() -> ASGIApp:
-    """Make the service within a worker process, which goes when its parent is killed."""
-    threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
-    app = serve()
-    gc.freeze()
-    return app
-
-
-def _follow_parent() -> None:
-    # Left behind by a kill -9, a worker would keep the port and the data folder from the next.
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Server(MPServer):
-    """The server, which goes on for a while after SIGTERM, and ends at once on Ctrl-C."""
-
-    drain_seconds = 0
-
-    def signal_handler_interrupt(self, number: int, *rest: object) -> None:
-        """End, or begin to; a second signal ends it at once."""
-        seconds, self.drain_seconds = self.drain_seconds, 0
-        if number != signal.SIGTERM or not seconds:
-            super().signal_handler_interrupt(number, *rest)  # type: ignore[no-untyped-call]
-            return
-        for process in multiprocessing.active_children():
-            os.kill(process.pid or 0, DRAIN_SIGNAL)
-        end = threading.Timer(seconds, super().signal_handler_interrupt, (number, *rest))
-        end.daemon = True
-        end.start()
-
-
-def _serve(host: str, port: int, workers: int, drain: int) -> None:
-    os.environ[WORKERS] = str(workers)
-    os.environ[DRAIN] = str(drain)
-    # Until a worker listens to it, the signal must not end it.
-    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
-    # What was imported stays. A collector that never looks at it leaves its pages to be shared by
-    # the worker processes, and does not hold requests up for as long.
-    gc.collect()
-    gc.freeze()
-    server = Server(
-        "referral.cli:worker",
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        workers=workers,
-        loop=Loops.uvloop,
-        factory=True,
-        websockets=False,
-        log_level=LogLevels.warning,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEAD),
-        respawn_failed_workers=True,
-        workers_kill_timeout=STOP_SECONDS,
-    )
-    server.drain_seconds = drain
-    server.serve()
-
-
 def _settings() -> Settings:
     try:
         settings = read_settings(os.environ)
@@ -338,25 +259,3 @@ def _only_service(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(held)
-
-
-def free_address(host: str, port: int) -> str:
-    """Return the host's IP address, or say in words that there is none or the port is taken."""
-    if "%" in host:
-        raise _cannot_listen(host, port, "an address with a zone is not supported")
-    try:
-        # IPv4 where a name has both, as the default of `REFERRAL_PUBLIC_URL`.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        # Only bound: a balancer that came while it listened would lose the request it sent.
-        with socket.socket(family, kind) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(address)
-            return str(address[0])
-    except (OSError, UnicodeError) as error:
-        raise _cannot_listen(host, port, str(getattr(error, "strerror", error))) from error
-
-
-def _cannot_listen(host: str, port: int, cause: str) -> click.ClickException:
-    fault = f"Cannot listen on {host}:{port}: {cause}. Choose another with --host or --port."
-    return click.ClickException(fault)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from referral.cli import free_address
+from referral.server import free_address
 from tests.balancer import balancing
 from tests.journey import API
 from tests.processes import STOP_SECONDS, Service, free_port, running
