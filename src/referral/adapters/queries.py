@@ -22,9 +22,10 @@ LINGER_SECONDS = 0.02
 
 FULL_SECONDS = 1.0
 
-PACE_SECONDS = 0.1
-"""How soon a look that took all the jobs there were is followed by the next: what is queued
-meanwhile shares its statements, which in a flood of registrations cost more than the jobs do.
+PACE_SECONDS, MAX_PACE_SECONDS = 0.02, 0.1
+"""How soon, for each job that a look took, and at the latest, it is followed by the next, unless
+there may be more jobs: what is queued meanwhile shares its statements, which in a flood of
+registrations cost more than the jobs do. Single jobs hardly wait.
 """
 
 PICKED_AGAIN = """
@@ -138,7 +139,8 @@ class WatchfulQueries(Queries):
         wanted = min(BATCH, self.room.free)
         self._connection.heard = False
         jobs = await super().dequeue(*args, **options)
-        self._next_look = now() + (PACE_SECONDS if len(jobs) < wanted else 0)
+        pace = min(PACE_SECONDS * len(jobs), MAX_PACE_SECONDS)
+        self._next_look = now() + (pace if len(jobs) < wanted else 0)
         if jobs:
             ids = [job.id for job in jobs]
             self.room.enter(ids)
