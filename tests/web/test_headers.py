@@ -6,7 +6,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API
+from tests.journey import API, join
 
 PATHS = ("/health/live", "/nowhere", f"{API}/me", "/docs", "/confirm", "/openapi.json", "/r/NONE")
 OURS, OTHERS = "https://app.example.com", "https://evil.example.com"
@@ -101,3 +101,18 @@ async def test_figures_have_the_type_that_prometheus_knows(client: httpx.AsyncCl
     """With each parameter once."""
     kind = (await client.get("/metrics")).headers["content-type"]
     assert kind == "text/plain; version=1.0.0; charset=utf-8"
+
+
+async def test_an_answer_that_is_kept_names_no_other_callers_origin(
+    settings: Settings, serve: Serve
+) -> None:
+    """A look-up that is answered from memory is for everybody, whoever asked first."""
+    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
+        ann = await join(client)
+        await ann.issue()
+        path = f"{API}/codes/lookup?email={ann.email}"
+        for headers in ({"Origin": OURS}, {"Origin": OURS}, {}, {"Origin": OTHERS}):
+            answer = await client.get(path, headers=headers)
+            assert answer.status_code == 200
+            told = answer.headers.get("Access-Control-Allow-Origin")
+            assert told == (OURS if headers.get("Origin") == OURS else None)

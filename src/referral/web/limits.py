@@ -81,7 +81,7 @@ def hops_before(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address, one of IPv4 as such when it came by a socket of IPv6; None for no one."""
+    """Return the address, or None; one of IPv4 as such, though it came by a socket of IPv6."""
     try:
         address = ip_address(text)
     except ValueError:
