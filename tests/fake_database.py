@@ -10,7 +10,7 @@ from uuid import UUID
 from referral.core.errors import Unavailable
 from referral.core.model import Account, Code, Postage, Purpose, Taken
 from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
-from tests.fake_knowledge import FakeProfiles, FakeVerdicts
+from tests.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
 from tests.fake_mail import FakeJobs, FakeMails
 from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.fake_tables import Tables
@@ -61,6 +61,10 @@ class FakeRecords:
     @property
     def verdicts(self) -> FakeVerdicts:
         return FakeVerdicts(self._usable())
+
+    @property
+    def referred_emails(self) -> FakeReferredEmails:
+        return FakeReferredEmails(self._usable())
 
     @property
     def jobs(self) -> FakeJobs:

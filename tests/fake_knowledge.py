@@ -57,6 +57,25 @@ class FakeVerdicts:
         return False
 
 
+@dataclass(frozen=True)
+class FakeReferredEmails:
+    """Addresses that were referred, in a dict."""
+
+    tables: Tables
+
+    async def includes(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
+        known = (self.tables.referred_emails.get(fingerprint) for fingerprint in fingerprints)
+        return any(at is not None and at > since for at in known)
+
+    async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
+        self.tables.referred_emails[fingerprint] = referred_at
+
+    async def prune(self, before: datetime) -> bool:
+        kept = {one: at for one, at in self.tables.referred_emails.items() if at >= before}
+        self.tables.referred_emails = kept
+        return False
+
+
 async def _nothing() -> None:
     """Do nothing."""
 

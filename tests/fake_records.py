@@ -48,6 +48,20 @@ class FakeUsers:
         created_at = self.tables.users[user.id].created_at
         self.tables.users[user.id] = replace(user, created_at=created_at)
 
+    async def lock_unconfirmed(self, now: datetime) -> User | None:
+        return _first(
+            user
+            for user in self.tables.users.values()
+            if user.confirm_by is not None
+            and user.confirm_by <= now
+            and not (user.email_verified or user.blocked_at or user.id in self.tables.erased)
+        )
+
+    async def waive_confirmation(self) -> bool:
+        for user in list(self.tables.users.values()):
+            self.tables.users[user.id] = replace(user, confirm_by=None)
+        return False
+
     async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
         user = self.tables.users[user_id]
         self.tables.users[user_id] = replace(
@@ -55,6 +69,7 @@ class FakeUsers:
             email="",
             email_key="",
             password_hash="",
+            confirm_by=None,
             deliverability=Deliverability.UNKNOWN,
         )
         self.tables.erased.add(user_id)
@@ -87,6 +102,12 @@ class FakeCodes:
             return False
         self._put(replace(code, uses=code.uses + 1))
         return True
+
+    async def give_back(self, code_id: UUID) -> Code | None:
+        code = self.tables.codes[code_id]
+        self.tables.require(holds=code.uses > 0, constraint="uses")
+        self._put(replace(code, uses=code.uses - 1))
+        return None if code_id in self.tables.deleted else self.tables.codes[code_id]
 
     async def save(self, code: Code) -> None:
         stored = self.tables.codes[code.id]
@@ -170,12 +191,15 @@ class FakeReferrals:
             self.tables.refuse(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
 
-    async def confirm(self, user_id: UUID) -> UUID | None:
-        row = await self.of(user_id)
-        if row is None or row.status is not ReferralStatus.PENDING:
-            return None
-        self.tables.referrals[row.id] = replace(row, status=ReferralStatus.CONFIRMED)
-        return row.id
+    async def lock_pending(self, user_id: UUID) -> Referral | None:
+        return _first(row for row in self._pending() if row.referred_id == user_id)
+
+    async def lock_overdue(self, joined_before: datetime) -> Referral | None:
+        return _first(row for row in self._pending() if row.joined_at <= joined_before)
+
+    async def decide(self, referral_id: UUID, status: ReferralStatus) -> None:
+        row = self.tables.referrals[referral_id]
+        self.tables.referrals[referral_id] = replace(row, status=status)
 
     async def of(self, user_id: UUID) -> Referral | None:
         return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)
@@ -207,6 +231,10 @@ class FakeReferrals:
         rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)
         own = (row for row in rows if row.referrer_id == referrer_id)
         return [self._joined(row) for row in own if self.tables.told.get(row.id) == mail]
+
+    def _pending(self) -> list[Referral]:
+        rows = self.tables.referrals.values()
+        return [row for row in rows if row.status is ReferralStatus.PENDING]
 
     def _joined(self, row: Referral) -> Joined:
         email = self.tables.users[row.referred_id].email or None

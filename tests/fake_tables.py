@@ -48,6 +48,7 @@ class Tables:
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
     profiles: dict[UUID, Profile] = field(default_factory=dict)
     verdicts: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
+    referred_emails: dict[bytes, datetime] = field(default_factory=dict)
     told: dict[UUID, UUID] = field(default_factory=dict)
     mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)

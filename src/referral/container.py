@@ -64,8 +64,9 @@ from referral.core import (
     upkeep,
     work,
 )
+from referral.core.account_removal import RemoveAccount
 from referral.core.clearing import Clear, ClearLater
-from referral.core.crediting import Credit
+from referral.core.crediting import Credit, Settle
 from referral.core.deliverability import Screen, Verify
 from referral.core.enrichment import Enrich
 from referral.core.guessing import Attempts
@@ -280,11 +281,16 @@ class UseCases(Provider):
         Credit,
         Enrich,
         ProveOwnership,
+        RemoveAccount,
         Screen,
+        Settle,
         Verify,
         proofs.AskForConfirmation,
+        proofs.Confirm,
         proofs.ConfirmEmail,
+        proofs.DisownEmail,
         proofs.ForgotPassword,
+        proofs.InspectConfirmation,
         proofs.ResetPassword,
         proofs.SendConfirmation,
         proofs.SendReset,
@@ -307,6 +313,7 @@ class UseCases(Provider):
         mail.SendCode,
         mail.SendWelcome,
         mail.TellReferrer,
+        upkeep.ExpireUnconfirmed,
         upkeep.Prune,
         work.DoJob,
     )

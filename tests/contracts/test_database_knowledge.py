@@ -91,3 +91,21 @@ async def test_old_verdicts_are_pruned(store: Database) -> None:
         assert await records.verdicts.find((fingerprint,), NOW) is VALID
         await records.verdicts.prune(NOW + HOUR)
         assert await records.verdicts.find((fingerprint,), NOW) is None
+
+
+async def test_a_referred_address_is_remembered(store: Database) -> None:
+    """By any of its fingerprints, for as long as is asked for, and until it is pruned."""
+    old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
+    async with store.begin() as records:
+        referred = records.referred_emails
+        assert not await referred.includes((new, old), NOW)
+        await referred.add(old, NOW)
+        assert await referred.includes((new, old), NOW - HOUR)
+        assert not await referred.includes((new, old), NOW)
+        assert not await referred.includes((other,), NOW - HOUR)
+        await referred.add(old, NOW + 2 * HOUR)
+        assert await referred.includes((old,), NOW)
+        assert await referred.prune(NOW + 2 * HOUR) is False
+        assert await referred.includes((old,), NOW)
+        await referred.prune(NOW + 3 * HOUR)
+        assert not await referred.includes((old,), NOW)

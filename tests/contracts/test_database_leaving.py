@@ -2,8 +2,10 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.errors import CodeTaken, IdempotencyKeyReused
 from referral.core.model import (
@@ -88,14 +90,76 @@ async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: Re
         assert await records.referrals.of(bob.id) is not None
 
 
-async def test_a_pending_referral_is_confirmed_once(store: Database) -> None:
-    """Whoever has none, or a confirmed one, gets None."""
+async def test_a_pending_referral_is_decided_once(store: Database) -> None:
+    """A user without one, or with a decided one, has none that is pending."""
     code = await store_code(store, await store_user(store))
     referral, bob = await store_referral(store, code, status=ReferralStatus.PENDING)
     async with store.begin() as records:
-        assert await records.referrals.confirm(bob.id) == referral.id
-        assert await records.referrals.confirm(bob.id) is None
-        assert await records.referrals.confirm(code.user_id) is None
+        assert await records.referrals.lock_pending(bob.id) == referral
+        await records.referrals.decide(referral.id, ReferralStatus.CONFIRMED)
+        assert await records.referrals.lock_pending(bob.id) is None
+        assert await records.referrals.lock_pending(code.user_id) is None
+        found = await records.referrals.of(bob.id)
+    assert found == replace(referral, status=ReferralStatus.CONFIRMED)
+
+
+async def test_an_overdue_referral_is_the_oldest_that_is_pending(store: Database) -> None:
+    """One from the limit or before; a decided one is left alone."""
+    early = datetime(2020, 1, 1, tzinfo=UTC)
+    code = await store_code(store, await store_user(store))
+    await store_referral(store, code, joined_at=early)
+    pending = {"status": ReferralStatus.PENDING}
+    referral, _ = await store_referral(store, code, joined_at=early, **pending)
+    await store_referral(store, code, joined_at=early + HOUR, **pending)
+    async with store.begin() as records:
+        assert await records.referrals.lock_overdue(early - HOUR) is None
+        assert await records.referrals.lock_overdue(early) == referral
+        await records.referrals.decide(referral.id, ReferralStatus.REJECTED)
+        assert await records.referrals.lock_overdue(early) is None
+        listed = await records.referrals.newest(
+            code.user_id, status=ReferralStatus.REJECTED, after=None, limit=9
+        )
+    assert [joined.referral_id for joined in listed] == [referral.id]
+
+
+async def test_a_use_is_given_back(store: Database, reads: Reads) -> None:
+    """The code is returned unless it is deleted, and its owner's count follows."""
+    ann = await store_user(store)
+    code = await store_code(store, ann, max_uses=2, uses=2)
+    async with store.begin() as records:
+        assert await records.codes.give_back(code.id) == replace(code, uses=1)
+        await records.codes.delete(code.id, NOW)
+        assert await records.codes.give_back(code.id) is None
+    account = await reads.account(ann.id, 10, NOW)
+    assert account is not None
+    assert account.referral_count == 0
+
+
+async def test_no_more_uses_are_given_back_than_there_were(store: Database) -> None:
+    """The statement is refused."""
+    code = await store_code(store, await store_user(store))
+    with pytest.raises(IntegrityConstraintViolationError):
+        async with store.begin() as records:
+            await records.codes.give_back(code.id)
+
+
+async def test_an_unconfirmed_account_is_found_once_its_time_is_over(store: Database) -> None:
+    """One that is confirmed, blocked or erased is not, and one that is waived never."""
+    early = datetime(2020, 1, 1, tzinfo=UTC)
+    late = await store_user(store, confirm_by=early)
+    await store_user(store, confirm_by=early, email_verified=True)
+    await store_user(store, confirm_by=early, blocked_at=NOW)
+    await store_user(store, confirm_by=NOW)
+    async with store.begin() as records:
+        assert await records.users.lock_unconfirmed(early - HOUR) is None
+        assert await records.users.lock_unconfirmed(early) == late
+        await records.users.erase(late.id, NOW)
+        assert await records.users.lock_unconfirmed(early) is None
+    other = await store_user(store, confirm_by=early)
+    async with store.begin() as records:
+        assert await records.users.waive_confirmation() is False
+        assert await records.users.lock_unconfirmed(NOW) is None
+        assert await records.users.get(other.id) == replace(other, confirm_by=None)
 
 
 async def test_every_session_of_a_user_ends(store: Database) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.account_removal import RemoveAccount
 from referral.core.accounts import NewAccount
 from referral.core.asking import UNANSWERED, UNDECIDED
 from referral.core.deliverability import AT_REGISTRATION, Screen, Verify
@@ -60,9 +61,8 @@ class Bureau:
         """Erase an account."""
         world = self.world
         prove = ProveOwnership(world.database, world.passwords)
-        erase = EraseAccount(
-            world.register.clear, world.clock, world.database, world.fingerprints, prove
-        )
+        remove = RemoveAccount(world.clock, world.fingerprints, world.settle)
+        erase = EraseAccount(world.register.clear, world.database, prove, remove)
         await erase(user.id, PASSWORD)
 
 

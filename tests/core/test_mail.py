@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.account_removal import RemoveAccount
 from referral.core.accounts import (
     AccountChange,
     NewAccount,
@@ -14,7 +15,7 @@ from referral.core.accounts import (
 )
 from referral.core.clearing import Clear, ClearLater
 from referral.core.codes import DeactivateCode, IssueCode, NewCode
-from referral.core.crediting import Credit
+from referral.core.crediting import Credit, Settle
 from referral.core.deliverability import Screen, Verify
 from referral.core.enrichment import Enrich
 from referral.core.errors import (
@@ -30,7 +31,7 @@ from referral.core.mail import LISTED, MailActiveCode, MailLimit, Mute, SendCode
 from referral.core.mail import TellReferrer as Tell
 from referral.core.model import Code, Expiry, Locale, User, Verification
 from referral.core.proofs import SendConfirmation, SendReset
-from referral.core.upkeep import Prune
+from referral.core.upkeep import ExpireUnconfirmed, Prune
 from referral.core.work import DoJob
 from tests.fake_database import FakeDatabase, FakePostOffice
 from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
@@ -63,7 +64,7 @@ class Office:
     async def join(self, email: str, code: str | None = None, locale: Locale = Locale.EN) -> User:
         """Register someone."""
         addresses, passwords = FakeAddresses(), FakePasswords()
-        credit = Credit(self.clock, self.ids, self.verification)
+        credit = Credit(self.clock, FakeFingerprints(), self.ids, self.verification)
         screen = Screen(self.clock, self.database, FakeFingerprints(), None)
         rest = (credit, self.database, None, self.ids, passwords, screen, self.verification)
         clear = Clear(FakeCache(), self.database)
@@ -89,10 +90,14 @@ class Office:
     async def work(self, job: Job, number: int = 1, attempt: int = 0) -> None:
         """Do one job."""
         links, tokens = FakeLinks(), FakeMuteTokens()
+        clear, settle = Clear(FakeCache(), self.database), Settle(self.clock)
+        remove = RemoveAccount(self.clock, FakeFingerprints(), settle)
+        deadlines = (clear, self.clock, self.database, remove, settle, self.verification)
         rest = (self.clock, self.limit, links, self.mailer, FakePostOffice(self.database))
         do_job = DoJob(
             ClearLater(FakeCache(), self.database),
             Enrich(self.clock, self.database, None),
+            ExpireUnconfirmed(*deadlines),
             Prune(self.clock, self.database),
             SendCode(self.clock, self.database, links, self.mailer),
             SendConfirmation(*rest, self.secrets),

@@ -18,7 +18,7 @@ from referral.core.codes import (
     ShowActiveCode,
     ShowCode,
 )
-from referral.core.crediting import Credit
+from referral.core.crediting import Credit, Settle
 from referral.core.deliverability import Screen
 from referral.core.guessing import Attempts
 from referral.core.lookups import CheckCode, LookUpCode
@@ -60,10 +60,12 @@ class World:
         self.passwords = passwords = FakePasswords()
         addresses, secrets = FakeAddresses(), FakeSecrets()
         self.journal = FakeJournal()
+        self.secrets = secrets
         off = Verification(required=False)
-        credit = Credit(clock, ids, off)
-        clear = Clear(cache, database)
         self.fingerprints = FakeFingerprints()
+        self.settle = Settle(clock)
+        credit = Credit(clock, self.fingerprints, ids, off)
+        clear = Clear(cache, database)
         self.register = Register(
             addresses,
             clear,

@@ -92,6 +92,7 @@ class Register:
         return jobs
 
     def _user(self, address: Address, wanted: NewAccount) -> User:
+        now, is_admin = self.clock.now(), wanted.role is Role.ADMIN
         return User(
             id=self.ids.new(),
             email=address.typed,
@@ -99,9 +100,10 @@ class Register:
             password_hash="",
             role=wanted.role,
             locale=wanted.locale,
-            email_verified=wanted.role is Role.ADMIN,
+            email_verified=is_admin,
             notify_on_referral=True,
-            created_at=self.clock.now(),
+            created_at=now,
+            confirm_by=None if is_admin else self.verification.deadline(now),
         )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from referral.core.asking import PATIENCE, UNANSWERED, UNDECIDED, ask_again
+from referral.core.email_fingerprints import fingerprints_of
 from referral.core.errors import EmailUndeliverable, Unavailable
 from referral.core.jobs import Run, Verifying
 from referral.core.model import GOOD_FOR, Deliverability, Role, User
@@ -93,8 +94,3 @@ async def keep_verdict(
     """Remember what was said of a user's address."""
     newest = fingerprints_of(asking.fingerprints, user)[0]
     await records.verdicts.keep(newest, verdict, asking.clock.now())
-
-
-def fingerprints_of(fingerprints: Fingerprints, user: User) -> tuple[bytes, ...]:
-    """Return what verdicts on a user's address are remembered by, the newest first."""
-    return fingerprints.of(b"address:" + user.email_key.encode())

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.account_removal import RemoveAccount
 from referral.core.clearing import Clear
-from referral.core.deliverability import fingerprints_of
 from referral.core.errors import Unauthenticated
 from referral.core.model import Code, Joined, Profile, Referral, Session, User
-from referral.core.ports import Clock, Database, Fingerprints, Records
+from referral.core.ports import Clock, Database, Records
 from referral.core.proving import ProveOwnership, lock_proven
 
 STRETCH = 1000
@@ -17,28 +17,21 @@ STRETCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class EraseAccount:
-    """Take away all that is personal. Counts of referrals stay, and so do taken texts of codes."""
+    """Erase one's own account, which takes the password."""
 
     clear: Clear
-    clock: Clock
     database: Database
-    fingerprints: Fingerprints
     prove: ProveOwnership
+    remove: RemoveAccount
 
     async def __call__(self, user_id: UUID, password: str) -> None:
         """Erase the account, or raise `WrongPassword` or `Unauthenticated`."""
         user = await self.prove(user_id, password, "/password")
         async with self.database.begin() as records:
-            await lock_proven(records, user, "/password")
-            now = self.clock.now()
-            await records.codes.delete_all(user_id, now)
-            await records.sessions.end_all(user_id)
-            await records.attempts.forget(user_id)
-            await records.one_time_tokens.forget(user_id)
-            await records.profiles.delete(user_id)
-            await records.verdicts.forget(fingerprints_of(self.fingerprints, user))
-            await records.users.erase(user_id, now)
-        await self.clear(user)
+            user = await lock_proven(records, user, "/password")
+            owners = await self.remove(records, user)
+        for owner in owners:
+            await self.clear(owner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,15 @@ CLAIM_WINDOW = timedelta(days=7)
 GOOD_FOR = timedelta(days=30)
 """How long it counts what a third party said of an address."""
 
+CONFIRMATION_PERIOD = timedelta(days=30)
+"""How long an account may stay unconfirmed before it is erased."""
+
+PENDING_PERIOD = timedelta(days=7)
+"""How long a referral may be pending before it is rejected."""
+
+REFERRED_AGAIN_AFTER = timedelta(days=365)
+"""How long after a referral was confirmed the same e-mail address cannot be referred again."""
+
 REFRESH_GRACE = timedelta(seconds=10)
 """How long a used refresh token may be played again, for an answer lost on the way."""
 
@@ -126,7 +135,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. `email` is as typed; `email_key` is its canonical form, and unique."""
+    """An account. `email` is as typed; `email_key` is its canonical form, and unique.
+
+    `confirm_by` is when an unconfirmed account is erased; None where confirmation is not required.
+    """
 
     id: UUID
     email: str
@@ -139,6 +151,7 @@ class User:
     created_at: datetime
     blocked_at: datetime | None = None
     deliverability: Deliverability = Deliverability.UNKNOWN
+    confirm_by: datetime | None = None
 
     @property
     def mailbox(self) -> str:
@@ -157,6 +170,10 @@ class Verification:
     def is_done_for(self, user: User) -> bool:
         """Tell whether nothing is left to confirm."""
         return user.email_verified or not self.required
+
+    def deadline(self, now: datetime) -> datetime | None:
+        """Return when an account that registers at `now` is erased unless it is confirmed."""
+        return now + CONFIRMATION_PERIOD if self.required else None
 
 
 class Purpose(StrEnum):
@@ -319,6 +336,10 @@ class Referral:
     code: str
     status: ReferralStatus
     joined_at: datetime
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Tell whether the referral was pending for too long to be confirmed at `now`."""
+        return self.joined_at + PENDING_PERIOD <= now
 
 
 @dataclass(frozen=True, slots=True)

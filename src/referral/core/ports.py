@@ -134,6 +134,17 @@ class Users(Protocol):
         """
         ...
 
+    async def lock_unconfirmed(self, now: datetime) -> User | None:
+        """Lock one account whose `confirm_by` has passed and that is neither confirmed nor blocked.
+
+        Accounts that another transaction has locked are skipped.
+        """
+        ...
+
+    async def waive_confirmation(self) -> bool:
+        """Clear `confirm_by` of some accounts; return whether there may be more."""
+        ...
+
 
 class Codes(Protocol):
     """Referral codes. A text is found without regard to case, and is never free again."""
@@ -152,6 +163,10 @@ class Codes(Protocol):
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         """Count one use, if the code is active at `now`; tell whether it was."""
+        ...
+
+    async def give_back(self, code_id: UUID) -> Code | None:
+        """Take one use back, also of a deleted code; return the code unless it is deleted."""
         ...
 
     async def save(self, code: Code) -> None:
@@ -198,8 +213,16 @@ class Referrals(Protocol):
         """Store who joined with whose code; raises `AlreadyReferred` for the second of a user."""
         ...
 
-    async def confirm(self, user_id: UUID) -> UUID | None:
-        """Confirm the pending referral by which the user joined, and return its id."""
+    async def lock_pending(self, user_id: UUID) -> Referral | None:
+        """Lock the pending referral by which the user joined."""
+        ...
+
+    async def lock_overdue(self, joined_before: datetime) -> Referral | None:
+        """Lock one pending referral from before that time, skipping those that are locked."""
+        ...
+
+    async def decide(self, referral_id: UUID, status: ReferralStatus) -> None:
+        """Store the status of a locked referral."""
         ...
 
     async def of(self, user_id: UUID) -> Referral | None:
@@ -355,6 +378,20 @@ class Verdicts(Protocol):
         ...
 
 
+class ReferredEmails(Protocol):
+    """Addresses of erased accounts that had a confirmed referral, as keyed fingerprints."""
+
+    async def includes(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool: ...
+
+    async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
+        """Store when an address was referred, in place of an earlier time."""
+        ...
+
+    async def prune(self, before: datetime) -> bool:
+        """Delete some of the older ones; return whether there may be more."""
+        ...
+
+
 class PostOffice(Protocol):
     """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
 
@@ -408,6 +445,9 @@ class Records(Protocol):
 
     @property
     def verdicts(self) -> Verdicts: ...
+
+    @property
+    def referred_emails(self) -> ReferredEmails: ...
 
     @property
     def jobs(self) -> JobQueue: ...

@@ -1,4 +1,7 @@
-"""Links by mail, which prove that an address is one's own: to confirm it, and for a new password.
+"""Links by mail: to confirm an address, to disown it, and for a new password.
+
+The link shows that its user reads the mailbox. Confirming takes a proof as well that it is who
+registered: otherwise the owner of a mailbox could confirm an account that somebody else made.
 
 The token is made when the mail is written and goes nowhere else; its digest is stored. A mail that
 is sent again has another one, and each of them is good until one was used.
@@ -9,14 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from referral.core.account_removal import RemoveAccount
 from referral.core.attempts import begin_once, finish_once
+from referral.core.clearing import Clear
+from referral.core.crediting import Settle
 from referral.core.errors import (
     EmailAlreadyVerified,
     TokenUnusable,
     TooManyRequests,
     Unauthenticated,
+    WrongPassword,
 )
-from referral.core.jobs import ConfirmationMail, ReferralMail, ResetMail, Run, WelcomeMail
+from referral.core.guessing import Attempts
+from referral.core.jobs import ConfirmationMail, ResetMail, Run, WelcomeMail
 from referral.core.mail import MailLimit, begin_mail, take_place
 from referral.core.model import (
     Address,
@@ -40,6 +48,7 @@ from referral.core.ports import (
     Records,
     Secrets,
 )
+from referral.core.proving import matches
 
 LIFETIMES = {Purpose.CONFIRM: timedelta(hours=24), Purpose.RESET: timedelta(hours=1)}
 """How long a link is good, from the moment its mail is written."""
@@ -114,23 +123,99 @@ class AskForConfirmation:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmEmail:
-    """Take a link as proof that the address is its user's, and let the referral count."""
+class InspectConfirmation:
+    """Show whose address a link would confirm; that does not use the link up."""
 
     clock: Clock
     database: Database
     secrets: Secrets
 
-    async def __call__(self, token: str) -> None:
-        """Confirm the address, or raise `TokenUnusable`."""
-        digest, now = self.secrets.digest(token), self.clock.now()
+    async def __call__(self, token: str) -> User:
+        """Return the user, or raise `TokenUnusable`."""
+        digest = self.secrets.digest(token)
+        async with self.database.read() as records:
+            user_id = await records.one_time_tokens.find(digest, Purpose.CONFIRM, self.clock.now())
+            user = user_id and await records.users.get(user_id)
+        if not user or user.blocked_at:
+            raise TokenUnusable(pointer="/token")
+        return user
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Store that a user has confirmed the address, with all that follows from it."""
+
+    clock: Clock
+    settle: Settle
+
+    async def __call__(self, records: Records, user: User) -> User | None:
+        """Confirm a locked user; return whose look-ups to invalidate after the commit."""
+        await records.users.save(replace(user, email_verified=True, confirm_by=None))
+        await records.one_time_tokens.forget(user.id, Purpose.CONFIRM)
+        await records.jobs.enqueue(WelcomeMail(user.id))
+        return await self.settle.confirm(records, user)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmEmail:
+    """Confirm an address: by its link, and as the user who registered."""
+
+    attempts: Attempts
+    clear: Clear
+    clock: Clock
+    confirm: Confirm
+    database: Database
+    inspect: InspectConfirmation
+    passwords: Passwords
+    secrets: Secrets
+
+    async def __call__(
+        self, token: str, *, caller: UUID | None, password: str | None, address: str
+    ) -> None:
+        """Confirm the address; `caller` is who is signed in, `address` the caller's client IP.
+
+        Raises `TokenUnusable`, `TooManyRequests`, or `WrongPassword` when neither the caller is
+        the user nor the password theirs; the link is good for another attempt then.
+        """
+        user = await self.inspect(token)
+        if caller != user.id:
+            await self._check_password(user, password, address)
         async with self.database.begin() as records:
-            user = await _use(records, digest, Purpose.CONFIRM, now)
-            await records.users.save(replace(user, email_verified=True))
-            await records.jobs.enqueue(WelcomeMail(user.id))
-            referral_id = await records.referrals.confirm(user.id)
-            if referral_id is not None:
-                await records.jobs.enqueue(ReferralMail(referral_id))
+            digest, now = self.secrets.digest(token), self.clock.now()
+            locked = await _use(records, digest, Purpose.CONFIRM, now)
+            if caller != user.id and locked.password_hash != user.password_hash:
+                raise WrongPassword(pointer="/password")
+            referrer = await self.confirm(records, locked)
+        if referrer is not None:
+            await self.clear(referrer)
+
+    async def _check_password(self, user: User, password: str | None, address: str) -> None:
+        if password is None:
+            detail = "Send the password of this account, or sign in to it first."
+            raise WrongPassword(detail, pointer="/password")
+        await self.attempts.count(user.email_key, address)
+        if not await matches(self.passwords, user, password):
+            raise WrongPassword(pointer="/password")
+
+
+@dataclass(frozen=True, slots=True)
+class DisownEmail:
+    """Erase an unconfirmed account for the owner of its mailbox, who did not make it."""
+
+    clear: Clear
+    clock: Clock
+    database: Database
+    remove: RemoveAccount
+    secrets: Secrets
+
+    async def __call__(self, token: str) -> None:
+        """Erase the account and free the address, or raise `TokenUnusable`."""
+        digest = self.secrets.digest(token)
+        async with self.database.begin() as records:
+            user = await _use(records, digest, Purpose.CONFIRM, self.clock.now())
+            owners = await self.remove(records, user)
+        for owner in owners:
+            await self.clear(owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +244,15 @@ class ForgotPassword:
 
 @dataclass(frozen=True, slots=True)
 class ResetPassword:
-    """Take a link in place of the current password, and end every session."""
+    """Take a link in place of the current password, and end every session.
 
+    The address counts as confirmed from then on, since the mail was read.
+    """
+
+    clear: Clear
     clock: Clock
     common_passwords: Container[str]
+    confirm: Confirm
     database: Database
     passwords: Passwords
     secrets: Secrets
@@ -182,15 +272,26 @@ class ResetPassword:
     async def _store(self, digest: bytes, hashed: str) -> None:
         async with self.database.begin() as records:
             user = await _use(records, digest, Purpose.RESET, self.clock.now())
-            await records.users.save(replace(user, password_hash=hashed))
+            user = replace(user, password_hash=hashed)
+            referrer = await self._save(records, user)
             await records.sessions.end_all(user.id)
+        if referrer is not None:
+            await self.clear(referrer)
+
+    async def _save(self, records: Records, user: User) -> User | None:
+        if not user.email_verified:
+            return await self.confirm(records, user)
+        await records.users.save(user)
+        return None
 
 
 async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
     """Use a link up; the account is held first, as by an erasure, which takes links away."""
     user_id = await records.one_time_tokens.find(digest, purpose, now)
     user = user_id and await records.users.lock(user_id)
-    if not user or await records.one_time_tokens.use(digest, purpose, now) is None:
+    if not user or user.blocked_at:
+        raise TokenUnusable(pointer="/token")
+    if await records.one_time_tokens.use(digest, purpose, now) is None:
         raise TokenUnusable(pointer="/token")
     return user
 

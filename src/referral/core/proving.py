@@ -21,10 +21,16 @@ class ProveOwnership:
             user = await records.users.get(user_id)
         if user is None:
             raise Unauthenticated
-        hashed, normal = user.password_hash, normal_password(password)
-        if is_too_long(password) or not await self.passwords.verify(normal, hashed):
+        if not await matches(self.passwords, user, password):
             raise WrongPassword(pointer=pointer)
         return user
+
+
+async def matches(passwords: Passwords, user: User, password: str) -> bool:
+    """Tell whether a password is the user's."""
+    if is_too_long(password):
+        return False
+    return await passwords.verify(normal_password(password), user.password_hash)
 
 
 async def lock_proven(records: Records, user: User, pointer: str) -> User:

@@ -20,7 +20,7 @@ from referral.core.jobs import (
 )
 from referral.core.mail import SendCode, SendWelcome, TellReferrer
 from referral.core.proofs import SendConfirmation, SendReset
-from referral.core.upkeep import Prune
+from referral.core.upkeep import ExpireUnconfirmed, Prune
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class DoJob:
 
     clear_later: ClearLater
     enrich: Enrich
+    expire_unconfirmed: ExpireUnconfirmed
     prune: Prune
     send_code: SendCode
     send_confirmation: SendConfirmation
@@ -57,4 +58,5 @@ class DoJob:
             case Clearing():
                 await self.clear_later(job)
             case Pruning():
+                await self.expire_unconfirmed()
                 await self.prune()

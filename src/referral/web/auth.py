@@ -44,6 +44,13 @@ async def identify_user(request: Request[Any, Any, Any]) -> UUID:
     return caller.user_id
 
 
+async def identify_user_if_any(request: Request[Any, Any, Any]) -> UUID | None:
+    """Return the user who sent the request, or None without an `Authorization` header."""
+    if "authorization" not in request.headers:
+        return None
+    return (await identify(request)).user_id
+
+
 async def identify_session(request: Request[Any, Any, Any]) -> UUID | None:
     """Return the login that the request's token comes from."""
     return (await identify(request)).session_id

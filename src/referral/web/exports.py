@@ -22,6 +22,7 @@ class StoredAccount(Struct):
     notify_on_referral: bool
     created_at: Time
     blocked_at: Time | None
+    confirm_by: Time | None
     deliverability: Deliverability
 
 

@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 
-from referral.core.errors import TokenUnusable, WeakPassword
+from referral.core.errors import TokenUnusable, WeakPassword, WrongPassword
 from referral.core.model import Locale
-from referral.core.proofs import ConfirmEmail, ResetPassword
+from referral.core.proofs import ConfirmEmail, DisownEmail, InspectConfirmation, ResetPassword
+from referral.web.limits import client_address, limited
 from referral.web.wiring import inject
 
 STYLE = """
@@ -57,17 +58,31 @@ FORM = """\
 {fields}<button>{button}</button>
 </form>
 """
-FIELDS = """\
+RESET_FIELDS = """\
 <input type="email" name="username" autocomplete="username" hidden>
 <label for="password">{label}</label>
 <input type="password" id="password" name="new_password" autocomplete="new-password"
  minlength="8" required autofocus>
 """
+CONFIRM_FIELDS = """\
+<p>{explanation}</p>
+<input type="email" name="username" value="{email}" autocomplete="username" hidden>
+<label for="password">{label}</label>
+<input type="password" id="password" name="password" autocomplete="current-password"
+ required autofocus>
+"""
 
 TEXTS = {
     Locale.EN: {
         "confirm": "Confirm your e-mail address",
+        "confirm explanation": "Enter the password that you chose for the account of {email}.",
+        "confirm label": "Password",
         "confirm button": "Confirm",
+        "wrong": "This is not the password of the account.",
+        "disown question": "You did not make this account?",
+        "disown button": "That was not me: delete the account",
+        "disowned": "The account is deleted",
+        "disowned explanation": "You will get no more mail about it.",
         "confirmed": "Your e-mail address is confirmed",
         "reset": "Choose a new password",
         "reset label": "New password, at least 8 characters",
@@ -81,7 +96,14 @@ TEXTS = {
     },
     Locale.RU: {
         "confirm": "Подтвердите адрес электронной почты",
+        "confirm explanation": "Введите пароль, который вы выбрали для учётной записи {email}.",
+        "confirm label": "Пароль",
         "confirm button": "Подтвердить",
+        "wrong": "Это не пароль этой учётной записи.",
+        "disown question": "Вы не создавали эту учётную запись?",
+        "disown button": "Это не я: удалить учётную запись",
+        "disowned": "Учётная запись удалена",
+        "disowned explanation": "Писем о ней больше не будет.",
         "confirmed": "Адрес электронной почты подтверждён",
         "reset": "Выберите новый пароль",
         "reset label": "Новый пароль, не короче 8 символов",
@@ -107,29 +129,57 @@ def show_weak(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]
     return _reset_form(request, request.state.token, 422)
 
 
+def show_wrong(request: Request[Any, Any, Any], _: WrongPassword) -> Response[str]:
+    """Show the form again, and that the password was wrong."""
+    return _confirm_form(request, request.state.token, request.state.email, 422)
+
+
 class Pages(Controller):
     """The pages for `REFERRAL_CONFIRM_URL` and `REFERRAL_RESET_URL` where they are not set."""
 
     path = "/"
     include_in_schema = False
-    exception_handlers = {TokenUnusable: show_unusable, WeakPassword: show_weak}
+    exception_handlers = {
+        TokenUnusable: show_unusable,
+        WeakPassword: show_weak,
+        WrongPassword: show_wrong,
+    }
 
     @get("/confirm")
-    async def ask(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """Ask for a click: programs that follow every link of a mail confirm nothing."""
-        texts, token = TEXTS[_locale(request)], request.query_params.get("token", "")
-        form = _form("/confirm", token, texts["confirm button"])
-        return _page(request, texts["confirm"], form)
+    @inject
+    async def ask(
+        self, request: Request[Any, Any, Any], inspect: FromDishka[InspectConfirmation]
+    ) -> Response[str]:
+        """Ask for the password: programs that follow every link of a mail confirm nothing."""
+        token = request.query_params.get("token", "")
+        return _confirm_form(request, token, (await inspect(token)).email)
 
-    @post("/confirm", status_code=200)
+    @post("/confirm", status_code=200, guards=[limited("token")])
     @inject
     async def confirm(
-        self, request: Request[Any, Any, Any], use: FromDishka[ConfirmEmail]
+        self,
+        request: Request[Any, Any, Any],
+        inspect: FromDishka[InspectConfirmation],
+        use: FromDishka[ConfirmEmail],
     ) -> Response[str]:
         """Confirm the address."""
-        await use((await _read(request)).get("token", ""))
+        fields = await _read(request)
+        token = request.state.token = fields.get("token", "")
+        request.state.email = (await inspect(token)).email
+        password, address = fields.get("password", ""), client_address(request.scope)
+        await use(token, caller=None, password=password, address=address)
         texts = TEXTS[_locale(request)]
         return _page(request, texts["confirmed"], f"<p>{texts['close']}</p>")
+
+    @post("/disown", status_code=200, guards=[limited("token")])
+    @inject
+    async def disown(
+        self, request: Request[Any, Any, Any], use: FromDishka[DisownEmail]
+    ) -> Response[str]:
+        """Erase the unconfirmed account for whoever got its mail."""
+        await use((await _read(request)).get("token", ""))
+        texts = TEXTS[_locale(request)]
+        return _page(request, texts["disowned"], f"<p>{texts['disowned explanation']}</p>")
 
     @get("/reset")
     async def ask_password(self, request: Request[Any, Any, Any]) -> Response[str]:
@@ -163,12 +213,32 @@ def _locale(request: Request[Any, Any, Any]) -> Locale:
     return next((Locale(name) for name in known if name in set(Locale)), Locale.EN)
 
 
-def _reset_form(request: Request[Any, Any, Any], token: str, status: int = 200) -> Response[str]:
+def _confirm_form(
+    request: Request[Any, Any, Any], token: str, email: str, status: int = OK
+) -> Response[str]:
+    texts, shown = TEXTS[_locale(request)], f"<bdi>{escape(email)}</bdi>"
+    fields = CONFIRM_FIELDS.format(
+        explanation=texts["confirm explanation"].format(email=shown),
+        email=escape(email),
+        label=texts["confirm label"],
+    )
+    form = _form(
+        "/confirm", token, texts["confirm button"], _fault(texts["wrong"], status) + fields
+    )
+    question = f"<p>{texts['disown question']}</p>\n"
+    disown = _form("/disown", token, texts["disown button"])
+    return _page(request, texts["confirm"], form + question + disown, status)
+
+
+def _reset_form(request: Request[Any, Any, Any], token: str, status: int = OK) -> Response[str]:
     texts = TEXTS[_locale(request)]
-    fault = f'<p class="fault" role="alert">{texts["weak"]}</p>\n' if status != OK else ""
-    fields = fault + FIELDS.format(label=texts["reset label"])
+    fields = _fault(texts["weak"], status) + RESET_FIELDS.format(label=texts["reset label"])
     form = _form("/reset", token, texts["reset button"], fields)
     return _page(request, texts["reset"], form, status)
+
+
+def _fault(text: str, status: int) -> str:
+    return "" if status == OK else f'<p class="fault" role="alert">{text}</p>\n'
 
 
 def _form(action: str, token: str, button: str, fields: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Confirming an e-mail address, and setting a forgotten password anew."""
+"""Confirming or disowning an e-mail address, and setting a forgotten password anew."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,11 +11,18 @@ from msgspec import Meta, Struct
 
 from referral.core import errors
 from referral.core.ports import Fingerprints
-from referral.core.proofs import AskForConfirmation, ConfirmEmail, ForgotPassword, ResetPassword
+from referral.core.proofs import (
+    AskForConfirmation,
+    ConfirmEmail,
+    DisownEmail,
+    ForgotPassword,
+    ResetPassword,
+)
 from referral.web.accounts import Email
-from referral.web.auth import SECURITY, identify_user
+from referral.web.auth import SECURITY, identify_user, identify_user_if_any
 from referral.web.codes import ANY, BODY, REPEATED
 from referral.web.idempotency import IdempotencyKey
+from referral.web.limits import client_address, limited
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
 from referral.web.wiring import inject
@@ -30,8 +37,21 @@ Token = Annotated[
 ]
 
 
-class Confirmation(Struct, forbid_unknown_fields=True):
-    """What was in the mail."""
+class ConfirmEmailRequest(Struct, forbid_unknown_fields=True):
+    """The token of the mail, and the password of the account unless a bearer token is sent."""
+
+    token: Token
+    password: Annotated[
+        str | None,
+        Meta(
+            description="Needed unless the request carries a bearer token of the account.",
+            examples=["correct horse battery"],
+        ),
+    ] = None
+
+
+class DisownEmailRequest(Struct, forbid_unknown_fields=True):
+    """The token of a confirmation mail."""
 
     token: Token
 
@@ -91,11 +111,45 @@ class Proofs(Controller):
         "/email/confirm",
         summary="Confirm an address",
         status_code=204,
-        responses=problems(*BODY, errors.TokenUnusable, errors.Unavailable),
+        security=[{}, *SECURITY],
+        guards=[limited("token")],
+        dependencies={"caller": Provide(identify_user_if_any)},
+        responses=problems(
+            *BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unauthenticated,
+            errors.Unavailable, errors.WrongPassword,
+        ),
+    )  # fmt: skip
+    @inject
+    async def confirm(
+        self,
+        request: Request[Any, Any, Any],
+        caller: NamedDependency[UUID | None],
+        data: JSONBody[ConfirmEmailRequest],
+        use: FromDishka[ConfirmEmail],
+    ) -> None:
+        """Confirm an address with the token that was mailed to it; each works once, for a day.
+
+        Whoever confirms has to be who registered: send the password of the account, or a bearer
+        token of it. A wrong password does not use the token up.
+        """
+        address = client_address(request.scope)
+        await use(data.token, caller=caller, password=data.password, address=address)
+
+    @post(
+        "/email/disown",
+        summary="Disown an address",
+        status_code=204,
+        guards=[limited("token")],
+        responses=problems(*BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unavailable),
     )
     @inject
-    async def confirm(self, data: JSONBody[Confirmation], use: FromDishka[ConfirmEmail]) -> None:
-        """Confirm an address with the token that was mailed to it; each works once, for a day."""
+    async def disown(
+        self, data: JSONBody[DisownEmailRequest], use: FromDishka[DisownEmail]
+    ) -> None:
+        """Erase the account of a confirmation mail, for whoever got the mail and made no account.
+
+        Only an account that was never confirmed can be disowned. The address is free afterwards.
+        """
         await use(data.token)
 
     @post(

@@ -60,6 +60,9 @@ COUNT_USE = Query(
     .values(uses=codes.c.uses + 1)
     .returning(codes.c.id)
 )
+GIVE_BACK = Query(
+    update(codes).where(THIS).values(uses=codes.c.uses - 1).returning(*COLUMNS, codes.c.deleted_at)
+)
 SAVE = Query(
     update(codes)
     .where(THIS)
@@ -104,6 +107,11 @@ class PostgresCodes:
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         """See the port."""
         return await self._session.fetch_one(COUNT_USE, code_id=code_id, now=now) is not None
+
+    async def give_back(self, code_id: UUID) -> Code | None:
+        """See the port."""
+        *row, deleted_at = await self._session.fetch_one(GIVE_BACK, code_id=code_id) or (None,)
+        return Code(*row) if row and deleted_at is None else None
 
     async def save(self, code: Code) -> None:
         """See the port."""

@@ -24,6 +24,7 @@ from referral.adapters.postgres.mails import PostgresMails
 from referral.adapters.postgres.one_time_tokens import PostgresOneTimeTokens
 from referral.adapters.postgres.profiles import PostgresProfiles
 from referral.adapters.postgres.referrals import PostgresReferrals
+from referral.adapters.postgres.referred_emails import PostgresReferredEmails
 from referral.adapters.postgres.session import DatabaseSession, connected
 from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
@@ -98,6 +99,11 @@ class PostgresRecords:
     def verdicts(self) -> PostgresVerdicts:
         """What was said of addresses."""
         return PostgresVerdicts(self.session)
+
+    @cached_property
+    def referred_emails(self) -> PostgresReferredEmails:
+        """Addresses that were referred."""
+        return PostgresReferredEmails(self.session)
 
     @cached_property
     def jobs(self) -> PostgresJobs:

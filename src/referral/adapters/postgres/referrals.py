@@ -1,11 +1,12 @@
 """Referrals in PostgreSQL."""
 
 from dataclasses import fields
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from asyncpg import UniqueViolationError
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
 
 from referral.adapters.postgres.session import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import referrals, users
@@ -43,17 +44,18 @@ class PostgresReferrals:
                 raise
             raise AlreadyReferred from error
 
-    async def confirm(self, user_id: UUID) -> UUID | None:
+    async def lock_pending(self, user_id: UUID) -> Referral | None:
         """See the port."""
-        pending = referrals.c.status == ReferralStatus.PENDING
-        confirmed = (
-            update(referrals)
-            .where(referrals.c.referred_id == user_id, pending)
-            .values(status=ReferralStatus.CONFIRMED)
-            .returning(referrals.c.id)
-        )
-        found: UUID | None = (await self._session.execute(confirmed)).scalar_one_or_none()
-        return found
+        return await self._pending(referrals.c.referred_id == user_id)
+
+    async def lock_overdue(self, joined_before: datetime) -> Referral | None:
+        """See the port."""
+        return await self._pending(referrals.c.joined_at <= joined_before, skip_locked=True)
+
+    async def decide(self, referral_id: UUID, status: ReferralStatus) -> None:
+        """See the port."""
+        decided = update(referrals).where(referrals.c.id == referral_id).values(status=status)
+        await self._session.execute(decided)
 
     async def of(self, user_id: UUID) -> Referral | None:
         """See the port."""
@@ -89,6 +91,19 @@ class PostgresReferrals:
         taken = select(referrals.c.told_by).where(referrals.c.id == referral_id)
         told_by = (await self._session.execute(taken)).scalar_one()
         return referrer if told_by == mail else None
+
+    async def _pending(
+        self, which: ColumnElement[bool], *, skip_locked: bool = False
+    ) -> Referral | None:
+        query = (
+            select(referrals)
+            .where(which, referrals.c.status == ReferralStatus.PENDING)
+            .order_by(referrals.c.joined_at)
+            .limit(1)
+            .with_for_update(skip_locked=skip_locked)
+        )
+        row = (await self._session.execute(query)).mappings().one_or_none()
+        return None if row is None else msgspec.convert(row, Referral)
 
     async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
         """See the port."""

@@ -42,7 +42,10 @@ users = Table(
     _time("blocked_at", nullable=True),
     _time("erased_at", nullable=True),
     Column("deliverability", Text, nullable=False, server_default="unknown"),
+    # When an unconfirmed account is erased; null where no confirmation is required.
+    _time("confirm_by", nullable=True),
     UniqueConstraint("email_key", name="uq_users_email_key"),
+    Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
     CheckConstraint(
         "num_nonnulls(email, email_key, password_hash) "
         "= CASE WHEN erased_at IS NULL THEN 3 ELSE 0 END",
@@ -91,6 +94,7 @@ referrals = Table(
     Index("ix_referrals_referrer_id_status_id", "referrer_id", "status", "id"),
     Index("ix_referrals_code_id", "code_id"),
     Index("ix_referrals_referrer_id_told_by", "referrer_id", "told_by"),
+    Index("ix_referrals_pending", "joined_at", postgresql_where=text("status = 'pending'")),
 )
 
 sessions = Table(
@@ -184,4 +188,14 @@ verdicts = Table(
     Column("verdict", Text, nullable=False),
     _time("given_at"),
     Index("ix_verdicts_given_at", "given_at"),
+)
+
+referred_emails = Table(
+    "referred_emails",
+    metadata,
+    # A digest of the canonical address by a key of the service, as in `verdicts`. It outlives the
+    # account for a year at most, so that one mailbox is not referred again and again.
+    Column("fingerprint", LargeBinary(32), primary_key=True),
+    _time("referred_at"),
+    Index("ix_referred_emails_referred_at", "referred_at"),
 )

@@ -28,6 +28,20 @@ ADD = Query(insert(users).values({name: bindparam(name) for name in NAMES}))
 GET = _one(users.c.id == bindparam("user_id"))
 LOCK = _one(users.c.id == bindparam("user_id"), lock=True)
 BY_EMAIL = _one(users.c.email_key == bindparam("email_key"))
+LOCK_UNCONFIRMED = Query(
+    select(*COLUMNS)
+    .where(
+        users.c.confirm_by <= bindparam("now"),
+        users.c.email_verified.is_(False),
+        users.c.blocked_at.is_(None),
+        users.c.erased_at.is_(None),
+    )
+    .order_by(users.c.confirm_by)
+    .limit(1)
+    .with_for_update(key_share=True, skip_locked=True)
+)
+WAIVED_AT_ONCE = 1000
+"""How many accounts one statement changes, so that it does not run into the limit of its time."""
 
 
 class PostgresUsers:
@@ -69,9 +83,21 @@ class PostgresUsers:
         gone: dict[str, object] = dict.fromkeys(PERSONAL) | {
             "email_verified": False,
             "deliverability": Deliverability.UNKNOWN,
+            "confirm_by": None,
             "erased_at": now,
         }
         await self._session.execute(update(users).where(users.c.id == user_id).values(**gone))
+
+    async def lock_unconfirmed(self, now: datetime) -> User | None:
+        """See the port."""
+        return await self._one(LOCK_UNCONFIRMED, now=now)
+
+    async def waive_confirmation(self) -> bool:
+        """See the port."""
+        some = select(users.c.id).where(users.c.confirm_by.is_not(None)).limit(WAIVED_AT_ONCE)
+        waive = update(users).where(users.c.id.in_(some.with_for_update(skip_locked=True)))
+        done = await self._session.execute(waive.values(confirm_by=None))
+        return done.rowcount == WAIVED_AT_ONCE
 
     async def _one(self, query: Query, **values: object) -> User | None:
         row = await self._session.fetch_one(query, **values)

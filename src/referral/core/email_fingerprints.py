@@ -1,0 +1,9 @@
+"""Fingerprints of e-mail addresses: what is stored instead of the address."""
+
+from referral.core.model import User
+from referral.core.ports import Fingerprints
+
+
+def fingerprints_of(fingerprints: Fingerprints, user: User) -> tuple[bytes, ...]:
+    """Return the fingerprints of a user's address by each key of the service, the newest first."""
+    return fingerprints.of(b"address:" + user.email_key.encode())
