@@ -48,7 +48,9 @@ class Journey:
         user = await register(self.web, email, **rest)
         assert user.status_code == 201, user.text
         token = await self._token(email, "/confirm", "Confirm")
-        confirmed = await self.web.post(f"{API}/auth/email/confirm", json={"token": token})
+        confirmed = await self.web.post(
+            f"{API}/auth/email/confirm", json={"token": token, "password": PASSWORD}
+        )
         assert confirmed.status_code == 204, confirmed.text
         tokens = (await log_in(self.web, email)).json()
         self.secrets.update((tokens["access_token"], tokens["refresh_token"]))

@@ -48,7 +48,7 @@ LIFETIME = timedelta(days=30)
 class World:
     """Everything wired, with the fakes at hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verifies: bool = False) -> None:
         self.access_tokens = access_tokens = FakeAccessTokens()
         self.cache = cache = FakeCache()
         self.clock = clock = FakeClock()
@@ -61,10 +61,10 @@ class World:
         addresses, secrets = FakeAddresses(), FakeSecrets()
         self.journal = FakeJournal()
         self.secrets = secrets
-        off = Verification(required=False)
+        self.verification = verification = Verification(required=verifies)
         self.fingerprints = FakeFingerprints()
         self.settle = Settle(clock)
-        credit = Credit(clock, self.fingerprints, ids, off)
+        credit = Credit(clock, self.fingerprints, ids, verification)
         clear = Clear(cache, database)
         self.register = Register(
             addresses,
@@ -77,7 +77,7 @@ class World:
             ids,
             passwords,
             Screen(clock, database, self.fingerprints, None),
-            off,
+            verification,
         )
         self.show_account = ShowAccount(clock, reads)
         self.log_in = LogIn(

@@ -60,6 +60,11 @@ async def _live(service: Service, link: Any) -> None:
         page = await (await browser.new_context(java_script_enabled=False, locale="ru")).new_page()
 
         await page.goto(await link("confirm", ZOE))
+        assert ZOE in await page.inner_text("main")
+        await page.get_by_label("Пароль").fill("not the password")
+        await page.get_by_role("button", name="Подтвердить").click()
+        assert await page.get_by_role("alert").is_visible()
+        await page.get_by_label("Пароль").fill(PASSWORD)
         await page.get_by_role("button", name="Подтвердить").click()
         assert "подтверждён" in await page.inner_text("h1")
         referral = (await ann.request("GET", "/me/referrals")).json()["items"][0]

@@ -22,6 +22,7 @@ IDS = "an id or a time, which tells nothing once the address is gone"
 COUNTS = "counts of referrals stay"
 TAKEN = "a code's text is never given out again"
 COUNTED = "a digest, for a day at most, so that leaving is no way around the limit of mails"
+REFERRED = "a keyed digest, for a year at most, so that one mailbox is not referred twice"
 SERVICE = "about a service, not about a person"
 
 KEPT = {
@@ -54,6 +55,8 @@ KEPT = {
     "mails.id": COUNTED,
     "mails.address_digest": COUNTED,
     "mails.counted_at": COUNTED,
+    "referred_emails.fingerprint": REFERRED,
+    "referred_emails.referred_at": REFERRED,
     "clients.id": SERVICE,
     "clients.name": SERVICE,
     "clients.secret_digest": SERVICE,
@@ -62,7 +65,10 @@ KEPT = {
 }
 """The columns whose values stay, and why they may."""
 
-EMPTIED = {"users.email", "users.email_key", "users.password_hash", "users.deliverability"}
+EMPTIED = {
+    "users.email", "users.email_key", "users.password_hash", "users.deliverability",
+    "users.confirm_by",
+}  # fmt: skip
 """The columns that are emptied in a row that stays."""
 
 DELETED = {

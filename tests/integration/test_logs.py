@@ -125,10 +125,9 @@ async def walk(service: Service, sink: Sink, redis: OwnRedis) -> list[str]:
         steps = Walk(client, sink)
         ann = steps.join("ann")
         token = await steps.mailed_token(ann, "/confirm")
-        assert (
-            steps.client.post(f"{API}/auth/email/confirm", json={"token": token}).status_code == 204
-        )
         steps.client.get(f"/confirm?token={token}")
+        proof = {"token": token, "password": FIRST}
+        assert steps.client.post(f"{API}/auth/email/confirm", json=proof).status_code == 204
         signed_in = steps.log_in(ann)
         steps.make_code(signed_in, f"Spring-{uuid4().hex[:12]}")
         code = steps.make_code(signed_in)

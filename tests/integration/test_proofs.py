@@ -3,7 +3,8 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from html import unescape
+from html import escape, unescape
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.settings import Settings
 from tests.conftest import Serve, execute, serving
 from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, join, log_in, new_email
+from tests.journey import API, PASSWORD, Member, join, log_in, new_email, register
 from tests.sink import Received, Sink
 from tests.waiting import until
 
@@ -55,9 +56,17 @@ async def mails(sink: Sink, email: str, number: int) -> list[Received]:
     return sink.to(email)
 
 
-async def confirm(client: httpx.AsyncClient, token: str) -> httpx.Response:
-    """Follow a link."""
-    return await client.post(f"{API}/auth/email/confirm", json={"token": token})
+async def confirm(
+    client: httpx.AsyncClient, token: str, password: str | None = PASSWORD, **rest: Any
+) -> httpx.Response:
+    """Follow a link, as who registered."""
+    body = {"token": token} | ({} if password is None else {"password": password})
+    return await client.post(f"{API}/auth/email/confirm", json=body, **rest)
+
+
+async def disown(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    """Follow a link, as who did not register."""
+    return await client.post(f"{API}/auth/email/disown", json={"token": token})
 
 
 async def forget(client: httpx.AsyncClient, email: str) -> httpx.Response:
@@ -90,6 +99,60 @@ async def test_a_referral_counts_once_the_address_is_confirmed(
     assert slug(await confirm(service, token_of(letter))) == "token-unusable"
     again = await bob.request("POST", "/auth/email/verification")
     assert (again.status_code, slug(again)) == (409, "email-already-verified")
+
+
+async def test_only_who_registered_confirms(service: httpx.AsyncClient, sink: Sink) -> None:
+    """With the password or an own bearer token; anything else leaves the link good."""
+    bob, eve = await join(service), await join(service)
+    token = token_of((await mails(sink, bob.email, 1))[0])
+    for refused in (
+        await confirm(service, token, None),
+        await confirm(service, token, "not the password"),
+        await confirm(service, token, None, headers=eve.headers),
+    ):
+        assert (refused.status_code, slug(refused)) == (422, "wrong-password")
+    garbled = await confirm(service, token, headers={"Authorization": "Bearer garbled"})
+    assert garbled.status_code == 401
+    assert (await bob.request("GET", "/me")).json()["email_verified"] is False
+    assert (await confirm(service, token, None, headers=bob.headers)).status_code == 204
+    assert (await bob.request("GET", "/me")).json()["email_verified"] is True
+
+
+async def test_the_owner_of_a_mailbox_disowns_an_account(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Who made it is out, the address is free, and the code has its use back."""
+    ann = await join(service)
+    await confirm(service, token_of((await mails(sink, ann.email, 1))[0]))
+    code = (await ann.issue(max_uses=1))["code"]
+    eve = await join(service, referral_code=code)
+    token = token_of((await mails(sink, eve.email, 1))[0])
+    assert (await disown(service, token)).status_code == 204
+    assert slug(await disown(service, token)) == "token-unusable"
+    assert (await eve.request("GET", "/me")).status_code == 401
+    found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
+    assert found.json()["code"] == code
+    (item,) = (await ann.request("GET", "/me/referrals")).json()["items"]
+    assert (item["status"], item["email"]) == ("rejected", None)
+    owner = await join(service, eve.email, referral_code=code)
+    assert owner.id != eve.id
+    first, second = (token_of(mail) for mail in await mails(sink, eve.email, 2))
+    assert first == token
+    assert (await confirm(service, second)).status_code == 204
+
+
+async def test_a_reset_takes_an_account_over(service: httpx.AsyncClient, sink: Sink) -> None:
+    """Whoever reads the mailbox is confirmed, and who registered is out."""
+    eve = await join(service)
+    await mails(sink, eve.email, 1)
+    await forget(service, eve.email)
+    token = token_of((await mails(sink, eve.email, 2))[-1])
+    assert (await reset(service, token)).status_code == 204
+    assert (await log_in(service, eve.email)).status_code == 400
+    owner = (await log_in(service, eve.email, OTHER)).json()
+    headers = {"Authorization": f"Bearer {owner['access_token']}"}
+    me = (await service.get(f"{API}/me", headers=headers)).json()
+    assert me["email_verified"] is True
 
 
 async def test_a_fresh_link_can_be_asked_for(service: httpx.AsyncClient, sink: Sink) -> None:
@@ -167,10 +230,56 @@ async def test_links_are_used_once_whoever_comes_at_once(
     ann = await join(service)
     bob = await join(service, referral_code=(await ann.issue())["code"])
     token = token_of((await mails(sink, bob.email, 1))[0])
-    answers = await asyncio.gather(*(confirm(service, token) for _ in range(20)))
+    answers = await asyncio.gather(
+        *(confirm(service, token, None, headers=bob.headers) for _ in range(20))
+    )
     assert sorted(answer.status_code for answer in answers) == [204] + [422] * 19
     await mails(sink, bob.email, 2)
     assert len(await mails(sink, ann.email, 2)) == 2
+
+
+async def test_a_link_confirms_or_disowns_but_never_both(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Whichever comes first: the account is confirmed and there, or gone with its referral."""
+    ann = await join(service)
+    code = (await ann.issue())["code"]
+    for _ in range(5):
+        bob = await join(service, referral_code=code)
+        token = token_of((await mails(sink, bob.email, 1))[0])
+        asked = [
+            ask
+            for _ in range(3)
+            for ask in (confirm(service, token, None, headers=bob.headers), disown(service, token))
+        ]
+        answers = await asyncio.gather(*asked)
+        assert sorted(answer.status_code for answer in answers) == [204] + [422] * 5
+        confirmed = any(answer.status_code == 204 for answer in answers[::2])
+        account = await bob.request("GET", "/me")
+        assert account.status_code == (200 if confirmed else 401)
+    listed = (await ann.request("GET", "/me/referrals")).json()["items"]
+    kept = [item for item in listed if item["status"] == "confirmed"]
+    assert {item["status"] for item in listed} <= {"confirmed", "rejected"}
+    assert (await ann.request("GET", "/me")).json()["referral_count"] == len(kept)
+
+
+async def test_uses_are_those_of_the_referrals_that_count(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Strangers join with a code with three uses while others are disowned from it."""
+    ann = await join(service)
+    code = await ann.issue(max_uses=3)
+    first = [await join(service, referral_code=code["code"]) for _ in range(3)]
+    tokens = [token_of((await mails(sink, one.email, 1))[0]) for one in first]
+    answers = await asyncio.gather(
+        *(disown(service, token) for token in tokens),
+        *(register(service, referral_code=code["code"]) for _ in range(9)),
+    )
+    joined = sum(answer.status_code == 201 for answer in answers[3:])
+    assert [answer.status_code for answer in answers[:3]] == [204] * 3
+    assert {answer.status_code for answer in answers[3:]} <= {201, 422}
+    shown = (await ann.request("GET", f"/me/codes/{code['id']}")).json()
+    assert (shown["uses"], shown["max_uses"]) == (joined, 3)
 
 
 @pytest.mark.parametrize(("purpose", "hours"), [("confirm", 24), ("reset", 1)])
@@ -213,21 +322,41 @@ async def test_no_token_is_stored_or_logged(
 
 
 async def test_opening_a_page_consumes_nothing(service: httpx.AsyncClient, sink: Sink) -> None:
-    """Mail scanners open links; only the button of the page does something, in plain HTML."""
+    """Mail scanners open links; only the form of the page does something, in plain HTML."""
     ann = await join(service)
     token = token_of((await mails(sink, ann.email, 1))[0])
     for _ in range(2):
         page = await service.get("/confirm", params={"token": token})
         assert page.status_code == 200
         assert token in page.text
+        assert escape(ann.email) in page.text
         assert "<script" not in page.text
         assert "form-action 'self'" in page.headers["Content-Security-Policy"]
         assert page.headers["Cache-Control"] == "no-store"
-    done = await service.post("/confirm", data={"token": token}, headers={"Accept-Language": "ru"})
+    form, russian = {"token": token, "password": PASSWORD}, {"Accept-Language": "ru"}
+    for wrong in ({"token": token}, form | {"password": "not the password"}):
+        refused = await service.post("/confirm", data=wrong)
+        assert refused.status_code == 422
+        assert 'role="alert"' in refused.text
+        assert token in refused.text
+    done = await service.post("/confirm", data=form, headers=russian)
     assert done.status_code == 200
     assert "подтверждён" in done.text
-    used = await service.post("/confirm", data={"token": token})
+    used = await service.post("/confirm", data=form)
     assert (used.status_code, used.headers["Content-Type"]) == (422, "text/html; charset=utf-8")
+    assert (await service.get("/confirm", params={"token": token})).status_code == 422
+
+
+async def test_the_page_has_a_way_to_disown(service: httpx.AsyncClient, sink: Sink) -> None:
+    """A form of its own, which takes no password; the account is gone."""
+    eve = await join(service)
+    token = token_of((await mails(sink, eve.email, 1))[0])
+    page = await service.get("/confirm", params={"token": token})
+    assert '<form method="post" action="/disown">' in page.text
+    done = await service.post("/disown", data={"token": token})
+    assert (done.status_code, done.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert (await eve.request("GET", "/me")).status_code == 401
+    assert (await service.post("/disown", data={"token": token})).status_code == 422
 
 
 async def test_the_page_for_a_password_says_what_is_wrong(

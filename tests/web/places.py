@@ -120,6 +120,7 @@ def escape(text: str) -> str:
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+TOKEN = {"token": "unknown"}
 USER_FIELDS = ("email", "password", "referral_code", "locale", "unknown")
 PATHS = (
     ("GET", "/r/{}"),
@@ -154,7 +155,9 @@ PLACES: dict[str, Send] = {
     "current password": _body("PUT", "/me/password", "current_password", new_password=PASSWORD),
     "new password": _body("PUT", "/me/password", "new_password", current_password=PASSWORD),
     "farewell": _body("DELETE", "/me", "password"),
-    "confirmation": _body("POST", "/auth/email/confirm", "token"),
+    "confirmation": _body("POST", "/auth/email/confirm", "token", password=PASSWORD),
+    "confirmation password": _body("POST", "/auth/email/confirm", "password", **TOKEN),
+    "disowning": _body("POST", "/auth/email/disown", "token"),
     "reset": _body("POST", "/auth/password/reset", "token", new_password=PASSWORD),
     "forgotten": _body("POST", "/auth/password/forgot", "email"),
     "grant": _form("grant_type"),

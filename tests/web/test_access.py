@@ -65,6 +65,7 @@ ACCESS: dict[str, Statuses] = {
     "PATCH /api/v1/me": _own(200),
     "PATCH /api/v1/me/codes/{code_id}": _own(200, 404),
     "POST /api/v1/auth/email/confirm": _all(422),
+    "POST /api/v1/auth/email/disown": _all(422),
     "POST /api/v1/auth/email/verification": _own(202),
     "POST /api/v1/auth/introspect": (401, 401, 401, 401, 200, 200, 401),
     "POST /api/v1/auth/password/forgot": _all(202),
@@ -106,7 +107,8 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
             }
         },
         "DELETE /api/v1/me": {"json": {"password": PASSWORD}},
-        "POST /api/v1/auth/email/confirm": {"json": {"token": "unknown"}},
+        "POST /api/v1/auth/email/confirm": {"json": {"token": "unknown", "password": PASSWORD}},
+        "POST /api/v1/auth/email/disown": {"json": {"token": "unknown"}},
         "POST /api/v1/auth/introspect": {"data": {"token": "unknown"}},
         "POST /api/v1/auth/password/forgot": {"json": {"email": new_email()}},
         "POST /api/v1/auth/password/reset": {

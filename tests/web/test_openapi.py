@@ -160,6 +160,7 @@ async def test_each_answer_has_the_status_of_its_kind(document: Node) -> None:
         "DELETE /api/v1/me": "204",
         "PUT /api/v1/me/password": "204",
         "POST /api/v1/auth/email/confirm": "204",
+        "POST /api/v1/auth/email/disown": "204",
         "POST /api/v1/auth/email/verification": "202",
         "POST /api/v1/auth/password/forgot": "202",
         "POST /api/v1/auth/password/reset": "204",
