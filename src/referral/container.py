@@ -64,6 +64,7 @@ from referral.core import (
     upkeep,
     work,
 )
+from referral.core.attempts import RecallAnswer
 from referral.core.clearing import Clear, ClearLater
 from referral.core.crediting import Credit
 from referral.core.deliverability import Screen, Verify
@@ -267,7 +268,6 @@ class UseCases(Provider):
     plain = all_of(
         accounts.BlockAccount,
         accounts.Register,
-        accounts.ShowAccount,
         clients.CreateClient,
         clients.Introspect,
         clients.IssueClientToken,
@@ -275,6 +275,7 @@ class UseCases(Provider):
         erasure.ExportAccount,
         passwords.ChangePassword,
         Attempts,
+        RecallAnswer,
         Clear,
         ClearLater,
         Credit,
@@ -338,6 +339,12 @@ class UseCases(Provider):
         self, database: ports.Database, settings: Settings
     ) -> referrals.ListReferrals:
         return referrals.ListReferrals(database, settings.referrals_visibility)
+
+    @provide
+    def show_account(
+        self, clock: ports.Clock, reads: ports.Reads, settings: Settings
+    ) -> accounts.ShowAccount:
+        return accounts.ShowAccount(clock, reads, settings.referrals_visibility)
 
     @provide
     def grants(self, settings: Settings) -> Grants:

@@ -92,7 +92,7 @@ class Office:
         rest = (self.clock, self.limit, links, self.mailer, FakePostOffice(self.database))
         do_job = DoJob(
             ClearLater(FakeCache(), self.database),
-            Enrich(self.clock, self.database, None),
+            Enrich(self.clock, self.database, None, self.verification),
             Prune(self.clock, self.database),
             SendCode(self.clock, self.database, links, self.mailer),
             SendConfirmation(*rest, self.secrets),

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from referral.core.accounts import NewAccount, Register, ShowAccount
+from referral.core.accounts import BlockAccount, NewAccount, Register, ShowAccount
 from referral.core.clearing import Clear
 from referral.core.codes import (
     ActivateCode,
@@ -22,7 +22,20 @@ from referral.core.crediting import Credit
 from referral.core.deliverability import Screen
 from referral.core.guessing import Attempts
 from referral.core.lookups import CheckCode, LookUpCode
-from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User, Verification
+from referral.core.model import (
+    Caller,
+    Code,
+    Expiry,
+    Locale,
+    OneTimeToken,
+    Purpose,
+    Role,
+    Scope,
+    User,
+    Verification,
+    Visibility,
+)
+from referral.core.proofs import ConfirmEmail
 from referral.core.sessions import LogIn, Refresh
 from tests.fake_database import FakeDatabase, FakeReads
 from tests.fakes import (
@@ -58,7 +71,8 @@ class World:
         self.ids = ids = FakeIds()
         self.limits = FakeLimits()
         self.passwords = passwords = FakePasswords()
-        addresses, secrets = FakeAddresses(), FakeSecrets()
+        addresses = FakeAddresses()
+        self.secrets = secrets = FakeSecrets()
         self.journal = FakeJournal()
         off = Verification(required=False)
         credit = Credit(clock, ids, off)
@@ -77,7 +91,9 @@ class World:
             Screen(clock, database, self.fingerprints, None),
             off,
         )
-        self.show_account = ShowAccount(clock, reads)
+        self.show_account = ShowAccount(clock, reads, Visibility.REDACTED)
+        self.block_account = BlockAccount(addresses, clear, clock, database)
+        self.confirm_email = ConfirmEmail(clear, clock, database, None, secrets, off)
         self.log_in = LogIn(
             access_tokens,
             addresses,
@@ -98,7 +114,7 @@ class World:
         self.activate_code = ActivateCode(clear, clock, database)
         self.deactivate_code = DeactivateCode(clear, database)
         self.delete_code = DeleteCode(clear, clock, database)
-        self.look_up_code = LookUpCode(addresses, cache, clock, reads)
+        self.look_up_code = LookUpCode(addresses, cache, clock, reads, off)
         self.check_code = CheckCode(clock, database)
 
     async def join(
@@ -106,6 +122,23 @@ class World:
     ) -> User:
         """Make an account."""
         return await self.register(NewAccount(email, password, referral_code, Locale.EN))
+
+    def have_addresses_confirmed(self) -> None:
+        """Go on as a service that has `REFERRAL_EMAIL_VERIFICATION` on."""
+        on = Verification(required=True)
+        credit = replace(self.register.credit, verification=on)
+        self.register = replace(self.register, credit=credit, verification=on)
+        self.look_up_code = replace(self.look_up_code, verification=on)
+        self.confirm_email = replace(self.confirm_email, verification=on)
+
+    async def mail_token(self, user: User, purpose: Purpose) -> str:
+        """Return the token of a link that is good for a day."""
+        token, ends = self.secrets.new(), self.clock.now() + timedelta(days=1)
+        async with self.database.begin() as records:
+            await records.one_time_tokens.add(
+                OneTimeToken(self.secrets.digest(token), user.id, purpose, ends)
+            )
+        return token
 
     async def issue(self, user: User, *, minutes: int = 60, **wanted: Any) -> Code:
         """Give a user a code that lives an hour, unless told otherwise."""

@@ -6,7 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from referral.core.attempts import begin_once, finish_once
-from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests, Unauthenticated
+from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests
 from referral.core.jobs import CodeMail, ReferralMail, Run, WelcomeMail
 from referral.core.model import Attempt, Code, Mail, OneTimeToken, Postage, User
 from referral.core.ports import (
@@ -19,6 +19,7 @@ from referral.core.ports import (
     PostOffice,
     Records,
 )
+from referral.core.proving import check_account
 
 RESERVED = 1
 """How many places of the limit are kept for mails that the user asks for."""
@@ -49,9 +50,7 @@ class MailActiveCode:
         now = self.clock.now()
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
-            user = await records.users.get(user_id)
-            if user is None:
-                raise Unauthenticated
+            user = check_account(await records.users.get(user_id))
             code = await records.codes.active(user_id, now)
             if code is None:
                 raise NoActiveCode

@@ -10,13 +10,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.attempts import begin_once, finish_once
-from referral.core.errors import (
-    EmailAlreadyVerified,
-    TokenUnusable,
-    TooManyRequests,
-    Unauthenticated,
-)
-from referral.core.jobs import ConfirmationMail, ReferralMail, ResetMail, Run, WelcomeMail
+from referral.core.clearing import Clear
+from referral.core.confirming import jobs_after_confirmation
+from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests
+from referral.core.jobs import ConfirmationMail, ReferralMail, ResetMail, Run
 from referral.core.mail import MailLimit, begin_mail, take_place
 from referral.core.model import (
     Address,
@@ -25,6 +22,7 @@ from referral.core.model import (
     OneTimeToken,
     Purpose,
     User,
+    Verification,
     check_password,
     normal_password,
 )
@@ -32,6 +30,7 @@ from referral.core.ports import (
     Addresses,
     Clock,
     Database,
+    Enrichment,
     Ids,
     Links,
     Mailer,
@@ -40,6 +39,7 @@ from referral.core.ports import (
     Records,
     Secrets,
 )
+from referral.core.proving import check_account
 
 LIFETIMES = {Purpose.CONFIRM: timedelta(hours=24), Purpose.RESET: timedelta(hours=1)}
 """How long a link is good, from the moment its mail is written."""
@@ -101,9 +101,7 @@ class AskForConfirmation:
         """Queue the mail; raises `EmailAlreadyVerified` or `TooManyRequests`."""
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
-            user = await records.users.get(user_id)
-            if user is None:
-                raise Unauthenticated
+            user = check_account(await records.users.get(user_id))
             if user.email_verified:
                 raise EmailAlreadyVerified
             wait = await take_place(self, records, self.ids.new(), user.email_key)
@@ -117,9 +115,12 @@ class AskForConfirmation:
 class ConfirmEmail:
     """Take a link as proof that the address is its user's, and let the referral count."""
 
+    clear: Clear
     clock: Clock
     database: Database
+    enrichment: Enrichment | None
     secrets: Secrets
+    verification: Verification
 
     async def __call__(self, token: str) -> None:
         """Confirm the address, or raise `TokenUnusable`."""
@@ -127,10 +128,12 @@ class ConfirmEmail:
         async with self.database.begin() as records:
             user = await _use(records, digest, Purpose.CONFIRM, now)
             await records.users.save(replace(user, email_verified=True))
-            await records.jobs.enqueue(WelcomeMail(user.id))
+            if not self.verification.is_done_for(user):
+                await records.jobs.enqueue(*jobs_after_confirmation(user, self.enrichment))
             referral_id = await records.referrals.confirm(user.id)
             if referral_id is not None:
                 await records.jobs.enqueue(ReferralMail(referral_id))
+        await self.clear(user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +190,15 @@ class ResetPassword:
 
 
 async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
-    """Use a link up; the account is held first, as by an erasure, which takes links away."""
+    """Use a link up; the account is held first, as by an erasure, which takes links away.
+
+    Links of a blocked account are good for nothing for as long as it is blocked.
+    """
     user_id = await records.one_time_tokens.find(digest, purpose, now)
     user = user_id and await records.users.lock(user_id)
-    if not user or await records.one_time_tokens.use(digest, purpose, now) is None:
+    if not user or user.blocked_at is not None:
+        raise TokenUnusable(pointer="/token")
+    if await records.one_time_tokens.use(digest, purpose, now) is None:
         raise TokenUnusable(pointer="/token")
     return user
 
