@@ -158,6 +158,26 @@ async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None
         assert not await records.codes.count_use(code.id, NOW)
 
 
+async def test_the_code_of_a_blocked_user_is_there_for_nobody(
+    store: Database, reads: Reads, ann: User
+) -> None:
+    """It is neither found by text or address, nor counted; its owner still has it."""
+    code = await store_code(store, ann)
+    async with store.begin() as records:
+        await records.users.save(replace(ann, blocked_at=NOW))
+    assert await reads.code_of(ann.email_key, confirmed_only=False) is None
+    async with store.begin() as records:
+        assert await records.codes.by_text(code.text) is None
+        assert not await records.codes.count_use(code.id, NOW)
+    assert await found(store, code) == code
+    async with store.begin() as records:
+        await records.users.save(ann)
+    assert await reads.code_of(ann.email_key, confirmed_only=False) == code
+    async with store.begin() as records:
+        assert await records.codes.by_text(code.text) == code
+        assert await records.codes.count_use(code.id, NOW)
+
+
 async def test_saving_stores_end_maximum_and_enabling(store: Database, ann: User) -> None:
     """And leaves the count of uses, which others may have moved on."""
     code = await store_code(store, ann)

@@ -76,6 +76,22 @@ async def test_look_ups_at_once_get_each_its_own_code(
         assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
 
 
+async def test_a_look_up_may_be_for_confirmed_addresses_alone(
+    store: Database, reads: Reads
+) -> None:
+    """Each question is answered by its own rule, also where they share a statement."""
+    confirmed = await store_user(store, email_verified=True)
+    unconfirmed = await store_user(store)
+    codes = {owner.id: await store_code(store, owner) for owner in (confirmed, unconfirmed)}
+    asked = [
+        reads.code_of(owner.email_key, confirmed_only=only)
+        for only in (True, False)
+        for owner in (confirmed, unconfirmed)
+    ]
+    first, second = codes[confirmed.id], codes[unconfirmed.id]
+    assert await asyncio.gather(*asked) == [first, None, first, second]
+
+
 async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_url: str) -> None:
     """As before the first migration: all who share the statement hear of it, and the next too."""
     empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)
