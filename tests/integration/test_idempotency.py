@@ -137,7 +137,8 @@ async def test_a_key_is_looked_up_before_anything_but_json_is_judged(
 
     first = await send(json=sent)
     assert first.is_success
-    for wrong in ({}, {"nonsense": True}, dict.fromkeys(sent, 1), []):
+    wrongs: list[Any] = [{}, {"nonsense": True}, dict.fromkeys(sent, 1), []]
+    for wrong in wrongs:
         refused = await send(json=wrong)
         assert refused.status_code == 422
         assert refused.json()["type"].endswith("/idempotency-key-reused")

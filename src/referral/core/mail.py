@@ -122,7 +122,7 @@ class TellReferrer:
             referrer = await records.referrals.claim(
                 job.referral_id, run.id, with_others=run.attempt > 0
             )
-            if referrer is None or not referrer.notify_on_referral:
+            if referrer is None or not referrer.notify_on_referral or referrer.blocked_at:
                 return
             await take_place_or_wait(self, records, run, referrer)
             joined = await records.referrals.claimed(referrer.id, run.id)
