@@ -30,13 +30,18 @@ class FakeAttempts:
 
     tables: Tables
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
-        kept = self.tables.attempts.get(attempt.key)
+    async def find(
+        self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
+    ) -> Answer | None:
+        kept = self.tables.attempts.get(key)
         if kept is None or kept.created_at < since:
             return None
-        if kept.fingerprint not in attempt.fingerprints:
-            self.tables.refuse(IdempotencyKeyReused())
+        if kept.fingerprint not in fingerprints:
+            raise IdempotencyKeyReused
         return kept.answer
+
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+        return await self.find(attempt.key, attempt.fingerprints, since)
 
     async def keep(
         self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime

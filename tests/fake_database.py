@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.errors import Unavailable
-from referral.core.model import Account, Code, Postage, Purpose, Taken
+from referral.core.model import Account, Code, Postage, Purpose, Referrer, Taken
 from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
 from tests.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
 from tests.fake_mail import FakeJobs, FakeMails
@@ -105,13 +105,15 @@ class FakeReads:
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
 
-    async def code_of(self, email_key: str) -> Code | None:
+    async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         async with self._database.read() as records:
             owner = await records.users.by_email(email_key)
-            found = [
-                code for code in records.tables.codes.values() if owner and code.user_id == owner.id
-            ]
-        return next((code for code in found if code.enabled), None)
+            if owner is None or owner.blocked_at is not None:
+                return None
+            if confirmed_only and not owner.email_verified:
+                return None
+            codes = records.tables.codes.values()
+            return next((code for code in codes if code.user_id == owner.id and code.enabled), None)
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         async with self._database.read() as records:
@@ -119,12 +121,11 @@ class FakeReads:
             if user is None:
                 return None
             joined_by = await records.referrals.of(user_id)
+            referrer = joined_by and await records.users.get(joined_by.referrer_id)
             codes = records.tables.codes.values()
             return Account(
                 user=user,
-                referrer=None
-                if joined_by is None
-                else await records.users.get(joined_by.referrer_id),
+                referrer=Referrer(referrer.id, referrer.email) if referrer else None,
                 referral_count=sum(code.uses for code in codes if code.user_id == user_id),
                 recent_referrals=await records.referrals.newest(
                     user_id, status=None, after=None, limit=recent

@@ -93,12 +93,15 @@ class FakeCodes:
         return await self.get(user_id, code_id)
 
     async def lock_usable(self, text: str) -> Code | None:
-        code = await self.by_text(text)
+        code = self._by_text(text)
         return code if code is not None and code.enabled else None
+
+    async def lock_enabled(self, user_id: UUID) -> None:
+        """Hold nothing: transactions in memory follow each other."""
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         code = self.tables.codes.get(code_id)
-        if code is None or not code.is_active(now):
+        if code is None or not code.is_active(now) or not self._let_in(code):
             return False
         self._put(replace(code, uses=code.uses + 1))
         return True
@@ -141,8 +144,8 @@ class FakeCodes:
         return _first(code for code in self._own(user_id) if code.is_active(now))
 
     async def by_text(self, text: str) -> Code | None:
-        self.tables.check_text(text)
-        return _first(code for code in self._live() if _key(code.text) == _key(text))
+        code = self._by_text(text)
+        return code if code is not None and self._let_in(code) else None
 
     async def newest(
         self,
@@ -159,6 +162,13 @@ class FakeCodes:
             if status in {None, code.status(now)} and (after is None or code.id < after)
         ]
         return sorted(found, key=lambda code: code.id, reverse=True)[:limit]
+
+    def _by_text(self, text: str) -> Code | None:
+        self.tables.check_text(text)
+        return _first(code for code in self._live() if _key(code.text) == _key(text))
+
+    def _let_in(self, code: Code) -> bool:
+        return self.tables.users[code.user_id].blocked_at is None
 
     def _put(self, code: Code) -> None:
         positive = code.max_uses is None or code.max_uses > 0

@@ -7,8 +7,10 @@ from uuid import uuid4
 import httpx
 
 from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.memory import MemoryCache
 from referral.adapters.system import SystemClock
 from referral.core.accounts import BlockAccount
+from referral.core.clearing import Clear
 from referral.core.ports import Database
 
 API = "/api/v1"
@@ -59,7 +61,8 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD
 
 async def block(database: Database, email: str, *, undo: bool = False) -> None:
     """Shut someone out as an operator does, or let them in again."""
-    await BlockAccount(ValidatedAddresses(), SystemClock(), database)(email, undo=undo)
+    clear = Clear(MemoryCache(), database)
+    await BlockAccount(ValidatedAddresses(), clear, SystemClock(), database)(email, undo=undo)
 
 
 async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:

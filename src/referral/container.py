@@ -65,7 +65,9 @@ from referral.core import (
     work,
 )
 from referral.core.account_removal import RemoveAccount
+from referral.core.attempts import RecallAnswer
 from referral.core.clearing import Clear, ClearLater
+from referral.core.confirming import Confirm
 from referral.core.crediting import Credit, Settle
 from referral.core.deliverability import Screen, Verify
 from referral.core.enrichment import Enrich
@@ -268,7 +270,6 @@ class UseCases(Provider):
     plain = all_of(
         accounts.BlockAccount,
         accounts.Register,
-        accounts.ShowAccount,
         clients.CreateClient,
         clients.Introspect,
         clients.IssueClientToken,
@@ -276,8 +277,10 @@ class UseCases(Provider):
         erasure.ExportAccount,
         passwords.ChangePassword,
         Attempts,
+        RecallAnswer,
         Clear,
         ClearLater,
+        Confirm,
         Credit,
         Enrich,
         ProveOwnership,
@@ -286,7 +289,6 @@ class UseCases(Provider):
         Settle,
         Verify,
         proofs.AskForConfirmation,
-        proofs.Confirm,
         proofs.ConfirmEmail,
         proofs.DisownEmail,
         proofs.ForgotPassword,
@@ -345,6 +347,12 @@ class UseCases(Provider):
         self, database: ports.Database, settings: Settings
     ) -> referrals.ListReferrals:
         return referrals.ListReferrals(database, settings.referrals_visibility)
+
+    @provide
+    def show_account(
+        self, clock: ports.Clock, reads: ports.Reads, settings: Settings
+    ) -> accounts.ShowAccount:
+        return accounts.ShowAccount(clock, reads, settings.referrals_visibility)
 
     @provide
     def grants(self, settings: Settings) -> Grants:

@@ -89,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     enrichment: Literal["off", "hunter", "clearbit"] = "off"
     clearbit_api_key: str = ""
     clearbit_url: str = ""
-    email_verification: Literal["on", "off"] = "on"
+    email_verification: Literal["on", "off"] | None = None
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
@@ -126,8 +126,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verifies_addresses(self) -> bool:
-        """Whether a referral waits until the new user has confirmed the address."""
-        return self.email_verification != "off"
+        """Whether an address counts for something only after its owner has confirmed it.
+
+        By default where mail arrives: links in files are for the operator's eyes alone.
+        """
+        if self.email_verification is None:
+            return self.smtp_url is not None
+        return self.email_verification == "on"
 
     @property
     def asks_hunter(self) -> bool:

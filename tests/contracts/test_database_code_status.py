@@ -48,7 +48,7 @@ async def test_what_is_active_is_found(store: Database, reads: Reads, code: Code
         owner = await records.users.get(code.user_id)
         assert owner is not None
         assert await records.codes.active(code.user_id, NOW) == expected
-        found = await reads.code_of(owner.email_key)
+        found = await reads.code_of(owner.email_key, confirmed_only=False)
     assert (found if found and found.is_active(NOW) else None) == expected
 
 

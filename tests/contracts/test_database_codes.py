@@ -46,7 +46,7 @@ async def test_a_code_is_found_as_it_was_stored(
             assert await codes.by_text(text) == code
             assert await codes.lock_usable(text) == code
         assert await codes.active(ann.id, NOW) == code
-        assert await reads.code_of(ann.email_key) == code
+        assert await reads.code_of(ann.email_key, confirmed_only=False) == code
 
 
 async def test_a_code_belongs_to_its_owner(store: Database, reads: Reads, ann: User) -> None:
@@ -59,8 +59,8 @@ async def test_a_code_belongs_to_its_owner(store: Database, reads: Reads, ann: U
             assert await codes.get(user_id, code_id) is None
             assert await codes.lock(user_id, code_id) is None
         assert await codes.active(bob.id, NOW) is None
-        assert await reads.code_of(bob.email_key) is None
-        assert await reads.code_of("nobody@example.com") is None
+        assert await reads.code_of(bob.email_key, confirmed_only=False) is None
+        assert await reads.code_of("nobody@example.com", confirmed_only=False) is None
         assert await codes.newest(bob.id, NOW, status=None, after=None, limit=9) == []
         assert await codes.by_text("NEVER-MADE") is None
         assert await codes.lock_usable("NEVER-MADE") is None
@@ -132,7 +132,7 @@ async def test_a_deleted_code_is_nowhere(store: Database, reads: Reads, ann: Use
         assert await codes.by_text(code.text) is None
         assert await codes.lock_usable(code.text) is None
         assert await codes.active(ann.id, NOW) is None
-        assert await reads.code_of(ann.email_key) is None
+        assert await reads.code_of(ann.email_key, confirmed_only=False) is None
         assert await codes.newest(ann.id, NOW, status=None, after=None, limit=9) == []
         assert not await codes.count_use(code.id, NOW)
     with pytest.raises(CodeTaken):
@@ -156,6 +156,26 @@ async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None
         assert await records.codes.by_text(code.text) == code
         assert await records.codes.lock_usable(code.text) is None
         assert not await records.codes.count_use(code.id, NOW)
+
+
+async def test_the_code_of_a_blocked_user_is_there_for_nobody(
+    store: Database, reads: Reads, ann: User
+) -> None:
+    """It is neither found by text or address, nor counted; its owner still has it."""
+    code = await store_code(store, ann)
+    async with store.begin() as records:
+        await records.users.save(replace(ann, blocked_at=NOW))
+    assert await reads.code_of(ann.email_key, confirmed_only=False) is None
+    async with store.begin() as records:
+        assert await records.codes.by_text(code.text) is None
+        assert not await records.codes.count_use(code.id, NOW)
+    assert await found(store, code) == code
+    async with store.begin() as records:
+        await records.users.save(ann)
+    assert await reads.code_of(ann.email_key, confirmed_only=False) == code
+    async with store.begin() as records:
+        assert await records.codes.by_text(code.text) == code
+        assert await records.codes.count_use(code.id, NOW)
 
 
 async def test_saving_stores_end_maximum_and_enabling(store: Database, ann: User) -> None:

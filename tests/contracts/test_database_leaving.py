@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from asyncpg import IntegrityConstraintViolationError
@@ -223,6 +223,7 @@ async def test_a_key_gives_its_answer_again(store: Database) -> None:
     rotated = replace(attempt, fingerprints=(b"n" * 32, *attempt.fingerprints))
     async with store.begin() as records:
         assert await records.attempts.claim(rotated, NOW) == ANSWER
+        assert await records.attempts.find(rotated.key, rotated.fingerprints, NOW) == ANSWER
         await records.attempts.forget(ann.id)
         assert await records.attempts.claim(attempt, NOW) is None
 
@@ -235,6 +236,21 @@ async def test_a_key_with_another_body_is_refused(store: Database) -> None:
     with pytest.raises(IdempotencyKeyReused):
         async with store.begin() as records:
             await records.attempts.claim(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
+    async with store.read() as records:
+        with pytest.raises(IdempotencyKeyReused):
+            await records.attempts.find(attempt.key, (b"x" * 32,), NOW)
+
+
+async def test_a_key_is_found_for_as_long_as_its_answer_counts(store: Database) -> None:
+    """Without being held, and as new afterwards."""
+    attempt = make_attempt()
+    async with store.begin() as records:
+        await records.attempts.keep(attempt, ANSWER, None, NOW)
+    async with store.read() as records:
+        assert await records.attempts.find(attempt.key, attempt.fingerprints, NOW) == ANSWER
+        late = NOW + timedelta(microseconds=1)
+        assert await records.attempts.find(attempt.key, (b"x" * 32,), late) is None
+        assert await records.attempts.find(b"new" * 10, attempt.fingerprints, NOW) is None
 
 
 async def test_a_client_is_found_as_it_was_stored(store: Database) -> None:

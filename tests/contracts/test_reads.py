@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from referral.adapters.postgres.reads import PostgresReads, make_pool
-from referral.core.model import Referral, ReferralStatus
+from referral.core.model import Referral, ReferralStatus, Referrer
 from referral.core.ports import Database, Reads
 from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user
 
@@ -37,7 +37,8 @@ async def test_an_account_is_read_in_full(store: Database, reads: Reads) -> None
     assert account.recent_referrals == newest
     referred = await reads.account(bob.id, 10, NOW)
     assert referred is not None
-    assert (referred.referrer, referred.active_code) == (ann, None)
+    assert referred.referrer == Referrer(ann.id, ann.email)
+    assert referred.active_code is None
     assert (referred.referral_count, referred.recent_referrals) == (0, [])
 
 
@@ -67,12 +68,28 @@ async def test_look_ups_at_once_get_each_its_own_code(
     nobody = "nobody@example.com"
     keys = [*(owner.email_key for owner in owners), nobody] * (asked // 10)
     expected = [*codes, None] * (asked // 10)
-    tasks = [asyncio.create_task(reads.code_of(key)) for key in keys]
+    tasks = [asyncio.create_task(reads.code_of(key, confirmed_only=False)) for key in keys]
     for task in tasks[::7]:
         asyncio.get_running_loop().call_soon(task.cancel)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     for number, (answer, code) in enumerate(zip(answers, expected, strict=True)):
         assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
+
+
+async def test_a_look_up_may_be_for_confirmed_addresses_alone(
+    store: Database, reads: Reads
+) -> None:
+    """Each question is answered by its own rule, also where they share a statement."""
+    confirmed = await store_user(store, email_verified=True)
+    unconfirmed = await store_user(store)
+    codes = {owner.id: await store_code(store, owner) for owner in (confirmed, unconfirmed)}
+    asked = [
+        reads.code_of(owner.email_key, confirmed_only=only)
+        for only in (True, False)
+        for owner in (confirmed, unconfirmed)
+    ]
+    first, second = codes[confirmed.id], codes[unconfirmed.id]
+    assert await asyncio.gather(*asked) == [first, None, first, second]
 
 
 async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_url: str) -> None:
@@ -81,6 +98,9 @@ async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_
     async with make_pool(empty) as pool, asyncio.timeout(10):
         reads = PostgresReads(pool)
         for _ in range(2):
-            asked = (reads.code_of(key) for key in ("ann@example.com", "bob@example.com"))
+            asked = (
+                reads.code_of(key, confirmed_only=False)
+                for key in ("ann@example.com", "bob@example.com")
+            )
             for answer in await asyncio.gather(*asked, return_exceptions=True):
                 assert isinstance(answer, asyncpg.UndefinedTableError)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from referral.core.errors import (
     Unauthenticated,
     WeakPassword,
 )
-from referral.core.model import Locale, ReferralStatus, Role, User
+from referral.core.model import Locale, ReferralStatus, Referrer, Role, User, Visibility
 from tests.core.world import COMMON, PASSWORD, World
 
 
@@ -73,7 +74,25 @@ async def test_joining_with_a_code_credits_its_owner(world: World) -> None:
     assert (joined.status, joined.joined_at) == (ReferralStatus.CONFIRMED, world.clock.now())
     assert account.referral_count == 1
     assert (await world.show_code(ann.id, code.id)).uses == 1
-    assert (await world.show_account(bob.id)).referrer == ann
+    assert (await world.show_account(bob.id)).referrer == Referrer(ann.id, None)
+
+
+@pytest.mark.parametrize(
+    ("visibility", "email"),
+    [
+        (Visibility.OPEN, "Ann@example.com"),
+        (Visibility.REDACTED, None),
+        (Visibility.OWNER, None),
+    ],
+)
+async def test_a_code_tells_its_owners_address_only_where_all_is_open(
+    world: World, visibility: Visibility, email: str | None
+) -> None:
+    """A code that was posted in public is no way to learn who posted it."""
+    ann = await world.join("Ann@example.com")
+    bob = await world.join("bob@example.com", referral_code=(await world.issue(ann)).text)
+    show = replace(world.show_account, visibility=visibility)
+    assert (await show(bob.id)).referrer == Referrer(ann.id, email)
 
 
 async def make_unknown(_: World, __: User) -> str:

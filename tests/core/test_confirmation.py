@@ -1,16 +1,13 @@
 """Who may confirm an address, what follows from it, and what ends without it, over fakes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from referral.core.account_removal import RemoveAccount
 from referral.core.codes import Renewal
-from referral.core.erasure import EraseAccount
 from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
-from referral.core.guessing import Attempts
 from referral.core.jobs import ReferralMail, WelcomeMail
 from referral.core.model import (
     CONFIRMATION_PERIOD,
@@ -18,97 +15,49 @@ from referral.core.model import (
     REFERRED_AGAIN_AFTER,
     CodeStatus,
     Expiry,
-    OneTimeToken,
     Purpose,
     Referral,
     ReferralStatus,
     User,
 )
-from referral.core.proofs import (
-    Confirm,
-    ConfirmEmail,
-    DisownEmail,
-    InspectConfirmation,
-    ResetPassword,
-)
-from referral.core.proving import ProveOwnership
 from referral.core.referrals import ClaimReferrer
-from referral.core.upkeep import ExpireUnconfirmed, Prune
+from referral.core.upkeep import Prune
 from tests.core.world import ADDRESS, PASSWORD, World
 
 BOB = "bob@example.com"
 YEARS = timedelta(days=1000)
 
 
-@dataclass
-class Mailroom:
-    """A service that has addresses confirmed, and the links that it would mail."""
+class Mailroom(World):
+    """A service that has addresses confirmed."""
 
-    world: World = field(default_factory=lambda: World(verifies=True))
-
-    def __post_init__(self) -> None:
-        """Wire the use cases."""
-        world = self.world
-        clear = world.register.clear
-        self.remove = RemoveAccount(world.clock, world.fingerprints, world.settle)
-        confirm = Confirm(world.clock, world.settle)
-        inspect = InspectConfirmation(world.clock, world.database, world.secrets)
-        self.confirm = ConfirmEmail(
-            Attempts(world.limits),
-            clear,
-            world.clock,
-            confirm,
-            world.database,
-            inspect,
-            world.passwords,
-            world.secrets,
-        )
-        self.disown = DisownEmail(clear, world.clock, world.database, self.remove, world.secrets)
-        self.reset = ResetPassword(
-            clear, world.clock, (), confirm, world.database, world.passwords, world.secrets
-        )
-        self.expire = ExpireUnconfirmed(
-            clear, world.clock, world.database, self.remove, world.settle, world.verification
-        )
-
-    async def link(self, user: User, purpose: Purpose = Purpose.CONFIRM) -> str:
-        """Return the token of a link that never runs out."""
-        token = self.world.secrets.new()
-        digest, ends = self.world.secrets.digest(token), self.world.clock.now() + YEARS
-        async with self.world.database.begin() as records:
-            await records.one_time_tokens.add(OneTimeToken(digest, user.id, purpose, ends))
-        return token
+    def __init__(self) -> None:
+        super().__init__(verifies=True)
 
     async def by_password(self, token: str, password: str | None = PASSWORD) -> None:
         """Confirm with a password, not signed in."""
-        await self.confirm(token, caller=None, password=password, address=ADDRESS)
+        await self.confirm_email(token, caller=None, password=password, address=ADDRESS)
 
     async def user(self, user: User) -> User | None:
         """Return the account as it is stored."""
-        async with self.world.database.read() as records:
+        async with self.database.read() as records:
             return await records.users.get(user.id)
 
     async def referral(self, user: User) -> Referral:
         """Return the referral by which a user joined."""
-        async with self.world.database.read() as records:
+        async with self.database.read() as records:
             found = await records.referrals.of(user.id)
         assert found is not None
         return found
 
     async def jobs(self, kind: type) -> int:
         """Return how many jobs of a kind were queued."""
-        async with self.world.database.read() as records:
+        async with self.database.read() as records:
             return sum(isinstance(job, kind) for job in records.tables.jobs.values())
-
-    async def erase(self, user: User) -> None:
-        """Erase an account as its owner does."""
-        prove = ProveOwnership(self.world.database, self.world.passwords)
-        erase = EraseAccount(self.world.register.clear, self.world.database, prove, self.remove)
-        await erase(user.id, PASSWORD)
 
     async def store(self, user: User) -> None:
         """Store an account as it is to be."""
-        async with self.world.database.begin() as records:
+        async with self.database.begin() as records:
             await records.users.save(user)
 
 
@@ -135,8 +84,8 @@ async def is_verified(mailroom: Mailroom, user: User) -> bool:
 
 async def test_the_password_of_the_account_confirms(mailroom: Mailroom) -> None:
     """The account never runs out then, the user is greeted, and the link is used up."""
-    bob = await mailroom.world.join(BOB)
-    token = await mailroom.link(bob)
+    bob = await mailroom.join(BOB)
+    token = await mailroom.mail_token(bob)
     await mailroom.by_password(token)
     stored = await mailroom.user(bob)
     assert stored is not None
@@ -148,20 +97,20 @@ async def test_the_password_of_the_account_confirms(mailroom: Mailroom) -> None:
 
 async def test_an_own_bearer_confirms(mailroom: Mailroom) -> None:
     """Without a password, and whatever password is sent with it."""
-    bob = await mailroom.world.join(BOB)
-    token = await mailroom.link(bob)
-    await mailroom.confirm(token, caller=bob.id, password="wrong", address=ADDRESS)  # noqa: S106
+    bob = await mailroom.join(BOB)
+    token = await mailroom.mail_token(bob)
+    await mailroom.confirm_email(token, caller=bob.id, password="wrong", address=ADDRESS)  # noqa: S106
     assert await is_verified(mailroom, bob)
 
 
 @pytest.mark.parametrize("password", [None, "", "not the password", "x" * 2000])
 async def test_nobody_else_confirms(mailroom: Mailroom, password: str | None) -> None:
     """Signed out or in as somebody else; the link is good for the right one afterwards."""
-    bob, eve = await mailroom.world.join(BOB), await mailroom.world.join("eve@example.com")
-    token = await mailroom.link(bob)
+    bob, eve = await mailroom.join(BOB), await mailroom.join("eve@example.com")
+    token = await mailroom.mail_token(bob)
     for caller in (None, eve.id):
         with pytest.raises(WrongPassword) as refused:
-            await mailroom.confirm(token, caller=caller, password=password, address=ADDRESS)
+            await mailroom.confirm_email(token, caller=caller, password=password, address=ADDRESS)
         assert refused.value.pointer == "/password"
     assert not await is_verified(mailroom, bob)
     await mailroom.by_password(token)
@@ -170,9 +119,9 @@ async def test_nobody_else_confirms(mailroom: Mailroom, password: str | None) ->
 
 async def test_guesses_at_a_confirmation_are_limited(mailroom: Mailroom) -> None:
     """As log-ins are, and together with them."""
-    bob = await mailroom.world.join(BOB)
-    token = await mailroom.link(bob)
-    mailroom.world.limits.limits |= {"attempts-account": 2, "attempts-first": 1}
+    bob = await mailroom.join(BOB)
+    token = await mailroom.mail_token(bob)
+    mailroom.limits.limits |= {"attempts-account": 2, "attempts-first": 1}
     for _ in range(2):
         with pytest.raises(WrongPassword):
             await mailroom.by_password(token, "not the password")
@@ -182,96 +131,108 @@ async def test_guesses_at_a_confirmation_are_limited(mailroom: Mailroom) -> None
 
 async def test_a_password_that_changes_meanwhile_confirms_nothing(mailroom: Mailroom) -> None:
     """The one that counts is that of the moment in which the address is confirmed."""
-    bob = await mailroom.world.join(BOB)
-    token, resetting = await mailroom.link(bob), await mailroom.link(bob, Purpose.RESET)
-    verify = mailroom.world.passwords.verify
+    bob = await mailroom.join(BOB)
+    token, resetting = (
+        await mailroom.mail_token(bob),
+        await mailroom.mail_token(bob, Purpose.RESET),
+    )
+    verify = mailroom.passwords.verify
 
     async def verify_slowly(password: str, hashed: str | None) -> bool:
         matches = await verify(password, hashed)
-        await mailroom.reset(resetting, "another password")
+        await mailroom.reset_password(resetting, "another password")
         return matches
 
-    mailroom.world.passwords.verify = verify_slowly  # type: ignore[method-assign]
+    mailroom.passwords.verify = verify_slowly  # type: ignore[method-assign]
     with pytest.raises(TokenUnusable):
         await mailroom.by_password(token)
 
 
 async def test_a_reset_confirms(mailroom: Mailroom) -> None:
     """The mail was read: greeted, the referral counts, and no link confirms any more."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    confirming, resetting = await mailroom.link(bob), await mailroom.link(bob, Purpose.RESET)
-    await mailroom.reset(resetting, "another password")
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    confirming, resetting = (
+        await mailroom.mail_token(bob),
+        await mailroom.mail_token(bob, Purpose.RESET),
+    )
+    await mailroom.reset_password(resetting, "another password")
     assert await is_verified(mailroom, bob)
     assert (await mailroom.referral(bob)).status is ReferralStatus.CONFIRMED
     assert (await mailroom.jobs(WelcomeMail), await mailroom.jobs(ReferralMail)) == (1, 1)
     with pytest.raises(TokenUnusable):
-        await mailroom.disown(confirming)
-    await mailroom.reset(await mailroom.link(bob, Purpose.RESET), "a third password")
+        await mailroom.disown_email(confirming)
+    await mailroom.reset_password(await mailroom.mail_token(bob, Purpose.RESET), "a third password")
     assert await mailroom.jobs(WelcomeMail) == 1
 
 
 async def test_a_disowned_account_is_gone(mailroom: Mailroom) -> None:
     """Its address is free, its referral rejected, and the code has its use back."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann, max_uses=1)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    assert await shown(mailroom.world, ann, code.id) == (1, CodeStatus.EXHAUSTED)
-    mailroom.world.cache.cleared.clear()
-    token = await mailroom.link(bob)
-    await mailroom.disown(token)
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann, max_uses=1)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    assert await shown(mailroom, ann, code.id) == (1, CodeStatus.EXHAUSTED)
+    mailroom.cache.cleared.clear()
+    token = await mailroom.mail_token(bob)
+    await mailroom.disown_email(token)
     assert await mailroom.user(bob) is None
     assert (await mailroom.referral(bob)).status is ReferralStatus.REJECTED
-    assert await shown(mailroom.world, ann, code.id) == (0, CodeStatus.ACTIVE)
-    assert mailroom.world.cache.cleared == [BOB, "ann@example.com"]
+    assert await shown(mailroom, ann, code.id) == (0, CodeStatus.ACTIVE)
+    assert mailroom.cache.cleared == [BOB, "ann@example.com"]
     with pytest.raises(TokenUnusable):
-        await mailroom.disown(token)
-    again = await mailroom.world.join(BOB, referral_code=code.text)
+        await mailroom.disown_email(token)
+    again = await mailroom.join(BOB, referral_code=code.text)
     assert (await mailroom.referral(again)).status is ReferralStatus.PENDING
 
 
 async def test_a_confirmed_account_cannot_be_disowned(mailroom: Mailroom) -> None:
     """Nor by a link for a new password, nor a blocked one, whose address stays taken."""
-    bob, eve = await mailroom.world.join(BOB), await mailroom.world.join("eve@example.com")
-    confirming, other = await mailroom.link(bob), await mailroom.link(bob)
-    resetting, of_blocked = await mailroom.link(bob, Purpose.RESET), await mailroom.link(eve)
-    await mailroom.store(replace(eve, blocked_at=mailroom.world.clock.now()))
+    bob, eve = await mailroom.join(BOB), await mailroom.join("eve@example.com")
+    confirming, other = await mailroom.mail_token(bob), await mailroom.mail_token(bob)
+    resetting, of_blocked = (
+        await mailroom.mail_token(bob, Purpose.RESET),
+        await mailroom.mail_token(eve),
+    )
+    await mailroom.store(replace(eve, blocked_at=mailroom.clock.now()))
     await mailroom.by_password(confirming)
     for token in (other, resetting, of_blocked, "made up"):
         with pytest.raises(TokenUnusable):
-            await mailroom.disown(token)
+            await mailroom.disown_email(token)
     assert await mailroom.user(bob) is not None
     with pytest.raises(EmailTaken):
-        await mailroom.world.join("eve@example.com")
+        await mailroom.join("eve@example.com")
 
 
 async def test_a_blocked_account_confirms_nothing(mailroom: Mailroom) -> None:
     """Neither by its password nor by a new one."""
-    bob = await mailroom.world.join(BOB)
-    token, resetting = await mailroom.link(bob), await mailroom.link(bob, Purpose.RESET)
-    await mailroom.store(replace(bob, blocked_at=mailroom.world.clock.now()))
+    bob = await mailroom.join(BOB)
+    token, resetting = (
+        await mailroom.mail_token(bob),
+        await mailroom.mail_token(bob, Purpose.RESET),
+    )
+    await mailroom.store(replace(bob, blocked_at=mailroom.clock.now()))
     with pytest.raises(TokenUnusable):
         await mailroom.by_password(token)
     with pytest.raises(TokenUnusable):
-        await mailroom.reset(resetting, "another password")
+        await mailroom.reset_password(resetting, "another password")
     assert not await is_verified(mailroom, bob)
 
 
 async def test_an_account_that_is_not_confirmed_in_time_is_erased(mailroom: Mailroom) -> None:
     """After 30 days and not before; its code has the use back."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann, max_uses=1)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    await mailroom.by_password(await mailroom.link(ann))
-    mailroom.world.clock.advance(days=CONFIRMATION_PERIOD.days, microseconds=-1)
-    await mailroom.expire()
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann, max_uses=1)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    await mailroom.by_password(await mailroom.mail_token(ann))
+    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days, microseconds=-1)
+    await mailroom.expire_unconfirmed()
     assert await mailroom.user(bob) is not None
-    mailroom.world.clock.advance(microseconds=1)
-    await mailroom.expire()
+    mailroom.clock.advance(microseconds=1)
+    await mailroom.expire_unconfirmed()
     assert await mailroom.user(bob) is None
     assert await mailroom.user(ann) is not None
-    assert (await shown(mailroom.world, ann, code.id))[0] == 0
+    assert (await shown(mailroom, ann, code.id))[0] == 0
 
 
 async def test_no_account_is_erased_where_none_has_to_be_confirmed(mailroom: Mailroom) -> None:
@@ -279,9 +240,12 @@ async def test_no_account_is_erased_where_none_has_to_be_confirmed(mailroom: Mai
     world = World()
     ann = await world.join("ann@example.com")
     assert ann.confirm_by is None
-    bob = await mailroom.world.join(BOB)
-    required, waived = mailroom.expire, replace(mailroom.expire, verification=world.verification)
-    mailroom.world.clock.advance(days=CONFIRMATION_PERIOD.days)
+    bob = await mailroom.join(BOB)
+    required, waived = (
+        mailroom.expire_unconfirmed,
+        replace(mailroom.expire_unconfirmed, verification=world.verification),
+    )
+    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
     await waived()
     await required()
     assert await mailroom.user(bob) is not None
@@ -289,89 +253,89 @@ async def test_no_account_is_erased_where_none_has_to_be_confirmed(mailroom: Mai
 
 async def test_a_blocked_account_is_not_erased(mailroom: Mailroom) -> None:
     """Its address would be free."""
-    bob = await mailroom.world.join(BOB)
-    await mailroom.store(replace(bob, blocked_at=mailroom.world.clock.now()))
-    mailroom.world.clock.advance(days=CONFIRMATION_PERIOD.days)
-    await mailroom.expire()
+    bob = await mailroom.join(BOB)
+    await mailroom.store(replace(bob, blocked_at=mailroom.clock.now()))
+    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
+    await mailroom.expire_unconfirmed()
     assert await mailroom.user(bob) is not None
 
 
 async def test_a_referral_that_is_pending_for_long_is_rejected(mailroom: Mailroom) -> None:
     """After seven days and not before; the code is active again, and look-ups are invalidated."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann, max_uses=1)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    await mailroom.world.renew_code(ann.id, code.id, Renewal(Expiry(minutes=20_000)))
-    mailroom.world.clock.advance(days=PENDING_PERIOD.days, microseconds=-1)
-    mailroom.world.cache.cleared.clear()
-    await mailroom.expire()
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann, max_uses=1)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    await mailroom.renew_code(ann.id, code.id, Renewal(Expiry(minutes=20_000)))
+    mailroom.clock.advance(days=PENDING_PERIOD.days, microseconds=-1)
+    mailroom.cache.cleared.clear()
+    await mailroom.expire_unconfirmed()
     assert (await mailroom.referral(bob)).status is ReferralStatus.PENDING
-    mailroom.world.clock.advance(microseconds=1)
-    await mailroom.expire()
+    mailroom.clock.advance(microseconds=1)
+    await mailroom.expire_unconfirmed()
     assert (await mailroom.referral(bob)).status is ReferralStatus.REJECTED
-    assert await shown(mailroom.world, ann, code.id) == (0, CodeStatus.ACTIVE)
-    assert (await mailroom.world.show_account(ann.id)).referral_count == 0
-    assert mailroom.world.cache.cleared == ["ann@example.com"]
-    await mailroom.by_password(await mailroom.link(bob))
+    assert await shown(mailroom, ann, code.id) == (0, CodeStatus.ACTIVE)
+    assert (await mailroom.show_account(ann.id)).referral_count == 0
+    assert mailroom.cache.cleared == ["ann@example.com"]
+    await mailroom.by_password(await mailroom.mail_token(bob))
     assert (await mailroom.referral(bob)).status is ReferralStatus.REJECTED
 
 
 async def test_who_confirms_too_late_is_rejected_at_once(mailroom: Mailroom) -> None:
     """The status does not wait for the job that rejects what is overdue."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    mailroom.world.clock.advance(days=PENDING_PERIOD.days)
-    await mailroom.by_password(await mailroom.link(bob))
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    mailroom.clock.advance(days=PENDING_PERIOD.days)
+    await mailroom.by_password(await mailroom.mail_token(bob))
     assert (await mailroom.referral(bob)).status is ReferralStatus.REJECTED
-    assert (await mailroom.world.show_account(ann.id)).referral_count == 0
+    assert (await mailroom.show_account(ann.id)).referral_count == 0
     assert await mailroom.jobs(ReferralMail) == 0
 
 
 async def test_an_address_is_referred_once_a_year(mailroom: Mailroom) -> None:
     """Erased in between: the account is made, its referral rejected, and no use is counted."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann, minutes=525_600)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    await mailroom.by_password(await mailroom.link(bob))
-    await mailroom.erase(bob)
-    mailroom.world.clock.advance(days=REFERRED_AGAIN_AFTER.days, microseconds=-1)
-    again = await mailroom.world.join(BOB.upper())
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann, minutes=525_600)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    await mailroom.by_password(await mailroom.mail_token(bob))
+    await mailroom.erase_account(bob.id, PASSWORD)
+    mailroom.clock.advance(days=REFERRED_AGAIN_AFTER.days, microseconds=-1)
+    again = await mailroom.join(BOB.upper())
     claim = ClaimReferrer(
-        mailroom.world.register.clear,
-        mailroom.world.clock,
-        mailroom.world.register.credit,
-        mailroom.world.database,
+        mailroom.register.clear,
+        mailroom.clock,
+        mailroom.register.credit,
+        mailroom.database,
     )
     await claim(again.id, code.text)
     assert (await mailroom.referral(again)).status is ReferralStatus.REJECTED
-    assert (await shown(mailroom.world, ann, code.id))[0] == 1
-    await mailroom.by_password(await mailroom.link(again))
+    assert (await shown(mailroom, ann, code.id))[0] == 1
+    await mailroom.by_password(await mailroom.mail_token(again))
     assert (await mailroom.referral(again)).status is ReferralStatus.REJECTED
     assert await mailroom.jobs(ReferralMail) == 1
 
 
 async def test_after_a_year_an_address_is_referred_again(mailroom: Mailroom) -> None:
     """A rejected registration in between does not begin the year anew."""
-    ann = await mailroom.world.join("ann@example.com")
+    ann = await mailroom.join("ann@example.com")
     await mailroom.store(replace(ann, email_verified=True, confirm_by=None))
-    code = await mailroom.world.issue(ann, minutes=525_600)
-    bob = await mailroom.world.join(BOB, referral_code=code.text)
-    await mailroom.by_password(await mailroom.link(bob))
-    await mailroom.erase(bob)
-    await mailroom.erase(await mailroom.world.join(BOB, referral_code=code.text))
-    mailroom.world.clock.advance(days=REFERRED_AGAIN_AFTER.days)
-    await Prune(mailroom.world.clock, mailroom.world.database)()
-    other = await mailroom.world.issue(ann)
-    last = await mailroom.world.join(BOB, referral_code=other.text)
+    code = await mailroom.issue(ann, minutes=525_600)
+    bob = await mailroom.join(BOB, referral_code=code.text)
+    await mailroom.by_password(await mailroom.mail_token(bob))
+    await mailroom.erase_account(bob.id, PASSWORD)
+    await mailroom.erase_account((await mailroom.join(BOB, referral_code=code.text)).id, PASSWORD)
+    mailroom.clock.advance(days=REFERRED_AGAIN_AFTER.days)
+    await Prune(mailroom.clock, mailroom.database)()
+    other = await mailroom.issue(ann)
+    last = await mailroom.join(BOB, referral_code=other.text)
     assert (await mailroom.referral(last)).status is ReferralStatus.PENDING
 
 
 async def test_who_was_never_confirmed_may_be_referred_again(mailroom: Mailroom) -> None:
     """Otherwise a stranger could spend the one referral of any address."""
-    ann = await mailroom.world.join("ann@example.com")
-    code = await mailroom.world.issue(ann)
-    await mailroom.erase(await mailroom.world.join(BOB, referral_code=code.text))
-    again = await mailroom.world.join(BOB, referral_code=code.text)
+    ann = await mailroom.join("ann@example.com")
+    code = await mailroom.issue(ann)
+    await mailroom.erase_account((await mailroom.join(BOB, referral_code=code.text)).id, PASSWORD)
+    again = await mailroom.join(BOB, referral_code=code.text)
     assert (await mailroom.referral(again)).status is ReferralStatus.PENDING
-    assert (await shown(mailroom.world, ann, code.id))[0] == 1
+    assert (await shown(mailroom, ann, code.id))[0] == 1

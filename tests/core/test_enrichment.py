@@ -10,12 +10,13 @@ from referral.core.asking import UNANSWERED
 from referral.core.enrichment import Enrich
 from referral.core.errors import Later
 from referral.core.jobs import Enriching, Run
-from referral.core.model import Profile, Role
+from referral.core.model import Profile, Role, Verification
 from tests.core.world import PASSWORD, World
 from tests.fake_knowledge import FakeEnrichment
 
 ANN = Profile(name="Ann Example", country="Finland")
 RUN = Run(UUID(int=7), 0)
+OFF = Verification(required=False)
 
 
 async def profile_of(world: World, user_id: UUID) -> Profile | None:
@@ -27,7 +28,7 @@ async def test_what_is_found_becomes_the_profile(world: World) -> None:
     """And what is found later takes its place."""
     ann = await world.join("Ann@example.com")
     enrichment = FakeEnrichment(ANN)
-    enrich = Enrich(world.clock, world.database, enrichment)
+    enrich = Enrich(world.clock, world.database, enrichment, OFF)
     for found in (ANN, replace(ANN, title="Head of Examples")):
         enrichment.profile = found
         await enrich(Enriching(ann.id), RUN)
@@ -38,14 +39,14 @@ async def test_what_is_found_becomes_the_profile(world: World) -> None:
 async def test_nothing_found_is_no_profile(world: World) -> None:
     """The job is done."""
     ann = await world.join("ann@example.com")
-    await Enrich(world.clock, world.database, FakeEnrichment())(Enriching(ann.id), RUN)
+    await Enrich(world.clock, world.database, FakeEnrichment(), OFF)(Enriching(ann.id), RUN)
     assert await profile_of(world, ann.id) is None
 
 
 async def test_no_answer_is_asked_for_again(world: World) -> None:
     """Until it has been often enough."""
     ann = await world.join("ann@example.com")
-    enrich = Enrich(world.clock, world.database, FakeEnrichment(ANN, answers=False))
+    enrich = Enrich(world.clock, world.database, FakeEnrichment(ANN, answers=False), OFF)
     with pytest.raises(Later):
         await enrich(Enriching(ann.id), RUN)
     await enrich(Enriching(ann.id), replace(RUN, attempt=UNANSWERED))
@@ -61,7 +62,7 @@ async def test_what_is_found_of_the_erased_is_not_stored(world: World) -> None:
             await records.users.erase(ann.id, world.clock.now())
 
     enrichment = FakeEnrichment(ANN, meanwhile=erase)
-    enrich = Enrich(world.clock, world.database, enrichment)
+    enrich = Enrich(world.clock, world.database, enrichment, OFF)
     await enrich(Enriching(ann.id), RUN)
     await enrich(Enriching(ann.id), RUN)
     assert len(enrichment.asked) == 1
@@ -77,5 +78,5 @@ async def test_the_job_is_queued_where_enrichment_is_on(world: World, role: Role
     async with world.database.read() as records:
         queued = Enriching(user.id) in records.tables.jobs.values()
     assert queued is (role is Role.MEMBER)
-    await Enrich(world.clock, world.database, None)(Enriching(user.id), RUN)
+    await Enrich(world.clock, world.database, None, OFF)(Enriching(user.id), RUN)
     assert await profile_of(world, user.id) is None

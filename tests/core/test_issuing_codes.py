@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from referral.core.attempts import AnsweredBefore
 from referral.core.codes import ATTEMPTS, NewCode
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
-from referral.core.model import Code, CodeStatus, Expiry, User
+from referral.core.model import Answer, Attempt, Code, CodeStatus, Expiry, User
 from tests.core.world import World
 
 
@@ -161,3 +162,33 @@ async def test_of_many_at_once_one_is_made(world: World, ann: User) -> None:
     assert sum(isinstance(answer, Code) for answer in answers) == 1
     assert sum(isinstance(answer, ActiveCodeExists) for answer in answers) == 19
     assert await statuses(world, ann) == [CodeStatus.ACTIVE]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        NewCode(Expiry(minutes=10**7)),
+        NewCode(Expiry(minutes=60), text="x y\n"),
+        NewCode(Expiry(minutes=60), text=""),
+        NewCode(Expiry(minutes=60), max_uses=0),
+    ],
+)
+async def test_what_no_code_may_be_is_refused(world: World, ann: User, wanted: NewCode) -> None:
+    """By the core itself, whoever asks it, and nothing is stored."""
+    with pytest.raises(InvalidRequest):
+        await world.issue_code(ann.id, wanted)
+    assert await statuses(world, ann) == []
+
+
+async def test_a_repeated_request_is_not_judged_again(world: World, ann: User) -> None:
+    """What it asked for may lie in the past by then: it gets its first answer all the same."""
+    attempt: Attempt[Code] = Attempt(
+        b"key", (b"body",), lambda code: Answer(201, code.text.encode(), None)
+    )
+    wanted = NewCode(Expiry(at=world.clock.now() + timedelta(minutes=2)))
+    code = await world.issue_code(ann.id, wanted, attempt)
+    world.clock.advance(hours=1)
+    with pytest.raises(AnsweredBefore) as repeated:
+        await world.issue_code(ann.id, wanted, attempt)
+    assert repeated.value.answer.body == code.text.encode()
+    assert await statuses(world, ann) == [CodeStatus.EXPIRED]

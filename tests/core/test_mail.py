@@ -7,12 +7,7 @@ from uuid import UUID
 import pytest
 
 from referral.core.account_removal import RemoveAccount
-from referral.core.accounts import (
-    AccountChange,
-    NewAccount,
-    Register,
-    UpdateAccount,
-)
+from referral.core.accounts import AccountChange, BlockAccount, NewAccount, Register, UpdateAccount
 from referral.core.clearing import Clear, ClearLater
 from referral.core.codes import DeactivateCode, IssueCode, NewCode
 from referral.core.crediting import Credit, Settle
@@ -96,7 +91,7 @@ class Office:
         rest = (self.clock, self.limit, links, self.mailer, FakePostOffice(self.database))
         do_job = DoJob(
             ClearLater(FakeCache(), self.database),
-            Enrich(self.clock, self.database, None),
+            Enrich(self.clock, self.database, None, self.verification),
             ExpireUnconfirmed(*deadlines),
             Prune(self.clock, self.database),
             SendCode(self.clock, self.database, links, self.mailer),
@@ -169,6 +164,17 @@ async def test_a_muted_referrer_gets_no_news_not_even_later(office: Office) -> N
     await office.work(last, 99, attempt=1)
     news = [mail.facts["emails"] for mail in office.mailer.sent if mail.template == "referral"]
     assert news == [["cid@example.com"]]
+
+
+async def test_a_blocked_referrer_gets_no_news(office: Office) -> None:
+    """Of somebody who joined before the block and confirmed the address after it, say."""
+    ann = await office.join("ann@example.com")
+    await office.issue(ann, text="ANN")
+    await office.join("bob@example.com", "ANN")
+    clear = Clear(FakeCache(), office.database)
+    await BlockAccount(FakeAddresses(), clear, office.clock, office.database)(ann.email)
+    await office.work_on_all()
+    assert all(mail.template != "referral" for mail in office.mailer.sent)
 
 
 async def test_muting_refuses_a_token_of_nobody(office: Office) -> None:

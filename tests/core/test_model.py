@@ -1,5 +1,6 @@
 """The rules of the entities."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
@@ -87,13 +88,48 @@ def test_an_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
         Expiry(at=NOW - timedelta(days=1)),
         Expiry(at=NOW + timedelta(days=365, seconds=5) + MICROSECOND),
         Expiry(at=datetime.max.replace(tzinfo=UTC)),
+        Expiry(at=(NOW + timedelta(days=1)).replace(tzinfo=None)),
     ],
 )
 def test_an_expiry_out_of_bounds(expiry: Expiry) -> None:
-    """None, two, one that is too soon and one that is too late are refused."""
+    """None, two, one too soon, one too late and one without an offset are refused."""
     with pytest.raises(InvalidRequest) as refused:
         expiry.resolve(NOW)
     assert refused.value.pointer == "/expires_at"
+
+
+@pytest.mark.parametrize("minutes", [-1, 0, 525_601, 10**7, 10**26])
+def test_a_lifetime_out_of_bounds(minutes: int) -> None:
+    """A code lives a minute to a year, whoever asks for it."""
+    with pytest.raises(InvalidRequest) as refused:
+        Expiry(minutes=minutes).resolve(NOW)
+    assert refused.value.pointer == "/lifetime_minutes"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "An", "x" * 33, "x y", "x y\n", "Ann-2026\n", "Ann\u00e9", "An\u0660", "a\0b"]
+)
+def test_a_text_that_no_code_may_have(text: str) -> None:
+    """Letters, digits and hyphens of ASCII, 3 to 32 of them."""
+    with pytest.raises(InvalidRequest) as refused:
+        replace(make_code(), text=text).checked()
+    assert refused.value.pointer == "/code"
+
+
+@pytest.mark.parametrize("text", ["Ann", "a-1", "x" * 32, "---"])
+@pytest.mark.parametrize("max_uses", [None, 1, 2_147_483_647])
+def test_a_text_and_a_maximum_within_the_bounds(text: str, max_uses: int | None) -> None:
+    """The bounds themselves are fine."""
+    code = replace(make_code(), text=text, max_uses=max_uses)
+    assert code.checked() == code
+
+
+@pytest.mark.parametrize("max_uses", [-1, 0, 2_147_483_648, 10**26])
+def test_a_maximum_that_no_code_may_have(max_uses: int) -> None:
+    """A code is good for one at least, and for no more than can be counted."""
+    with pytest.raises(InvalidRequest) as refused:
+        replace(make_code(), max_uses=max_uses).checked()
+    assert refused.value.pointer == "/max_uses"
 
 
 def test_an_expiry_is_kept_in_utc() -> None:

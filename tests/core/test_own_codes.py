@@ -222,3 +222,15 @@ async def test_deleting_a_code_keeps_its_referrals(world: World, ann: User, code
     account = await world.show_account(ann.id)
     assert account.referral_count == 1
     assert [joined.code for joined in account.recent_referrals] == [code.text]
+
+
+@pytest.mark.parametrize(
+    "renewal", [Renewal(expiry=Expiry(minutes=10**7)), Renewal(max_uses=0), Renewal(max_uses=2**31)]
+)
+async def test_a_renewal_keeps_to_the_rules_of_codes(
+    world: World, code: Code, renewal: Renewal
+) -> None:
+    """And changes nothing when it does not."""
+    with pytest.raises(InvalidRequest):
+        await world.renew_code(code.user_id, code.id, renewal)
+    assert await world.show_code(code.user_id, code.id) == code

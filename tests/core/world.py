@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from referral.core.accounts import NewAccount, Register, ShowAccount
+from referral.core.account_removal import RemoveAccount
+from referral.core.accounts import BlockAccount, NewAccount, Register, ShowAccount
 from referral.core.clearing import Clear
 from referral.core.codes import (
     ActivateCode,
@@ -18,12 +19,30 @@ from referral.core.codes import (
     ShowActiveCode,
     ShowCode,
 )
+from referral.core.confirming import Confirm
 from referral.core.crediting import Credit, Settle
 from referral.core.deliverability import Screen
+from referral.core.erasure import EraseAccount
 from referral.core.guessing import Attempts
 from referral.core.lookups import CheckCode, LookUpCode
-from referral.core.model import Caller, Code, Expiry, Locale, Role, Scope, User, Verification
+from referral.core.model import (
+    Caller,
+    Code,
+    Expiry,
+    Locale,
+    OneTimeToken,
+    Purpose,
+    Role,
+    Scope,
+    User,
+    Verification,
+    Visibility,
+)
+from referral.core.ports import Enrichment
+from referral.core.proofs import ConfirmEmail, DisownEmail, InspectConfirmation, ResetPassword
+from referral.core.proving import ProveOwnership
 from referral.core.sessions import LogIn, Refresh
+from referral.core.upkeep import ExpireUnconfirmed
 from tests.fake_database import FakeDatabase, FakeReads
 from tests.fakes import (
     FakeAccessTokens,
@@ -58,9 +77,9 @@ class World:
         self.ids = ids = FakeIds()
         self.limits = FakeLimits()
         self.passwords = passwords = FakePasswords()
-        addresses, secrets = FakeAddresses(), FakeSecrets()
+        addresses = FakeAddresses()
+        self.secrets = secrets = FakeSecrets()
         self.journal = FakeJournal()
-        self.secrets = secrets
         self.verification = verification = Verification(required=verifies)
         self.fingerprints = FakeFingerprints()
         self.settle = Settle(clock)
@@ -79,11 +98,28 @@ class World:
             Screen(clock, database, self.fingerprints, None),
             verification,
         )
-        self.show_account = ShowAccount(clock, reads)
+        self.show_account = ShowAccount(clock, reads, Visibility.REDACTED)
+        self.block_account = BlockAccount(addresses, clear, clock, database)
+        attempts = Attempts(self.limits)
+        self.remove = remove = RemoveAccount(clock, self.fingerprints, self.settle)
+        confirm = Confirm(None, self.settle, verification)
+        inspect = InspectConfirmation(clock, database, secrets)
+        self.confirm_email = ConfirmEmail(
+            attempts, clear, clock, confirm, database, inspect, passwords, secrets
+        )
+        self.disown_email = DisownEmail(clear, clock, database, remove, secrets)
+        self.reset_password = ResetPassword(
+            clear, clock, {COMMON}, confirm, database, passwords, secrets
+        )
+        prove = ProveOwnership(database, passwords)
+        self.erase_account = EraseAccount(clear, database, prove, remove)
+        self.expire_unconfirmed = ExpireUnconfirmed(
+            clear, clock, database, remove, self.settle, verification
+        )
         self.log_in = LogIn(
             access_tokens,
             addresses,
-            Attempts(self.limits),
+            attempts,
             clock,
             database,
             ids,
@@ -100,7 +136,7 @@ class World:
         self.activate_code = ActivateCode(clear, clock, database)
         self.deactivate_code = DeactivateCode(clear, database)
         self.delete_code = DeleteCode(clear, clock, database)
-        self.look_up_code = LookUpCode(addresses, cache, clock, reads)
+        self.look_up_code = LookUpCode(addresses, cache, clock, reads, verification)
         self.check_code = CheckCode(clock, database)
 
     async def join(
@@ -108,6 +144,30 @@ class World:
     ) -> User:
         """Make an account."""
         return await self.register(NewAccount(email, password, referral_code, Locale.EN))
+
+    def have_addresses_confirmed(self) -> None:
+        """Go on as a service that has `REFERRAL_EMAIL_VERIFICATION` on."""
+        on = Verification(required=True)
+        credit = replace(self.register.credit, verification=on)
+        self.register = replace(self.register, credit=credit, verification=on)
+        self.look_up_code = replace(self.look_up_code, verification=on)
+        confirm = replace(self.confirm_email.confirm, verification=on)
+        self.confirm_email = replace(self.confirm_email, confirm=confirm)
+
+    def have_profiles_asked_for(self, enrichment: Enrichment) -> None:
+        """Go on as a service that has `REFERRAL_ENRICHMENT` set."""
+        self.register = replace(self.register, enrichment=enrichment)
+        confirm = replace(self.confirm_email.confirm, enrichment=enrichment)
+        self.confirm_email = replace(self.confirm_email, confirm=confirm)
+
+    async def mail_token(self, user: User, purpose: Purpose = Purpose.CONFIRM) -> str:
+        """Return the token of a link that does not run out."""
+        token, ends = self.secrets.new(), self.clock.now() + timedelta(days=1000)
+        async with self.database.begin() as records:
+            await records.one_time_tokens.add(
+                OneTimeToken(self.secrets.digest(token), user.id, purpose, ends)
+            )
+        return token
 
     async def issue(self, user: User, *, minutes: int = 60, **wanted: Any) -> Code:
         """Give a user a code that lives an hour, unless told otherwise."""

@@ -45,7 +45,8 @@ async def test_register_confirm_log_in_forget_reset_erase(tmp_path: Path, link: 
     """The whole life of an account, its links clicked in Chromium with scripts off."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    with running(tmp_path / "data", port=port, public_url=address) as service:
+    settings = {"public_url": address, "email_verification": "on"}
+    with running(tmp_path / "data", port=port, **settings) as service:
         await _live(service, link)
     assert "Traceback" not in service.log.read_text()
     assert ZOE not in service.log.read_text()

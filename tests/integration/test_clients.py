@@ -153,10 +153,13 @@ async def test_introspection_tells_what_a_token_is(
     assert (found["sub"], found["client_id"], found["scope"]) == (ann.id, "first-party", "account")
     assert found["exp"] - found["iat"] == tokens["expires_in"]
     assert "username" not in found
+    assert found["email_verified"] is False
     assert (await introspect(client, trusted, tokens["access_token"]))["username"] == ann.email
     assert (await introspect(client, pair, tokens["refresh_token"]))["sub"] == ann.id
     own = (await token_of(client, pair)).json()["access_token"]
-    assert (await introspect(client, pair, own))["sub"] == pair[0]
+    of_client = await introspect(client, pair, own)
+    assert of_client["sub"] == pair[0]
+    assert "email_verified" not in of_client
     assert await introspect(client, pair, "no token") == {"active": False}
 
 
@@ -188,3 +191,17 @@ async def test_a_used_refresh_token_is_not_active(
     second = (await client.post(f"{API}/auth/token", data=form)).json()["refresh_token"]
     assert await introspect(client, pair, first) == {"active": False}
     assert (await introspect(client, pair, second))["active"] is True
+
+
+async def test_introspection_names_no_address_before_it_is_confirmed(
+    serve: Serve, settings: Settings, database: PostgresDatabase
+) -> None:
+    """It may be anybody's: a client that trusted it would let in whoever typed it."""
+    trusted = await create(database, Scope.USERS_READ)
+    async with serve(msgspec.structs.replace(settings, email_verification="on")) as client:
+        ann = await join(client)
+        tokens = (await log_in(client, ann.email)).json()
+        for token in (tokens["access_token"], tokens["refresh_token"]):
+            found = await introspect(client, trusted, token)
+            assert (found["active"], found["email_verified"]) == (True, False)
+            assert ann.email not in str(found)

@@ -266,4 +266,5 @@ async def test_the_export_holds_all_that_is_stored(client: httpx.AsyncClient) ->
     his = (await bob.request("GET", "/me/export")).json()
     assert his["joined_by"]["code"] == "Export-Me"
     assert ann.email not in json.dumps(his)
+    assert his["joined_by"]["referrer_id"] == ann.id
     assert "argon2" not in json.dumps(mine)

@@ -2,15 +2,23 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from dishka import Provider, Scope
 from sqlalchemy import text
 
+from referral.adapters.passwords import ArgonPasswords
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.core.model import Deliverability
+from referral.core.ports import EmailVerifier
+from referral.settings import Settings
+from tests.conftest import serving
+from tests.fake_knowledge import FakeVerifier
 from tests.fakes import FakeClock
 from tests.journey import API, PASSWORD, Member, join, new_email
 from tests.processes import running
@@ -64,6 +72,99 @@ async def test_another_body_under_the_same_key_is_refused(client: httpx.AsyncCli
         body = {"email": email, "password": password}
         answer = await client.post(f"{API}/auth/register", json=body, headers=headers)
         assert answer.status_code == status
+
+
+async def test_a_repeated_request_is_not_judged_again(
+    client: httpx.AsyncClient, clock: FakeClock
+) -> None:
+    """Its end has passed by then: it gets its first answer, and another body is told so first."""
+    ann, headers = await join(client), keyed()
+    ends = (clock.now() + timedelta(minutes=2)).isoformat()
+    body = {"expires_at": ends, "activate": False}
+    path = f"{API}/me/codes"
+    first = await client.post(path, json=body, headers=ann.headers | headers)
+    clock.advance(minutes=5)
+    again = await client.post(path, json=body, headers=ann.headers | headers)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["Location"] == first.headers["Location"]
+    fresh = await client.post(path, json=body, headers=ann.headers | keyed())
+    assert fresh.json()["type"].endswith("/invalid-request")
+
+
+async def test_a_repeated_registration_costs_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No hash and no question to a third party, whose opinion may have changed since."""
+    hashed: list[str] = []
+    hash_password = ArgonPasswords.hash
+
+    async def count(self: ArgonPasswords, password: str) -> str:
+        hashed.append(password)
+        return await hash_password(self, password)
+
+    monkeypatch.setattr(ArgonPasswords, "hash", count)
+    verifier, fakes = FakeVerifier(), Provider(scope=Scope.APP)
+    fakes.provide(lambda: verifier, provides=EmailVerifier | None, override=True)
+    headers, body = keyed(), {"email": new_email(), "password": PASSWORD}
+    async with serving(settings, fakes) as client:
+        first = await client.post(f"{API}/auth/register", json=body, headers=headers)
+        verifier.verdict = Deliverability.INVALID
+        again = await client.post(f"{API}/auth/register", json=body, headers=headers)
+        other = await client.post(f"{API}/auth/register", json=body | {"x": 1}, headers=headers)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert other.json()["type"].endswith("/idempotency-key-reused")
+    assert (len(hashed), len(verifier.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/auth/register", {"email": "", "password": PASSWORD}),
+        ("/auth/password/forgot", {"email": ""}),
+        ("/me/codes", {"lifetime_minutes": 60, "activate": False}),
+    ],
+)
+async def test_a_key_is_looked_up_before_anything_but_json_is_judged(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    """A body that no request may have is another body too; one that is no JSON is no body."""
+    ann, headers = await join(client), keyed()
+    sent = body | ({"email": new_email()} if "email" in body else {})
+
+    async def send(**what: Any) -> httpx.Response:
+        rest = ann.headers | headers | {"Content-Type": "application/json"}
+        return await client.post(f"{API}{path}", headers=rest, **what)
+
+    first = await send(json=sent)
+    assert first.is_success
+    wrongs: list[Any] = [{}, {"nonsense": True}, dict.fromkeys(sent, 1), []]
+    for wrong in wrongs:
+        refused = await send(json=wrong)
+        assert refused.status_code == 422
+        assert refused.json()["type"].endswith("/idempotency-key-reused")
+    for content in (b"", b"{", b"\xff", b"{} {}"):
+        refused = await send(content=content)
+        assert refused.json()["type"].endswith("/malformed-request")
+    again = await send(json=sent)
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+
+
+async def test_a_mail_that_is_asked_for_again_is_queued_once(
+    client: httpx.AsyncClient, database: PostgresDatabase
+) -> None:
+    """Requests without a body have keys as well."""
+    ann, headers = await join(client), keyed()
+    await ann.issue()
+    for path in ("/me/codes/active/email", "/auth/email/verification"):
+        queued = []
+        for _ in range(2):
+            answer = await client.post(f"{API}{path}", headers=ann.headers | headers)
+            assert (answer.status_code, answer.content) == (202, b"")
+            async with database.read() as records:
+                found = await records.session.execute(text("SELECT count(*) FROM pgqueuer"))
+            queued.append(found.scalar_one())
+        assert queued[0] == queued[1]
+        headers = keyed()
 
 
 async def test_keys_belong_to_the_caller(client: httpx.AsyncClient) -> None:

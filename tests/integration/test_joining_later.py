@@ -28,8 +28,8 @@ async def test_a_code_may_be_entered_after_joining(client: httpx.AsyncClient) ->
     code = await ann.issue()
     named = await claim(bob, code["code"].lower())
     assert named.status_code == 200
-    assert named.json()["id"] == bob.id
-    assert (await bob.request("GET", "/me")).json()["referrer"]["id"] == ann.id
+    assert named.json() == (await bob.request("GET", "/me")).json()
+    assert named.json()["referrer"] == {"id": ann.id, "email": None}
     assert (await ann.request("GET", "/me")).json()["referral_count"] == 1
     again = await claim(bob, code["code"])
     assert (again.status_code, slug(again)) == (409, "already-referred")

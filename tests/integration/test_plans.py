@@ -76,6 +76,7 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
         await records.codes.get(REFERRER, REFERRER)
         await records.codes.lock(REFERRER, REFERRER)
         await records.codes.lock_usable("code5000")
+        await records.codes.lock_enabled(REFERRER)
         await records.codes.count_use(REFERRER, NOW)
         await records.codes.retire(REFERRER, spent_at=NOW)
         await records.codes.active(REFERRER, NOW)

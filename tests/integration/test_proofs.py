@@ -155,6 +155,19 @@ async def test_a_reset_takes_an_account_over(service: httpx.AsyncClient, sink: S
     assert me["email_verified"] is True
 
 
+async def test_an_address_finds_its_code_as_soon_as_it_is_confirmed(
+    service: httpx.AsyncClient, sink: Sink
+) -> None:
+    """Although a moment ago, as the caches remember, there was nothing to find."""
+    ann = await join(service)
+    code = (await ann.issue())["code"]
+    where = {"email": ann.email}
+    token = token_of((await mails(sink, ann.email, 1))[0])
+    assert (await service.get(f"{API}/codes/lookup", params=where)).status_code == 404
+    assert (await confirm(service, token)).status_code == 204
+    assert (await service.get(f"{API}/codes/lookup", params=where)).json()["code"] == code
+
+
 async def test_a_fresh_link_can_be_asked_for(service: httpx.AsyncClient, sink: Sink) -> None:
     """Either link confirms, in the user's language, and then both are used up."""
     bob = await join(service, locale="ru")

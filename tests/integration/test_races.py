@@ -3,13 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Iterable
+from dataclasses import replace
+from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.system import SystemClock
+from referral.core.errors import NotFound
 from tests.fakes import FakeClock
-from tests.journey import API, Member, join, log_in, new_email, register
+from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
 
 
 async def statuses(requests: Iterable[Awaitable[httpx.Response]]) -> Counter[int]:
@@ -161,6 +166,67 @@ async def test_a_code_that_expires_while_one_waits_is_refused(
         assert (await joining).status_code == 422
     finally:
         await holding.close()
+
+
+async def test_a_block_waits_for_a_registration_that_holds_the_code(
+    client: httpx.AsyncClient, database: PostgresDatabase, database_url: str
+) -> None:
+    """Who joined before it counts; nobody joins after it, nor while it is on its way."""
+    ann = await join(client)
+    code = await ann.issue()
+    watcher = await asyncpg.connect(database_url)
+    try:
+        async with database.begin() as joining:
+            held = await joining.codes.lock_usable(code["code"])
+            assert held is not None
+            blocking = asyncio.create_task(block(database, ann.email))
+            await until_someone_waits(watcher)
+            assert await joining.codes.count_use(held.id, SystemClock().now())
+        await blocking
+    finally:
+        await watcher.close()
+    assert (await register(client, referral_code=code["code"])).status_code == 422
+    assert (await ann.request("GET", "/me")).json()["referral_count"] == 1
+
+
+async def test_a_registration_that_waits_for_a_block_is_refused(
+    client: httpx.AsyncClient, database: PostgresDatabase, database_url: str
+) -> None:
+    """What was not blocked when it asked for the code is blocked when it has it."""
+    ann = await join(client)
+    code = await ann.issue()
+    watcher = await asyncpg.connect(database_url)
+    try:
+        async with database.begin() as blocking:
+            user = await blocking.users.lock(UUID(ann.id))
+            assert user is not None
+            await blocking.codes.lock_enabled(user.id)
+            joining = asyncio.create_task(register(client, referral_code=code["code"]))
+            await until_someone_waits(watcher)
+            await blocking.users.save(replace(user, blocked_at=SystemClock().now()))
+        assert (await joining).status_code == 422
+    finally:
+        await watcher.close()
+    assert (await ann.request("GET", "/me")).json()["referral_count"] == 0
+
+
+async def test_erasing_and_being_blocked_at_once_leaves_no_free_address_behind_a_block(
+    client: httpx.AsyncClient, database: PostgresDatabase
+) -> None:
+    """Whichever comes first: erased and free, or blocked and taken."""
+    for _ in range(10):
+        ann = await join(client)
+        erased, blocked = await asyncio.gather(
+            ann.request("DELETE", "/me", json={"password": PASSWORD}),
+            block(database, ann.email),
+            return_exceptions=True,
+        )
+        assert isinstance(erased, httpx.Response)
+        was_blocked = not isinstance(blocked, BaseException)
+        assert was_blocked or isinstance(blocked, NotFound)
+        assert erased.status_code == (403 if was_blocked else 204)
+        again = await register(client, ann.email)
+        assert again.status_code == (409 if was_blocked else 201)
 
 
 async def test_twenty_refreshes_at_once_leave_one_lineage(

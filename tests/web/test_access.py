@@ -16,7 +16,7 @@ from referral.core.model import Role, Scope, Visibility
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, join, new_email, register
+from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
 from tests.refresh_openapi import current_document
 
 Statuses = tuple[int, int, int, int, int, int, int]
@@ -158,6 +158,93 @@ async def headers_of(
     return {} if who == "nobody" else owner.headers
 
 
+BLOCKED: dict[str, int] = {
+    "GET /api/v1/me": 200,
+    "GET /api/v1/me/codes": 200,
+    "GET /api/v1/me/codes/active": 200,
+    "GET /api/v1/me/codes/{code_id}": 200,
+    "GET /api/v1/me/codes/{code_id}/qr.png": 200,
+    "GET /api/v1/me/codes/{code_id}/qr.svg": 200,
+    "GET /api/v1/me/export": 200,
+    "GET /api/v1/me/referrals": 200,
+    "GET /api/v1/users/{user_id}/referrals": 200,
+    "DELETE /api/v1/me": 403,
+    "DELETE /api/v1/me/codes/{code_id}": 403,
+    "PATCH /api/v1/me": 403,
+    "PATCH /api/v1/me/codes/{code_id}": 403,
+    "POST /api/v1/auth/email/verification": 403,
+    "POST /api/v1/me/codes": 403,
+    "POST /api/v1/me/codes/active/email": 403,
+    "POST /api/v1/me/codes/{code_id}/activate": 403,
+    "POST /api/v1/me/codes/{code_id}/deactivate": 403,
+    "POST /api/v1/me/referrer": 403,
+    "PUT /api/v1/me/password": 403,
+}
+"""What a blocked user gets on the routes for users, while an access token from before is valid."""
+
+
+def test_every_route_of_users_says_what_the_blocked_get() -> None:
+    """A route cannot be added without saying what happens to them there."""
+    users = {route for route, statuses in ACCESS.items() if statuses[0] == 401}
+    assert set(BLOCKED) == users - {"POST /api/v1/auth/introspect"}
+
+
+@pytest.mark.parametrize("route", BLOCKED)
+async def test_what_a_blocked_user_gets(
+    client: httpx.AsyncClient, database: PostgresDatabase, route: str
+) -> None:
+    """Nothing can be changed, erased or mailed."""
+    owner = await join(client)
+    code = await owner.issue()
+    await block(database, owner.email)
+    answer = await client.request(**request_for(route, owner, code), headers=owner.headers)
+    assert answer.status_code == BLOCKED[route]
+    if answer.status_code == 403:
+        assert answer.json()["type"].endswith("/problems/account-blocked")
+        assert "www-authenticate" not in answer.headers
+        assert (await owner.request("GET", f"/me/codes/{code['id']}")).json() == code
+
+
+async def test_a_blocked_user_and_the_code_are_out_by_every_public_door(
+    client: httpx.AsyncClient, database: PostgresDatabase
+) -> None:
+    """The code is as if it were not there, the address is taken, and the login is refused."""
+    owner = await join(client)
+    code = (await owner.issue())["code"]
+    await block(database, owner.email)
+    await owner.request("DELETE", "/me", json={"password": PASSWORD})
+    found = await client.get(f"{API}/codes/lookup", params={"email": owner.email})
+    assert found.json()["type"].endswith("/no-active-code")
+    posted = await client.post(f"{API}/codes/lookup", json={"email": owner.email})
+    assert posted.json()["type"].endswith("/no-active-code")
+    valid = await client.get(f"{API}/codes/{code}/validity")
+    assert valid.json() == {"valid": False, "expires_at": None}
+    assert "ref=" not in (await client.get(f"/r/{code}")).headers["Location"]
+    taken = await register(client, owner.email)
+    assert (taken.status_code, taken.json()["type"].rpartition("/")[2]) == (409, "email-taken")
+    unusable = await register(client, referral_code=code)
+    assert unusable.json()["type"].endswith("/referral-code-unusable")
+    late = await join(client)
+    claimed = await late.request("POST", "/me/referrer", json={"referral_code": code})
+    assert claimed.json()["type"].endswith("/referral-code-unusable")
+    assert (await log_in(client, owner.email)).status_code == 400
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+async def test_a_code_does_not_tell_whose_it_is(
+    settings: Settings, serve: Serve, visibility: Visibility
+) -> None:
+    """Who joins with it learns its owner's address only where everything is open."""
+    async with serve(msgspec.structs.replace(settings, referrals_visibility=visibility)) as client:
+        owner = await join(client)
+        joined = await join(client, referral_code=(await owner.issue())["code"])
+        me = (await joined.request("GET", "/me")).json()
+        exported = (await joined.request("GET", "/me/export")).text
+    email = owner.email if visibility is Visibility.OPEN else None
+    assert me["referrer"] == {"id": owner.id, "email": email}
+    assert owner.email not in exported
+
+
 async def promote(member: Member, database: PostgresDatabase) -> None:
     """Make someone an admin."""
     async with database.begin() as records:
@@ -264,7 +351,7 @@ async def test_a_stranger_sees_of_referrals_what_the_setting_says(
     assert missing.status_code == 404
 
 
-async def _ended(client: httpx.AsyncClient, how: str) -> str:
+async def _ended(client: httpx.AsyncClient, database: PostgresDatabase, how: str) -> str:
     """Return the address of someone whose code ended in one of many ways."""
     member = await join(client)
     if how == "no code":
@@ -277,21 +364,27 @@ async def _ended(client: httpx.AsyncClient, how: str) -> str:
         await member.request("POST", f"{path}/deactivate")
     if how == "used up":
         await register(client, referral_code=code["code"])
+    if how == "blocked":
+        await block(database, member.email)
     if how == "erased":
         await member.request("DELETE", "/me", json={"password": PASSWORD})
     return member.email
 
 
-ENDS = ("unknown", "no code", "expired", "deleted", "deactivated", "used up", "erased")
+ENDS = (
+    "unknown", "no code", "expired", "deleted", "deactivated", "used up", "erased", "blocked",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_look_up_of_nothing_tells_nothing(
-    settings: Settings, serve: Serve, clock: FakeClock, method: str
+    settings: Settings, serve: Serve, clock: FakeClock, database: PostgresDatabase, method: str
 ) -> None:
     """An unknown address and one without an active code, why ever, get the same bytes."""
     async with serve(settings) as client:
-        emails = [new_email() if how == "unknown" else await _ended(client, how) for how in ENDS]
+        emails = [
+            new_email() if how == "unknown" else await _ended(client, database, how) for how in ENDS
+        ]
         clock.advance(minutes=2)
         headers = {"X-Request-ID": "same"}
         answers = [
@@ -307,6 +400,30 @@ async def test_a_look_up_of_nothing_tells_nothing(
     assert {answer.status_code for answer in answers} == {404}
     assert len({answer.content for answer in answers}) == 1
     assert all(answer.headers == answers[0].headers for answer in answers)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_look_up_of_an_unconfirmed_address_tells_nothing(
+    settings: Settings, serve: Serve, method: str
+) -> None:
+    """Whoever typed somebody else's address is not found by it: the bytes are the same."""
+    async with serve(msgspec.structs.replace(settings, email_verification="on")) as client:
+        owner = await join(client)
+        code = (await owner.issue())["code"]
+        answers = [
+            await client.request(
+                method,
+                f"{API}/codes/lookup",
+                headers={"X-Request-ID": "same"},
+                params={"email": email} if method == "GET" else None,
+                json={"email": email} if method == "POST" else None,
+            )
+            for email in (owner.email, new_email())
+        ]
+        assert (await client.get(f"{API}/codes/{code}/validity")).json()["valid"] is True
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].content == answers[1].content
+    assert answers[0].headers == answers[1].headers
 
 
 BAD_BODIES: list[dict[str, Any]] = [

@@ -74,6 +74,23 @@ def test_values_out_of_range_are_refused(name: str, values: list[str]) -> None:
         assert faults_of({name: value})[0].startswith(name)
 
 
+@pytest.mark.parametrize(
+    ("set_to", "smtp_url", "verifies"),
+    [
+        ("", "", False),
+        ("", "smtp://mail.example", True),
+        ("on", "", True),
+        ("off", "smtp://mail.example", False),
+    ],
+)
+def test_addresses_are_verified_where_mail_arrives(
+    set_to: str, smtp_url: str, *, verifies: bool
+) -> None:
+    """Unless the operator says otherwise; where mails are files nobody could follow a link."""
+    environment = {"REFERRAL_EMAIL_VERIFICATION": set_to, "REFERRAL_SMTP_URL": smtp_url}
+    assert read_settings(environment).verifies_addresses is verifies
+
+
 @pytest.mark.parametrize("by", ["hunter", "clearbit"])
 def test_enrichment_needs_someone_to_ask(by: str) -> None:
     """A key, or a server of one's own; a list of domains knows nobody."""

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from referral.core.attempts import begin_once, finish_once
 from referral.core.clearing import Clear
+from referral.core.confirming import jobs_after_confirmation
 from referral.core.crediting import Credit
 from referral.core.deliverability import Screen
 from referral.core.errors import NotFound, Unauthenticated
-from referral.core.jobs import ConfirmationMail, Enriching, Job, Verifying, WelcomeMail
+from referral.core.jobs import ConfirmationMail, Job, Verifying
 from referral.core.model import (
     Account,
     Address,
@@ -19,10 +20,12 @@ from referral.core.model import (
     Role,
     User,
     Verification,
+    Visibility,
     check_password,
     normal_password,
 )
 from referral.core.ports import Addresses, Clock, Database, Enrichment, Ids, Passwords, Reads
+from referral.core.proving import lock_account
 
 RECENT_REFERRALS = 10
 
@@ -83,12 +86,11 @@ class Register:
         return user
 
     def _jobs(self, user: User) -> list[Job]:
-        known = self.verification.is_done_for(user)
-        jobs: list[Job] = [WelcomeMail(user.id) if known else ConfirmationMail(user.id)]
+        jobs: list[Job] = [ConfirmationMail(user.id)]
+        if self.verification.is_done_for(user):
+            jobs = jobs_after_confirmation(user, self.enrichment)
         if self.screen.is_open(user):
             jobs.append(Verifying(user.id))
-        if self.enrichment is not None and user.role is not Role.ADMIN:
-            jobs.append(Enriching(user.id))
         return jobs
 
     def _user(self, address: Address, wanted: NewAccount) -> User:
@@ -113,13 +115,20 @@ class ShowAccount:
 
     clock: Clock
     reads: Reads
+    visibility: Visibility
 
     async def __call__(self, user_id: UUID) -> Account:
-        """Return the account, or raise `Unauthenticated` when it is gone."""
+        """Return the account, or raise `Unauthenticated` when it is gone.
+
+        Under `open` alone it names the referrer's address: otherwise a code that was posted in
+        public would tell it to everyone who joins.
+        """
         account = await self.reads.account(user_id, RECENT_REFERRALS, self.clock.now())
         if account is None:
             raise Unauthenticated
-        return account
+        if account.referrer is None or self.visibility is Visibility.OPEN:
+            return account
+        return replace(account, referrer=replace(account.referrer, email=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +146,9 @@ class UpdateAccount:
     database: Database
 
     async def __call__(self, user_id: UUID, change: AccountChange) -> None:
-        """Store the change, or raise `Unauthenticated` when the account is gone."""
+        """Store the change, or raise `AccountBlocked` or `Unauthenticated`."""
         async with self.database.begin() as records:
-            user = await records.users.lock(user_id)
-            if user is None:
-                raise Unauthenticated
+            user = await lock_account(records, user_id)
             locale, notify = change.locale, change.notify_on_referral
             changed = replace(
                 user,
@@ -153,11 +160,12 @@ class UpdateAccount:
 
 @dataclass(frozen=True, slots=True)
 class BlockAccount:
-    """Shut someone out, or let them in again: while blocked no session goes on, and no password
-    begins another.
+    """Shut someone out, or let them in again: while blocked no session goes on, no password begins
+    another, no code of theirs is found or used, and the address stays taken.
     """
 
     addresses: Addresses
+    clear: Clear
     clock: Clock
     database: Database
 
@@ -169,7 +177,10 @@ class BlockAccount:
             user = found and await records.users.lock(found.id)
             if user is None:
                 raise NotFound("No account has this address.")
+            # Whoever is joining with the code does so before the block, or finds it blocked.
+            await records.codes.lock_enabled(user.id)
             user = replace(user, blocked_at=None if undo else self.clock.now())
             await records.users.save(user)
             await records.sessions.end_all(user.id)
+        await self.clear(user)
         return user

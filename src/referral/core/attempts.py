@@ -4,12 +4,13 @@ The key is held, and the answer kept, in the transaction of the effect, so that 
 one without the other. Only what succeeded is kept: a refusal changed nothing, and is made anew.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
 from referral.core.model import Answer, Attempt
-from referral.core.ports import Clock, Records
+from referral.core.ports import Clock, Database, Records
 
 T = TypeVar("T")
 
@@ -23,6 +24,25 @@ class AnsweredBefore(Exception):
         """Take the answer to give again."""
         super().__init__()
         self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class RecallAnswer:
+    """Look an idempotency key up, before anything of the request is judged or worked out.
+
+    It holds nothing: of requests at the same time, `begin_once` decides which one is done.
+    """
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, key: bytes, fingerprints: tuple[bytes, ...]) -> None:
+        """Return if the key is new; raises `AnsweredBefore` or `IdempotencyKeyReused`."""
+        async with self.database.read() as records:
+            since = self.clock.now() - KEPT
+            answer = await records.attempts.find(key, fingerprints, since)
+        if answer is not None:
+            raise AnsweredBefore(answer)
 
 
 async def begin_once(records: Records, clock: Clock, attempt: Attempt[T] | None) -> None:

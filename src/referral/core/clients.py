@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
-from referral.core.model import AccessToken, Client, Scope
+from referral.core.model import AccessToken, Client, Scope, Verification
 from referral.core.ports import AccessTokens, Clock, Database, Ids, Records, Secrets
 
 GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
@@ -81,7 +81,11 @@ class IssueClientToken:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an active token is: `access_token` when it is one, `email` for who may read users."""
+    """What an active token is: `access_token` when it is one.
+
+    `email_verified` is None for a client's token; `email` is there for who may read users, where
+    nothing is left to confirm of it.
+    """
 
     client_id: str
     subject: str
@@ -89,6 +93,7 @@ class Inspection:
     expires_at: int
     access_token: AccessToken | None
     email: str | None = None
+    email_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Introspect:
     clock: Clock
     database: Database
     secrets: Secrets
+    verification: Verification
 
     async def __call__(self, credentials: Credentials, token: str) -> Inspection | None:
         """Return what the token is if it is active; raises `InvalidClient`."""
@@ -117,28 +123,33 @@ class Introspect:
             read = self.access_tokens.verify(token)
         except Unauthenticated:
             return None
-        caller, email = read.caller, None
+        caller, scope = read.caller, " ".join(sorted(read.caller.scopes))
+        found = Inspection(caller.client_id, read.subject, scope, read.expires_at, read)
         if caller.user_id is None:
-            active = await records.clients.get(UUID(read.subject)) is not None
-        else:
-            session = caller.session_id and await records.sessions.get(caller.session_id)
-            email = await _email(records, caller.user_id) if session else None
-            active = email is not None
-        scope = " ".join(sorted(caller.scopes))
-        inspection = Inspection(caller.client_id, read.subject, scope, read.expires_at, read, email)
-        return inspection if active else None
+            return found if await records.clients.get(UUID(read.subject)) else None
+        session = caller.session_id and await records.sessions.get(caller.session_id)
+        return await self._about_user(records, caller.user_id, found) if session else None
 
     async def _refresh(self, records: Records, token: str) -> Inspection | None:
         found = await records.sessions.find(self.secrets.digest(token))
         if found is None:
             return None
         session, refresh_token = found
-        email = await _email(records, session.user_id)
-        spent = refresh_token.used_at is not None or session.expires_at <= self.clock.now()
-        if email is None or spent:
+        if refresh_token.used_at is not None or session.expires_at <= self.clock.now():
             return None
         subject, until = str(session.user_id), int(session.expires_at.timestamp())
-        return Inspection(session.client_id, subject, session.scope, until, None, email)
+        inspection = Inspection(session.client_id, subject, session.scope, until, None)
+        return await self._about_user(records, session.user_id, inspection)
+
+    async def _about_user(
+        self, records: Records, user_id: UUID, found: Inspection
+    ) -> Inspection | None:
+        """Add what is known of the user; None for who is gone or blocked."""
+        user = await records.users.get(user_id)
+        if user is None or user.blocked_at is not None:
+            return None
+        email = user.email if self.verification.is_done_for(user) else None
+        return replace(found, email=email, email_verified=user.email_verified)
 
 
 async def authenticate(records: Records, secrets: Secrets, credentials: Credentials) -> Client:
@@ -152,8 +163,3 @@ async def authenticate(records: Records, secrets: Secrets, credentials: Credenti
     if client is None or not hmac.compare_digest(sent, client.secret_digest):
         raise InvalidClient
     return client
-
-
-async def _email(records: Records, user_id: UUID) -> str | None:
-    user = await records.users.get(user_id)
-    return None if user is None or user.blocked_at else user.email

@@ -13,6 +13,7 @@ from referral.core.clearing import Clear
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
 from referral.core.model import Attempt, Code, CodeStatus, Expiry, Page, User
 from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
+from referral.core.proving import lock_account
 
 ATTEMPTS = 5
 """How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
@@ -42,16 +43,13 @@ class IssueCode:
     async def __call__(
         self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None = None
     ) -> Code:
-        """Return the code, or raise `ActiveCodeExists` or `CodeTaken`."""
+        """Return the code; raises `InvalidRequest`, `ActiveCodeExists` or `CodeTaken`."""
         for _ in range(ATTEMPTS):
-            code = self._code(user_id, wanted)
             try:
-                await self._store(code, wanted, attempt)
+                return await self._store(user_id, wanted, attempt)
             except CodeTaken:
                 if wanted.text is not None:
                     raise
-            else:
-                return code
         raise CodeTaken
 
     def _code(self, user_id: UUID, wanted: NewCode) -> Code:
@@ -59,27 +57,27 @@ class IssueCode:
         return Code(
             id=self.ids.new(),
             user_id=user_id,
-            text=wanted.text or self.code_texts.new(),
+            text=self.code_texts.new() if wanted.text is None else wanted.text,
             created_at=now,
             expires_at=wanted.expiry.resolve(now),
             max_uses=wanted.max_uses,
             uses=0,
             enabled=wanted.activate,
-        )
+        ).checked()
 
-    async def _store(self, code: Code, wanted: NewCode, attempt: Attempt[Code] | None) -> None:
+    async def _store(self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None) -> Code:
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
-            owner = await records.users.lock(code.user_id)
-            if owner is None:
-                raise Unauthenticated
+            owner = await lock_account(records, user_id)
+            code = self._code(user_id, wanted)
             if wanted.activate:
                 spent_at = None if wanted.replace else self.clock.now()
-                await records.codes.retire(code.user_id, spent_at=spent_at)
+                await records.codes.retire(user_id, spent_at=spent_at)
             await records.codes.add(code)
-            await finish_once(records, self.clock, attempt, code, code.user_id)
+            await finish_once(records, self.clock, attempt, code, user_id)
         if wanted.activate:
             await self.clear(owner)
+        return code
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +140,15 @@ class Renewal:
     max_uses: int | None = None
     unlimited: bool = False
 
+    def applied_to(self, code: Code, now: datetime) -> Code:
+        """Return the code as it is to be, or raise `InvalidRequest`."""
+        kept = code.max_uses if self.max_uses is None else self.max_uses
+        return replace(
+            code,
+            expires_at=self.expiry.resolve(now) if self.expiry else code.expires_at,
+            max_uses=None if self.unlimited else kept,
+        ).checked()
+
 
 @dataclass(frozen=True, slots=True)
 class RenewCode:
@@ -152,16 +159,10 @@ class RenewCode:
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID, renewal: Renewal) -> Code:
-        """Return the code as it is now, or raise `NotFound`."""
+        """Return the code as it is now, or raise `InvalidRequest` or `NotFound`."""
         async with self.database.begin() as records:
             owner, code = await _lock(records, user_id, code_id)
-            renewed = replace(
-                code,
-                expires_at=renewal.expiry.resolve(self.clock.now())
-                if renewal.expiry
-                else code.expires_at,
-                max_uses=None if renewal.unlimited else renewal.max_uses or code.max_uses,
-            )
+            renewed = renewal.applied_to(code, self.clock.now())
             await records.codes.save(renewed)
         await self.clear(owner)
         return renewed
@@ -220,8 +221,8 @@ class DeleteCode:
 
 
 async def _lock(records: Records, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
-    owner = await records.users.lock(user_id)
+    owner = await lock_account(records, user_id)
     code = await records.codes.lock(user_id, code_id)
-    if owner is None or code is None:
+    if code is None:
         raise NotFound
     return owner, code

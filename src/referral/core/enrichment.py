@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from referral.core.asking import PATIENCE, UNANSWERED, ask_again
 from referral.core.errors import Unavailable
 from referral.core.jobs import Enriching, Run
+from referral.core.model import Verification
 from referral.core.ports import Clock, Database, Enrichment
 
 
@@ -15,12 +16,17 @@ class Enrich:
     clock: Clock
     database: Database
     enrichment: Enrichment | None
+    verification: Verification
 
     async def __call__(self, job: Enriching, run: Run) -> None:
-        """Store it, if there is anything; raises `Later` to ask again."""
+        """Store it, if there is anything; raises `Later` to ask again.
+
+        An address that has to be confirmed first is not asked about: its confirmation queues
+        another job.
+        """
         async with self.database.read() as records:
             user = await records.users.get(job.user_id)
-        if user is None or self.enrichment is None:
+        if user is None or self.enrichment is None or not self.verification.is_done_for(user):
             return
         try:
             profile = await self.enrichment.find(user.mailbox, PATIENCE)

@@ -78,6 +78,12 @@ class InsufficientScope(Denied):
     default = "The scope of this access token does not cover this request."
 
 
+class AccountBlocked(Denied):
+    """The operator has blocked this account: it can be neither used, changed nor erased."""
+
+    default = "This account is blocked."
+
+
 class InvalidRequest(Invalid):
     """The body or a parameter breaks the rules; `errors` names each place."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from referral.core.errors import NoActiveCode
-from referral.core.model import CODE_TEXT, Code
+from referral.core.model import CODE_TEXT, Code, Verification
 from referral.core.ports import Addresses, Cache, Clock, Database, Reads
 
 
@@ -15,11 +15,14 @@ class LookUpCode:
     cache: Cache
     clock: Clock
     reads: Reads
+    verification: Verification
 
     async def __call__(self, email: str) -> Code:
         """Return the code, or raise `NoActiveCode`, the same for unknown addresses."""
-        key = self.addresses.parse(email).canonical
-        code = await self.cache.fetch(key, lambda: self.reads.code_of(key))
+        key, confirmed_only = self.addresses.parse(email).canonical, self.verification.required
+        code = await self.cache.fetch(
+            key, lambda: self.reads.code_of(key, confirmed_only=confirmed_only)
+        )
         if code is None or not code.is_active(self.clock.now()):
             raise NoActiveCode
         return code

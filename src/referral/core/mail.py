@@ -6,7 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from referral.core.attempts import begin_once, finish_once
-from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests, Unauthenticated
+from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests
 from referral.core.jobs import CodeMail, ReferralMail, Run, WelcomeMail
 from referral.core.model import Attempt, Code, Mail, OneTimeToken, Postage, User
 from referral.core.ports import (
@@ -19,6 +19,7 @@ from referral.core.ports import (
     PostOffice,
     Records,
 )
+from referral.core.proving import check_account
 
 RESERVED = 1
 """How many places of the limit are kept for mails that the user asks for."""
@@ -49,9 +50,7 @@ class MailActiveCode:
         now = self.clock.now()
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
-            user = await records.users.get(user_id)
-            if user is None:
-                raise Unauthenticated
+            user = check_account(await records.users.get(user_id))
             code = await records.codes.active(user_id, now)
             if code is None:
                 raise NoActiveCode
@@ -123,7 +122,7 @@ class TellReferrer:
             referrer = await records.referrals.claim(
                 job.referral_id, run.id, with_others=run.attempt > 0
             )
-            if referrer is None or not referrer.notify_on_referral:
+            if referrer is None or not referrer.notify_on_referral or referrer.blocked_at:
                 return
             await take_place_or_wait(self, records, run, referrer)
             joined = await records.referrals.claimed(referrer.id, run.id)

@@ -15,11 +15,17 @@ T = TypeVar("T")
 
 MIN_LIFETIME = timedelta(minutes=1)
 MAX_LIFETIME = timedelta(days=365)
+MINUTE = timedelta(minutes=1)
 CLOCK_SKEW = timedelta(seconds=5)
 """How far a client's clock, and the way here, may stretch the two bounds above."""
 
-CODE_TEXT = re.compile(r"[A-Za-z0-9-]{3,32}")
+MIN_CODE_CHARACTERS = 3
+MAX_CODE_CHARACTERS = 32
+CODE_TEXT = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
 """Every text that a code may have; no other is ever looked for."""
+
+MAX_USES = 2**31 - 1
+"""The highest `max_uses` of a code: what the database's integer holds."""
 
 MIN_PASSWORD_CHARACTERS = 8
 MAX_PASSWORD_BYTES = 1024
@@ -290,6 +296,16 @@ class Code:
         """Tell whether someone can join with the code at `now`."""
         return self.status(now) is CodeStatus.ACTIVE
 
+    def checked(self) -> "Code":
+        """Return the code, or raise `InvalidRequest` for a text or maximum that none may have."""
+        if not CODE_TEXT.fullmatch(self.text):
+            bounds = f"{MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS}"
+            detail = f"A code has {bounds} characters: letters A to Z, digits and hyphens."
+            raise InvalidRequest(detail, pointer="/code")
+        if self.max_uses is not None and not 1 <= self.max_uses <= MAX_USES:
+            raise InvalidRequest(f"A maximum of uses is 1 to {MAX_USES:,}.", pointer="/max_uses")
+        return self
+
     def activated(self, now: datetime) -> "Code":
         """Return the code in force, or raise `CodeExpired` or `CodeExhausted`."""
         match self.status(now):
@@ -317,12 +333,21 @@ class Expiry:
         if (self.at is None) == (self.minutes is None):
             detail = "Send exactly one of 'expires_at' and 'lifetime_minutes'."
             raise InvalidRequest(detail, pointer="/expires_at")
-        if self.at is None:
-            return now + timedelta(minutes=self.minutes or 0)
+        if self.minutes is not None:
+            return now + self._lifetime(self.minutes)
+        if self.at is None or self.at.tzinfo is None:
+            raise InvalidRequest("A time needs an offset.", pointer="/expires_at")
         if not MIN_LIFETIME - CLOCK_SKEW <= self.at - now <= MAX_LIFETIME + CLOCK_SKEW:
             detail = "A code ends between 1 minute and 365 days from now."
             raise InvalidRequest(detail, pointer="/expires_at")
         return self.at.astimezone(UTC)
+
+    @staticmethod
+    def _lifetime(minutes: int) -> timedelta:
+        if not MIN_LIFETIME // MINUTE <= minutes <= MAX_LIFETIME // MINUTE:
+            detail = f"A code lives 1 to {MAX_LIFETIME // MINUTE:,} minutes."
+            raise InvalidRequest(detail, pointer="/lifetime_minutes")
+        return minutes * MINUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +383,19 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Referrer:
+    """Whose code a user joined with; `email` is None for who may not see it."""
+
+    id: UUID
+    email: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """A user in full, as of `now`."""
 
     user: User
-    referrer: User | None
+    referrer: Referrer | None
     referral_count: int
     recent_referrals: list[Joined]
     active_code: Code | None

@@ -157,12 +157,18 @@ class Codes(Protocol):
         """Hold one code of a user for this transaction, so that no use is counted meanwhile."""
         ...
 
+    async def lock_enabled(self, user_id: UUID) -> None:
+        """Hold the enabled code of a user, as `lock` does: waits for those who join with it."""
+        ...
+
     async def lock_usable(self, text: str) -> Code | None:
         """Hold the enabled code with this text for this transaction."""
         ...
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
-        """Count one use, if the code is active at `now`; tell whether it was."""
+        """Count one use of a locked code, if it is active at `now` and its owner not blocked; tell
+        whether it was.
+        """
         ...
 
     async def give_back(self, code_id: UUID) -> Code | None:
@@ -193,7 +199,9 @@ class Codes(Protocol):
 
     async def active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
-    async def by_text(self, text: str) -> Code | None: ...
+    async def by_text(self, text: str) -> Code | None:
+        """Return the code with this text, unless its owner is blocked."""
+        ...
 
     async def newest(
         self,
@@ -308,6 +316,15 @@ class OneTimeTokens(Protocol):
 
 class Attempts(Protocol):
     """Requests with an idempotency key, and what they were answered."""
+
+    async def find(
+        self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
+    ) -> Answer | None:
+        """Return the answer that a key got since then, without holding it.
+
+        Raises `IdempotencyKeyReused` when it came with another body.
+        """
+        ...
 
     async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
         """Hold the key for this transaction, and return the answer that it got since then.
@@ -468,8 +485,12 @@ class Database(Protocol):
 class Reads(Protocol):
     """What is asked most often, each with the least work; raises `Unavailable`."""
 
-    async def code_of(self, email_key: str) -> Code | None:
-        """Return the enabled code of whoever has a canonical address; it may be spent."""
+    async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
+        """Return the enabled code of whoever has a canonical address; it may be spent.
+
+        None where the owner is blocked, and with `confirmed_only` where the address was never
+        confirmed.
+        """
         ...
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:

@@ -15,16 +15,10 @@ from uuid import UUID
 from referral.core.account_removal import RemoveAccount
 from referral.core.attempts import begin_once, finish_once
 from referral.core.clearing import Clear
-from referral.core.crediting import Settle
-from referral.core.errors import (
-    EmailAlreadyVerified,
-    TokenUnusable,
-    TooManyRequests,
-    Unauthenticated,
-    WrongPassword,
-)
+from referral.core.confirming import Confirm
+from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.guessing import Attempts
-from referral.core.jobs import ConfirmationMail, ResetMail, Run, WelcomeMail
+from referral.core.jobs import ConfirmationMail, ResetMail, Run
 from referral.core.mail import MailLimit, begin_mail, take_place
 from referral.core.model import (
     Address,
@@ -48,7 +42,7 @@ from referral.core.ports import (
     Records,
     Secrets,
 )
-from referral.core.proving import matches
+from referral.core.proving import check_account, matches
 
 LIFETIMES = {Purpose.CONFIRM: timedelta(hours=24), Purpose.RESET: timedelta(hours=1)}
 """How long a link is good, from the moment its mail is written."""
@@ -110,9 +104,7 @@ class AskForConfirmation:
         """Queue the mail; raises `EmailAlreadyVerified` or `TooManyRequests`."""
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
-            user = await records.users.get(user_id)
-            if user is None:
-                raise Unauthenticated
+            user = check_account(await records.users.get(user_id))
             if user.email_verified:
                 raise EmailAlreadyVerified
             wait = await take_place(self, records, self.ids.new(), user.email_key)
@@ -139,21 +131,6 @@ class InspectConfirmation:
         if not user or user.blocked_at:
             raise TokenUnusable(pointer="/token")
         return user
-
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """Store that a user has confirmed the address, with all that follows from it."""
-
-    clock: Clock
-    settle: Settle
-
-    async def __call__(self, records: Records, user: User) -> User | None:
-        """Confirm a locked user; return whose look-ups to invalidate after the commit."""
-        await records.users.save(replace(user, email_verified=True, confirm_by=None))
-        await records.one_time_tokens.forget(user.id, Purpose.CONFIRM)
-        await records.jobs.enqueue(WelcomeMail(user.id))
-        return await self.settle.confirm(records, user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +162,9 @@ class ConfirmEmail:
             locked = await _use(records, digest, Purpose.CONFIRM, now)
             if caller != user.id and locked.password_hash != user.password_hash:
                 raise WrongPassword(pointer="/password")
-            referrer = await self.confirm(records, locked)
-        if referrer is not None:
-            await self.clear(referrer)
+            owners = await self.confirm(records, locked)
+        for owner in owners:
+            await self.clear(owner)
 
     async def _check_password(self, user: User, password: str | None, address: str) -> None:
         if password is None:
@@ -272,24 +249,26 @@ class ResetPassword:
     async def _store(self, digest: bytes, hashed: str) -> None:
         async with self.database.begin() as records:
             user = await _use(records, digest, Purpose.RESET, self.clock.now())
-            user = replace(user, password_hash=hashed)
-            referrer = await self._save(records, user)
+            owners = await self._save(records, replace(user, password_hash=hashed))
             await records.sessions.end_all(user.id)
-        if referrer is not None:
-            await self.clear(referrer)
+        for owner in owners:
+            await self.clear(owner)
 
-    async def _save(self, records: Records, user: User) -> User | None:
+    async def _save(self, records: Records, user: User) -> list[User]:
         if not user.email_verified:
             return await self.confirm(records, user)
         await records.users.save(user)
-        return None
+        return []
 
 
 async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
-    """Use a link up; the account is held first, as by an erasure, which takes links away."""
+    """Use a link up; the account is held first, as by an erasure, which takes links away.
+
+    Links of a blocked account are good for nothing for as long as it is blocked.
+    """
     user_id = await records.one_time_tokens.find(digest, purpose, now)
     user = user_id and await records.users.lock(user_id)
-    if not user or user.blocked_at:
+    if not user or user.blocked_at is not None:
         raise TokenUnusable(pointer="/token")
     if await records.one_time_tokens.use(digest, purpose, now) is None:
         raise TokenUnusable(pointer="/token")

@@ -1,9 +1,9 @@
-"""Being asked for one's password once more, before what cannot be undone."""
+"""Whose account it is: the lock before a change, and the password before what cannot be undone."""
 
 from dataclasses import dataclass
 from uuid import UUID
 
-from referral.core.errors import Unauthenticated, WrongPassword
+from referral.core.errors import AccountBlocked, Unauthenticated, WrongPassword
 from referral.core.model import User, is_too_long, normal_password
 from referral.core.ports import Database, Passwords, Records
 
@@ -16,11 +16,9 @@ class ProveOwnership:
     passwords: Passwords
 
     async def __call__(self, user_id: UUID, password: str, pointer: str) -> User:
-        """Return the user, or raise `WrongPassword`, or `Unauthenticated` for who is gone."""
+        """Return the user; raises `WrongPassword`, `AccountBlocked` or `Unauthenticated`."""
         async with self.database.read() as records:
-            user = await records.users.get(user_id)
-        if user is None:
-            raise Unauthenticated
+            user = check_account(await records.users.get(user_id))
         if not await matches(self.passwords, user, password):
             raise WrongPassword(pointer=pointer)
         return user
@@ -33,11 +31,27 @@ async def matches(passwords: Passwords, user: User, password: str) -> bool:
     return await passwords.verify(normal_password(password), user.password_hash)
 
 
+async def lock_account(records: Records, user_id: UUID) -> User:
+    """Lock the account of a caller before it is changed.
+
+    Raises `Unauthenticated` for an erased account and `AccountBlocked` for a blocked one: the
+    access token outlives both by some minutes.
+    """
+    return check_account(await records.users.lock(user_id))
+
+
 async def lock_proven(records: Records, user: User, pointer: str) -> User:
     """Hold the account, or raise `WrongPassword` when the password was changed meanwhile."""
-    locked = await records.users.lock(user.id)
-    if locked is None:
-        raise Unauthenticated
+    locked = await lock_account(records, user.id)
     if locked.password_hash != user.password_hash:
         raise WrongPassword(pointer=pointer)
     return locked
+
+
+def check_account(user: User | None) -> User:
+    """Return the account of a caller, or raise what `lock_account` does."""
+    if user is None:
+        raise Unauthenticated
+    if user.blocked_at is not None:
+        raise AccountBlocked
+    return user

@@ -20,10 +20,10 @@ from referral.core.model import (
     ReferralStatus,
     Role,
     Scope,
-    User,
     Visibility,
 )
 from referral.core.ports import Clock, Database, Records
+from referral.core.proving import lock_account
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ async def _is_admin(records: Records, user_id: UUID) -> bool:
     user = await records.users.get(user_id)
     if user is None:
         raise Unauthenticated
-    return user.role is Role.ADMIN
+    return user.role is Role.ADMIN and user.blocked_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,12 @@ class ClaimReferrer:
     credit: Credit
     database: Database
 
-    async def __call__(self, user_id: UUID, code: str) -> User:
-        """Return the user; raises `AlreadyReferred`, `ClaimWindowClosed`, `ReferralCodeUnusable`
-        or `Unauthenticated`.
+    async def __call__(self, user_id: UUID, code: str) -> None:
+        """Credit the referrer; raises `AlreadyReferred`, `ClaimWindowClosed`,
+        `ReferralCodeUnusable`, `AccountBlocked` or `Unauthenticated`.
         """
         async with self.database.begin() as records:
-            user = await records.users.lock(user_id)
-            if user is None:
-                raise Unauthenticated
+            user = await lock_account(records, user_id)
             if await records.referrals.of(user_id) is not None:
                 raise AlreadyReferred
             if self.clock.now() - user.created_at > CLAIM_WINDOW:
@@ -98,4 +96,3 @@ class ClaimReferrer:
             spent = await self.credit(records, user, code)
         if spent is not None:
             await self.clear(spent)
-        return user

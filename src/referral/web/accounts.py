@@ -15,9 +15,8 @@ from referral.core.accounts import NewAccount, Register
 from referral.core.model import Account, Answer, Joined, Locale, ReferralStatus, Role
 from referral.core.model import Profile as StoredProfile
 from referral.core.model import User as Entity
-from referral.core.ports import Fingerprints
 from referral.web.codes import REPEATED, Code, Time
-from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
+from referral.web.idempotency import IdempotencyKey, attempt_of, make_answer, recall
 from referral.web.limits import limited
 from referral.web.links import Links
 from referral.web.problems import problems
@@ -64,7 +63,9 @@ class Referrer(Struct):
     """Whose code the user joined with."""
 
     id: UUID
-    email: str
+    email: Annotated[
+        str | None, Meta(description="Null unless the service shows everyone's referrals.")
+    ]
 
 
 class RecentReferral(Struct):
@@ -127,6 +128,7 @@ class Accounts(Controller):
         "/auth/register",
         summary="Register",
         guards=[limited("register")],
+        before_request=recall,
         response_headers=[ResponseHeader("Location", value="/api/v1/me")],
         responses=problems(
             400, 408, 413, 415, errors.EmailTaken, errors.EmailUndeliverable,
@@ -141,11 +143,10 @@ class Accounts(Controller):
         request: Request[Any, Any, Any],
         data: JSONBody[NewUser],
         use: FromDishka[Register],
-        fingerprints: FromDishka[Fingerprints],
         idempotency_key: IdempotencyKey = None,
     ) -> User:
         """Make an account. With a referral code, its owner is credited in the same breath."""
-        attempt = await read_attempt(request, fingerprints, idempotency_key, None, _registered)
+        attempt = attempt_of(request, idempotency_key, _registered)
         wanted = NewAccount(data.email, data.password, data.referral_code, data.locale)
         return User.of(await use(wanted, attempt))
 

@@ -12,20 +12,36 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import codes, errors
-from referral.core.model import Answer, CodeStatus, Expiry
+from referral.core.model import (
+    MAX_CODE_CHARACTERS,
+    MAX_LIFETIME,
+    MAX_USES,
+    MIN_CODE_CHARACTERS,
+    MIN_LIFETIME,
+    MINUTE,
+    Answer,
+    CodeStatus,
+    Expiry,
+)
 from referral.core.model import Code as Entity
-from referral.core.ports import Clock, Fingerprints
+from referral.core.ports import Clock
 from referral.web.auth import SECURITY, identify_user
-from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
+from referral.web.idempotency import IdempotencyKey, attempt_of, make_answer, recall_user
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.requests import PageRequest, check_user, make_cursor, provide_page
 from referral.web.wiring import inject
 
 Time = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
-Minutes = Annotated[int, Meta(ge=1, le=525_600, examples=[10_080])]
-Uses = Annotated[int, Meta(ge=1, le=2_147_483_647, examples=[100])]
-Wording = Annotated[str, Meta(min_length=3, max_length=32, pattern=r"^[A-Za-z0-9-]{3,32}$(?!\n)")]
+# The bounds are for the document, and for errors that name all faults; the core keeps them itself.
+Minutes = Annotated[
+    int, Meta(ge=MIN_LIFETIME // MINUTE, le=MAX_LIFETIME // MINUTE, examples=[10_080])
+]
+Uses = Annotated[int, Meta(ge=1, le=MAX_USES, examples=[100])]
+Wording = Annotated[
+    str,
+    Meta(min_length=MIN_CODE_CHARACTERS, max_length=MAX_CODE_CHARACTERS, pattern="^[A-Za-z0-9-]+$"),
+]
 CodeId = Annotated[UUID, PathParameter(description="The id of one of your codes.")]
 
 
@@ -90,6 +106,8 @@ T = TypeVar("T")
 
 ANY = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
 ONE = (*ANY, errors.NotFound)
+CHANGE = (*ANY, errors.AccountBlocked)
+CHANGE_ONE = (*ONE, errors.AccountBlocked)
 BODY = (400, 408, 413, 415, errors.InvalidRequest)
 REPEATED = (errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused)
 
@@ -105,7 +123,8 @@ class Codes(Controller):
 
     @post(
         summary="Create a code",
-        responses=problems(*ANY, *BODY, *REPEATED, errors.ActiveCodeExists, errors.CodeTaken)
+        before_request=recall_user,
+        responses=problems(*CHANGE, *BODY, *REPEATED, errors.ActiveCodeExists, errors.CodeTaken)
         | {
             201: ResponseSpec(
                 Code, generate_examples=False, description="The code; `Location` leads to it."
@@ -120,7 +139,6 @@ class Codes(Controller):
         data: JSONBody[NewCode],
         use: FromDishka[codes.IssueCode],
         clock: FromDishka[Clock],
-        fingerprints: FromDishka[Fingerprints],
         links: FromDishka[Links],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Code]:
@@ -137,7 +155,7 @@ class Codes(Controller):
             activate=data.activate,
             replace=data.replace,
         )
-        attempt = await read_attempt(request, fingerprints, idempotency_key, user_id, answer)
+        attempt = attempt_of(request, idempotency_key, answer)
         code = await use(user_id, wanted, attempt)
         location = f"{self.path}/{code.id}"
         return Response(Code.of(code, clock.now(), links), headers={"Location": location})
@@ -189,7 +207,7 @@ class Codes(Controller):
         """Show one of one's codes."""
         return Code.of(await use(user_id, code_id), clock.now(), links)
 
-    @patch("/{code_id:uuid}", summary="Renew a code", responses=problems(*ONE, *BODY))
+    @patch("/{code_id:uuid}", summary="Renew a code", responses=problems(*CHANGE_ONE, *BODY))
     @inject
     async def renew(
         self,
@@ -206,7 +224,7 @@ class Codes(Controller):
         code = await use(user_id, code_id, _renewal(data))
         return Code.of(code, clock.now(), links)
 
-    @delete("/{code_id:uuid}", summary="Delete a code", responses=problems(*ONE))
+    @delete("/{code_id:uuid}", summary="Delete a code", responses=problems(*CHANGE_ONE))
     @inject
     async def delete(
         self,
@@ -221,7 +239,7 @@ class Codes(Controller):
         "/{code_id:uuid}/activate",
         summary="Activate a code",
         status_code=200,
-        responses=problems(*ONE, errors.CodeExpired, errors.CodeExhausted),
+        responses=problems(*CHANGE_ONE, errors.CodeExpired, errors.CodeExhausted),
     )
     @inject
     async def activate(
@@ -239,7 +257,7 @@ class Codes(Controller):
         "/{code_id:uuid}/deactivate",
         summary="Deactivate a code",
         status_code=200,
-        responses=problems(*ONE),
+        responses=problems(*CHANGE_ONE),
     )
     @inject
     async def deactivate(

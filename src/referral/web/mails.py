@@ -12,10 +12,10 @@ from litestar.params import FromPath
 from referral.core import errors
 from referral.core.codes import ShowCode
 from referral.core.mail import MailActiveCode, Mute
-from referral.core.ports import Fingerprints, QrCodes
+from referral.core.ports import QrCodes
 from referral.web.auth import SECURITY, identify_user
-from referral.web.codes import ONE, REPEATED, CodeId
-from referral.web.idempotency import IdempotencyKey
+from referral.web.codes import CHANGE, ONE, REPEATED, CodeId
+from referral.web.idempotency import IdempotencyKey, recall_user
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
@@ -79,9 +79,10 @@ class CodeMails(Controller):
         "/active/email",
         summary="Mail me my active code",
         status_code=202,
+        before_request=recall_user,
         responses=problems(
-            errors.Unauthenticated, errors.InsufficientScope, errors.NoActiveCode,
-            errors.TooManyRequests, errors.InvalidRequest, errors.Unavailable, *REPEATED,
+            *CHANGE, *REPEATED,
+            errors.NoActiveCode, errors.TooManyRequests, errors.InvalidRequest,
         )
         | ON_ITS_WAY,
     )  # fmt: skip
@@ -91,13 +92,10 @@ class CodeMails(Controller):
         request: Request[Any, Any, Any],
         user_id: NamedDependency[UUID],
         use: FromDishka[MailActiveCode],
-        fingerprints: FromDishka[Fingerprints],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail the code in force to its owner, with its end, its link and a QR code."""
-        return await queue_mail(
-            use, user_id, request, fingerprints, key=idempotency_key, caller=user_id
-        )
+        return await queue_mail(use, user_id, request, idempotency_key)
 
     @get(
         "/{code_id:uuid}/qr.svg",

@@ -15,9 +15,9 @@ from referral.core.erasure import EraseAccount, ExportAccount
 from referral.core.model import Locale
 from referral.core.passwords import ChangePassword
 from referral.core.referrals import ClaimReferrer
-from referral.web.accounts import FullUser, User
+from referral.web.accounts import FullUser
 from referral.web.auth import SECURITY, identify_session, identify_user
-from referral.web.codes import ANY, BODY
+from referral.web.codes import ANY, BODY, CHANGE
 from referral.web.exports import Export
 from referral.web.limits import limited
 from referral.web.links import Links
@@ -80,7 +80,7 @@ class Me(Controller):
         """Show the account of whoever is signed in, with its newest referrals."""
         return FullUser.in_full(await use(user_id), links)
 
-    @patch(summary="Change my account", responses=problems(*ANY, *BODY))
+    @patch(summary="Change my account", responses=problems(*CHANGE, *BODY))
     @inject
     async def change(
         self,
@@ -99,7 +99,7 @@ class Me(Controller):
     @delete(
         summary="Erase my account",
         guards=GUESSES,
-        responses=problems(*ANY, *BODY, errors.TooManyRequests, errors.WrongPassword),
+        responses=problems(*CHANGE, *BODY, errors.TooManyRequests, errors.WrongPassword),
     )
     @inject
     async def erase(
@@ -120,7 +120,7 @@ class Me(Controller):
         guards=GUESSES,
         dependencies={"session_id": Provide(identify_session)},
         responses=problems(
-            *ANY, *BODY, errors.TooManyRequests, errors.WrongPassword, errors.WeakPassword
+            *CHANGE, *BODY, errors.TooManyRequests, errors.WrongPassword, errors.WeakPassword
         ),
     )
     @inject
@@ -147,7 +147,7 @@ class Me(Controller):
         summary="Name my referrer",
         status_code=200,
         responses=problems(
-            *ANY, *BODY,
+            *CHANGE, *BODY,
             errors.AlreadyReferred, errors.ClaimWindowClosed, errors.ReferralCodeUnusable,
         ),
     )  # fmt: skip
@@ -157,6 +157,9 @@ class Me(Controller):
         user_id: NamedDependency[UUID],
         data: JSONBody[Claim],
         use: FromDishka[ClaimReferrer],
-    ) -> User:
+        show: FromDishka[ShowAccount],
+        links: FromDishka[Links],
+    ) -> FullUser:
         """Enter a referral code after joining: within 7 days, and once."""
-        return User.of(await use(user_id, data.referral_code))
+        await use(user_id, data.referral_code)
+        return FullUser.in_full(await show(user_id), links)

@@ -10,7 +10,6 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from referral.core import errors
-from referral.core.ports import Fingerprints
 from referral.core.proofs import (
     AskForConfirmation,
     ConfirmEmail,
@@ -20,8 +19,8 @@ from referral.core.proofs import (
 )
 from referral.web.accounts import Email
 from referral.web.auth import SECURITY, identify_user, identify_user_if_any
-from referral.web.codes import ANY, BODY, REPEATED
-from referral.web.idempotency import IdempotencyKey
+from referral.web.codes import BODY, CHANGE, REPEATED
+from referral.web.idempotency import IdempotencyKey, recall, recall_user
 from referral.web.limits import client_address, limited
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
@@ -86,9 +85,10 @@ class Proofs(Controller):
         summary="Mail me a link to confirm my address",
         status_code=202,
         security=SECURITY,
+        before_request=recall_user,
         dependencies={"user_id": Provide(identify_user)},
         responses=problems(
-            *ANY, *REPEATED, errors.InvalidRequest,
+            *CHANGE, *REPEATED, errors.InvalidRequest,
             errors.EmailAlreadyVerified, errors.TooManyRequests,
         )
         | ON_ITS_WAY,
@@ -99,13 +99,10 @@ class Proofs(Controller):
         request: Request[Any, Any, Any],
         user_id: NamedDependency[UUID],
         use: FromDishka[AskForConfirmation],
-        fingerprints: FromDishka[Fingerprints],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail a fresh link that confirms the address of whoever is signed in."""
-        return await queue_mail(
-            use, user_id, request, fingerprints, key=idempotency_key, caller=user_id
-        )
+        return await queue_mail(use, user_id, request, idempotency_key)
 
     @post(
         "/email/confirm",
@@ -156,6 +153,7 @@ class Proofs(Controller):
         "/password/forgot",
         summary="Mail a link for a new password",
         status_code=202,
+        before_request=recall,
         responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable)
         | ON_ITS_WAY,
     )
@@ -165,13 +163,10 @@ class Proofs(Controller):
         request: Request[Any, Any, Any],
         data: JSONBody[Forgotten],
         use: FromDishka[ForgotPassword],
-        fingerprints: FromDishka[Fingerprints],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail a link to whoever has the address. The answer is the same when nobody has."""
-        return await queue_mail(
-            use, data.email, request, fingerprints, key=idempotency_key, caller=None
-        )
+        return await queue_mail(use, data.email, request, idempotency_key)
 
     @post(
         "/password/reset",

@@ -2,14 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from uuid import UUID
 
 from litestar import MediaType, Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
 from referral.core.model import Answer, Attempt
-from referral.core.ports import Fingerprints
-from referral.web.idempotency import make_answer, read_attempt
+from referral.web.idempotency import attempt_of, make_answer
 
 Whose = TypeVar("Whose")
 
@@ -20,13 +18,10 @@ async def queue_mail(
     use: Callable[[Whose, Attempt[None] | None], Awaitable[None]],
     whose: Whose,
     request: Request[Any, Any, Any],
-    fingerprints: Fingerprints,
-    *,
     key: str | None,
-    caller: UUID | None,
 ) -> Response[str]:
     """Have a mail queued, once for each idempotency key of the caller, and say so."""
-    await use(whose, await read_attempt(request, fingerprints, key, caller, _accepted))
+    await use(whose, attempt_of(request, key, _accepted))
     return Response("", media_type=MediaType.TEXT)
 
 

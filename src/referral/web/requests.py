@@ -36,9 +36,7 @@ class StrictRequest(Request[Any, Any, State]):
 
     async def json(self) -> Any:  # noqa: ANN401 - whatever the handler asks for
         """Decode the body, or raise `Malformed` when it is no JSON and `Misfit` when it is."""
-        if self.content_type[0] not in {"application/json", ""}:
-            detail = "Send the body as JSON, with 'Content-Type: application/json'."
-            raise UnsupportedMediaType(detail)
+        _check_type(self)
         body = await self.body()
         kind = self.route_handler.parsed_fn_signature.parameters["data"].annotation
         try:
@@ -61,6 +59,19 @@ async def check_user(request: Request[Any, Any, State]) -> Response[None] | None
     if answer is None:
         await identify_user(request)
     return answer
+
+
+async def check_json(request: Request[Any, Any, State]) -> None:
+    """Raise `Malformed` or `UnsupportedMediaType` where the route takes JSON and gets none."""
+    if "data" in request.route_handler.parsed_fn_signature.parameters:
+        _check_type(request)
+        _check_json(await request.body())
+
+
+def _check_type(request: Request[Any, Any, State]) -> None:
+    if request.content_type[0] not in {"application/json", ""}:
+        detail = "Send the body as JSON, with 'Content-Type: application/json'."
+        raise UnsupportedMediaType(detail)
 
 
 def _tell_methods(request: Request[Any, Any, State]) -> Response[None]:

@@ -33,6 +33,7 @@ class Introspection(Struct):
     scope: str | UnsetType = UNSET
     client_id: str | UnsetType = UNSET
     username: str | UnsetType = UNSET
+    email_verified: bool | UnsetType = UNSET
     token_type: str | UnsetType = UNSET
     exp: int | UnsetType = UNSET
     iat: int | UnsetType = UNSET
@@ -81,7 +82,8 @@ class TokenState(Controller):
         links: FromDishka[Links],
     ) -> Response[Introspection]:
         """Tell a client whether a token is good at this moment (RFC 7662): its session has not
-        ended, and its account is there. `username` is for clients with `users:read`.
+        ended, and its account is there. `username` is for clients with `users:read`, and only
+        for an address of which nothing is left to confirm.
         """
         # JSON is refused as such; apart from that, who asks comes before what is asked.
         check_type(request, optional=True)
@@ -97,6 +99,7 @@ def _active(found: Inspection, issuer: str) -> Introspection:
         scope=found.scope,
         client_id=found.client_id,
         username=found.email or UNSET,
+        email_verified=UNSET if found.email_verified is None else found.email_verified,
         exp=found.expires_at,
         sub=found.subject,
         iss=issuer,

@@ -21,6 +21,18 @@ class PostgresAttempts:
         """Work within a session."""
         self._session = session
 
+    async def find(
+        self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
+    ) -> Answer | None:
+        """See the port."""
+        query = select(attempts).where(attempts.c.key == key, attempts.c.created_at >= since)
+        row = (await self._session.execute(query)).mappings().one_or_none()
+        if row is None:
+            return None
+        if row["fingerprint"] not in fingerprints:
+            raise IdempotencyKeyReused
+        return msgspec.convert(row, Answer)
+
     async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
         """See the port."""
         number = int.from_bytes(attempt.key[:8], signed=True)
@@ -30,13 +42,7 @@ class PostgresAttempts:
         this = attempts.c.key == attempt.key
         await self._session.execute(delete(attempts).where(this, attempts.c.created_at < since))
         # A statement of its own: what was committed before the lock was free is seen by it.
-        found = await self._session.execute(select(attempts).where(this))
-        row = found.mappings().one_or_none()
-        if row is None:
-            return None
-        if row["fingerprint"] not in attempt.fingerprints:
-            raise IdempotencyKeyReused
-        return msgspec.convert(row, Answer)
+        return await self.find(attempt.key, attempt.fingerprints, since)
 
     async def keep(
         self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime

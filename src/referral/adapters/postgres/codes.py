@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     bindparam,
+    exists,
     insert,
     not_,
     or_,
@@ -18,7 +19,7 @@ from sqlalchemy import (
 )
 
 from referral.adapters.postgres.session import DatabaseSession, Query, values_of
-from referral.adapters.postgres.tables import codes
+from referral.adapters.postgres.tables import codes, users
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.model import Code, CodeStatus
 
@@ -45,18 +46,20 @@ TEXT = codes.c.text_key == bindparam("key")
 LIVE = codes.c.deleted_at.is_(None)
 NOW: BindParameter[datetime] = bindparam("now")
 GONE = {"enabled": False, "deleted_at": NOW}
+OWNER_LET_IN = exists().where(users.c.id == codes.c.user_id, users.c.blocked_at.is_(None))
 SELECT = select(*COLUMNS)
 
 ADD = Query(insert(codes).values({name: bindparam(name) for name in (*NAMES, "text_key")}))
 GET = Query(SELECT.where(THIS, OWNED, LIVE))
 LOCK = Query(SELECT.where(THIS, OWNED, LIVE).with_for_update())
 LOCK_USABLE = Query(SELECT.where(TEXT, codes.c.enabled).with_for_update())
-BY_TEXT = Query(SELECT.where(TEXT, LIVE))
+LOCK_ENABLED = Query(SELECT.where(OWNED, codes.c.enabled).with_for_update())
+BY_TEXT = Query(SELECT.where(TEXT, LIVE, OWNER_LET_IN))
 ACTIVE = Query(SELECT.where(OWNED, _is(CodeStatus.ACTIVE, NOW)))
 ALL = Query(SELECT.where(OWNED, LIVE).order_by(codes.c.id.desc()))
 COUNT_USE = Query(
     update(codes)
-    .where(THIS, _is(CodeStatus.ACTIVE, NOW))
+    .where(THIS, _is(CodeStatus.ACTIVE, NOW), OWNER_LET_IN)
     .values(uses=codes.c.uses + 1)
     .returning(codes.c.id)
 )
@@ -100,12 +103,18 @@ class PostgresCodes:
         """See the port."""
         return await self._one(LOCK, owner=user_id, code_id=code_id)
 
+    async def lock_enabled(self, user_id: UUID) -> None:
+        """See the port."""
+        await self._session.fetch(LOCK_ENABLED, owner=user_id)
+
     async def lock_usable(self, text: str) -> Code | None:
         """See the port."""
         return await self._one(LOCK_USABLE, key=_key(text))
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
-        """See the port."""
+        """See the port. A block that ended while the code's lock was waited for is seen: the
+        statement begins after it, and finds nothing to wait for.
+        """
         return await self._session.fetch_one(COUNT_USE, code_id=code_id, now=now) is not None
 
     async def give_back(self, code_id: UUID) -> Code | None:

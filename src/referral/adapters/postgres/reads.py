@@ -6,6 +6,7 @@ Look-ups that come at the same time share a statement; `docs/performance.md` has
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -16,21 +17,22 @@ from referral.adapters.measures import Measure
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
 from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
-from referral.core.model import Account, Code, Joined, Profile, User
+from referral.core.model import Account, Code, Joined, Profile, Referrer, User
 
 CONNECTIONS = 4
 IDLE_SECONDS = 60.0
 
 LOOK_UP = """
-SELECT u.email_key, c.id, c.user_id, c.text, c.created_at, c.expires_at, c.max_uses, c.uses,
-       c.enabled
+SELECT u.email_key, u.email_verified, c.id, c.user_id, c.text, c.created_at, c.expires_at,
+       c.max_uses, c.uses, c.enabled
 FROM users u JOIN codes c ON c.user_id = u.id AND c.enabled
-WHERE u.email_key = ANY($1)
+WHERE u.email_key = ANY($1) AND u.blocked_at IS NULL
 """
 
 ACCOUNT = """
 SELECT to_jsonb(u) AS user,
-    (SELECT to_jsonb(r) FROM referrals f JOIN users r ON r.id = f.referrer_id
+    (SELECT jsonb_build_object('id', r.id, 'email', r.email)
+     FROM referrals f JOIN users r ON r.id = f.referrer_id
      WHERE f.referred_id = u.id AND r.erased_at IS NULL) AS referrer,
     (SELECT coalesce(sum(uses), 0) FROM codes WHERE user_id = u.id) AS referral_count,
     (SELECT jsonb_agg(j) FROM
@@ -44,6 +46,7 @@ FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
 
 
 USER = msgspec.json.Decoder(User)
+REFERRER = msgspec.json.Decoder(Referrer)
 CODE = msgspec.json.Decoder(Code)
 JOINED = msgspec.json.Decoder(list[Joined])
 PROFILE = msgspec.json.Decoder(Profile)
@@ -73,6 +76,13 @@ async def _leave(_: asyncpg.Connection) -> None:
     """Leave a connection as it is when it is given back: single reads change nothing about it."""
 
 
+class LookUp(NamedTuple):
+    """One question of the statement that those of a moment share."""
+
+    email_key: str
+    confirmed_only: bool
+
+
 class PostgresReads:
     """See the port `Reads`."""
 
@@ -80,11 +90,11 @@ class PostgresReads:
         """Take a pool of `make_pool`."""
         self._pool = pool
         self._admission = Admission(CONNECTIONS, PATIENCE)
-        self._look_ups: Trips[str, Code | None] = Trips(self._look_up)
+        self._look_ups: Trips[LookUp, Code | None] = Trips(self._look_up)
 
-    async def code_of(self, email_key: str) -> Code | None:
+    async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         """See the port."""
-        return await self._look_ups.ask(email_key)
+        return await self._look_ups.ask(LookUp(email_key, confirmed_only))
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         """See the port."""
@@ -95,7 +105,7 @@ class PostgresReads:
         code = CODE.decode(row["code"]) if row["code"] else None
         return Account(
             user=USER.decode(row["user"]),
-            referrer=USER.decode(row["referrer"]) if row["referrer"] else None,
+            referrer=REFERRER.decode(row["referrer"]) if row["referrer"] else None,
             referral_count=row["referral_count"],
             recent_referrals=JOINED.decode(row["recent_referrals"] or "[]"),
             active_code=code if code is not None and code.is_active(now) else None,
@@ -119,8 +129,12 @@ class PostgresReads:
                         connection.terminate()
                         raise
 
-    async def _look_up(self, email_keys: list[str]) -> list[Code | None]:
+    async def _look_up(self, asked: list[LookUp]) -> list[Code | None]:
         async with self._connection() as connection:
-            rows = await connection.fetch(LOOK_UP, sorted(set(email_keys)))
-        found = {row[0]: Code(*row[1:]) for row in rows}
-        return [found.get(email_key) for email_key in email_keys]
+            rows = await connection.fetch(LOOK_UP, sorted({one.email_key for one in asked}))
+        found: dict[LookUp, Code] = {}
+        for email_key, email_verified, *code in rows:
+            found[LookUp(email_key, confirmed_only=False)] = made = Code(*code)
+            if email_verified:
+                found[LookUp(email_key, confirmed_only=True)] = made
+        return [found.get(one) for one in asked]

@@ -1,0 +1,177 @@
+"""A blocked account is out by every door, and its codes with it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from referral.core.accounts import AccountChange, UpdateAccount
+from referral.core.codes import Renewal
+from referral.core.errors import (
+    AccountBlocked,
+    EmailTaken,
+    InvalidGrant,
+    NoActiveCode,
+    NotFound,
+    ReferralCodeUnusable,
+    TokenUnusable,
+)
+from referral.core.mail import MailActiveCode, MailLimit
+from referral.core.model import Code, Expiry, Purpose, User, Visibility
+from referral.core.passwords import ChangePassword
+from referral.core.proofs import AskForConfirmation
+from referral.core.proving import ProveOwnership
+from referral.core.referrals import ClaimReferrer, ListReferrals
+from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World, signed_in
+
+OTHER = "staple battery horse"
+LIMIT = MailLimit(None, LIFETIME)
+
+
+@pytest.fixture
+async def ann(world: World) -> User:
+    """Someone with an account."""
+    return await world.join("Ann@example.com")
+
+
+@pytest.fixture
+async def code(world: World, ann: User) -> Code:
+    """Ann's code."""
+    return await world.issue(ann, text="Ann-2026")
+
+
+async def test_a_blocked_users_code_is_found_by_nobody(world: World, ann: User, code: Code) -> None:
+    """Neither by address, although it was just found, nor by its text; unblocked, by both."""
+    assert await world.look_up_code("ann@example.com") == code
+    await world.block_account("ann@example.com")
+    with pytest.raises(NoActiveCode) as refused:
+        await world.look_up_code("ann@example.com")
+    assert refused.value.detail == NoActiveCode.default
+    assert await world.check_code("Ann-2026") is None
+    await world.block_account("ann@example.com", undo=True)
+    assert await world.look_up_code("ann@example.com") == code
+    assert await world.check_code("Ann-2026") == code
+    assert world.cache.cleared.count(ann.email_key) >= 3
+
+
+async def test_a_blocked_users_code_credits_nobody(world: World, ann: User, code: Code) -> None:
+    """Neither at registration, which makes no account then, nor later."""
+    bob = await world.join("bob@example.com")
+    claim = ClaimReferrer(world.register.clear, world.clock, world.register.credit, world.database)
+    await world.block_account("ann@example.com")
+    with pytest.raises(ReferralCodeUnusable):
+        await world.join("cleo@example.com", referral_code=code.text)
+    with pytest.raises(ReferralCodeUnusable):
+        await claim(bob.id, code.text)
+    assert (await world.show_account(ann.id)).referral_count == 0
+    assert (await world.join("cleo@example.com")).id != ann.id
+
+
+async def test_a_blocked_user_cannot_leave_nor_change_the_password(world: World, ann: User) -> None:
+    """No password is even compared; so the address stays taken, and the block lasts."""
+    await world.block_account("ann@example.com")
+    for refused in doors_with_a_password(world, ann):
+        with pytest.raises(AccountBlocked):
+            await refused()
+    assert world.passwords.compared == []
+    with pytest.raises(EmailTaken):
+        await world.join("ANN@example.com")
+
+
+async def test_a_block_overtakes_whoever_just_proved_the_password(world: World, ann: User) -> None:
+    """The lock decides, not the look before the password was hashed."""
+
+    class Overtaken(ProveOwnership):
+        """Is blocked as soon as the password was right."""
+
+        async def __call__(self, user_id: UUID, password: str, pointer: str) -> User:
+            user = await super().__call__(user_id, password, pointer)
+            await world.block_account("ann@example.com")
+            return user
+
+    for refused in doors_with_a_password(world, ann, Overtaken(world.database, world.passwords)):
+        await world.block_account("ann@example.com", undo=True)
+        with pytest.raises(AccountBlocked):
+            await refused()
+    await world.block_account("ann@example.com", undo=True)
+    assert await world.log_in("ann@example.com", PASSWORD, ADDRESS)
+
+
+def doors_with_a_password(
+    world: World, user: User, prove: ProveOwnership | None = None
+) -> list[Callable[[], Awaitable[None]]]:
+    """Return what someone may do with the right password."""
+    prove = prove or ProveOwnership(world.database, world.passwords)
+    erase = replace(world.erase_account, prove=prove)
+    change = ChangePassword({COMMON}, world.database, world.passwords, prove)
+    return [
+        lambda: erase(user.id, PASSWORD),
+        lambda: change(user.id, None, PASSWORD, OTHER),
+    ]
+
+
+async def test_a_blocked_user_changes_nothing(world: World, ann: User, code: Code) -> None:
+    """An access token that has some minutes left neither writes nor has mails sent."""
+    await world.block_account("ann@example.com")
+    claim = ClaimReferrer(world.register.clear, world.clock, world.register.credit, world.database)
+    mail = MailActiveCode(world.clock, world.database, world.ids, LIMIT)
+    ask = AskForConfirmation(world.clock, world.database, world.ids, LIMIT)
+    doors: list[Callable[[], Awaitable[object]]] = [
+        lambda: world.issue(ann, replace=True),
+        lambda: world.renew_code(ann.id, code.id, Renewal(Expiry(minutes=9))),
+        lambda: world.activate_code(ann.id, code.id),
+        lambda: world.deactivate_code(ann.id, code.id),
+        lambda: world.delete_code(ann.id, code.id),
+        lambda: UpdateAccount(world.database)(
+            ann.id, AccountChange(None, notify_on_referral=False)
+        ),
+        lambda: claim(ann.id, "ANY-CODE"),
+        lambda: mail(ann.id),
+        lambda: ask(ann.id),
+    ]
+    for refused in doors:
+        with pytest.raises(AccountBlocked):
+            await refused()
+    account = await world.show_account(ann.id)
+    assert account.active_code == code
+    assert replace(account.user, blocked_at=None) == ann
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+async def test_links_of_a_blocked_user_wait(world: World, ann: User, purpose: Purpose) -> None:
+    """They are good for nothing while the block lasts, and are not used up."""
+    token = await world.mail_token(ann, purpose)
+
+    async def follow() -> None:
+        if purpose is Purpose.RESET:
+            await world.reset_password(token, OTHER)
+        else:
+            await world.confirm_email(token, caller=ann.id, password=None, address=ADDRESS)
+
+    await world.block_account("ann@example.com")
+    with pytest.raises(TokenUnusable):
+        await follow()
+    await world.block_account("ann@example.com", undo=True)
+    await follow()
+
+
+async def test_a_blocked_user_has_no_session(world: World, ann: User) -> None:
+    """Those there were have ended for good, and none begins while the block lasts."""
+    tokens = await world.log_in(ann.email, PASSWORD, ADDRESS)
+    await world.block_account("ann@example.com")
+    with pytest.raises(InvalidGrant):
+        await world.log_in(ann.email, PASSWORD, ADDRESS)
+    await world.block_account("ann@example.com", undo=True)
+    with pytest.raises(InvalidGrant):
+        await world.refresh(tokens.refresh_token)
+
+
+async def test_a_blocked_admin_sees_what_a_stranger_sees(world: World, ann: User) -> None:
+    """The role is worth nothing while the block lasts."""
+    admin = await world.make_admin("root@example.com")
+    list_referrals = ListReferrals(world.database, Visibility.OWNER)
+    await list_referrals(signed_in(admin), ann.id, status=None, after=None, limit=1)
+    await world.block_account("root@example.com")
+    with pytest.raises(NotFound):
+        await list_referrals(signed_in(admin), ann.id, status=None, after=None, limit=1)
