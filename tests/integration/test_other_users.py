@@ -205,7 +205,7 @@ def test_root_opens_no_folder_above_the_data(place: Path) -> None:
     """The server's user gets to its data through folders that are closed to it."""
     home = place / "home"
     home.mkdir(0o700)
-    data = home / "a folder with 'signs' & 100 %"
+    data = home / "a folder, with 'signs' & 100 %"
     above = {one: one.stat() for one in (home, *home.parents)}
     done = referral(data, "migrate")
     assert (done.returncode, done.stderr) == (0, "")

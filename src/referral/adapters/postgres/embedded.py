@@ -247,8 +247,8 @@ def _binaries() -> Path:
 
 
 def _socket_folder(folder: Path) -> Path:
-    """Return the folder itself, or a short one that stands for it where its name is too long."""
-    if len(str(folder)) + len("/.s.PGSQL.5432") < MAX_SOCKET_PATH:
+    """Return the folder itself, or another where its name is too long or looks like two hosts."""
+    if "," not in str(folder) and len(f"{folder}/.s.PGSQL.5432") < MAX_SOCKET_PATH:
         return folder
     name = sha256(str(folder).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"referral-{os.geteuid()}-{name}"
