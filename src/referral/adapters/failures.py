@@ -70,6 +70,13 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    while below := getattr(error, "orig", None) or error.__cause__:
+    while below := _below(error):
         error = below
     return error
+
+
+def _below(error: BaseException) -> BaseException | None:
+    below: BaseException | None = getattr(error, "orig", None) or error.__cause__
+    if below is None and isinstance(error.__context__, OSError) and not error.__suppress_context__:
+        return error.__context__  # redis-py names no cause
+    return below
