@@ -1,14 +1,35 @@
 """Take the pictures of the docs pages in docs/images; `make screenshots` runs this."""
 
 import asyncio
+import re
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 
+import httpx
+
+from referral.app import create_app
+from referral.settings import Settings
 from tests.browsing import chromium, service
 
 PORT = 18302
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PAGES = {"swagger": ("/docs", ".opblock"), "redoc": ("/redoc", "[id^='tag/'] h2")}
+
+SHOWN = IMAGES / "shown.sha256"
+"""The digest of what the pictures show, taken with them."""
+
+
+async def digest() -> str:
+    """Return the digest of the pages, of all that they load, and of the API document."""
+    transport = httpx.ASGITransport(create_app(Settings()))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        pages = [(await client.get(path)).text for path, _ in PAGES.values()]
+        loaded = sorted(set(re.findall(r'(?:src|href)="(/[^"]+)"', "".join(pages))))
+        bodies = [(await client.get(path)).raise_for_status() for path in loaded]
+        document = await client.get("/openapi.json")
+    content = [*(page.encode() for page in pages), *(body.content for body in bodies)]
+    return sha256(b"".join((*content, document.content))).hexdigest()
 
 
 async def take_all() -> None:
@@ -21,6 +42,7 @@ async def take_all() -> None:
                 await page.goto(f"{client.base_url}{path}", wait_until="networkidle")
                 await page.locator(content).first.wait_for()
                 await page.screenshot(path=IMAGES / f"{name}.png")
+    SHOWN.write_text(f"{await digest()}\n")
 
 
 if __name__ == "__main__":

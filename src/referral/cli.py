@@ -16,16 +16,19 @@ import structlog
 from dishka import AsyncContainer
 
 from referral import commands
+from referral.adapters.failures import explained, server_of
 from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.adapters.postgres.pooler import is_pooled
+from referral.adapters.private_folders import make_data_folder, make_private_folder
 from referral.container import (
     database_url,
     embedded_postgres,
     make_container,
     metrics_folder,
     parts_in_use,
+    private_folders,
 )
 from referral.core.accounts import BlockAccount, NewAccount, Register
 from referral.core.clients import GRANTABLE, CreateClient
@@ -63,7 +66,8 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
     """Serve the API; with the embedded database, start and migrate that first."""
     settings = _settings()
     address = free_address(host, port)
-    with _only_service(settings.data_dir), _database(settings):
+    with _only_service(settings.data_dir), _database(settings, makes=True):
+        _make_folders(settings)
         if settings.database_url is None:
             _migrate_apart(database_url(settings))
         log = structlog.get_logger()
@@ -79,7 +83,7 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
 def migrate() -> None:
     """Bring the database's schema up to date."""
     settings = _settings()
-    with _database(settings):
+    with _using_database(settings, makes=True):
         migrate_database(database_url(settings))
     click.echo("The schema is up to date.")
 
@@ -88,8 +92,7 @@ def migrate() -> None:
 def work() -> None:
     """Do the jobs beside the API, on this machine or another; several may run."""
     settings = _settings()
-    if is_pooled(database_url(settings)):
-        raise click.ClickException("The worker listens: give it a direct address of PostgreSQL.")
+    _refuse_pooler(settings)
     with _database(settings):
         commands.work(settings)
 
@@ -99,7 +102,8 @@ def work() -> None:
 def jobs(context: click.Context) -> None:
     """Show the jobs, and put back or discard those that are held."""
     settings = _settings()
-    context.with_resource(_database(settings))
+    _refuse_pooler(settings)
+    context.with_resource(_using_database(settings))
     context.obj = Monitor(database_url(settings))
     if context.invoked_subcommand is None:
         commands.show_states(context.obj)
@@ -173,7 +177,7 @@ def check() -> None:
         return await (await container.get(CheckParts))()
 
     states = _with_parts(ask)
-    commands.show_parts(parts_in_use(settings), states)
+    commands.show_parts(parts_in_use(settings), states, _servers(settings))
     sys.exit(0 if all(state.answers for state in states) else 1)
 
 
@@ -197,22 +201,38 @@ def _with_parts(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
         finally:
             await container.close()
 
-    with _database(settings):
-        if settings.database_url is None:
-            migrate_database(database_url(settings))
-        try:
-            return asyncio.run(run())
-        except ReferralError as error:
-            raise click.ClickException(error.detail or error.title()) from error
+    with _using_database(settings):
+        return asyncio.run(run())
 
 
 def _migrate_apart(url: str) -> None:
     """Migrate in a process of its own: what Alembic needs of memory ends with it."""
-    migrating = multiprocessing.get_context("fork").Process(target=migrate_database, args=(url,))
+    migrating = multiprocessing.get_context("fork").Process(target=_migrate, args=(url,))
     migrating.start()
     migrating.join()
     if migrating.exitcode:
         raise click.ClickException("The database could not be migrated.")
+
+
+def _migrate(url: str) -> None:
+    try:
+        with explained(url):
+            migrate_database(url)
+    except Unavailable as error:
+        click.echo(error.detail, err=True)
+        sys.exit(1)
+
+
+def _refuse_pooler(settings: Settings) -> None:
+    if is_pooled(settings.database_url or ""):
+        fault = "REFERRAL_DATABASE_URL is a pooler: jobs need a direct address of PostgreSQL."
+        raise click.ClickException(fault)
+
+
+def _servers(settings: Settings) -> dict[str, str]:
+    """Return the addresses of the servers that `referral check` asks, by the part's name."""
+    named = {"database": database_url(settings), "redis": settings.redis_url}
+    return {part: server_of(url) for part, url in named.items() if url}
 
 
 def _settings() -> Settings:
@@ -229,27 +249,59 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[None]:
+def _using_database(settings: Settings, *, makes: bool = False) -> Iterator[None]:
+    """Run the database while the block uses it; a failure of the block ends in one line."""
+    with _database(settings, makes=makes):
+        try:
+            with explained(database_url(settings)):
+                yield
+        except ReferralError as error:
+            raise click.ClickException(error.detail or error.title()) from error
+
+
+@contextmanager
+def _database(settings: Settings, *, makes: bool = False) -> Iterator[None]:
     """Keep the embedded database running for as long as it is needed."""
     embedded = embedded_postgres(settings)
     if embedded is None:
         yield
         return
-    try:
+    with _faults_in_one_line():
+        if not (makes or embedded.exists):
+            fault = f"There is no database in {settings.data_dir}. 'referral migrate' makes one."
+            raise click.ClickException(fault)
         embedded.start()
-    except Unavailable as error:
-        raise click.ClickException(error.detail) from error
     try:
         yield
     finally:
         embedded.stop()
 
 
+def _make_folders(settings: Settings) -> None:
+    """Make the private folders before the server's processes need them."""
+    with _faults_in_one_line():
+        for folder in private_folders(settings):
+            make_private_folder(folder)
+
+
+@contextmanager
+def _faults_in_one_line() -> Iterator[None]:
+    """Turn what is wrong with a folder into an error that the command shows in one line."""
+    try:
+        yield
+    except Unavailable as error:
+        raise click.ClickException(error.detail) from error
+    except OSError as error:
+        fault = f"{error.filename} cannot be used: {error.strerror}."
+        raise click.ClickException(fault) from error
+
+
 @contextmanager
 def _only_service(folder: Path) -> Iterator[None]:
     """Hold the data folder; a second service would sign and mail beside the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    held = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with _faults_in_one_line():
+        make_data_folder(folder)
+        held = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

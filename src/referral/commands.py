@@ -11,6 +11,7 @@ import click
 import structlog
 import uvloop
 
+from referral.adapters.failures import cause_of
 from referral.adapters.monitor import STATUSES, Monitor, State
 from referral.adapters.tracing import send_rest, set_up_tracing
 from referral.adapters.worker import Worker
@@ -43,11 +44,20 @@ async def _work(settings: Settings) -> None:
     log.info("stopped")
 
 
-def show_parts(in_use: Mapping[str, str], states: Sequence[PartState]) -> None:
+def show_parts(
+    in_use: Mapping[str, str], states: Sequence[PartState], servers: Mapping[str, str]
+) -> None:
     """Show which parts are in use, and then how those are that can be asked."""
     _print_table(("part", "in use"), list(in_use.items()))
     click.echo()
-    _print_table(("asked", "state"), [(state.part, state.word) for state in states])
+    _print_table(("asked", "state"), [(state.part, _word(state, servers)) for state in states])
+
+
+def _word(state: PartState, servers: Mapping[str, str]) -> str:
+    if state.error is None or state.error.__cause__ is None:
+        return state.word
+    server = f"{servers[state.part]}, " if state.part in servers else ""
+    return f"{state.word}: {server}{cause_of(state.error)}"
 
 
 def show_states(monitor: Monitor) -> None:

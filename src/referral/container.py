@@ -197,18 +197,25 @@ class Adapters(Provider):
         return links
 
     @provide
-    async def mailer(
-        self, settings: Settings, clock: ports.Clock, qr_codes: ports.QrCodes
-    ) -> AsyncIterator[ports.Mailer]:
+    def letters(self, settings: Settings, clock: ports.Clock, qr_codes: ports.QrCodes) -> Letters:
         sender = settings.mail_from
         address = Address(sender.name, sender.local_part, sender.domain)
-        letters = Letters(address, clock, qr_codes)
+        return Letters(address, clock, qr_codes)
+
+    @provide
+    async def smtp(self, settings: Settings, letters: Letters) -> AsyncIterator[SmtpMailer | None]:
         if settings.smtp_url is None:
-            yield MailboxMailer(settings.data_dir / "mail", letters)
+            yield None
             return
         mailer = SmtpMailer(settings.smtp_url, letters)
-        yield TracedMailer(mailer, settings.smtp_url) if tracing.is_on() else mailer
+        yield mailer
         await mailer.close()
+
+    @provide
+    def mailer(self, settings: Settings, letters: Letters, smtp: SmtpMailer | None) -> ports.Mailer:
+        if smtp is None:
+            return MailboxMailer(mail_folder(settings), letters)
+        return TracedMailer(smtp, settings.smtp_url or "") if tracing.is_on() else smtp
 
     @provide
     def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
@@ -371,15 +378,11 @@ class UseCases(Provider):
         self,
         database: PostgresDatabase,
         redis: RedisServer | None,
-        mailer: ports.Mailer,
+        smtp: SmtpMailer | None,
         asked: tuple[ports.Part, ...],
     ) -> CheckParts:
-        parts: list[ports.Part] = [database]
-        if redis is not None:
-            parts.append(redis)
-        if isinstance(mailer, SmtpMailer):
-            parts.append(mailer)
-        return CheckParts((*parts, *asked))
+        own: tuple[ports.Part | None, ...] = (database, redis, smtp)
+        return CheckParts((*(part for part in own if part is not None), *asked))
 
 
 def make_container(
@@ -408,6 +411,18 @@ def processes() -> int:
 def metrics_folder(settings: Settings) -> Path:
     """Return where the processes of this service write their figures."""
     return settings.data_dir / "metrics"
+
+
+def private_folders(settings: Settings) -> list[Path]:
+    """Return the folders of the data folder where the service writes itself."""
+    keys = [] if settings.signing_key_file else [settings.key_files[0].parent]
+    mail = [] if settings.smtp_url else [mail_folder(settings)]
+    return [*keys, *mail]
+
+
+def mail_folder(settings: Settings) -> Path:
+    """Return where mails are written to when no SMTP server is set."""
+    return settings.data_dir / "mail"
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres | None:
@@ -448,7 +463,7 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
         "database": "PostgreSQL" if settings.database_url else embedded,
         "cache": "Redis" if settings.redis_url else "in each process",
         "limits": "Redis" if settings.redis_url else "in each process",
-        "mail": "SMTP" if settings.smtp_url else f"files, in {settings.data_dir / 'mail'}",
+        "mail": "SMTP" if settings.smtp_url else f"files, in {mail_folder(settings)}",
         "verification": _verification(settings),
         "enrichment": NAMES[settings.enrichment],
         "worker": "in this process" if settings.worker == "inline" else "off",

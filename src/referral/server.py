@@ -53,7 +53,8 @@ class Server(MPServer):
             super().signal_handler_interrupt(number, *rest)  # type: ignore[no-untyped-call]
             return
         for process in multiprocessing.active_children():
-            os.kill(process.pid or 0, DRAIN_SIGNAL)
+            if process.pid:  # 0 would be the whole process group
+                os.kill(process.pid, DRAIN_SIGNAL)
         end = threading.Timer(seconds, super().signal_handler_interrupt, (number, *rest))
         end.daemon = True
         end.start()

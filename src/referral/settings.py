@@ -7,7 +7,7 @@ from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -204,13 +204,28 @@ def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a f
 
 
 def _check_url(text: str, schemes: tuple[str, ...]) -> None:
-    parts = urlsplit(text)
+    parts = _split_url(text)
     if parts.scheme not in schemes:
         fault = f"is no URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
         raise ValueError(fault)
     if not (parts.hostname or "host=" in parts.query):
         fault = "is a URL without a host"
         raise ValueError(fault)
+    in_query = [value for name, value in parse_qsl(parts.query) if name == "host"]
+    if "," in parts.netloc.rpartition("@")[2] + "".join(in_query) or len(in_query) > 1:
+        fault = "names several hosts; only one is supported"
+        raise ValueError(fault)
+    try:
+        parts.port  # noqa: B018 - raises, with a message that may repeat a password
+    except ValueError:
+        raise ValueError("has no port number from 0 to 65535") from None
+
+
+def _split_url(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:  # its message may repeat a password
+        raise ValueError("is no valid URL") from None
 
 
 def _check_key(text: str) -> None:

@@ -99,6 +99,23 @@ async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
     assert watch.faults == []
 
 
+async def test_swagger_ui_keeps_no_credential(
+    running: httpx.AsyncClient, context: BrowserContext
+) -> None:
+    """Nothing is stored in the browser, and a page that is loaded again is not authorized."""
+    email = new_email()
+    await register(running, email)
+    page = await context.new_page()
+    await page.goto(f"{running.base_url}/docs")
+    await _authorize(page, email)
+    stored = await page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    )
+    assert stored == '[{},{},""]'
+    await page.reload()
+    await page.locator(".auth-wrapper > button.authorize.unlocked").first.wait_for()
+
+
 async def _authorize(page: Page, email: str) -> None:
     await page.locator(".auth-wrapper > button.authorize").first.click()
     form = page.locator(".auth-container", has_text="OAuth2, password")

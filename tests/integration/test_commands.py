@@ -1,8 +1,6 @@
 """The `referral` command as its users meet it: real processes, signals and folders."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +15,9 @@ ANN = "ann@example.com"
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Path]:
-    """A place for data folders; pytest's own is closed to the user who runs a database for root."""
-    home = Path(tempfile.mkdtemp(prefix="referral-"))
-    yield home
-    shutil.rmtree(home)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place for data folders."""
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")

@@ -324,6 +324,7 @@ async def test_keys_and_addresses_are_in_no_log(
 async def test_check_tells_how_the_keys_are(stub: HunterStub, tmp_path: Path) -> None:
     """And what is left of the quota; a key that is refused makes it end with 1."""
     folder, chosen = tmp_path / "data", {"hunter_url": stub.url, "enrichment": "clearbit"}
+    assert (await asyncio.to_thread(referral, folder, "migrate")).returncode == 0
     chosen |= {"clearbit_url": stub.url, "clearbit_api_key": stub.key}
     for key, code in ((stub.key, 0), ("another-key", 1)):
         done = await asyncio.to_thread(referral, folder, "check", hunter_api_key=key, **chosen)

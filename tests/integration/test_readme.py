@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.processes import running
 
@@ -18,13 +17,9 @@ def first_session() -> str:
     return found["session"]
 
 
-def test_the_first_session_works_as_printed() -> None:
+def test_the_first_session_works_as_printed(tmp_path: Path) -> None:
     """Ann makes a code, Bob joins with it, and Ann sees him."""
-    # Not in pytest's folder, which is closed to the user who runs a database for root.
-    with (
-        TemporaryDirectory(prefix="referral-") as home,
-        running(Path(home) / "data") as service,
-    ):
+    with running(tmp_path / "data") as service:
         done = subprocess.run(  # noqa: S603 - our own README
             ["/bin/sh", "-e", "-c", first_session()],
             env=os.environ | {"API": f"{service.url}/api/v1"},

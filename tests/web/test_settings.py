@@ -141,6 +141,37 @@ def test_a_password_in_a_bad_url_is_not_repeated() -> None:
     assert "hunter2" not in fault
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE", "postgresql://ann:hunter2@one,two/name"),
+        ("DATABASE", "postgresql://ann:hunter2@one:5432,two:5433/name"),
+        ("DATABASE", "postgresql://ann:hunter2@/name?host=one&host=two"),
+        ("DATABASE", "postgresql://ann:hunter2@/name?host=one:5432,two:5433"),
+        ("REDIS", "redis://ann:hunter2@one:6379,two:6379/0"),
+    ],
+)
+def test_several_hosts_are_refused_in_words(name: str, url: str) -> None:
+    """One host is supported; a start with more ends before it has begun."""
+    fault = f"REFERRAL_{name}_URL: names several hosts; only one is supported"
+    assert fault in faults_of({f"REFERRAL_{name}_URL": url})
+
+
+@pytest.mark.parametrize("url", ["postgresql://ann:hun/ter2@host/name", "redis://h:hunter2/0"])
+def test_a_port_that_is_no_number_is_not_repeated(url: str) -> None:
+    """It may be a part of a password that was not percent-encoded."""
+    name = "REFERRAL_DATABASE_URL" if url.startswith("postgresql") else "REFERRAL_REDIS_URL"
+    fault = next(fault for fault in faults_of({name: url}) if fault.startswith(name))
+    assert fault == f"{name}: has no port number from 0 to 65535"
+
+
+def test_a_password_with_a_comma_is_no_second_host(key_file: Path) -> None:
+    """Only what follows the `@` names hosts."""
+    url = "postgresql://ann:one,two@host/name"
+    told = {"REFERRAL_DATABASE_URL": url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
+    assert read_settings(told).database_url == url
+
+
 def test_a_public_address_loses_its_last_slash() -> None:
     """Links are put together with one slash, not two."""
     settings = read_settings({"REFERRAL_PUBLIC_URL": "https://example.com/"})

@@ -28,6 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import RSAAlgorithm
 
+from referral.adapters.private_folders import make_private_folder
+
 MIN_BITS = 2048
 PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 
@@ -165,9 +167,9 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def make_key_file(path: Path) -> None:
     """Make a key where there is none yet; of two who try at once, one wins for both."""
+    make_private_folder(path.parent)
     if path.exists():
         return
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = generate_private_key(public_exponent=65537, key_size=MIN_BITS)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     draft = path.with_suffix(f".{os.getpid()}")

@@ -5,6 +5,7 @@ from email.policy import SMTPUTF8
 from pathlib import Path
 
 from referral.adapters.letters import Letters
+from referral.adapters.private_folders import make_private_folder
 from referral.core.model import Mail
 
 
@@ -22,7 +23,7 @@ class MailboxMailer:
         await asyncio.to_thread(self._store, f"{mail.id}.eml", message)
 
     def _store(self, name: str, message: bytes) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         draft = self._folder / f".{name}.draft"
         draft.touch(mode=0o600)
         draft.write_bytes(message)

@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from referral.adapters.measures import BOUNDS, Measure, Measured, Spread
+from referral.adapters.private_folders import make_private_folder
 
 SECONDS = 1.0
 """How old the figures of the other processes may be."""
@@ -98,7 +99,7 @@ class ProcessMetrics:
         if self._folder is None:
             yield
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         task = asyncio.create_task(self._publish_often(self._folder))
         try:
             yield

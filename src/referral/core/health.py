@@ -13,6 +13,7 @@ class State:
     part: str
     answers: bool
     word: str
+    error: Unavailable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class CheckParts:
             return State(part.name, answers=True, word=await part.check())
         except Unavailable as error:
             word = "does not answer" if error.detail == error.default else error.detail
-            return State(part.name, answers=False, word=word)
+            return State(part.name, answers=False, word=word, error=error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ window.ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#page",
   deepLinking: true,
-  persistAuthorization: true,
 });
 """
 

