@@ -86,15 +86,17 @@ class FakeAddresses:
 
 
 class FakePasswords:
-    """Hashes that take no time; `compared` tells what passwords were compared with."""
+    """Hashes that take no time; `hashed` tells how many were made, `compared` what passwords were
+    compared with.
+    """
 
     def __init__(self) -> None:
         self.compared: list[str | None] = []
-        self._count = 0
+        self.hashed = 0
 
     async def hash(self, password: str) -> str:
-        self._count += 1
-        return f"{self._count}:{_sha256(password)}"
+        self.hashed += 1
+        return f"{self.hashed}:{_sha256(password)}"
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         self.compared.append(hashed)

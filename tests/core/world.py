@@ -62,7 +62,7 @@ class World:
         self.journal = FakeJournal()
         off = Verification(required=False)
         credit = Credit(clock, ids, off)
-        clear = Clear(cache, database)
+        self.clear = clear = Clear(cache, database)
         self.fingerprints = FakeFingerprints()
         self.register = Register(
             addresses,

@@ -428,13 +428,13 @@ class Attempt(Generic[T]):
 
 
 def normal_password(password: str) -> str:
-    """Return the password in NFC, so that every keyboard spells it the same."""
+    """Return the password in NFC, so that every keyboard spells it the same.
+
+    Raises `WeakPassword` for a password longer than any account can have. The length comes first:
+    normalising takes time that grows with the square of the length.
+    """
+    _check_length(password)
     return unicodedata.normalize("NFC", password)
-
-
-def is_too_long(password: str) -> bool:
-    """Tell whether the password is longer than any that an account can have."""
-    return len(password.encode(errors="surrogatepass")) > MAX_PASSWORD_BYTES
 
 
 def check_password(password: str, address: Address, common: Container[str]) -> None:
@@ -442,10 +442,9 @@ def check_password(password: str, address: Address, common: Container[str]) -> N
 
     The rules are those of OWASP's ASVS 5.0, 6.2: a length and a list, no make-up rules.
     """
+    _check_length(password)
     if len(password) < MIN_PASSWORD_CHARACTERS:
         fault = f"Use at least {MIN_PASSWORD_CHARACTERS} characters."
-    elif is_too_long(password):
-        fault = f"Use at most {MAX_PASSWORD_BYTES} bytes."
     elif password.lower() in common:
         fault = "This password is on the lists that attackers try first. Choose another."
     elif password.lower() == address.local_part.lower():
@@ -453,3 +452,8 @@ def check_password(password: str, address: Address, common: Container[str]) -> N
     else:
         return
     raise WeakPassword(fault)
+
+
+def _check_length(password: str) -> None:
+    if len(password.encode(errors="surrogatepass")) > MAX_PASSWORD_BYTES:
+        raise WeakPassword(f"Use at most {MAX_PASSWORD_BYTES} bytes.")

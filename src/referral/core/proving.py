@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from referral.core.errors import Unauthenticated, WrongPassword
-from referral.core.model import User, is_too_long, normal_password
+from referral.core.errors import Unauthenticated, WeakPassword, WrongPassword
+from referral.core.model import User, normal_password
 from referral.core.ports import Database, Passwords, Records
 
 
@@ -21,10 +21,15 @@ class ProveOwnership:
             user = await records.users.get(user_id)
         if user is None:
             raise Unauthenticated
-        hashed, normal = user.password_hash, normal_password(password)
-        if is_too_long(password) or not await self.passwords.verify(normal, hashed):
+        if not await self._matches(password, user.password_hash):
             raise WrongPassword(pointer=pointer)
         return user
+
+    async def _matches(self, password: str, hashed: str) -> bool:
+        try:
+            return await self.passwords.verify(normal_password(password), hashed)
+        except WeakPassword:
+            return False
 
 
 async def lock_proven(records: Records, user: User, pointer: str) -> User:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from referral.core.errors import InvalidGrant, InvalidRequest, Unauthenticated
+from referral.core.errors import InvalidGrant, InvalidRequest, Unauthenticated, WeakPassword
 from referral.core.guessing import Attempts
-from referral.core.model import RefreshToken, Scope, Session, User, is_too_long, normal_password
+from referral.core.model import RefreshToken, Scope, Session, User, normal_password
 from referral.core.ports import (
     AccessTokens,
     Addresses,
@@ -56,7 +56,7 @@ class LogIn:
         """
         key = self._key(username)
         await self.attempts.count(key or username, address)
-        user = None if is_too_long(password) else await self._authenticate(key, password)
+        user = await self._authenticate(key, password)
         if user is None:
             raise InvalidGrant(REFUSED)
         session = self._session(user.id)
@@ -73,10 +73,14 @@ class LogIn:
         return make_tokens(self.access_tokens, session, refresh_token)
 
     async def _authenticate(self, key: str | None, password: str) -> User | None:
+        try:
+            normal = normal_password(password)
+        except WeakPassword:
+            return None
         user = await self._find(key)
         # An unknown address costs a hash as well, so that time does not tell who has an account.
         hashed = user.password_hash if user else None
-        matches = await self.passwords.verify(normal_password(password), hashed)
+        matches = await self.passwords.verify(normal, hashed)
         return user if user and matches and user.blocked_at is None else None
 
     def _key(self, username: str) -> str | None:

@@ -27,6 +27,9 @@ FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FIELDS = 20
 
+MAX_CREDENTIALS = 1024
+"""Characters of a client's credentials in Base64; those that this service makes have 108."""
+
 
 class TokenError(Struct):
     """A refusal (RFC 6749, section 5.2)."""
@@ -120,7 +123,7 @@ def read_credentials(request: Request[Any, Any, Any]) -> Credentials:
     """Return what a client sent by HTTP Basic, or raise `InvalidClient`."""
     values = request.headers.getall("authorization", [])
     scheme, _, encoded = (values[0] if len(values) == 1 else "").partition(" ")
-    if scheme.lower() != "basic":
+    if scheme.lower() != "basic" or len(encoded) > MAX_CREDENTIALS:
         raise InvalidClient
     try:
         client_id, _, secret = b64decode(encoded.strip(), validate=True).decode().partition(":")
