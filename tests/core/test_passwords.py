@@ -1,5 +1,6 @@
 """Passwords on their way in: how long they may be, and what they cost."""
 
+import asyncio
 import unicodedata
 from collections.abc import Awaitable, Callable
 
@@ -7,7 +8,13 @@ import pytest
 
 from referral.core.accounts import NewAccount
 from referral.core.erasure import EraseAccount
-from referral.core.errors import InvalidGrant, WeakPassword, WrongPassword
+from referral.core.errors import (
+    InvalidGrant,
+    TokenUnusable,
+    Unavailable,
+    WeakPassword,
+    WrongPassword,
+)
 from referral.core.model import (
     MAX_PASSWORD_BYTES,
     Locale,
@@ -17,7 +24,7 @@ from referral.core.model import (
     normal_password,
 )
 from referral.core.passwords import ChangePassword
-from referral.core.proofs import ResetPassword
+from referral.core.proofs import CLAIM, ResetPassword
 from referral.core.proving import ProveOwnership
 from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World
 from tests.fakes import FakeSecrets
@@ -93,13 +100,17 @@ async def erase(world: World, ann: User, password: str) -> None:
     await leave(ann.id, password)
 
 
-async def reset(world: World, ann: User, password: str) -> None:
-    """Set it by a link."""
+async def mail_link(world: World, ann: User) -> ResetPassword:
+    """Store what a reset mail's link proves, and wire its use."""
     digest, until = FakeSecrets().digest(LINK), world.clock.now() + LIFETIME
     async with world.database.begin() as records:
         await records.one_time_tokens.add(OneTimeToken(digest, ann.id, Purpose.RESET, until))
-    use = ResetPassword(world.clock, {COMMON}, world.database, world.passwords, FakeSecrets())
-    await use(LINK, password)
+    return ResetPassword(world.clock, {COMMON}, world.database, world.passwords, FakeSecrets())
+
+
+async def reset(world: World, ann: User, password: str) -> None:
+    """Set it by a link."""
+    await (await mail_link(world, ann))(LINK, password)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +134,53 @@ async def test_whoever_takes_passwords_takes_no_long_ones(
         await use(world, ann, HOSTILE)
     assert max(normalised) <= MAX_PASSWORD_BYTES
     assert world.passwords.hashed == hashed
+
+
+async def test_a_link_that_many_use_at_once_costs_one_hash(world: World) -> None:
+    """Of 300 resets one sets the password, and the others find the link unusable, unhashed."""
+    ann = await world.join("ann@example.com")
+    use = await mail_link(world, ann)
+    hashed = world.passwords.hashed
+    resets = [use(LINK, f"staple battery {number}") for number in range(300)]
+    answers = await asyncio.gather(*resets, return_exceptions=True)
+    assert answers.count(None) == 1
+    assert sum(isinstance(answer, TokenUnusable) for answer in answers) == 299
+    assert world.passwords.hashed == hashed + 1
+
+
+@pytest.mark.parametrize("fault", [Unavailable(), MemoryError(), asyncio.CancelledError()])
+async def test_a_link_is_good_again_when_no_hash_was_made(
+    world: World, fault: BaseException
+) -> None:
+    """A full queue, a bug and a caller who leaves use no link up."""
+    ann = await world.join("ann@example.com")
+    use = await mail_link(world, ann)
+    world.passwords.fault = fault
+    with pytest.raises(type(fault)):
+        await use(LINK, "staple battery horse")
+    world.passwords.fault = None
+    await use(LINK, "staple battery horse")
+    assert await world.log_in(ann.email, "staple battery horse", ADDRESS)
+
+
+async def test_a_link_is_good_again_when_its_process_died(world: World) -> None:
+    """A minute later, as nobody is there to say so."""
+    ann = await world.join("ann@example.com")
+    use = await mail_link(world, ann)
+    now = world.clock.now()
+    digest = FakeSecrets().digest(LINK)
+    async with world.database.begin() as records:
+        assert await records.one_time_tokens.claim(digest, Purpose.RESET, now, now + CLAIM)
+    with pytest.raises(TokenUnusable):
+        await use(LINK, "staple battery horse")
+    world.clock.advance(seconds=CLAIM.total_seconds())
+    await use(LINK, "staple battery horse")
+
+
+async def test_a_weak_password_uses_no_link_up(world: World) -> None:
+    """Nor is the link held up for the next try."""
+    ann = await world.join("ann@example.com")
+    use = await mail_link(world, ann)
+    with pytest.raises(WeakPassword):
+        await use(LINK, COMMON)
+    await use(LINK, "staple battery horse")

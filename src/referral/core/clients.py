@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
-from referral.core.model import AccessToken, Client, Scope
+from referral.core.model import AccessToken, Client, RefreshToken, Scope
 from referral.core.ports import AccessTokens, Clock, Database, Ids, Records, Secrets
 
 GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
@@ -134,8 +134,8 @@ class Introspect:
             return None
         session, refresh_token = found
         email = await _email(records, session.user_id)
-        spent = refresh_token.used_at is not None or session.expires_at <= self.clock.now()
-        if email is None or spent:
+        over = session.expires_at <= self.clock.now()
+        if email is None or over or await _is_spent(records, refresh_token):
             return None
         subject, until = str(session.user_id), int(session.expires_at.timestamp())
         return Inspection(session.client_id, subject, session.scope, until, None, email)
@@ -152,6 +152,13 @@ async def authenticate(records: Records, secrets: Secrets, credentials: Credenti
     if client is None or not hmac.compare_digest(sent, client.secret_digest):
         raise InvalidClient
     return client
+
+
+async def _is_spent(records: Records, token: RefreshToken) -> bool:
+    if token.used_at is not None or token.parent is None:
+        return token.used_at is not None
+    found = await records.sessions.find(token.parent)
+    return found is not None and found[1].has_other_heir(token)
 
 
 async def _email(records: Records, user_id: UUID) -> str | None:

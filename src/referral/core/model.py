@@ -31,7 +31,10 @@ GOOD_FOR = timedelta(days=30)
 """How long it counts what a third party said of an address."""
 
 REFRESH_GRACE = timedelta(seconds=10)
-"""How long a used refresh token may be played again, for an answer lost on the way."""
+"""How long a used refresh token may be played again, for an answer lost on the way.
+
+Of all tokens that are given for it, the first one used lives on.
+"""
 
 
 class Role(StrEnum):
@@ -363,15 +366,31 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """One link of a session's chain; the token itself is not stored, only its SHA-256."""
+    """One token of a session; the token itself is not stored, only its SHA-256.
+
+    `parent` is the token that it was given for, `heir` the first used of those given for it. Both
+    are digests.
+    """
 
     digest: bytes
     session_id: UUID
     used_at: datetime | None
+    parent: bytes | None = None
+    heir: bytes | None = None
 
     def is_reuse(self, now: datetime) -> bool:
-        """Tell whether playing the token at `now` means that it was stolen."""
-        return self.used_at is not None and now - self.used_at > REFRESH_GRACE
+        """Tell whether playing the token at `now` means that it was stolen.
+
+        An answer may be lost on the way, so a used token is good for `REFRESH_GRACE`, unless one
+        of the tokens given for it was used: then an answer arrived.
+        """
+        if self.used_at is None:
+            return False
+        return self.heir is not None or now - self.used_at > REFRESH_GRACE
+
+    def has_other_heir(self, token: "RefreshToken") -> bool:
+        """Tell whether another token than the one named was used of those given for this one."""
+        return self.heir not in {None, token.digest}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Logging in, and staying so by refresh tokens (RFC 6749, RFC 9700)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -132,22 +132,19 @@ class Refresh:
             return None
         session, token = found
         now = self.clock.now()
-        if session.expires_at <= now or token.is_reuse(now):
-            # No exception here: the end of the session has to be committed.
-            await records.sessions.end(session.id)
-            if token.is_reuse(now):
-                self.journal.warn("refresh token reused", user_id=str(session.user_id))
-            return None
-        return await self._next(records, session, token, now)
+        if session.expires_at > now and await _use(records, token, now):
+            return await self._next(records, session, token)
+        # No exception here: the end of the session has to be committed.
+        await records.sessions.end(session.id)
+        if session.expires_at > now:
+            self.journal.warn("refresh token reused", user_id=str(session.user_id))
+        return None
 
-    async def _next(
-        self, records: Records, session: Session, token: RefreshToken, now: datetime
-    ) -> Tokens:
-        if token.used_at is None:
-            await records.sessions.mark_used(token.digest, now)
+    async def _next(self, records: Records, session: Session, token: RefreshToken) -> Tokens:
         refresh_token = self.secrets.new()
+        digest = self.secrets.digest(refresh_token)
         await records.sessions.add_token(
-            replace(token, digest=self.secrets.digest(refresh_token), used_at=None)
+            RefreshToken(digest, session.id, None, parent=token.digest)
         )
         return make_tokens(self.access_tokens, session, refresh_token)
 
@@ -175,6 +172,13 @@ class Revoke:
             return self.access_tokens.verify(token).caller.session_id
         except Unauthenticated:
             return None
+
+
+async def _use(records: Records, token: RefreshToken, now: datetime) -> bool:
+    """Use a token of a locked session; False for one that was stolen, or another has it."""
+    if token.used_at is None:
+        return await records.sessions.mark_used(token, now)
+    return not token.is_reuse(now)
 
 
 def make_tokens(access_tokens: AccessTokens, session: Session, refresh_token: str) -> Tokens:
