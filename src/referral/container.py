@@ -172,8 +172,11 @@ class Adapters(Provider):
         return KeyRing(settings.key_files)
 
     @provide
-    def access_tokens(self, settings: Settings, keys: KeyRing) -> ports.AccessTokens:
-        return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
+    def access_tokens(
+        self, settings: Settings, keys: KeyRing, clock: ports.Clock
+    ) -> ports.AccessTokens:
+        minutes = settings.access_token_minutes
+        return JwtAccessTokens(settings.public_url, keys, minutes, clock)
 
     @provide
     def common_passwords(self) -> Container[str]:
@@ -268,6 +271,7 @@ class UseCases(Provider):
         accounts.BlockAccount,
         accounts.Register,
         accounts.ShowAccount,
+        clients.AuthenticateClient,
         clients.CreateClient,
         clients.Introspect,
         clients.IssueClientToken,

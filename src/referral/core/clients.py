@@ -49,6 +49,21 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthenticateClient:
+    """Check the credentials of a client, wherever they are sent (RFC 6749, section 3.2.1)."""
+
+    database: Database
+    secrets: Secrets
+
+    async def __call__(self, credentials: Credentials | None) -> Client | None:
+        """Return the client, None without credentials; raises `InvalidClient` for wrong ones."""
+        if credentials is None:
+            return None
+        async with self.database.read() as records:
+            return await authenticate(records, self.secrets, credentials)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientToken:
     """An access token for a client; there is no refresh token with it."""
 
@@ -62,15 +77,9 @@ class IssueClientToken:
     """Give a client an access token (RFC 6749, section 4.4)."""
 
     access_tokens: AccessTokens
-    database: Database
-    secrets: Secrets
 
-    async def __call__(self, credentials: Credentials, scope: str) -> ClientToken:
-        """Return a token of all the client's scopes or those named; raises `InvalidClient` or
-        `InvalidScope`.
-        """
-        async with self.database.read() as records:
-            client = await authenticate(records, self.secrets, credentials)
+    async def __call__(self, client: Client, scope: str) -> ClientToken:
+        """Return a token of all the client's scopes or those named; raises `InvalidScope`."""
         wanted = set(scope.split()) or client.scopes
         if wanted - client.scopes:
             raise InvalidScope
@@ -119,7 +128,7 @@ class Introspect:
             return None
         caller, email = read.caller, None
         if caller.user_id is None:
-            active = await records.clients.get(UUID(read.subject)) is not None
+            active = await _find(records, read.subject) is not None
         else:
             session = caller.session_id and await records.sessions.get(caller.session_id)
             email = await _email(records, caller.user_id) if session else None
@@ -143,15 +152,18 @@ class Introspect:
 
 async def authenticate(records: Records, secrets: Secrets, credentials: Credentials) -> Client:
     """Return the client with these credentials, or raise `InvalidClient`."""
-    try:
-        client_id = UUID(credentials.client_id)
-    except ValueError as error:
-        raise InvalidClient from error
-    client = await records.clients.get(client_id)
+    client = await _find(records, credentials.client_id)
     sent = secrets.digest(credentials.secret)
     if client is None or not hmac.compare_digest(sent, client.secret_digest):
         raise InvalidClient
     return client
+
+
+async def _find(records: Records, client_id: str) -> Client | None:
+    try:
+        return await records.clients.get(UUID(client_id))
+    except ValueError:
+        return None
 
 
 async def _is_spent(records: Records, token: RefreshToken) -> bool:
