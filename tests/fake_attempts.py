@@ -75,6 +75,19 @@ class FakeOneTimeTokens:
         good = token is not None and token.purpose is purpose and token.expires_at > now
         return token.user_id if token and good else None
 
+    async def claim(self, digest: bytes, purpose: Purpose, now: datetime, until: datetime) -> bool:
+        taken_until = self.tables.claims.get(digest)
+        if taken_until is not None and taken_until > now:
+            return False
+        if await self.find(digest, purpose, now) is None:
+            return False
+        self.tables.claims[digest] = until
+        return True
+
+    async def release(self, digest: bytes, until: datetime) -> None:
+        if self.tables.claims.get(digest) == until:
+            del self.tables.claims[digest]
+
     async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
         user_id = await self.find(digest, purpose, now)
         if user_id is not None:

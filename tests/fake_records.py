@@ -271,8 +271,15 @@ class FakeSessions:
         token = self.tables.tokens.get(digest)
         return None if token is None else (self.tables.sessions[token.session_id], token)
 
-    async def mark_used(self, digest: bytes, now: datetime) -> None:
-        self.tables.tokens[digest] = replace(self.tables.tokens[digest], used_at=now)
+    async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
+        tokens = self.tables.tokens
+        if token.parent is not None:
+            parent = tokens[token.parent]
+            if parent.heir is not None:
+                return False
+            tokens[parent.digest] = replace(parent, heir=token.digest)
+        tokens[token.digest] = replace(tokens[token.digest], used_at=now)
+        return True
 
     async def prune(self, now: datetime) -> bool:
         ended = [one.id for one in self.tables.sessions.values() if one.expires_at <= now]

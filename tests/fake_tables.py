@@ -46,6 +46,7 @@ class Tables:
     clients: dict[UUID, Client] = field(default_factory=dict)
     attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
+    claims: dict[bytes, datetime] = field(default_factory=dict)
     profiles: dict[UUID, Profile] = field(default_factory=dict)
     verdicts: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
     referred_emails: dict[bytes, datetime] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Stand-ins for the ports, as strict as the real ones; the contract tests hold them to it."""
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -86,15 +87,22 @@ class FakeAddresses:
 
 
 class FakePasswords:
-    """Hashes that take no time; `compared` tells what passwords were compared with."""
+    """Hashes that take no time; `hashed` tells how many were made, `compared` what passwords were
+    compared with; while there is a `fault`, no hash is made.
+    """
 
     def __init__(self) -> None:
+        self.fault: BaseException | None = None
         self.compared: list[str | None] = []
-        self._count = 0
+        self.hashed = 0
 
     async def hash(self, password: str) -> str:
-        self._count += 1
-        return f"{self._count}:{_sha256(password)}"
+        # Here others come between, as they do while the threads hash.
+        await asyncio.sleep(0)
+        if self.fault is not None:
+            raise self.fault
+        self.hashed += 1
+        return f"{self.hashed}:{_sha256(password)}"
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         self.compared.append(hashed)

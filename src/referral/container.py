@@ -175,8 +175,11 @@ class Adapters(Provider):
         return KeyRing(settings.key_files)
 
     @provide
-    def access_tokens(self, settings: Settings, keys: KeyRing) -> ports.AccessTokens:
-        return JwtAccessTokens(settings.public_url, keys, settings.access_token_minutes)
+    def access_tokens(
+        self, settings: Settings, keys: KeyRing, clock: ports.Clock
+    ) -> ports.AccessTokens:
+        minutes = settings.access_token_minutes
+        return JwtAccessTokens(settings.public_url, keys, minutes, clock)
 
     @provide
     def common_passwords(self) -> Container[str]:
@@ -277,6 +280,7 @@ class UseCases(Provider):
     plain = all_of(
         accounts.BlockAccount,
         accounts.Register,
+        clients.AuthenticateClient,
         clients.CreateClient,
         clients.Introspect,
         clients.IssueClientToken,

@@ -1,6 +1,5 @@
 """Signed access tokens: the port `AccessTokens`. Forged ones are tried out over HTTP."""
 
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -8,19 +7,20 @@ import pytest
 from jwt import PyJWK, decode
 
 from referral.adapters.keys import KeyRing, make_key_file
-from referral.adapters.tokens import JwtAccessTokens
+from referral.adapters.system import SystemClock
+from referral.adapters.tokens import MAX_LENGTH, JwtAccessTokens
 from referral.core.errors import Unauthenticated
 from referral.core.model import Caller
 from referral.core.ports import AccessTokens
-from tests.fakes import FakeAccessTokens
+from tests.fakes import FakeAccessTokens, FakeClock
 
 ISSUER = "https://referral.example"
 
 
 @pytest.fixture
-def jwt(key_file: Path) -> JwtAccessTokens:
+def jwt(key_file: Path, clock: FakeClock) -> JwtAccessTokens:
     """Real tokens, good for ten minutes."""
-    return JwtAccessTokens(ISSUER, KeyRing([key_file]), 10)
+    return JwtAccessTokens(ISSUER, KeyRing([key_file]), 10, clock)
 
 
 @pytest.fixture(params=["fake", "jwt"])
@@ -69,22 +69,24 @@ def test_the_lifetime_is_ten_minutes(access_tokens: AccessTokens) -> None:
     assert access_tokens.lifetime == 600
 
 
-def test_another_issuers_token_is_refused(jwt: JwtAccessTokens, key_file: Path) -> None:
+def test_another_issuers_token_is_refused(
+    jwt: JwtAccessTokens, key_file: Path, clock: FakeClock
+) -> None:
     """Even when it was signed with the same key."""
-    other = JwtAccessTokens("https://other.example", KeyRing([key_file]), 10)
+    other = JwtAccessTokens("https://other.example", KeyRing([key_file]), 10, clock)
     with pytest.raises(Unauthenticated):
         jwt.verify(other.issue(str(uuid4()), "first-party", "account"))
 
 
-@pytest.mark.parametrize(("ago", "good"), [(590, True), (601, False), (-60, False)])
+@pytest.mark.parametrize(("seconds", "good"), [(599, True), (600, False), (-2, False)])
 def test_a_token_is_good_for_its_lifetime(
-    jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch, ago: int, *, good: bool
+    jwt: JwtAccessTokens, clock: FakeClock, seconds: int, *, good: bool
 ) -> None:
-    """Not after it, and not before it was issued."""
-    issued = time.time() - ago
-    with monkeypatch.context() as patched:
-        patched.setattr(time, "time", lambda: issued)
-        token = jwt.issue(str(uuid4()), "first-party", "account")
+    """Not after it, nor before it was issued, and also when it was verified in between."""
+    token = jwt.issue(str(uuid4()), "first-party", "account")
+    if seconds > 0:
+        assert jwt.verify(token)
+    clock.advance(seconds=seconds)
     if good:
         assert jwt.verify(token)
     else:
@@ -92,12 +94,21 @@ def test_a_token_is_good_for_its_lifetime(
             jwt.verify(token)
 
 
+def test_a_long_token_is_not_read(jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is decoded; no token that is issued comes near that length."""
+    assert len(jwt.issue(str(uuid4()), "first-party", "account", uuid4())) < MAX_LENGTH / 3
+    monkeypatch.setattr("jwt.get_unverified_header", pytest.fail)
+    with pytest.raises(Unauthenticated):
+        jwt.verify("a" * (MAX_LENGTH + 1))
+
+
 def test_a_new_key_takes_over(key_file: Path, tmp_path: Path) -> None:
     """The first key signs; tokens of the second verify until it is removed."""
     make_key_file(tmp_path / "new.pem")
     new, old = tmp_path / "new.pem", key_file
     before, between, after = (
-        JwtAccessTokens(ISSUER, KeyRing(files), 10) for files in ([old], [new, old], [new])
+        JwtAccessTokens(ISSUER, KeyRing(files), 10, SystemClock())
+        for files in ([old], [new, old], [new])
     )
     first = before.issue(str(uuid4()), "first-party", "account")
     second = between.issue(str(uuid4()), "first-party", "account")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from referral.adapters import addresses as addresses_module
 from referral.adapters.addresses import ValidatedAddresses
 from referral.core.errors import InvalidRequest
 from referral.core.ports import Addresses
@@ -158,3 +159,14 @@ def test_what_cannot_be_mailed_safely_is_refused(text: str) -> None:
         REAL.parse(text)
     assert refused.value.pointer == "/email"
     assert refused.value.detail.startswith("Send a valid e-mail address")
+
+
+@pytest.mark.parametrize("text", ["a" * 60_000, f"ann@{'d' * 251}", '"' + "\\ " * 30_000])
+def test_a_long_text_is_not_parsed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Whatever is longer than any address is refused by its length alone."""
+    parsed: list[str] = []
+    monkeypatch.setattr(addresses_module, "validate_email", parsed.append)
+    with pytest.raises(InvalidRequest) as refused:
+        REAL.parse(text)
+    assert refused.value.pointer == "/email"
+    assert parsed == []

@@ -198,6 +198,42 @@ async def test_a_link_is_used_once_with_all_for_the_same(store: Database) -> Non
         assert await links.find(other.digest, Purpose.RESET, NOW) is None
 
 
+async def test_a_link_is_claimed_by_one_at_a_time(store: Database) -> None:
+    """Until it is released or the time is over; a claim uses nothing up, and needs a good link."""
+    ann = await store_user(store)
+    link = make_link(ann, Purpose.RESET)
+    later, latest = NOW + HOUR / 4, NOW + HOUR / 2
+    async with store.begin() as records:
+        links = records.one_time_tokens
+        await links.add(link)
+        assert not await links.claim(link.digest, Purpose.CONFIRM, NOW, later)
+        assert not await links.claim(link.digest, Purpose.RESET, NOW + HOUR, NOW + 2 * HOUR)
+        assert await links.claim(link.digest, Purpose.RESET, NOW, later)
+        assert not await links.claim(link.digest, Purpose.RESET, NOW, later)
+        assert await links.find(link.digest, Purpose.RESET, NOW) == ann.id
+        await links.release(link.digest, later)
+        assert await links.claim(link.digest, Purpose.RESET, NOW, later)
+        assert await links.claim(link.digest, Purpose.RESET, later, latest)
+        await links.release(link.digest, later)
+        assert not await links.claim(link.digest, Purpose.RESET, later, latest)
+        assert await links.use(link.digest, Purpose.RESET, NOW) == ann.id
+        assert not await links.claim(link.digest, Purpose.RESET, latest, NOW + HOUR)
+
+
+async def test_of_many_who_claim_a_link_at_once_one_gets_it(store: Database) -> None:
+    """The others find it taken."""
+    link = make_link(await store_user(store), Purpose.RESET)
+    async with store.begin() as records:
+        await records.one_time_tokens.add(link)
+
+    async def claim() -> bool:
+        async with store.begin() as records:
+            links = records.one_time_tokens
+            return await links.claim(link.digest, Purpose.RESET, NOW, NOW + HOUR)
+
+    assert sum(await asyncio.gather(*(claim() for _ in range(20)))) == 1
+
+
 async def test_old_links_and_answers_are_pruned(store: Database) -> None:
     """What is still good stays."""
     ann = await store_user(store)

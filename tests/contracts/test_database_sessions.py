@@ -65,7 +65,7 @@ async def test_a_used_token_says_when(
     """The time of the use is stored, for that token alone."""
     second = await store_token(store, session)
     async with store.begin() as records:
-        await records.sessions.mark_used(token.digest, NOW)
+        assert await records.sessions.mark_used(token, NOW)
     assert await found(store, token) == (session, replace(token, used_at=NOW))
     assert await found(store, second) == (session, second)
 
@@ -112,7 +112,40 @@ async def test_a_lock_shows_what_the_one_before_did(
         async with store.begin() as records:
             held = await records.sessions.lock(token.digest)
             assert held is not None
-            await records.sessions.mark_used(token.digest, NOW)
+            await records.sessions.mark_used(token, NOW)
             return held[1].used_at is None
 
     assert sum(await asyncio.gather(*(play() for _ in range(10)))) == 1
+
+
+async def test_the_first_used_of_two_is_the_heir(
+    store: Database, session: Session, token: RefreshToken
+) -> None:
+    """The second use is not stored, and the parent names the first."""
+    heir, other = [replace(make_token(session.id), parent=token.digest) for _ in range(2)]
+    async with store.begin() as records:
+        await records.sessions.add_token(heir)
+        await records.sessions.add_token(other)
+        assert await records.sessions.mark_used(heir, NOW) is True
+        assert await records.sessions.mark_used(other, NOW) is False
+    assert await found(store, heir) == (session, replace(heir, used_at=NOW))
+    assert await found(store, other) == (session, other)
+    assert await found(store, token) == (session, replace(token, heir=heir.digest))
+
+
+async def test_of_many_heirs_played_at_once_one_is_it(
+    store: Database, session: Session, token: RefreshToken
+) -> None:
+    """The session is held while each is looked at."""
+    heirs = [replace(make_token(session.id), parent=token.digest) for _ in range(10)]
+    async with store.begin() as records:
+        for heir in heirs:
+            await records.sessions.add_token(heir)
+
+    async def play(heir: RefreshToken) -> bool:
+        async with store.begin() as records:
+            held = await records.sessions.lock(heir.digest)
+            assert held is not None
+            return await records.sessions.mark_used(held[1], NOW)
+
+    assert sum(await asyncio.gather(*(play(heir) for heir in heirs))) == 1

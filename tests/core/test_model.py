@@ -195,8 +195,11 @@ def test_the_local_part_ends_at_the_last_at_sign() -> None:
     ],
 )
 def test_a_refresh_token_played_again(used: datetime | None, *, reuse: bool) -> None:
-    """Within ten seconds it is an answer lost on the way, later it is theft."""
+    """Within ten seconds it is an answer lost on the way, later it is theft; and always once
+    one of the tokens given for it was used.
+    """
     assert RefreshToken(b"", ID, used).is_reuse(NOW) is reuse
+    assert RefreshToken(b"", ID, used, heir=b"x").is_reuse(NOW) is (used is not None)
 
 
 @pytest.mark.parametrize(

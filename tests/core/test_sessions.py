@@ -1,13 +1,16 @@
 """Logging in and staying so."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from referral.core.clients import CreateClient, Credentials, Introspect
 from referral.core.errors import InvalidGrant
 from referral.core.model import Scope, User
 from referral.core.sessions import FIRST_PARTY, Tokens
 from tests.core.world import ADDRESS, LIFETIME, PASSWORD, World, signed_in
+from tests.fakes import FakeSecrets
 
 
 @pytest.fixture
@@ -92,8 +95,7 @@ async def test_an_answer_lost_on_the_way(world: World, first: Tokens) -> None:
     world.clock.advance(seconds=1)
     third = await world.refresh(first.refresh_token)
     assert len({tokens.refresh_token for tokens in (first, second, again, third)}) == 4
-    for tokens in (second, again, third):
-        assert await world.refresh(tokens.refresh_token)
+    assert await world.refresh(again.refresh_token)
 
 
 async def test_the_grace_begins_with_the_first_use(world: World, first: Tokens) -> None:
@@ -139,13 +141,94 @@ async def test_a_refresh_does_not_prolong_the_session(world: World, first: Token
 
 
 async def test_refreshing_at_once_leaves_one_lineage(world: World, first: Tokens) -> None:
-    """Twenty who refresh with one token all get a pair, and all of one session."""
+    """Twenty who refresh with one token all get a pair; the first pair used lives on, and playing
+    another one is reuse.
+    """
     playing = [world.refresh(first.refresh_token) for _ in range(20)]
     pairs = await asyncio.gather(*playing)
     assert len({pair.refresh_token for pair in pairs}) == 20
-    world.clock.advance(seconds=11)
+    heir, *others = pairs
+    living = await world.refresh(heir.refresh_token)
+    assert world.journal.events == []
+    with pytest.raises(InvalidGrant):
+        await world.refresh(others[7].refresh_token)
+    assert world.journal.events == ["refresh token reused"]
+    for tokens in (living, heir, first, *others):
+        with pytest.raises(InvalidGrant):
+            await world.refresh(tokens.refresh_token)
+
+
+async def test_of_two_answers_the_second_may_live_on_as_well(world: World, first: Tokens) -> None:
+    """What counts is which is used first, not which was given first."""
+    lost = await world.refresh(first.refresh_token)
+    arrived = await world.refresh(first.refresh_token)
+    latest = await world.refresh(arrived.refresh_token)
+    assert await world.refresh(latest.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.refresh(lost.refresh_token)
+
+
+async def test_a_lost_answer_may_be_asked_for_again_at_every_step(
+    world: World, first: Tokens
+) -> None:
+    """Whoever plays each token twice within the grace, and goes on with the last pair, stays."""
+    tokens = first
+    for _ in range(5):
+        await world.refresh(tokens.refresh_token)
+        tokens = await world.refresh(tokens.refresh_token)
+        world.clock.advance(seconds=60)
+    assert world.journal.events == []
+
+
+async def test_a_token_whose_heir_was_used_is_good_no_more(world: World, first: Tokens) -> None:
+    """The answer arrived: whoever plays the token then, within ten seconds too, has stolen it."""
+    second = await world.refresh(first.refresh_token)
+    third = await world.refresh(second.refresh_token)
     with pytest.raises(InvalidGrant):
         await world.refresh(first.refresh_token)
-    for pair in pairs:
-        with pytest.raises(InvalidGrant):
-            await world.refresh(pair.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.refresh(third.refresh_token)
+    assert world.journal.events == ["refresh token reused"]
+
+
+async def test_a_token_of_the_release_before_has_no_parent_and_is_good(
+    world: World, first: Tokens
+) -> None:
+    """Tokens that were stored without a lineage go on, and begin one."""
+    second = await world.refresh(first.refresh_token)
+    digest = world.refresh.secrets.digest(second.refresh_token)
+    async with world.database.begin() as records:
+        tokens = records.tables.tokens
+        tokens[digest] = replace(tokens[digest], parent=None)
+    one = await world.refresh(second.refresh_token)
+    other = await world.refresh(second.refresh_token)
+    await world.refresh(one.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await world.refresh(other.refresh_token)
+
+
+async def test_a_session_that_is_over_was_not_stolen(world: World, first: Tokens) -> None:
+    """An old token after the end of its session is no reason to warn anybody."""
+    await world.refresh(first.refresh_token)
+    world.clock.advance(seconds=LIFETIME.total_seconds())
+    with pytest.raises(InvalidGrant):
+        await world.refresh(first.refresh_token)
+    assert world.journal.events == []
+
+
+async def test_a_token_that_cannot_live_on_is_not_active(world: World, first: Tokens) -> None:
+    """Introspection tells of two tokens that one was given for which of them is still good."""
+    make = CreateClient(world.clock, world.database, world.ids, FakeSecrets())
+    shop, secret = await make("shop", [Scope.CODES_READ])
+    introspect = Introspect(
+        world.access_tokens, world.clock, world.database, FakeSecrets(), world.verification
+    )
+
+    async def is_active(tokens: Tokens) -> bool:
+        asking = Credentials(str(shop.id), secret)
+        return await introspect(asking, tokens.refresh_token) is not None
+
+    lost, arrived = [await world.refresh(first.refresh_token) for _ in range(2)]
+    assert [await is_active(tokens) for tokens in (first, lost, arrived)] == [False, True, True]
+    latest = await world.refresh(arrived.refresh_token)
+    assert [await is_active(tokens) for tokens in (lost, arrived, latest)] == [False, False, True]

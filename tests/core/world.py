@@ -84,7 +84,7 @@ class World:
         self.fingerprints = FakeFingerprints()
         self.settle = Settle(clock)
         credit = Credit(clock, self.fingerprints, ids, verification)
-        clear = Clear(cache, database)
+        self.clear = clear = Clear(cache, database)
         self.register = Register(
             addresses,
             clear,

@@ -102,6 +102,79 @@ async def test_a_wrong_secret_is_refused(
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
 
 
+def basic(text: bytes) -> str:
+    """Encode credentials."""
+    return f"Basic {b64encode(text).decode()}"
+
+
+UNKNOWN = basic(b"01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41:secret")
+FORMS = {
+    "password": (
+        "token",
+        {"grant_type": "password", "username": "ann@example.com", "password": "x"},
+    ),
+    "refresh": ("token", {"grant_type": "refresh_token", "refresh_token": "x"}),
+    "no grant": ("token", {"x": "y"}),
+    "revoke": ("revoke", {"token": "x"}),
+    "introspect": ("introspect", {"token": "x"}),
+}
+
+
+@pytest.mark.parametrize(("path", "form"), FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    "header",
+    [UNKNOWN, UNKNOWN.replace("Basic", "bAsIc"), "Basic", "Basic !", basic(b"x"), basic(b":x"),
+     basic(b"first-party:"), "Basic " + "A" * 2000],
+)  # fmt: skip
+async def test_wrong_authentication_is_never_ignored(
+    client: httpx.AsyncClient, header: str, path: str, form: dict[str, str]
+) -> None:
+    """Whoever says which client it is has to prove it, also where nobody has to say."""
+    headers = {"Authorization": header}
+    refused = await client.post(f"{API}/auth/{path}", data=form, headers=headers)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    assert refused.headers["WWW-Authenticate"].startswith("Basic ")
+    assert refused.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["token", "revoke"])
+async def test_two_authentications_are_refused(client: httpx.AsyncClient, path: str) -> None:
+    """Nobody is to guess which of the two counts."""
+    headers = [("Authorization", "Bearer x"), ("Authorization", "Basic Og==")]
+    refused = await client.post(f"{API}/auth/{path}", data={"token": "x"}, headers=headers)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+
+
+async def test_a_client_has_its_own_grant_alone(
+    client: httpx.AsyncClient, database: PostgresDatabase
+) -> None:
+    """With its authentication a user neither logs in nor stays so, and nothing is used up; it may
+    revoke, as anyone may who has the token.
+    """
+    pair = await create(database, Scope.CODES_READ)
+    ann = await join(client)
+    refresh_token = (await log_in(client, ann.email)).json()["refresh_token"]
+    password = {"grant_type": "password", "username": ann.email, "password": PASSWORD}
+    refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    for form in (password, refresh):
+        refused = await client.post(f"{API}/auth/token", data=form, auth=pair)
+        assert (refused.status_code, refused.json()["error"]) == (400, "unauthorized_client")
+    latest = await client.post(f"{API}/auth/token", data=refresh)
+    form = {"token": latest.json()["refresh_token"]}
+    assert (await client.post(f"{API}/auth/revoke", data=form, auth=pair)).status_code == 200
+    over = refresh | {"refresh_token": form["token"]}
+    assert (await client.post(f"{API}/auth/token", data=over)).json()["error"] == "invalid_grant"
+
+
+async def test_an_access_token_authenticates_no_client(client: httpx.AsyncClient) -> None:
+    """A bearer beside a form is no authentication of a client: it is left alone, right or wrong."""
+    ann = await join(client)
+    form = {"grant_type": "password", "username": ann.email, "password": PASSWORD}
+    for headers in (ann.headers, {"Authorization": "Bearer x"}):
+        answer = await client.post(f"{API}/auth/token", data=form, headers=headers)
+        assert answer.status_code == 200
+
+
 async def test_a_client_reads_any_users_referrals_in_full(
     serve: Serve, settings: Settings, database: PostgresDatabase
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from referral.adapters.keys import RECHECK, URGENT, KeyedFingerprints, KeyRing, make_key_file
+from referral.adapters.system import SystemClock
 from referral.adapters.tokens import JwtAccessTokens
 from referral.core.errors import Unauthenticated
 from tests.journey import join
@@ -41,7 +42,7 @@ def pems(tmp_path: Path) -> list[bytes]:
 
 def tokens_of(ring: KeyRing) -> JwtAccessTokens:
     """Make access tokens over a ring."""
-    return JwtAccessTokens(ISSUER, ring, 10)
+    return JwtAccessTokens(ISSUER, ring, 10, SystemClock())
 
 
 def issue(ring: KeyRing) -> str:

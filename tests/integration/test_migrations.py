@@ -46,6 +46,45 @@ async def test_the_schema_goes_up_down_and_up_over_data(empty_url: str) -> None:
     await connection.close()
 
 
+async def test_rows_of_the_release_before_are_good_after_a_migration(empty_url: str) -> None:
+    """A login and a link outlive it, back and forth, and the release before may go on storing."""
+    config = make_config(empty_url)
+    await asyncio.to_thread(command.upgrade, config, "0004")
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute(
+        "INSERT INTO users VALUES (gen_random_uuid(), 'a@b.example', 'a@b.example', 'x', "
+        "'member', 'en', false, true, now())"
+    )
+    await connection.execute(
+        "INSERT INTO sessions (id, user_id, client_id, scope, created_at, expires_at) "
+        "SELECT gen_random_uuid(), id, 'first-party', 'account', now(), now() FROM users"
+    )
+
+    async def store(digest: bytes) -> None:
+        await connection.execute(
+            "INSERT INTO refresh_tokens (digest, session_id, used_at) "
+            "SELECT $1, id, now() FROM sessions",
+            digest,
+        )
+        await connection.execute(
+            "INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at) "
+            "SELECT $1, id, 'reset', now() FROM users",
+            digest,
+        )
+
+    await store(b"1" * 32)
+    await asyncio.to_thread(command.upgrade, config, "0005")
+    await store(b"2" * 32)
+    for going in (command.downgrade, command.upgrade):
+        for table in ("refresh_tokens", "one_time_tokens"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 2  # noqa: S608
+        await asyncio.to_thread(going, config, "0004" if going is command.downgrade else "head")
+    free = "SELECT count(*) FROM one_time_tokens WHERE claimed_until IS NULL"
+    unrelated = "SELECT count(*) FROM refresh_tokens WHERE num_nulls(parent, heir) = 2"
+    assert [await connection.fetchval(query) for query in (free, unrelated)] == [2, 2]
+    await connection.close()
+
+
 async def test_the_tables_are_what_the_migrations_make(empty_url: str) -> None:
     """`alembic check` finds no difference."""
     await asyncio.to_thread(migrate, empty_url)

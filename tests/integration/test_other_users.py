@@ -18,6 +18,7 @@ from referral.adapters.postgres import embedded
 from referral.adapters.postgres.embedded import SYSTEM_USER, EmbeddedPostgres
 from referral.adapters.private_folders import make_private_folder
 from referral.core.errors import Unavailable
+from referral.packages import folder_of
 from tests.journey import API, PASSWORD
 from tests.processes import referral, running
 from tests.servers import FAST
@@ -30,7 +31,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 """One that every user may run; that of the tests may be in a home folder."""
 
 SOURCES = Path(__file__).parents[2] / "src"
-PACKAGES = Path(embedded.folder_of(embedded.PACKAGE)).parent
+PACKAGES = Path(folder_of(embedded.PACKAGE)).parent
 
 WALK = """
 import json, os, sys
@@ -133,7 +134,7 @@ def test_another_user_who_gets_at_the_socket_is_refused(place: Path, earlier: st
         (folder / ".s.PGSQL.5432").chmod(0o777)
         # One that was running takes a moment to read its settings again.
         wait_for(lambda: "Peer authentication failed" in ask(server.url).stderr)
-        own = [embedded._binaries() / "psql", "-d", server.url, "-Atc", "SELECT 1"]  # noqa: SLF001
+        own = [str(embedded._binaries() / "psql"), "-d", server.url, "-Atc", "SELECT 1"]  # noqa: SLF001
         assert subprocess.check_output(own, text=True) == "1\n"  # noqa: S603 - our own binary
     before.stop()
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.reads import ACCOUNT, LOOK_UP
-from referral.core.model import CodeStatus, ReferralStatus
+from referral.core.model import CodeStatus, Purpose, ReferralStatus, RefreshToken
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))
@@ -33,7 +33,9 @@ INSERT INTO profiles SELECT id_of(n), 'Ann', NULL, NULL, NULL, NULL, NULL, now()
     FROM generate_series(1, 100000) n;
 INSERT INTO verdicts SELECT sha256(n::text::bytea), 'valid', now()
     FROM generate_series(1, 100000) n;
-INSERT INTO refresh_tokens SELECT sha256(n::text::bytea), id_of(n), NULL
+INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at)
+    SELECT sha256(n::text::bytea), id_of(n), 'reset', now() FROM generate_series(1, 100000) n;
+INSERT INTO refresh_tokens (digest, session_id) SELECT sha256(n::text::bytea), id_of(n)
     FROM generate_series(1, 100000) n;
 """
 
@@ -87,7 +89,10 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
             await records.referrals.newest(REFERRER, status=state, after=MIDDLE, limit=21)
         await records.referrals.of(MIDDLE)
         await records.sessions.lock(b"\0" * 32)
-        await records.sessions.mark_used(b"\0" * 32, NOW)
+        for parent in (None, b"\1" * 32):
+            await records.sessions.mark_used(RefreshToken(b"\0" * 32, MIDDLE, None, parent), NOW)
+        await records.one_time_tokens.claim(b"\0" * 32, Purpose.RESET, NOW, NOW)
+        await records.one_time_tokens.release(b"\0" * 32, NOW)
         await records.sessions.end(REFERRER)
         await records.profiles.of(REFERRER)
         await records.profiles.delete(REFERRER)

@@ -4,17 +4,23 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 
+from referral.adapters import passwords
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import SystemClock
+from referral.adapters.system import RandomSecrets, SystemClock
 from referral.core.errors import NotFound
+from referral.core.model import OneTimeToken, Purpose
 from tests.fakes import FakeClock
 from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
+
+HOUR = timedelta(hours=1)
 
 
 async def statuses(requests: Iterable[Awaitable[httpx.Response]]) -> Counter[int]:
@@ -229,20 +235,24 @@ async def test_erasing_and_being_blocked_at_once_leaves_no_free_address_behind_a
         assert again.status_code == (409 if was_blocked else 201)
 
 
-async def test_twenty_refreshes_at_once_leave_one_lineage(
-    client: httpx.AsyncClient, database_url: str
-) -> None:
-    """All within the grace get a pair, and all pairs belong to one session."""
-    email = new_email()
-    await register(client, email)
-    token = (await log_in(client, email)).json()["refresh_token"]
+async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
+    """Trade a refresh token."""
     form = {"grant_type": "refresh_token", "refresh_token": token}
-    answers = await statuses(client.post(f"{API}/auth/token", data=form) for _ in range(20))
-    assert answers == {200: 20}
-    watcher = await asyncpg.connect(database_url)
-    query = "SELECT count(*) FROM sessions JOIN users ON users.id = user_id WHERE email = $1"
-    assert await watcher.fetchval(query, email) == 1
-    await watcher.close()
+    return await client.post(f"{API}/auth/token", data=form)
+
+
+async def test_twenty_refreshes_at_once_leave_one_lineage(client: httpx.AsyncClient) -> None:
+    """All get a pair; once one of the pairs was used, another one is reuse and ends them all."""
+    ann = await join(client)
+    first = (await log_in(client, ann.email)).json()["refresh_token"]
+    answers = await asyncio.gather(*(refresh(client, first) for _ in range(20)))
+    assert [answer.status_code for answer in answers] == [200] * 20
+    heir, *others = [answer.json()["refresh_token"] for answer in answers]
+    living = (await refresh(client, heir)).json()["refresh_token"]
+    latest = (await refresh(client, living)).json()["refresh_token"]
+    assert (await refresh(client, others[0])).json()["error"] == "invalid_grant"
+    for token in (latest, living, heir, first, *others):
+        assert (await refresh(client, token)).json()["error"] == "invalid_grant"
 
 
 async def until_someone_waits(connection: asyncpg.Connection) -> None:
@@ -254,3 +264,41 @@ async def until_someone_waits(connection: asyncpg.Connection) -> None:
     async with asyncio.timeout(10):
         while not await connection.fetchval(query):
             await asyncio.to_thread(lambda: None)
+
+
+async def test_of_twenty_heirs_used_at_once_one_is_served(client: httpx.AsyncClient) -> None:
+    """The others are reuse, which ends what the first one began."""
+    ann = await join(client)
+    first = (await log_in(client, ann.email)).json()["refresh_token"]
+    pairs = await asyncio.gather(*(refresh(client, first) for _ in range(20)))
+    heirs = [pair.json()["refresh_token"] for pair in pairs]
+    answers = await asyncio.gather(*(refresh(client, heir) for heir in heirs))
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 19}
+    [served] = [answer.json()["refresh_token"] for answer in answers if answer.is_success]
+    assert (await refresh(client, served)).status_code == 400
+
+
+async def test_300_resets_with_one_link_hash_once(
+    client: httpx.AsyncClient, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sets the password, and the others are told that the link cannot be used."""
+    ann = await join(client)
+    secrets, now = RandomSecrets(), datetime.now(UTC)
+    token = secrets.new()
+    proof = OneTimeToken(secrets.digest(token), UUID(ann.id), Purpose.RESET, now + HOUR)
+    async with database.begin() as records:
+        await records.one_time_tokens.add(proof)
+    hashed: list[str] = []
+    hash_password = passwords.HASHER.hash
+
+    def note(password: str) -> str:
+        hashed.append(password)
+        return hash_password(password)
+
+    monkeypatch.setattr(passwords, "HASHER", SimpleNamespace(hash=note))
+    bodies = [{"token": token, "new_password": f"staple battery {n}"} for n in range(300)]
+    path = f"{API}/auth/password/reset"
+    assert await statuses(client.post(path, json=body) for body in bodies) == {204: 1, 422: 299}
+    assert len(hashed) == 1
+    monkeypatch.undo()
+    assert (await log_in(client, ann.email, hashed[0])).status_code == 200

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from referral.adapters.keys import KeyRing, make_key_file
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
+from referral.adapters.system import SystemClock
 from referral.adapters.tokens import JwtAccessTokens
 from referral.core.model import Scope
 from tests.performance.fill import user_id
@@ -101,7 +102,9 @@ def stage(home: Path, users: int) -> Iterator[Stage]:
         settings = _settings(key, database)
         uncached = stack.enter_context(_served(home / "uncached", worker="off", **settings))
         bare = stack.enter_context(_bare(home, database, redis.url, key))
-        tokens = JwtAccessTokens("http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES)
+        tokens = JwtAccessTokens(
+            "http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES, SystemClock()
+        )
         time.sleep(1)  # what has just started is still warming up
         small = Place(users, database, service, uncached)
         yield Stage(home, redis.url, key, small, bare, tokens)

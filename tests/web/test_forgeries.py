@@ -1,8 +1,10 @@
 """Access tokens that were tampered with are refused (RFC 8725, RFC 9068)."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -10,6 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.core.clients import CreateClient
+from referral.core.model import Scope
 from tests.journey import API
 from tests.web.forger import Forger, decode, encode, pair
 
@@ -108,6 +114,14 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
+NUMBERS: list[Any] = [None, True, "", "1", -1, 1e300, 10**30, [], [1], {}]
+WRONG: dict[str, list[Any]] = {
+    claim: [None, True, 0, 1.5, [], ["x"], {}, {"x": 1}]
+    for claim in ("iss", "aud", "sub", "client_id", "scope", "jti", "sid")
+} | dict.fromkeys(("iat", "exp", "nbf"), NUMBERS)
+"""What is not of a claim's type; null is not as good as none."""
+
+
 def refused(answer: httpx.Response) -> bool:
     """Tell whether an answer is a proper 401."""
     assert answer.headers["content-type"] == "application/problem+json"
@@ -129,6 +143,16 @@ async def token(client: httpx.AsyncClient) -> str:
     return str((await pair(client))["access_token"])
 
 
+@pytest.fixture(scope="module")
+async def shop(database_url: str) -> tuple[str, str]:
+    """The id and the secret of another service."""
+    engine = make_engine(database_url)
+    make = CreateClient(SystemClock(), PostgresDatabase(engine), SystemIds(), RandomSecrets())
+    made, secret = await make("shop", [Scope.CODES_READ])
+    await engine.dispose()
+    return str(made.id), secret
+
+
 @pytest.fixture
 async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: str) -> Forger:
     """A forger with a good token at hand, whose own signing is beyond doubt."""
@@ -145,6 +169,37 @@ async def test_a_forged_access_token_is_refused(
     """Whatever is wrong with a token, the answer is 401."""
     headers = {b"Authorization": f"Bearer {forge(forger)}".encode("latin-1")}
     assert refused(await client.get(f"{API}/me", headers=headers))
+
+
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [(claim, value) for claim, values in WRONG.items() for value in values],
+    ids=str,
+)
+@pytest.mark.parametrize("scope", ["account", "codes:read"])
+async def test_a_claim_of_the_wrong_type_is_refused(
+    client: httpx.AsyncClient, forger: Forger, shop: tuple[str, str], claim: str, value: Any,
+    scope: str,
+) -> None:  # fmt: skip
+    """A token that is really signed is no reason to trust what it holds: 401, and not active."""
+    claims = forger.claims | {"scope": scope} | {claim: value}
+    token = forger.with_payload(json.dumps(claims).encode())
+    headers = {"Authorization": f"Bearer {token}"}
+    assert refused(await client.get(f"{API}/me", headers=headers))
+    form = {"token": token}
+    asked = await client.post(f"{API}/auth/introspect", data=form, auth=shop)
+    assert (asked.status_code, asked.json()) == (200, {"active": False})
+    assert (await client.post(f"{API}/auth/revoke", data=form)).status_code == 200
+
+
+@pytest.mark.parametrize("subject", ["", "ann", "\0", "\U0010ffff", "0" * 500])
+async def test_a_client_that_is_no_id_is_not_active(
+    client: httpx.AsyncClient, forger: Forger, shop: tuple[str, str], subject: str
+) -> None:
+    """The subject of a client's token is looked up as an id, whatever it is."""
+    token = forger.with_claims(scope="codes:read", sub=subject)
+    asked = await client.post(f"{API}/auth/introspect", data={"token": token}, auth=shop)
+    assert (asked.status_code, asked.json()) == (200, {"active": False})
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Token", "DPoP", "Bearer:", ""])

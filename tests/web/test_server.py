@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from referral.server import DRAIN_SIGNAL, Server
+from referral.server import Server
+from referral.web.draining import SIGNAL as DRAIN_SIGNAL
 
 
 def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:

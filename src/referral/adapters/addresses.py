@@ -10,6 +10,9 @@ from referral.core.model import Address
 
 REMEMBERED = 2_000
 
+MAX_CHARACTERS = 254
+"""RFC 5321, 4.5.3.1.3, less the angle brackets."""
+
 MAX_LOCAL_BYTES = 64
 """RFC 5321, 4.5.3.1.1."""
 
@@ -22,7 +25,10 @@ class ValidatedAddresses:
         self.parse = lru_cache(REMEMBERED)(self._parse)
 
     def _parse(self, text: str) -> Address:
-        """See the port."""
+        """See the port. The length comes first, as parsing time grows with it."""
+        if len(text) > MAX_CHARACTERS:
+            detail = f"Send a valid e-mail address, of at most {MAX_CHARACTERS} characters."
+            raise InvalidRequest(detail, pointer="/email")
         try:
             found = validate_email(
                 text, check_deliverability=False, strict=True, test_environment=True

@@ -13,6 +13,9 @@ from referral.core.errors import NotFound
 
 ID_BYTES = 16
 
+TOKEN_LENGTH = 64
+"""Characters of a token: the Base64 of an id and of an HMAC-SHA256."""
+
 
 class SignedMuteTokens:
     """An id and its HMAC-SHA256, under keys derived from the signing keys; the first signs."""
@@ -27,8 +30,10 @@ class SignedMuteTokens:
 
     def read(self, token: str) -> UUID:
         """See the port."""
+        if len(token) != TOKEN_LENGTH:
+            raise NotFound
         try:
-            user_id = UUID(bytes=urlsafe_b64decode(token.encode("ascii") + b"==")[:ID_BYTES])
+            user_id = UUID(bytes=urlsafe_b64decode(token.encode("ascii"))[:ID_BYTES])
         except ValueError as error:
             raise NotFound from error
         keys = (_derive(key.private) for key in self._ring.all())

@@ -10,6 +10,9 @@ from structlog.types import EventDict, WrappedLogger
 
 CUT = "[…]"
 
+WORD = r"[^\s@\"'<>()=,;]"
+"""A character of either side of an address."""
+
 RULES = (
     # PostgreSQL and its driver show values: Key (email)=(…) already exists.
     (
@@ -20,7 +23,8 @@ RULES = (
         ),
         rf"\1 {CUT}",
     ),
-    (re.compile(r"[^\s@\"'<>()=]+@[^\s@\"'<>()=,;]+"), CUT),
+    # A match starts where a word does: from each letter of a long word it would be quadratic.
+    (re.compile(rf"(?<!{WORD}){WORD}+@{WORD}+"), CUT),
     # Tokens have 43 characters and more, ids and their like 36 at most.
     (re.compile(r"(?<![\w/.-])[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]+)*(?![\w/])"), CUT),
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
-from referral.core.model import AccessToken, Client, Scope, Verification
+from referral.core.model import AccessToken, Client, RefreshToken, Scope, Verification
 from referral.core.ports import AccessTokens, Clock, Database, Ids, Records, Secrets
 
 GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
@@ -49,6 +49,21 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthenticateClient:
+    """Check the credentials of a client, wherever they are sent (RFC 6749, section 3.2.1)."""
+
+    database: Database
+    secrets: Secrets
+
+    async def __call__(self, credentials: Credentials | None) -> Client | None:
+        """Return the client, None without credentials; raises `InvalidClient` for wrong ones."""
+        if credentials is None:
+            return None
+        async with self.database.read() as records:
+            return await authenticate(records, self.secrets, credentials)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientToken:
     """An access token for a client; there is no refresh token with it."""
 
@@ -62,15 +77,9 @@ class IssueClientToken:
     """Give a client an access token (RFC 6749, section 4.4)."""
 
     access_tokens: AccessTokens
-    database: Database
-    secrets: Secrets
 
-    async def __call__(self, credentials: Credentials, scope: str) -> ClientToken:
-        """Return a token of all the client's scopes or those named; raises `InvalidClient` or
-        `InvalidScope`.
-        """
-        async with self.database.read() as records:
-            client = await authenticate(records, self.secrets, credentials)
+    async def __call__(self, client: Client, scope: str) -> ClientToken:
+        """Return a token of all the client's scopes or those named; raises `InvalidScope`."""
         wanted = set(scope.split()) or client.scopes
         if wanted - client.scopes:
             raise InvalidScope
@@ -126,7 +135,7 @@ class Introspect:
         caller, scope = read.caller, " ".join(sorted(read.caller.scopes))
         found = Inspection(caller.client_id, read.subject, scope, read.expires_at, read)
         if caller.user_id is None:
-            return found if await records.clients.get(UUID(read.subject)) else None
+            return found if await _find(records, read.subject) else None
         session = caller.session_id and await records.sessions.get(caller.session_id)
         return await self._about_user(records, caller.user_id, found) if session else None
 
@@ -135,7 +144,8 @@ class Introspect:
         if found is None:
             return None
         session, refresh_token = found
-        if refresh_token.used_at is not None or session.expires_at <= self.clock.now():
+        over = session.expires_at <= self.clock.now()
+        if over or await _is_spent(records, refresh_token):
             return None
         subject, until = str(session.user_id), int(session.expires_at.timestamp())
         inspection = Inspection(session.client_id, subject, session.scope, until, None)
@@ -154,12 +164,22 @@ class Introspect:
 
 async def authenticate(records: Records, secrets: Secrets, credentials: Credentials) -> Client:
     """Return the client with these credentials, or raise `InvalidClient`."""
-    try:
-        client_id = UUID(credentials.client_id)
-    except ValueError as error:
-        raise InvalidClient from error
-    client = await records.clients.get(client_id)
+    client = await _find(records, credentials.client_id)
     sent = secrets.digest(credentials.secret)
     if client is None or not hmac.compare_digest(sent, client.secret_digest):
         raise InvalidClient
     return client
+
+
+async def _find(records: Records, client_id: str) -> Client | None:
+    try:
+        return await records.clients.get(UUID(client_id))
+    except ValueError:
+        return None
+
+
+async def _is_spent(records: Records, token: RefreshToken) -> bool:
+    if token.used_at is not None or token.parent is None:
+        return token.used_at is not None
+    found = await records.sessions.find(token.parent)
+    return found is not None and found[1].has_other_heir(token)

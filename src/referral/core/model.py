@@ -46,7 +46,10 @@ REFERRED_AGAIN_AFTER = timedelta(days=365)
 """How long after a referral was confirmed the same e-mail address cannot be referred again."""
 
 REFRESH_GRACE = timedelta(seconds=10)
-"""How long a used refresh token may be played again, for an answer lost on the way."""
+"""How long a used refresh token may be played again, for an answer lost on the way.
+
+Of all tokens that are given for it, the first one used lives on.
+"""
 
 
 class Role(StrEnum):
@@ -417,15 +420,31 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """One link of a session's chain; the token itself is not stored, only its SHA-256."""
+    """One token of a session; the token itself is not stored, only its SHA-256.
+
+    `parent` is the token that it was given for, `heir` the first used of those given for it. Both
+    are digests.
+    """
 
     digest: bytes
     session_id: UUID
     used_at: datetime | None
+    parent: bytes | None = None
+    heir: bytes | None = None
 
     def is_reuse(self, now: datetime) -> bool:
-        """Tell whether playing the token at `now` means that it was stolen."""
-        return self.used_at is not None and now - self.used_at > REFRESH_GRACE
+        """Tell whether playing the token at `now` means that it was stolen.
+
+        An answer may be lost on the way, so a used token is good for `REFRESH_GRACE`, unless one
+        of the tokens given for it was used: then an answer arrived.
+        """
+        if self.used_at is None:
+            return False
+        return self.heir is not None or now - self.used_at > REFRESH_GRACE
+
+    def has_other_heir(self, token: "RefreshToken") -> bool:
+        """Tell whether another token than the one named was used of those given for this one."""
+        return self.heir not in {None, token.digest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,13 +501,13 @@ class Attempt(Generic[T]):
 
 
 def normal_password(password: str) -> str:
-    """Return the password in NFC, so that every keyboard spells it the same."""
+    """Return the password in NFC, so that every keyboard spells it the same.
+
+    Raises `WeakPassword` for a password longer than any account can have. The length comes first:
+    normalising takes time that grows with the square of the length.
+    """
+    _check_length(password)
     return unicodedata.normalize("NFC", password)
-
-
-def is_too_long(password: str) -> bool:
-    """Tell whether the password is longer than any that an account can have."""
-    return len(password.encode(errors="surrogatepass")) > MAX_PASSWORD_BYTES
 
 
 def check_password(password: str, address: Address, common: Container[str]) -> None:
@@ -496,10 +515,9 @@ def check_password(password: str, address: Address, common: Container[str]) -> N
 
     The rules are those of OWASP's ASVS 5.0, 6.2: a length and a list, no make-up rules.
     """
+    _check_length(password)
     if len(password) < MIN_PASSWORD_CHARACTERS:
         fault = f"Use at least {MIN_PASSWORD_CHARACTERS} characters."
-    elif is_too_long(password):
-        fault = f"Use at most {MAX_PASSWORD_BYTES} bytes."
     elif password.lower() in common:
         fault = "This password is on the lists that attackers try first. Choose another."
     elif password.lower() == address.local_part.lower():
@@ -507,3 +525,8 @@ def check_password(password: str, address: Address, common: Container[str]) -> N
     else:
         return
     raise WeakPassword(fault)
+
+
+def _check_length(password: str) -> None:
+    if len(password.encode(errors="surrogatepass")) > MAX_PASSWORD_BYTES:
+        raise WeakPassword(f"Use at most {MAX_PASSWORD_BYTES} bytes.")

@@ -265,7 +265,11 @@ class Sessions(Protocol):
 
     async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
 
-    async def mark_used(self, digest: bytes, now: datetime) -> None: ...
+    async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
+        """Store the first use of a token, and make it the heir of its parent; False, and nothing
+        is stored, when its parent has another heir.
+        """
+        ...
 
     async def end(self, session_id: UUID) -> None:
         """End a session: none of its refresh tokens is good any more."""
@@ -299,6 +303,14 @@ class OneTimeTokens(Protocol):
 
     async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
         """Return whose token it is, if it is good."""
+        ...
+
+    async def claim(self, digest: bytes, purpose: Purpose, now: datetime, until: datetime) -> bool:
+        """Keep others from claiming the token until then; tell whether it was good, and free."""
+        ...
+
+    async def release(self, digest: bytes, until: datetime) -> None:
+        """Let others claim the token again, if it is still claimed until then."""
         ...
 
     async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:

@@ -47,6 +47,9 @@ from referral.core.proving import check_account, matches
 LIFETIMES = {Purpose.CONFIRM: timedelta(hours=24), Purpose.RESET: timedelta(hours=1)}
 """How long a link is good, from the moment its mail is written."""
 
+CLAIM = timedelta(minutes=1)
+"""How long one request has a link for itself; if it fails, or its process dies, others may try."""
+
 
 @dataclass(frozen=True, slots=True)
 class SendConfirmation:
@@ -244,7 +247,22 @@ class ResetPassword:
             raise TokenUnusable(pointer="/token")
         password = normal_password(wanted)
         check_password(password, Address(user.email, user.email_key), self.common_passwords)
-        await self._store(digest, await self.passwords.hash(password))
+        until = await self._claim(digest)
+        try:
+            await self._store(digest, await self.passwords.hash(password))
+        except BaseException:
+            async with self.database.begin() as records:
+                await records.one_time_tokens.release(digest, until)
+            raise
+
+    async def _claim(self, digest: bytes) -> datetime:
+        """Keep other requests from the link, so that one link costs one hash at a time."""
+        now = self.clock.now()
+        until = now + CLAIM
+        async with self.database.begin() as records:
+            if not await records.one_time_tokens.claim(digest, Purpose.RESET, now, until):
+                raise TokenUnusable(pointer="/token")
+        return until
 
     async def _store(self, digest: bytes, hashed: str) -> None:
         async with self.database.begin() as records:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from referral.core.errors import AccountBlocked, Unauthenticated, WrongPassword
-from referral.core.model import User, is_too_long, normal_password
+from referral.core.errors import AccountBlocked, Unauthenticated, WeakPassword, WrongPassword
+from referral.core.model import User, normal_password
 from referral.core.ports import Database, Passwords, Records
 
 
@@ -26,9 +26,10 @@ class ProveOwnership:
 
 async def matches(passwords: Passwords, user: User, password: str) -> bool:
     """Tell whether a password is the user's."""
-    if is_too_long(password):
+    try:
+        return await passwords.verify(normal_password(password), user.password_hash)
+    except WeakPassword:
         return False
-    return await passwords.verify(normal_password(password), user.password_hash)
 
 
 async def lock_account(records: Records, user_id: UUID) -> User:

@@ -1,12 +1,12 @@
 """Logging in, and staying so by refresh tokens (RFC 6749, RFC 9700)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from referral.core.errors import InvalidGrant, InvalidRequest, Unauthenticated
+from referral.core.errors import InvalidGrant, InvalidRequest, Unauthenticated, WeakPassword
 from referral.core.guessing import Attempts
-from referral.core.model import RefreshToken, Scope, Session, User, is_too_long, normal_password
+from referral.core.model import RefreshToken, Scope, Session, User, normal_password
 from referral.core.ports import (
     AccessTokens,
     Addresses,
@@ -56,7 +56,7 @@ class LogIn:
         """
         key = self._key(username)
         await self.attempts.count(key or username, address)
-        user = None if is_too_long(password) else await self._authenticate(key, password)
+        user = await self._authenticate(key, password)
         if user is None:
             raise InvalidGrant(REFUSED)
         session = self._session(user.id)
@@ -73,10 +73,14 @@ class LogIn:
         return make_tokens(self.access_tokens, session, refresh_token)
 
     async def _authenticate(self, key: str | None, password: str) -> User | None:
+        try:
+            normal = normal_password(password)
+        except WeakPassword:
+            return None
         user = await self._find(key)
         # An unknown address costs a hash as well, so that time does not tell who has an account.
         hashed = user.password_hash if user else None
-        matches = await self.passwords.verify(normal_password(password), hashed)
+        matches = await self.passwords.verify(normal, hashed)
         return user if user and matches and user.blocked_at is None else None
 
     def _key(self, username: str) -> str | None:
@@ -128,22 +132,19 @@ class Refresh:
             return None
         session, token = found
         now = self.clock.now()
-        if session.expires_at <= now or token.is_reuse(now):
-            # No exception here: the end of the session has to be committed.
-            await records.sessions.end(session.id)
-            if token.is_reuse(now):
-                self.journal.warn("refresh token reused", user_id=str(session.user_id))
-            return None
-        return await self._next(records, session, token, now)
+        if session.expires_at > now and await _use(records, token, now):
+            return await self._next(records, session, token)
+        # No exception here: the end of the session has to be committed.
+        await records.sessions.end(session.id)
+        if session.expires_at > now:
+            self.journal.warn("refresh token reused", user_id=str(session.user_id))
+        return None
 
-    async def _next(
-        self, records: Records, session: Session, token: RefreshToken, now: datetime
-    ) -> Tokens:
-        if token.used_at is None:
-            await records.sessions.mark_used(token.digest, now)
+    async def _next(self, records: Records, session: Session, token: RefreshToken) -> Tokens:
         refresh_token = self.secrets.new()
+        digest = self.secrets.digest(refresh_token)
         await records.sessions.add_token(
-            replace(token, digest=self.secrets.digest(refresh_token), used_at=None)
+            RefreshToken(digest, session.id, None, parent=token.digest)
         )
         return make_tokens(self.access_tokens, session, refresh_token)
 
@@ -171,6 +172,13 @@ class Revoke:
             return self.access_tokens.verify(token).caller.session_id
         except Unauthenticated:
             return None
+
+
+async def _use(records: Records, token: RefreshToken, now: datetime) -> bool:
+    """Use a token of a locked session; False for one that was stolen, or another has it."""
+    if token.used_at is None:
+        return await records.sessions.mark_used(token, now)
+    return not token.is_reuse(now)
 
 
 def make_tokens(access_tokens: AccessTokens, session: Session, refresh_token: str) -> Tokens:

@@ -27,6 +27,12 @@ FORM = "application/x-www-form-urlencoded"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FIELDS = 20
 
+MAX_CREDENTIALS = 1024
+"""Characters of a client's credentials in Base64; those that this service makes have 108."""
+
+NO_CLIENT = ":"
+"""An empty id and an empty secret, which Swagger UI sends along when no client is filled in."""
+
 
 class TokenError(Struct):
     """A refusal (RFC 6749, section 5.2)."""
@@ -116,18 +122,35 @@ REFUSALS: dict[int | type[Exception], Any] = {
 }
 
 
-def read_credentials(request: Request[Any, Any, Any]) -> Credentials:
-    """Return what a client sent by HTTP Basic, or raise `InvalidClient`."""
+def find_credentials(request: Request[Any, Any, Any]) -> Credentials | None:
+    """Return what a client sent by HTTP Basic, None where it sent nothing; raises `InvalidClient`
+    for what cannot be read.
+    """
     values = request.headers.getall("authorization", [])
-    scheme, _, encoded = (values[0] if len(values) == 1 else "").partition(" ")
-    if scheme.lower() != "basic":
+    if not any(_is_basic(value) for value in values):
+        return None
+    encoded = values[0].partition(" ")[2].strip()
+    if len(values) > 1 or len(encoded) > MAX_CREDENTIALS:
         raise InvalidClient
     try:
-        client_id, _, secret = b64decode(encoded.strip(), validate=True).decode().partition(":")
+        sent = b64decode(encoded, validate=True).decode()
     except (BadBase64, ValueError) as error:
         raise InvalidClient from error
+    client_id, _, secret = sent.partition(":")
     # RFC 6749, 2.3.1: both are form-encoded before they are put together.
-    return Credentials(unquote_plus(client_id), unquote_plus(secret))
+    return None if sent == NO_CLIENT else Credentials(unquote_plus(client_id), unquote_plus(secret))
+
+
+def read_credentials(request: Request[Any, Any, Any]) -> Credentials:
+    """Return what a client sent by HTTP Basic, or raise `InvalidClient`."""
+    credentials = find_credentials(request)
+    if credentials is None:
+        raise InvalidClient
+    return credentials
+
+
+def _is_basic(value: str) -> bool:
+    return value.partition(" ")[0].lower() == "basic"
 
 
 def describe_form(

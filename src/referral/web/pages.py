@@ -12,6 +12,7 @@ from litestar import Controller, MediaType, Request, Response, get, post
 from referral.core.errors import TokenUnusable, WeakPassword, WrongPassword
 from referral.core.model import Locale
 from referral.core.proofs import ConfirmEmail, DisownEmail, InspectConfirmation, ResetPassword
+from referral.web.forms import MAX_FIELDS
 from referral.web.limits import client_address, limited
 from referral.web.wiring import inject
 
@@ -51,6 +52,9 @@ PAGE = """\
 """
 
 OK = 200
+
+MAX_LANGUAGES = 1024
+"""Characters of `Accept-Language` that are read; browsers send some dozens."""
 
 FORM = """\
 <form method="post" action="{action}">
@@ -201,14 +205,16 @@ class Pages(Controller):
 
 async def _read(request: Request[Any, Any, Any]) -> dict[str, str]:
     try:
-        return dict(parse_qsl((await request.body()).decode(), errors="strict"))
+        text = (await request.body()).decode()
+        return dict(parse_qsl(text, errors="strict", max_num_fields=MAX_FIELDS))
     except ValueError as error:
         raise TokenUnusable from error
 
 
 def _locale(request: Request[Any, Any, Any]) -> Locale:
     """Return the first language that the browser asks for and there is."""
-    wanted = request.headers.get("accept-language", "").lower().split(",")
+    sent = request.headers.get("accept-language", "")[:MAX_LANGUAGES]
+    wanted = sent.lower().split(",")
     known = (part.strip()[:2] for part in wanted)
     return next((Locale(name) for name in known if name in set(Locale)), Locale.EN)
 

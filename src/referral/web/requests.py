@@ -24,6 +24,9 @@ MAX_LIMIT = 100
 TAG = 8
 """Bytes of a cursor's check sum."""
 
+CURSOR = 32
+"""Characters of a cursor: the Base64 of an id and its check sum."""
+
 
 class UnsupportedMediaType(HTTPException):
     """The body is not of the type that the route takes."""
@@ -109,14 +112,16 @@ class PageRequest(msgspec.Struct, frozen=True):
         """Return the place that the cursor names in the list of `owner`, or raise `Misfit`."""
         if self.cursor is None:
             return None
-        try:
-            raw = urlsafe_b64decode(self.cursor.encode("ascii") + b"==")
-            place = UUID(bytes=raw[:-TAG])
-        except ValueError:
-            place = None
+        place = _read_place(self.cursor) if len(self.cursor) == CURSOR else None
         if place is None or make_cursor(place, *owner) != self.cursor:
             raise Misfit(Fault("This is no cursor of this list.", parameter="cursor"))
         return place
+
+
+def _read_place(cursor: str) -> UUID | None:
+    with suppress(ValueError):
+        return UUID(bytes=urlsafe_b64decode(cursor.encode("ascii"))[:-TAG])
+    return None
 
 
 def make_cursor(place: UUID | None, *owner: object) -> str | None:

@@ -7,7 +7,7 @@ from litestar import Controller, MediaType, Request, Response, post
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import UNSET, Struct, UnsetType
 
-from referral.core.clients import Inspection, Introspect
+from referral.core.clients import AuthenticateClient, Inspection, Introspect
 from referral.core.errors import Unavailable
 from referral.core.sessions import Revoke
 from referral.web.forms import (
@@ -17,6 +17,7 @@ from referral.web.forms import (
     UNKNOWN_CLIENT,
     TokenOnly,
     check_type,
+    find_credentials,
     need,
     read_credentials,
     read_form,
@@ -56,13 +57,24 @@ class TokenState(Controller):
         status_code=200,
         operation_class=TokenOnly,
         responses=problems(408, 413, Unavailable)
-        | {200: ResponseSpec(None, description="The token is good no more."), 400: REFUSAL},
+        | {
+            200: ResponseSpec(None, description="The token is good no more."),
+            400: REFUSAL,
+            401: UNKNOWN_CLIENT,
+        },
     )
     @inject
     async def revoke(
-        self, request: Request[Any, Any, Any], use: FromDishka[Revoke]
+        self,
+        request: Request[Any, Any, Any],
+        authenticate: FromDishka[AuthenticateClient],
+        use: FromDishka[Revoke],
     ) -> Response[None]:
-        """Log out: end the session that the token belongs to (RFC 7009), whatever the token."""
+        """Log out: end the session that the token belongs to (RFC 7009), whatever the token. No
+        client has to authenticate; one that does, and cannot, is refused.
+        """
+        check_type(request)
+        await authenticate(find_credentials(request))
         await use(need(await read_form(request), "token"))
         return Response(None, media_type=MediaType.TEXT, headers=NO_STORE)
 

@@ -8,9 +8,9 @@ from litestar import Controller, Request, Response, post
 from litestar.openapi.spec import Example, Operation, Reference
 from msgspec import UNSET, Struct, UnsetType
 
-from referral.core.clients import ClientToken, IssueClientToken
-from referral.core.errors import TooManyRequests, Unavailable
-from referral.core.model import Scope
+from referral.core.clients import AuthenticateClient, ClientToken, IssueClientToken
+from referral.core.errors import InvalidClient, TooManyRequests, Unavailable
+from referral.core.model import Client, Scope
 from referral.core.sessions import LogIn, Refresh, Tokens
 from referral.web.forms import (
     NO_STORE,
@@ -18,9 +18,10 @@ from referral.web.forms import (
     REFUSALS,
     UNKNOWN_CLIENT,
     BadTokenRequest,
+    check_type,
     describe_form,
+    find_credentials,
     need,
-    read_credentials,
     read_form,
 )
 from referral.web.limits import client_address, limited
@@ -55,6 +56,10 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
         value={"grant_type": "client_credentials", "scope": "referrals:read"},
     ),
 }
+
+NOT_FOR_CLIENTS = (
+    "A client has the grant 'client_credentials' alone. Leave the Authorization header out."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +114,35 @@ class TokenEndpoint(Controller):
         request: Request[Any, Any, Any],
         log_in: FromDishka[LogIn],
         refresh: FromDishka[Refresh],
+        authenticate: FromDishka[AuthenticateClient],
         issue: FromDishka[IssueClientToken],
         grants: FromDishka[Grants],
     ) -> Response[TokenPair]:
         """Log in with `grant_type=password`, or trade a refresh token for the next pair. Another
-        service gets a token of its own with `grant_type=client_credentials`.
+        service gets a token of its own with `grant_type=client_credentials`, and has no other
+        grant: with its authentication the other two are `unauthorized_client`.
         """
+        check_type(request)
+        client = await authenticate(find_credentials(request))
         form = await read_form(request)
         grant, scope = need(form, "grant_type"), form.get("scope", "")
         if grant not in grants.supported():
             raise BadTokenRequest("unsupported_grant_type", "This service has no such grant.")
         if grant == "client_credentials":
-            return _answer(await issue(read_credentials(request), scope))
+            return _answer(await issue(_required(client), scope))
+        if client is not None:
+            raise BadTokenRequest("unauthorized_client", NOT_FOR_CLIENTS)
         _check_scope(scope)
         if grant == "password":
             name, password = need(form, "username"), need(form, "password")
             return _answer(await log_in(name, password, client_address(request.scope)))
         return _answer(await refresh(need(form, "refresh_token")))
+
+
+def _required(client: Client | None) -> Client:
+    if client is None:
+        raise InvalidClient
+    return client
 
 
 def _check_scope(scope: str) -> None:

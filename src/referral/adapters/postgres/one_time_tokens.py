@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.session import DatabaseSession
@@ -27,6 +27,19 @@ class PostgresOneTimeTokens:
         """See the port."""
         query = select(tokens.c.user_id).where(_good(digest, purpose, now))
         return (await self._session.execute(query)).scalar_one_or_none()
+
+    async def claim(self, digest: bytes, purpose: Purpose, now: datetime, until: datetime) -> bool:
+        """See the port."""
+        is_free = or_(tokens.c.claimed_until.is_(None), tokens.c.claimed_until <= now)
+        claimed = update(tokens).where(_good(digest, purpose, now), is_free)
+        claimed = claimed.values(claimed_until=until)
+        found = await self._session.execute(claimed.returning(tokens.c.digest))
+        return found.scalar_one_or_none() is not None
+
+    async def release(self, digest: bytes, until: datetime) -> None:
+        """See the port."""
+        which = tokens.c.digest == digest, tokens.c.claimed_until == until
+        await self._session.execute(update(tokens).where(*which).values(claimed_until=None))
 
     async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
         """See the port."""

@@ -45,10 +45,20 @@ class PostgresSessions:
         """See the port."""
         return await self._find(digest, lock=False)
 
-    async def mark_used(self, digest: bytes, now: datetime) -> None:
+    async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
         """See the port."""
-        which = refresh_tokens.c.digest == digest
+        if token.parent is not None and not await self._succeed(token.parent, token.digest):
+            return False
+        which = refresh_tokens.c.digest == token.digest
         await self._session.execute(update(refresh_tokens).where(which).values(used_at=now))
+        return True
+
+    async def _succeed(self, parent: bytes, heir: bytes) -> bool:
+        which = refresh_tokens.c.digest == parent, refresh_tokens.c.heir.is_(None)
+        made = (
+            update(refresh_tokens).where(*which).values(heir=heir).returning(refresh_tokens.c.heir)
+        )
+        return (await self._session.execute(made)).scalar_one_or_none() is not None
 
     async def end(self, session_id: UUID) -> None:
         """See the port."""

@@ -116,6 +116,9 @@ refresh_tokens = Table(
     Column("digest", LargeBinary(32), primary_key=True),
     Column("session_id", ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
     _time("used_at", nullable=True),
+    # Digests of the token that it was given for, and of the first used of those given for it.
+    Column("parent", LargeBinary(32)),
+    Column("heir", LargeBinary(32)),
     Index("ix_refresh_tokens_session_id", "session_id"),
 )
 
@@ -162,6 +165,8 @@ one_time_tokens = Table(
     Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
     Column("purpose", Text, nullable=False),
     _time("expires_at"),
+    # Until then another request is using the link; null when none is.
+    _time("claimed_until", nullable=True),
     Index("ix_one_time_tokens_user_id", "user_id"),
     Index("ix_one_time_tokens_expires_at", "expires_at"),
 )
