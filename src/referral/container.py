@@ -24,10 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters import tracing
 from referral.adapters.addresses import ValidatedAddresses
-from referral.adapters.inquiries import budget_of
+from referral.adapters.inquiries import BUDGET
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
-from referral.adapters.limits import CountedLimits, parse_limit
+from referral.adapters.limits import CountedLimits
 from referral.adapters.logs import LogJournal
 from referral.adapters.mailbox import MailboxMailer
 from referral.adapters.measures import Measured, RequestCounts
@@ -68,8 +68,9 @@ from referral.core.clearing import Clear, ClearLater
 from referral.core.crediting import Credit
 from referral.core.deliverability import Screen, Verify
 from referral.core.enrichment import Enrich
-from referral.core.guessing import Attempts
+from referral.core.guessing import Attempts, guessing_rates
 from referral.core.health import CheckHealth, CheckParts
+from referral.core.limits import LimitGroup, Rate, network_rates
 from referral.core.model import Verification
 from referral.core.proving import ProveOwnership
 from referral.settings import OFFLINE, Settings
@@ -80,9 +81,6 @@ WORKERS = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
 
 NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
-
-ACCOUNTS_AT_ONCE = 100
-"""At how many times the limit of one account guessing is slowed down on all."""
 
 
 class Adapters(Provider):
@@ -157,7 +155,7 @@ class Adapters(Provider):
 
     @provide(provides=AnyOf[CountedLimits, ports.Limits])
     def limits(self, redis: RedisServer | None, settings: Settings) -> CountedLimits:
-        return CountedLimits(limits_of(settings), redis, processes())
+        return CountedLimits(rates_of(settings), redis, processes())
 
     @provide(provides=AnyOf[ArgonPasswords, ports.Passwords])
     async def passwords(self) -> AsyncIterator[ArgonPasswords]:
@@ -408,22 +406,20 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or (embedded.url if embedded else "")
 
 
-def limits_of(settings: Settings) -> dict[str, str]:
-    """Return the limits of all groups; those on guessing follow from that on log-ins."""
-    found = {
-        "register": settings.limit_register,
-        "token": settings.limit_token,
-        "lookup": settings.limit_lookup,
-        **budget_of("hunter"),
-        **budget_of("clearbit"),
+def rates_of(settings: Settings) -> dict[LimitGroup, Rate]:
+    """Return the rate of every group: those of the settings, and those that follow from them."""
+    by_address = {
+        LimitGroup.REGISTER: settings.limit_register,
+        LimitGroup.TOKEN: settings.limit_token,
+        LimitGroup.LOOKUP: settings.limit_lookup,
     }
-    if settings.limit_token != "off":  # noqa: S105 - a limit
-        item = parse_limit(settings.limit_token)
-        window = f"{item.multiples} {item.GRANULARITY.name}"
-        found["attempts-account"] = f"{item.amount}/{window}"
-        found["attempts-all"] = f"{item.amount * ACCOUNTS_AT_ONCE}/{window}"
-        found["attempts-first"] = f"1/{window}"
-    return found
+    return {
+        **by_address,
+        **network_rates(by_address),
+        LimitGroup.CODES: settings.limit_codes,
+        **guessing_rates(settings.limit_token),
+        **BUDGET,
+    }
 
 
 def parts_in_use(settings: Settings) -> dict[str, str]:

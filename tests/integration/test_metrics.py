@@ -21,6 +21,7 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.app import create_app
 from referral.core.jobs import Job, ResetMail, Run, WelcomeMail
+from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute
 from tests.figures import Figures, scrape
@@ -57,8 +58,8 @@ async def test_parts_tell_how_they_are(
     wanted = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,
-        limit_lookup="3/minute",
-        limit_token="30/minute",  # noqa: S106 - a limit
+        limit_lookup=Rate.read("3/minute"),
+        limit_token=Rate.read("30/minute"),
     )
     async with serve(wanted) as client:
         ann = await join(client)

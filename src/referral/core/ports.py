@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from referral.core.jobs import Job, Run
+from referral.core.limits import LimitGroup
 from referral.core.model import (
     AccessToken,
     Account,
@@ -461,7 +462,7 @@ class Cache(Protocol):
 class Limits(Protocol):
     """How often anyone may do something; it never fails, but counts less well."""
 
-    async def take(self, group: str, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
         """Count once more against the limit of the group; None where it has none."""
         ...
 

@@ -12,11 +12,13 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import codes, errors
+from referral.core.limits import LimitGroup
 from referral.core.model import Answer, CodeStatus, Expiry
 from referral.core.model import Code as Entity
 from referral.core.ports import Clock, Fingerprints
 from referral.web.auth import SECURITY, identify_user
 from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
+from referral.web.limits import by_account
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.requests import PageRequest, check_user, make_cursor, provide_page
@@ -105,13 +107,17 @@ class Codes(Controller):
 
     @post(
         summary="Create a code",
-        responses=problems(*ANY, *BODY, *REPEATED, errors.ActiveCodeExists, errors.CodeTaken)
+        guards=[by_account(LimitGroup.CODES)],
+        responses=problems(
+            *ANY, *BODY, *REPEATED,
+            errors.ActiveCodeExists, errors.CodeTaken, errors.TooManyRequests,
+        )
         | {
             201: ResponseSpec(
                 Code, generate_examples=False, description="The code; `Location` leads to it."
             )
         },
-    )
+    )  # fmt: skip
     @inject
     async def create(
         self,

@@ -16,6 +16,7 @@ from referral.core.ports import Fingerprints, QrCodes
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import ONE, REPEATED, CodeId
 from referral.web.idempotency import IdempotencyKey
+from referral.web.limits import COSTLY_OF_ACCOUNT
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
@@ -79,6 +80,7 @@ class CodeMails(Controller):
         "/active/email",
         summary="Mail me my active code",
         status_code=202,
+        guards=COSTLY_OF_ACCOUNT,
         responses=problems(
             errors.Unauthenticated, errors.InsufficientScope, errors.NoActiveCode,
             errors.TooManyRequests, errors.InvalidRequest, errors.Unavailable, *REPEATED,

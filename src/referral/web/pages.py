@@ -3,15 +3,17 @@
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
+from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl
 
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 
-from referral.core.errors import TokenUnusable, WeakPassword
+from referral.core.errors import TokenUnusable, TooManyRequests, WeakPassword
 from referral.core.model import Locale
 from referral.core.proofs import ConfirmEmail, ResetPassword
+from referral.web.limits import COSTLY
 from referral.web.wiring import inject
 
 STYLE = """
@@ -77,6 +79,8 @@ TEXTS = {
         "close": "You can close this page.",
         "unusable": "This link cannot be used",
         "ask again": "It was used before, or has expired. Ask for a new one.",
+        "too many": "Too many requests",
+        "later": "Try again later.",
         "weak": "This password is too short, too long or too common. Choose another.",
     },
     Locale.RU: {
@@ -91,6 +95,8 @@ TEXTS = {
         "close": "Эту страницу можно закрыть.",
         "unusable": "Эта ссылка не действует",
         "ask again": "Она уже использована или устарела. Запросите новую.",
+        "too many": "Слишком много запросов",
+        "later": "Попробуйте ещё раз позже.",
         "weak": "Пароль слишком короткий, длинный или распространённый. Выберите другой.",
     },
 }
@@ -100,6 +106,14 @@ def show_unusable(request: Request[Any, Any, Any], _: TokenUnusable) -> Response
     """Show that the link is good for nothing."""
     texts = TEXTS[_locale(request)]
     return _page(request, texts["unusable"], f"<p>{texts['ask again']}</p>", 422)
+
+
+def show_too_many(request: Request[Any, Any, Any], error: TooManyRequests) -> Response[str]:
+    """Show that the form was sent too often, and when to come again."""
+    texts, seconds = TEXTS[_locale(request)], ceil(error.retry_after.total_seconds())
+    page = _page(request, texts["too many"], f"<p>{texts['later']}</p>", 429)
+    page.headers["Retry-After"] = str(seconds)
+    return page
 
 
 def show_weak(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
@@ -112,7 +126,11 @@ class Pages(Controller):
 
     path = "/"
     include_in_schema = False
-    exception_handlers = {TokenUnusable: show_unusable, WeakPassword: show_weak}
+    exception_handlers = {
+        TokenUnusable: show_unusable,
+        TooManyRequests: show_too_many,
+        WeakPassword: show_weak,
+    }
 
     @get("/confirm")
     async def ask(self, request: Request[Any, Any, Any]) -> Response[str]:
@@ -121,7 +139,7 @@ class Pages(Controller):
         form = _form("/confirm", token, texts["confirm button"])
         return _page(request, texts["confirm"], form)
 
-    @post("/confirm", status_code=200)
+    @post("/confirm", status_code=200, guards=COSTLY)
     @inject
     async def confirm(
         self, request: Request[Any, Any, Any], use: FromDishka[ConfirmEmail]
@@ -136,7 +154,7 @@ class Pages(Controller):
         """Ask for the new password."""
         return _reset_form(request, request.query_params.get("token", ""))
 
-    @post("/reset", status_code=200)
+    @post("/reset", status_code=200, guards=COSTLY)
     @inject
     async def reset(
         self, request: Request[Any, Any, Any], use: FromDishka[ResetPassword]

@@ -16,6 +16,7 @@ from referral.web.accounts import Email
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import ANY, BODY, REPEATED
 from referral.web.idempotency import IdempotencyKey
+from referral.web.limits import COSTLY, COSTLY_OF_ACCOUNT
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
 from referral.web.wiring import inject
@@ -66,6 +67,7 @@ class Proofs(Controller):
         summary="Mail me a link to confirm my address",
         status_code=202,
         security=SECURITY,
+        guards=COSTLY_OF_ACCOUNT,
         dependencies={"user_id": Provide(identify_user)},
         responses=problems(
             *ANY, *REPEATED, errors.InvalidRequest,
@@ -91,7 +93,8 @@ class Proofs(Controller):
         "/email/confirm",
         summary="Confirm an address",
         status_code=204,
-        responses=problems(*BODY, errors.TokenUnusable, errors.Unavailable),
+        guards=COSTLY,
+        responses=problems(*BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unavailable),
     )
     @inject
     async def confirm(self, data: JSONBody[Confirmation], use: FromDishka[ConfirmEmail]) -> None:
@@ -102,6 +105,7 @@ class Proofs(Controller):
         "/password/forgot",
         summary="Mail a link for a new password",
         status_code=202,
+        guards=COSTLY,
         responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable)
         | ON_ITS_WAY,
     )
@@ -123,8 +127,12 @@ class Proofs(Controller):
         "/password/reset",
         summary="Set a new password",
         status_code=204,
-        responses=problems(*BODY, errors.TokenUnusable, errors.WeakPassword, errors.Unavailable),
-    )
+        guards=COSTLY,
+        responses=problems(
+            *BODY, errors.TokenUnusable, errors.TooManyRequests, errors.WeakPassword,
+            errors.Unavailable,
+        ),
+    )  # fmt: skip
     @inject
     async def reset(self, data: JSONBody[Reset], use: FromDishka[ResetPassword]) -> None:
         """Set a password with the token that was mailed; it works once, for an hour. Every

@@ -23,7 +23,7 @@ from referral.web.forms import (
     read_credentials,
     read_form,
 )
-from referral.web.limits import client_address, limited
+from referral.web.limits import COSTLY, client_address
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
@@ -91,7 +91,7 @@ class TokenEndpoint(Controller):
     """Logging in and staying so."""
 
     path = "/api/v1/auth"
-    guards = (limited("token"),)
+    guards = COSTLY
     tags = ("Tokens",)
     exception_handlers = REFUSALS
 
