@@ -53,9 +53,7 @@ from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest, check_request
 from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
-from referral.web.wire import Wire
-
-MAX_BODY = 64 * 1024
+from referral.web.wire import MAX_BODY, Wire
 
 ABOUT = """\
 Referral codes with an expiry, one in force at a time, and who joined with them.

@@ -163,5 +163,5 @@ class Unsubscribing(Controller):
 
 
 def _page(content: str) -> Response[str]:
-    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+    headers = {"Content-Security-Policy": POLICY}
     return Response(PAGE.format(content=content), media_type=MediaType.HTML, headers=headers)

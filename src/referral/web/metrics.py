@@ -42,7 +42,7 @@ class Figures(Controller):
         text = (await use.render()).decode()
         # The framework adds it again.
         kind = use.content_type.removesuffix("; charset=utf-8")
-        return Response(text, headers={"Cache-Control": "no-store"}, media_type=kind)
+        return Response(text, media_type=kind)
 
 
 def is_inside(scope: Scope) -> bool:
