@@ -15,7 +15,7 @@ from referral.core import codes, errors
 from referral.core.limits import LimitGroup
 from referral.core.model import Answer, CodeStatus, Expiry
 from referral.core.model import Code as Entity
-from referral.core.ports import Clock, Fingerprints
+from referral.core.ports import Fingerprints
 from referral.web.auth import SECURITY, identify_user
 from referral.web.idempotency import IdempotencyKey, make_answer, read_attempt
 from referral.web.limits import by_account
@@ -125,7 +125,6 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         data: JSONBody[NewCode],
         use: FromDishka[codes.IssueCode],
-        clock: FromDishka[Clock],
         fingerprints: FromDishka[Fingerprints],
         links: FromDishka[Links],
         idempotency_key: IdempotencyKey = None,
@@ -133,7 +132,7 @@ class Codes(Controller):
         """Make a code and, unless told otherwise, put it in force."""
 
         def answer(code: Entity) -> Answer:
-            shown = Code.of(code, clock.now(), links)
+            shown = Code.of(code, code.created_at, links)
             return make_answer(201, shown, f"{self.path}/{code.id}")
 
         wanted = codes.NewCode(
@@ -146,7 +145,7 @@ class Codes(Controller):
         attempt = await read_attempt(request, fingerprints, idempotency_key, user_id, answer)
         code = await use(user_id, wanted, attempt)
         location = f"{self.path}/{code.id}"
-        return Response(Code.of(code, clock.now(), links), headers={"Location": location})
+        return Response(Code.of(code, code.created_at, links), headers={"Location": location})
 
     @get(
         summary="List my codes",
@@ -176,11 +175,10 @@ class Codes(Controller):
         self,
         user_id: NamedDependency[UUID],
         use: FromDishka[codes.ShowActiveCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Show the code that is in force."""
-        return Code.of(await use(user_id), clock.now(), links)
+        return Code.of(*await use(user_id), links)
 
     @get("/{code_id:uuid}", summary="Show a code", responses=problems(*ONE))
     @inject
@@ -189,11 +187,10 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         code_id: CodeId,
         use: FromDishka[codes.ShowCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Show one of one's codes."""
-        return Code.of(await use(user_id, code_id), clock.now(), links)
+        return Code.of(*await use(user_id, code_id), links)
 
     @patch("/{code_id:uuid}", summary="Renew a code", responses=problems(*ONE, *BODY))
     @inject
@@ -203,14 +200,12 @@ class Codes(Controller):
         code_id: CodeId,
         data: JSONBody[Renewal],
         use: FromDishka[codes.RenewCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Give a code another end or maximum. One that had expired is in force again, unless
         it was deactivated or another one took its place.
         """
-        code = await use(user_id, code_id, _renewal(data))
-        return Code.of(code, clock.now(), links)
+        return Code.of(*await use(user_id, code_id, _renewal(data)), links)
 
     @delete("/{code_id:uuid}", summary="Delete a code", responses=problems(*ONE))
     @inject
@@ -235,11 +230,10 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         code_id: CodeId,
         use: FromDishka[codes.ActivateCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Put a code in force, and the one that was in force out of it."""
-        return Code.of(await use(user_id, code_id), clock.now(), links)
+        return Code.of(*await use(user_id, code_id), links)
 
     @post(
         "/{code_id:uuid}/deactivate",
@@ -253,11 +247,10 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         code_id: CodeId,
         use: FromDishka[codes.DeactivateCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Take a code out of force until it is activated again."""
-        return Code.of(await use(user_id, code_id), clock.now(), links)
+        return Code.of(*await use(user_id, code_id), links)
 
 
 def _renewal(data: Renewal) -> codes.Renewal:

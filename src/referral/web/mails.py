@@ -117,7 +117,7 @@ class CodeMails(Controller):
         qr_codes: FromDishka[QrCodes],
     ) -> Response[bytes]:
         """Show the share link of a code as a QR code, to print at any size."""
-        code = await use(user_id, code_id)
+        code, _ = await use(user_id, code_id)
         return Response(qr_codes.svg(links.share(code.text)), media_type=SVG)
 
     @get(
@@ -136,7 +136,7 @@ class CodeMails(Controller):
         qr_codes: FromDishka[QrCodes],
     ) -> Response[bytes]:
         """Show the share link of a code as a QR code."""
-        code = await use(user_id, code_id)
+        code, _ = await use(user_id, code_id)
         return Response(qr_codes.png(links.share(code.text)), media_type=PNG)
 
 
