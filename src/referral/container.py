@@ -36,10 +36,11 @@ from referral.adapters.metrics import ProcessMetrics
 from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.driver_pool import DriverPool, make_pool
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.adapters.postgres.queue_figures import QueueFigures
-from referral.adapters.postgres.reads import PostgresReads, make_pool
+from referral.adapters.postgres.reads import PostgresReads
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
@@ -111,26 +112,22 @@ class Adapters(Provider):
         await engine.dispose()
 
     @provide
-    def database(self, engine: AsyncEngine) -> PostgresDatabase:
-        return PostgresDatabase(engine)
+    def database(self, engine: AsyncEngine, fingerprints: ports.Fingerprints) -> PostgresDatabase:
+        return PostgresDatabase(engine, fingerprints)
 
     @provide
-    async def pool(self, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    async def pool(self, settings: Settings) -> AsyncIterator[DriverPool]:
         kind = TracedConnection if tracing.is_on() else asyncpg.Connection
         async with make_pool(database_url(settings), kind) as pool:
             yield pool
 
     @provide
-    def pooled_reads(self, pool: asyncpg.Pool) -> PostgresReads:
+    def reads(self, pool: DriverPool) -> ports.Reads:
         return PostgresReads(pool)
 
     @provide
-    def post_office(self, pool: asyncpg.Pool) -> ports.PostOffice:
-        return PostgresPostOffice(pool)
-
-    @provide
-    def reads(self, reads: PostgresReads) -> ports.Reads:
-        return reads
+    def post_office(self, pool: DriverPool, fingerprints: ports.Fingerprints) -> ports.PostOffice:
+        return PostgresPostOffice(pool, fingerprints)
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:
@@ -238,7 +235,7 @@ class Observation(Provider):
         self,
         requests: RequestCounts,
         database: PostgresDatabase,
-        reads: PostgresReads,
+        pool: DriverPool,
         memory: MemoryCache,
         redis: RedisServer | None,
         redis_cache: RedisCache | None,
@@ -247,7 +244,7 @@ class Observation(Provider):
         verifier: ports.EmailVerifier | None,
         enrichment: ports.Enrichment | None,
     ) -> tuple[Measured, ...]:
-        parts = (requests, database, reads, memory, redis, redis_cache, limits, passwords)
+        parts = (requests, database, pool, memory, redis, redis_cache, limits, passwords)
         return tuple(part for part in (*parts, verifier, enrichment) if isinstance(part, Measured))
 
     @provide(provides=AnyOf[ProcessMetrics, ports.Metrics])

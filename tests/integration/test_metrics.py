@@ -24,6 +24,7 @@ from referral.core.jobs import Job, ResetMail, Run, WelcomeMail
 from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute
+from tests.fakes import FakeFingerprints
 from tests.figures import Figures, scrape
 from tests.integration.test_jobs import Work
 from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
@@ -148,7 +149,9 @@ def _by_key(measures: list[Measure]) -> Any:
 async def test_a_scrape_does_not_fail_with_the_database() -> None:
     """The rest is told, and that the database is not there."""
     engine = make_engine("postgresql://nobody@127.0.0.1:9/nothing")
-    figures = ProcessMetrics((RequestCounts(),), QueueFigures(PostgresDatabase(engine)))
+    figures = ProcessMetrics(
+        (RequestCounts(),), QueueFigures(PostgresDatabase(engine, FakeFingerprints()))
+    )
     told = Figures((await figures.render()).decode())
     await engine.dispose()
     assert told.value("referral_database_up") == 0

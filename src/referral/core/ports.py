@@ -311,13 +311,13 @@ class Attempts(Protocol):
 
 
 class Mails(Protocol):
-    """How many mails went to which address; the address itself is not stored."""
+    """How many mails were counted against which quota; the address in its name is not stored."""
 
     async def take_place(
-        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+        self, mail: UUID, quota: str, now: datetime, *, mails: int, within: timedelta
     ) -> datetime | None:
         """Count a mail, or return when there is room for it; counting one again changes nothing.
-        However many ask at once, an address gets no more than it may.
+        However many ask at once, no more mails than allowed are counted against a quota.
         """
         ...
 
