@@ -27,7 +27,7 @@ from referral.adapters.postgres.migrations import migrate
 from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeFingerprints
 from tests.journey import UNLIMITED
 from tests.servers import OwnRedis, own_postgres
 from tests.sink import Sink, sinking
@@ -88,7 +88,7 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
     """The adapter over the module's database."""
     engine = make_engine(database_url)
-    yield PostgresDatabase(engine)
+    yield PostgresDatabase(engine, FakeFingerprints())
     await engine.dispose()
 
 

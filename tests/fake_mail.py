@@ -17,15 +17,15 @@ class FakeMails:
     tables: Tables
 
     async def take_place(
-        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+        self, mail: UUID, quota: str, now: datetime, *, mails: int, within: timedelta
     ) -> datetime | None:
         if mail in self.tables.mails:
             return None
-        own = (at for to, at in self.tables.mails.values() if to == address and at > now - within)
+        own = (at for to, at in self.tables.mails.values() if to == quota and at > now - within)
         newest = sorted(own, reverse=True)
         if len(newest) >= mails:
             return newest[mails - 1] + within
-        self.tables.mails[mail] = (address, now)
+        self.tables.mails[mail] = (quota, now)
         return None
 
     async def prune(self, before: datetime) -> bool:

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
+from referral.core.limits import LimitGroup
 from referral.core.model import AccessToken, Address, Allowance, Caller, Code, Scope
 
 
@@ -162,13 +163,13 @@ class FakeCache:
 
 
 class FakeLimits:
-    """Counts by group and caller against `limits`; a group that is not there has no limit."""
+    """Counts by group and caller against `limits`; a group that is not there is off."""
 
-    def __init__(self, **limits: int) -> None:
-        self.limits = limits
+    def __init__(self, limits: Mapping[LimitGroup, int] | None = None) -> None:
+        self.limits = dict(limits or {})
         self._counts = Counter[tuple[str, str]]()
 
-    async def take(self, group: str, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
         limit = self.limits.get(group)
         if limit is None:
             return None

@@ -11,10 +11,16 @@ from referral.adapters.memory import MemoryCache
 from referral.adapters.system import SystemClock
 from referral.core.accounts import BlockAccount
 from referral.core.clearing import Clear
+from referral.core.limits import OFF
 from referral.core.ports import Database
 
 API = "/api/v1"
-UNLIMITED: dict[str, Any] = {f"limit_{group}": "off" for group in ("register", "token", "lookup")}
+LIMITED = ("register", "token", "lookup", "codes")
+UNLIMITED: dict[str, Any] = {f"limit_{group}": OFF for group in LIMITED}
+"""Settings of a service in this process."""
+
+UNLIMITED_TEXTS = dict.fromkeys(UNLIMITED, "off")
+"""The same as text, for the environment of a process."""
 PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.journey import UNLIMITED
+from tests.journey import UNLIMITED_TEXTS
 
 START_SECONDS = 30
 STOP_SECONDS = 15
@@ -86,7 +86,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     # Compiling everything anew would double the time that a start takes.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    ours = {"data_dir": str(folder)} | UNLIMITED | settings
+    ours = {"data_dir": str(folder)} | UNLIMITED_TEXTS | settings
     return kept | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
 
 

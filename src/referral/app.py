@@ -39,7 +39,6 @@ from referral.web.draining import Drain
 from referral.web.envelope import Envelope
 from referral.web.health import Health
 from referral.web.idempotency import repeat
-from referral.web.limits import TrustedProxies
 from referral.web.lookups import Checks, LookUps, ShareLinks
 from referral.web.mails import CodeMails, Unsubscribing
 from referral.web.me import Me
@@ -49,13 +48,12 @@ from referral.web.origins import Origins, make_cors
 from referral.web.pages import Pages
 from referral.web.problems import HANDLERS, Problems
 from referral.web.proofs import Proofs
+from referral.web.proxies import TrustedProxies
 from referral.web.referrals import Referrals
 from referral.web.requests import StrictRequest, check_request
 from referral.web.token_state import TokenState
 from referral.web.tokens import TokenEndpoint
-from referral.web.wire import Wire
-
-MAX_BODY = 64 * 1024
+from referral.web.wire import MAX_BODY, Wire
 
 ABOUT = """\
 Referral codes with an expiry, one in force at a time, and who joined with them.

@@ -24,10 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters import tracing
 from referral.adapters.addresses import ValidatedAddresses
-from referral.adapters.inquiries import budget_of
+from referral.adapters.inquiries import BUDGET
 from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
 from referral.adapters.letters import Letters
-from referral.adapters.limits import CountedLimits, parse_limit
+from referral.adapters.limits import CountedLimits
 from referral.adapters.logs import LogJournal
 from referral.adapters.mailbox import MailboxMailer
 from referral.adapters.measures import Measured, RequestCounts
@@ -36,10 +36,11 @@ from referral.adapters.metrics import ProcessMetrics
 from referral.adapters.mute import SignedMuteTokens
 from referral.adapters.passwords import ArgonPasswords, common_passwords
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.driver_pool import DriverPool, make_pool
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.adapters.postgres.queue_figures import QueueFigures
-from referral.adapters.postgres.reads import PostgresReads, make_pool
+from referral.adapters.postgres.reads import PostgresReads
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
 from referral.adapters.qr import SegnoQrCodes
 from referral.adapters.redis import RedisServer
@@ -71,8 +72,9 @@ from referral.core.confirming import Confirm
 from referral.core.crediting import Credit, Settle
 from referral.core.deliverability import Screen, Verify
 from referral.core.enrichment import Enrich
-from referral.core.guessing import Attempts
+from referral.core.guessing import Attempts, guessing_rates
 from referral.core.health import CheckHealth, CheckParts
+from referral.core.limits import LimitGroup, Rate, network_rates
 from referral.core.model import Verification
 from referral.core.proving import ProveOwnership
 from referral.settings import OFFLINE, Settings
@@ -83,9 +85,6 @@ WORKERS = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
 
 NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
-
-ACCOUNTS_AT_ONCE = 100
-"""At how many times the limit of one account guessing is slowed down on all."""
 
 
 class Adapters(Provider):
@@ -116,26 +115,22 @@ class Adapters(Provider):
         await engine.dispose()
 
     @provide
-    def database(self, engine: AsyncEngine) -> PostgresDatabase:
-        return PostgresDatabase(engine)
+    def database(self, engine: AsyncEngine, fingerprints: ports.Fingerprints) -> PostgresDatabase:
+        return PostgresDatabase(engine, fingerprints)
 
     @provide
-    async def pool(self, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    async def pool(self, settings: Settings) -> AsyncIterator[DriverPool]:
         kind = TracedConnection if tracing.is_on() else asyncpg.Connection
         async with make_pool(database_url(settings), kind) as pool:
             yield pool
 
     @provide
-    def pooled_reads(self, pool: asyncpg.Pool) -> PostgresReads:
+    def reads(self, pool: DriverPool) -> ports.Reads:
         return PostgresReads(pool)
 
     @provide
-    def post_office(self, pool: asyncpg.Pool) -> ports.PostOffice:
-        return PostgresPostOffice(pool)
-
-    @provide
-    def reads(self, reads: PostgresReads) -> ports.Reads:
-        return reads
+    def post_office(self, pool: DriverPool, fingerprints: ports.Fingerprints) -> ports.PostOffice:
+        return PostgresPostOffice(pool, fingerprints)
 
     @provide
     def records(self, database: PostgresDatabase) -> ports.Database:
@@ -160,7 +155,7 @@ class Adapters(Provider):
 
     @provide(provides=AnyOf[CountedLimits, ports.Limits])
     def limits(self, redis: RedisServer | None, settings: Settings) -> CountedLimits:
-        return CountedLimits(limits_of(settings), redis, processes())
+        return CountedLimits(rates_of(settings), redis, processes())
 
     @provide(provides=AnyOf[ArgonPasswords, ports.Passwords])
     async def passwords(self) -> AsyncIterator[ArgonPasswords]:
@@ -253,7 +248,7 @@ class Observation(Provider):
         self,
         requests: RequestCounts,
         database: PostgresDatabase,
-        reads: PostgresReads,
+        pool: DriverPool,
         memory: MemoryCache,
         redis: RedisServer | None,
         redis_cache: RedisCache | None,
@@ -262,7 +257,7 @@ class Observation(Provider):
         verifier: ports.EmailVerifier | None,
         enrichment: ports.Enrichment | None,
     ) -> tuple[Measured, ...]:
-        parts = (requests, database, reads, memory, redis, redis_cache, limits, passwords)
+        parts = (requests, database, pool, memory, redis, redis_cache, limits, passwords)
         return tuple(part for part in (*parts, verifier, enrichment) if isinstance(part, Measured))
 
     @provide(provides=AnyOf[ProcessMetrics, ports.Metrics])
@@ -442,22 +437,20 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or (embedded.url if embedded else "")
 
 
-def limits_of(settings: Settings) -> dict[str, str]:
-    """Return the limits of all groups; those on guessing follow from that on log-ins."""
-    found = {
-        "register": settings.limit_register,
-        "token": settings.limit_token,
-        "lookup": settings.limit_lookup,
-        **budget_of("hunter"),
-        **budget_of("clearbit"),
+def rates_of(settings: Settings) -> dict[LimitGroup, Rate]:
+    """Return the rate of every group: those of the settings, and those that follow from them."""
+    by_address = {
+        LimitGroup.REGISTER: settings.limit_register,
+        LimitGroup.TOKEN: settings.limit_token,
+        LimitGroup.LOOKUP: settings.limit_lookup,
     }
-    if settings.limit_token != "off":  # noqa: S105 - a limit
-        item = parse_limit(settings.limit_token)
-        window = f"{item.multiples} {item.GRANULARITY.name}"
-        found["attempts-account"] = f"{item.amount}/{window}"
-        found["attempts-all"] = f"{item.amount * ACCOUNTS_AT_ONCE}/{window}"
-        found["attempts-first"] = f"1/{window}"
-    return found
+    return {
+        **by_address,
+        **network_rates(by_address),
+        LimitGroup.CODES: settings.limit_codes,
+        **guessing_rates(settings.limit_token),
+        **BUDGET,
+    }
 
 
 def parts_in_use(settings: Settings) -> dict[str, str]:

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from referral.adapters.keys import load_keys
-from referral.adapters.limits import parse_limit
 from referral.adapters.postgres import embedded
 from referral.adapters.postgres.pooler import is_pooled
+from referral.core.limits import Rate
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"
@@ -52,23 +52,6 @@ class Sender(msgspec.Struct, frozen=True):
         return cls(name, local_part, domain)
 
 
-class Rate(msgspec.Struct, frozen=True):
-    """So many in a time: `5/hour`, or `off`."""
-
-    number: int | None
-    within: timedelta
-
-    @classmethod
-    def read(cls, text: str) -> "Rate":
-        """Read it; raises `ValueError` with what is wrong."""
-        if text == "off":
-            return cls(None, timedelta())
-        found = re.fullmatch(r"([1-9][0-9]{0,5})/(second|minute|hour|day)", text)
-        if found is None:
-            raise ValueError("is no rate such as '5/hour', and not 'off'")
-        return cls(int(found[1]), timedelta(**{f"{found[2]}s": 1}))
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decides; the README says what each is for."""
 
@@ -93,10 +76,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: Visibility = Visibility.REDACTED
-    limit_register: str = "20/minute"
-    limit_token: str = "30/minute"  # noqa: S105 - a limit
-    limit_lookup: str = "120/minute"
+    limit_register: Rate = Rate(20, timedelta(minutes=1))
+    limit_token: Rate = Rate(30, timedelta(minutes=1))
+    limit_lookup: Rate = Rate(120, timedelta(minutes=1))
     limit_mail: Rate = Rate(5, timedelta(hours=1))
+    limit_codes: Rate = Rate(60, timedelta(hours=1))
     trusted_proxies: tuple[str, ...] = ()
     worker: Literal["inline", "off"] = "inline"
     cors_origins: tuple[str, ...] = ()
@@ -196,8 +180,6 @@ def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a f
     if get_origin(kind) is tuple:
         text_items = [part.strip() for part in text.split(",") if part.strip()]
         return tuple(_convert(name, item, get_args(kind)[0]) for item in text_items)
-    if name.startswith("limit_") and text != "off":
-        _check_limit(text)
     if name == "trusted_proxies":
         ip_network(text, strict=False)
     return msgspec.convert(text, kind, strict=False, dec_hook=lambda kind, value: kind(value))
@@ -231,14 +213,6 @@ def _split_url(text: str) -> SplitResult:
 def _check_key(text: str) -> None:
     if not re.fullmatch(r"[!-~]{1,500}", text):
         raise ValueError("is no key: it has spaces, or letters that no key has")
-
-
-def _check_limit(text: str) -> None:
-    try:
-        parse_limit(text)
-    except ValueError as error:
-        fault = "is no limit such as '20/minute', and not 'off'"
-        raise ValueError(fault) from error
 
 
 def _combined_faults(values: dict[str, Any]) -> list[str]:

@@ -72,6 +72,7 @@ def stack() -> Iterator[Stack]:
         REFERRAL_LIMIT_REGISTER="off",
         REFERRAL_LIMIT_TOKEN="off",  # noqa: S106 - a limit
         REFERRAL_LIMIT_LOOKUP="off",
+        REFERRAL_LIMIT_CODES="off",
         REFERRAL_LIMIT_MAIL="off",
     )
     try:

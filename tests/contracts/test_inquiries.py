@@ -8,14 +8,16 @@ from datetime import timedelta
 
 import pytest
 
-from referral.adapters.inquiries import FAILURES, PAUSE, Breaker, Inquiries, budget_of, taking
+from referral.adapters.inquiries import BUDGET, FAILURES, PAUSE, Breaker, Inquiries, taking
 from referral.adapters.limits import CountedLimits
 from referral.adapters.redis import RedisServer
 from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
+from referral.core.limits import OFF, LimitGroup
 from tests.waiting import until
 
 WITHIN = timedelta(seconds=0.05)
+WITH_BUDGET = dict.fromkeys(LimitGroup, OFF) | BUDGET
 SECONDS = 3.5
 BURST, MINUTE = 10, 300
 
@@ -155,13 +157,12 @@ async def test_the_budget_is_kept_by_all_processes(
 ) -> None:
     """However many ask, no second has more than ten questions; and what there is, is used."""
     servers = [RedisServer(redis_url) for _ in range(processes)]
-    budget = budget_of(f"third-{processes}")
     asking = [
         Inquiries(
             "it",
             service.send,
             lambda reply: reply.status,
-            taking(CountedLimits(budget, server, 1), f"third-{processes}"),
+            taking(CountedLimits(WITH_BUDGET, server, 1), f"third-{processes}"),
         )
         for server in servers
     ]
@@ -178,13 +179,13 @@ async def test_the_budget_is_kept_by_all_processes(
 
 def test_the_budget_of_a_minute_is_kept_by_its_windows() -> None:
     """A minute that touches eleven windows of six seconds has less than the quota in it."""
-    per_window = int(budget_of("it")["it-pace"].split("/")[0])
-    assert per_window * 11 <= MINUTE
+    pace = BUDGET[LimitGroup.THIRD_PARTY_PACE]
+    assert (pace.number or MINUTE) * 11 <= MINUTE
 
 
 async def test_without_redis_a_process_keeps_the_budget(service: Service) -> None:
     """Those beyond it are not asked, and that is no failure of the service."""
-    limits = CountedLimits(budget_of("it"), None, 1)
+    limits = CountedLimits(WITH_BUDGET, None, 1)
     inquiries = Inquiries("it", service.send, lambda reply: reply.status, taking(limits, "it"))
     answers = [
         await asyncio.gather(inquiries.ask("ann@example.com", WITHIN), return_exceptions=True)

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 
+from referral.adapters.postgres.driver_pool import make_pool
 from referral.adapters.postgres.postage import PostgresPostOffice
-from referral.adapters.postgres.reads import make_pool
 from referral.core.model import OneTimeToken, Postage, Purpose, Taken, User
 from referral.core.ports import Database, PostOffice
 from tests.contracts.rows import HOUR, IDS, NOW, store_user
 from tests.fake_database import FakeDatabase, FakePostOffice
+from tests.fakes import FakeFingerprints
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ async def office(store: Database, request: pytest.FixtureRequest) -> AsyncIterat
         yield FakePostOffice(store)
         return
     async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresPostOffice(pool)
+        yield PostgresPostOffice(pool, FakeFingerprints())
 
 
 def postage(user: User, *, places: int | None = 3, token: OneTimeToken | None = None) -> Postage:
@@ -132,7 +133,7 @@ async def other_office(
         yield office
         return
     async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresPostOffice(pool)
+        yield PostgresPostOffice(pool, FakeFingerprints())
 
 
 async def test_offices_that_serve_the_same_addresses_wait_in_no_circle(

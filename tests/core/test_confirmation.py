@@ -9,6 +9,7 @@ import pytest
 from referral.core.codes import Renewal
 from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.jobs import ReferralMail, WelcomeMail
+from referral.core.limits import LimitGroup
 from referral.core.model import (
     CONFIRMATION_PERIOD,
     PENDING_PERIOD,
@@ -121,7 +122,10 @@ async def test_guesses_at_a_confirmation_are_limited(mailroom: Mailroom) -> None
     """As log-ins are, and together with them."""
     bob = await mailroom.join(BOB)
     token = await mailroom.mail_token(bob)
-    mailroom.limits.limits |= {"attempts-account": 2, "attempts-first": 1}
+    mailroom.limits.limits |= {
+        LimitGroup.ATTEMPTS_ACCOUNT: 2,
+        LimitGroup.ATTEMPTS_FIRST: 1,
+    }
     for _ in range(2):
         with pytest.raises(WrongPassword):
             await mailroom.by_password(token, "not the password")

@@ -5,10 +5,15 @@ from datetime import timedelta
 import pytest
 
 from referral.core.errors import TooManyRequests
-from referral.core.guessing import Attempts
+from referral.core.guessing import Attempts, guessing_rates
+from referral.core.limits import OFF, LimitGroup, Rate
 from tests.fakes import FakeLimits
 
-LIMITS = {"attempts-first": 1, "attempts-account": 3, "attempts-all": 10}
+LIMITS = {
+    LimitGroup.ATTEMPTS_FIRST: 1,
+    LimitGroup.ATTEMPTS_ACCOUNT: 3,
+    LimitGroup.ATTEMPTS_ALL: 10,
+}
 
 
 async def refusals(attempts: Attempts, account: str, address: str, times: int) -> int:
@@ -24,7 +29,7 @@ async def refusals(attempts: Attempts, account: str, address: str, times: int) -
 
 async def test_past_the_limit_of_an_account_only_newcomers_are_heard() -> None:
     """One address is refused, another has one try, which is what the owner needs."""
-    attempts = Attempts(FakeLimits(**LIMITS))
+    attempts = Attempts(FakeLimits(LIMITS))
     assert await refusals(attempts, "ann", "192.0.2.1", 5) == 2
     assert await refusals(attempts, "ann", "192.0.2.2", 2) == 1
     assert await refusals(attempts, "bob", "192.0.2.1", 1) == 0
@@ -32,7 +37,7 @@ async def test_past_the_limit_of_an_account_only_newcomers_are_heard() -> None:
 
 async def test_past_the_limit_on_all_accounts_only_newcomers_are_heard() -> None:
     """Trying one password on many accounts is slowed down as well."""
-    attempts = Attempts(FakeLimits(**LIMITS))
+    attempts = Attempts(FakeLimits(LIMITS))
     assert sum([await refusals(attempts, f"u{n}", "192.0.2.1", 1) for n in range(15)]) == 5
     assert await refusals(attempts, "ann", "192.0.2.2", 1) == 0
 
@@ -41,3 +46,15 @@ async def test_past_the_limit_on_all_accounts_only_newcomers_are_heard() -> None
 async def test_without_limits_nothing_is_refused(times: int) -> None:
     """Switched off means off."""
     assert await refusals(Attempts(FakeLimits()), "ann", "192.0.2.1", times) == 0
+
+
+def test_the_limits_on_guessing_follow_from_the_limit_on_log_ins() -> None:
+    """One account as often as one address, all accounts much more, and one try of a newcomer."""
+    found = guessing_rates(Rate.read("30/minute"))
+    amounts = [found[group].number for group in LIMITS]
+    assert (amounts[:2], {rate.within for rate in found.values()}) == (
+        [1, 30],
+        {timedelta(minutes=1)},
+    )
+    assert (amounts[2] or 0) > 30
+    assert set(guessing_rates(OFF).values()) == {OFF}

@@ -202,7 +202,8 @@ async def test_without_an_active_code_there_is_nothing_to_mail(office: Office) -
         await office.ask(ann)
     code = await office.issue(ann)
     await office.ask(ann)
-    await DeactivateCode(Clear(FakeCache(), office.database), office.database)(ann.id, code.id)
+    clear = Clear(FakeCache(), office.database)
+    await DeactivateCode(clear, office.clock, office.database)(ann.id, code.id)
     await office.work_on_all()
     assert [mail.template for mail in office.mailer.sent] == ["welcome"]
 

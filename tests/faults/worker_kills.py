@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.settings import Settings
+from tests.fakes import FakeFingerprints
 from tests.journey import new_email
 from tests.sink import Received, Sink, sinking
 from tests.waiting import until, until_found
@@ -148,7 +149,9 @@ async def kill_workers(settings: Settings, sink: Sink, kills: int, backlog: int 
     engine = make_engine(settings.database_url or "", command_timeout=None)
     told = replace(settings, smtp_url=sink.url, log_level="error")
     try:
-        return await Campaign(told, sink, PostgresDatabase(engine), backlog).run(kills)
+        return await Campaign(
+            told, sink, PostgresDatabase(engine, FakeFingerprints()), backlog
+        ).run(kills)
     finally:
         await engine.dispose()
 

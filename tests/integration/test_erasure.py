@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
+from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, serving
 from tests.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register
@@ -162,7 +163,7 @@ async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
     serve: Serve, settings: Settings, own_redis: OwnRedis
 ) -> None:
     """Limits, look-ups, guesses and erasure, with all there is to log."""
-    limits = dict.fromkeys(UNLIMITED, "1000/minute")
+    limits = dict.fromkeys(UNLIMITED, Rate.read("1000/minute"))
     told = replace(settings, redis_url=own_redis.url, log_level="debug", **limits)
     with logged("json") as output:
         async with serve(told) as client:

@@ -13,12 +13,39 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from referral.app import create_app
+from referral.core.limits import Rate
 from referral.settings import Settings
-from referral.web.limits import TrustedProxies
+from referral.web.proxies import TrustedProxies
 from tests.conftest import Serve
 from tests.journey import API, PASSWORD, join, log_in, new_email, register
 
 LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
+
+
+TOKEN = "no token of ours"  # noqa: S105 - as it says
+FORM = {"token": TOKEN, "new_password": PASSWORD}
+PUBLIC: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", f"{API}/auth/email/confirm"): {"json": {"token": TOKEN}},
+    ("POST", f"{API}/auth/password/forgot"): {"json": {"email": "nobody@example.com"}},
+    ("POST", f"{API}/auth/password/reset"): {"json": FORM},
+    ("POST", f"{API}/auth/register"): {"json": {}},
+    ("POST", f"{API}/auth/token"): {"data": {}},
+    ("POST", "/confirm"): {"data": {"token": TOKEN}},
+    ("POST", "/reset"): {"data": FORM},
+}
+GUESS = "a wrong guess"
+SIGNED_IN: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", f"{API}/auth/email/verification"): {},
+    ("POST", f"{API}/me/codes/active/email"): {},
+    ("PUT", f"{API}/me/password"): {"json": {"current_password": GUESS, "new_password": PASSWORD}},
+    ("DELETE", f"{API}/me"): {"json": {"password": GUESS}},
+}
+"""Every route that hashes a password or sends a mail, and a request of it."""
+
+
+async def send(client: httpx.AsyncClient, method: str, path: str, **rest: Any) -> httpx.Response:
+    """Ask one of these routes."""
+    return await client.request(method, path, **(PUBLIC | SIGNED_IN)[method, path], **rest)
 
 
 @asynccontextmanager
@@ -43,7 +70,9 @@ async def burst(clients: list[httpx.AsyncClient], requests: int) -> Counter[int]
 
 async def test_a_limited_answer_says_where_one_stands(serve: Serve, settings: Settings) -> None:
     """Every answer names the policy and what is left; a refusal also when to come again."""
-    async with serve(msgspec.structs.replace(settings, limit_lookup="2/minute")) as client:
+    async with serve(
+        msgspec.structs.replace(settings, limit_lookup=Rate.read("2/minute"))
+    ) as client:
         first, second, third = [await client.get(LOOKUP) for _ in range(3)]
     assert first.headers["RateLimit-Policy"] == '"lookup";q=2;w=60'
     assert first.headers["RateLimit"].startswith('"lookup";r=1;t=')
@@ -57,7 +86,7 @@ async def test_a_limited_answer_says_where_one_stands(serve: Serve, settings: Se
 
 async def test_a_limit_can_be_off(serve: Serve, settings: Settings) -> None:
     """With `off` nothing is counted and no header says so."""
-    async with serve(msgspec.structs.replace(settings, limit_lookup="off")) as client:
+    async with serve(msgspec.structs.replace(settings, limit_lookup=Rate.read("off"))) as client:
         answers = [await client.get(LOOKUP) for _ in range(200)]
     assert {answer.status_code for answer in answers} == {404}
     assert "RateLimit" not in answers[-1].headers
@@ -71,7 +100,7 @@ async def test_each_group_has_its_limit(
     serve: Serve, settings: Settings, path: str, setting: str
 ) -> None:
     """Registrations and log-ins are counted as well, whatever they contain."""
-    limited = msgspec.structs.replace(settings, **{setting: "1/minute"})
+    limited = msgspec.structs.replace(settings, **{setting: Rate.read("1/minute")})
     async with serve(limited) as client:
         answers = [await client.post(f"{API}{path}") for _ in range(2)]
         assert answers[0].status_code != 429
@@ -81,7 +110,7 @@ async def test_each_group_has_its_limit(
 
 async def test_a_forwarded_address_counts_from_a_listed_proxy_only(settings: Settings) -> None:
     """A rotating X-Forwarded-For changes nothing, unless a proxy of ours wrote it."""
-    changes = {"limit_lookup": "5/minute", "trusted_proxies": ("198.51.100.0/24",)}
+    changes = {"limit_lookup": Rate.read("5/minute"), "trusted_proxies": ("198.51.100.0/24",)}
     async with serving(settings, **changes) as running:
         for peer, passing in (("192.0.2.9", 5), ("198.51.100.7", 20)):
             client, seen = client_at(running, peer), Counter[int]()
@@ -98,7 +127,7 @@ async def test_a_forwarded_address_counts_from_a_listed_proxy_only(settings: Set
 
 async def test_a_proxy_that_comes_by_a_socket_of_ipv6_is_the_same_proxy(settings: Settings) -> None:
     """Where the service listens on `::`, addresses of IPv4 have another spelling."""
-    changes = {"limit_lookup": "5/minute", "trusted_proxies": ("198.51.100.0/24",)}
+    changes = {"limit_lookup": Rate.read("5/minute"), "trusted_proxies": ("198.51.100.0/24",)}
     async with serving(settings, **changes) as running:
         client, seen = client_at(running, "::ffff:198.51.100.7"), Counter[int]()
         for number in range(20):
@@ -124,28 +153,82 @@ async def test_long_headers_of_proxies_are_not_kept(peer: str) -> None:
         tracemalloc.stop()
     assert kept < 1_000_000
     far = [(b"x-forwarded-for", b"203.0.113.5, " + b"198.51.100.8, " * 10_000 + b"198.51.100.9")]
-    assert proxies.client(peer, far) == (peer if peer == "192.0.2.9" else "198.51.100.8")
+    assert proxies.client(peer, far).site == (peer if peer == "192.0.2.9" else "198.51.100.8")
 
 
-@pytest.mark.parametrize("path", ["/me", "/me/password"])
+@pytest.mark.parametrize(("method", "path"), SIGNED_IN)
 async def test_a_stolen_token_allows_no_more_guesses_than_the_front_door(
-    serve: Serve, settings: Settings, path: str
+    settings: Settings, method: str, path: str
 ) -> None:
-    """Where the password is asked for again, guesses count by account."""
-    async with serve(msgspec.structs.replace(settings, limit_token="5/minute")) as client:  # noqa: S106
-        ann = await join(client)
-        method, body = (
-            ("DELETE", {"password": "a wrong guess"})
-            if path == "/me"
-            else ("PUT", {"current_password": "a wrong guess", "new_password": "battery staple"})
-        )
-        seen = [(await ann.request(method, path, json=body)).status_code for _ in range(7)]
-    assert seen == [422] * 5 + [429] * 2
+    """What hashes a password or sends a mail counts by account, from wherever it is asked for."""
+    async with serving(settings, limit_token=Rate.read("5/minute")) as running:
+        ann = await join(client_at(running, "192.0.2.1"))
+        seen = []
+        for number in range(7):
+            elsewhere = client_at(running, f"203.0.113.{number}")
+            answer = await send(elsewhere, method, path, headers=ann.headers)
+            seen.append(answer.status_code == 429)
+    assert seen == [False] * 5 + [True] * 2
+    assert answer.headers["RateLimit-Policy"] == '"token";q=5;w=60'
+
+
+@pytest.mark.parametrize(("method", "path"), [*PUBLIC, *SIGNED_IN])
+async def test_what_hashes_a_password_or_sends_a_mail_counts_by_address(
+    settings: Settings, method: str, path: str
+) -> None:
+    """With accounts as different as there may be; other addresses are not concerned."""
+    async with serving(settings, limit_token=Rate.read("3/minute")) as running:
+        members = [await join(client_at(running, f"192.0.2.{number}")) for number in range(4)]
+        one, other = client_at(running, "203.0.113.1"), client_at(running, "203.0.113.2")
+        seen = [await send(one, method, path, headers=ann.headers) for ann in members]
+        elsewhere = await send(other, method, path, headers=members[0].headers)
+    assert [answer.status_code == 429 for answer in seen] == [False] * 3 + [True]
+    assert seen[0].headers["RateLimit"].startswith('"token";r=2;t=')
+    assert seen[3].headers["RateLimit"].startswith('"token";r=0;t=')
+    assert seen[3].headers["RateLimit-Policy"] == '"token";q=3;w=60'
+    assert 1 <= int(seen[3].headers["Retry-After"]) <= 60
+    kind = "application/problem+json" if path.startswith("/api") else "text/html; charset=utf-8"
+    assert seen[3].headers["Content-Type"] == kind
+    assert elsewhere.status_code != 429
+
+
+async def test_new_codes_count_by_account(settings: Settings) -> None:
+    """Their texts are never free again; refused ones count too, another account does not."""
+    async with serving(settings, limit_codes=Rate.read("3/hour")) as running:
+        ann, bob = [await join(client_at(running, "192.0.2.1")) for _ in range(2)]
+        body = {"lifetime_minutes": 60, "activate": False}
+        seen = [await ann.request("POST", "/me/codes", json=body) for _ in range(4)]
+        others = await bob.request("POST", "/me/codes", json=body)
+        kept = (await ann.request("GET", "/me/codes")).json()["items"]
+    assert [answer.status_code for answer in seen] == [201, 201, 201, 429]
+    assert seen[0].headers["RateLimit-Policy"] == '"codes";q=3;w=3600'
+    assert 1 <= int(seen[3].headers["Retry-After"]) <= 3600
+    assert (others.status_code, len(kept)) == (201, 3)
+
+
+async def test_share_links_count_with_the_look_ups(settings: Settings) -> None:
+    """All of them tell whether a code is good."""
+    async with serving(settings, limit_lookup=Rate.read("3/minute")) as running:
+        client = client_at(running, "192.0.2.1")
+        paths = ["/r/NONE", f"{API}/codes/NONE/validity", "/r/NONE", "/r/NONE", LOOKUP]
+        seen = [await client.get(path) for path in paths]
+    assert [answer.status_code for answer in seen] == [302, 200, 302, 429, 429]
+    assert seen[0].headers["RateLimit-Policy"] == '"lookup";q=3;w=60'
+
+
+async def test_many_networks_of_one_subscriber_count_together(settings: Settings) -> None:
+    """Ten times as much for a /48 as for a /64; and the answer names the limit that was met."""
+    async with serving(settings, limit_lookup=Rate.read("5/minute")) as running:
+        clients = [client_at(running, f"2001:db8:7:{number:x}::1") for number in range(60)]
+        assert await burst(clients, 60) == {404: 50, 429: 10}
+        refused = await client_at(running, "2001:db8:7:ffff::1").get(LOOKUP)
+        assert refused.headers["RateLimit-Policy"] == '"lookup-network";q=50;w=60'
+        assert (await burst([client_at(running, "2001:db8:8::1")], 1)) == {404: 1}
 
 
 async def test_a_network_of_ipv6_counts_as_one(settings: Settings) -> None:
     """Whoever owns a /64 has no more than anybody else."""
-    async with serving(settings, limit_lookup="5/minute") as running:
+    async with serving(settings, limit_lookup=Rate.read("5/minute")) as running:
         clients = [client_at(running, f"2001:db8::{number:x}") for number in range(1, 21)]
         assert (await burst(clients, 20))[404] == 5
         assert (await burst([client_at(running, "2001:db8:0:1::1")], 1))[404] == 1
@@ -153,7 +236,7 @@ async def test_a_network_of_ipv6_counts_as_one(settings: Settings) -> None:
 
 async def test_the_owner_gets_in_while_others_guess(settings: Settings) -> None:
     """Guessing from many addresses is slowed down; the owner's first try elsewhere succeeds."""
-    async with serving(settings, limit_token="5/minute") as running:  # noqa: S106 - a limit
+    async with serving(settings, limit_token=Rate.read("5/minute")) as running:
         email = new_email()
         assert (await register(client_at(running, "192.0.2.1"), email)).status_code == 201
         seen = Counter[int]()

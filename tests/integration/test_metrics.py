@@ -21,8 +21,10 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.app import create_app
 from referral.core.jobs import Job, ResetMail, Run, WelcomeMail
+from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute
+from tests.fakes import FakeFingerprints
 from tests.figures import Figures, scrape
 from tests.integration.test_jobs import Work
 from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
@@ -57,8 +59,8 @@ async def test_parts_tell_how_they_are(
     wanted = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,
-        limit_lookup="3/minute",
-        limit_token="30/minute",  # noqa: S106 - a limit
+        limit_lookup=Rate.read("3/minute"),
+        limit_token=Rate.read("30/minute"),
     )
     async with serve(wanted) as client:
         ann = await join(client)
@@ -147,7 +149,9 @@ def _by_key(measures: list[Measure]) -> Any:
 async def test_a_scrape_does_not_fail_with_the_database() -> None:
     """The rest is told, and that the database is not there."""
     engine = make_engine("postgresql://nobody@127.0.0.1:9/nothing")
-    figures = ProcessMetrics((RequestCounts(),), QueueFigures(PostgresDatabase(engine)))
+    figures = ProcessMetrics(
+        (RequestCounts(),), QueueFigures(PostgresDatabase(engine, FakeFingerprints()))
+    )
     told = Figures((await figures.render()).decode())
     await engine.dispose()
     assert told.value("referral_database_up") == 0

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.reads import ACCOUNT, LOOK_UP
 from referral.core.model import CodeStatus, Purpose, ReferralStatus, RefreshToken
+from tests.fakes import FakeFingerprints
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))
@@ -70,7 +71,7 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
         sent.append((arguments[2], arguments[3]))
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
-    async with PostgresDatabase(engine).begin() as records:
+    async with PostgresDatabase(engine, FakeFingerprints()).begin() as records:
         records.session.driver.add_query_logger(lambda one: sent.append((one.query, one.args)))
         await records.users.get(REFERRER)
         await records.users.by_email("u5000@example.com")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, join
@@ -22,7 +23,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service with a Redis of its own, and limits that count there."""
     shared = msgspec.structs.replace(
-        settings, redis_url=own_redis.url, limit_lookup="100000/minute"
+        settings, redis_url=own_redis.url, limit_lookup=Rate.read("100000/minute")
     )
     async with serve(shared) as client:
         yield client

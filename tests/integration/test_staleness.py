@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 
+from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, Member, join, register
@@ -23,7 +24,10 @@ async def two(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """Two processes, as far as caches go, over one database and one Redis."""
     shared = msgspec.structs.replace(
-        settings, redis_url=own_redis.url, limit_lookup="off", limit_register="off"
+        settings,
+        redis_url=own_redis.url,
+        limit_lookup=Rate.read("off"),
+        limit_register=Rate.read("off"),
     )
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(serve(shared))

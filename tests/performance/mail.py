@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.core.jobs import ConfirmationMail, WelcomeMail
 from referral.settings import Settings
+from tests.fakes import FakeFingerprints
 from tests.journey import new_email, register
 from tests.processes import free_port, running
 from tests.sink import BlackHole, Sink, sinking
@@ -159,7 +160,7 @@ async def serving(smtp_url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def databases(settings: Settings) -> AsyncIterator[PostgresDatabase]:
     """The adapter that enqueues."""
     engine = make_engine(settings.database_url or "", command_timeout=None)
-    yield PostgresDatabase(engine)
+    yield PostgresDatabase(engine, FakeFingerprints())
     await engine.dispose()
 
 

@@ -19,13 +19,14 @@ from referral.adapters.postgres.migrations import migrate
 from referral.adapters.system import SystemClock
 from referral.adapters.tokens import JwtAccessTokens
 from referral.core.model import Scope
+from tests.journey import LIMITED
 from tests.performance.fill import user_id
 from tests.processes import Service, free_port, running
 from tests.servers import OwnRedis
 from tests.watching import worker_of
 
-LIMIT = "100000000/minute"
-LIMITS = {f"limit_{group}": LIMIT for group in ("register", "token", "lookup")}
+LIMIT = "999999/second"
+LIMITS = {f"limit_{group}": LIMIT for group in LIMITED}
 TOKEN_MINUTES = 180
 BODY = (
     '{"code":"BENCH-1","expires_at":"2027-03-01T12:00:00.123456Z",'

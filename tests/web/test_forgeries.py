@@ -16,6 +16,7 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
 from referral.core.clients import CreateClient
 from referral.core.model import Scope
+from tests.fakes import FakeFingerprints
 from tests.journey import API
 from tests.web.forger import Forger, decode, encode, pair
 
@@ -147,7 +148,9 @@ async def token(client: httpx.AsyncClient) -> str:
 async def shop(database_url: str) -> tuple[str, str]:
     """The id and the secret of another service."""
     engine = make_engine(database_url)
-    make = CreateClient(SystemClock(), PostgresDatabase(engine), SystemIds(), RandomSecrets())
+    make = CreateClient(
+        SystemClock(), PostgresDatabase(engine, FakeFingerprints()), SystemIds(), RandomSecrets()
+    )
     made, secret = await make("shop", [Scope.CODES_READ])
     await engine.dispose()
     return str(made.id), secret

@@ -25,6 +25,40 @@ async def test_every_answer_has_safe_headers(client: httpx.AsyncClient, path: st
     assert "Strict-Transport-Security" not in answer.headers  # plain HTTP must not promise TLS
 
 
+@pytest.mark.parametrize("path", [*PATHS, "/metrics", "/problems/not-found", "/docs/files/none"])
+async def test_no_answer_is_kept_by_caches(client: httpx.AsyncClient, path: str) -> None:
+    """Neither by a browser nor by a proxy, whatever the status."""
+    assert (await client.get(path)).headers.get_list("Cache-Control") == ["no-store"]
+
+
+async def test_nothing_about_a_user_is_kept_by_caches(client: httpx.AsyncClient) -> None:
+    """The account, the export, codes, pictures and look-ups, from memory as well."""
+    ann = await join(client)
+    code = await ann.issue()
+    paths = ["/me", "/me/export", "/me/referrals", f"/me/codes/{code['id']}/qr.svg"]
+    paths += [f"/codes/lookup?email={ann.email}"] * 3 + ["/codes/lookup"]
+    for path in paths:
+        answer = await ann.request("GET", path)
+        assert answer.headers.get_list("Cache-Control") == ["no-store"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/files/start.js",
+        "/docs/files/swagger-ui.css",
+        "/.well-known/jwks.json",
+        "/.well-known/oauth-authorization-server",
+    ],
+)
+async def test_public_documents_may_be_kept_for_a_while(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    """They say so themselves, once."""
+    [told] = (await client.get(path)).headers.get_list("Cache-Control")
+    assert told.startswith("public, max-age=")
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_no_other_origin_is_let_in_by_default(client: httpx.AsyncClient, path: str) -> None:
     """Neither the request nor the question before it is allowed."""

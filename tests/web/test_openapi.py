@@ -114,8 +114,7 @@ async def test_what_answers_have_in_common_is_documented(document: Node) -> None
     for name, operation in operations(document):
         responses = operation["responses"]
         assert "Request fulfilled" not in responses.get("200", {}).get("description", ""), name
-        public = name == "POST /api/v1/auth/token"  # the 401 there is for clients
-        assert ("401" in responses) == bool(public or operation.get("security")), name
+        assert ("401" in responses) == bool(operation.get("security")), name
         if "requestBody" in operation:
             assert {"400", "408", "413"} <= responses.keys(), name
         if any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):

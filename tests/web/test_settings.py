@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from referral.adapters.postgres import embedded
+from referral.core.limits import Rate
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
 FAULTS = {
@@ -19,6 +20,11 @@ FAULTS = {
     "REFERRAL_HUNTER_API_KEY": "a\u00fckey",
     "REFERRAL_HUNTER_URL": "ftp://hunter.example",
     "REFERRAL_LANDING_URL": "javascript:alert(1)",
+    "REFERRAL_LIMIT_CODES": "many",
+    "REFERRAL_LIMIT_LOOKUP": "120",
+    "REFERRAL_LIMIT_MAIL": "5/month",
+    "REFERRAL_LIMIT_REGISTER": "20 per minute",
+    "REFERRAL_LIMIT_TOKEN": "0/minute",
     "REFERRAL_LOG_FORMAT": "xml",
     "REFERRAL_LOG_LEVEL": "loud",
     "REFERRAL_LOOKUP_ACCESS": "everyone",
@@ -48,7 +54,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 
 
 def test_every_fault_is_told_at_once_by_name() -> None:
-    """Nobody has to start the service sixteen times to mend sixteen faults."""
+    """Nobody has to start the service once for each fault."""
     faults = faults_of(FAULTS)
     assert {fault.partition(":")[0] for fault in faults} == set(FAULTS)
     assert all(len(fault.partition(": ")[2]) > 10 for fault in faults)
@@ -89,6 +95,14 @@ def test_addresses_are_verified_where_mail_arrives(
     """Unless the operator says otherwise; where mails are files nobody could follow a link."""
     environment = {"REFERRAL_EMAIL_VERIFICATION": set_to, "REFERRAL_SMTP_URL": smtp_url}
     assert read_settings(environment).verifies_addresses is verifies
+
+
+def test_every_limit_is_written_in_one_form() -> None:
+    """And each can be switched off."""
+    names = [f"limit_{group}" for group in ("register", "token", "lookup", "mail", "codes")]
+    for text in ("7/second", "7/day", "off"):
+        settings = read_settings({f"REFERRAL_{name.upper()}": text for name in names})
+        assert {getattr(settings, name) for name in names} == {Rate.read(text)}
 
 
 @pytest.mark.parametrize("by", ["hunter", "clearbit"])

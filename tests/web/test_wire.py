@@ -6,10 +6,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from litestar import Litestar, Request, Response, post
 
+from referral.web.wire import MAX_BODY, Wire
 from tests.processes import Service, running
 from tests.watching import memory, worker_of
 
@@ -108,6 +111,9 @@ SHAPES: dict[str, tuple[bytes, int]] = {
     ),
     "a long body": (_post(b"Content-Length: 70000\r\n", b" " * 70_000), 413),
     "a long body in chunks": (_post(CHUNKED, KILOBYTES * 17 + b"0\r\n\r\n"), 413),
+    "a body in chunks of a byte": (_post(CHUNKED, b"1\r\n \r\n" * 60_000 + b"0\r\n\r\n"), 413),
+    "1,024 chunks": (_post(CHUNKED, b"2\r\n{}\r\n" * 1_024 + b"0\r\n\r\n"), 400),
+    "1,025 chunks": (_post(CHUNKED, b"2\r\n{}\r\n" * 1_025 + b"0\r\n\r\n"), 413),
     "a chunk of no size": (_post(CHUNKED, b"zz\r\nabc\r\n0\r\n\r\n"), 400),
     "a chunk beyond 64 bits": (_post(CHUNKED, b"f" * 17 + b"\r\nabc\r\n0\r\n\r\n"), 400),
     "a long chunk extension": (
@@ -192,6 +198,48 @@ async def test_requests_in_a_row_get_answers_in_a_row(service: Service) -> None:
 async def test_http_2_is_not_spoken(service: Service) -> None:
     """Its limits on time and memory are others, and a proxy in front does not need it."""
     assert statuses(await exchange(service, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))) == []
+
+
+@pytest.mark.parametrize(("size", "status"), [(64, 422), (1, 413)])
+async def test_a_body_may_come_in_small_pieces(size: int, status: int) -> None:
+    """Segments of 64 bytes are read to the end of the longest body; single bytes are not."""
+    body = b'{"email": "' + b"a" * (MAX_BODY - 13) + b'"}'
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    taken, sent = 0, list[Any]()
+
+    async def receive() -> Any:
+        nonlocal taken
+        taken += 1
+        more = taken < len(pieces)
+        return {"type": "http.request", "body": pieces[taken - 1], "more_body": more}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    @post("/")
+    async def take(request: Request[Any, Any, Any]) -> Response[str]:
+        assert await request.body() == body
+        return Response("", status_code=422)
+
+    app = Wire(Litestar([take], request_max_body_size=MAX_BODY), "http://test")
+    scope: Any = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/",
+        "raw_path": b"/",
+        "root_path": "",
+        "query_string": b"",
+        "scheme": "http",
+        "client": ("192.0.2.1", 1),
+        "server": ("192.0.2.2", 80),
+        "headers": [(b"host", b"test")],
+        "state": {},
+        "extensions": {},
+    }
+    await app(scope, receive, send)
+    assert sent[0]["status"] == status
+    assert taken == min(len(pieces), 1_025)
 
 
 async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service) -> None:

@@ -12,6 +12,7 @@ import structlog
 from referral.adapters.measures import Measure
 from referral.adapters.replies import NoReply, Reply
 from referral.core.errors import Unavailable
+from referral.core.limits import LimitGroup, Rate
 from referral.core.ports import Limits
 
 T = TypeVar("T")
@@ -24,7 +25,10 @@ FAILURES = 3
 PAUSE = 5.0
 """How often it is then tried whether there are answers again, in seconds."""
 
-BUDGET = {"burst": "5/second", "pace": "27/6 second"}
+BUDGET = {
+    LimitGroup.THIRD_PARTY_BURST: Rate(5, timedelta(seconds=1)),
+    LimitGroup.THIRD_PARTY_PACE: Rate(27, timedelta(seconds=6)),
+}
 """Windows that begin when they like: any second touches two of the first, and any minute eleven of
 the second, which makes 10 a second and 297 a minute at most.
 """
@@ -134,17 +138,12 @@ class Inquiries(Generic[T]):
         raise Unavailable(f"{self._service}: {fault}")
 
 
-def budget_of(service: str) -> dict[str, str]:
-    """Return the limits by which questions to a service are counted."""
-    return {f"{service}-{name}": limit for name, limit in BUDGET.items()}
-
-
 def taking(limits: Limits, service: str) -> Take:
     """Return what takes a place in the budget of a service, and tells whether there was one."""
 
     async def take() -> bool:
-        for group in budget_of(service):
-            allowance = await limits.take(group, "")
+        for group in BUDGET:
+            allowance = await limits.take(group, service)
             if allowance is not None and not allowance.granted:
                 return False
         return True

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from math import ceil
 from typing import NamedTuple
 
-from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 
 from referral.adapters.measures import Measure
 from referral.adapters.redis import RedisGone, RedisServer
+from referral.core.limits import LimitGroup, Rate
 from referral.core.model import Allowance
 
 AHEAD = 1000
@@ -55,12 +55,11 @@ class Window:
 class Rule:
     """A limit, and the windows of its callers, the oldest first."""
 
-    def __init__(self, item: RateLimitItem) -> None:
+    def __init__(self, amount: int, seconds: int) -> None:
         """Take what may be done in how long."""
-        self.item = item
-        self.amount = item.amount
-        self.seconds = item.get_expiry()
-        self.ahead = max(1, item.amount // AHEAD)
+        self.amount = amount
+        self.seconds = seconds
+        self.ahead = max(1, amount // AHEAD)
         self.windows: OrderedDict[str, Window] = OrderedDict()
 
     def window(self, who: str, now: float) -> Window:
@@ -93,26 +92,29 @@ class CountedLimits:
 
     def __init__(
         self,
-        limits: Mapping[str, str],
+        rates: Mapping[LimitGroup, Rate],
         server: RedisServer | None,
         processes: int,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Take a limit for each group, or `off`, and how many processes share them."""
-        self._rules = {
-            name: Rule(parse_limit(text)) for name, text in limits.items() if text != "off"
-        }
+        """Take a rate for every group, and how many processes share them; raises `ValueError`
+        when a group has no rate.
+        """
+        if missing := set(LimitGroup) - rates.keys():
+            fault = f"no rate for {', '.join(sorted(missing))}"
+            raise ValueError(fault)
+        self._rules = {group: _rule(rate) for group, rate in rates.items()}
         self._server = server
         self._storage = _storage(server) if server else None
         self._configured = self._processes = processes
         self._now = now
         self._id = uuid.uuid4().hex
         self._counted_at = 0.0
-        self._refused = dict.fromkeys(self._rules, 0)
+        self._refused = {group: 0 for group, rule in self._rules.items() if rule is not None}
 
-    async def take(self, group: str, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
         """See the port."""
-        rule = self._rules.get(group)
+        rule = self._rules[group]
         if rule is None:
             return None
         now, who = self._now(), who if len(who) <= MAX_NAME else _digest(who)
@@ -159,7 +161,7 @@ class CountedLimits:
     async def _count(self, rule: Rule, window: Window, group: str, who: str) -> Taken | None:
         if self._server is None or self._storage is None:
             return None
-        key, storage = f"{group}:{_digest(who)}:{rule.item.key_for()}", self._storage
+        key, storage = f"{group}:{_digest(who)}:{rule.amount}/{rule.seconds}", self._storage
         try:
             await self._count_processes(self._server)
             count = await self._server.ask(lambda _: storage.incr(key, rule.seconds, rule.ahead))
@@ -194,13 +196,8 @@ def _storage(server: RedisServer) -> RedisStorage:
     return RedisStorage("async+redis://", implementation="redispy", connection_pool=pool)  # type: ignore[arg-type]
 
 
-def parse_limit(text: str) -> RateLimitItem:
-    """Read `20/minute` and the like; raises `ValueError`."""
-    item = parse(text)
-    if item.amount < 1:
-        fault = "is less than one"
-        raise ValueError(fault)
-    return item
+def _rule(rate: Rate) -> Rule | None:
+    return None if rate.number is None else Rule(rate.number, round(rate.within.total_seconds()))
 
 
 def _digest(who: str) -> str:

@@ -2,6 +2,9 @@
 
 Whatever makes a code active first holds the owner (`users.lock`) and retires the code that has
 run out; that no two are enabled is a constraint of the database, not a check made here.
+
+The status of a code depends on the clock, so whatever shows one also returns the instant that it
+was found at; a new code is shown as it was when it was made.
 """
 
 from dataclasses import dataclass, replace
@@ -105,15 +108,16 @@ class ListCodes:
 class ShowCode:
     """Show one code of a user."""
 
+    clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
-        """Return the code, or raise `NotFound`."""
+    async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it is shown at, or raise `NotFound`."""
         async with self.database.read() as records:
             code = await records.codes.get(user_id, code_id)
         if code is None:
             raise NotFound
-        return code
+        return code, self.clock.now()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,14 @@ class ShowActiveCode:
     clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID) -> Code:
-        """Return the code, or raise `NoActiveCode`."""
+    async def __call__(self, user_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it is active at, or raise `NoActiveCode`."""
+        now = self.clock.now()
         async with self.database.read() as records:
-            code = await records.codes.active(user_id, self.clock.now())
+            code = await records.codes.active(user_id, now)
         if code is None:
             raise NoActiveCode
-        return code
+        return code, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +163,20 @@ class RenewCode:
     clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID, code_id: UUID, renewal: Renewal) -> Code:
-        """Return the code as it is now, or raise `InvalidRequest` or `NotFound`."""
+    async def __call__(
+        self, user_id: UUID, code_id: UUID, renewal: Renewal
+    ) -> tuple[Code, datetime]:
+        """Return the code and the instant it was renewed at.
+
+        Raises `InvalidRequest` or `NotFound`.
+        """
         async with self.database.begin() as records:
             owner, code = await _lock(records, user_id, code_id)
-            renewed = renewal.applied_to(code, self.clock.now())
+            now = self.clock.now()
+            renewed = renewal.applied_to(code, now)
             await records.codes.save(renewed)
         await self.clear(owner)
-        return renewed
+        return renewed, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +187,19 @@ class ActivateCode:
     clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
-        """Return the code, or raise `NotFound`, `CodeExpired` or `CodeExhausted`."""
+    async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it was activated at, or raise `NotFound`, `CodeExpired`
+        or `CodeExhausted`.
+        """
         async with self.database.begin() as records:
             owner, code = await _lock(records, user_id, code_id)
-            active = code.activated(self.clock.now())
+            now = self.clock.now()
+            active = code.activated(now)
             if not code.enabled:
                 await records.codes.retire(user_id)
                 await records.codes.save(active)
         await self.clear(owner)
-        return active
+        return active, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +207,17 @@ class DeactivateCode:
     """Take a code out of force until it is activated again."""
 
     clear: Clear
+    clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID, code_id: UUID) -> Code:
-        """Return the code, or raise `NotFound`."""
+    async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it was deactivated at, or raise `NotFound`."""
         async with self.database.begin() as records:
             owner, code = await _lock(records, user_id, code_id)
-            await records.codes.save(code.deactivated())
+            now, inactive = self.clock.now(), code.deactivated()
+            await records.codes.save(inactive)
         await self.clear(owner)
-        return code.deactivated()
+        return inactive, now
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from referral.core.errors import TooManyRequests
+from referral.core.limits import LimitGroup, Rate
 from referral.core.ports import Limits
+
+ACCOUNTS_AT_ONCE = 100
+"""Guessing on all accounts together is slowed down at this many times the limit of one account."""
+
+
+def guessing_rates(log_ins: Rate) -> dict[LimitGroup, Rate]:
+    """Return the limits on guessing, which follow from the limit on log-ins."""
+    first = log_ins if log_ins.number is None else Rate(1, log_ins.within)
+    return {
+        LimitGroup.ATTEMPTS_ACCOUNT: log_ins,
+        LimitGroup.ATTEMPTS_ALL: log_ins.times(ACCOUNTS_AT_ONCE),
+        LimitGroup.ATTEMPTS_FIRST: first,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +37,10 @@ class Attempts:
         attempts at the same time do not slip through.
         """
         for group, whom, pair in (
-            ("attempts-account", account, f"{account} {address}"),
-            ("attempts-all", "", address),
+            (LimitGroup.ATTEMPTS_ACCOUNT, account, f"{account} {address}"),
+            (LimitGroup.ATTEMPTS_ALL, "", address),
         ):
-            first = await self.limits.take("attempts-first", f"{group} {pair}")
+            first = await self.limits.take(LimitGroup.ATTEMPTS_FIRST, f"{group} {pair}")
             allowance = await self.limits.take(group, whom)
             refused = allowance is not None and not allowance.granted
             if refused and first is not None and not first.granted:

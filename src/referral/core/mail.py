@@ -208,13 +208,25 @@ async def take_place_or_wait(sender: Limited, records: Records, run: Run, user: 
 
 
 async def take_place(
-    sender: Limited, records: Records, mail: UUID, email_key: str, *, kept_free: int = 0
+    sender: Limited, records: Records, mail: UUID, quota: str, *, kept_free: int = 0
 ) -> timedelta | None:
-    """Count a mail to an address, or return how long it has to wait; once is enough for each."""
+    """Count a mail against a quota, or return how long it has to wait; once is enough for each.
+
+    The quota of a user's mails is named by the address, in canonical form.
+    """
     limit, now = sender.limit, sender.clock.now()
     if limit.mails is None:
         return None
     free_at = await records.mails.take_place(
-        mail, email_key, now, mails=max(limit.mails - kept_free, 1), within=limit.within
+        mail, quota, now, mails=max(limit.mails - kept_free, 1), within=limit.within
     )
     return None if free_at is None else free_at - now
+
+
+def reset_quota(email_key: str) -> str:
+    """Return the quota of reset mails to an address.
+
+    Anyone may ask for a reset mail to any address. So these have places of their own: nobody can
+    keep an address from getting its other mails, or learn whether it got some.
+    """
+    return f"reset {email_key}"

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from referral.core.jobs import Job, Run
+from referral.core.limits import LimitGroup
 from referral.core.model import (
     AccessToken,
     Account,
@@ -362,13 +363,13 @@ class Attempts(Protocol):
 
 
 class Mails(Protocol):
-    """How many mails went to which address; the address itself is not stored."""
+    """How many mails were counted against which quota; the address in its name is not stored."""
 
     async def take_place(
-        self, mail: UUID, address: str, now: datetime, *, mails: int, within: timedelta
+        self, mail: UUID, quota: str, now: datetime, *, mails: int, within: timedelta
     ) -> datetime | None:
         """Count a mail, or return when there is room for it; counting one again changes nothing.
-        However many ask at once, an address gets no more than it may.
+        However many ask at once, no more mails than allowed are counted against a quota.
         """
         ...
 
@@ -534,7 +535,7 @@ class Cache(Protocol):
 class Limits(Protocol):
     """How often anyone may do something; it never fails, but counts less well."""
 
-    async def take(self, group: str, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
         """Count once more against the limit of the group; None where it has none."""
         ...
 

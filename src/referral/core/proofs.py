@@ -19,7 +19,7 @@ from referral.core.confirming import Confirm
 from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.guessing import Attempts
 from referral.core.jobs import ConfirmationMail, ResetMail, Run
-from referral.core.mail import MailLimit, begin_mail, take_place
+from referral.core.mail import MailLimit, begin_mail, reset_quota, take_place
 from referral.core.model import (
     Address,
     Attempt,
@@ -213,7 +213,7 @@ class ForgotPassword:
         key = self.addresses.parse(email).canonical
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
-            wait = await take_place(self, records, self.ids.new(), key)
+            wait = await take_place(self, records, self.ids.new(), reset_quota(key))
             if wait is not None:
                 raise TooManyRequests(retry_after=wait)
             user = await records.users.by_email(key)

@@ -12,12 +12,13 @@ from msgspec import Meta, Struct
 
 from referral.core import errors
 from referral.core.accounts import NewAccount, Register
+from referral.core.limits import LimitGroup
 from referral.core.model import Account, Answer, Joined, Locale, ReferralStatus, Role
 from referral.core.model import Profile as StoredProfile
 from referral.core.model import User as Entity
 from referral.web.codes import REPEATED, Code, Time
 from referral.web.idempotency import IdempotencyKey, attempt_of, make_answer, recall
-from referral.web.limits import limited
+from referral.web.limits import COSTLY, by_address
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
@@ -127,7 +128,7 @@ class Accounts(Controller):
     @post(
         "/auth/register",
         summary="Register",
-        guards=[limited("register")],
+        guards=[by_address(LimitGroup.REGISTER), *COSTLY],
         before_request=recall,
         response_headers=[ResponseHeader("Location", value="/api/v1/me")],
         responses=problems(

@@ -12,6 +12,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import codes, errors
+from referral.core.limits import LimitGroup
 from referral.core.model import (
     MAX_CODE_CHARACTERS,
     MAX_LIFETIME,
@@ -24,9 +25,9 @@ from referral.core.model import (
     Expiry,
 )
 from referral.core.model import Code as Entity
-from referral.core.ports import Clock
 from referral.web.auth import SECURITY, identify_user
 from referral.web.idempotency import IdempotencyKey, attempt_of, make_answer, recall_user
+from referral.web.limits import by_account
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.requests import PageRequest, check_user, make_cursor, provide_page
@@ -123,14 +124,18 @@ class Codes(Controller):
 
     @post(
         summary="Create a code",
+        guards=[by_account(LimitGroup.CODES)],
         before_request=recall_user,
-        responses=problems(*CHANGE, *BODY, *REPEATED, errors.ActiveCodeExists, errors.CodeTaken)
+        responses=problems(
+            *CHANGE, *BODY, *REPEATED,
+            errors.ActiveCodeExists, errors.CodeTaken, errors.TooManyRequests,
+        )
         | {
             201: ResponseSpec(
                 Code, generate_examples=False, description="The code; `Location` leads to it."
             )
         },
-    )
+    )  # fmt: skip
     @inject
     async def create(
         self,
@@ -138,14 +143,13 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         data: JSONBody[NewCode],
         use: FromDishka[codes.IssueCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Code]:
         """Make a code and, unless told otherwise, put it in force."""
 
         def answer(code: Entity) -> Answer:
-            shown = Code.of(code, clock.now(), links)
+            shown = Code.of(code, code.created_at, links)
             return make_answer(201, shown, f"{self.path}/{code.id}")
 
         wanted = codes.NewCode(
@@ -158,7 +162,7 @@ class Codes(Controller):
         attempt = attempt_of(request, idempotency_key, answer)
         code = await use(user_id, wanted, attempt)
         location = f"{self.path}/{code.id}"
-        return Response(Code.of(code, clock.now(), links), headers={"Location": location})
+        return Response(Code.of(code, code.created_at, links), headers={"Location": location})
 
     @get(
         summary="List my codes",
@@ -188,11 +192,10 @@ class Codes(Controller):
         self,
         user_id: NamedDependency[UUID],
         use: FromDishka[codes.ShowActiveCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Show the code that is in force."""
-        return Code.of(await use(user_id), clock.now(), links)
+        return Code.of(*await use(user_id), links)
 
     @get("/{code_id:uuid}", summary="Show a code", responses=problems(*ONE))
     @inject
@@ -201,11 +204,10 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         code_id: CodeId,
         use: FromDishka[codes.ShowCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Show one of one's codes."""
-        return Code.of(await use(user_id, code_id), clock.now(), links)
+        return Code.of(*await use(user_id, code_id), links)
 
     @patch("/{code_id:uuid}", summary="Renew a code", responses=problems(*CHANGE_ONE, *BODY))
     @inject
@@ -215,14 +217,12 @@ class Codes(Controller):
         code_id: CodeId,
         data: JSONBody[Renewal],
         use: FromDishka[codes.RenewCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Give a code another end or maximum. One that had expired is in force again, unless
         it was deactivated or another one took its place.
         """
-        code = await use(user_id, code_id, _renewal(data))
-        return Code.of(code, clock.now(), links)
+        return Code.of(*await use(user_id, code_id, _renewal(data)), links)
 
     @delete("/{code_id:uuid}", summary="Delete a code", responses=problems(*CHANGE_ONE))
     @inject
@@ -247,11 +247,10 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         code_id: CodeId,
         use: FromDishka[codes.ActivateCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Put a code in force, and the one that was in force out of it."""
-        return Code.of(await use(user_id, code_id), clock.now(), links)
+        return Code.of(*await use(user_id, code_id), links)
 
     @post(
         "/{code_id:uuid}/deactivate",
@@ -265,11 +264,10 @@ class Codes(Controller):
         user_id: NamedDependency[UUID],
         code_id: CodeId,
         use: FromDishka[codes.DeactivateCode],
-        clock: FromDishka[Clock],
         links: FromDishka[Links],
     ) -> Code:
         """Take a code out of force until it is activated again."""
-        return Code.of(await use(user_id, code_id), clock.now(), links)
+        return Code.of(*await use(user_id, code_id), links)
 
 
 def _renewal(data: Renewal) -> codes.Renewal:

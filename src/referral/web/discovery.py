@@ -3,6 +3,7 @@
 import msgspec
 from dishka import FromDishka
 from litestar import Controller, get
+from litestar.datastructures import ResponseHeader
 from msgspec import Struct
 
 from referral.core.model import Scope
@@ -10,6 +11,9 @@ from referral.core.ports import AccessTokens
 from referral.web.links import Links
 from referral.web.tokens import Grants
 from referral.web.wiring import inject
+
+CACHED = [ResponseHeader("Cache-Control", value="public, max-age=300")]
+"""Public documents; a key that is put behind the signing one is known everywhere in 5 minutes."""
 
 
 class Metadata(Struct):
@@ -52,7 +56,11 @@ class Discovery(Controller):
     path = "/.well-known"
     tags = ("Tokens",)
 
-    @get("/oauth-authorization-server", summary="Describe the token service")
+    @get(
+        "/oauth-authorization-server",
+        summary="Describe the token service",
+        response_headers=CACHED,
+    )
     @inject
     async def metadata(self, grants: FromDishka[Grants], links: FromDishka[Links]) -> Metadata:
         """Describe the endpoints and what they support (RFC 8414)."""
@@ -71,7 +79,7 @@ class Discovery(Controller):
             service_documentation=f"{links.public_url}/docs",
         )
 
-    @get("/jwks.json", summary="Show the public keys")
+    @get("/jwks.json", summary="Show the public keys", response_headers=CACHED)
     @inject
     async def jwks(self, tokens: FromDishka[AccessTokens]) -> KeySet:
         """Show the keys that verify access tokens (RFC 7517)."""

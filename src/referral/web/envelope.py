@@ -20,8 +20,11 @@ SAFE = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
 }
-"""OWASP REST Security Cheat Sheet; a page that loads something sets its own policy."""
+"""OWASP REST Security Cheat Sheet; a page that loads something sets its own policy, and an answer
+that is the same for everyone may allow caches.
+"""
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """Any word may come as a method: others are neither logged nor counted by name."""

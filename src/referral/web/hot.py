@@ -5,10 +5,11 @@ from typing import NamedTuple
 from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from referral.core.limits import LimitGroup
 from referral.core.lookups import LookUpCode
 from referral.core.model import Code
 from referral.web.auth import check_lookup_access
-from referral.web.limits import client_address, count
+from referral.web.limits import count_address
 
 ANSWERS = 1_000
 MAX_QUERY = 400
@@ -39,7 +40,7 @@ class HotAnswers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer at once, or have it worked out and keep it."""
         # No guards: for each of them Litestar copies the handler, which costs more than they do.
-        await count(scope, "lookup", client_address(scope))
+        await count_address(scope, LimitGroup.LOOKUP)
         state = scope["litestar_app"].state
         if not state.public_lookups:
             await check_lookup_access(ASGIConnection(scope), None)

@@ -9,13 +9,14 @@ from litestar.response import Redirect
 from msgspec import Struct
 
 from referral.core import errors
+from referral.core.limits import LimitGroup
 from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import Code as Entity
 from referral.web.accounts import Email
 from referral.web.auth import SECURITY, check_lookup_access
 from referral.web.codes import Time
 from referral.web.hot import FOUND, HotAnswers
-from referral.web.limits import limited
+from referral.web.limits import by_address
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.wiring import inject
@@ -80,7 +81,7 @@ class LookUps(Controller):
     @post(
         "/lookup",
         summary="Look a code up, privately",
-        guards=[limited("lookup"), check_lookup_access],
+        guards=[by_address(LimitGroup.LOOKUP), check_lookup_access],
         status_code=200,
         responses=problems(400, 408, 413, 415, *ANY),
     )
@@ -104,7 +105,7 @@ class Checks(Controller):
     @get(
         "/{code:str}/validity",
         summary="Check a code",
-        guards=[limited("lookup")],
+        guards=[by_address(LimitGroup.LOOKUP)],
         responses=problems(errors.TooManyRequests, errors.Unavailable),
     )
     @inject
@@ -125,7 +126,8 @@ class ShareLinks(Controller):
         summary="Follow a share link",
         status_code=302,
         response_description="The landing page.",
-        responses=problems(errors.Unavailable),
+        guards=[by_address(LimitGroup.LOOKUP)],
+        responses=problems(errors.TooManyRequests, errors.Unavailable),
     )
     @inject
     async def follow(

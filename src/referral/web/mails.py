@@ -16,6 +16,7 @@ from referral.core.ports import QrCodes
 from referral.web.auth import SECURITY, identify_user
 from referral.web.codes import CHANGE, ONE, REPEATED, CodeId
 from referral.web.idempotency import IdempotencyKey, recall_user
+from referral.web.limits import COSTLY_OF_ACCOUNT
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
@@ -79,6 +80,7 @@ class CodeMails(Controller):
         "/active/email",
         summary="Mail me my active code",
         status_code=202,
+        guards=COSTLY_OF_ACCOUNT,
         before_request=recall_user,
         responses=problems(
             *CHANGE, *REPEATED,
@@ -113,7 +115,7 @@ class CodeMails(Controller):
         qr_codes: FromDishka[QrCodes],
     ) -> Response[bytes]:
         """Show the share link of a code as a QR code, to print at any size."""
-        code = await use(user_id, code_id)
+        code, _ = await use(user_id, code_id)
         return Response(qr_codes.svg(links.share(code.text)), media_type=SVG)
 
     @get(
@@ -132,7 +134,7 @@ class CodeMails(Controller):
         qr_codes: FromDishka[QrCodes],
     ) -> Response[bytes]:
         """Show the share link of a code as a QR code."""
-        code = await use(user_id, code_id)
+        code, _ = await use(user_id, code_id)
         return Response(qr_codes.png(links.share(code.text)), media_type=PNG)
 
 
@@ -159,5 +161,5 @@ class Unsubscribing(Controller):
 
 
 def _page(content: str) -> Response[str]:
-    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+    headers = {"Content-Security-Policy": POLICY}
     return Response(PAGE.format(content=content), media_type=MediaType.HTML, headers=headers)

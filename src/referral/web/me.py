@@ -19,14 +19,11 @@ from referral.web.accounts import FullUser
 from referral.web.auth import SECURITY, identify_session, identify_user
 from referral.web.codes import ANY, BODY, CHANGE
 from referral.web.exports import Export
-from referral.web.limits import limited
+from referral.web.limits import COSTLY_OF_ACCOUNT
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.requests import check_user
 from referral.web.wiring import inject
-
-GUESSES = [limited("token", by_account=True)]
-"""Where the password is asked for, whoever has stolen a token could guess it."""
 
 
 class Change(Struct, forbid_unknown_fields=True):
@@ -98,7 +95,7 @@ class Me(Controller):
 
     @delete(
         summary="Erase my account",
-        guards=GUESSES,
+        guards=COSTLY_OF_ACCOUNT,
         responses=problems(*CHANGE, *BODY, errors.TooManyRequests, errors.WrongPassword),
     )
     @inject
@@ -117,7 +114,7 @@ class Me(Controller):
         "/password",
         summary="Change my password",
         status_code=204,
-        guards=GUESSES,
+        guards=COSTLY_OF_ACCOUNT,
         dependencies={"session_id": Provide(identify_session)},
         responses=problems(
             *CHANGE, *BODY, errors.TooManyRequests, errors.WrongPassword, errors.WeakPassword

@@ -1,5 +1,6 @@
 """Figures for Prometheus, and who may have them."""
 
+from itertools import chain
 from typing import Any
 
 from dishka import FromDishka
@@ -8,8 +9,8 @@ from litestar.exceptions import NotFoundException
 from litestar.types import Scope
 
 from referral.core.ports import Metrics
-from referral.web.limits import TrustedProxies, read_address
 from referral.web.problems import problems
+from referral.web.proxies import TrustedProxies, hops_before, read_address
 from referral.web.wiring import inject
 
 OTHER_WAYS = {b"forwarded", b"x-real-ip"}
@@ -41,7 +42,7 @@ class Figures(Controller):
         text = (await use.render()).decode()
         # The framework adds it again.
         kind = use.content_type.removesuffix("; charset=utf-8")
-        return Response(text, headers={"Cache-Control": "no-store"}, media_type=kind)
+        return Response(text, media_type=kind)
 
 
 def is_inside(scope: Scope) -> bool:
@@ -50,11 +51,8 @@ def is_inside(scope: Scope) -> bool:
     named = {name for name, _ in scope["headers"]}
     if scope["client"] is None or named & OTHER_WAYS:
         return False
-    sent = [
-        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"
-    ]
-    hops = [hop.strip() for value in sent for hop in value.split(",")]
-    return all(_is_loopback(hop) or proxies.trusts(hop) for hop in (scope["client"][0], *hops))
+    hops = chain(scope["client"][:1], hops_before(scope["headers"]))
+    return all(_is_loopback(hop) or proxies.trusts(hop) for hop in hops)
 
 
 def _is_loopback(text: str) -> bool:

@@ -3,17 +3,18 @@
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
+from math import ceil
 from typing import Any
 from urllib.parse import parse_qsl
 
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 
-from referral.core.errors import TokenUnusable, WeakPassword, WrongPassword
+from referral.core.errors import TokenUnusable, TooManyRequests, WeakPassword, WrongPassword
 from referral.core.model import Locale
 from referral.core.proofs import ConfirmEmail, DisownEmail, InspectConfirmation, ResetPassword
 from referral.web.forms import MAX_FIELDS
-from referral.web.limits import client_address, limited
+from referral.web.limits import COSTLY, client_address
 from referral.web.wiring import inject
 
 STYLE = """
@@ -29,7 +30,6 @@ STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Cache-Control": "no-store",
 }
 
 PAGE = """\
@@ -96,6 +96,8 @@ TEXTS = {
         "close": "You can close this page.",
         "unusable": "This link cannot be used",
         "ask again": "It was used before, or has expired. Ask for a new one.",
+        "too many": "Too many requests",
+        "later": "Try again later.",
         "weak": "This password is too short, too long or too common. Choose another.",
     },
     Locale.RU: {
@@ -117,6 +119,8 @@ TEXTS = {
         "close": "Эту страницу можно закрыть.",
         "unusable": "Эта ссылка не действует",
         "ask again": "Она уже использована или устарела. Запросите новую.",
+        "too many": "Слишком много запросов",
+        "later": "Попробуйте ещё раз позже.",
         "weak": "Пароль слишком короткий, длинный или распространённый. Выберите другой.",
     },
 }
@@ -126,6 +130,14 @@ def show_unusable(request: Request[Any, Any, Any], _: TokenUnusable) -> Response
     """Show that the link is good for nothing."""
     texts = TEXTS[_locale(request)]
     return _page(request, texts["unusable"], f"<p>{texts['ask again']}</p>", 422)
+
+
+def show_too_many(request: Request[Any, Any, Any], error: TooManyRequests) -> Response[str]:
+    """Show that the form was sent too often, and when to come again."""
+    texts, seconds = TEXTS[_locale(request)], ceil(error.retry_after.total_seconds())
+    page = _page(request, texts["too many"], f"<p>{texts['later']}</p>", 429)
+    page.headers["Retry-After"] = str(seconds)
+    return page
 
 
 def show_weak(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
@@ -145,6 +157,7 @@ class Pages(Controller):
     include_in_schema = False
     exception_handlers = {
         TokenUnusable: show_unusable,
+        TooManyRequests: show_too_many,
         WeakPassword: show_weak,
         WrongPassword: show_wrong,
     }
@@ -158,7 +171,7 @@ class Pages(Controller):
         token = request.query_params.get("token", "")
         return _confirm_form(request, token, (await inspect(token)).email)
 
-    @post("/confirm", status_code=200, guards=[limited("token")])
+    @post("/confirm", status_code=200, guards=COSTLY)
     @inject
     async def confirm(
         self,
@@ -175,7 +188,7 @@ class Pages(Controller):
         texts = TEXTS[_locale(request)]
         return _page(request, texts["confirmed"], f"<p>{texts['close']}</p>")
 
-    @post("/disown", status_code=200, guards=[limited("token")])
+    @post("/disown", status_code=200, guards=COSTLY)
     @inject
     async def disown(
         self, request: Request[Any, Any, Any], use: FromDishka[DisownEmail]
@@ -190,7 +203,7 @@ class Pages(Controller):
         """Ask for the new password."""
         return _reset_form(request, request.query_params.get("token", ""))
 
-    @post("/reset", status_code=200)
+    @post("/reset", status_code=200, guards=COSTLY)
     @inject
     async def reset(
         self, request: Request[Any, Any, Any], use: FromDishka[ResetPassword]

@@ -42,7 +42,7 @@ FRAMEWORK = {
     404: ("not-found", "There is nothing here, or nothing that you may see."),
     405: ("method-not-allowed", "The resource does not know this method; see the Allow header."),
     408: ("request-timeout", "The request took too long to arrive."),
-    413: ("content-too-large", "A body may have 64 KiB."),
+    413: ("content-too-large", "A body may have 64 KiB, and come in 1,024 chunks at most."),
     415: ("unsupported-media-type", "The body is not of the type that this route takes."),
     422: (
         "invalid-request",
@@ -86,6 +86,12 @@ class Malformed(HTTPException):
     """The body is no JSON."""
 
     status_code = 400
+
+
+class ContentTooLarge(HTTPException):
+    """The body is too long, or comes in too many chunks."""
+
+    status_code = 413
 
 
 class RequestTimeout(HTTPException):

@@ -21,7 +21,7 @@ from referral.web.accounts import Email
 from referral.web.auth import SECURITY, identify_user, identify_user_if_any
 from referral.web.codes import BODY, CHANGE, REPEATED
 from referral.web.idempotency import IdempotencyKey, recall, recall_user
-from referral.web.limits import client_address, limited
+from referral.web.limits import COSTLY, COSTLY_OF_ACCOUNT, client_address
 from referral.web.problems import problems
 from referral.web.queuing import ON_ITS_WAY, queue_mail
 from referral.web.wiring import inject
@@ -85,6 +85,7 @@ class Proofs(Controller):
         summary="Mail me a link to confirm my address",
         status_code=202,
         security=SECURITY,
+        guards=COSTLY_OF_ACCOUNT,
         before_request=recall_user,
         dependencies={"user_id": Provide(identify_user)},
         responses=problems(
@@ -109,7 +110,7 @@ class Proofs(Controller):
         summary="Confirm an address",
         status_code=204,
         security=[{}, *SECURITY],
-        guards=[limited("token")],
+        guards=COSTLY,
         dependencies={"caller": Provide(identify_user_if_any)},
         responses=problems(
             *BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unauthenticated,
@@ -136,7 +137,7 @@ class Proofs(Controller):
         "/email/disown",
         summary="Disown an address",
         status_code=204,
-        guards=[limited("token")],
+        guards=COSTLY,
         responses=problems(*BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unavailable),
     )
     @inject
@@ -153,6 +154,7 @@ class Proofs(Controller):
         "/password/forgot",
         summary="Mail a link for a new password",
         status_code=202,
+        guards=COSTLY,
         before_request=recall,
         responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable)
         | ON_ITS_WAY,
@@ -172,8 +174,12 @@ class Proofs(Controller):
         "/password/reset",
         summary="Set a new password",
         status_code=204,
-        responses=problems(*BODY, errors.TokenUnusable, errors.WeakPassword, errors.Unavailable),
-    )
+        guards=COSTLY,
+        responses=problems(
+            *BODY, errors.TokenUnusable, errors.TooManyRequests, errors.WeakPassword,
+            errors.Unavailable,
+        ),
+    )  # fmt: skip
     @inject
     async def reset(self, data: JSONBody[Reset], use: FromDishka[ResetPassword]) -> None:
         """Set a password with the token that was mailed; it works once, for an hour. Every

@@ -24,7 +24,7 @@ from referral.web.forms import (
     need,
     read_form,
 )
-from referral.web.limits import client_address, limited
+from referral.web.limits import COSTLY, client_address
 from referral.web.problems import problems
 from referral.web.wiring import inject
 
@@ -96,7 +96,7 @@ class TokenEndpoint(Controller):
     """Logging in and staying so."""
 
     path = "/api/v1/auth"
-    guards = (limited("token"),)
+    guards = COSTLY
     tags = ("Tokens",)
     exception_handlers = REFUSALS
 
@@ -104,6 +104,7 @@ class TokenEndpoint(Controller):
         "/token",
         summary="Get tokens",
         status_code=200,
+        security=[{}, {"client": []}],
         operation_class=TokenOperation,
         responses=problems(408, 413, TooManyRequests, Unavailable)
         | {400: REFUSAL, 401: UNKNOWN_CLIENT},

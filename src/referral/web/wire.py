@@ -6,15 +6,30 @@ And HEAD, which the framework does not know: it is a GET whose answer has no bod
 import asyncio
 import re
 from collections.abc import Iterable
+from typing import cast
 
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    Message,
+    Receive,
+    ReceiveMessage,
+    Scope,
+    Send,
+)
 
-from referral.web.problems import MEDIA_TYPE, Malformed, RequestTimeout, problem
+from referral.web.problems import MEDIA_TYPE, ContentTooLarge, Malformed, RequestTimeout, problem
 
 BODY_SECONDS = 10.0
 """How long a body may take from its first byte to its last; 64 KiB need no more anywhere."""
+
+MAX_BODY = 64 * 1024
+MAX_CHUNKS = 1_024
+"""In how many pieces a body may arrive: sent byte by byte, 64 KiB would cost seconds of CPU time.
+Clients send kilobytes at a time; even segments of 64 bytes are few enough.
+"""
 
 NAME = rb"(?=[^:]{1,255}(?::|$))[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
 HOST = re.compile(rb"(?:%b|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?" % NAME)
@@ -38,7 +53,7 @@ class Wire:
         elif _has_good_host(scope["headers"], scope["http_version"]):
             if scope["method"] == "HEAD":
                 scope["method"], send = "GET", _without_body(send)
-            await self._app(scope, _in_time(receive), send)
+            await self._app(scope, _as_one(receive), send)
         else:
             await self._refuse(scope, send)
 
@@ -72,24 +87,37 @@ def _without_body(send: Send) -> Send:
     return send_head
 
 
-def _in_time(receive: Receive) -> Receive:
-    """Let the body be read for so long, and say whose fault it is when it does not come."""
-    deadline: float | None = None
-    is_over = False
+def _as_one(receive: Receive) -> Receive:
+    """Give the body in one message, once all of it is there; it is read when it is first asked for.
 
-    async def receive_in_time() -> ReceiveMessage:
-        nonlocal deadline, is_over
-        if is_over:
+    The server passes each chunk on as a message of its own, and the framework's work for a message,
+    as well as a timer for it, cost as much as some kilobytes do. So there is one timer for all.
+    """
+    is_read = False
+
+    async def receive_body() -> ReceiveMessage:
+        nonlocal is_read
+        if is_read:
             return await receive()
-        deadline = deadline or asyncio.get_running_loop().time() + BODY_SECONDS
         try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(receive)
         except TimeoutError:
             raise RequestTimeout from None
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_body
+
+
+async def _read(receive: Receive) -> bytes:
+    """Return the body; one that is too long ends where the framework will notice that it is."""
+    body = bytearray()
+    for _ in range(MAX_CHUNKS + 1):  # the last one says that the body ends
+        message = cast("HTTPReceiveMessage", await receive())
         if message["type"] == "http.disconnect":
             raise Malformed("The body ended before its time, or its chunks are out of shape.")
-        is_over = not message.get("more_body", False)
-        return message
-
-    return receive_in_time
+        body += message["body"]
+        if not message["more_body"] or len(body) > MAX_BODY:
+            return bytes(body)
+    raise ContentTooLarge(f"The body came in more than {MAX_CHUNKS:,} chunks. Send larger ones.")

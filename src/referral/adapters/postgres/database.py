@@ -30,6 +30,7 @@ from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
 from referral.adapters.postgres.verdicts import PostgresVerdicts
 from referral.core.errors import Unavailable
+from referral.core.ports import Fingerprints
 
 SECONDS = 1.5
 """How long a request waits for a connection or an answer."""
@@ -49,6 +50,7 @@ class PostgresRecords:
     """The records of one session."""
 
     session: DatabaseSession
+    fingerprints: Fingerprints
 
     @cached_property
     def users(self) -> PostgresUsers:
@@ -88,7 +90,7 @@ class PostgresRecords:
     @cached_property
     def mails(self) -> PostgresMails:
         """How many mails went to which address."""
-        return PostgresMails(self.session)
+        return PostgresMails(self.session, self.fingerprints)
 
     @cached_property
     def profiles(self) -> PostgresProfiles:
@@ -128,8 +130,9 @@ class PostgresDatabase:
 
     name = "database"
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """Take an engine of `make_engine`."""
+    def __init__(self, engine: AsyncEngine, fingerprints: Fingerprints) -> None:
+        """Take an engine of `make_engine`, and what addresses are counted under."""
+        self._fingerprints = fingerprints
         self._admission = Admission(POOL, PATIENCE)
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -146,7 +149,7 @@ class PostgresDatabase:
         async with self._admission.place():
             with unavailable():
                 async with connected(self._engine) as session:
-                    yield PostgresRecords(session)
+                    yield PostgresRecords(session, self._fingerprints)
 
     def measures(self) -> Iterator[Measure]:
         """See `Measured`."""

@@ -1,28 +1,34 @@
-"""What mails to users need of the database: one statement for all that are written at a time."""
+"""What mails to users need of the database: two statements for all that are written at a time."""
 
-import asyncpg
+from collections.abc import Mapping
+from uuid import UUID
+
 import msgspec
 
 from referral.adapters.batches import Trips
-from referral.adapters.postgres.database import SECONDS, unavailable
+from referral.adapters.postgres.driver_pool import DriverPool
+from referral.adapters.postgres.mails import quota_digest
 from referral.adapters.postgres.users import NAMES
 from referral.core.model import Postage, Taken, User
+from referral.core.ports import Fingerprints
 
 USER = ", ".join(f"users.{name}" for name in NAMES)
+
+ADDRESSES = "SELECT id, email_key FROM users WHERE id = ANY($1) AND erased_at IS NULL"
 
 # Addresses are taken in one order by all, so that two that take several wait in no circle.
 TAKE = f"""
 WITH asked AS (
-    SELECT mail, digest, purpose, ends, counts, at, places, within, {USER}
+    SELECT mail, digest, purpose, ends, place, at, places, within, {USER}
     FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::text[], $5::timestamptz[],
-        $6::boolean[], $7::timestamptz[], $8::integer[], $9::interval[])
-        AS asked(mail, user_id, digest, purpose, ends, counts, at, places, within)
+        $6::bytea[], $7::timestamptz[], $8::integer[], $9::interval[])
+        AS asked(mail, user_id, digest, purpose, ends, place, at, places, within)
     JOIN users ON users.id = asked.user_id AND users.erased_at IS NULL
     WHERE purpose IS DISTINCT FROM 'confirm' OR NOT email_verified
     ORDER BY email_key, mail
 ), taken AS MATERIALIZED (
-    SELECT asked.*, CASE WHEN counts THEN
-        take_mail_place(mail, sha256(convert_to(email_key, 'UTF8')), at, places, within)
+    SELECT asked.*, CASE WHEN places IS NOT NULL THEN
+        take_mail_place(mail, place, at, places, within)
     END AS free_at FROM asked
 ), kept AS (
     INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at)
@@ -35,9 +41,10 @@ SELECT mail, free_at, {", ".join(NAMES)} FROM taken
 class PostgresPostOffice:
     """See the port `PostOffice`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        """Take a pool of `make_pool`."""
+    def __init__(self, pool: DriverPool, fingerprints: Fingerprints) -> None:
+        """Take a pool of `make_pool`, and what addresses are stored under."""
         self._pool = pool
+        self._fingerprints = fingerprints
         self._trips: Trips[Postage, Taken | None] = Trips(self._take)
 
     async def take(self, postage: Postage) -> Taken | None:
@@ -45,15 +52,19 @@ class PostgresPostOffice:
         return await self._trips.ask(postage)
 
     async def _take(self, asked: list[Postage]) -> list[Taken | None]:
-        columns = zip(*map(_row, asked), strict=True)
-        with unavailable():
-            async with self._pool.acquire(timeout=SECONDS) as connection:
-                rows = await connection.fetch(TAKE, *map(list, columns))
+        places = await self._places({one.user_id for one in asked if one.places is not None})
+        columns = zip(*(_row(one, places) for one in asked), strict=True)
+        rows = await self._pool.fetch(TAKE, *map(list, columns))
         found = {row[0]: Taken(msgspec.convert(dict(row), User), row[1]) for row in rows}
         return [found.get(one.mail) for one in asked]
 
+    async def _places(self, user_ids: set[UUID]) -> dict[UUID, bytes]:
+        """Return what mails to users are counted under: the database has no key for the digests."""
+        rows = await self._pool.fetch(ADDRESSES, list(user_ids)) if user_ids else []
+        return {user_id: quota_digest(self._fingerprints, email_key) for user_id, email_key in rows}
 
-def _row(postage: Postage) -> tuple[object, ...]:
+
+def _row(postage: Postage, places: Mapping[UUID, bytes]) -> tuple[object, ...]:
     token = postage.token
     return (
         postage.mail,
@@ -61,7 +72,7 @@ def _row(postage: Postage) -> tuple[object, ...]:
         token and token.digest,
         token and token.purpose,
         token and token.expires_at,
-        postage.places is not None,
+        places.get(postage.user_id),
         postage.at,
         postage.places,
         postage.within,

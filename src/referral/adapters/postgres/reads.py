@@ -3,24 +3,15 @@
 Look-ups that come at the same time share a statement; `docs/performance.md` has the figures.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from referral.adapters.batches import Trips
-from referral.adapters.measures import Measure
-from referral.adapters.postgres import pooler
-from referral.adapters.postgres.admission import Admission
-from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
+from referral.adapters.postgres.driver_pool import DriverPool
 from referral.core.model import Account, Code, Joined, Profile, Referrer, User
-
-CONNECTIONS = 4
-IDLE_SECONDS = 60.0
 
 LOOK_UP = """
 SELECT u.email_key, u.email_verified, c.id, c.user_id, c.text, c.created_at, c.expires_at,
@@ -52,30 +43,6 @@ JOINED = msgspec.json.Decoder(list[Joined])
 PROFILE = msgspec.json.Decoder(Profile)
 
 
-@asynccontextmanager
-async def make_pool(
-    url: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
-) -> AsyncIterator[asyncpg.Pool]:
-    """Make a pool for a `postgresql://` URL; it connects when it is first used."""
-    async with asyncpg.create_pool(
-        pooler.plain(url),
-        connection_class=connection_class,
-        min_size=0,
-        max_size=CONNECTIONS,
-        max_inactive_connection_lifetime=IDLE_SECONDS,
-        timeout=SECONDS,
-        command_timeout=SECONDS,
-        reset=_leave,
-        server_settings=pooler.server_settings(url),
-        **pooler.driver_options(url),
-    ) as pool:
-        yield pool
-
-
-async def _leave(_: asyncpg.Connection) -> None:
-    """Leave a connection as it is when it is given back: single reads change nothing about it."""
-
-
 class LookUp(NamedTuple):
     """One question of the statement that those of a moment share."""
 
@@ -86,10 +53,9 @@ class LookUp(NamedTuple):
 class PostgresReads:
     """See the port `Reads`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: DriverPool) -> None:
         """Take a pool of `make_pool`."""
         self._pool = pool
-        self._admission = Admission(CONNECTIONS, PATIENCE)
         self._look_ups: Trips[LookUp, Code | None] = Trips(self._look_up)
 
     async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
@@ -98,8 +64,7 @@ class PostgresReads:
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         """See the port."""
-        async with self._connection() as connection:
-            row = await connection.fetchrow(ACCOUNT, user_id, recent)
+        row = await self._pool.fetch_one(ACCOUNT, user_id, recent)
         if row is None:
             return None
         code = CODE.decode(row["code"]) if row["code"] else None
@@ -113,25 +78,8 @@ class PostgresReads:
             profile=PROFILE.decode(row["profile"]) if row["profile"] else None,
         )
 
-    def measures(self) -> Iterator[Measure]:
-        """See `Measured`."""
-        return self._admission.measures("reads")
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._admission.place():
-            with unavailable():
-                async with self._pool.acquire(timeout=SECONDS) as connection:
-                    try:
-                        yield connection
-                    except TimeoutError:
-                        # Otherwise the pool would wait as long again for the server to cancel.
-                        connection.terminate()
-                        raise
-
     async def _look_up(self, asked: list[LookUp]) -> list[Code | None]:
-        async with self._connection() as connection:
-            rows = await connection.fetch(LOOK_UP, sorted({one.email_key for one in asked}))
+        rows = await self._pool.fetch(LOOK_UP, sorted({one.email_key for one in asked}))
         found: dict[LookUp, Code] = {}
         for email_key, email_verified, *code in rows:
             found[LookUp(email_key, confirmed_only=False)] = made = Code(*code)
