@@ -31,7 +31,8 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 """One that every user may run; that of the tests may be in a home folder."""
 
 SOURCES = Path(__file__).parents[2] / "src"
-PACKAGES = Path(folder_of(embedded.PACKAGE)).parent
+PACKAGE = folder_of(embedded.PACKAGE)
+PROGRAMS = PACKAGE / "pginstall18" / "bin"
 
 WALK = """
 import json, os, sys
@@ -53,6 +54,8 @@ print(server.url)
 server.stop()
 """
 
+ASK = (PROGRAMS / "psql", "-Atc", "SELECT 1", "-d")
+
 TRUSTING = "local all all trust\nlocal replication all trust\n"
 """What earlier releases left in pg_hba.conf."""
 
@@ -65,7 +68,7 @@ def as_other(*command: str | Path) -> subprocess.CompletedProcess[str]:
         group="nogroup",
         extra_groups=[],
         cwd="/",
-        env={"PYTHONPATH": f"{SOURCES}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": f"{SOURCES}:{PACKAGE.parent}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -75,7 +78,7 @@ def as_other(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 def ask(url: str) -> subprocess.CompletedProcess[str]:
     """Ask a database as the other user."""
-    return as_other(embedded._binaries() / "psql", "-d", url, "-Atc", "SELECT 1")  # noqa: SLF001
+    return as_other(*ASK, url)
 
 
 def wait_for(holds: Callable[[], object]) -> None:
@@ -134,8 +137,7 @@ def test_another_user_who_gets_at_the_socket_is_refused(place: Path, earlier: st
         (folder / ".s.PGSQL.5432").chmod(0o777)
         # One that was running takes a moment to read its settings again.
         wait_for(lambda: "Peer authentication failed" in ask(server.url).stderr)
-        own = [str(embedded._binaries() / "psql"), "-d", server.url, "-Atc", "SELECT 1"]  # noqa: SLF001
-        assert subprocess.check_output(own, text=True) == "1\n"  # noqa: S603 - our own binary
+        assert subprocess.check_output([*ASK, server.url], text=True) == "1\n"  # noqa: S603 - psql
     before.stop()
 
 
@@ -227,7 +229,7 @@ def test_programs_that_the_servers_user_cannot_reach_are_told(
     programs = closed / "bin"
     programs.mkdir(parents=True)
     closed.chmod(0o700)
-    shutil.copy(embedded._binaries() / "initdb", programs)  # noqa: SLF001
+    shutil.copy(PROGRAMS / "initdb", programs)
     monkeypatch.setattr(embedded, "_binaries", lambda: programs)
     server = EmbeddedPostgres(place / "postgres")
     with pytest.raises(Unavailable, match=f"may not enter {closed}. Run the service as another"):

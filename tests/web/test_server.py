@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from referral.server import Server
-from referral.web.draining import SIGNAL as DRAIN_SIGNAL
+from referral.web.draining import SIGNAL
 
 
 def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,4 +21,4 @@ def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.Monke
     server = Server("referral.server:worker")
     server.drain_seconds = 1
     server.signal_handler_interrupt(signal.SIGTERM, None)
-    assert sent == [(4711, DRAIN_SIGNAL)]
+    assert sent == [(4711, SIGNAL)]

@@ -80,7 +80,9 @@ def _take(opened: int, folder: Path, owner: pwd.struct_passwd | None) -> None:
     # A symbolic link may lead to a folder that is none of the service's.
     is_new = os.path.samestat(found, folder.lstat()) and not os.listdir(opened)
     if owner is None or found.st_uid != os.geteuid() or not is_new:
-        detail = f"{folder} belongs to {_name(found.st_uid)} instead of {_name(wanted)}."
+        owners = f"{_name(found.st_uid)} instead of {_name(wanted)}"
+        hint = "Change its owner, or set another REFERRAL_DATA_DIR."
+        detail = f"{folder} belongs to {owners}. {hint}"
         raise Unavailable(detail)
     os.fchown(opened, owner.pw_uid, owner.pw_gid)
 
