@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from referral.core.jobs import Pruning, WelcomeMail
+from referral.core.mail import reset_quota
 from referral.core.model import Locale
 from referral.core.ports import Database
 from tests.contracts.rows import (
@@ -37,6 +38,14 @@ async def test_the_places_of_an_hour_are_given_out_once(store: Database) -> None
     assert await take(store, f"x{address}", at=30) is None
     assert await take(store, address, at=60) is None
     assert await take(store, address, at=61) == NOW + timedelta(minutes=70)
+
+
+async def test_reset_mails_have_places_of_their_own(store: Database) -> None:
+    """As many, and neither kind takes one of the other's."""
+    address = f"{IDS.new()}@example.com"
+    for quota in (reset_quota(address), address):
+        found = [await take(store, quota) for _ in range(4)]
+        assert found == [None] * 3 + [NOW + HOUR]
 
 
 async def test_a_mail_that_was_counted_is_not_counted_again(store: Database) -> None:

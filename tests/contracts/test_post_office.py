@@ -1,12 +1,15 @@
 """What mails begin with: the port `PostOffice`, in memory and in PostgreSQL."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
+from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.driver_pool import make_pool
 from referral.adapters.postgres.postage import PostgresPostOffice
 from referral.core.model import OneTimeToken, Postage, Purpose, Taken, User
@@ -102,6 +105,51 @@ async def test_nobody_is_mailed_who_is_gone(store: Database, office: PostOffice)
     async with store.begin() as records:
         await records.users.erase(ann.id, NOW)
     assert await office.take(postage(ann)) is None
+
+
+async def test_addresses_are_stored_under_digests_with_a_key(
+    database: PostgresDatabase, database_url: str
+) -> None:
+    """A dump cannot be searched for an address without it; after a rotation the count begins anew,
+    and both ways to count a mail have the same digests.
+    """
+    ann, fingerprints = await store_user(database), FakeFingerprints()
+    plain = hashlib.sha256(ann.email_key.encode()).hexdigest()
+    async with make_pool(database_url) as pool:
+        office = PostgresPostOffice(pool, fingerprints)
+        assert await office.take(postage(ann, places=1)) == Taken(ann, None)
+        assert await office.take(postage(ann, places=1)) == Taken(ann, NOW + HOUR)
+        fingerprints.keys.insert(0, b"the next key")
+        assert await office.take(postage(ann, places=1)) == Taken(ann, None)
+    async with database.begin() as records:
+        dumped = str(await records.session.driver.fetch("SELECT mails::text FROM mails"))
+        free_at = await records.mails.take_place(
+            IDS.new(), ann.email_key, NOW, mails=1, within=HOUR
+        )
+    assert plain not in dumped
+    assert free_at == NOW + HOUR
+
+
+async def test_mails_at_once_share_two_statements(
+    database: PostgresDatabase, database_url: str
+) -> None:
+    """However many they are; those that take no place share one."""
+    users = [await store_user(database) for _ in range(20)]
+    asked: list[str] = []
+
+    class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+        async def fetch(self, query: str, *args: object, **options: object) -> object:
+            asked.append(query)
+            return await super().fetch(query, *args, **options)
+
+    async with make_pool(database_url, Connection) as pool:
+        office = PostgresPostOffice(pool, FakeFingerprints())
+        for places, statements in ((3, 2), (None, 1)):
+            asked.clear()
+            mails = [postage(user, places=places) for user in users for _ in range(3)]
+            found = await asyncio.gather(*map(office.take, mails))
+            assert [taken and taken.free_at for taken in found] == [None] * len(mails)
+            assert len(asked) == statements
 
 
 async def test_of_many_mails_at_once_as_many_get_a_place_as_there_are(

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute, serving
 from tests.fakes import FakeClock
@@ -183,16 +184,54 @@ async def test_a_fresh_link_can_be_asked_for(service: httpx.AsyncClient, sink: S
 async def test_an_address_gets_no_more_than_five_links_an_hour(
     service: httpx.AsyncClient, sink: Sink
 ) -> None:
-    """The sixth mail is refused, for an address that nobody has as well, and says when."""
+    """The sixth request is refused, and says when to come again."""
     bob = await join(service)
     await mails(sink, bob.email, 1)
     asked = [await bob.request("POST", "/auth/email/verification") for _ in range(5)]
     assert [answer.status_code for answer in asked] == [202] * 4 + [429]
     assert int(asked[-1].headers["Retry-After"]) > 0
-    assert (await forget(service, bob.email)).status_code == 429
-    nobody = new_email()
-    statuses = [(await forget(service, nobody)).status_code for _ in range(6)]
-    assert statuses == [202] * 5 + [429]
+    assert (await forget(service, bob.email)).status_code == 202
+
+
+async def test_requests_for_reset_links_take_no_places_of_other_mails(
+    serve: Serve, mailing: Settings, sink: Sink
+) -> None:
+    """Whoever asks for them, before and after the account is made, keeps its owner from nothing."""
+    async with serve(mailing) as client:
+        email = new_email()
+        for _ in range(7):
+            await forget(client, email)
+        ann = await join(client, email)
+        await mails(sink, email, 1)
+        asked = [await ann.request("POST", "/auth/email/verification") for _ in range(4)]
+    assert [answer.status_code for answer in asked] == [202] * 4
+
+
+async def test_a_request_for_a_reset_link_is_answered_alike_for_every_address(
+    serve: Serve, mailing: Settings, sink: Sink
+) -> None:
+    """Of nobody, of somebody, and of somebody who got all the mails of an hour: as many 202s, then
+    429, and the same bytes and headers.
+    """
+    async with serve(replace(mailing, limit_token=Rate.read("1000/minute"))) as client:
+        ann, bob = await join(client), await join(client)
+        await mails(sink, bob.email, 1)
+        for _ in range(4):
+            await bob.request("POST", "/auth/email/verification")
+        told = []
+        for email in (new_email(), ann.email, bob.email):
+            answers = [await forget(client, email) for _ in range(7)]
+            told.append([_told(answer) for answer in answers])
+    assert [status for status, _, _ in told[0]] == [202] * 5 + [429] * 2
+    assert told[0] == told[1] == told[2]
+
+
+def _told(answer: httpx.Response) -> tuple[int, dict[str, str], str]:
+    """Return what an answer tells, less what is new in each."""
+    new, request_id = {"ratelimit"}, answer.headers["X-Request-ID"]
+    headers = {name: value.replace(request_id, "") for name, value in answer.headers.items()}
+    left = {name: value for name, value in headers.items() if name not in new}
+    return answer.status_code, left, answer.text.replace(request_id, "")
 
 
 async def test_a_forgotten_password_is_set_anew(service: httpx.AsyncClient, sink: Sink) -> None:
