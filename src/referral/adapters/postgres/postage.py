@@ -4,7 +4,8 @@ import asyncpg
 import msgspec
 
 from referral.adapters.batches import Trips
-from referral.adapters.postgres.database import SECONDS, unavailable
+from referral.adapters.postgres.database import SECONDS
+from referral.adapters.postgres.outages import unavailable
 from referral.adapters.postgres.users import NAMES
 from referral.core.model import Postage, Taken, User
 

@@ -15,7 +15,8 @@ from referral.adapters.batches import Trips
 from referral.adapters.measures import Measure
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
-from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
+from referral.adapters.postgres.database import PATIENCE, SECONDS
+from referral.adapters.postgres.outages import unavailable
 from referral.core.model import Account, Code, Joined, Profile, User
 
 CONNECTIONS = 4
