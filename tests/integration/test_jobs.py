@@ -1,6 +1,7 @@
 """The queue and the worker on a real database: what pgqueuer's defaults would get wrong."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -201,12 +202,16 @@ async def test_a_lost_connection_is_made_anew(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE application_name = 'referral worker' AND datname = current_database()"
     )
-    async with work(do):
-        await enqueue(database, *welcomes(1))
-        await until_empty(monitor)
-        await execute(database_url, lost)
-        await enqueue(database, *welcomes(1))
-        await until_empty(monitor)
+    with capture_logs() as logs:
+        async with work(do):
+            await enqueue(database, *welcomes(1))
+            await until_empty(monitor)
+            await execute(database_url, lost)
+            await enqueue(database, *welcomes(1))
+            await until_empty(monitor)
+    told = [line for line in logs if line["event"].startswith("worker ")]
+    assert [line["event"] for line in told] == ["worker lost its connection"]
+    assert told[0]["cause"]
 
 
 async def test_a_cancelled_job_is_not_lost(
@@ -420,6 +425,51 @@ async def test_what_is_queued_is_heard_once_for_each_look(
         assert len(heard) == 2
     finally:
         await connection.close()
+
+
+async def test_only_what_an_event_says_itself_counts(database_url: str) -> None:
+    """However it is spaced, and whatever is in its other fields; the end of jobs is not heard."""
+    connection = await asyncpg.connect(database_url)
+    heard: list[str] = []
+    driver = QuietDriver(connection)
+    await driver.add_listener("here", lambda payload: heard.append(str(payload)))
+    mentions = json.dumps({"type": "other", "about": '"operation" : "delete"'})
+    told = ['{"operation":"delete"}', '{"operation":"insert"}', '{ "operation": "insert" }']
+    try:
+        for payload in (*told, mentions, "no JSON", "[]"):
+            await connection.execute("SELECT pg_notify('here', $1)", payload)
+        await until(lambda: "[]" in heard)
+    finally:
+        await connection.close()
+    assert heard == [told[1], mentions, "no JSON", "[]"]
+
+
+async def test_an_error_of_the_worker_is_no_lost_connection(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged as what it is, with its traceback, and the worker begins anew."""
+    ends = [LookupError(), None]
+    make = WatchfulQueries.over
+
+    def fail_once(*args: Any) -> WatchfulQueries:
+        if (error := ends.pop(0)) is not None:
+            raise error
+        return make(*args)
+
+    async def do(_: Job, __: Run) -> None:
+        return
+
+    monkeypatch.setattr(WatchfulQueries, "over", fail_once)
+    monkeypatch.setattr("referral.adapters.worker.RESTART_SECONDS", 0.01)
+    await enqueue(database, *welcomes(1))
+    with capture_logs() as logs:
+        async with work(do):
+            await until_empty(monitor)
+    found = [line for line in logs if line["event"].startswith("worker ")]
+    assert [(line["event"], line["log_level"]) for line in found] == [
+        ("worker failed, and begins anew", "error")
+    ]
+    assert found[0]["exc_info"]
 
 
 async def test_a_backlog_is_not_taken_at_leisure(
