@@ -161,6 +161,23 @@ async def test_one_question_is_shared(key: str) -> None:
     assert find.asked == 1
 
 
+async def test_who_shares_a_question_gets_an_error_of_their_own(key: str) -> None:
+    """With its cause; raising it leaves no trace in another's."""
+
+    async def fail() -> Code | None:
+        raise Unavailable("away") from ConnectionError()
+
+    cache = MemoryCache()
+    errors = await asyncio.gather(
+        *(cache.fetch(key, fail) for _ in range(3)), return_exceptions=True
+    )
+    assert len({id(error) for error in errors}) == 3
+    for error in errors:
+        assert isinstance(error, Unavailable)
+        assert error.detail == "away"
+        assert isinstance(error.__cause__, ConnectionError)
+
+
 async def test_a_process_forgets_within_a_second(key: str) -> None:
     """What another process changed shows after a second at most."""
     time = 100.0

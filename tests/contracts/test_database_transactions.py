@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import pytest
+from sqlalchemy.exc import InvalidRequestError
 
 from referral.core.errors import EmailTaken, Unavailable
 from referral.core.ports import Database
@@ -39,6 +40,25 @@ async def test_an_error_undoes_the_block(store: Database) -> None:
     async with store.read() as records:
         assert await records.users.get(user.id) is None
     await store_user(store, email_key=user.email_key)
+
+
+@pytest.mark.parametrize("error", [OSError, TimeoutError, InvalidRequestError, ValueError])
+@pytest.mark.parametrize("block", ["begin", "read"])
+async def test_an_error_of_the_code_in_the_block_is_no_outage(
+    store: Database, block: str, error: type[Exception]
+) -> None:
+    """Only the database's own calls raise `Unavailable`; a file that is missing stays that."""
+    user = await store_user(store)
+
+    async def fail() -> None:
+        async with store.begin() if block == "begin" else store.read() as records:
+            await records.users.get(user.id)
+            raise error
+
+    with pytest.raises(error):
+        await fail()
+    async with store.read() as records:
+        assert await records.users.get(user.id) == user
 
 
 async def test_a_transaction_sees_its_own_writes_alone(store: Database) -> None:

@@ -51,7 +51,7 @@ class Pool:
 
 async def look_up(pool: DriverPool) -> None:
     """Read a code."""
-    await PostgresReads(pool).code_of("ann@example.com")
+    await PostgresReads(pool).code_of("ann@example.com", confirmed_only=False)
 
 
 async def show(pool: DriverPool) -> None:

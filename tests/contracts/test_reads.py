@@ -93,6 +93,21 @@ async def test_a_look_up_may_be_for_confirmed_addresses_alone(
     assert await asyncio.gather(*asked) == [first, None, first, second]
 
 
+async def test_a_look_up_that_the_database_refuses_fails_alone(
+    database: Database, database_url: str
+) -> None:
+    """Those who share its statement get their codes."""
+    owner = await store_user(database)
+    code = await store_code(database, owner)
+    async with make_pool(database_url) as pool, asyncio.timeout(10):
+        reads = PostgresReads(pool)
+        keys = [owner.email_key, "no\0text@example.com", owner.email_key]
+        asked = (reads.code_of(key, confirmed_only=False) for key in keys)
+        first, refused, last = await asyncio.gather(*asked, return_exceptions=True)
+    assert first == last == code
+    assert isinstance(refused, asyncpg.DataError)
+
+
 async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_url: str) -> None:
     """As before the first migration: all who share the statement hear of it, and the next too."""
     empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)

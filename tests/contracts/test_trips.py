@@ -3,8 +3,11 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
-from referral.adapters.batches import Trips
+from referral.adapters.batches import Batches, Trips
+from referral.core.errors import Unavailable
+from tests.waiting import until
 
 
 async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
@@ -42,6 +45,123 @@ async def test_a_failed_trip_fails_those_who_were_on_it_and_no_other() -> None:
     for answer in await asyncio.gather(asking.ask(1), asking.ask(2), return_exceptions=True):
         assert isinstance(answer, OSError)
     assert await asking.ask(3) == 3
+
+
+class BadValue(ValueError):
+    """An error about one question, made in a way of its own."""
+
+    def __init__(self, number: int, *, about: str) -> None:
+        super().__init__(f"{number} is {about}")
+        self.number = number
+
+
+async def test_a_question_that_cannot_be_answered_fails_alone() -> None:
+    """All others of its trip get their answers, in few more trips."""
+    trips = 0
+
+    async def answer(numbers: list[int]) -> list[int]:
+        nonlocal trips
+        trips += 1
+        for number in numbers:
+            if number in {3, 70}:
+                raise BadValue(number, about="bad")
+        return numbers
+
+    asking = Trips(answer)
+    asked = [asking.ask(number) for number in range(100)]
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    failed = {number: one for number, one in enumerate(answers) if one != number}
+    assert failed.keys() == {3, 70}
+    assert all(isinstance(one, BadValue) and one.number == at for at, one in failed.items())
+    assert trips < 30
+
+
+async def test_a_server_that_hangs_is_not_asked_for_the_rest_of_a_divided_trip() -> None:
+    """Whoever is left of the trip fails at once, as those who queued behind it do."""
+    trips = 0
+
+    async def answer(_: list[int]) -> list[int]:
+        nonlocal trips
+        trips += 1
+        raise ValueError if trips == 1 else TimeoutError
+
+    asking = Trips(answer)
+    asked = [asking.ask(number) for number in range(50)]
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(one) for one in answers] == [TimeoutError] * 50
+    assert trips == 2
+
+
+async def test_each_who_asked_gets_an_error_of_their_own() -> None:
+    """With its fields and its cause; raising it leaves no trace in another's."""
+
+    async def fail(_: list[int]) -> list[int]:
+        raise Unavailable("away", pointer="/here") from ConnectionError()
+
+    asking = Trips(fail)
+    asked = [asking.ask(number) for number in range(3)]
+    errors = await asyncio.gather(*asked, return_exceptions=True)
+    assert len({id(error) for error in errors}) == 3
+    for error in errors:
+        assert isinstance(error, Unavailable)
+        assert (error.detail, error.pointer, str(error)) == ("away", "/here", "away")
+        assert isinstance(error.__cause__, ConnectionError)
+        assert error.__traceback__ is not None
+
+
+@pytest.mark.parametrize("number", [-1, 1])
+async def test_a_wrong_number_of_answers_leaves_nobody_waiting(number: int) -> None:
+    """Whose answer is whose cannot be told then; the next trip goes as ever."""
+    wrong = True
+
+    async def answer(numbers: list[int]) -> list[int]:
+        return numbers[:number] + numbers * (number > 0) if wrong else numbers
+
+    asking = Trips(answer)
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*(asking.ask(1) for _ in range(3)), return_exceptions=True)
+    assert [type(one) for one in answers] == [RuntimeError] * 3
+    wrong = False
+    assert await asking.ask(4) == 4
+
+
+async def test_who_waits_for_a_trip_that_is_cancelled_does_not_wait_on() -> None:
+    """On it or behind it, as at the end of the process."""
+    begun: asyncio.Future[asyncio.Task[None] | None] = asyncio.get_running_loop().create_future()
+
+    async def hang(_: list[int]) -> list[int]:
+        begun.set_result(asyncio.current_task())
+        await asyncio.Event().wait()
+        return []
+
+    asking = Trips(hang, size=1)
+    asked = [asyncio.create_task(asking.ask(number)) for number in range(3)]
+    trip = await begun
+    assert trip is not None
+    trip.cancel()
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(one) for one in answers] == [asyncio.CancelledError] * 3
+
+
+async def test_a_batch_that_fails_is_logged_and_the_next_is_done() -> None:
+    """What waited behind it is not left lying."""
+    done: list[int] = []
+
+    async def work(numbers: list[int]) -> None:
+        if 1 in numbers:
+            raise LookupError
+        done.extend(numbers)
+
+    batches = Batches(work, size=1)
+    with capture_logs() as logs:
+        for number in range(4):
+            batches.add(number)
+        await until(lambda: len(done) == 3)
+    assert done == [0, 2, 3]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("batch failed", "error")]
 
 
 async def test_who_queued_behind_a_failed_trip_fails_with_it() -> None:

@@ -1,5 +1,6 @@
 """Asking a third party about addresses, at registration and later."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
@@ -8,7 +9,7 @@ import pytest
 
 from referral.core.account_removal import RemoveAccount
 from referral.core.accounts import NewAccount
-from referral.core.asking import UNANSWERED, UNDECIDED
+from referral.core.asking import MAX_RETRIES, Fault
 from referral.core.deliverability import AT_REGISTRATION, Screen, Verify
 from referral.core.erasure import EraseAccount
 from referral.core.errors import EmailUndeliverable, Later
@@ -52,10 +53,23 @@ class Bureau:
         async with self.world.database.read() as records:
             return [job for job in records.tables.jobs.values() if isinstance(job, Verifying)]
 
-    async def work(self, attempt: int = 1) -> None:
+    async def work(self, attempt: int = 1, **counters: int) -> None:
         """Do the one job there is."""
         [job] = await self.jobs()
-        await self.verify(job, Run(UUID(int=7), attempt))
+        await self.verify(job, Run(UUID(int=7), attempt, counters))
+
+    async def ask_until_at_rest(self) -> list[timedelta]:
+        """Do the one job as often as it wants; return how long it waited each time."""
+        counters: Counter[str] = Counter()
+        waits: list[timedelta] = []
+        while True:
+            try:
+                await self.work(len(waits), **counters)
+            except Later as later:
+                counters[str(later.counter)] += 1
+                waits.append(later.wait)
+            else:
+                return waits
 
     async def erase(self, user: User) -> None:
         """Erase an account."""
@@ -166,26 +180,41 @@ async def test_the_job_waits_longer_each_time(bureau: Bureau) -> None:
     """From seconds up to hours, and then it rests."""
     bureau.verifier.verdict = None
     await bureau.world.join("ann@example.com")
-    waits = []
-    for attempt in range(UNANSWERED):
-        with pytest.raises(Later) as later:
-            await bureau.work(attempt)
-        waits.append(later.value.wait)
+    waits = await bureau.ask_until_at_rest()
     assert waits == sorted(waits)
     assert timedelta(seconds=2) < waits[0] < timedelta(seconds=6)
     assert timedelta(hours=3) <= waits[-1] <= timedelta(hours=6)
-    await bureau.work(UNANSWERED)
-    assert len(bureau.verifier.asked) == 2 + UNANSWERED
+    assert timedelta(days=1) < sum(waits, timedelta()) < timedelta(days=4)
+    assert len(bureau.verifier.asked) == 2 + len(waits)
+
+
+async def test_attempts_that_asked_nobody_do_not_count(bureau: Bureau) -> None:
+    """A worker that was stopped, or a database that was away, ends no question."""
+    bureau.verifier.verdict = None
+    await bureau.world.join("ann@example.com")
+    with pytest.raises(Later) as later:
+        await bureau.work(attempt=1000, failures=50)
+    assert later.value.wait < timedelta(seconds=6)
+
+
+async def test_answers_that_failed_to_come_leave_room_for_those_that_say_nothing(
+    bureau: Bureau,
+) -> None:
+    """After an outage the first word that decides nothing is not the last; waits go on growing."""
+    bureau.verifier.verdict = UNKNOWN
+    await bureau.world.join("ann@example.com")
+    with pytest.raises(Later) as later:
+        await bureau.work(unanswered=MAX_RETRIES[Fault.UNANSWERED])
+    assert later.value.counter == Fault.UNDECIDED
+    assert later.value.wait >= timedelta(hours=3)
 
 
 async def test_answers_that_say_nothing_are_not_paid_for_for_ever(bureau: Bureau) -> None:
     """After a few of them the state stays unknown."""
     bureau.verifier.verdict = UNKNOWN
     ann = await bureau.world.join("ann@example.com")
-    for attempt in range(UNDECIDED):
-        with pytest.raises(Later):
-            await bureau.work(attempt)
-    await bureau.work(UNDECIDED)
+    waits = await bureau.ask_until_at_rest()
+    assert 0 < len(waits) < 10
     assert await bureau.verdict_on(ann) is UNKNOWN
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from referral.core.accounts import NewAccount
-from referral.core.asking import UNANSWERED
+from referral.core.asking import MAX_RETRIES, Fault
 from referral.core.enrichment import Enrich
 from referral.core.errors import Later
 from referral.core.jobs import Enriching, Run
@@ -49,7 +49,8 @@ async def test_no_answer_is_asked_for_again(world: World) -> None:
     enrich = Enrich(world.clock, world.database, FakeEnrichment(ANN, answers=False), OFF)
     with pytest.raises(Later):
         await enrich(Enriching(ann.id), RUN)
-    await enrich(Enriching(ann.id), replace(RUN, attempt=UNANSWERED))
+    most = {str(Fault.UNANSWERED): MAX_RETRIES[Fault.UNANSWERED]}
+    await enrich(Enriching(ann.id), replace(RUN, counters=most))
     assert await profile_of(world, ann.id) is None
 
 

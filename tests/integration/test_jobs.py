@@ -1,6 +1,7 @@
 """The queue and the worker on a real database: what pgqueuer's defaults would get wrong."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,13 +14,17 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.domain.types import JobId
 from pgqueuer.ports.repository import EntrypointExecutionParameter
+from structlog.contextvars import bound_contextvars
+from structlog.testing import capture_logs
 
 from referral.adapters import execution, queries
 from referral.adapters.execution import FIRST_WAIT, LONGEST_WAIT, backoff
 from referral.adapters.monitor import ListedJob, Monitor
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.jobs import NAMES
+from referral.adapters.postgres.jobs import NAMES, make_queries
 from referral.adapters.queries import (
     BATCH,
     CONCURRENT,
@@ -28,7 +33,7 @@ from referral.adapters.queries import (
     WatchfulQueries,
 )
 from referral.adapters.worker import Worker
-from referral.core.errors import Later, MailRefused
+from referral.core.errors import Later, MailRefused, Unavailable
 from referral.core.jobs import Job, Pruning, Run, WelcomeMail
 from tests.conftest import execute
 from tests.waiting import until, until_found
@@ -197,12 +202,16 @@ async def test_a_lost_connection_is_made_anew(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE application_name = 'referral worker' AND datname = current_database()"
     )
-    async with work(do):
-        await enqueue(database, *welcomes(1))
-        await until_empty(monitor)
-        await execute(database_url, lost)
-        await enqueue(database, *welcomes(1))
-        await until_empty(monitor)
+    with capture_logs() as logs:
+        async with work(do):
+            await enqueue(database, *welcomes(1))
+            await until_empty(monitor)
+            await execute(database_url, lost)
+            await enqueue(database, *welcomes(1))
+            await until_empty(monitor)
+    told = [line for line in logs if line["event"].startswith("worker ")]
+    assert [line["event"] for line in told] == ["worker lost its connection"]
+    assert told[0]["cause"]
 
 
 async def test_a_cancelled_job_is_not_lost(
@@ -418,6 +427,51 @@ async def test_what_is_queued_is_heard_once_for_each_look(
         await connection.close()
 
 
+async def test_only_what_an_event_says_itself_counts(database_url: str) -> None:
+    """However it is spaced, and whatever is in its other fields; the end of jobs is not heard."""
+    connection = await asyncpg.connect(database_url)
+    heard: list[str] = []
+    driver = QuietDriver(connection)
+    await driver.add_listener("here", lambda payload: heard.append(str(payload)))
+    mentions = json.dumps({"type": "other", "about": '"operation" : "delete"'})
+    told = ['{"operation":"delete"}', '{"operation":"insert"}', '{ "operation": "insert" }']
+    try:
+        for payload in (*told, mentions, "no JSON", "[]"):
+            await connection.execute("SELECT pg_notify('here', $1)", payload)
+        await until(lambda: "[]" in heard)
+    finally:
+        await connection.close()
+    assert heard == [told[1], mentions, "no JSON", "[]"]
+
+
+async def test_an_error_of_the_worker_is_no_lost_connection(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged as what it is, with its traceback, and the worker begins anew."""
+    ends = [LookupError(), None]
+    make = WatchfulQueries.over
+
+    def fail_once(*args: Any) -> WatchfulQueries:
+        if (error := ends.pop(0)) is not None:
+            raise error
+        return make(*args)
+
+    async def do(_: Job, __: Run) -> None:
+        return
+
+    monkeypatch.setattr(WatchfulQueries, "over", fail_once)
+    monkeypatch.setattr("referral.adapters.worker.RESTART_SECONDS", 0.01)
+    await enqueue(database, *welcomes(1))
+    with capture_logs() as logs:
+        async with work(do):
+            await until_empty(monitor)
+    found = [line for line in logs if line["event"].startswith("worker ")]
+    assert [(line["event"], line["log_level"]) for line in found] == [
+        ("worker failed, and begins anew", "error")
+    ]
+    assert found[0]["exc_info"]
+
+
 async def test_a_backlog_is_not_taken_at_leisure(
     database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -605,7 +659,7 @@ async def test_the_last_attempt_holds_the_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Retries end."""
-    monkeypatch.setattr(execution, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(execution, "MAX_FAILURES", 2)
 
     async def do(_: Job, __: Run) -> None:
         raise OSError
@@ -615,6 +669,141 @@ async def test_the_last_attempt_holds_the_job(
         await until_held(monitor)
     (job,) = await monitor.listed("held", 9)
     assert (job.attempts, job.fault) == (1, "OSError: ")
+
+
+@pytest.fixture
+def second_failure_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold a job that has failed twice, and wait for nothing in between."""
+    monkeypatch.setattr(execution, "MAX_FAILURES", 2)
+    monkeypatch.setattr(execution, "FIRST_WAIT", timedelta(milliseconds=1))
+
+
+@pytest.mark.usefixtures("second_failure_holds")
+async def test_waiting_is_no_failure(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the last attempt nor for how long the next one waits."""
+    backed_off: list[int] = []
+    ends: list[Exception] = [Later(timedelta()), Later(timedelta()), OSError(), Later(timedelta())]
+
+    def note(failures: int) -> timedelta:
+        backed_off.append(failures)
+        return timedelta()
+
+    async def do(_: Job, run: Run) -> None:
+        raise ends[run.attempt] if run.attempt < len(ends) else LookupError
+
+    monkeypatch.setattr(execution, "backoff", note)
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        await until_held(monitor)
+    (job,) = await monitor.listed("held", 9)
+    assert (job.attempts, job.fault) == (4, "LookupError: ")
+    assert backed_off == [0]
+
+
+@pytest.mark.usefixtures("second_failure_holds")
+async def test_the_end_of_a_worker_is_no_failure(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often workers are restarted, a job has all its attempts left."""
+    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.01)
+    runs: list[Run] = []
+
+    async def hang(_: Job, run: Run) -> None:
+        runs.append(run)
+        await asyncio.Event().wait()
+
+    async def fail(_: Job, run: Run) -> None:
+        runs.append(run)
+        raise OSError
+
+    await enqueue(database, *welcomes(1))
+    for attempt in range(2):
+        async with work(hang):
+            await until(lambda attempt=attempt: len(runs) > attempt)  # type: ignore[misc]
+    async with work(fail):
+        await until_held(monitor)
+    assert [run.attempt for run in runs] == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("second_failure_holds")
+@pytest.mark.parametrize("way", ["referral jobs retry", "the web page"])
+async def test_a_job_that_was_put_back_has_all_its_attempts_again(
+    database: PostgresDatabase, database_url: str, monitor: Monitor, work: Work, way: str
+) -> None:
+    """Also where the first thing that happens then is no failure."""
+    runs: list[Run] = []
+
+    async def do(_: Job, run: Run) -> None:
+        runs.append(run)
+        if len(runs) == 3:
+            raise Later(timedelta())
+        raise OSError
+
+    async with work(do):
+        await enqueue(database, *welcomes(1))
+        held = await until_held(monitor)
+        if way == "the web page":
+            connection = await asyncpg.connect(database_url)
+            ids = [JobId(held)]
+            await make_queries(AsyncpgDriver(connection)).requeue_jobs(ids)
+            await connection.close()
+        else:
+            await monitor.retry([held])
+        await until(lambda: len(runs) == 5)
+        await until_held(monitor)
+    assert [run.attempt for run in runs] == [0, 1, 0, 1, 2]
+    assert [dict(run.counters) for run in runs] == [{}, {"failures": 1}, {}, {}, {"failures": 1}]
+
+
+async def test_a_job_knows_what_was_counted_before(
+    database: PostgresDatabase, database_url: str, monitor: Monitor, work: Work
+) -> None:
+    """By each counter; what the job took along from its request stays."""
+    ends = [Later(timedelta(), "asked"), OSError(), Later(timedelta(), "asked"), Later(timedelta())]
+    runs: list[Run] = []
+
+    async def do(_: Job, run: Run) -> None:
+        runs.append(run)
+        raise ends[run.attempt] if run.attempt < len(ends) else Later(timedelta(hours=1))
+
+    with bound_contextvars(request_id="joined"):
+        await enqueue(database, *welcomes(1))
+    async with work(do):
+        await until(lambda: len(runs) == 5)
+        await until_attempted(monitor)
+    assert dict(runs[-1].counters) == {"asked": 2, "failures": 1}
+    connection = await asyncpg.connect(database_url)
+    kept = await connection.fetchval("SELECT headers ->> 'request_id' FROM pgqueuer")
+    await connection.close()
+    assert kept == "joined"
+
+
+async def test_why_a_job_is_tried_again_is_logged(
+    database: PostgresDatabase, monitor: Monitor, work: Work
+) -> None:
+    """By the types of the error and of what it came from; their texts may hold an address."""
+    ends = [
+        Unavailable("ann@example.com"),
+        Later(timedelta()),
+        MailRefused("ann@example.com"),
+    ]
+
+    async def do(_: Job, run: Run) -> None:
+        raise ends[run.attempt] from ConnectionRefusedError("ann@example.com")
+
+    with capture_logs() as logs:
+        async with work(do):
+            await enqueue(database, *welcomes(1))
+            await until_held(monitor)
+    told = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
+    assert told == [
+        ("again", "Unavailable from ConnectionRefusedError"),
+        ("again", "Later from ConnectionRefusedError"),
+        ("held", "MailRefused from ConnectionRefusedError"),
+    ]
+    assert "ann@example.com" not in str(logs)
 
 
 def test_the_names_of_the_tables_do_not_come_from_the_environment() -> None:

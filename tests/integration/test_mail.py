@@ -4,8 +4,10 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator
+from email.headerregistry import Address
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -13,10 +15,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from referral.adapters.letters import Letters
 from referral.adapters.monitor import Monitor
+from referral.adapters.qr import SegnoQrCodes
+from referral.adapters.smtp import CONNECTIONS, SmtpMailer
+from referral.core.model import Locale, Mail
 from referral.settings import Sender, Settings
 from tests.certificate import make_certificate
 from tests.conftest import execute, serving
+from tests.fakes import FakeClock
 from tests.journey import Member, join, new_email, register
 from tests.processes import free_port
 from tests.sink import BlackHole, Received, Sink
@@ -238,6 +245,21 @@ async def test_one_connection_carries_several_mails(
     ann = await join(service)
     await until(lambda: again.to(ann.email), 5)
     again.stop()
+
+
+async def test_mails_at_once_take_few_connections(sink: Sink) -> None:
+    """Servers refuse those who open many; the others wait for one that is free."""
+    letters = Letters(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    mailer = SmtpMailer(sink.url, letters)
+    facts: dict[str, object] = {"email": "ann@example.com", "docs": "http://test/docs"}
+    mails = [
+        Mail(uuid4(), f"ann{number}@example.com", Locale.EN, "welcome", facts)
+        for number in range(3 * CONNECTIONS)
+    ]
+    await asyncio.gather(*map(mailer.send, mails))
+    await mailer.close()
+    assert len(sink.received) == len(mails)
+    assert len(sink.connections) <= CONNECTIONS
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 from asgi_lifespan import LifespanManager
+from structlog.testing import capture_logs
 
 from referral.adapters import metrics
 from referral.adapters.measures import Measure, RequestCounts, Spread
@@ -31,7 +33,7 @@ from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixtur
 from tests.journey import API, join, log_in, new_email
 from tests.processes import running
 from tests.servers import OwnRedis
-from tests.waiting import until_found
+from tests.waiting import until, until_found
 
 
 async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.AsyncClient) -> None:
@@ -202,6 +204,34 @@ def published(folder: Path) -> float:
     found = [msgspec.msgpack.decode(file.read_bytes(), type=list[Measure]) for file in files]
     counts = [each for each in chain(*found) if each.name == "referral_requests"]
     return sum(cast("float", each.value) for each in counts if "/health/live" in each.labels)
+
+
+class Flawed:
+    """A part that cannot tell its figures the first time."""
+
+    def __init__(self) -> None:
+        self.ends: list[Exception] = [LookupError()]
+
+    def measures(self) -> Iterator[Measure]:
+        if self.ends:
+            raise self.ends.pop()
+        yield Measure("referral_processes", (), 1)
+
+
+async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged, and the next time comes."""
+
+    async def ask_queue() -> list[Measure]:
+        return []
+
+    monkeypatch.setattr("referral.adapters.metrics.SECONDS", 0.01)
+    metrics = ProcessMetrics([Flawed()], ask_queue, tmp_path)
+    with capture_logs() as logs:
+        async with metrics.publishing():
+            await until(lambda: [file for file in tmp_path.iterdir() if not file.suffix])
+    assert [line["event"] for line in logs] == ["figures not published"]
 
 
 async def test_two_processes_answer_as_one(tmp_path: Path) -> None:

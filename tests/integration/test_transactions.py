@@ -1,12 +1,23 @@
 """What a transaction leaves behind that did not come to its end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
-from referral.adapters.postgres.database import POOL, PostgresDatabase
+from referral.adapters.postgres.database import (
+    POOL,
+    ImpatientConnection,
+    PostgresDatabase,
+    make_engine,
+)
+from referral.adapters.postgres.session import DatabaseSession
+from referral.core.errors import Unavailable
 from tests.contracts.rows import make_user
+from tests.fakes import FakeFingerprints
 from tests.waiting import until_found
 
 OPEN = """
@@ -63,3 +74,82 @@ async def test_a_connection_that_was_cut_is_not_handed_out(
 
     await until_found(is_cut)
     assert await database.check() == "ok"
+
+
+Ask = Callable[[DatabaseSession, str], Awaitable[object]]
+
+WAYS: dict[str, Ask] = {
+    "through SQLAlchemy": lambda session, statement: session.execute(text(statement)),
+    "rows by the driver": lambda session, statement: session.fetch_text(statement),
+    "by the driver": lambda session, statement: session.execute_text(statement),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_call_that_gets_no_answer_in_time_is_an_outage(database_url: str, way: str) -> None:
+    """The error comes from the call itself, and its connection is not used again."""
+    engine = make_engine(database_url, command_timeout=0.1)
+    database = PostgresDatabase(engine, FakeFingerprints())
+    async with database.read() as records:
+        driver = records.session.driver
+        with pytest.raises(Unavailable) as outage:
+            await WAYS[way](records.session, "SELECT pg_sleep(60)")
+    assert isinstance(outage.value.__cause__, TimeoutError)
+    assert driver.is_closed()
+    assert await database.check() == "ok"
+    await engine.dispose()
+
+
+async def test_a_value_that_does_not_fit_is_no_outage(database: PostgresDatabase) -> None:
+    """The driver refuses it before the server sees it; waiting would not help."""
+    async with database.read() as records:
+        with pytest.raises(asyncpg.DataError):
+            await records.session.fetch_text("SELECT $1::int", 10**26)
+        with pytest.raises(Exception, match="value out of int32 range") as refused:
+            await records.session.execute(text("SELECT (:number)::int"), {"number": 10**26})
+        assert not isinstance(refused.value, Unavailable)
+    assert await database.check() == "ok"
+
+
+class Deaf(ImpatientConnection):
+    """A connection that is cut before the ROLLBACK."""
+
+    async def execute(self, query: str, *args: object, **options: object) -> str:
+        if query == "ROLLBACK":
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed")
+        return str(await super().execute(query, *args, **options))
+
+
+async def test_a_rollback_that_fails_does_not_hide_why_it_was_needed(database_url: str) -> None:
+    """The first error goes on, and the connection is closed, which undoes the transaction."""
+    engine = make_engine(database_url, connection_class=Deaf)
+    database, user = PostgresDatabase(engine, FakeFingerprints()), make_user()
+    drivers = []
+
+    async def store() -> None:
+        async with database.begin() as records:
+            drivers.append(records.session.driver)
+            await records.users.add(user)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await store()
+    assert drivers[0].is_closed()
+    async with database.read() as records:
+        assert await records.users.get(user.id) is None
+    await engine.dispose()
+
+
+async def test_an_outage_that_is_passed_over_leaves_no_broken_connection(
+    database_url: str,
+) -> None:
+    """Though the block ends well, the next one gets another connection."""
+    engine = make_engine(database_url, command_timeout=0.1)
+    database = PostgresDatabase(engine, FakeFingerprints())
+    async with database.read() as records:
+        broken = records.session.driver
+        with suppress(Unavailable):
+            await records.session.fetch_text("SELECT pg_sleep(60)")
+    async with database.read() as records:
+        assert records.session.driver is not broken
+    await engine.dispose()

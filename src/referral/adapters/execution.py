@@ -1,21 +1,25 @@
 """How one job is done: its time, its retries, and what to do about one that kills the worker."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+import structlog
 from pgqueuer.core.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Context, Job
 
 from referral.adapters.postgres.jobs import decode
+from referral.adapters.postgres.outages import unavailable
 from referral.adapters.queries import WatchfulQueries
-from referral.adapters.trail import following
-from referral.core.errors import Later, MailRefused
+from referral.adapters.trail import causes_of, following
+from referral.core.errors import Later, MailRefused, Unavailable
 from referral.core.jobs import Run
 from referral.core.ports import JobDoer
 
@@ -27,8 +31,8 @@ GRACE_SECONDS = 5.0
 
 FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(minutes=10)
-MAX_ATTEMPTS = 60
-"""Some seven hours of attempts before a job is held."""
+MAX_FAILURES = 60
+"""Some seven hours of failures before a job is held; waiting and stopped workers are none."""
 
 MAX_CRASHES = 3
 
@@ -39,8 +43,16 @@ UPDATE pgqueuer SET headers = jsonb_set(
 ) WHERE id = $1 RETURNING (headers ->> 'alone')::int AS alone
 """
 
-FORGET_ALONE = """
-UPDATE pgqueuer SET headers = headers - 'alone'
+COUNTERS, FAILURES = "counters", "failures"
+
+KEEP_COUNTERS = """
+UPDATE pgqueuer SET headers = CASE jsonb_typeof(headers) WHEN 'object' THEN headers ELSE '{}' END
+    - 'alone' || jsonb_build_object('counters', $2::jsonb)
+WHERE id = $1
+"""
+
+FORGET_COUNTERS = """
+UPDATE pgqueuer SET headers = headers - 'alone' - 'counters'
 WHERE id = ANY($1::bigint[]) AND jsonb_typeof(headers) = 'object'
 """
 
@@ -117,7 +129,8 @@ class Execution:
                 if suspect:
                     await _count_alone(job, queries)
                 await self.do_job(
-                    decode(job.entrypoint, job.payload), Run(id_of(job), job.attempts)
+                    decode(job.entrypoint, job.payload),
+                    Run(id_of(job), job.attempts, counters_of(job)),
                 )
             await _finish(job, queries)
 
@@ -162,23 +175,34 @@ class JobExecutor(AbstractEntrypointExecutor):
         except (MailRefused, WorkerCrashed):
             raise
         except Exception as error:
-            await self._forget_alone(job)
-            raise self._again(job, error) from error
+            retry = await self._retry(job, error)
+            if retry is None:
+                raise
+            raise retry from error
 
-    def _again(self, job: Job, error: Exception) -> Exception:
+    async def _retry(self, job: Job, error: Exception) -> RetryRequested | None:
+        """Count the attempt, and return when the next one is due, unless it was the last."""
         if isinstance(error, Later):
+            await self._count(job, error.counter)
             return RetryRequested(error.wait, str(error))
         if self.execution.is_hurried:
+            await self._count(job, None)
             return RetryRequested(timedelta(0), "the worker was stopped")
-        if job.attempts + 1 >= MAX_ATTEMPTS:
-            return error
-        return RetryRequested(backoff(job.attempts), type(error).__name__)
+        failures = await self._count(job, FAILURES)
+        if failures >= MAX_FAILURES:
+            return None
+        return RetryRequested(backoff(failures - 1), type(error).__name__)
 
-    async def _forget_alone(self, job: Job) -> None:
-        if job.id in self.queries.suspects:
+    async def _count(self, job: Job, counter: str | None) -> int:
+        """Count the end of an attempt, by a counter or by none; its worker did not die of it."""
+        counters = counters_of(job)
+        if counter is not None:
+            counters[counter] = counters.get(counter, 0) + 1
+        if counters != (job.headers or {}).get(COUNTERS, {}) or job.id in self.queries.suspects:
             self.queries.suspects.discard(job.id)
-            with suppress(Exception):
-                await self.queries.driver.execute(FORGET_ALONE, [job.id])
+            with suppress(Unavailable), unavailable():
+                await self.queries.driver.execute(KEEP_COUNTERS, job.id, json.dumps(counters))
+        return counters[counter] if counter is not None else 0
 
 
 def id_of(job: Job) -> UUID:
@@ -186,15 +210,23 @@ def id_of(job: Job) -> UUID:
     return uuid5(NAMESPACE_URL, f"referral:job:{job.id}:{job.created.timestamp()}")
 
 
-def backoff(attempts: int) -> timedelta:
-    """Return how long to wait before the next attempt: twice as long each time, give or take."""
-    longest = min(FIRST_WAIT * int(2 ** min(attempts, 20)), LONGEST_WAIT)
+def counters_of(job: Job) -> dict[str, int]:
+    """Return what was counted in the attempts before; none are before one that was put back."""
+    kept = (job.headers or {}).get(COUNTERS, {})
+    return dict(cast("dict[str, int]", kept)) if job.attempts else {}
+
+
+def backoff(failures: int) -> timedelta:
+    """Return how long to wait after a failure: twice as long after each one before it."""
+    longest = min(FIRST_WAIT * int(2 ** min(failures, 20)), LONGEST_WAIT)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 async def _finish(job: Job, queries: WatchfulQueries) -> None:
-    with suppress(Exception):
+    try:
         await queries.finish(job)
+    except Exception as error:  # noqa: BLE001 - the job is done, and pgqueuer notes it a bit later
+        structlog.get_logger().warning("end of a job noted late", cause=causes_of(error))
     queries.suspects.discard(job.id)
 
 

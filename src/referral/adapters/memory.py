@@ -5,6 +5,7 @@ import time
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Iterator
 
+from referral.adapters.batches import copy_of
 from referral.adapters.measures import Measure
 from referral.core.model import Code
 from referral.core.ports import Cache
@@ -47,7 +48,10 @@ class MemoryCache:
             question.add_done_callback(_look_at)
             self._questions[email_key] = question
         # A shield: others wait for it too when this request is cancelled.
-        return await asyncio.shield(question)
+        try:
+            return await asyncio.shield(question)
+        except Exception as error:  # noqa: BLE001 - whatever it was, others raise it too
+            raise copy_of(error) from error.__cause__
 
     def recall(self, email_key: str) -> Code | None:
         """See the port."""

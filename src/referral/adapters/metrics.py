@@ -14,6 +14,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -109,9 +110,13 @@ class ProcessMetrics:
     async def _publish_often(self, folder: Path) -> None:
         while True:
             draft = folder / f"{self._name}.new"
-            with suppress(OSError):
+            try:
                 draft.write_bytes(msgspec.msgpack.encode(list(self._own())))
                 draft.replace(folder / self._name)
+            except OSError:
+                pass  # a full disk, say: the next time, then
+            except Exception:  # noqa: BLE001 - a figure that cannot be told ends no other
+                structlog.get_logger().exception("figures not published")
             await asyncio.sleep(SECONDS)
 
     def _own(self) -> Iterator[Measure]:

@@ -8,7 +8,7 @@ import msgspec
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.domain.types import JobId
 
-from referral.adapters.execution import FORGET_ALONE
+from referral.adapters.execution import FORGET_COUNTERS
 from referral.adapters.postgres.jobs import make_queries
 
 SECONDS = 10.0
@@ -110,7 +110,7 @@ class Monitor:
         connection = await self._connect()
         try:
             driver = AsyncpgDriver(connection)
-            await driver.execute(FORGET_ALONE, ids)
+            await driver.execute(FORGET_COUNTERS, ids)
             await make_queries(driver).requeue_jobs([JobId(one) for one in ids])
         finally:
             await connection.close()

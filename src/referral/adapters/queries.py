@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Self
 
+import msgspec
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.models import Job, TracebackRecord
@@ -94,15 +95,29 @@ class QuietDriver(AsyncpgDriver):
         """Listen to all but that."""
 
         def hear(payload: str | bytes | bytearray) -> None:
-            if '"operation" : "delete"' in str(payload):
+            operation = _operation(payload)
+            if operation == "delete":
                 return
-            if '"operation" : "insert"' in str(payload):
+            if operation == "insert":
                 if self.heard:
                     return
                 self.heard = True
             callback(payload)
 
         await super().add_listener(channel, hear)
+
+
+class TableEvent(msgspec.Struct):
+    """What the trigger tells of a change; other events have no operation."""
+
+    operation: str | None = None
+
+
+def _operation(payload: str | bytes | bytearray) -> str | None:
+    try:
+        return msgspec.json.decode(payload, type=TableEvent).operation
+    except msgspec.DecodeError:
+        return None
 
 
 class WatchfulQueries(Queries):

@@ -9,6 +9,7 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from referral.adapters.measures import Measure
@@ -48,11 +49,13 @@ class RedisServer:
             timeout=None,
             socket_timeout=SOCKET_SECONDS,
             socket_connect_timeout=SOCKET_SECONDS,
-            retry=Retry(NoBackoff(), 0),
+            # Once more, on a new connection: the server may have closed one that was idle.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         self.client: Redis = Redis(connection_pool=pool)
         self._gate = asyncio.Semaphore(CONNECTIONS)
         self._recovery: asyncio.Task[None] | None = None
+        self._recoveries = 0
         self._on_return: list[Callable[[], Awaitable[None]]] = []
 
     @property
@@ -69,12 +72,15 @@ class RedisServer:
         async with self._gate:
             if not self.answers:
                 raise RedisGone
+            recoveries = self._recoveries
             try:
                 return await _patiently(question(self.client))
             except ResponseError as error:
                 raise RedisGone from error
             except (RedisError, OSError, TimeoutError) as error:
-                self._lose(error)
+                # What was asked before a recovery tells nothing about the server after it.
+                if recoveries == self._recoveries:
+                    self._lose(error)
                 raise RedisGone from error
 
     async def check(self) -> str:
@@ -110,14 +116,20 @@ class RedisServer:
                 break
             await asyncio.sleep(PROBE_SECONDS)
         self._recovery = None
+        self._recoveries += 1
         structlog.get_logger().info("redis answers again")
 
     async def _is_back(self) -> bool:
         try:
+            # Connections from before may be dead, and whoever got one would find the server gone.
+            await self.client.connection_pool.disconnect(inuse_connections=False)
             await _patiently(self.client.ping())
             for action in self._on_return:
                 await action()
         except (RedisError, OSError, TimeoutError):
+            return False
+        except Exception:  # noqa: BLE001 - without an end of this task Redis is never used again
+            structlog.get_logger().exception("recovery of redis failed, and goes on")
             return False
         return True
 

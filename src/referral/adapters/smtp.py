@@ -28,6 +28,9 @@ SECONDS = 20.0
 
 IDLE_SECONDS = 15.0
 MAILS_PER_CONNECTION = 200
+CONNECTIONS = 10
+"""How many at once: servers refuse the mails of those who take more than their share."""
+
 PERMANENT = 500
 
 PORTS = {"smtp": 587, "smtps": 465}
@@ -57,6 +60,7 @@ class SmtpMailer:
         self._url = urlsplit(url)
         self._letters = letters
         self._idle: list[Line] = []
+        self._places = asyncio.Semaphore(CONNECTIONS)
 
     async def send(self, mail: Mail) -> None:
         """See the port. What the server says may hold the address, so that only codes are told."""
@@ -86,14 +90,15 @@ class SmtpMailer:
         await asyncio.gather(*(_hang_up(line) for line in idle))
 
     async def _deliver(self, message: Envelope) -> None:
-        line = await self._free_line()
-        try:
-            await self._send_on(line, message)
-        except SMTPServerDisconnected:
-            if not line.mails:
-                raise
-            # The server had closed a connection that was idle.
-            await self._send_on(await self._connect(), message)
+        async with self._places:
+            line = await self._free_line()
+            try:
+                await self._send_on(line, message)
+            except SMTPServerDisconnected:
+                if not line.mails:
+                    raise
+                # The server had closed a connection that was idle.
+                await self._send_on(await self._connect(), message)
 
     async def _send_on(self, line: Line, message: Envelope) -> None:
         try:

@@ -29,19 +29,32 @@ def following(job: Job) -> Iterator[None]:
     """
     request_id = (job.headers or {}).get(REQUEST_ID)
     bind_contextvars(job=job.id, **({REQUEST_ID: request_id} if request_id else {}))
-    began, outcome = time.perf_counter(), "held"
+    began, outcome, why = time.perf_counter(), "held", dict[str, str]()
     try:
         with job_span(job.entrypoint, job.headers or {}):
             yield
         outcome = "done"
-    except RetryRequested:
-        outcome = "again"
+    except RetryRequested as retry:
+        outcome, why = "again", {"cause": causes_of(retry.__cause__ or retry)}
         raise
     except asyncio.CancelledError:
         outcome = "dropped"
         raise
+    except Exception as error:
+        why = {"cause": causes_of(error)}
+        raise
     finally:
         ms = round((time.perf_counter() - began) * 1000, 2)
         structlog.get_logger().info(
-            "job", kind=job.entrypoint, attempt=job.attempts, outcome=outcome, ms=ms
+            "job", kind=job.entrypoint, attempt=job.attempts, outcome=outcome, ms=ms, **why
         )
+
+
+def causes_of(error: BaseException) -> str:
+    """Name an error and those that it came from by their types: a text may hold an address."""
+    names: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and type(cause).__name__ not in names:
+        names.append(type(cause).__name__)
+        cause = cause.__cause__
+    return " from ".join(names)

@@ -11,12 +11,16 @@ import asyncpg
 import structlog
 from pgqueuer.core.applications import PgQueuer
 from pgqueuer.core.executors import EntrypointExecutorParameters
+from pgqueuer.domain.errors import FailingListenerError
 from pgqueuer.domain.models import Schedule
 from pgqueuer.domain.types import Channel
 
 from referral.adapters.execution import Execution
 from referral.adapters.postgres.jobs import KINDS, NAMES, make_queries
+from referral.adapters.postgres.outages import unavailable
 from referral.adapters.queries import BATCH, CONCURRENT, QuietDriver, WatchfulQueries
+from referral.adapters.trail import causes_of
+from referral.core.errors import Unavailable
 from referral.core.ports import JobDoer
 
 POLL = timedelta(seconds=1)
@@ -63,10 +67,13 @@ class Worker:
         log = structlog.get_logger()
         while not self._stopping.is_set():
             try:
-                await self._serve()
-            except Exception as error:  # noqa: BLE001 - whatever it was, jobs are to go on
+                with unavailable():
+                    await self._serve()
+            except (Unavailable, FailingListenerError) as error:
                 if not self._stopping.is_set():
-                    log.warning("worker lost its connection", cause=type(error).__name__)
+                    log.warning("worker lost its connection", cause=causes_of(error))
+            except Exception:
+                log.exception("worker failed, and begins anew")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), RESTART_SECONDS)
 

@@ -1,6 +1,7 @@
 """Asking third parties again, less and less often."""
 
 from datetime import timedelta
+from enum import StrEnum
 
 from referral.core.errors import Later
 from referral.core.jobs import FIRST_WAIT, Run
@@ -8,19 +9,30 @@ from referral.core.jobs import FIRST_WAIT, Run
 PATIENCE = timedelta(seconds=10)
 """How long a job waits for an answer."""
 
-UNANSWERED = 18
-"""How often a job asks a service that does not answer: for two to three days."""
 
-UNDECIDED = 7
-"""How often, when it does and says nothing: that may cost as much as any answer."""
+class Fault(StrEnum):
+    """Why a third party has to be asked again."""
+
+    UNANSWERED = "unanswered"
+    UNDECIDED = "undecided"
+
+
+MAX_RETRIES = {Fault.UNANSWERED: 18, Fault.UNDECIDED: 7}
+"""A service that does not answer is asked again for some two days; one that does and says
+nothing less often, since that may cost as much as any answer.
+"""
 
 GROWTH = 4
 LONGEST_WAIT = timedelta(hours=6)
 JITTER = 1000
 
 
-def ask_again(run: Run, most: int) -> None:
-    """Raise `Later`; return when the job has asked often enough and may let the matter rest."""
-    if run.attempt < most:
-        longest = min(FIRST_WAIT * int(GROWTH ** min(run.attempt, 20)), LONGEST_WAIT)
-        raise Later(longest * (0.5 + run.id.int % JITTER / JITTER / 2))
+def ask_again(run: Run, fault: Fault) -> None:
+    """Raise `Later`; return when the job has asked often enough and may let the matter rest.
+
+    Other attempts of the job, which never asked or whose answer could not be stored, do not count.
+    """
+    if run.counters.get(fault, 0) < MAX_RETRIES[fault]:
+        asked = sum(run.counters.get(each, 0) for each in Fault)
+        longest = min(FIRST_WAIT * int(GROWTH ** min(asked, 20)), LONGEST_WAIT)
+        raise Later(longest * (0.5 + run.id.int % JITTER / JITTER / 2), fault)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from referral.core.asking import PATIENCE, UNANSWERED, UNDECIDED, ask_again
+from referral.core.asking import PATIENCE, Fault, ask_again
 from referral.core.email_fingerprints import fingerprints_of
 from referral.core.errors import EmailUndeliverable, Unavailable
 from referral.core.jobs import Run, Verifying
@@ -78,13 +78,13 @@ class Verify:
                 await keep_verdict(self, records, user, verdict)
 
     async def _ask(self, verifier: EmailVerifier, user: User, run: Run) -> Deliverability:
-        verdict, most = Deliverability.UNKNOWN, UNDECIDED
+        verdict, fault = Deliverability.UNKNOWN, Fault.UNDECIDED
         try:
             verdict = await verifier.verify(user.mailbox, PATIENCE)
         except Unavailable:
-            most = UNANSWERED
+            fault = Fault.UNANSWERED
         if verdict is Deliverability.UNKNOWN:
-            ask_again(run, most)
+            ask_again(run, fault)
         return verdict
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from referral.core.asking import PATIENCE, UNANSWERED, ask_again
+from referral.core.asking import PATIENCE, Fault, ask_again
 from referral.core.errors import Unavailable
 from referral.core.jobs import Enriching, Run
 from referral.core.model import Verification
@@ -31,7 +31,7 @@ class Enrich:
         try:
             profile = await self.enrichment.find(user.mailbox, PATIENCE)
         except Unavailable:
-            ask_again(run, UNANSWERED)
+            ask_again(run, Fault.UNANSWERED)
             return
         if profile is None:
             return

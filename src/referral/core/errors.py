@@ -206,10 +206,11 @@ class InvalidGrant(Denied):
 class Later(Exception):
     """A job has to wait for a while; that is no failure."""
 
-    def __init__(self, wait: timedelta) -> None:
-        """Take how long."""
+    def __init__(self, wait: timedelta, counter: str | None = None) -> None:
+        """Take how long, and the counter of the job that goes up by one, if any."""
         super().__init__(f"has to wait for {wait}")
         self.wait = wait
+        self.counter = counter
 
 
 class MailRefused(Exception):

@@ -1,6 +1,7 @@
 """The work that is done after a commit. A job holds ids: what it is about is read when it runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -86,10 +87,14 @@ Job = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One attempt at a job: `id` is the job's and stays the same, `attempt` counts from nought."""
+    """One attempt at a job: `id` is the job's and stays the same, `attempt` counts from nought.
+
+    `counters` has how often each counter of `Later` went up in the attempts before.
+    """
 
     id: UUID
     attempt: int
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 def delay_of(job: Job) -> timedelta:

@@ -1,7 +1,7 @@
-"""Connections, transactions, and what a database that does not answer looks like."""
+"""Connections and transactions."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +9,6 @@ import asyncpg
 from advanced_alchemy.config import EngineConfig, SQLAlchemyAsyncConfig
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.measures import Measure
@@ -29,7 +27,6 @@ from referral.adapters.postgres.session import DatabaseSession, connected
 from referral.adapters.postgres.sessions import PostgresSessions
 from referral.adapters.postgres.users import PostgresUsers
 from referral.adapters.postgres.verdicts import PostgresVerdicts
-from referral.core.errors import Unavailable
 from referral.core.ports import Fingerprints
 
 SECONDS = 1.5
@@ -113,10 +110,6 @@ class PostgresRecords:
         return PostgresJobs(self.session)
 
 
-DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""The last is how the driver puts it when a connection is cut while it is being used."""
-
-
 class ImpatientConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection that says goodbye in a moment: a server that hangs does not answer it."""
 
@@ -146,10 +139,8 @@ class PostgresDatabase:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresRecords]:
         """See the port."""
-        async with self._admission.place():
-            with unavailable():
-                async with connected(self._engine) as session:
-                    yield PostgresRecords(session, self._fingerprints)
+        async with self._admission.place(), connected(self._engine) as session:
+            yield PostgresRecords(session, self._fingerprints)
 
     def measures(self) -> Iterator[Measure]:
         """See `Measured`."""
@@ -188,25 +179,3 @@ def make_engine(
             },
         ),
     ).get_engine()
-
-
-@contextmanager
-def unavailable() -> Iterator[None]:
-    """Turn a database that is gone, full, too slow or in a deadlock into `Unavailable`."""
-    try:
-        yield
-    except (OSError, PoolTimeoutError, InvalidRequestError) as error:
-        raise Unavailable from error
-    except (DBAPIError, *DRIVER_ERRORS) as error:
-        if _is_our_fault(error):
-            raise
-        raise Unavailable from error
-
-
-def _is_our_fault(error: Exception) -> bool:
-    """Tell whether the statement is wrong, and not the state that the server is in.
-
-    PostgreSQL's error classes: 22 data, 23 constraint, 42 syntax or access.
-    """
-    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
-    return state[:2] in {"22", "23", "42"}

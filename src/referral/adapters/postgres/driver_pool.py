@@ -8,7 +8,8 @@ import asyncpg
 from referral.adapters.measures import Measure
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
-from referral.adapters.postgres.database import PATIENCE, SECONDS, unavailable
+from referral.adapters.postgres.database import PATIENCE, SECONDS
+from referral.adapters.postgres.outages import unavailable
 
 CONNECTIONS = 4
 IDLE_SECONDS = 60.0

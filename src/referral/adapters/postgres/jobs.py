@@ -65,16 +65,15 @@ class SessionDriver:
 
     def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
-        self._driver = session.driver
+        self._session = session
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         """Run a statement and return its rows."""
-        return [dict(row) for row in await self._driver.fetch(query, *args)]
+        return [dict(row) for row in await self._session.fetch_text(query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement that returns no rows."""
-        status: str = await self._driver.execute(query, *args)
-        return status
+        return await self._session.execute_text(query, *args)
 
 
 class PostgresJobs:

@@ -5,17 +5,21 @@ of that. So those of every day are a `Query`, compiled once; those that are put 
 are rare, are executed.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
+import structlog
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
+
+from referral.adapters.postgres.outages import unavailable
+from referral.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -45,40 +49,91 @@ def values_of(entity: "DataclassInstance") -> dict[str, object]:
 
 
 class DatabaseSession:
-    """A connection of the engine's, with what both ways of asking have in common."""
+    """A connection of the engine's, with what both ways of asking have in common.
+
+    Each call raises `Unavailable` when the database cannot answer. What the code between the calls
+    raises is its own affair, and goes on as it is.
+    """
 
     def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
         """Take a connection in autocommit, and the driver's own below it."""
         self._connection = connection
         self.driver = driver
+        self._is_broken = False
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the connection is in the state that it was taken in."""
+        return not (self._is_gone or self.driver.is_in_transaction())
 
     async def execute(
         self, statement: Executable, values: dict[str, Any] | None = None
     ) -> CursorResult[Any]:
         """Run a statement through SQLAlchemy."""
-        return await self._connection.execute(statement, values)
+        with self._calling():
+            return await self._connection.execute(statement, values)
 
     async def fetch(self, query: Query, **values: object) -> list[asyncpg.Record]:
         """Run a query by the driver."""
-        rows: list[asyncpg.Record] = await self.driver.fetch(query.text, *query.arguments(values))
-        return rows
+        return await self.fetch_text(query.text, *query.arguments(values))
 
     async def fetch_one(self, query: Query, **values: object) -> asyncpg.Record | None:
         """Run a query of which at most one row comes back."""
-        return await self.driver.fetchrow(query.text, *query.arguments(values))
+        arguments = query.arguments(values)
+        with self._calling():
+            return await self.driver.fetchrow(query.text, *arguments)
+
+    async def fetch_text(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run a statement that is text already, and return its rows."""
+        with self._calling():
+            rows: list[asyncpg.Record] = await self.driver.fetch(statement, *arguments)
+        return rows
+
+    async def execute_text(self, statement: str, *arguments: object) -> str:
+        """Run a statement that is text already, and return PostgreSQL's word for what it did."""
+        with self._calling():
+            status: str = await self.driver.execute(statement, *arguments)
+        return status
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit at the end of the block, or undo it."""
-        await self.driver.execute("BEGIN")
+        await self.execute_text("BEGIN")
         try:
             yield
-        except Exception as error:
-            # Who got no answer in time (an `OSError`) does not wait for another one.
-            if not (isinstance(error, OSError) or self.driver.is_closed()):
-                await self.driver.execute("ROLLBACK")
+        except Exception:
+            await self._undo()
             raise
-        await self.driver.execute("COMMIT")
+        await self.execute_text("COMMIT")
+
+    @property
+    def _is_gone(self) -> bool:
+        return self._is_broken or bool(self.driver.is_closed())
+
+    async def _undo(self) -> None:
+        """Roll back, unless a call was left without its answer: the next would wait as long.
+
+        A ROLLBACK that fails does not take the place of the error that led to it. The connection
+        is closed then, which undoes the transaction as well.
+        """
+        if self._is_gone:
+            return
+        try:
+            await self.execute_text("ROLLBACK")
+        except Unavailable as error:
+            cause = type(error.__cause__).__name__
+            structlog.get_logger().warning("transaction not rolled back", cause=cause)
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        with unavailable():
+            try:
+                yield
+            except BaseException as error:
+                # A time-out or a cancelled request: the connection is in the middle of something.
+                if isinstance(error, OSError) or not isinstance(error, Exception):
+                    self._is_broken = True
+                raise
 
 
 @asynccontextmanager
@@ -87,15 +142,14 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]:
 
     One that was left in the middle of something, by a time-out or a cancelled request, is closed.
     """
-    connection, driver = await _open(engine)
+    with unavailable():
+        connection, driver = await _open(engine)
+    session = DatabaseSession(connection, driver)
     try:
-        yield DatabaseSession(connection, driver)
-    except BaseException as error:
-        left = isinstance(error, OSError) or not isinstance(error, Exception)
-        if left or driver.is_closed() or driver.is_in_transaction():
-            await connection.invalidate()
-        raise
+        yield session
     finally:
+        if not session.is_reusable:
+            await connection.invalidate()
         await connection.close()
 
 

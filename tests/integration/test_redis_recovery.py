@@ -1,0 +1,118 @@
+"""How the way to Redis is opened again, and what does not close it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from referral.adapters.limits import CountedLimits
+from referral.adapters.redis import CONNECTIONS, RedisGone, RedisServer
+from referral.core.limits import OFF, LimitGroup, Rate
+from tests.servers import OwnRedis
+from tests.waiting import until, until_found
+
+
+@pytest.fixture
+async def server(own_redis: OwnRedis) -> AsyncIterator[RedisServer]:
+    """The way to a Redis that the test may restart, with all its connections made."""
+    server = RedisServer(own_redis.url)
+    every = [server.client.client() for _ in range(CONNECTIONS)]
+    for one in every:
+        await one.initialize()
+    for one in every:
+        await one.aclose()
+    yield server
+    await server.close()
+
+
+async def ask_on_all_connections(server: RedisServer) -> None:
+    """Put as many questions at once as there are connections."""
+    together = asyncio.Barrier(CONNECTIONS)
+
+    async def ask(client: Redis) -> None:
+        async with client.client() as own:
+            await together.wait()
+            await own.ping()
+
+    await asyncio.gather(*(server.ask(ask) for _ in range(CONNECTIONS)))
+
+
+async def fail(_: Redis) -> None:
+    """Answer as a server that is gone."""
+    raise ConnectionResetError
+
+
+async def test_connections_that_died_while_they_were_idle_are_replaced(
+    own_redis: OwnRedis, server: RedisServer
+) -> None:
+    """After a plain restart of Redis nobody is sent away, and limits go on counting there."""
+    rates = dict.fromkeys(LimitGroup, OFF) | {LimitGroup.LOOKUP: Rate.read("10/hour")}
+    limits = CountedLimits(rates, server, processes=1)
+    own_redis.kill()
+    own_redis.start()
+    with capture_logs() as logs:
+        taken = await asyncio.gather(*(limits.take(LimitGroup.LOOKUP, "ann") for _ in range(22)))
+        await ask_on_all_connections(server)
+    assert sum(one is not None and one.granted for one in taken) == 10
+    assert server.answers
+    assert logs == []
+
+
+async def test_dead_connections_do_not_close_the_way_after_a_recovery(
+    own_redis: OwnRedis, server: RedisServer
+) -> None:
+    """None of those from before the outage is used again."""
+    own_redis.kill()
+    with pytest.raises(RedisGone):
+        await server.ask(lambda client: client.ping())
+    own_redis.start()
+    await until(lambda: server.answers)
+    with capture_logs() as logs:
+        await ask_on_all_connections(server)
+    assert server.answers
+    assert logs == []
+
+
+async def test_what_was_asked_before_a_recovery_does_not_close_the_way(
+    server: RedisServer,
+) -> None:
+    """Its failure says nothing about the server since."""
+    recovered = asyncio.Event()
+
+    async def fail_late(_: Redis) -> None:
+        await recovered.wait()
+        raise ConnectionResetError
+
+    late = asyncio.create_task(server.ask(fail_late))
+    await asyncio.sleep(0)
+    with pytest.raises(RedisGone):
+        await server.ask(fail)
+    assert not server.answers
+    await until(lambda: server.answers)
+    recovered.set()
+    with pytest.raises(RedisGone):
+        await late
+    assert server.answers
+
+
+async def test_the_recovery_survives_what_it_did_not_expect(server: RedisServer) -> None:
+    """It is logged, and tried again; otherwise Redis would not be used until the next start."""
+    ends = [LookupError(), None]
+
+    async def repeat() -> None:
+        if (error := ends.pop(0)) is not None:
+            raise error
+
+    server.when_back(repeat)
+    with capture_logs() as logs:
+        with pytest.raises(RedisGone):
+            await server.ask(fail)
+        await until(lambda: server.answers)
+    assert [(line["event"], line["log_level"]) for line in logs] == [
+        ("redis does not answer", "warning"),
+        ("recovery of redis failed, and goes on", "error"),
+        ("redis answers again", "info"),
+    ]
+    assert await until_found(lambda: server.ask(lambda client: client.ping()))
