@@ -182,7 +182,9 @@ async def test_what_no_code_may_be_is_refused(world: World, ann: User, wanted: N
 
 async def test_a_repeated_request_is_not_judged_again(world: World, ann: User) -> None:
     """What it asked for may lie in the past by then: it gets its first answer all the same."""
-    attempt = Attempt[Code](b"key", (b"body",), lambda code: Answer(201, code.text.encode(), None))
+    attempt: Attempt[Code] = Attempt(
+        b"key", (b"body",), lambda code: Answer(201, code.text.encode(), None)
+    )
     wanted = NewCode(Expiry(at=world.clock.now() + timedelta(minutes=2)))
     code = await world.issue_code(ann.id, wanted, attempt)
     world.clock.advance(hours=1)
