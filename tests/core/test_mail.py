@@ -166,15 +166,15 @@ async def test_a_muted_referrer_gets_no_news_not_even_later(office: Office) -> N
     assert news == [["cid@example.com"]]
 
 
-async def test_a_blocked_referrer_gets_no_news(office: Office) -> None:
-    """Of somebody who joined before the block and confirmed the address after it, say."""
+async def test_a_blocked_user_gets_no_mail(office: Office) -> None:
+    """Neither the welcome that was queued before, nor that somebody joined."""
     ann = await office.join("ann@example.com")
     await office.issue(ann, text="ANN")
     await office.join("bob@example.com", "ANN")
     clear = Clear(FakeCache(), office.database)
     await BlockAccount(FakeAddresses(), clear, office.clock, office.database)(ann.email)
     await office.work_on_all()
-    assert all(mail.template != "referral" for mail in office.mailer.sent)
+    assert {mail.to for mail in office.mailer.sent} == {"bob@example.com"}
 
 
 async def test_muting_refuses_a_token_of_nobody(office: Office) -> None:

@@ -22,8 +22,8 @@ from tests.waiting import until_found
 IDS = "an id or a time, which tells nothing once the address is gone"
 COUNTS = "counts of referrals stay"
 TAKEN = "a code's text is never given out again"
-COUNTED = "a digest, for a day at most, so that leaving is no way around the limit of mails"
 REFERRED = "a keyed digest, for a year at most, so that one mailbox is not referred twice"
+COUNTED = "a keyed digest, for a day at most, so that leaving is no way around the limit of mails"
 SERVICE = "about a service, not about a person"
 
 KEPT = {

@@ -187,17 +187,20 @@ async def begin_mail(
     *,
     counts: bool = True,
 ) -> User | None:
-    """Return whom to mail or nobody, or raise `Later`; some places are left for what users
-    ask for.
+    """Return whom to mail, or None for a user who is gone or blocked; raises `Later`.
+
+    Some places are left for what users ask for.
     """
     limit, now = sender.limit, sender.clock.now()
     places = max(limit.mails - RESERVED, 1) if counts and limit.mails is not None else None
     taken = await sender.post_office.take(
         Postage(run.id, user_id, now, places, limit.within, token)
     )
-    if taken is not None and taken.free_at is not None:
+    if taken is None or taken.user.blocked_at is not None:
+        return None
+    if taken.free_at is not None:
         raise Later(taken.free_at - now)
-    return None if taken is None else taken.user
+    return taken.user
 
 
 async def take_place_or_wait(sender: Limited, records: Records, run: Run, user: User) -> None:
