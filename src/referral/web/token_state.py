@@ -54,6 +54,7 @@ class TokenState(Controller):
         "/revoke",
         summary="Revoke a token",
         status_code=200,
+        security=[{}, {"client": []}],
         operation_class=TokenOnly,
         responses=problems(408, 413, Unavailable)
         | {
