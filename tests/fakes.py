@@ -89,12 +89,14 @@ class FakeAddresses:
 
 class FakePasswords:
     """Hashes that take no time; `hashed` tells how many were made, `compared` what passwords were
-    compared with; while there is a `fault`, no hash is made.
+    compared with, `outdated` which were made before the parameters changed; while there is a
+    `fault`, no hash is made.
     """
 
     def __init__(self) -> None:
         self.fault: BaseException | None = None
         self.compared: list[str | None] = []
+        self.outdated: set[str] = set()
         self.hashed = 0
 
     async def hash(self, password: str) -> str:
@@ -105,7 +107,12 @@ class FakePasswords:
         self.hashed += 1
         return f"{self.hashed}:{_sha256(password)}"
 
+    def needs_rehash(self, hashed: str) -> bool:
+        return hashed in self.outdated
+
     async def verify(self, password: str, hashed: str | None) -> bool:
+        # Here as well.
+        await asyncio.sleep(0)
         self.compared.append(hashed)
         return hashed is not None and hashed.partition(":")[2] == _sha256(password)
 

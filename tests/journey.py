@@ -1,6 +1,6 @@
 """Steps that many tests take over HTTP."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -45,6 +45,10 @@ class Member:
         made: dict[str, Any] = answer.json()
         return made
 
+    async def come_back(self) -> "Member":
+        """Log in again, as whoever comes back when their access token has expired."""
+        return replace(self, headers=await _sign_in(self.client, self.email))
+
 
 def new_email() -> str:
     """Make up an address that nobody has."""
@@ -76,7 +80,10 @@ async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any)
     email = email or new_email()
     user = await register(client, email, **rest)
     assert user.status_code == 201, user.text
+    return Member(client, user.json()["id"], email, await _sign_in(client, email))
+
+
+async def _sign_in(client: httpx.AsyncClient, email: str) -> dict[str, str]:
     tokens = await log_in(client, email)
     assert tokens.status_code == 200, tokens.text
-    headers = {"Authorization": f"Bearer {tokens.json()['access_token']}"}
-    return Member(client, user.json()["id"], email, headers)
+    return {"Authorization": f"Bearer {tokens.json()['access_token']}"}

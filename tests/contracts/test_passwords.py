@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from argon2 import PasswordHasher
 
 from referral.adapters import passwords as module
 from referral.adapters.passwords import DECOY, HASHER, ArgonPasswords, common_passwords
 from referral.core.errors import Unavailable
+from referral.core.model import MIN_PASSWORD_CHARACTERS
 from referral.core.ports import Passwords
 from tests.fakes import FakePasswords
 
@@ -90,9 +92,60 @@ def test_two_hundred_hashes_may_wait() -> None:
     assert module.MAX_WAITING >= 200
 
 
+@pytest.mark.parametrize(("passes", "memory"), [(2, 9728), (1, 19456), (2, 64), (1, 8)])
+async def test_an_older_hash_takes_the_work_of_a_new_one(
+    argon: ArgonPasswords, monkeypatch: pytest.MonkeyPatch, passes: int, memory: int
+) -> None:
+    """What it lacks is done beside it, so that no time tells an account from an unknown address;
+    with a wrong password and with the right one.
+    """
+    older = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(SECRET)
+    work: list[int] = []
+
+    def note(_: bytes, __: bytes, time_cost: int, memory_cost: int, *___: object) -> bytes:
+        work.append(time_cost * memory_cost)
+        return b""
+
+    monkeypatch.setattr(module, "hash_secret_raw", note)
+    assert await argon.verify(SECRET, older)
+    assert not await argon.verify("another", older)
+    assert [passes * memory + more for more in work] == [module.WORK] * 2
+    work.clear()
+    assert not await argon.verify(SECRET, None)
+    assert not await argon.verify("another", await argon.hash(SECRET))
+    assert work == []
+
+
+async def test_what_is_no_hash_takes_the_work_of_one(
+    argon: ArgonPasswords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stored text that cannot be compared with is not told by its time either."""
+    work: list[int] = []
+    monkeypatch.setattr(module, "hash_secret_raw", lambda *of: work.append(of[2] * of[3]))
+    assert not await argon.verify(SECRET, "!")
+    assert work == [module.WORK]
+
+
+async def test_a_hash_of_other_parameters_needs_another(argon: ArgonPasswords) -> None:
+    """Be they lower or higher."""
+    assert not argon.needs_rehash(await argon.hash(SECRET))
+    for passes, memory in ((1, 19456), (2, 9728), (3, 19456)):
+        other = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1)
+        assert argon.needs_rehash(other.hash(SECRET))
+
+
 def test_the_list_of_common_passwords() -> None:
-    """It holds what people choose, in lower case, which is how it is searched."""
+    """It holds what people choose of at least eight characters, in lower case, which is how it is
+    searched; ASVS 5.0, 6.2.4, asks for 3,000.
+    """
     common = common_passwords()
-    assert {"password", "12345678", "qwertyuiop"} <= common
-    assert len(common) > 10_000
+    assert {"password", "12345678", "qwertyuiop", "password123", "iloveyou"} <= common
+    assert len(common) > 3_000
     assert all(password == password.lower() for password in common)
+    assert min(map(len, common)) == MIN_PASSWORD_CHARACTERS
+
+
+def test_the_list_of_common_passwords_is_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package that is there for something else has to be installed."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    assert common_passwords()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from referral.core.clients import CreateClient, Credentials, Introspect
-from referral.core.errors import InvalidGrant
+from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.model import Scope, User
 from referral.core.sessions import FIRST_PARTY, Tokens
 from tests.core.world import ADDRESS, LIFETIME, PASSWORD, World, signed_in
@@ -232,3 +232,58 @@ async def test_a_token_that_cannot_live_on_is_not_active(world: World, first: To
     assert [await is_active(tokens) for tokens in (first, lost, arrived)] == [False, True, True]
     latest = await world.refresh(arrived.refresh_token)
     assert [await is_active(tokens) for tokens in (lost, arrived, latest)] == [False, False, True]
+
+
+async def stored_hash(world: World, ann: User) -> str:
+    """Return what is stored of someone's password."""
+    async with world.database.read() as records:
+        user = await records.users.get(ann.id)
+    assert user is not None
+    return user.password_hash
+
+
+async def test_a_login_renews_an_outdated_hash(world: World, ann: User) -> None:
+    """Once; the password stays the same, and a failed login changes nothing."""
+    world.passwords.outdated = {ann.password_hash}
+    with pytest.raises(InvalidGrant):
+        await world.log_in(ann.email, "another one entirely", ADDRESS)
+    assert await stored_hash(world, ann) == ann.password_hash
+    await world.log_in(ann.email, PASSWORD, ADDRESS)
+    renewed = await stored_hash(world, ann)
+    assert renewed != ann.password_hash
+    await world.log_in(ann.email, PASSWORD, ADDRESS)
+    assert await stored_hash(world, ann) == renewed
+
+
+async def test_logins_at_once_with_an_outdated_hash_all_succeed(world: World, ann: User) -> None:
+    """Whoever finds the hash renewed by another looks again."""
+    world.passwords.outdated = {ann.password_hash}
+    logins = [world.log_in(ann.email, PASSWORD, ADDRESS) for _ in range(20)]
+    assert len(await asyncio.gather(*logins)) == 20
+    assert await stored_hash(world, ann) not in world.passwords.outdated
+
+
+async def test_a_full_queue_renews_no_hash_and_refuses_no_login(world: World, ann: User) -> None:
+    """The old hash is good for another time."""
+    world.passwords.outdated = {ann.password_hash}
+    world.passwords.fault = Unavailable()
+    assert await world.log_in(ann.email, PASSWORD, ADDRESS)
+    assert await stored_hash(world, ann) == ann.password_hash
+
+
+async def test_a_new_password_is_not_undone_by_a_login_with_the_old_one(
+    world: World, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hash is renewed only where the one that was compared with is still stored."""
+    world.passwords.outdated = {ann.password_hash}
+    changed = await world.passwords.hash("staple battery horse")
+
+    async def change_meanwhile(_: str) -> str:
+        async with world.database.begin() as records:
+            await records.users.save(replace(ann, password_hash=changed))
+        return "the old password, hashed anew"
+
+    monkeypatch.setattr(world.passwords, "hash", change_meanwhile)
+    with pytest.raises(InvalidGrant):
+        await world.log_in(ann.email, PASSWORD, ADDRESS)
+    assert await stored_hash(world, ann) == changed

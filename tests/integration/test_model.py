@@ -86,6 +86,7 @@ class Codes(RuleBasedStateMachine):
     def wait(self, minutes: int) -> None:
         """Let time pass."""
         self.clock.advance(minutes=minutes)
+        self.owner = self.runner.run(self.owner.come_back())
 
     @invariant()
     def every_view_agrees(self) -> None:

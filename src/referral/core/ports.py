@@ -84,7 +84,11 @@ class Passwords(Protocol):
     async def hash(self, password: str) -> str: ...
 
     async def verify(self, password: str, hashed: str | None) -> bool:
-        """Compare; without a hash it costs the same time and is false."""
+        """Compare; without a hash, or with an older and cheaper one, it costs the same time."""
+        ...
+
+    def needs_rehash(self, hashed: str) -> bool:
+        """Tell whether a hash was made with other parameters than new ones are."""
         ...
 
 

@@ -1,10 +1,17 @@
 """Logging in, and staying so by refresh tokens (RFC 6749, RFC 9700)."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from referral.core.errors import InvalidGrant, InvalidRequest, Unauthenticated, WeakPassword
+from referral.core.errors import (
+    InvalidGrant,
+    InvalidRequest,
+    Unauthenticated,
+    Unavailable,
+    WeakPassword,
+)
 from referral.core.guessing import Attempts
 from referral.core.model import RefreshToken, Scope, Session, User, normal_password
 from referral.core.ports import (
@@ -21,6 +28,9 @@ from referral.core.ports import (
 
 FIRST_PARTY = "first-party"
 """The `client_id` of sessions that began with a password."""
+
+ROUNDS = 2
+"""How often a login is tried: the second time when another one renewed the hash meanwhile."""
 
 REFUSED = "The e-mail address or the password is not right."
 
@@ -56,21 +66,39 @@ class LogIn:
         """
         key = self._key(username)
         await self.attempts.count(key or username, address)
-        user = await self._authenticate(key, password)
-        if user is None:
-            raise InvalidGrant(REFUSED)
+        for _ in range(ROUNDS):
+            user = await self._authenticate(key, password)
+            tokens = user and await self._begin(user, await self._renew(user, password))
+            if tokens:
+                return tokens
+            if user is None:
+                break
+        raise InvalidGrant(REFUSED)
+
+    async def _begin(self, user: User, renewed: str) -> Tokens | None:
+        """Begin a session, and store the renewed hash; None when the account has changed since."""
         session = self._session(user.id)
         refresh_token = self.secrets.new()
         async with self.database.begin() as records:
             # Meanwhile the password may have been changed, or the account blocked or erased.
             locked = await records.users.lock(user.id)
             if locked is None or locked.blocked_at or locked.password_hash != user.password_hash:
-                raise InvalidGrant(REFUSED)
+                return None
+            if renewed != user.password_hash:
+                await records.users.save(replace(locked, password_hash=renewed))
             await records.sessions.add(session)
             await records.sessions.add_token(
                 RefreshToken(self.secrets.digest(refresh_token), session.id, None)
             )
         return make_tokens(self.access_tokens, session, refresh_token)
+
+    async def _renew(self, user: User, password: str) -> str:
+        """Return the hash to store: a new one when the parameters of hashes have changed."""
+        if self.passwords.needs_rehash(user.password_hash):
+            # A full queue is no reason to refuse a login: the next one renews the hash.
+            with suppress(Unavailable):
+                return await self.passwords.hash(normal_password(password))
+        return user.password_hash
 
     async def _authenticate(self, key: str | None, password: str) -> User | None:
         try:
