@@ -10,7 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 20.0
+SECONDS = 120.0
+"""After which it is taken for granted that a thing never comes about."""
+
 PAUSE = 0.02
 
 

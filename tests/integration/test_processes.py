@@ -73,7 +73,7 @@ async def crowds(services: list[Service]) -> AsyncIterator[list[list[httpx.Async
         yield [
             [
                 await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60)
+                    httpx.AsyncClient(base_url=service.url, limits=limits, timeout=300)
                 )
                 for _ in range(CROWD)
             ]
