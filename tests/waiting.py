@@ -3,14 +3,43 @@
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 20.0
+SECONDS = 120.0
+"""After which it is taken for granted that a thing never comes about."""
+
 PAUSE = 0.02
+
+
+@dataclass
+class Elapsed:
+    """How much time an event loop had, in seconds."""
+
+    seconds: float = 0.0
+
+
+@asynccontextmanager
+async def elapsing() -> AsyncIterator[Elapsed]:
+    """Count the time in which this event loop had its turns: a clock that stands still while the
+    machine has no time for this process, and never goes faster than the one on the wall.
+    """
+    elapsed = Elapsed()
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(PAUSE)
+            elapsed.seconds += PAUSE
+
+    task = asyncio.create_task(tick())
+    try:
+        yield elapsed
+    finally:
+        task.cancel()
 
 
 async def until(holds: Callable[[], object], seconds: float = SECONDS) -> None:

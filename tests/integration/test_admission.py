@@ -1,12 +1,14 @@
 """The queue for connections: patient with a burst, quick to give up on a standstill."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
 from referral.adapters.postgres.admission import Admission
 from referral.core.errors import Unavailable
+from tests.waiting import until
+
+PATIENCE = 0.01
 
 
 async def hold(admission: Admission, until: asyncio.Event) -> None:
@@ -15,31 +17,56 @@ async def hold(admission: Admission, until: asyncio.Event) -> None:
         await until.wait()
 
 
-async def test_a_standstill_is_given_up() -> None:
+class Time:
+    """A clock that the test moves, and that counts how often somebody looked at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """What those in the queue take for the time."""
+    time = Time()
+    monkeypatch.setattr("referral.adapters.postgres.admission._now", time)
+    return time
+
+
+async def test_a_standstill_is_given_up(time: Time) -> None:
     """Whoever waits behind one that never ends is told so, and leaves no trace in the queue."""
-    admission, end = Admission(1, patience=0.05), asyncio.Event()
+    admission, end = Admission(1, PATIENCE), asyncio.Event()
     holder = asyncio.create_task(hold(admission, end))
-    await asyncio.wait({holder}, timeout=0)
+    await until(lambda: admission.in_use)
+    waiting = asyncio.create_task(hold(admission, end))
+    looks = time.looks
+    await until(lambda: time.looks > looks + 2)
+    assert not waiting.done()
+    time.now += PATIENCE
     with pytest.raises(Unavailable):
-        async with admission.place():
-            pytest.fail("there is one place, and it is taken")
+        await waiting
     end.set()
     await holder
     async with admission.place():
         pass
 
 
-async def test_a_queue_that_moves_is_waited_for() -> None:
+async def test_a_queue_that_moves_is_waited_for(time: Time) -> None:
     """The last of a burst waits far longer than a standstill may last."""
-    admission, began = Admission(1, patience=0.1), asyncio.get_running_loop().time()
+    admission = Admission(1, PATIENCE)
 
     async def work() -> None:
         async with admission.place():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), 0.02)
+            time.now += 0.9 * PATIENCE
+            looks = time.looks
+            await until(lambda: not admission.waiting or time.looks > looks + 20)
 
     await asyncio.gather(*(work() for _ in range(20)))
-    assert asyncio.get_running_loop().time() - began > 0.3
+    assert time.now > 10 * PATIENCE
 
 
 async def test_whoever_is_cancelled_in_the_queue_takes_no_place() -> None:

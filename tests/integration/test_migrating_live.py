@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from referral.adapters.postgres.migrations import make_config
 from tests.processes import running
 from tests.steady_load import steady_load
-from tests.waiting import until
+from tests.waiting import elapsing, until
 
 NEXT = '''
 """What a next release may do: a column, and an index over rows that are there."""
@@ -65,10 +64,10 @@ async def test_a_migration_gives_up_rather_than_hold_everyone_up(
     holder = await asyncpg.connect(database_url)
     async with holder.transaction():
         await holder.execute("LOCK TABLE users IN ACCESS SHARE MODE")
-        began = time.monotonic()
-        with pytest.raises(DBAPIError, match="lock timeout"):
-            await asyncio.to_thread(command.upgrade, next_release, "next")
-        assert 4 < time.monotonic() - began < 15
+        async with elapsing() as waited:
+            with pytest.raises(DBAPIError, match="lock timeout"):
+                await asyncio.to_thread(command.upgrade, next_release, "next")
+        assert waited.seconds < 15
     columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'nickname'"
     assert await holder.fetchval(columns) == 0
     await holder.close()

@@ -1,0 +1,391 @@
+"""Requests that are as long as they may be, for every place that the OpenAPI document names."""
+
+import json
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from tests.journey import new_email
+
+BODY = 63 * 1024
+HEAD = 30 * 1024
+"""How many bytes a text may fill, a little below what the service takes."""
+
+CHUNKS = 20_000
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+
+Node = dict[str, Any]
+Units = tuple[str, tuple[str, ...], str]
+"""What a long text begins with, what it repeats one after the other, and what it ends with."""
+
+TEXTS: dict[str, Units] = {
+    "combining marks out of order": ("", ("\u0315", "\u0327"), ""),
+    "combining marks in an address": ("", ("\u0315", "\u0327"), "@example.com"),
+    "combining marks in a domain": ("a@", ("\u0315", "\u0327"), ".com"),
+    "a letter": ("", ("a",), ""),
+    "a long local part": ("", ("a",), "@example.com"),
+    "labels": ("a@", ("a.",), "com"),
+    "labels beyond ASCII": ("a@", ("\u00fc.",), "com"),
+    "one label beyond ASCII": ("a@", ("\u00fc\u4e2d",), ".com"),
+    "xn-- labels": ("a@", ("xn--a.",), "com"),
+    "one xn-- label": ("a@xn--", ("a9",), ".com"),
+    "signs": ("", ("@",), ""),
+    "dots": ("a@", (".",), ""),
+    "hyphens": ("", ("-",), ""),
+    "percent signs": ("", ("%",), ""),
+    "quotes": ('"', ('\\"',), '"@example.com'),
+    "commas and spaces": ("", (", ",), ""),
+    "brackets": ("a@[", ("0:",), "]"),
+    "NUL": ("", ("\0",), ""),
+    "digits": ("", ("9",), ""),
+    "other digits": ("", ("\u0665",), ""),
+    "zero width": ("", ("\u200b", "\u200d", "\ufeff"), ""),
+    "right to left": ("", ("\u202e", "\u2066"), ""),
+    "letters that grow": ("", ("\ufdfa", "\u0130", "\ufb03"), "@example.com"),
+    "syllables in parts": ("", ("\u1100\u1161\u11a8",), ""),
+    "half a pair": ("", ("\ud800",), ""),
+    "a token's parts": ("", ("a.",), ""),
+}
+DEEP_HEAD = urlsafe_b64encode(b'{"alg":"RS256","kid":' + b"[" * 20_000).decode()
+TOKENS: dict[str, Units] = {
+    "a deep head": (f"{DEEP_HEAD}.", ("a",), ".a"),
+    "a bearer": ("Bearer ", ("a",), ""),
+    "a bearer of parts": ("Bearer ", ("a.",), ""),
+    "a bearer with a deep head": (f"Bearer {DEEP_HEAD}.", ("a",), ".a"),
+    "spaces before a bearer": ("Bearer ", (" ",), "a"),
+    "a client": ("Basic ", (b64encode(b"aaa").decode(),), ""),
+    "a client of colons": ("Basic ", (b64encode(b":::").decode(),), ""),
+    "a client of percent signs": ("Basic ", (b64encode(b"%41").decode(),), ""),
+}
+VALUES: dict[str, Units] = {
+    "a deep list": ("", ("[",), ""),
+    "a deep list that ends": ("", ("[", "]"), ""),
+    "a deep object": ("", ('{"a":',), "1"),
+    "a deep object that ends": ("", ('{"a":',), "1" + "}" * 10_000),
+    "a wide list": ("[", ("1,",), "1]"),
+    "a wide list of lists": ("[", ("[],",), "[]]"),
+    "one name again and again": ("{", ('"a":1,',), '"a":1}'),
+    "a long number": ("1", ("9",), ""),
+    "a long fraction": ("0.", ("0",), "1"),
+    "a long exponent": ("1e", ("9",), ""),
+    "a long negative": ("-", ("9",), ""),
+    "escapes": ('"', ("\\u0315", "\\u0327"), '"'),
+    "white space": ("", (" ", "\t", "\n"), "1"),
+}
+PAIRS: dict[str, Units] = {
+    "many fields": ("", ("a=1&",), ""),
+    "many empty fields": ("", ("&",), ""),
+    "many semicolons": ("", ("a=1;",), ""),
+    "many equals signs": ("", ("=",), ""),
+    "many percent signs": ("", ("%",), ""),
+    "many escapes": ("a=", ("%CC%95", "%CC%A7"), ""),
+    "many pluses": ("a=", ("+",), ""),
+}
+HEADERS = (
+    ("GET", "/api/v1/me", "Authorization"),
+    ("POST", "/api/v1/auth/introspect", "Authorization"),
+    ("POST", "/api/v1/auth/token", "Authorization"),
+    ("POST", "/api/v1/auth/register", "Content-Type"),
+    ("POST", "/api/v1/auth/token", "Content-Type"),
+    ("GET", "/confirm", "Accept-Language"),
+    ("GET", "/api/v1/codes/lookup", "X-Forwarded-For"),
+    *(("GET", "/api/v1/me", name) for name in ("X-Request-ID", "Accept", "Cookie", "Origin")),
+    *(("GET", "/api/v1/me", name) for name in ("traceparent", "Forwarded", "If-None-Match")),
+)
+"""Those that no operation describes as its own."""
+
+PAGES = {
+    "/confirm": ("token",),
+    "/reset": ("token", "new_password"),
+    "/unsubscribe/{token}": ("List-Unsubscribe",),
+}
+PLACES = ("/problems/{slug}", "/docs/files/{name}")
+"""What is not in the document: pages with a form and its fields, and what one only reads."""
+
+
+@dataclass(frozen=True)
+class Someone:
+    """Who asks: an account of their own for each place, as some texts may end it."""
+
+    bearer: str
+    basic: str
+    known: Mapping[str, str]
+    """Values that are right, by the name of the field; the others come from the document."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A long request: its name, and how it is written down."""
+
+    operation: "Operation"
+    where: str
+    text: str
+    write: Callable[[Someone], bytes]
+
+    def __str__(self) -> str:
+        """Name the operation, the field and the text."""
+        return f"{self.operation.method} {self.operation.path}, {self.where}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation, as the document describes it."""
+
+    method: str
+    path: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    """Where each is, and its name."""
+
+    bodies: Mapping[str, tuple[tuple[str, ...], tuple[Node, ...]]] | None = None
+    """The fields of a body by its type, and examples of it."""
+
+    credentials: str = ""
+
+    def write(
+        self,
+        who: Someone,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: str = "",
+        headers: Mapping[str, bytes] | None = None,
+        kind: str = "",
+        body: bytes = b"",
+        chunked: bool = False,
+    ) -> bytes:
+        """Write a request down; what is not given is right."""
+        target = self.path
+        for where, name in self.parameters:
+            if where == "path":
+                value = (path or {}).get(name) or quote(who.known.get(name, "x"), safe="")
+                target = target.replace("{" + name + "}", value)
+        sent = {"Host": b"example.com", "Connection": b"close"}
+        sent |= {"X-Forwarded-For": f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1".encode()}
+        if self.credentials:
+            sent["Authorization"] = getattr(who, self.credentials).encode()
+        if kind:
+            sent["Content-Type"] = kind.encode()
+        if chunked:
+            sent["Transfer-Encoding"] = b"chunked"
+            body = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+        elif self.method != "GET":
+            sent["Content-Length"] = str(len(body)).encode()
+        sent |= headers or {}
+        lines = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in sent.items())
+        target += f"?{query}" if query else ""
+        return f"{self.method} {target} HTTP/1.1\r\n".encode() + lines + b"\r\n" + body
+
+
+def operations(document: Node) -> list[Operation]:
+    """Return those of the document, and the pages that it leaves out."""
+    found = [
+        Operation(
+            method.upper(),
+            path,
+            tuple((one["in"], one["name"]) for one in _resolved(document, *parameters(operation))),
+            _bodies(document, operation),
+            _credentials(document, operation),
+        )
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    ]
+    for path, fields in (PAGES | dict.fromkeys(PLACES, ())).items():
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        inside = tuple(("path", name) for name in names)
+        asked = tuple(("query", name) for name in fields)
+        found.append(Operation("GET", path, inside + asked))
+        if fields:
+            example = dict.fromkeys(fields, "x")
+            found.append(Operation("POST", path, inside, {FORM: (fields, (example,))}))
+    return found
+
+
+def parameters(operation: Node) -> list[Node]:
+    """Return an operation's parameters."""
+    found: list[Node] = operation.get("parameters", [])
+    return found
+
+
+def attacks(document: Node) -> Iterator[list[Attack]]:
+    """Give all that is sent to one place, place by place."""
+    everything = operations(document)
+    for operation in everything:
+        for where, name in operation.parameters:
+            yield list(_into_parameter(operation, where, name))
+        if operation.method == "GET":
+            yield list(_into_query(operation))
+        for kind, (fields, examples) in (operation.bodies or {}).items():
+            for field in fields:
+                fitting = [one for one in examples if field in one] or list(examples)
+                for example in fitting:
+                    yield list(_into_field(operation, kind, field, example))
+            yield list(_into_body(operation, kind, fields, examples[0]))
+    for method, path, name in HEADERS:
+        (operation,) = [one for one in everything if (one.method, one.path) == (method, path)]
+        yield list(_into_header(operation, name))
+
+
+def _into_parameter(operation: Operation, where: str, name: str) -> Iterator[Attack]:
+    if where == "header":
+        yield from _into_header(operation, name)
+        return
+    for title, units in texts_for(name).items():
+        value = (fill(units, HEAD, _escaped) or b"").decode()
+        sent: Node = {"path": {name: value}} if where == "path" else {"query": f"{name}={value}"}
+        yield Attack(operation, f"{where} {name}", title, partial(operation.write, **sent))
+
+
+def texts_for(name: str) -> dict[str, Units]:
+    """Return what to send as a field or parameter of a name."""
+    return TEXTS | TOKENS if "token" in name else TEXTS
+
+
+def _into_query(operation: Operation) -> Iterator[Attack]:
+    names = [name for where, name in operation.parameters if where == "query"]
+    again = {f"{name} again and again": ("", (f"{name}=1&",), "") for name in names}
+    for title, units in (PAIRS | again).items():
+        query = (fill(units, HEAD, str.encode) or b"").decode()
+        yield Attack(operation, "query", title, partial(operation.write, query=query))
+
+
+def _into_header(operation: Operation, name: str) -> Iterator[Attack]:
+    many = b"a\r\n" + b"".join(b"a%x: b\r\n" % number for number in range(3_000)) + b"z: z"
+    values = {title: fill(units, HEAD, _in_header) for title, units in (TEXTS | TOKENS).items()}
+    for title, value in (values | {"many headers": many}).items():
+        if value is not None:
+            write = partial(_with_header, operation, name, value)
+            yield Attack(operation, f"header {name}", title, write)
+
+
+def _with_header(operation: Operation, name: str, value: bytes, who: Someone) -> bytes:
+    if name == "Content-Type" or not operation.bodies:
+        return operation.write(who, headers={name: value})
+    ((kind, (_, examples)),) = operation.bodies.items()
+    body = write_body(kind, examples[0], who)
+    return operation.write(who, kind=kind, body=body, headers={name: value})
+
+
+def _into_field(operation: Operation, kind: str, field: str, example: Node) -> Iterator[Attack]:
+    texts = texts_for(field)
+    encode = _in_json if kind == JSON else _in_form
+    values = {name: fill(units, BODY, encode) or b"" for name, units in texts.items()}
+    if kind == JSON:
+        values = {name: b'"%b"' % value for name, value in values.items()}
+        values |= {name: fill(units, BODY, str.encode) or b"" for name, units in VALUES.items()}
+
+    def write(value: bytes, who: Someone) -> bytes:
+        return operation.write(who, kind=kind, body=write_body(kind, example, who, {field: value}))
+
+    for title, value in values.items():
+        yield Attack(operation, f"field {field}", title, partial(write, value))
+
+
+def _into_body(
+    operation: Operation, kind: str, fields: tuple[str, ...], example: Node
+) -> Iterator[Attack]:
+    if kind == JSON:
+        names = ",".join(f'"{number:x}":1' for number in range(6_000))
+        whole = VALUES | {"many names": ("{" + names, (" ",), "}")}
+        again = {name: ("{", (f'"{name}":"",',), f'"{name}":""}}') for name in fields}
+    else:
+        whole, again = PAIRS, {name: ("", (f"{name}=1&",), "") for name in fields}
+    for title, units in (whole | {f"{name} again": units for name, units in again.items()}).items():
+        body = fill(units, BODY, str.encode) or b""
+        yield Attack(operation, "body", title, partial(operation.write, kind=kind, body=body))
+
+    def in_chunks(who: Someone) -> bytes:
+        body = write_body(kind, example, who).ljust(CHUNKS, b" " if kind == JSON else b"&")
+        return operation.write(who, kind=kind, body=body, chunked=True)
+
+    yield Attack(operation, "body", "chunks of one byte", in_chunks)
+
+
+def fill(units: Units, room: int, encode: Callable[[str], bytes | None]) -> bytes | None:
+    """Repeat as often as there is room; None for what cannot be written in such a place."""
+    before, repeated, after = units
+    parts = [encode(text) for text in (before, after, *repeated)]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    first, last, *middle = known
+    times = (room - len(first) - len(last)) // sum(map(len, middle))
+    return first + b"".join(unit * times for unit in middle) + last
+
+
+def _escaped(text: str) -> bytes:
+    return quote(text, safe="", errors="surrogatepass").encode()
+
+
+def _in_form(text: str) -> bytes:
+    """Escape what has to be, and nothing else, so that more of it fits in."""
+    return b"".join(
+        letter.encode()
+        if letter.isalnum() or "\u00ff" < letter < "\ud800" or letter > "\udfff"
+        else _escaped(letter)
+        for letter in text
+    )
+
+
+def _in_json(text: str) -> bytes:
+    half = any("\ud800" <= letter <= "\udfff" for letter in text)
+    return json.dumps(text, ensure_ascii=half)[1:-1].encode()
+
+
+def _in_header(text: str) -> bytes | None:
+    return None if "\0" in text else text.encode(errors="surrogatepass")
+
+
+def write_body(
+    kind: str, example: Node, who: Someone, hostile: Mapping[str, bytes] = MappingProxyType({})
+) -> bytes:
+    """Write a body down that is right but for the hostile values, which are written already."""
+    right = example | {name: who.known[name] for name in example if name in who.known}
+    right |= {name: new_email() for name in right if name == "email"}
+    right |= {name: uuid4().hex[:12].upper() for name in right if name == "code"}
+    if kind == JSON:
+        fields = {name: json.dumps(value).encode() for name, value in right.items()}
+        pairs = (b'"%b":%b' % (n.encode(), v) for n, v in (fields | dict(hostile)).items())
+        return b"{" + b",".join(pairs) + b"}"
+    fields = {name: quote(str(value)).encode() for name, value in right.items()}
+    return b"&".join(b"%b=%b" % (n.encode(), v) for n, v in (fields | dict(hostile)).items())
+
+
+def _bodies(document: Node, operation: Node) -> dict[str, tuple[tuple[str, ...], tuple[Node, ...]]]:
+    (request,) = _resolved(document, operation.get("requestBody", {}))
+    found = {}
+    for kind, medium in request.get("content", {}).items():
+        assert kind in {JSON, FORM}, kind
+        (schema,) = _resolved(document, medium["schema"])
+        given = _resolved(document, *medium.get("examples", {}).values())
+        examples = [one["value"] for one in given] + [
+            medium[name] for name in ("example",) if name in medium
+        ]
+        found[kind] = (tuple(schema["properties"]), tuple(examples))
+    return found
+
+
+def _credentials(document: Node, operation: Node) -> str:
+    """Return what has to be sent: a user's token, a client's secret, or nothing."""
+    ways = operation.get("security") or [{}]
+    if {} in ways:
+        return ""
+    schemes = document["components"]["securitySchemes"]
+    names = [name for way in ways for name in way]
+    return "basic" if all(schemes[name].get("scheme") == "basic" for name in names) else "bearer"
+
+
+def _resolved(document: Node, *nodes: Node) -> list[Node]:
+    """Follow references."""
+    found = []
+    for node in nodes:
+        while "$ref" in node:
+            place: Node = document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                place = place[part]
+            node = place  # noqa: PLW2901 - a reference may lead to another
+        found.append(node)
+    return found
