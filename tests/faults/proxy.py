@@ -26,13 +26,19 @@ class Proxy:
         self._listen = listen
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
         """Listen."""
         self._thread.start()
-        self._do(_serve(self._listen, self._accept))
+        self._do(self._serve())
+
+    def forget(self) -> None:
+        """Pass nothing on any more for the connections there are; new ones work."""
+        self._forgotten |= self._open
 
     def reset(self) -> None:
         """Cut every connection with a TCP reset, or as near to it as the socket can come."""
@@ -40,15 +46,26 @@ class Proxy:
 
     def stop(self) -> None:
         """Cut all, and listen no more."""
-        self.reset()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def _do(self, work: Awaitable[object]) -> None:
         async def wait() -> None:
             await work
 
         asyncio.run_coroutine_threadsafe(wait(), self._loop).result(10)
+
+    async def _serve(self) -> None:
+        self._server = await _listen(self._listen, self._accept)
+
+    async def _end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        while self._open:
+            await self._cut()
+            await asyncio.sleep(0)
 
     async def _cut(self) -> None:
         for writer in list(self._open):
@@ -73,20 +90,19 @@ class Proxy:
         with suppress(OSError):
             while part := await source.read(CHUNK):
                 await asyncio.sleep(self.latency)
-                if not self.is_silent:
+                if not self.is_silent and sink not in self._forgotten:
                     sink.write(part)
                     await sink.drain()
         sink.close()
 
 
-async def _serve(
+async def _listen(
     where: Target,
     accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> None:
+) -> asyncio.Server:
     if isinstance(where, Path):
-        await asyncio.start_unix_server(accept, where)
-    else:
-        await asyncio.start_server(accept, *where)
+        return await asyncio.start_unix_server(accept, where)
+    return await asyncio.start_server(accept, *where)
 
 
 async def _connect(where: Target) -> Streams:

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.types import JobId
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from structlog.contextvars import bound_contextvars
@@ -808,6 +809,32 @@ async def test_why_a_job_is_tried_again_is_logged(
         ("held", "MailRefused from ConnectionRefusedError"),
     ]
     assert "ann@example.com" not in str(logs)
+
+
+async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
+    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is away for a moment holds no job after its first failure."""
+    lost = [asyncpg.ConnectionDoesNotExistError("connection was closed")]
+    runs: list[Run] = []
+    retry = Queries.retry_job
+
+    async def fail_once(*args: Any) -> None:
+        if lost:
+            raise lost.pop()
+        await retry(*args)
+
+    async def do(_: Job, run: Run) -> None:
+        runs.append(run)
+        if len(runs) == 1:
+            raise OSError
+
+    monkeypatch.setattr(Queries, "retry_job", fail_once)
+    async with work(do, heartbeat=timedelta(seconds=1)):
+        await enqueue(database, *welcomes(1))
+        await until(lambda: len(runs) == 2)
+        await until_empty(monitor)
+    assert not lost
 
 
 def test_the_names_of_the_tables_do_not_come_from_the_environment() -> None:

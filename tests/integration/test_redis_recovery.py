@@ -10,6 +10,8 @@ from structlog.testing import capture_logs
 from referral.adapters.limits import CountedLimits
 from referral.adapters.redis import CONNECTIONS, RedisGone, RedisServer
 from referral.core.limits import OFF, LimitGroup, Rate
+from tests.faults.proxy import Proxy
+from tests.processes import free_port
 from tests.servers import OwnRedis
 from tests.waiting import until, until_found
 
@@ -18,13 +20,18 @@ from tests.waiting import until, until_found
 async def server(own_redis: OwnRedis) -> AsyncIterator[RedisServer]:
     """The way to a Redis that the test may restart, with all its connections made."""
     server = RedisServer(own_redis.url)
+    await open_all_connections(server)
+    yield server
+    await server.close()
+
+
+async def open_all_connections(server: RedisServer) -> None:
+    """Have every connection made, and left idle."""
     every = [server.client.client() for _ in range(CONNECTIONS)]
     for one in every:
         await one.initialize()
     for one in every:
         await one.aclose()
-    yield server
-    await server.close()
 
 
 async def ask_on_all_connections(server: RedisServer) -> None:
@@ -73,6 +80,25 @@ async def test_dead_connections_do_not_close_the_way_after_a_recovery(
         await ask_on_all_connections(server)
     assert server.answers
     assert logs == []
+
+
+async def test_connections_that_went_silent_in_an_outage_are_not_used_after_it(
+    own_redis: OwnRedis,
+) -> None:
+    """As behind a router that forgot them: no error tells of it, only a time-out each."""
+    port = free_port()
+    proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", own_redis.port))
+    proxy.start()
+    server = RedisServer(f"redis://127.0.0.1:{port}/0")
+    await open_all_connections(server)
+    proxy.forget()
+    with pytest.raises(RedisGone):
+        await server.ask(lambda client: client.ping())
+    await until(lambda: server.answers)
+    await ask_on_all_connections(server)
+    assert server.answers
+    await server.close()
+    proxy.stop()
 
 
 async def test_what_was_asked_before_a_recovery_does_not_close_the_way(

@@ -30,14 +30,14 @@ class Broken:
     [
         (LookupError(), False, 500),
         (LookupError(), True, 201),
-        (asyncio.CancelledError(), False, 499),
+        (asyncio.CancelledError(), False, 0),
         (asyncio.CancelledError(), True, 201),
     ],
 )
 async def test_a_request_that_ends_in_an_error_is_counted_and_logged(
     error: BaseException, status: int, *, begins: bool
 ) -> None:
-    """With the status that its client got, or would have got; the error goes on to the server."""
+    """With the status that its client got, or none where it was given up; the error goes on."""
     counted: list[tuple[str, str, int]] = []
 
     def count(method: str, route: str, status: int, _: float) -> None:

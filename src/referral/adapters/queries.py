@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Self
 
 import msgspec
+import structlog
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.models import Job, TracebackRecord
@@ -13,6 +15,9 @@ from pgqueuer.domain.types import JOB_STATUS
 
 from referral.adapters.batches import Trips
 from referral.adapters.postgres.jobs import make_queries
+from referral.adapters.postgres.outages import unavailable
+from referral.adapters.trail import causes_of
+from referral.core.errors import Unavailable
 
 BATCH = 20
 CONCURRENT = 2 * BATCH
@@ -178,6 +183,19 @@ class WatchfulQueries(Queries):
             await super().log_jobs(left)
         self._finished -= ids
         self.room.leave(ids)
+
+    async def retry_job(
+        self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None
+    ) -> None:
+        """Put a job back. Where the database cannot now it is left, and taken up again when its
+        heartbeat is over: pgqueuer would hold it, as if it had failed for good.
+        """
+        try:
+            with unavailable():
+                await super().retry_job(job, delay, traceback_record)
+        except Unavailable as error:
+            log = structlog.get_logger()
+            log.warning("job not put back, and taken up later", cause=causes_of(error))
 
     async def _finish(self, jobs: list[Job]) -> list[None]:
         await super().log_jobs([(job, "successful", None) for job in jobs])

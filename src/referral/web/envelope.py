@@ -1,6 +1,5 @@
 """What every answer has around it: a request id, safe headers, a line in the log."""
 
-import asyncio
 import re
 import time
 from collections.abc import Callable
@@ -33,10 +32,8 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN = "unknown"
 """The route of a path that has none."""
 
-CANCELLED, FAILED = 499, 500
-"""What a request without an answer is counted as: given up by the client, as nginx has it, or
-ended by an error that nothing inside turned into an answer.
-"""
+FAILED = 500
+"""What a server answers to a request whose error nothing inside turned into an answer."""
 
 HSTS = "max-age=31536000"
 
@@ -89,13 +86,13 @@ class Envelope:
         token = _bound_id.set(request_id)
         try:
             await self._app(scope, receive, send_wrapped)
-        except asyncio.CancelledError:
-            status = status or CANCELLED
+        except Exception:
+            status = status or FAILED
             raise
         finally:
             _bound_id.reset(token)
             seconds = time.perf_counter() - began
-            route, status = scope.get("path_template") or UNKNOWN, status or FAILED
+            route = scope.get("path_template") or UNKNOWN
             self._count(method, route, status, seconds)
             self._log.add(method, route, status, seconds, request_id)
 
