@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from referral.adapters.failures import cause_of, server_of
+from referral.adapters.failures import cause_of, explained, server_of
+from referral.core.errors import Unavailable
 from tests.conftest import execute, on_database
 from tests.processes import free_port, referral
 
@@ -156,6 +157,16 @@ def test_several_hosts_end_the_start_with_2(key_file: Path, tmp_path: Path) -> N
 def test_a_server_is_named_by_host_and_port(url: str, server: str) -> None:
     """Without its user, its password and its database."""
     assert server_of(url) == server
+
+
+def test_a_file_that_cannot_be_read_is_not_blamed_on_the_database(tmp_path: Path) -> None:
+    """The file is named instead of the server."""
+    missing = tmp_path / "missing"
+    with (
+        pytest.raises(Unavailable, match=f"^{missing} cannot be used: No such file"),
+        explained("postgresql://host/name"),
+    ):
+        missing.read_bytes()
 
 
 def test_the_cause_is_at_the_bottom_of_a_chain() -> None:

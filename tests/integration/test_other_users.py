@@ -142,9 +142,11 @@ def test_another_user_who_gets_at_the_socket_is_refused(place: Path, earlier: st
 
 
 @pytest.fixture
-def distant(place: Path) -> EmbeddedPostgres:
+def distant(place: Path) -> Iterator[EmbeddedPostgres]:
     """A server whose folder has a name that is too long for a socket."""
-    return EmbeddedPostgres(place / ("long" * 25) / "postgres", *FAST)
+    server = EmbeddedPostgres(place / ("long" * 25) / "postgres", *FAST)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

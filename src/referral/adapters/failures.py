@@ -62,7 +62,8 @@ def server_of(url: str) -> str:
 def _explain(url: str, error: BaseException) -> str:
     if _sqlstate(error) in MISSING_SCHEMA:
         return f"The schema at {server_of(url)} is missing or old. Run 'referral migrate'."
-    return f"PostgreSQL at {server_of(url)} cannot be used: {cause_of(error)}"
+    file = getattr(_root(error), "filename", None)
+    return f"{file or f'PostgreSQL at {server_of(url)}'} cannot be used: {cause_of(error)}"
 
 
 def _sqlstate(error: BaseException) -> str:
