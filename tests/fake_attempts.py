@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from referral.core.errors import IdempotencyKeyReused
-from referral.core.model import Answer, Attempt, Client, OneTimeToken, Purpose
+from referral.core.model import Attempt, Client, KeptResponse, OneTimeToken, Purpose
 from tests.fake_tables import KeptAttempt, Tables
 
 
@@ -32,7 +32,7 @@ class FakeAttempts:
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
-    ) -> Answer | None:
+    ) -> KeptResponse | None:
         kept = self.tables.attempts.get(key)
         if kept is None or kept.created_at < since:
             return None
@@ -40,11 +40,11 @@ class FakeAttempts:
             raise IdempotencyKeyReused
         return kept.answer
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> KeptResponse | None:
         return await self.find(attempt.key, attempt.fingerprints, since)
 
     async def keep(
-        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+        self, attempt: Attempt[Any], answer: KeptResponse, user_id: UUID | None, now: datetime
     ) -> None:
         kept = KeptAttempt(attempt.fingerprints[0], answer, user_id, now)
         self.tables.attempts[attempt.key] = kept

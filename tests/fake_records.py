@@ -31,7 +31,7 @@ class FakeUsers:
 
     async def add(self, user: User) -> None:
         if await self.by_email(user.email_key) is not None:
-            self.tables.refuse(EmailTaken(pointer="/email"))
+            self.tables.refuse(EmailTaken(field="email"))
         self.tables.users[user.id] = user
 
     async def get(self, user_id: UUID) -> User | None:
@@ -83,7 +83,7 @@ class FakeCodes:
 
     async def add(self, code: Code) -> None:
         if any(_key(other.text) == _key(code.text) for other in self.tables.codes.values()):
-            self.tables.refuse(CodeTaken(pointer="/code"))
+            self.tables.refuse(CodeTaken(field="code"))
         if code.enabled and self._enabled(code.user_id):
             self.tables.refuse(ActiveCodeExists())
         self.tables.require(holds=code.user_id in self.tables.users, constraint="user_id")

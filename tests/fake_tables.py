@@ -9,10 +9,10 @@ from asyncpg import DataError, IntegrityConstraintViolationError
 
 from referral.core.jobs import Job
 from referral.core.model import (
-    Answer,
     Client,
     Code,
     Deliverability,
+    KeptResponse,
     OneTimeToken,
     Profile,
     Referral,
@@ -27,7 +27,7 @@ class KeptAttempt:
     """A request with an idempotency key that was answered."""
 
     fingerprint: bytes
-    answer: Answer
+    answer: KeptResponse
     user_id: UUID | None
     created_at: datetime
 

@@ -83,7 +83,7 @@ class FakeAddresses:
 
     def parse(self, text: str) -> Address:
         if "@" not in text:
-            raise InvalidRequest("This is no e-mail address.", pointer="/email")
+            raise InvalidRequest("This is no e-mail address.", field="email")
         return Address(text, text.lower())
 
 

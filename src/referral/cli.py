@@ -256,7 +256,7 @@ def _using_database(settings: Settings, *, makes: bool = False) -> Iterator[None
             with explained(database_url(settings)):
                 yield
         except ReferralError as error:
-            raise click.ClickException(error.detail or error.title()) from error
+            raise click.ClickException(error.detail or type(error).__name__) from error
 
 
 @contextmanager

@@ -82,7 +82,7 @@ async def test_a_text_is_given_out_once(store: Database, ann: User) -> None:
         for text in (first.text, first.text.upper(), first.text.lower()):
             with pytest.raises(CodeTaken) as refused:
                 await store_code(store, owner, text=text)
-            assert refused.value.pointer == "/code"
+            assert refused.value.field == "code"
 
 
 async def test_a_taken_text_is_said_before_an_active_code(store: Database, ann: User) -> None:

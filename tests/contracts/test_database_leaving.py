@@ -9,7 +9,6 @@ from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.errors import CodeTaken, IdempotencyKeyReused
 from referral.core.model import (
-    Answer,
     Attempt,
     Client,
     OneTimeToken,
@@ -32,7 +31,7 @@ from tests.contracts.rows import (
     store_user,
 )
 
-ANSWER = Answer(201, b'{"id": 1}', "/here")
+ANSWER = {"status": 201, "body": b'{"id": 1}', "location": "/here"}
 
 
 def make_attempt(fingerprint: bytes = b"f" * 32) -> Attempt[None]:

@@ -98,7 +98,7 @@ async def test_each_who_asked_gets_an_error_of_their_own() -> None:
     """With its fields and its cause; raising it leaves no trace in another's."""
 
     async def fail(_: list[int]) -> list[int]:
-        raise Unavailable("away", pointer="/here") from ConnectionError()
+        raise Unavailable("away", field="here") from ConnectionError()
 
     asking = Trips(fail)
     asked = [asking.ask(number) for number in range(3)]
@@ -106,7 +106,7 @@ async def test_each_who_asked_gets_an_error_of_their_own() -> None:
     assert len({id(error) for error in errors}) == 3
     for error in errors:
         assert isinstance(error, Unavailable)
-        assert (error.detail, error.pointer, str(error)) == ("away", "/here", "away")
+        assert (error.detail, error.field, str(error)) == ("away", "here", "away")
         assert isinstance(error.__cause__, ConnectionError)
         assert error.__traceback__ is not None
 

@@ -166,9 +166,9 @@ async def test_an_unusable_code_makes_no_account(world: World, make: MakeUnusabl
     before = (await world.show_account(ann.id)).referral_count
     with pytest.raises(ReferralCodeUnusable) as refused:
         await world.join("bob@example.com", referral_code=text)
-    assert (refused.value.detail, refused.value.pointer) == (
+    assert (refused.value.detail, refused.value.field) == (
         ReferralCodeUnusable.default,
-        "/referral_code",
+        "referral_code",
     )
     assert await stored(world, "bob@example.com") is None
     account = await world.show_account(ann.id)

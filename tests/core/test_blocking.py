@@ -85,8 +85,8 @@ async def test_a_block_overtakes_whoever_just_proved_the_password(world: World, 
     class Overtaken(ProveOwnership):
         """Is blocked as soon as the password was right."""
 
-        async def __call__(self, user_id: UUID, password: str, pointer: str) -> User:
-            user = await super().__call__(user_id, password, pointer)
+        async def __call__(self, user_id: UUID, password: str, field: str) -> User:
+            user = await super().__call__(user_id, password, field)
             await world.block_account("ann@example.com")
             return user
 

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from dishka import Provider, Scope
 
+from referral.core.errors import EmailTaken, NoActiveCode, NotFound, ReferralError
 from referral.core.lookups import CheckCode
 from referral.core.model import Code
 from referral.settings import Settings
-from referral.web.problems import all_problems
+from referral.web.problems import all_problems, slug_of, title_of
 from tests.conftest import Serve, serving
 from tests.journey import API, join
 
@@ -220,6 +221,21 @@ async def test_an_unforeseen_error_tells_nothing_of_itself(settings: Settings) -
         answer = await client.get(f"{API}/codes/ANN-2026/validity")
     check(answer, 500, "internal-server-error")
     assert "postgres" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "slug", "title"),
+    [
+        (EmailTaken, "email-taken", "Email taken"),
+        (NoActiveCode, "no-active-code", "No active code"),
+        (NotFound, "not-found", "Not found"),
+    ],
+)
+def test_the_class_of_an_error_names_the_problem(
+    kind: type[ReferralError], slug: str, title: str
+) -> None:
+    """A new error of the core needs no entry in a table."""
+    assert (slug_of(kind), title_of(slug)) == (slug, title)
 
 
 @pytest.mark.parametrize("slug", sorted(all_problems()))

@@ -28,14 +28,14 @@ class ValidatedAddresses:
         """See the port. The length comes first, as parsing time grows with it."""
         if len(text) > MAX_CHARACTERS:
             detail = f"Send a valid e-mail address, of at most {MAX_CHARACTERS} characters."
-            raise InvalidRequest(detail, pointer="/email")
+            raise InvalidRequest(detail, field="email")
         try:
             found = validate_email(
                 text, check_deliverability=False, strict=True, test_environment=True
             )
         except (EmailNotValidError, UnicodeError) as error:
             detail = f"Send a valid e-mail address. {error}"
-            raise InvalidRequest(detail, pointer="/email") from error
+            raise InvalidRequest(detail, field="email") from error
         local = found.local_part
         if "=?" in local or _looks_alike(text) or len(local.encode()) > MAX_LOCAL_BYTES:
             # An encoded word is read as other text by mail programs, a fullwidth letter by people.
@@ -43,7 +43,7 @@ class ValidatedAddresses:
                 "Send a valid e-mail address, without encoded words or look-alike letters, "
                 "and with at most 64 bytes before the @-sign."
             )
-            raise InvalidRequest(detail, pointer="/email")
+            raise InvalidRequest(detail, field="email")
         canonical = unicodedata.normalize("NFC", local.casefold())
         return Address(text, f"{canonical}@{(found.ascii_domain or '').lower()}")
 

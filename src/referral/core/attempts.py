@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from referral.core.model import Answer, Attempt
+from referral.core.model import Attempt, KeptResponse
 from referral.core.ports import Clock, Database, Records
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ KEPT = timedelta(hours=24)
 class AnsweredBefore(Exception):
     """The request was done before; `answer` is what it was answered."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: KeptResponse) -> None:
         """Take the answer to give again."""
         super().__init__()
         self.answer = answer
@@ -63,4 +63,4 @@ async def finish_once(
 ) -> None:
     """Keep the answer that follows from a result."""
     if attempt is not None:
-        await records.attempts.keep(attempt, attempt.answer(result), user_id, clock.now())
+        await records.attempts.keep(attempt, attempt.respond(result), user_id, clock.now())

@@ -69,11 +69,11 @@ class Credit:
         # Waiting for the lock may have taken long: the time that counts is the one after it.
         now = self.clock.now()
         if code is None or code.user_id == user.id or not code.is_active(now):
-            raise ReferralCodeUnusable(pointer="/referral_code")
+            raise ReferralCodeUnusable(field="referral_code")
         status = await self._status(records, user)
         counts = status is not ReferralStatus.REJECTED
         if counts and not await records.codes.count_use(code.id, now):
-            raise ReferralCodeUnusable(pointer="/referral_code")
+            raise ReferralCodeUnusable(field="referral_code")
         referral = Referral(
             id=self.ids.new(),
             referrer_id=code.user_id,

@@ -29,7 +29,7 @@ class Screen:
             return user
         verdict = await self._verdict(self.verifier, user)
         if verdict.refuses:
-            raise EmailUndeliverable(pointer="/email")
+            raise EmailUndeliverable(field="email")
         return replace(user, deliverability=verdict)
 
     def is_open(self, user: User) -> bool:

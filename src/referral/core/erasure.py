@@ -26,9 +26,9 @@ class EraseAccount:
 
     async def __call__(self, user_id: UUID, password: str) -> None:
         """Erase the account, or raise `WrongPassword` or `Unauthenticated`."""
-        user = await self.prove(user_id, password, "/password")
+        user = await self.prove(user_id, password, "password")
         async with self.database.begin() as records:
-            user = await lock_proven(records, user, "/password")
+            user = await lock_proven(records, user, "password")
             owners = await self.remove(records, user)
         for owner in owners:
             await self.clear(owner)

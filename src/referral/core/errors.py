@@ -1,10 +1,9 @@
-"""What can go wrong, in six families; the web layer gives each family its HTTP status.
+"""What can go wrong, in six families.
 
-The class is the contract: its name makes the slug (`EmailTaken` is `email-taken`) and the title
-of the problem document, its docstring the description behind the problem's address.
+The class is the contract: the web layer makes the slug and the title of the problem document from
+its name (`EmailTaken` is `email-taken`), and the description from its docstring.
 """
 
-import re
 from datetime import timedelta
 from typing import ClassVar
 
@@ -14,21 +13,11 @@ class ReferralError(Exception):
 
     default: ClassVar[str] = ""
 
-    def __init__(self, detail: str = "", *, pointer: str | None = None) -> None:
-        """Take what to tell the caller, and the JSON pointer of the field that is at fault."""
+    def __init__(self, detail: str = "", *, field: str | None = None) -> None:
+        """Take what to tell the caller, and the name of the field that is at fault."""
         super().__init__(detail or self.default)
         self.detail = detail or self.default
-        self.pointer = pointer
-
-    @classmethod
-    def slug(cls) -> str:
-        """Return the name in kebab case, the last part of the problem's `type`."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
-
-    @classmethod
-    def title(cls) -> str:
-        """Return the name as words."""
-        return cls.slug().replace("-", " ").capitalize()
+        self.field = field
 
 
 class NotFound(ReferralError):
@@ -56,7 +45,7 @@ class Unavailable(ReferralError):
 
 
 class TooManyRequests(ReferralError):
-    """Too much was asked for in a time; the `Retry-After` header says when there is room again."""
+    """Too much was asked for in a time. Wait, and try again."""
 
     default = "This was asked for too often. Try again later."
 
@@ -67,9 +56,9 @@ class TooManyRequests(ReferralError):
 
 
 class Unauthenticated(Denied):
-    """No valid access token came with the request. Log in at `/api/v1/auth/token`."""
+    """No valid access token came with the request. Log in first."""
 
-    default = "A valid access token is needed: send it as 'Authorization: Bearer <token>'."
+    default = "A valid access token is needed."
 
 
 class InsufficientScope(Denied):
@@ -118,13 +107,13 @@ class CodeTaken(Conflict):
 class CodeExpired(Conflict):
     """The code has run out in time. Renew it first."""
 
-    default = "This code has expired. Renew it first with PATCH."
+    default = "This code has expired. Renew it first."
 
 
 class CodeExhausted(Conflict):
     """The code has been used as often as it may. Raise `max_uses` first."""
 
-    default = "This code is used up. Raise 'max_uses' first with PATCH."
+    default = "This code is used up. Raise 'max_uses' first."
 
 
 class ReferralCodeUnusable(Invalid):
@@ -156,15 +145,15 @@ class ClaimWindowClosed(Conflict):
 
 
 class IdempotencyKeyInUse(Conflict):
-    """A request with this `Idempotency-Key` is still being worked on. Try again in a moment."""
+    """A request with this idempotency key is still being worked on. Try again in a moment."""
 
-    default = "A request with this Idempotency-Key is still being worked on. Try again in a moment."
+    default = "A request with this idempotency key is still being worked on. Try again in a moment."
 
 
 class IdempotencyKeyReused(Invalid):
-    """The `Idempotency-Key` came with another body before. Make a new one for each request."""
+    """The idempotency key came with another body before. Make a new one for each request."""
 
-    default = "This Idempotency-Key came with another request before. Use a new one."
+    default = "This idempotency key came with another request before. Use a new one."
 
 
 class TokenUnusable(Invalid):
@@ -188,7 +177,7 @@ class WrongPassword(Invalid):
 class InvalidClient(Denied):
     """The client is unknown, or its secret is wrong (RFC 6749, section 5.2)."""
 
-    default = "The client is unknown, or its secret is wrong. Authenticate by HTTP Basic."
+    default = "The client is unknown, or its secret is wrong."
 
 
 class InvalidScope(Denied):

@@ -30,7 +30,7 @@ class LookUpCode:
     def recalls(self, email: str, code: Code) -> bool:
         """Tell whether looking the address up would give this very code again, at once."""
         key = self.addresses.parse(email).canonical
-        return self.cache.recall(key) is code and code.is_active(self.clock.now())
+        return self.cache.recall(key) == code and code.is_active(self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,9 +304,9 @@ class Code:
         if not CODE_TEXT.fullmatch(self.text):
             bounds = f"{MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS}"
             detail = f"A code has {bounds} characters: letters A to Z, digits and hyphens."
-            raise InvalidRequest(detail, pointer="/code")
+            raise InvalidRequest(detail, field="code")
         if self.max_uses is not None and not 1 <= self.max_uses <= MAX_USES:
-            raise InvalidRequest(f"A maximum of uses is 1 to {MAX_USES:,}.", pointer="/max_uses")
+            raise InvalidRequest(f"A maximum of uses is 1 to {MAX_USES:,}.", field="max_uses")
         return self
 
     def activated(self, now: datetime) -> "Code":
@@ -335,21 +335,21 @@ class Expiry:
         """Return the time it stands for, or raise `InvalidRequest`."""
         if (self.at is None) == (self.minutes is None):
             detail = "Send exactly one of 'expires_at' and 'lifetime_minutes'."
-            raise InvalidRequest(detail, pointer="/expires_at")
+            raise InvalidRequest(detail, field="expires_at")
         if self.minutes is not None:
             return now + self._lifetime(self.minutes)
         if self.at is None or self.at.tzinfo is None:
-            raise InvalidRequest("A time needs an offset.", pointer="/expires_at")
+            raise InvalidRequest("A time needs an offset.", field="expires_at")
         if not MIN_LIFETIME - CLOCK_SKEW <= self.at - now <= MAX_LIFETIME + CLOCK_SKEW:
             detail = "A code ends between 1 minute and 365 days from now."
-            raise InvalidRequest(detail, pointer="/expires_at")
+            raise InvalidRequest(detail, field="expires_at")
         return self.at.astimezone(UTC)
 
     @staticmethod
     def _lifetime(minutes: int) -> timedelta:
         if not MIN_LIFETIME // MINUTE <= minutes <= MAX_LIFETIME // MINUTE:
             detail = f"A code lives 1 to {MAX_LIFETIME // MINUTE:,} minutes."
-            raise InvalidRequest(detail, pointer="/lifetime_minutes")
+            raise InvalidRequest(detail, field="lifetime_minutes")
         return minutes * MINUTE
 
 
@@ -478,13 +478,8 @@ class Page(Generic[T]):
         return cls(items, place(items[-1]) if len(found) > limit else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer to give again: its status, its body and where the new resource is."""
-
-    status: int
-    body: bytes
-    location: str | None
+KeptResponse = Mapping[str, object]
+"""The response to a request, to be given again. Only the web layer knows what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,12 +487,12 @@ class Attempt(Generic[T]):
     """A request that carries an idempotency key.
 
     `key` is a digest of the key and of whose it is, `fingerprints` are what the body may have
-    been remembered by, the newest first; `answer` turns the result into the answer to remember.
+    been remembered by, the newest first; `respond` turns the result into the response to keep.
     """
 
     key: bytes
     fingerprints: tuple[bytes, ...]
-    answer: Callable[[T], Answer]
+    respond: Callable[[T], KeptResponse]
 
 
 def normal_password(password: str) -> str:

@@ -8,7 +8,7 @@ from referral.core.model import Address, Purpose, check_password, normal_passwor
 from referral.core.ports import Database, Passwords
 from referral.core.proving import ProveOwnership, lock_proven
 
-CURRENT = "/current_password"
+CURRENT = "current_password"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from referral.core.model import (
     Account,
     Address,
     Allowance,
-    Answer,
     Attempt,
     Client,
     Code,
     CodeStatus,
     Deliverability,
     Joined,
+    KeptResponse,
     Mail,
     OneTimeToken,
     Postage,
@@ -336,14 +336,14 @@ class Attempts(Protocol):
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
-    ) -> Answer | None:
+    ) -> KeptResponse | None:
         """Return the answer that a key got since then, without holding it.
 
         Raises `IdempotencyKeyReused` when it came with another body.
         """
         ...
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> KeptResponse | None:
         """Hold the key for this transaction, and return the answer that it got since then.
 
         Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
@@ -352,7 +352,7 @@ class Attempts(Protocol):
         ...
 
     async def keep(
-        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+        self, attempt: Attempt[Any], answer: KeptResponse, user_id: UUID | None, now: datetime
     ) -> None:
         """Remember the answer; `user_id` is whose data may be in it."""
         ...
@@ -528,7 +528,7 @@ class Cache(Protocol):
         ...
 
     def recall(self, email_key: str) -> Code | None:
-        """Return the very object that was last fetched, while this process remembers it."""
+        """Return the code that this process remembers, without asking anybody."""
         ...
 
     async def clear(self, email_key: str) -> bool:

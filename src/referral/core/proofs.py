@@ -132,7 +132,7 @@ class InspectConfirmation:
             user_id = await records.one_time_tokens.find(digest, Purpose.CONFIRM, self.clock.now())
             user = user_id and await records.users.get(user_id)
         if not user or user.blocked_at:
-            raise TokenUnusable(pointer="/token")
+            raise TokenUnusable(field="token")
         return user
 
 
@@ -164,7 +164,7 @@ class ConfirmEmail:
             digest, now = self.secrets.digest(token), self.clock.now()
             locked = await _use(records, digest, Purpose.CONFIRM, now)
             if caller != user.id and locked.password_hash != user.password_hash:
-                raise WrongPassword(pointer="/password")
+                raise WrongPassword(field="password")
             owners = await self.confirm(records, locked)
         for owner in owners:
             await self.clear(owner)
@@ -172,10 +172,10 @@ class ConfirmEmail:
     async def _check_password(self, user: User, password: str | None, address: str) -> None:
         if password is None:
             detail = "Send the password of this account, or sign in to it first."
-            raise WrongPassword(detail, pointer="/password")
+            raise WrongPassword(detail, field="password")
         await self.attempts.count(user.email_key, address)
         if not await matches(self.passwords, user, password):
-            raise WrongPassword(pointer="/password")
+            raise WrongPassword(field="password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ class ResetPassword:
             user_id = await records.one_time_tokens.find(digest, Purpose.RESET, self.clock.now())
             user = user_id and await records.users.get(user_id)
         if not user:
-            raise TokenUnusable(pointer="/token")
+            raise TokenUnusable(field="token")
         password = normal_password(wanted)
         check_password(password, Address(user.email, user.email_key), self.common_passwords)
         until = await self._claim(digest)
@@ -261,7 +261,7 @@ class ResetPassword:
         until = now + CLAIM
         async with self.database.begin() as records:
             if not await records.one_time_tokens.claim(digest, Purpose.RESET, now, until):
-                raise TokenUnusable(pointer="/token")
+                raise TokenUnusable(field="token")
         return until
 
     async def _store(self, digest: bytes, hashed: str) -> None:
@@ -287,9 +287,9 @@ async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime)
     user_id = await records.one_time_tokens.find(digest, purpose, now)
     user = user_id and await records.users.lock(user_id)
     if not user or user.blocked_at is not None:
-        raise TokenUnusable(pointer="/token")
+        raise TokenUnusable(field="token")
     if await records.one_time_tokens.use(digest, purpose, now) is None:
-        raise TokenUnusable(pointer="/token")
+        raise TokenUnusable(field="token")
     return user
 
 

@@ -15,12 +15,12 @@ class ProveOwnership:
     database: Database
     passwords: Passwords
 
-    async def __call__(self, user_id: UUID, password: str, pointer: str) -> User:
+    async def __call__(self, user_id: UUID, password: str, field: str) -> User:
         """Return the user; raises `WrongPassword`, `AccountBlocked` or `Unauthenticated`."""
         async with self.database.read() as records:
             user = check_account(await records.users.get(user_id))
         if not await matches(self.passwords, user, password):
-            raise WrongPassword(pointer=pointer)
+            raise WrongPassword(field=field)
         return user
 
 
@@ -41,11 +41,11 @@ async def lock_account(records: Records, user_id: UUID) -> User:
     return check_account(await records.users.lock(user_id))
 
 
-async def lock_proven(records: Records, user: User, pointer: str) -> User:
+async def lock_proven(records: Records, user: User, field: str) -> User:
     """Hold the account, or raise `WrongPassword` when the password was changed meanwhile."""
     locked = await lock_account(records, user.id)
     if locked.password_hash != user.password_hash:
-        raise WrongPassword(pointer=pointer)
+        raise WrongPassword(field=field)
     return locked
 
 

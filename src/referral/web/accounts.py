@@ -13,11 +13,11 @@ from msgspec import Meta, Struct
 from referral.core import errors
 from referral.core.accounts import NewAccount, Register
 from referral.core.limits import LimitGroup
-from referral.core.model import Account, Answer, Joined, Locale, ReferralStatus, Role
+from referral.core.model import Account, Joined, Locale, ReferralStatus, Role
 from referral.core.model import Profile as StoredProfile
 from referral.core.model import User as Entity
 from referral.web.codes import REPEATED, Code, Time
-from referral.web.idempotency import IdempotencyKey, attempt_of, make_answer, recall
+from referral.web.idempotency import IdempotencyKey, StoredResponse, attempt_of, make_answer, recall
 from referral.web.limits import COSTLY, by_address
 from referral.web.links import Links
 from referral.web.problems import problems
@@ -152,7 +152,7 @@ class Accounts(Controller):
         return User.of(await use(wanted, attempt))
 
 
-def _registered(user: Entity) -> Answer:
+def _registered(user: Entity) -> StoredResponse:
     return make_answer(201, User.of(user), "/api/v1/me")
 
 

@@ -20,13 +20,18 @@ from referral.core.model import (
     MIN_CODE_CHARACTERS,
     MIN_LIFETIME,
     MINUTE,
-    Answer,
     CodeStatus,
     Expiry,
 )
 from referral.core.model import Code as Entity
 from referral.web.auth import SECURITY, identify_user
-from referral.web.idempotency import IdempotencyKey, attempt_of, make_answer, recall_user
+from referral.web.idempotency import (
+    IdempotencyKey,
+    StoredResponse,
+    attempt_of,
+    make_answer,
+    recall_user,
+)
 from referral.web.limits import by_account
 from referral.web.links import Links
 from referral.web.problems import problems
@@ -148,7 +153,7 @@ class Codes(Controller):
     ) -> Response[Code]:
         """Make a code and, unless told otherwise, put it in force."""
 
-        def answer(code: Entity) -> Answer:
+        def answer(code: Entity) -> StoredResponse:
             shown = Code.of(code, code.created_at, links)
             return make_answer(201, shown, f"{self.path}/{code.id}")
 

@@ -52,6 +52,8 @@ class BadTokenRequest(HTTPException):
         self.error = error
 
 
+UNKNOWN = f"{InvalidClient.default} Authenticate by HTTP Basic."
+
 REFUSAL = ResponseSpec(
     TokenError, generate_examples=False, description="The refusals of RFC 6749, 5.2."
 )
@@ -59,9 +61,7 @@ UNKNOWN_CLIENT = ResponseSpec(
     TokenError,
     generate_examples=False,
     description="`invalid_client`: who are you?",
-    examples=[
-        Example(value={"error": "invalid_client", "error_description": InvalidClient.default})
-    ],
+    examples=[Example(value={"error": "invalid_client", "error_description": UNKNOWN})],
 )
 
 
@@ -103,10 +103,10 @@ def refuse_grant(_: Request[Any, Any, Any], error: InvalidGrant) -> Response[Tok
     return Response(TokenError("invalid_grant", error.detail), status_code=400, headers=NO_STORE)
 
 
-def refuse_client(_: Request[Any, Any, Any], error: InvalidClient) -> Response[TokenError]:
+def refuse_client(_: Request[Any, Any, Any], __: InvalidClient) -> Response[TokenError]:
     """Answer that the client is not known."""
     headers = NO_STORE | {"WWW-Authenticate": 'Basic realm="referral"'}
-    return Response(TokenError("invalid_client", error.detail), status_code=401, headers=headers)
+    return Response(TokenError("invalid_client", UNKNOWN), status_code=401, headers=headers)
 
 
 def refuse_scope(_: Request[Any, Any, Any], error: InvalidScope) -> Response[TokenError]:

@@ -7,7 +7,7 @@ the route: a repeated request gets its first answer whatever its values are wort
 import re
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar, cast
 
 from dishka import AsyncContainer
 from litestar import MediaType, Request, Response
@@ -15,7 +15,7 @@ from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
 from referral.core.attempts import AnsweredBefore, RecallAnswer
-from referral.core.model import Answer, Attempt
+from referral.core.model import Attempt, KeptResponse
 from referral.core.ports import Fingerprints
 from referral.web.auth import identify_user
 from referral.web.problems import Fault, Misfit
@@ -75,7 +75,7 @@ async def _recall(request: Request[Any, Any, Any], caller: str) -> None:
 
 
 def attempt_of(
-    request: Request[Any, Any, Any], key: str | None, answer: Callable[[T], Answer]
+    request: Request[Any, Any, Any], key: str | None, answer: Callable[[T], KeptResponse]
 ) -> Attempt[T] | None:
     """Return what is needed to do a request once, if it carries a key; for routes that `recall`."""
     if key is None:
@@ -84,18 +84,27 @@ def attempt_of(
     return Attempt(digest, fingerprints, answer)
 
 
-def make_answer(status: int, body: object, location: str | None = None) -> Answer:
-    """Put an answer together as the framework does, to be given now and again later."""
-    return Answer(status, encode_json(body) if body is not None else b"", location)
+class StoredResponse(TypedDict):
+    """What is kept of a response; the names are those of the columns that it is stored in."""
+
+    status: int
+    body: bytes
+    location: str | None
+
+
+def make_answer(status: int, body: object, location: str | None = None) -> StoredResponse:
+    """Put a response together as the framework does, to be sent now and again later."""
+    encoded = b"" if body is None else encode_json(body)
+    return StoredResponse(status=status, body=encoded, location=location)
 
 
 def repeat(_: Request[Any, Any, Any], error: AnsweredBefore) -> Response[bytes]:
     """Give the answer of the first time."""
-    answer = error.answer
-    headers = {"Location": answer.location} if answer.location else {}
+    answer = cast("StoredResponse", error.answer)
+    headers = {"Location": answer["location"]} if answer["location"] else {}
     return Response(
-        answer.body,
-        status_code=answer.status,
-        media_type=MediaType.JSON if answer.body else MediaType.TEXT,
+        answer["body"],
+        status_code=answer["status"],
+        media_type=MediaType.JSON if answer["body"] else MediaType.TEXT,
         headers=headers,
     )

@@ -111,6 +111,12 @@ class Misfit(HTTPException):
         self.faults = list(faults)
 
 
+ADVICE: dict[type[errors.ReferralError], str] = {
+    errors.Unauthenticated: "Send it as 'Authorization: Bearer <token>'.",
+}
+"""What HTTP adds to the detail of an error that the core gave none of its own."""
+
+
 def status_of(kind: type[errors.ReferralError]) -> int:
     """Return the HTTP status of a core error."""
     return next(STATUSES[ancestor] for ancestor in kind.__mro__ if ancestor in STATUSES)
@@ -130,7 +136,8 @@ def body_fault(error: msgspec.ValidationError) -> Fault:
 def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -> Response[Problem]:
     """Answer with what the core refused."""
     status, kind = status_of(type(error)), type(error)
-    faults = [_core_fault(request, error.detail, error.pointer)] if error.pointer else []
+    detail = _detail_of(error)
+    faults = [_core_fault(request, detail, error.field)] if error.field else []
     headers = {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _challenge(request)
@@ -141,7 +148,13 @@ def core_problem(request: Request[Any, Any, Any], error: errors.ReferralError) -
     if isinstance(error, errors.Unavailable):
         structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
         headers["Retry-After"] = RETRY_AFTER
-    return _answer(request, status, kind.slug(), kind.title(), error.detail, faults, headers)
+    slug = slug_of(kind)
+    return _answer(request, status, slug, title_of(slug), detail, faults, headers)
+
+
+def _detail_of(error: errors.ReferralError) -> str:
+    advice = ADVICE.get(type(error)) if error.detail == error.default else None
+    return f"{error.detail} {advice}" if advice else error.detail
 
 
 def framework_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -156,12 +169,12 @@ def framework_problem(request: Request[Any, Any, Any], error: HTTPException) -> 
         detail = "The request breaks the rules; 'errors' names each place."
         if any(fault.parameter == "data" for fault in faults):
             status, faults, detail = 400, [], "The body is empty. Send a JSON object."
-    slug, title = slug_of(status)
+    slug = slug_of(status)
     headers = {
         name: with_head(value.split(", ")) if name.lower() == "allow" else value
         for name, value in (error.headers or {}).items()
     }
-    return _answer(request, status, slug, title, detail, faults, headers)
+    return _answer(request, status, slug, title_of(slug), detail, faults, headers)
 
 
 def with_head(methods: Iterable[str]) -> str:
@@ -173,14 +186,20 @@ def with_head(methods: Iterable[str]) -> str:
 def unforeseen_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer 500, and log what happened."""
     structlog.get_logger().error("unforeseen error", exc_info=error)
-    slug, title = slug_of(INTERNAL)
-    return _answer(request, INTERNAL, slug, title, FRAMEWORK[INTERNAL][1], [], {})
+    slug = slug_of(INTERNAL)
+    return _answer(request, INTERNAL, slug, title_of(slug), FRAMEWORK[INTERNAL][1], [], {})
 
 
-def slug_of(status: int) -> tuple[str, str]:
-    """Return slug and title of a status that is not the core's."""
-    slug = FRAMEWORK.get(status, ("http-error", ""))[0]
-    return slug, slug.replace("-", " ").capitalize()
+def slug_of(kind: type[errors.ReferralError] | int) -> str:
+    """Return the slug of a core error, its name in kebab case, or of one of the framework."""
+    if isinstance(kind, int):
+        return FRAMEWORK.get(kind, ("http-error", ""))[0]
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
+
+
+def title_of(slug: str) -> str:
+    """Return the title of a problem: its slug as words."""
+    return slug.replace("-", " ").capitalize()
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[Any]]] = {
@@ -190,11 +209,11 @@ HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[Any]]] = {
 }
 
 
-def _core_fault(request: Request[Any, Any, Any], detail: str, pointer: str) -> Fault:
+def _core_fault(request: Request[Any, Any, Any], detail: str, field: str) -> Fault:
     """Name the place that the core means: of a GET it is a parameter."""
     if request.method == "GET":
-        return Fault(detail, parameter=pointer.removeprefix("/"))
-    return Fault(detail, pointer=pointer)
+        return Fault(detail, parameter=field)
+    return Fault(detail, pointer=f"/{field}")
 
 
 def _challenge(request: Request[Any, Any, Any]) -> str:
@@ -233,9 +252,10 @@ def _answer(
 
 def problem(scope: Scope, public_url: str, status: int, detail: str) -> Problem:
     """Make the document of a refusal that the framework never hears of."""
-    slug, title = slug_of(status)
-    request_id = scope["state"].get("request_id", "")
-    return Problem(f"{public_url}/problems/{slug}", title, status, detail, _path(scope), request_id)
+    slug, request_id = slug_of(status), scope["state"].get("request_id", "")
+    return Problem(
+        f"{public_url}/problems/{slug}", title_of(slug), status, detail, _path(scope), request_id
+    )
 
 
 def _path(scope: Scope) -> str:
@@ -251,13 +271,13 @@ def all_problems() -> dict[str, tuple[int, str]]:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
         if kind not in {errors.ReferralError, errors.Conflict, errors.Invalid, errors.Denied}:
-            found[kind.slug()] = (status_of(kind), " ".join((kind.__doc__ or "").split()))
+            found[slug_of(kind)] = (status_of(kind), " ".join((kind.__doc__ or "").split()))
     return found
 
 
 def problems(*kinds: type[errors.ReferralError] | int) -> dict[int, ResponseSpec]:
     """Document the problems that a route answers with, by core error or by status."""
-    slugs = [slug_of(kind)[0] if isinstance(kind, int) else kind.slug() for kind in kinds]
+    slugs = [slug_of(kind) for kind in kinds]
     known = all_problems()
     specs: dict[int, ResponseSpec] = {}
     for status in sorted({known[slug][0] for slug in slugs}):
@@ -275,7 +295,7 @@ def problems(*kinds: type[errors.ReferralError] | int) -> dict[int, ResponseSpec
 def _example(slug: str, status: int, text: str) -> Example:
     problem = Problem(
         type=f"http://127.0.0.1:8000/problems/{slug}",
-        title=slug.replace("-", " ").capitalize(),
+        title=title_of(slug),
         status=status,
         detail=text,
         instance="/api/v1/…",

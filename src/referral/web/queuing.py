@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from litestar import MediaType, Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from referral.core.model import Answer, Attempt
-from referral.web.idempotency import attempt_of, make_answer
+from referral.core.model import Attempt
+from referral.web.idempotency import StoredResponse, attempt_of, make_answer
 
 Whose = TypeVar("Whose")
 
@@ -25,5 +25,5 @@ async def queue_mail(
     return Response("", media_type=MediaType.TEXT)
 
 
-def _accepted(_: None) -> Answer:
+def _accepted(_: None) -> StoredResponse:
     return make_answer(202, None)

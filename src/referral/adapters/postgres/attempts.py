@@ -4,14 +4,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import delete, func, insert, select
 
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.session import DatabaseSession
 from referral.adapters.postgres.tables import attempts
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
-from referral.core.model import Answer, Attempt
+from referral.core.model import Attempt, KeptResponse
+
+RESPONSE = ("status", "location", "body")
+"""The columns of a kept response, which have the names that the web layer gives its parts."""
 
 
 class PostgresAttempts:
@@ -23,7 +25,7 @@ class PostgresAttempts:
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
-    ) -> Answer | None:
+    ) -> KeptResponse | None:
         """See the port."""
         query = select(attempts).where(attempts.c.key == key, attempts.c.created_at >= since)
         row = (await self._session.execute(query)).mappings().one_or_none()
@@ -31,9 +33,9 @@ class PostgresAttempts:
             return None
         if row["fingerprint"] not in fingerprints:
             raise IdempotencyKeyReused
-        return msgspec.convert(row, Answer)
+        return {name: row[name] for name in RESPONSE}
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> Answer | None:
+    async def claim(self, attempt: Attempt[Any], since: datetime) -> KeptResponse | None:
         """See the port."""
         number = int.from_bytes(attempt.key[:8], signed=True)
         held = await self._session.execute(select(func.pg_try_advisory_xact_lock(number)))
@@ -45,7 +47,7 @@ class PostgresAttempts:
         return await self.find(attempt.key, attempt.fingerprints, since)
 
     async def keep(
-        self, attempt: Attempt[Any], answer: Answer, user_id: UUID | None, now: datetime
+        self, attempt: Attempt[Any], answer: KeptResponse, user_id: UUID | None, now: datetime
     ) -> None:
         """See the port."""
         row = {
@@ -53,11 +55,8 @@ class PostgresAttempts:
             "fingerprint": attempt.fingerprints[0],
             "user_id": user_id,
             "created_at": now,
-            "status": answer.status,
-            "location": answer.location,
-            "body": answer.body,
         }
-        await self._session.execute(insert(attempts).values(**row))
+        await self._session.execute(insert(attempts).values(**row, **answer))
 
     async def forget(self, user_id: UUID) -> None:
         """See the port."""

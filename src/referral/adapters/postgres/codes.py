@@ -96,7 +96,7 @@ class PostgresCodes:
             if error.constraint_name == "uq_codes_enabled":
                 raise ActiveCodeExists from error
             if error.constraint_name == "uq_codes_text_key":
-                raise CodeTaken(pointer="/code") from error
+                raise CodeTaken(field="code") from error
             raise
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:

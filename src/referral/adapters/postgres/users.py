@@ -58,7 +58,7 @@ class PostgresUsers:
         except UniqueViolationError as error:
             if error.constraint_name != "uq_users_email_key":
                 raise
-            raise EmailTaken(pointer="/email") from error
+            raise EmailTaken(field="email") from error
 
     async def get(self, user_id: UUID) -> User | None:
         """See the port."""
