@@ -7,6 +7,7 @@ import httpx
 import msgspec
 import pytest
 from dishka import Provider, Scope
+from litestar._parsers import parse_query_string
 
 from referral.core.errors import EmailTaken, NoActiveCode, NotFound, ReferralError
 from referral.core.lookups import CheckCode
@@ -142,6 +143,20 @@ async def test_a_body_that_is_no_json_is_malformed(
 ) -> None:
     """400, whatever the JSON breaks on."""
     check(await client.post(f"{API}{path}", content=body, headers=JSON), 400, "malformed-request")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/codes/lookup", "/confirm", "/health/live", "/nowhere"])
+@pytest.mark.parametrize(
+    ("longest", "more"), [("a=" + "x" * 8_190, "x"), ("&".join(["a=1"] * 100), "&a=1")]
+)
+async def test_a_query_that_is_too_long_is_refused(
+    client: httpx.AsyncClient, path: str, longest: str, more: str
+) -> None:
+    """It is neither taken apart nor kept, wherever it is sent."""
+    parse_query_string.cache_clear()
+    check(await client.get(f"{path}?{longest}{more}"), 414, "uri-too-long")
+    assert parse_query_string.cache_info().currsize == 0
+    assert (await client.get(f"{path}?{longest}")).status_code != 414
 
 
 async def test_nesting_without_end_is_too_long(client: httpx.AsyncClient) -> None:

@@ -43,6 +43,7 @@ FRAMEWORK = {
     405: ("method-not-allowed", "The resource does not know this method; see the Allow header."),
     408: ("request-timeout", "The request took too long to arrive."),
     413: ("content-too-large", "A body may have 64 KiB, and come in 1,024 chunks at most."),
+    414: ("uri-too-long", "A query may have 8,192 bytes and 100 parameters."),
     415: ("unsupported-media-type", "The body is not of the type that this route takes."),
     422: (
         "invalid-request",

@@ -31,11 +31,20 @@ MAX_CHUNKS = 1_024
 Clients send kilobytes at a time; even segments of 64 bytes are few enough.
 """
 
+MAX_QUERY = 8_192
+MAX_PARAMETERS = 100
+"""What a query may hold. The framework keeps the last 1,024 queries taken apart, which for queries
+as long as a request's head may be took 600 MB.
+"""
+
 NAME = rb"(?=[^:]{1,255}(?::|$))[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
 HOST = re.compile(rb"(?:%b|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?" % NAME)
 MAX_PORT = 65_535
 OLD = ("1", "1.0")
 """HTTP 1.0, which knows no hosts: what granian calls it, and the standard."""
+
+BAD_HOST = "Send one Host header: a name or an address, and a port where one is needed."
+LONG_QUERY = f"A query may have {MAX_QUERY:,} bytes and {MAX_PARAMETERS} parameters."
 
 
 class Wire:
@@ -50,21 +59,22 @@ class Wire:
         """Serve one connection."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
-        elif _has_good_host(scope["headers"], scope["http_version"]):
+        elif not _has_good_host(scope["headers"], scope["http_version"]):
+            await self._refuse(scope, send, 400, BAD_HOST)
+        elif _is_long(scope["query_string"]):
+            await self._refuse(scope, send, 414, LONG_QUERY)
+        else:
             if scope["method"] == "HEAD":
                 scope["method"], send = "GET", _without_body(send)
             await self._app(scope, _as_one(receive), send)
-        else:
-            await self._refuse(scope, send)
 
-    async def _refuse(self, scope: Scope, send: Send) -> None:
-        detail = "Send one Host header: a name or an address, and a port where one is needed."
-        body = msgspec.json.encode(problem(scope, self._public_url, 400, detail))
+    async def _refuse(self, scope: Scope, send: Send, status: int, detail: str) -> None:
+        body = msgspec.json.encode(problem(scope, self._public_url, status, detail))
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
         ]
-        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
@@ -74,6 +84,10 @@ def _has_good_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool
         return version in OLD
     found = HOST.fullmatch(hosts[0])
     return len(hosts) == 1 and found is not None and int(found[1] or 0) <= MAX_PORT
+
+
+def _is_long(query: bytes) -> bool:
+    return len(query) > MAX_QUERY or query.count(b"&") >= MAX_PARAMETERS
 
 
 def _without_body(send: Send) -> Send:
