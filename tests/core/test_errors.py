@@ -19,7 +19,12 @@ def test_the_class_names_the_problem(kind: type[ReferralError], slug: str, title
 
 
 def test_an_error_says_what_is_wrong_and_where() -> None:
-    """A detail of its own comes before that of the class; the pointer names the field."""
-    assert str(EmailTaken()) == EmailTaken().detail == EmailTaken.default
+    """Raised without a word it has a sentence all the same; a word of one's own comes before it,
+    and the pointer names the field.
+    """
+    for error in (EmailTaken(), NoActiveCode(), NotFound()):
+        assert str(error) == error.detail
+        assert error.detail.endswith(".")
+        assert error.pointer is None
     own = WeakPassword("Too short.", pointer="/password")
     assert (str(own), own.detail, own.pointer) == ("Too short.", "Too short.", "/password")
