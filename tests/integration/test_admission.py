@@ -57,15 +57,18 @@ async def test_a_standstill_is_given_up(time: Time) -> None:
 
 async def test_a_queue_that_moves_is_waited_for(time: Time) -> None:
     """The last of a burst waits far longer than a standstill may last."""
-    admission = Admission(1, PATIENCE)
+    admission, left = Admission(1, PATIENCE), 20
 
     async def work() -> None:
+        nonlocal left
         async with admission.place():
+            left -= 1
+            await until(lambda: admission.waiting == left)
             time.now += 0.9 * PATIENCE
             looks = time.looks
-            await until(lambda: not admission.waiting or time.looks > looks + 20)
+            await until(lambda: not left or time.looks > looks + 20)
 
-    await asyncio.gather(*(work() for _ in range(20)))
+    await asyncio.gather(*(work() for _ in range(left)))
     assert time.now > 10 * PATIENCE
 
 
