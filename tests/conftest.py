@@ -56,6 +56,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("servers")
 
 
+KEYWORD_DEFAULTS = make_engine.__kwdefaults__ or {}
+TIME_LIMITS = (
+    ("referral.adapters.postgres.database.SECONDS", 60.0),
+    ("referral.adapters.postgres.database.PATIENCE", 60.0),
+    ("referral.adapters.postgres.driver_pool.SECONDS", 60.0),
+    ("referral.adapters.postgres.driver_pool.PATIENCE", 60.0),
+    ("referral.adapters.redis.LOOKS", 6000),
+    ("referral.adapters.redis.SOCKET_SECONDS", 60.0),
+)
+"""When the service takes a server for gone, as generous as a busy machine needs it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[pytest.MonkeyPatch]:
+    """Give servers as long as they need: a machine that is busy must not look like an outage."""
+    with pytest.MonkeyPatch.context() as patched:
+        _be_patient(patched)
+        yield patched
+
+
+def _be_patient(patched: pytest.MonkeyPatch) -> None:
+    for name, patient in TIME_LIMITS:
+        patched.setattr(name, patient)
+    patched.setattr(make_engine, "__kwdefaults__", KEYWORD_DEFAULTS | {"command_timeout": 60.0})
+
+
+@pytest.fixture
+def time_limits(patience: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take servers for gone as soon as the service does, for tests of outages."""
+    patience.undo()
+    yield
+    _be_patient(patience)
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of the tests' own."""

@@ -15,6 +15,8 @@ from referral.core.model import Postage
 from tests.contracts.rows import HOUR, IDS, NOW
 from tests.fakes import FakeFingerprints
 
+pytestmark = pytest.mark.usefixtures("time_limits")
+
 Ask = Callable[[DriverPool], Coroutine[Any, Any, None]]
 
 

@@ -8,6 +8,8 @@ from referral.adapters.postgres.admission import Admission
 from referral.core.errors import Unavailable
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("time_limits")
+
 PATIENCE = 0.01
 
 

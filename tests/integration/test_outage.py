@@ -20,6 +20,8 @@ from tests.journey import API, UNLIMITED, join
 from tests.servers import FAST
 from tests.waiting import SECONDS, elapsing
 
+pytestmark = pytest.mark.usefixtures("time_limits")
+
 A_SECOND_OR_SO = 2.6
 """The promise, and room for what else the event loop does."""
 

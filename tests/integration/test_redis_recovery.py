@@ -16,6 +16,8 @@ from tests.processes import free_port
 from tests.servers import OwnRedis
 from tests.waiting import until, until_found
 
+pytestmark = pytest.mark.usefixtures("time_limits")
+
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:

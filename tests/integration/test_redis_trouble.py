@@ -19,6 +19,8 @@ from tests.journey import API, join, new_email
 from tests.servers import OwnRedis
 from tests.waiting import elapsing, until_found
 
+pytestmark = pytest.mark.usefixtures("time_limits")
+
 
 @pytest.fixture
 async def client(

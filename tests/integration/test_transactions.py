@@ -20,6 +20,8 @@ from tests.contracts.rows import make_user
 from tests.fakes import FakeFingerprints
 from tests.waiting import until_found
 
+pytestmark = pytest.mark.usefixtures("time_limits")
+
 OPEN = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state LIKE 'idle in transaction%'
