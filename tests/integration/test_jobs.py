@@ -796,7 +796,10 @@ async def test_why_a_job_is_tried_again_is_logged(
     ]
 
     async def do(_: Job, run: Run) -> None:
-        raise ends[run.attempt] from ConnectionRefusedError("ann@example.com")
+        try:
+            raise Unavailable from ConnectionRefusedError("ann@example.com")
+        except Unavailable as error:
+            raise ends[run.attempt] from error
 
     with capture_logs() as logs:
         async with work(do):
@@ -805,8 +808,8 @@ async def test_why_a_job_is_tried_again_is_logged(
     told = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
     assert told == [
         ("again", "Unavailable from ConnectionRefusedError"),
-        ("again", "Later from ConnectionRefusedError"),
-        ("held", "MailRefused from ConnectionRefusedError"),
+        ("again", "Later from Unavailable from ConnectionRefusedError"),
+        ("held", "MailRefused from Unavailable from ConnectionRefusedError"),
     ]
     assert "ann@example.com" not in str(logs)
 

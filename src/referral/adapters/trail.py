@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 
 import structlog
 from pgqueuer.domain.errors import RetryRequested
@@ -52,9 +53,10 @@ def following(job: Job) -> Iterator[None]:
 
 def causes_of(error: BaseException) -> str:
     """Name an error and those that it came from by their types: a text may hold an address."""
-    names: list[str] = []
+    chain: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and type(cause).__name__ not in names:
-        names.append(type(cause).__name__)
+    while cause is not None and cause not in chain:
+        chain.append(cause)
         cause = cause.__cause__
-    return " from ".join(names)
+    names = [type(one).__name__ for one in chain]
+    return " from ".join(name for name, _ in groupby(names))

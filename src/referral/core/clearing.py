@@ -16,8 +16,12 @@ class Clear:
     cache: Cache
     database: Database
 
-    async def __call__(self, owner: User) -> None:
+    async def __call__(self, *owners: User) -> None:
         """Clear now, or leave it to a job; the change is done and does not fail any more."""
+        for owner in owners:
+            await self._clear(owner)
+
+    async def _clear(self, owner: User) -> None:
         if await self.cache.clear(owner.email_key):
             return
         # Without the job the entry ends by itself, soon enough for what is promised.

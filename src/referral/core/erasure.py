@@ -30,8 +30,7 @@ class EraseAccount:
         async with self.database.begin() as records:
             user = await lock_proven(records, user, "password")
             owners = await self.remove(records, user)
-        for owner in owners:
-            await self.clear(owner)
+        await self.clear(*owners)
 
 
 @dataclass(frozen=True, slots=True)

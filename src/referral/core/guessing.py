@@ -25,9 +25,9 @@ def guessing_rates(log_ins: Rate) -> dict[LimitGroup, Rate]:
 class Attempts:
     """Count attempts to log in: by account, and in all.
 
-    Past a limit only the first attempt from an address is heard in each window. So a password is
-    guessed no faster than one finds new addresses, and the owner, elsewhere, still gets in. How
-    much one address may try, on whatever accounts, is a limit of the route.
+    Over a limit, each client IP gets one attempt in each window. So every further guess needs a
+    new address, and the owner can still log in. How much one client IP may try, on whatever
+    accounts, is a limit of the route.
     """
 
     limits: Limits
@@ -40,9 +40,10 @@ class Attempts:
             (LimitGroup.ATTEMPTS_ACCOUNT, account, f"{account} {address}"),
             (LimitGroup.ATTEMPTS_ALL, "", address),
         ):
-            first = await self.limits.take(LimitGroup.ATTEMPTS_FIRST, f"{group} {pair}")
             allowance = await self.limits.take(group, whom)
-            refused = allowance is not None and not allowance.granted
-            if refused and first is not None and not first.granted:
+            if allowance is None or allowance.granted:
+                continue
+            first = await self.limits.take(LimitGroup.ATTEMPTS_FIRST, f"{group} {pair}")
+            if first is not None and not first.granted:
                 detail = "Too many attempts to log in. Try again later."
                 raise TooManyRequests(detail, retry_after=timedelta(seconds=first.resets_in))

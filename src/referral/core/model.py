@@ -43,7 +43,7 @@ PENDING_PERIOD = timedelta(days=7)
 """How long a referral may be pending before it is rejected."""
 
 REFERRED_AGAIN_AFTER = timedelta(days=365)
-"""How long after a referral was confirmed the same e-mail address cannot be referred again."""
+"""How long after somebody joined by a referral the same e-mail address is not referred again."""
 
 REFRESH_GRACE = timedelta(seconds=10)
 """How long a used refresh token may be played again, for an answer lost on the way.
@@ -516,7 +516,7 @@ def check_password(password: str, address: Address, common: Container[str]) -> N
     elif password.lower() in common:
         fault = "This password is on the lists that attackers try first. Choose another."
     elif password.lower() == address.local_part.lower():
-        fault = "This password is your e-mail address. Choose another."
+        fault = "This password is the first part of your e-mail address. Choose another."
     else:
         return
     raise WeakPassword(fault)

@@ -129,11 +129,7 @@ class InspectConfirmation:
         """Return the user, or raise `TokenUnusable`."""
         digest = self.secrets.digest(token)
         async with self.database.read() as records:
-            user_id = await records.one_time_tokens.find(digest, Purpose.CONFIRM, self.clock.now())
-            user = user_id and await records.users.get(user_id)
-        if not user or user.blocked_at:
-            raise TokenUnusable(field="token")
-        return user
+            return await _find(records, digest, Purpose.CONFIRM, self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +162,7 @@ class ConfirmEmail:
             if caller != user.id and locked.password_hash != user.password_hash:
                 raise WrongPassword(field="password")
             owners = await self.confirm(records, locked)
-        for owner in owners:
-            await self.clear(owner)
+        await self.clear(*owners)
 
     async def _check_password(self, user: User, password: str | None, address: str) -> None:
         if password is None:
@@ -194,8 +189,7 @@ class DisownEmail:
         async with self.database.begin() as records:
             user = await _use(records, digest, Purpose.CONFIRM, self.clock.now())
             owners = await self.remove(records, user)
-        for owner in owners:
-            await self.clear(owner)
+        await self.clear(*owners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +235,7 @@ class ResetPassword:
         """Set the password, or raise `TokenUnusable`, or `WeakPassword`, which uses no link up."""
         digest = self.secrets.digest(token)
         async with self.database.read() as records:
-            user_id = await records.one_time_tokens.find(digest, Purpose.RESET, self.clock.now())
-            user = user_id and await records.users.get(user_id)
-        if not user:
-            raise TokenUnusable(field="token")
+            user = await _find(records, digest, Purpose.RESET, self.clock.now())
         password = normal_password(wanted)
         check_password(password, Address(user.email, user.email_key), self.common_passwords)
         until = await self._claim(digest)
@@ -269,14 +260,22 @@ class ResetPassword:
             user = await _use(records, digest, Purpose.RESET, self.clock.now())
             owners = await self._save(records, replace(user, password_hash=hashed))
             await records.sessions.end_all(user.id)
-        for owner in owners:
-            await self.clear(owner)
+        await self.clear(*owners)
 
     async def _save(self, records: Records, user: User) -> list[User]:
         if not user.email_verified:
             return await self.confirm(records, user)
         await records.users.save(user)
         return []
+
+
+async def _find(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
+    """Return whose link it is, or raise `TokenUnusable`; that does not use the link up."""
+    user_id = await records.one_time_tokens.find(digest, purpose, now)
+    user = user_id and await records.users.get(user_id)
+    if not user or user.blocked_at is not None:
+        raise TokenUnusable(field="token")
+    return user
 
 
 async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:

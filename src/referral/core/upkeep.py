@@ -69,8 +69,7 @@ class ExpireUnconfirmed:
             return
         for step in (self._erase_account, self._reject_referral):
             while (owners := await step()) is not None:
-                for owner in owners:
-                    await self.clear(owner)
+                await self.clear(*owners)
 
     async def _waive(self) -> None:
         more = True

@@ -74,7 +74,7 @@ class Discovery(Controller):
             response_types_supported=[],
             scopes_supported=list(Scope),
             token_endpoint_auth_methods_supported=["none", "client_secret_basic"],
-            revocation_endpoint_auth_methods_supported=["none"],
+            revocation_endpoint_auth_methods_supported=["none", "client_secret_basic"],
             introspection_endpoint_auth_methods_supported=["client_secret_basic"],
             service_documentation=f"{links.public_url}/docs",
         )

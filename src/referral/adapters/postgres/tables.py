@@ -151,7 +151,7 @@ mails = Table(
     "mails",
     metadata,
     Column("id", Uuid, primary_key=True),
-    # SHA-256 of the canonical address: enough to count by, and no address to leave behind.
+    # A keyed digest of the quota and the canonical address: no address is left behind.
     Column("address_digest", LargeBinary(32), nullable=False),
     _time("counted_at"),
     Index("ix_mails_address_digest_counted_at", "address_digest", "counted_at"),
