@@ -796,10 +796,9 @@ async def test_why_a_job_is_tried_again_is_logged(
     ]
 
     async def do(_: Job, run: Run) -> None:
-        try:
-            raise Unavailable from ConnectionRefusedError("ann@example.com")
-        except Unavailable as error:
-            raise ends[run.attempt] from error
+        lost = Unavailable()
+        lost.__cause__ = ConnectionRefusedError("ann@example.com")
+        raise ends[run.attempt] from lost
 
     with capture_logs() as logs:
         async with work(do):
