@@ -8,6 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 1
 TESTS ?=
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 
 # A Python that was upgraded away leaves an environment that only looks complete.
@@ -56,7 +57,7 @@ logs: ## Follow the logs of the containers
 
 # A part is run with what there is.
 test: .venv/dev.stamp $(if $(TESTS),,browser curl nginx pgbouncer) ## Run all tests, or those in TESTS
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 
 lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
 	$(BIN)/ruff check

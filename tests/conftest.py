@@ -69,7 +69,7 @@ TIME_LIMITS = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def patience() -> Iterator[pytest.MonkeyPatch]:
+def patient_servers() -> Iterator[pytest.MonkeyPatch]:
     """Give servers as long as they need: a machine that is busy must not look like an outage."""
     with pytest.MonkeyPatch.context() as patched:
         _be_patient(patched)
@@ -83,11 +83,11 @@ def _be_patient(patched: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def time_limits(patience: pytest.MonkeyPatch) -> Iterator[None]:
+def time_limits(patient_servers: pytest.MonkeyPatch) -> Iterator[None]:
     """Take servers for gone as soon as the service does, for tests of outages."""
-    patience.undo()
+    patient_servers.undo()
     yield
-    _be_patient(patience)
+    _be_patient(patient_servers)
 
 
 @pytest.fixture(scope="session")

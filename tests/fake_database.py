@@ -115,6 +115,12 @@ class FakeReads:
             codes = records.tables.codes.values()
             return next((code for code in codes if code.user_id == owner.id and code.enabled), None)
 
+    async def may_change(self, user_id: UUID, session_id: UUID) -> bool:
+        async with self._database.read() as records:
+            user = records.tables.users.get(user_id)
+            blocked = user is not None and user.blocked_at is not None
+            return blocked or await records.sessions.get(session_id) is not None
+
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         async with self._database.read() as records:
             user = await records.users.get(user_id)

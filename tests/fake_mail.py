@@ -28,6 +28,10 @@ class FakeMails:
         self.tables.mails[mail] = (quota, now)
         return None
 
+    async def forget(self, quota: str) -> None:
+        for mail in [mail for mail, (to, _) in self.tables.mails.items() if to == quota]:
+            del self.tables.mails[mail]
+
     async def prune(self, before: datetime) -> bool:
         for mail in [mail for mail, (_, at) in self.tables.mails.items() if at < before]:
             del self.tables.mails[mail]

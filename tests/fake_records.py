@@ -129,6 +129,9 @@ class FakeCodes:
         for code in self._own(user_id):
             await self.delete(code.id, now)
 
+    async def lock_all(self, user_id: UUID, other: UUID | None) -> None:
+        """See the port; transactions come one after another here."""
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         for code in self._enabled(user_id):
             if spent_at is None or not code.is_active(spent_at):

@@ -304,6 +304,7 @@ class UseCases(Provider):
         proofs.SendReset,
         referrals.ClaimReferrer,
         accounts.UpdateAccount,
+        sessions.CheckSession,
         sessions.Refresh,
         sessions.Revoke,
         codes.IssueCode,

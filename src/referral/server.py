@@ -22,6 +22,9 @@ from referral.web.draining import SIGNAL as DRAIN_SIGNAL
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
 
+LOGGING = {"loggers": {"_granian": {"propagate": True}}}
+"""What the server itself has to say goes the way of all other lines, as JSON where those are."""
+
 MAX_HEAD = 32 * 1024
 """How long a request's line and headers may be; each slow connection can hold so many bytes."""
 
@@ -80,6 +83,7 @@ def serve_on(host: str, port: int, workers: int, drain: int) -> None:
         factory=True,
         websockets=False,
         log_level=LogLevels.warning,
+        log_dictconfig=LOGGING,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEAD),
         respawn_failed_workers=True,

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from asyncpg import IntegrityConstraintViolationError
@@ -322,3 +323,38 @@ async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> No
         _, credited = await asyncio.gather(erase(), credit())
         async with store.read() as records:
             assert (await records.referrals.of(bob.id) is not None) == credited
+
+
+async def test_a_session_that_ended_changes_nothing(store: Database, reads: Reads) -> None:
+    """Nor one of somebody who is gone; that somebody is blocked is told by the change itself."""
+    ann = await store_user(store)
+    session = make_session(ann)
+    assert not await reads.may_change(ann.id, session.id)
+    async with store.begin() as records:
+        await records.sessions.add(session)
+    assert await reads.may_change(ann.id, session.id)
+    async with store.begin() as records:
+        await records.sessions.end_all(ann.id)
+    assert not await reads.may_change(ann.id, session.id)
+    async with store.begin() as records:
+        await records.users.save(replace(ann, blocked_at=NOW))
+    assert await reads.may_change(ann.id, session.id)
+
+
+async def test_two_who_referred_each_other_leave_at_once(store: Database) -> None:
+    """Each locks the codes of both, and none waits for the other for ever."""
+    for _ in range(5):
+        ann, bob = await store_user(store), await store_user(store)
+        codes = [await store_code(store, owner, uses=1) for owner in (ann, bob)]
+
+        async def leave(owner: User, other: UUID) -> None:
+            async with store.begin() as records:
+                await records.users.lock(owner.id)
+                await records.codes.lock_all(owner.id, other)
+                await asyncio.sleep(0)
+                await records.codes.give_back(other)
+                await records.codes.delete_all(owner.id, NOW)
+
+        await asyncio.gather(leave(ann, codes[1].id), leave(bob, codes[0].id))
+        async with store.read() as records:
+            assert await records.codes.all(ann.id) == await records.codes.all(bob.id) == []

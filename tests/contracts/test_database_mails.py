@@ -64,6 +64,22 @@ async def test_of_many_who_ask_at_once_as_many_get_a_place_as_there_are(store: D
     assert found.count(None) == 3
 
 
+async def test_a_count_of_mails_may_begin_anew(store: Database) -> None:
+    """For one quota and no other."""
+    one, other = f"{IDS.new()}@example.com", f"{IDS.new()}@example.com"
+    async with store.begin() as records:
+        for quota in (one, other):
+            assert (
+                await records.mails.take_place(IDS.new(), quota, NOW, mails=1, within=HOUR) is None
+            )
+        await records.mails.forget(one)
+        assert await records.mails.take_place(IDS.new(), one, NOW, mails=1, within=HOUR) is None
+        assert (
+            await records.mails.take_place(IDS.new(), other, NOW, mails=1, within=HOUR)
+            == NOW + HOUR
+        )
+
+
 async def test_old_marks_are_pruned(store: Database) -> None:
     """And only those."""
     address = f"{IDS.new()}@example.com"

@@ -10,6 +10,7 @@ from referral.core.codes import Renewal
 from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.jobs import ReferralMail, WelcomeMail
 from referral.core.limits import LimitGroup
+from referral.core.mail import MailLimit
 from referral.core.model import (
     CONFIRMATION_PERIOD,
     PENDING_PERIOD,
@@ -21,6 +22,7 @@ from referral.core.model import (
     ReferralStatus,
     User,
 )
+from referral.core.proofs import AskForConfirmation
 from referral.core.referrals import ClaimReferrer
 from referral.core.upkeep import Prune
 from tests.core.world import ADDRESS, PASSWORD, World
@@ -206,6 +208,44 @@ async def test_a_confirmed_account_cannot_be_disowned(mailroom: Mailroom) -> Non
     assert await mailroom.user(bob) is not None
     with pytest.raises(EmailTaken):
         await mailroom.join("eve@example.com")
+
+
+async def test_a_link_that_was_mailed_late_is_good_for_nothing(mailroom: Mailroom) -> None:
+    """A mail that is written while the address is confirmed leaves one for a confirmed account."""
+    bob = await mailroom.join(BOB)
+    await mailroom.by_password(await mailroom.mail_token(bob))
+    late = await mailroom.mail_token(bob)
+    for follow in (mailroom.disown_email, mailroom.by_password, mailroom.confirm_email.inspect):
+        with pytest.raises(TokenUnusable):
+            await follow(late)
+    assert await mailroom.user(bob) is not None
+
+
+async def test_disowning_frees_the_places_for_mails(mailroom: Mailroom) -> None:
+    """The mails of whoever registered an address do not keep its owner's from arriving."""
+    eve = await mailroom.join(BOB)
+    ask = AskForConfirmation(
+        mailroom.clock, mailroom.database, mailroom.ids, MailLimit(1, timedelta(hours=1))
+    )
+    await ask(eve.id)
+    await mailroom.disown_email(await mailroom.mail_token(eve))
+    owner = await mailroom.join(BOB)
+    await ask(owner.id)
+    with pytest.raises(TooManyRequests):
+        await ask(owner.id)
+
+
+async def test_an_account_has_its_whole_time_after_a_block(mailroom: Mailroom) -> None:
+    """While it was blocked no link could confirm it."""
+    bob = await mailroom.join(BOB)
+    await mailroom.block_account(BOB)
+    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
+    await mailroom.block_account(BOB, undo=True)
+    await mailroom.expire_unconfirmed()
+    assert await mailroom.user(bob) is not None
+    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
+    await mailroom.expire_unconfirmed()
+    assert await mailroom.user(bob) is None
 
 
 async def test_a_blocked_account_confirms_nothing(mailroom: Mailroom) -> None:

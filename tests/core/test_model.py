@@ -175,6 +175,13 @@ def test_a_password_that_is_weak(password: str, fault: str) -> None:
         check_password(password, ANN, {"password1234"})
 
 
+def test_a_password_is_compared_with_an_address_in_nfc() -> None:
+    """However the two are spelt."""
+    address = Address("jose\u0301-maria@example.com", "")
+    with pytest.raises(WeakPassword, match="your e-mail address"):
+        check_password("jos\u00e9-maria", address, ())
+
+
 def test_passwords_are_compared_in_nfc() -> None:
     """A letter with its accent apart is the same as the letter in one piece."""
     assert normal_password("cafe\u0301") == normal_password("caf\u00e9") == "caf\u00e9"

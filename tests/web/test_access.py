@@ -42,6 +42,11 @@ def _own(owner: int, other: int | None = None) -> Statuses:
     return 401, owner, other, other, 403, 403, owner
 
 
+def _change(owner: int, other: int | None = None) -> Statuses:
+    """The same for what takes a session that goes on."""
+    return *_own(owner, other)[:-1], 401
+
+
 ACCESS: dict[str, Statuses] = {
     "GET /.well-known/jwks.json": _all(200),
     "GET /.well-known/oauth-authorization-server": _all(200),
@@ -57,16 +62,16 @@ ACCESS: dict[str, Statuses] = {
     "GET /api/v1/me/codes/{code_id}": _own(200, 404),
     "GET /api/v1/me/codes/{code_id}/qr.png": _own(200, 404),
     "GET /api/v1/me/codes/{code_id}/qr.svg": _own(200, 404),
-    "GET /api/v1/me/export": _own(200),
+    "GET /api/v1/me/export": _change(200),
     "GET /api/v1/me/referrals": _own(200),
     "GET /api/v1/users/{user_id}/referrals": (401, 200, 200, 200, 200, 403, 200),
-    "DELETE /api/v1/me": _own(204),
-    "DELETE /api/v1/me/codes/{code_id}": _own(204, 404),
-    "PATCH /api/v1/me": _own(200),
-    "PATCH /api/v1/me/codes/{code_id}": _own(200, 404),
+    "DELETE /api/v1/me": _change(204),
+    "DELETE /api/v1/me/codes/{code_id}": _change(204, 404),
+    "PATCH /api/v1/me": _change(200),
+    "PATCH /api/v1/me/codes/{code_id}": _change(200, 404),
     "POST /api/v1/auth/email/confirm": _all(422),
     "POST /api/v1/auth/email/disown": _all(422),
-    "POST /api/v1/auth/email/verification": _own(202),
+    "POST /api/v1/auth/email/verification": _change(202),
     "POST /api/v1/auth/introspect": (401, 401, 401, 401, 200, 200, 401),
     "POST /api/v1/auth/password/forgot": _all(202),
     "POST /api/v1/auth/password/reset": _all(422),
@@ -74,17 +79,17 @@ ACCESS: dict[str, Statuses] = {
     "POST /api/v1/auth/revoke": _all(200),
     "POST /api/v1/auth/token": _all(200),
     "POST /api/v1/codes/lookup": _all(200),
-    "POST /api/v1/me/codes": _own(201),
-    "POST /api/v1/me/codes/active/email": _own(202, 404),
-    "POST /api/v1/me/codes/{code_id}/activate": _own(200, 404),
-    "POST /api/v1/me/codes/{code_id}/deactivate": _own(200, 404),
-    "POST /api/v1/me/referrer": _own(422, 200),
-    "PUT /api/v1/me/password": _own(204),
+    "POST /api/v1/me/codes": _change(201),
+    "POST /api/v1/me/codes/active/email": _change(202, 404),
+    "POST /api/v1/me/codes/{code_id}/activate": _change(200, 404),
+    "POST /api/v1/me/codes/{code_id}/deactivate": _change(200, 404),
+    "POST /api/v1/me/referrer": _change(422, 200),
+    "PUT /api/v1/me/password": _change(204),
 }
 """What each of `WHO` gets; the code and the user in the path are the owner's.
 
-An access token outlives its session until it expires, 10 minutes at most: no route asks the
-database whether it goes on, and `POST /auth/introspect` is for who has to know.
+An access token outlives its session until it expires, for reading alone: changes and the export
+ask the database whether the session goes on.
 """
 
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")

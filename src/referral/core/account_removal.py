@@ -19,7 +19,11 @@ class RemoveAccount:
     async def __call__(self, records: Records, user: User) -> list[User]:
         """Remove a locked account; return whose look-ups to invalidate after the commit."""
         now, fingerprints = self.clock.now(), fingerprints_of(self.fingerprints, user)
-        referrer = await self._end_referral(records, user, fingerprints[0])
+        pending = await records.referrals.lock_pending(user.id)
+        # In one order, or two users who are each other's referrer would wait for one another.
+        await records.codes.lock_all(user.id, pending.code_id if pending else None)
+        referrer = await self.settle.reject(records, pending) if pending else None
+        await self._remember(records, user, fingerprints[0])
         await records.codes.delete_all(user.id, now)
         await records.sessions.end_all(user.id)
         await records.attempts.forget(user.id)
@@ -29,12 +33,8 @@ class RemoveAccount:
         await records.users.erase(user.id, now)
         return [user] if referrer is None else [user, referrer]
 
-    async def _end_referral(self, records: Records, user: User, fingerprint: bytes) -> User | None:
-        """Reject the referral if it is pending; remember the address if it was confirmed."""
-        pending = await records.referrals.lock_pending(user.id)
-        if pending is not None:
-            return await self.settle.reject(records, pending)
+    async def _remember(self, records: Records, user: User, fingerprint: bytes) -> None:
+        """Store that the address was referred, if its referral was confirmed."""
         referral = await records.referrals.of(user.id)
         if referral is not None and referral.status is ReferralStatus.CONFIRMED:
             await records.referred_emails.add(fingerprint, referral.joined_at)
-        return None

@@ -179,7 +179,8 @@ class BlockAccount:
                 raise NotFound("No account has this address.")
             # Whoever is joining with the code does so before the block, or finds it blocked.
             await records.codes.lock_enabled(user.id)
-            user = replace(user, blocked_at=None if undo else self.clock.now())
+            now = self.clock.now()
+            user = user.unblocked(now) if undo else replace(user, blocked_at=now)
             await records.users.save(user)
             await records.sessions.end_all(user.id)
         await self.clear(user)

@@ -138,8 +138,8 @@ class Address:
 
     @property
     def local_part(self) -> str:
-        """What stands before the @-sign, as typed."""
-        return self.typed.rpartition("@")[0]
+        """What stands before the @-sign, in NFC."""
+        return unicodedata.normalize("NFC", self.typed.rpartition("@")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,11 @@ class User:
     blocked_at: datetime | None = None
     deliverability: Deliverability = Deliverability.UNKNOWN
     confirm_by: datetime | None = None
+
+    def unblocked(self, now: datetime) -> "User":
+        """Return the account without its block, and with the whole time to confirm it again."""
+        confirm_by = self.confirm_by and now + CONFIRMATION_PERIOD
+        return replace(self, blocked_at=None, confirm_by=confirm_by)
 
     @property
     def mailbox(self) -> str:

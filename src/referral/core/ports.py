@@ -192,6 +192,10 @@ class Codes(Protocol):
         """Take all codes of a user away for good."""
         ...
 
+    async def lock_all(self, user_id: UUID, other: UUID | None) -> None:
+        """Lock all codes of a user and one of somebody else, in an order that all keep to."""
+        ...
+
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """Disable the user's enabled code: any, or only one that is spent at that time."""
         ...
@@ -377,6 +381,10 @@ class Mails(Protocol):
         """
         ...
 
+    async def forget(self, quota: str) -> None:
+        """Let the count of a quota begin anew."""
+        ...
+
     async def prune(self, before: datetime) -> bool:
         """Delete some of the older marks; tell whether there may be more."""
         ...
@@ -508,6 +516,10 @@ class Reads(Protocol):
         None where the owner is blocked, and with `confirmed_only` where the address was never
         confirmed.
         """
+        ...
+
+    async def may_change(self, user_id: UUID, session_id: UUID) -> bool:
+        """Return whether a session goes on, or its user is blocked, which is told apart later."""
         ...
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:

@@ -189,6 +189,8 @@ class DisownEmail:
         async with self.database.begin() as records:
             user = await _use(records, digest, Purpose.CONFIRM, self.clock.now())
             owners = await self.remove(records, user)
+            # Otherwise the mails to the account would keep their owner's own from arriving.
+            await records.mails.forget(user.email_key)
         await self.clear(*owners)
 
 
@@ -203,16 +205,15 @@ class ForgotPassword:
     limit: MailLimit
 
     async def __call__(self, email: str, attempt: Attempt[None] | None = None) -> None:
-        """Queue the mail; raises `TooManyRequests`, for addresses without an account as well."""
+        """Queue the mail, unless the address had its share of them; nobody is told which."""
         key = self.addresses.parse(email).canonical
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
             wait = await take_place(self, records, self.ids.new(), reset_quota(key))
-            if wait is not None:
-                raise TooManyRequests(retry_after=wait)
             user = await records.users.by_email(key)
-            # A job about nobody takes the same time as one about somebody.
-            await records.jobs.enqueue(ResetMail(user.id if user else self.ids.new()))
+            if wait is None:
+                # A job about nobody takes the same time as one about somebody.
+                await records.jobs.enqueue(ResetMail(user.id if user else self.ids.new()))
             await finish_once(records, self.clock, attempt, None, user.id if user else None)
 
 
@@ -272,8 +273,17 @@ class ResetPassword:
 async def _find(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
     """Return whose link it is, or raise `TokenUnusable`; that does not use the link up."""
     user_id = await records.one_time_tokens.find(digest, purpose, now)
-    user = user_id and await records.users.get(user_id)
-    if not user or user.blocked_at is not None:
+    return _check(await records.users.get(user_id) if user_id else None, purpose)
+
+
+def _check(user: User | None, purpose: Purpose) -> User:
+    """Return the user of a link, or raise `TokenUnusable`.
+
+    A mail that was written while the address was confirmed leaves a link for a confirmed account.
+    """
+    if user is None or user.blocked_at is not None:
+        raise TokenUnusable(field="token")
+    if purpose is Purpose.CONFIRM and user.email_verified:
         raise TokenUnusable(field="token")
     return user
 
@@ -284,9 +294,7 @@ async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime)
     Links of a blocked account are good for nothing for as long as it is blocked.
     """
     user_id = await records.one_time_tokens.find(digest, purpose, now)
-    user = user_id and await records.users.lock(user_id)
-    if not user or user.blocked_at is not None:
-        raise TokenUnusable(field="token")
+    user = _check(await records.users.lock(user_id) if user_id else None, purpose)
     if await records.one_time_tokens.use(digest, purpose, now) is None:
         raise TokenUnusable(field="token")
     return user

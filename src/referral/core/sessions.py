@@ -22,6 +22,7 @@ from referral.core.ports import (
     Ids,
     Journal,
     Passwords,
+    Reads,
     Records,
     Secrets,
 )
@@ -207,6 +208,21 @@ async def _use(records: Records, token: RefreshToken, now: datetime) -> bool:
     if token.used_at is None:
         return await records.sessions.mark_used(token, now)
     return not token.is_reuse(now)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSession:
+    """Refuse changes by an access token whose session has ended.
+
+    The token itself is good until it expires, so that reads cost no look at the database.
+    """
+
+    reads: Reads
+
+    async def __call__(self, user_id: UUID, session_id: UUID) -> None:
+        """Return if the session goes on, or raise `Unauthenticated`."""
+        if not await self.reads.may_change(user_id, session_id):
+            raise Unauthenticated("This session has ended. Log in again.")
 
 
 def make_tokens(access_tokens: AccessTokens, session: Session, refresh_token: str) -> Tokens:

@@ -22,7 +22,7 @@ from referral.web.exports import Export
 from referral.web.limits import COSTLY_OF_ACCOUNT
 from referral.web.links import Links
 from referral.web.problems import problems
-from referral.web.requests import check_user
+from referral.web.requests import check_session, check_user
 from referral.web.wiring import inject
 
 
@@ -131,7 +131,12 @@ class Me(Controller):
         """Change the password, and end every session but this one."""
         await use(user_id, session_id, data.current_password, data.new_password)
 
-    @get("/export", summary="Export my data", responses=problems(*ANY))
+    @get(
+        "/export",
+        summary="Export my data",
+        before_request=check_session,
+        responses=problems(*ANY),
+    )
     @inject
     async def export(
         self, user_id: NamedDependency[UUID], use: FromDishka[ExportAccount]

@@ -14,7 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 
-from referral.web.auth import identify_user
+from referral.core.sessions import CheckSession
+from referral.web.auth import identify_session, identify_user
 from referral.web.problems import Fault, Malformed, Misfit, body_fault, with_head
 
 DEFAULT_LIMIT = 20
@@ -57,10 +58,24 @@ async def check_request(request: Request[Any, Any, State]) -> Response[None] | N
 
 
 async def check_user(request: Request[Any, Any, State]) -> Response[None] | None:
-    """The same for what only users may do: who asks comes before what is asked, and its body."""
+    """The same for what only users may do: who asks comes before what is asked, and its body.
+
+    For a change, the session of the access token has to go on.
+    """
+    if request.method != "GET":
+        return await check_session(request)
+    await identify_user(request)
+    return None
+
+
+async def check_session(request: Request[Any, Any, State]) -> Response[None] | None:
+    """The same for what an ended session must not do, whatever the method."""
     answer = await check_request(request)
     if answer is None:
-        await identify_user(request)
+        user_id, session_id = await identify_user(request), await identify_session(request)
+        if session_id is not None:
+            check: CheckSession = await request.app.state.container.get(CheckSession)
+            await check(user_id, session_id)
     return answer
 
 

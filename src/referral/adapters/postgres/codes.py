@@ -63,6 +63,9 @@ COUNT_USE = Query(
     .values(uses=codes.c.uses + 1)
     .returning(codes.c.id)
 )
+LOCK_ALL = Query(
+    select(codes.c.id).where(or_(and_(OWNED, LIVE), THIS)).order_by(codes.c.id).with_for_update()
+)
 GIVE_BACK = Query(
     update(codes).where(THIS).values(uses=codes.c.uses - 1).returning(*COLUMNS, codes.c.deleted_at)
 )
@@ -139,6 +142,10 @@ class PostgresCodes:
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
         """See the port."""
         await self._session.fetch(DELETE_ALL, owner=user_id, now=now)
+
+    async def lock_all(self, user_id: UUID, other: UUID | None) -> None:
+        """See the port."""
+        await self._session.fetch(LOCK_ALL, owner=user_id, code_id=other)
 
     async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
         """See the port."""

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.session import DatabaseSession
@@ -27,6 +27,11 @@ class PostgresMails:
         place = func.take_mail_place(mail, digest, now, mails, within)
         free_at: datetime | None = (await self._session.execute(select(place))).scalar_one()
         return free_at
+
+    async def forget(self, quota: str) -> None:
+        """See the port."""
+        digest = quota_digest(self._fingerprints, quota)
+        await self._session.execute(delete(table).where(table.c.address_digest == digest))
 
     async def prune(self, before: datetime) -> bool:
         """See the port."""

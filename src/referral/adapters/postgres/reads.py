@@ -35,6 +35,10 @@ SELECT to_jsonb(u) AS user,
 FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
 """
 
+MAY_CHANGE = """
+SELECT 1 FROM users WHERE id = $1
+AND (blocked_at IS NOT NULL OR EXISTS (SELECT FROM sessions WHERE id = $2))
+"""
 
 USER = msgspec.json.Decoder(User)
 REFERRER = msgspec.json.Decoder(Referrer)
@@ -61,6 +65,10 @@ class PostgresReads:
     async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         """See the port."""
         return await self._look_ups.ask(LookUp(email_key, confirmed_only))
+
+    async def may_change(self, user_id: UUID, session_id: UUID) -> bool:
+        """See the port."""
+        return await self._pool.fetch_one(MAY_CHANGE, user_id, session_id) is not None
 
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         """See the port."""
