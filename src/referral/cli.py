@@ -21,7 +21,11 @@ from referral.adapters.logs import set_up_logs
 from referral.adapters.monitor import Monitor
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.adapters.postgres.pooler import is_pooled
-from referral.adapters.private_folders import make_data_folder, make_private_folder
+from referral.adapters.private_folders import (
+    check_data_folder,
+    make_data_folder,
+    make_private_folder,
+)
 from referral.container import (
     database_url,
     embedded_postgres,
@@ -301,6 +305,7 @@ def _only_service(folder: Path) -> Iterator[None]:
     """Hold the data folder; a second service would sign and mail beside the first."""
     with _faults_in_one_line():
         make_data_folder(folder)
+        check_data_folder(folder)
         held = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -253,15 +253,44 @@ def test_root_leaves_the_data_of_another_user_alone(place: Path, command: str) -
 
 
 def test_a_key_that_another_user_made_is_not_taken(place: Path) -> None:
-    """In a data folder where every user may write, nobody's folder is taken for the service's."""
-    place.chmod(0o1777)
-    assert as_other("mkdir", place / "keys").returncode == 0
+    """A folder for keys that is somebody else's ends the start."""
+    (place / "keys").mkdir()
+    shutil.chown(place / "keys", OTHER)
     done = referral(place, "run", "--port", "18303")
     assert done.returncode == 1
     assert f"{place / 'keys'} belongs to the user '{OTHER}'" in done.stderr
-    place.chmod(0o777)
-    done = referral(place, "run", "--port", "18303")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+@pytest.mark.parametrize("url", ["", "postgresql://127.0.0.1:1/referral"])
+def test_a_data_folder_that_every_user_may_write_to_is_refused(
+    place: Path, key_file: Path, mode: int, url: str
+) -> None:
+    """With the embedded database or another: mails and figures are in it as well."""
+    place.chmod(mode)
+    settings = {"database_url": url, "signing_key_file": str(key_file)} if url else {}
+    done = referral(place, "run", "--port", "18303", **settings)
+    assert done.returncode == 1
     assert f"Every user may write to {place}" in done.stderr
+
+
+def test_a_data_folder_that_another_user_could_replace_is_refused(place: Path) -> None:
+    """It is theirs, or one above it: they could put keys of their own in place of the service's."""
+    shutil.chown(place, OTHER)
+    for folder in (place, place / "data"):
+        done = referral(folder, "run", "--port", "18303")
+        assert done.returncode == 1
+        assert f"{place} belongs to the user '{OTHER}'" in done.stderr
+
+
+def test_a_link_does_not_close_the_folder_that_it_leads_to(place: Path) -> None:
+    """One that other users may enter is refused instead."""
+    target = place / "target"
+    target.mkdir(0o755)
+    (place / "keys").symlink_to(target)
+    with pytest.raises(Unavailable, match="leads to a folder that other users may enter"):
+        make_private_folder(place / "keys")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
 
 
 def test_a_link_to_another_folder_does_not_give_it_away(place: Path) -> None:

@@ -173,8 +173,10 @@ def make_key_file(path: Path) -> None:
     key = generate_private_key(public_exponent=65537, key_size=MIN_BITS)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_bytes(pem)
+    draft.unlink(missing_ok=True)
+    opened = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(opened, "wb") as file:
+        file.write(pem)
     with suppress(FileExistsError):
         os.link(draft, path)
     draft.unlink()

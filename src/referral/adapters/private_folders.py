@@ -20,10 +20,29 @@ def make_data_folder(folder: Path) -> None:
 
 
 def check_data_folder(folder: Path) -> None:
-    """Raise `Unavailable` when any user may replace the folders in the data folder."""
-    mode = folder.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        detail = f"Every user may write to {folder}. Run 'chmod o-w {folder}' and try again."
+    """Raise `Unavailable` when another user may replace the folders in the data folder.
+
+    As sshd's StrictModes: the folder and those above it belong to root or to the service's user,
+    and nobody else may write to them. In a folder above, the sticky bit is enough.
+    """
+    real = folder.resolve()
+    _check_place(real, allowed=0)
+    check_parents(real)
+
+
+def check_parents(folder: Path) -> None:
+    """Raise `Unavailable` when another user may replace a folder or one above it."""
+    for parent in folder.resolve().parents:
+        _check_place(parent, allowed=stat.S_ISVTX)
+
+
+def _check_place(place: Path, allowed: int) -> None:
+    found = place.stat()
+    if found.st_uid not in {0, os.geteuid()}:
+        detail = f"{place} belongs to {_name(found.st_uid)}, who could replace what is in it."
+        raise Unavailable(f"{detail} Set REFERRAL_DATA_DIR to another folder.")
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & allowed:
+        detail = f"Every user may write to {place}. Run 'chmod o-w {place}' and try again."
         raise Unavailable(detail)
 
 
@@ -39,9 +58,16 @@ def make_private_folder(folder: Path, owner: pwd.struct_passwd | None = None) ->
     try:
         _take(opened, folder, owner)
         if os.fstat(opened).st_mode & OTHERS:
-            os.fchmod(opened, PRIVATE_MODE)
+            _close_to_others(opened, folder)
     finally:
         os.close(opened)
+
+
+def _close_to_others(opened: int, folder: Path) -> None:
+    if folder.is_symlink():
+        detail = f"{folder} leads to a folder that other users may enter. Run 'chmod 700' on it."
+        raise Unavailable(detail)
+    os.fchmod(opened, PRIVATE_MODE)
 
 
 def make_temporary_folder(folder: Path, owner: pwd.struct_passwd | None = None) -> None:

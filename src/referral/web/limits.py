@@ -39,6 +39,9 @@ def by_account(group: LimitGroup) -> Guard:
 COSTLY = (by_address(LimitGroup.TOKEN),)
 """The guards of each public route that hashes a password or sends a mail."""
 
+LOOKUPS_OF_ACCOUNT = (by_account(LimitGroup.LOOKUP), by_address(LimitGroup.LOOKUP))
+"""The guards of a route by which a signed-in user learns whether a code is usable."""
+
 COSTLY_OF_ACCOUNT = (by_account(LimitGroup.TOKEN), by_address(LimitGroup.TOKEN))
 """The same for signed-in users: a stolen access token allows no more guesses than a log-in."""
 
@@ -46,9 +49,10 @@ COSTLY_OF_ACCOUNT = (by_account(LimitGroup.TOKEN), by_address(LimitGroup.TOKEN))
 async def count_address(scope: Scope, group: LimitGroup) -> None:
     """Count a request by the caller's address and, of IPv6, by the network around it."""
     client_ip = _client_ip(scope)
-    await _count(scope, group, client_ip.site)
+    # The network first: its many sites must not push the windows of others out of memory.
     if client_ip.network is not None:
         await _count(scope, NETWORK_GROUPS[group], client_ip.network)
+    await _count(scope, group, client_ip.site)
 
 
 def client_address(scope: Scope) -> str:

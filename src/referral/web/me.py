@@ -19,7 +19,7 @@ from referral.web.accounts import FullUser
 from referral.web.auth import SECURITY, identify_session, identify_user
 from referral.web.codes import ANY, BODY, CHANGE
 from referral.web.exports import Export
-from referral.web.limits import COSTLY_OF_ACCOUNT
+from referral.web.limits import COSTLY_OF_ACCOUNT, LOOKUPS_OF_ACCOUNT
 from referral.web.links import Links
 from referral.web.problems import problems
 from referral.web.requests import check_session, check_user
@@ -148,9 +148,11 @@ class Me(Controller):
         "/referrer",
         summary="Name my referrer",
         status_code=200,
+        guards=LOOKUPS_OF_ACCOUNT,
         responses=problems(
             *CHANGE, *BODY,
             errors.AlreadyReferred, errors.ClaimWindowClosed, errors.ReferralCodeUnusable,
+            errors.TooManyRequests,
         ),
     )  # fmt: skip
     @inject

@@ -59,6 +59,9 @@ FAULT = re.compile(
 )
 """What msgspec says: what is wrong, the field where one is unknown or missing, and the place."""
 
+MAX_FAULT = 500
+"""How long a message of msgspec's may be: it repeats the name of an unknown field."""
+
 PARAMETER = re.compile(r"(?P<what>Missing required \w+ parameter) '(?P<name>\w+)'")
 """What Litestar says."""
 
@@ -125,6 +128,8 @@ def status_of(kind: type[errors.ReferralError]) -> int:
 
 def body_fault(error: msgspec.ValidationError) -> Fault:
     """Turn msgspec's message, which ends in a path, into a fault with a JSON pointer."""
+    if len(str(error)) > MAX_FAULT:
+        return Fault("A name in the body is too long to be that of a field.", pointer="")
     found = FAULT.fullmatch(str(error))
     if found is None:
         return Fault(str(error), pointer="")

@@ -31,10 +31,11 @@ MAX_CHUNKS = 1_024
 Clients send kilobytes at a time; even segments of 64 bytes are few enough.
 """
 
+MAX_PATH = 1_024
 MAX_QUERY = 8_192
 MAX_PARAMETERS = 100
-"""What a query may hold. The framework keeps the last 1,024 queries taken apart, which for queries
-as long as a request's head may be took 600 MB.
+"""Characters of a path, bytes and parameters of a query. The framework caches 1,024 parsed paths
+and queries: as long as a request's head may be, these took 250 and 600 MB.
 """
 
 NAME = rb"(?=[^:]{1,255}(?::|$))[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
@@ -44,6 +45,7 @@ OLD = ("1", "1.0")
 """HTTP 1.0, which knows no hosts: what granian calls it, and the standard."""
 
 BAD_HOST = "Send one Host header: a name or an address, and a port where one is needed."
+LONG_PATH = f"A path may have {MAX_PATH:,} characters."
 LONG_QUERY = f"A query may have {MAX_QUERY:,} bytes and {MAX_PARAMETERS} parameters."
 
 
@@ -61,6 +63,8 @@ class Wire:
             await self._app(scope, receive, send)
         elif not _has_good_host(scope["headers"], scope["http_version"]):
             await self._refuse(scope, send, 400, BAD_HOST)
+        elif len(scope["path"]) > MAX_PATH:
+            await self._refuse(scope, send, 414, LONG_PATH)
         elif _is_long(scope["query_string"]):
             await self._refuse(scope, send, 414, LONG_QUERY)
         else:

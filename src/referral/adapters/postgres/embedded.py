@@ -30,7 +30,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from referral.adapters.private_folders import (
-    check_data_folder,
+    check_parents,
     make_private_folder,
     make_temporary_folder,
 )
@@ -91,7 +91,7 @@ class EmbeddedPostgres:
         try:
             self._owner = _system_user(SYSTEM_USER) if os.geteuid() == 0 else None
             make_private_folder(self._folder, self._owner)
-            check_data_folder(self._folder.parent)
+            check_parents(self._folder)
             if (sockets := _socket_folder(self._folder)) != self._folder:
                 make_temporary_folder(sockets, self._owner)
             with self._changing():
