@@ -298,7 +298,7 @@ class UseCases(Provider):
         proofs.ConfirmEmail,
         proofs.DisownEmail,
         proofs.ForgotPassword,
-        proofs.InspectConfirmation,
+        proofs.InspectLink,
         proofs.ResetPassword,
         proofs.SendConfirmation,
         proofs.SendReset,

@@ -40,7 +40,7 @@ from referral.core.model import (
     Visibility,
 )
 from referral.core.ports import Enrichment
-from referral.core.proofs import ConfirmEmail, DisownEmail, InspectConfirmation, ResetPassword
+from referral.core.proofs import ConfirmEmail, DisownEmail, InspectLink, ResetPassword
 from referral.core.proving import ProveOwnership
 from referral.core.sessions import LogIn, Refresh
 from referral.core.upkeep import ExpireUnconfirmed
@@ -105,7 +105,7 @@ class World:
         attempts = Attempts(self.limits)
         self.remove = remove = RemoveAccount(clock, self.fingerprints, self.settle)
         confirm = Confirm(None, self.settle, verification)
-        inspect = InspectConfirmation(clock, database, secrets)
+        inspect = InspectLink(clock, database, secrets)
         self.confirm_email = ConfirmEmail(
             attempts, clear, clock, confirm, database, inspect, passwords, secrets
         )

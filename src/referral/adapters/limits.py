@@ -137,6 +137,8 @@ class CountedLimits:
     def measures(self) -> Iterator[Measure]:
         """See `Measured`."""
         for group, refused in self._refused.items():
+            if group is LimitGroup.ATTEMPTS_FIRST:
+                continue  # refuses nothing by itself
             yield Measure("referral_limited", (group,), refused)
 
     async def _take_ahead(self, rule: Rule, window: Window, group: str, who: str) -> None:

@@ -21,8 +21,7 @@ from referral.core.model import (
     User,
     Verification,
     Visibility,
-    check_password,
-    normal_password,
+    accept_password,
 )
 from referral.core.ports import Addresses, Clock, Database, Enrichment, Ids, Passwords, Reads
 from referral.core.proving import lock_account
@@ -66,8 +65,9 @@ class Register:
         Raises `EmailTaken`, `EmailUndeliverable`, `ReferralCodeUnusable` or `WeakPassword`.
         """
         address = self.addresses.parse(wanted.email)
-        password = normal_password(wanted.password)
-        check_password(password, address, self.common_passwords)
+        password = accept_password(
+            wanted.password, address, self.common_passwords, field="password"
+        )
         # Side by side, so that the quicker of the two takes no time.
         hashed, user = await asyncio.gather(
             self.passwords.hash(password), self.screen(self._user(address, wanted))

@@ -25,9 +25,9 @@ def guessing_rates(log_ins: Rate) -> dict[LimitGroup, Rate]:
 class Attempts:
     """Count attempts to log in: by account, and in all.
 
-    Over a limit, each client IP gets one attempt in each window. So every further guess needs a
-    new address, and the owner can still log in. How much one client IP may try, on whatever
-    accounts, is a limit of the route.
+    Over a limit, only the first attempt of a client IP in each window is heard. So every further
+    guess needs a new address, and the owner can still log in. How much one client IP may try, on
+    whatever accounts, is a limit of the route.
     """
 
     limits: Limits
@@ -40,10 +40,9 @@ class Attempts:
             (LimitGroup.ATTEMPTS_ACCOUNT, account, f"{account} {address}"),
             (LimitGroup.ATTEMPTS_ALL, "", address),
         ):
-            allowance = await self.limits.take(group, whom)
-            if allowance is None or allowance.granted:
-                continue
             first = await self.limits.take(LimitGroup.ATTEMPTS_FIRST, f"{group} {pair}")
-            if first is not None and not first.granted:
+            allowance = await self.limits.take(group, whom)
+            refused = allowance is not None and not allowance.granted
+            if refused and first is not None and not first.granted:
                 detail = "Too many attempts to log in. Try again later."
                 raise TooManyRequests(detail, retry_after=timedelta(seconds=first.resets_in))

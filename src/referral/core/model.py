@@ -510,6 +510,16 @@ def normal_password(password: str) -> str:
     return unicodedata.normalize("NFC", password)
 
 
+def accept_password(password: str, user: Address, common: Container[str], *, field: str) -> str:
+    """Return a new password in NFC, or raise `WeakPassword` with the name of its field."""
+    try:
+        normal = normal_password(password)
+        check_password(normal, user, common)
+    except WeakPassword as error:
+        raise WeakPassword(error.detail, field=field) from None
+    return normal
+
+
 def check_password(password: str, address: Address, common: Container[str]) -> None:
     """Raise `WeakPassword` for one that is too short, too long or easily guessed.
 

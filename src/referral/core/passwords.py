@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.model import Address, Purpose, check_password, normal_password
+from referral.core.model import Address, Purpose, accept_password
 from referral.core.ports import Database, Passwords
 from referral.core.proving import ProveOwnership, lock_proven
 
@@ -25,8 +25,8 @@ class ChangePassword:
     ) -> None:
         """Change it, or raise `WrongPassword`, `WeakPassword` or `Unauthenticated`."""
         user = await self.prove(user_id, current, CURRENT)
-        password = normal_password(wanted)
-        check_password(password, Address(user.email, user.email_key), self.common_passwords)
+        address = Address(user.email, user.email_key)
+        password = accept_password(wanted, address, self.common_passwords, field="new_password")
         hashed = await self.passwords.hash(password)
         async with self.database.begin() as records:
             locked = await lock_proven(records, user, CURRENT)

@@ -27,8 +27,7 @@ from referral.core.model import (
     OneTimeToken,
     Purpose,
     User,
-    check_password,
-    normal_password,
+    accept_password,
 )
 from referral.core.ports import (
     Addresses,
@@ -118,18 +117,18 @@ class AskForConfirmation:
 
 
 @dataclass(frozen=True, slots=True)
-class InspectConfirmation:
-    """Show whose address a link would confirm; that does not use the link up."""
+class InspectLink:
+    """Show whose link it is; that does not use the link up."""
 
     clock: Clock
     database: Database
     secrets: Secrets
 
-    async def __call__(self, token: str) -> User:
+    async def __call__(self, token: str, purpose: Purpose) -> User:
         """Return the user, or raise `TokenUnusable`."""
         digest = self.secrets.digest(token)
         async with self.database.read() as records:
-            return await _find(records, digest, Purpose.CONFIRM, self.clock.now())
+            return await _find(records, digest, purpose, self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ class ConfirmEmail:
     clock: Clock
     confirm: Confirm
     database: Database
-    inspect: InspectConfirmation
+    inspect: InspectLink
     passwords: Passwords
     secrets: Secrets
 
@@ -153,7 +152,7 @@ class ConfirmEmail:
         Raises `TokenUnusable`, `TooManyRequests`, or `WrongPassword` when neither the caller is
         the user nor the password theirs; the link is good for another attempt then.
         """
-        user = await self.inspect(token)
+        user = await self.inspect(token, Purpose.CONFIRM)
         if caller != user.id:
             await self._check_password(user, password, address)
         async with self.database.begin() as records:
@@ -237,8 +236,8 @@ class ResetPassword:
         digest = self.secrets.digest(token)
         async with self.database.read() as records:
             user = await _find(records, digest, Purpose.RESET, self.clock.now())
-        password = normal_password(wanted)
-        check_password(password, Address(user.email, user.email_key), self.common_passwords)
+        address = Address(user.email, user.email_key)
+        password = accept_password(wanted, address, self.common_passwords, field="new_password")
         until = await self._claim(digest)
         try:
             await self._store(digest, await self.passwords.hash(password))

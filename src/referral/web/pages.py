@@ -10,19 +10,28 @@ from urllib.parse import parse_qsl
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 
-from referral.core.errors import TokenUnusable, TooManyRequests, WeakPassword, WrongPassword
-from referral.core.model import Locale
-from referral.core.proofs import ConfirmEmail, DisownEmail, InspectConfirmation, ResetPassword
+from referral.core.errors import (
+    TokenUnusable,
+    TooManyRequests,
+    Unavailable,
+    WeakPassword,
+    WrongPassword,
+)
+from referral.core.model import Locale, Purpose
+from referral.core.proofs import ConfirmEmail, DisownEmail, InspectLink, ResetPassword
 from referral.web.forms import MAX_FIELDS
 from referral.web.limits import COSTLY, client_address
+from referral.web.problems import RETRY_AFTER
 from referral.web.wiring import inject
 
 STYLE = """
 :root { color-scheme: light dark }
 body { max-width: 28rem; margin: 4rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif }
+main { overflow-wrap: anywhere }
 h1 { font-size: 1.4rem }
 input, button { box-sizing: border-box; width: 100%; padding: .6rem; font: inherit }
 label, button { display: block; margin-top: 1rem }
+hr { margin: 3rem 0 1rem; border: 0; border-top: 1px solid }
 .fault { color: #c0261c }
 """
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
@@ -63,7 +72,8 @@ FORM = """\
 </form>
 """
 RESET_FIELDS = """\
-<input type="email" name="username" autocomplete="username" hidden>
+<p>{explanation}</p>
+<input type="email" name="username" value="{email}" autocomplete="username" hidden>
 <label for="password">{label}</label>
 <input type="password" id="password" name="new_password" autocomplete="new-password"
  minlength="8" required autofocus>
@@ -83,22 +93,27 @@ TEXTS = {
         "confirm label": "Password",
         "confirm button": "Confirm",
         "wrong": "This is not the password of the account.",
-        "disown question": "You did not make this account?",
+        "disown question": "You did not make this account? Deleting it cannot be undone.",
         "disown button": "That was not me: delete the account",
         "disowned": "The account is deleted",
         "disowned explanation": "You will get no more mail about it.",
         "confirmed": "Your e-mail address is confirmed",
         "reset": "Choose a new password",
+        "reset explanation": "It is for the account of {email}.",
         "reset label": "New password, at least 8 characters",
         "reset button": "Set the password",
         "reset done": "Your password is set",
         "log in": "You can log in now. All other sessions have ended.",
         "close": "You can close this page.",
         "unusable": "This link cannot be used",
-        "ask again": "It was used before, or has expired. Ask for a new one.",
+        "ask again": "It was used before, or has expired. If you have confirmed your address or "
+        "set your password with it, nothing is left to do. Otherwise ask for a new one.",
         "too many": "Too many requests",
-        "later": "Try again later.",
-        "weak": "This password is too short, too long or too common. Choose another.",
+        "later": "Try again in {seconds} seconds. Your link is still good.",
+        "weak": "This password is too short, too long, too common, or the first part of your "
+        "e-mail address. Choose another.",
+        "unavailable": "This does not work at the moment",
+        "unavailable explanation": "Try again in a few seconds. Your link is still good.",
     },
     Locale.RU: {
         "confirm": "Подтвердите адрес электронной почты",
@@ -106,22 +121,27 @@ TEXTS = {
         "confirm label": "Пароль",
         "confirm button": "Подтвердить",
         "wrong": "Это не пароль этой учётной записи.",
-        "disown question": "Вы не создавали эту учётную запись?",
+        "disown question": "Вы не создавали эту учётную запись? Удаление нельзя отменить.",
         "disown button": "Это не я: удалить учётную запись",
         "disowned": "Учётная запись удалена",
         "disowned explanation": "Писем о ней больше не будет.",
         "confirmed": "Адрес электронной почты подтверждён",
         "reset": "Выберите новый пароль",
+        "reset explanation": "Он нужен для учётной записи {email}.",
         "reset label": "Новый пароль, не короче 8 символов",
         "reset button": "Сохранить пароль",
         "reset done": "Пароль изменён",
         "log in": "Теперь можно войти. Все остальные сеансы завершены.",
         "close": "Эту страницу можно закрыть.",
         "unusable": "Эта ссылка не действует",
-        "ask again": "Она уже использована или устарела. Запросите новую.",
+        "ask again": "Она уже использована или устарела. Если вы уже подтвердили адрес или "
+        "сменили пароль, больше ничего делать не нужно. Иначе запросите новую.",
         "too many": "Слишком много запросов",
-        "later": "Попробуйте ещё раз позже.",
-        "weak": "Пароль слишком короткий, длинный или распространённый. Выберите другой.",
+        "later": "Попробуйте ещё раз через {seconds} с. Ссылка ещё действует.",
+        "weak": "Пароль слишком короткий, длинный, распространённый или совпадает с началом "
+        "вашего адреса. Выберите другой.",
+        "unavailable": "Сейчас это не работает",
+        "unavailable explanation": "Попробуйте ещё раз через несколько секунд. Ссылка действует.",
     },
 }
 
@@ -135,14 +155,23 @@ def show_unusable(request: Request[Any, Any, Any], _: TokenUnusable) -> Response
 def show_too_many(request: Request[Any, Any, Any], error: TooManyRequests) -> Response[str]:
     """Show that the form was sent too often, and when to come again."""
     texts, seconds = TEXTS[_locale(request)], ceil(error.retry_after.total_seconds())
-    page = _page(request, texts["too many"], f"<p>{texts['later']}</p>", 429)
+    later = texts["later"].format(seconds=seconds)
+    page = _page(request, texts["too many"], f"<p>{later}</p>", 429)
     page.headers["Retry-After"] = str(seconds)
     return page
 
 
 def show_weak(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
     """Show the form again, and what was wrong."""
-    return _reset_form(request, request.state.token, 422)
+    return _reset_form(request, request.state.token, request.state.email, 422)
+
+
+def show_unavailable(request: Request[Any, Any, Any], _: Unavailable) -> Response[str]:
+    """Show that a part of the service does not answer; a link is not used up by that."""
+    texts = TEXTS[_locale(request)]
+    page = _page(request, texts["unavailable"], f"<p>{texts['unavailable explanation']}</p>", 503)
+    page.headers["Retry-After"] = RETRY_AFTER
+    return page
 
 
 def show_wrong(request: Request[Any, Any, Any], _: WrongPassword) -> Response[str]:
@@ -158,6 +187,7 @@ class Pages(Controller):
     exception_handlers = {
         TokenUnusable: show_unusable,
         TooManyRequests: show_too_many,
+        Unavailable: show_unavailable,
         WeakPassword: show_weak,
         WrongPassword: show_wrong,
     }
@@ -165,24 +195,24 @@ class Pages(Controller):
     @get("/confirm")
     @inject
     async def ask(
-        self, request: Request[Any, Any, Any], inspect: FromDishka[InspectConfirmation]
+        self, request: Request[Any, Any, Any], inspect: FromDishka[InspectLink]
     ) -> Response[str]:
         """Ask for the password: programs that follow every link of a mail confirm nothing."""
         token = request.query_params.get("token", "")
-        return _confirm_form(request, token, (await inspect(token)).email)
+        return _confirm_form(request, token, (await inspect(token, Purpose.CONFIRM)).email)
 
     @post("/confirm", status_code=200, guards=COSTLY)
     @inject
     async def confirm(
         self,
         request: Request[Any, Any, Any],
-        inspect: FromDishka[InspectConfirmation],
+        inspect: FromDishka[InspectLink],
         use: FromDishka[ConfirmEmail],
     ) -> Response[str]:
         """Confirm the address."""
         fields = await _read(request)
         token = request.state.token = fields.get("token", "")
-        request.state.email = (await inspect(token)).email
+        request.state.email = (await inspect(token, Purpose.CONFIRM)).email
         password, address = fields.get("password", ""), client_address(request.scope)
         await use(token, caller=None, password=password, address=address)
         texts = TEXTS[_locale(request)]
@@ -199,19 +229,27 @@ class Pages(Controller):
         return _page(request, texts["disowned"], f"<p>{texts['disowned explanation']}</p>")
 
     @get("/reset")
-    async def ask_password(self, request: Request[Any, Any, Any]) -> Response[str]:
+    @inject
+    async def ask_password(
+        self, request: Request[Any, Any, Any], inspect: FromDishka[InspectLink]
+    ) -> Response[str]:
         """Ask for the new password."""
-        return _reset_form(request, request.query_params.get("token", ""))
+        token = request.query_params.get("token", "")
+        return _reset_form(request, token, (await inspect(token, Purpose.RESET)).email)
 
     @post("/reset", status_code=200, guards=COSTLY)
     @inject
     async def reset(
-        self, request: Request[Any, Any, Any], use: FromDishka[ResetPassword]
+        self,
+        request: Request[Any, Any, Any],
+        inspect: FromDishka[InspectLink],
+        use: FromDishka[ResetPassword],
     ) -> Response[str]:
         """Set the password."""
         fields = await _read(request)
-        request.state.token = fields.get("token", "")
-        await use(request.state.token, fields.get("new_password", ""))
+        token = request.state.token = fields.get("token", "")
+        request.state.email = (await inspect(token, Purpose.RESET)).email
+        await use(token, fields.get("new_password", ""))
         texts = TEXTS[_locale(request)]
         return _page(request, texts["reset done"], f"<p>{texts['log in']}</p>")
 
@@ -244,14 +282,20 @@ def _confirm_form(
     form = _form(
         "/confirm", token, texts["confirm button"], _fault(texts["wrong"], status) + fields
     )
-    question = f"<p>{texts['disown question']}</p>\n"
+    question = f"<hr>\n<p>{texts['disown question']}</p>\n"
     disown = _form("/disown", token, texts["disown button"])
     return _page(request, texts["confirm"], form + question + disown, status)
 
 
-def _reset_form(request: Request[Any, Any, Any], token: str, status: int = OK) -> Response[str]:
-    texts = TEXTS[_locale(request)]
-    fields = _fault(texts["weak"], status) + RESET_FIELDS.format(label=texts["reset label"])
+def _reset_form(
+    request: Request[Any, Any, Any], token: str, email: str, status: int = OK
+) -> Response[str]:
+    texts, shown = TEXTS[_locale(request)], f"<bdi>{escape(email)}</bdi>"
+    fields = _fault(texts["weak"], status) + RESET_FIELDS.format(
+        explanation=texts["reset explanation"].format(email=shown),
+        email=escape(email),
+        label=texts["reset label"],
+    )
     form = _form("/reset", token, texts["reset button"], fields)
     return _page(request, texts["reset"], form, status)
 
