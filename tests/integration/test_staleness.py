@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from referral.adapters.redis import LOOKS
-from referral.adapters.redis_cache import SECONDS as CACHED_SECONDS
 from referral.core.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
@@ -19,6 +18,9 @@ from tests.servers import OwnRedis
 from tests.waiting import PAUSE, SECONDS, Elapsed, elapsing
 
 A_SECOND = 1.0
+CACHED_SECONDS = 25.0
+"""The promise for a change of which Redis did not hear."""
+
 PATIENT_LOOKS = 2_000
 
 
