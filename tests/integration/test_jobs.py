@@ -157,20 +157,33 @@ async def test_every_job_is_done_once_by_several_workers(
 
 
 async def test_a_failed_job_is_tried_again_soon(
-    database: PostgresDatabase, monitor: Monitor, database_url: str, work: Work
+    database: PostgresDatabase,
+    monitor: Monitor,
+    database_url: str,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is due in two seconds at most, and since nobody announces it, the worker looks every
-    second (2); its id stays the same.
+    """It is due in two seconds at most, and though it fails when the worker waits already and
+    nobody announces it, the worker looks every second (2); its id stays the same.
     """
     runs: list[Run] = []
     waits: list[object] = []
+    looks: list[timedelta | None] = []
+    next_deferred_eta = WatchfulQueries.next_deferred_eta
+
+    async def look(self: WatchfulQueries, kinds: list[str]) -> timedelta | None:
+        looks.append(await next_deferred_eta(self, kinds))
+        return looks[-1]
 
     async def do(_: Job, run: Run) -> None:
         runs.append(run)
         if run.attempt == 0:
+            looks.clear()
+            await until(lambda: looks)
             raise OSError
         waits.append(await fetch(database_url, SCHEDULED))
 
+    monkeypatch.setattr(WatchfulQueries, "next_deferred_eta", look)
     async with work(do), elapsing() as waited:
         await enqueue(database, *welcomes(1))
         await until_empty(monitor)
