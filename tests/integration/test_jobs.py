@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
-from pgqueuer.domain.types import JobId
+from pgqueuer.domain.types import JobId, QueueEntrypoint
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from structlog.contextvars import bound_contextvars
 from structlog.testing import capture_logs
@@ -171,7 +171,7 @@ async def test_a_failed_job_is_tried_again_soon(
     looks: list[timedelta | None] = []
     next_deferred_eta = WatchfulQueries.next_deferred_eta
 
-    async def look(self: WatchfulQueries, kinds: list[str]) -> timedelta | None:
+    async def look(self: WatchfulQueries, kinds: list[QueueEntrypoint]) -> timedelta | None:
         looks.append(await next_deferred_eta(self, kinds))
         return looks[-1]
 

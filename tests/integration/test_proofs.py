@@ -488,6 +488,7 @@ async def test_leaving_makes_links_useless(
     assert slug(await confirm(service, token)) == "token-unusable"
     assert (await forget(service, ann.email)).status_code == 202
     assert await subjects(sink, ann.email, database_url) == [CONFIRM]
+    assert [mail.to for mail in sink.received] == [ann.email]
 
 
 async def test_what_waits_in_the_queue_mails_nobody_who_has_left(
@@ -502,6 +503,7 @@ async def test_what_waits_in_the_queue_mails_nobody_who_has_left(
         await ann.request("DELETE", "/me", json={"password": PASSWORD})
     async with serve(mailing):
         assert await subjects(sink, ann.email, database_url) == []
+    assert sink.received == []
 
 
 async def test_mail_routes_take_an_idempotency_key(
