@@ -10,13 +10,16 @@ from contextlib import asynccontextmanager
 import httpx
 from playwright.async_api import Browser, async_playwright
 
+from tests.processes import free_port
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 STOP_SECONDS = 20
 
 
 @asynccontextmanager
-async def service(port: int, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
+async def service(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
     """Run the command that users run; give a client of it once it is ready."""
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     told = {"REFERRAL_PUBLIC_URL": url, "REFERRAL_LOG_LEVEL": "warning"}
     command = (sys.executable, "-m", "referral", "run", "--port", str(port))

@@ -223,6 +223,15 @@ async def execute(url: str, statement: str) -> None:
         await connection.close()
 
 
+async def fetch(url: str, query: str, *values: object) -> object:
+    """Return one value."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query, *values)
+    finally:
+        await connection.close()
+
+
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """An SMTP server that records."""

@@ -1,10 +1,13 @@
 """The service as its users run it: a process of its own, with a folder and a port."""
 
+import errno
+import fcntl
 import os
 import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +24,15 @@ STOP_SECONDS = 60
 
 PAUSE = 0.05
 NO_BALANCER = ("--drain", "0")
+
+TRIES = 3
+TAKEN = os.strerror(errno.EADDRINUSE)
+"""What the log says of a port that is not free."""
+
+LOCKS = os.open(
+    Path(tempfile.gettempdir(), f"referral-test-ports-{os.getuid()}"), os.O_RDWR | os.O_CREAT, 0o600
+)
+"""A file whose byte with the number of a port is locked by the run of the tests that has it."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +57,45 @@ class Service:
         self.process.terminate()
         return self.process.wait(STOP_SECONDS)
 
+    def end(self) -> None:
+        """Stop it, if it has not ended."""
+        if self.process.poll() is None:
+            self.stop()
+
 
 @contextmanager
 def running(
     folder: Path, *options: str, port: int | str | None = None, **settings: str
 ) -> Iterator[Service]:
-    """Run the service on a data folder until the block ends."""
-    port, log = int(port or free_port()), folder.with_name(f"{folder.name}.log")
+    """Run the service on a data folder until the block ends. Where no port is asked for and another
+    program took the free one meanwhile, it gets the next.
+    """
+    service = _start(folder, port, options, settings)
+    try:
+        yield service
+    finally:
+        service.end()
+
+
+def _start(
+    folder: Path, port: int | str | None, options: tuple[str, ...], settings: dict[str, str]
+) -> Service:
+    tries = 1 if port else TRIES
+    while True:
+        service = _launch(folder, int(port or free_port()), options, settings)
+        try:
+            service.wait_until_ready()
+        except BaseException:
+            service.end()
+            tries -= 1
+            if not tries or TAKEN not in service.log.read_text():
+                raise
+        else:
+            return service
+
+
+def _launch(folder: Path, port: int, options: tuple[str, ...], settings: dict[str, str]) -> Service:
+    log = folder.with_name(f"{folder.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [*REFERRAL, "run", "--port", str(port), *NO_BALANCER, *options],
@@ -59,13 +103,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    service = Service(process, f"http://127.0.0.1:{port}", log)
-    try:
-        service.wait_until_ready()
-        yield service
-    finally:
-        if process.poll() is None:
-            service.stop()
+    return Service(process, f"http://127.0.0.1:{port}", log)
 
 
 def referral(
@@ -93,11 +131,15 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, below those that the system gives to clients."""
+    """Return a port that nobody listens on, below those that the system gives to clients; no other
+    run of the tests gets it from here before this one ends.
+    """
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+        with suppress(OSError):
+            fcntl.lockf(LOCKS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            with socket.create_server(("127.0.0.1", port)):
+                return port
 
 
 def _answers(url: str) -> bool:

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,28 +20,38 @@ PAUSE = 0.02
 
 @dataclass
 class Elapsed:
-    """How much time an event loop had, in seconds."""
+    """How much time a thread had, in seconds."""
 
     seconds: float = 0.0
 
 
 @asynccontextmanager
 async def elapsing() -> AsyncIterator[Elapsed]:
-    """Count the time in which this event loop had its turns: a clock that stands still while the
-    machine has no time for this process, and never goes faster than the one on the wall.
+    """Count the time in which this thread ran or slept, and not that in which it was ready and got
+    no processor: a clock that stands still while the machine has no time for this process, goes on
+    while something blocks the event loop, and never goes faster than the one on the wall.
     """
-    elapsed = Elapsed()
+    elapsed, over = Elapsed(), threading.Event()
+    state = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
+    processor = time.pthread_getcpuclockid(threading.get_ident())
+    began, used = time.monotonic(), time.clock_gettime(processor)
 
-    async def tick() -> None:
-        while True:
-            await asyncio.sleep(PAUSE)
-            elapsed.seconds += PAUSE
+    def watch() -> None:
+        asleep, ended = 0.0, False
+        while not ended:
+            ended = over.wait(PAUSE)
+            if not ended and state.read_text().rpartition(") ")[2].startswith("S"):
+                asleep += PAUSE
+            ran = time.clock_gettime(processor) - used
+            elapsed.seconds = min(time.monotonic() - began, ran + asleep)
 
-    task = asyncio.create_task(tick())
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield elapsed
     finally:
-        task.cancel()
+        over.set()
+        watcher.join()
 
 
 async def until(holds: Callable[[], object], seconds: float = SECONDS) -> None:

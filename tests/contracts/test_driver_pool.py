@@ -14,6 +14,7 @@ from referral.core.errors import Unavailable
 from referral.core.model import Postage
 from tests.contracts.rows import HOUR, IDS, NOW
 from tests.fakes import FakeFingerprints
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 
@@ -80,6 +81,13 @@ async def test_a_connection_whose_answer_takes_too_long_is_not_used_again(ask: A
     assert [connection.terminated for connection in pool.given] == [True]
 
 
+def waiting(pool: DriverPool) -> float:
+    """Return how many wait in the queue, as the metrics tell."""
+    *_, last = pool.measures()
+    assert isinstance(last.value, int)
+    return last.value
+
+
 @pytest.mark.parametrize("ask", [look_up, show, begin_mail])
 async def test_everybody_waits_in_one_queue(ask: Ask) -> None:
     """With all connections in use, the next who asks is counted as waiting, and served after."""
@@ -92,8 +100,7 @@ async def test_everybody_waits_in_one_queue(ask: Ask) -> None:
     connections = DriverPool(pool)
     busy = [asyncio.create_task(show(connections)) for _ in range(CONNECTIONS)]
     late = asyncio.create_task(ask(connections))
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await until(lambda: len(pool.given) + waiting(connections) == CONNECTIONS + 1)
     assert len(pool.given) == CONNECTIONS
     assert [measure.value for measure in connections.measures()] == [CONNECTIONS, CONNECTIONS, 1]
     free.set()

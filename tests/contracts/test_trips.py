@@ -22,8 +22,7 @@ async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
 
     asking = Trips(double, size=3)
     tasks = [asyncio.create_task(asking.ask(1))]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: trips == [[1]])
     tasks += [asyncio.create_task(asking.ask(number)) for number in (2, 3, 4, 5)]
     await asyncio.sleep(0)
     gate.set()

@@ -39,6 +39,7 @@ from referral.core.model import (
     Verification,
     Visibility,
 )
+from referral.core.passwords import ChangePassword
 from referral.core.ports import Enrichment
 from referral.core.proofs import ConfirmEmail, DisownEmail, InspectLink, ResetPassword
 from referral.core.proving import ProveOwnership
@@ -114,6 +115,7 @@ class World:
             clear, clock, {COMMON}, confirm, database, passwords, secrets
         )
         prove = ProveOwnership(database, passwords)
+        self.change_password = ChangePassword({COMMON}, database, passwords, prove)
         self.erase_account = EraseAccount(clear, database, prove, remove)
         self.expire_unconfirmed = ExpireUnconfirmed(
             clear, clock, database, remove, self.settle, verification

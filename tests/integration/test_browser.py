@@ -10,8 +10,6 @@ from playwright.async_api import BrowserContext, Page, expect
 from tests.browsing import chromium, service
 from tests.journey import PASSWORD, new_email, register
 
-PORT = 18301
-
 
 @pytest.fixture(scope="module")
 async def running(
@@ -23,7 +21,7 @@ async def running(
         "REFERRAL_DATABASE_URL": database_url,
         "REFERRAL_SIGNING_KEY_FILE": str(key_file),
     }
-    async with service(PORT, **settings) as client:
+    async with service(**settings) as client:
         yield client
 
 

@@ -17,13 +17,13 @@ import asyncpg
 import pytest
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.adapters.persistence.queries import Queries
-from pgqueuer.domain.types import JobId
+from pgqueuer.domain.types import JobId, QueueEntrypoint
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from structlog.contextvars import bound_contextvars
 from structlog.testing import capture_logs
 
 from referral.adapters import execution, queries
-from referral.adapters.execution import backoff
+from referral.adapters.execution import FIRST_WAIT, backoff
 from referral.adapters.monitor import ListedJob, Monitor
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.jobs import NAMES, make_queries
@@ -37,11 +37,21 @@ from referral.adapters.queries import (
 from referral.adapters.worker import Worker
 from referral.core.errors import Later, MailRefused, Unavailable
 from referral.core.jobs import Job, Pruning, Run, WelcomeMail
-from tests.conftest import execute
-from tests.waiting import until, until_found
+from tests.conftest import execute, fetch
+from tests.waiting import elapsing, until, until_found
 
 HARDLY_EVER = "0 0 29 2 *"
 """When to prune, lest the full hour brings a job that a test did not queue."""
+
+SCHEDULED = """
+SELECT execute_after - (
+    SELECT max(created) FROM pgqueuer_log WHERE job_id = job.id AND status = 'queued'
+) FROM pgqueuer AS job
+"""
+"""For how long a job was put back."""
+
+UNANNOUNCED_SECONDS = 20.0
+"""Much longer than the wait and the second; pgqueuer itself looks every 30 s."""
 
 Do = Callable[[Job, Run], Coroutine[Any, Any, None]]
 
@@ -147,19 +157,40 @@ async def test_every_job_is_done_once_by_several_workers(
 
 
 async def test_a_failed_job_is_tried_again_soon(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase,
+    monitor: Monitor,
+    database_url: str,
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody announces it, so the worker looks every second (2); its id stays the same."""
+    """It is due in two seconds at most, and though it fails when the worker waits already and
+    nobody announces it, the worker looks every second (2); its id stays the same.
+    """
     runs: list[Run] = []
+    waits: list[object] = []
+    looks: list[timedelta | None] = []
+    next_deferred_eta = WatchfulQueries.next_deferred_eta
+
+    async def look(self: WatchfulQueries, kinds: list[QueueEntrypoint]) -> timedelta | None:
+        looks.append(await next_deferred_eta(self, kinds))
+        return looks[-1]
 
     async def do(_: Job, run: Run) -> None:
         runs.append(run)
         if run.attempt == 0:
+            looks.clear()
+            await until(lambda: looks)
             raise OSError
+        waits.append(await fetch(database_url, SCHEDULED))
 
-    async with work(do):
+    monkeypatch.setattr(WatchfulQueries, "next_deferred_eta", look)
+    async with work(do), elapsing() as waited:
         await enqueue(database, *welcomes(1))
         await until_empty(monitor)
+    (wait,) = waits
+    assert isinstance(wait, timedelta)
+    assert FIRST_WAIT / 2 <= wait <= FIRST_WAIT
+    assert waited.seconds < UNANNOUNCED_SECONDS
     assert [run.attempt for run in runs] == [0, 1]
     assert len({run.id for run in runs}) == 1
 

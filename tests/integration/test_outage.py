@@ -18,7 +18,7 @@ from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, UNLIMITED, join
 from tests.servers import FAST
-from tests.waiting import SECONDS, elapsing
+from tests.waiting import elapsing, until_found
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 
@@ -53,12 +53,13 @@ async def service(
         yield client
 
 
-async def answers_again(client: httpx.AsyncClient) -> bool:
-    """Tell whether the service is ready again before long."""
-    async with asyncio.timeout(SECONDS):
-        while (await client.get("/health/ready")).status_code != 200:
-            await asyncio.to_thread(lambda: None)
-    return True
+async def until_it_answers(client: httpx.AsyncClient) -> None:
+    """Wait until the service is ready again."""
+
+    async def is_ready() -> bool:
+        return (await client.get("/health/ready")).status_code == 200
+
+    await until_found(is_ready)
 
 
 async def assert_unavailable(client: httpx.AsyncClient) -> None:
@@ -82,7 +83,7 @@ async def test_a_stopped_database_means_503_until_it_is_back(
     assert (await service.get("/health/ready")).status_code == 503
     assert (await service.get("/health/live")).status_code == 200
     await asyncio.to_thread(server.start)
-    assert await answers_again(service)
+    await until_it_answers(service)
     found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
     assert found.json()["code"] == code["code"]
 
@@ -103,7 +104,7 @@ async def test_a_hanging_database_means_503_in_time(
         await asyncio.gather(*(assert_unavailable(service) for _ in range(30)))
     finally:
         signal_all(processes, signal.SIGCONT)
-    assert await answers_again(service)
+    await until_it_answers(service)
 
 
 async def test_terminated_connections_are_replaced(
@@ -119,7 +120,7 @@ async def test_terminated_connections_are_replaced(
         await admin.execute(query)
         answer = await ann.request("GET", "/me")
         assert answer.status_code in {200, 503}
-        assert await answers_again(service)
+        await until_it_answers(service)
     await admin.close()
 
 

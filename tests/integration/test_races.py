@@ -19,6 +19,7 @@ from referral.core.errors import NotFound
 from referral.core.model import OneTimeToken, Purpose
 from tests.fakes import FakeClock
 from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
+from tests.waiting import until_found
 
 HOUR = timedelta(hours=1)
 
@@ -261,9 +262,7 @@ async def until_someone_waits(connection: asyncpg.Connection) -> None:
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    async with asyncio.timeout(10):
-        while not await connection.fetchval(query):
-            await asyncio.to_thread(lambda: None)
+    await until_found(lambda: connection.fetchval(query))
 
 
 async def test_of_twenty_heirs_used_at_once_one_is_served(client: httpx.AsyncClient) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from tests.browsing import service
 from tests.journey import UNLIMITED_TEXTS, log_in, register
 
-PORT = 18303
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 HOOKS = {
     "SCHEMATHESIS_HOOKS": "tests.web.schemathesis_hooks",
@@ -36,7 +35,7 @@ async def test_the_document_and_the_service_agree(
         "REFERRAL_SIGNING_KEY_FILE": str(key_file),
     }
     settings |= {f"REFERRAL_{name.upper()}": value for name, value in UNLIMITED_TEXTS.items()}
-    async with service(PORT, **settings) as client:
+    async with service(**settings) as client:
         # Not the password of the examples, with which the account would soon be erased.
         await register(client, "ann@example.com", password=UNGUESSED)
         tokens = (await log_in(client, "ann@example.com", UNGUESSED)).json()

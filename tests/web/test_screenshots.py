@@ -4,6 +4,8 @@ from tests.screenshots import PAGES, SHOWN, digest
 
 
 async def test_the_pictures_show_the_pages_as_they_are() -> None:
-    """A change of the API document, the pages or the bundles wants new pictures."""
+    """The digest taken with them is that of the API document, the pages and the bundles as they
+    are, and each page has its file; what is in the pictures is not looked at.
+    """
     assert SHOWN.read_text().strip() == await digest(), "run `make screenshots`"
     assert {f"{name}.png" for name in PAGES} <= {path.name for path in SHOWN.parent.iterdir()}
