@@ -1,6 +1,7 @@
 """Who may confirm an address, what follows from it, and what ends without it, over fakes."""
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest

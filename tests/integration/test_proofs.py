@@ -470,14 +470,6 @@ async def test_a_body_that_is_no_form_is_an_unusable_link(
     assert (await client.post(f"/{page}", content=b"\xff\xfe")).status_code == 422
 
 
-async def test_a_page_shows_a_token_as_text(client: httpx.AsyncClient) -> None:
-    """Whatever is in the link, it is no mark-up."""
-    sent = '"><b>x</b>'
-    shown = (await client.get("/reset", params={"token": sent})).text
-    assert f'value="{escape(sent)}"' in shown
-    assert "<b>" not in shown
-
-
 async def test_the_page_shows_an_address_as_text(service: httpx.AsyncClient, sink: Sink) -> None:
     """It is no mark-up either, where it is read and where a password manager finds it."""
     email = f"o'neil&lt+{new_email()}"
