@@ -85,11 +85,14 @@ def _start(
         service = _launch(folder, int(port or free_port()), options, settings)
         try:
             service.wait_until_ready()
-        except BaseException:
+        except AssertionError:
             service.end()
             tries -= 1
             if not tries or TAKEN not in service.log.read_text():
                 raise
+        except BaseException:
+            service.end()
+            raise
         else:
             return service
 
