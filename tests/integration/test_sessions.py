@@ -148,9 +148,9 @@ async def test_a_new_password_leaves_the_session_that_changed_it(
     ("current", "new", "slug", "pointer"),
     [
         ("not the password", OTHER, "wrong-password", "/current_password"),
-        (PASSWORD, "short", "weak-password", None),
-        (PASSWORD, "password123", "weak-password", None),
-        (PASSWORD, "x" * 1025, "weak-password", None),
+        (PASSWORD, "short", "weak-password", "/new_password"),
+        (PASSWORD, "password123", "weak-password", "/new_password"),
+        (PASSWORD, "x" * 1025, "weak-password", "/new_password"),
     ],
 )
 async def test_a_bad_change_of_password_changes_nothing(
