@@ -470,15 +470,20 @@ async def test_a_body_that_is_no_form_is_an_unusable_link(
     assert (await client.post(f"/{page}", content=b"\xff\xfe")).status_code == 422
 
 
-async def test_the_page_shows_an_address_as_text(service: httpx.AsyncClient, sink: Sink) -> None:
-    """It is no mark-up either, where it is read and where a password manager finds it."""
+async def test_the_pages_show_an_address_as_text(service: httpx.AsyncClient, sink: Sink) -> None:
+    """It is no mark-up, neither where it is read nor where a password manager finds it."""
     email = f"o'neil&lt+{new_email()}"
     await join(service, email)
     token = token_of((await mails(sink, email, 1))[0])
     shown = (await service.get("/confirm", params={"token": token})).text
-    for around in ("<bdi>{}</bdi>", 'value="{}"'):
-        assert around.format(escape(email)) in shown
-    assert email not in shown
+    await forget(service, email)
+    letters = await mails(sink, email, 2)
+    token = next(token_of(mail) for mail in letters if "/reset?" in mail.part("plain"))
+    resetting = (await service.get("/reset", params={"token": token})).text
+    for page in (shown, resetting):
+        for around in ("<bdi>{}</bdi>", 'value="{}"'):
+            assert around.format(escape(email)) in page
+        assert email not in page
 
 
 async def test_links_lead_to_the_pages_of_the_settings(
