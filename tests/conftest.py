@@ -21,9 +21,9 @@ from dishka import Provider, Scope
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
-from referral.adapters.keys import make_key_file
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.migrations import migrate
+from referral.adapters.security.keys import make_key_file
 from referral.app import create_app
 from referral.core.ports import Clock
 from referral.settings import Settings
@@ -60,10 +60,10 @@ KEYWORD_DEFAULTS = make_engine.__kwdefaults__ or {}
 TIME_LIMITS = (
     ("referral.adapters.postgres.database.SECONDS", 60.0),
     ("referral.adapters.postgres.database.PATIENCE", 60.0),
-    ("referral.adapters.postgres.driver_pool.SECONDS", 60.0),
-    ("referral.adapters.postgres.driver_pool.PATIENCE", 60.0),
-    ("referral.adapters.redis.LOOKS", 6000),
-    ("referral.adapters.redis.SOCKET_SECONDS", 60.0),
+    ("referral.adapters.postgres.pool.SECONDS", 60.0),
+    ("referral.adapters.postgres.pool.PATIENCE", 60.0),
+    ("referral.adapters.redis.client.LOOKS", 6000),
+    ("referral.adapters.redis.client.SOCKET_SECONDS", 60.0),
 )
 """When the service takes a server for gone, as generous as a busy machine needs it."""
 

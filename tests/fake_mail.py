@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from referral.core.entities.jobs import Job
 from referral.core.errors import NotFound
-from referral.core.jobs import Job
 from referral.core.model import Mail
 from tests.fake_tables import Tables
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from asyncpg import DataError, IntegrityConstraintViolationError
 
-from referral.core.jobs import Job
+from referral.core.entities.jobs import Job
 from referral.core.model import (
     Client,
     Code,

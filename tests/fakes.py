@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from referral.core.entities.limits import LimitGroup
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
-from referral.core.limits import LimitGroup
 from referral.core.model import AccessToken, Address, Allowance, Caller, Code, Scope
 
 

@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import httpx
 
-from referral.adapters.addresses import ValidatedAddresses
-from referral.adapters.memory import MemoryCache
+from referral.adapters.email_addresses import ValidatedAddresses
+from referral.adapters.in_memory import MemoryCache
 from referral.adapters.system import SystemClock
-from referral.core.accounts import BlockAccount
-from referral.core.clearing import Clear
-from referral.core.limits import OFF
+from referral.core.entities.limits import OFF
+from referral.core.policies.lookup_invalidation import Clear
 from referral.core.ports import Database
+from referral.core.use_cases.accounts import BlockAccount
 
 API = "/api/v1"
 LIMITED = ("register", "token", "lookup", "codes")

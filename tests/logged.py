@@ -8,7 +8,7 @@ from typing import Literal
 
 import structlog
 
-from referral.adapters.logs import set_up_logs
+from referral.adapters.observability.logs import set_up_logs
 
 
 class Output(io.TextIOWrapper):

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from playwright.async_api import Browser
 
-from referral.adapters.letters import Letters
-from referral.adapters.qr import SegnoQrCodes
+from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.renderer import Letters
 from referral.core.model import Locale, Mail
 from tests.browsing import chromium
 from tests.fakes import FakeClock

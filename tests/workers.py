@@ -10,13 +10,13 @@ from pathlib import Path
 
 import asyncpg
 
-from referral.adapters.keys import make_key_file
-from referral.adapters.logs import set_up_logs
+from referral.adapters.observability.logs import set_up_logs
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
+from referral.adapters.security.keys import make_key_file
 from referral.commands import work
-from referral.core.jobs import ConfirmationMail, WelcomeMail
+from referral.core.entities.jobs import ConfirmationMail, WelcomeMail
 from referral.settings import Settings
 
 INSERT = """

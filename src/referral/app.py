@@ -20,40 +20,40 @@ from litestar.openapi.spec import (
 )
 from litestar.types import ASGIApp
 
-from referral.adapters.logs import set_up_logs
-from referral.adapters.measures import RequestCounts
-from referral.adapters.metrics import ProcessMetrics
-from referral.adapters.tracing import TracedApp, is_on, send_rest, set_up_tracing
-from referral.adapters.worker import Worker
+from referral.adapters.jobs.worker import Worker
+from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.observability.prometheus import ProcessMetrics
+from referral.adapters.observability.samples import RequestCounts
+from referral.adapters.observability.tracing import TracedApp, is_on, send_rest, set_up_tracing
 from referral.container import make_container
-from referral.core.attempts import AnsweredBefore
-from referral.core.lookups import LookUpCode
 from referral.core.model import Scope
+from referral.core.policies.idempotency import AnsweredBefore
 from referral.core.ports import AccessTokens, Limits
+from referral.core.use_cases.lookups import LookUpCode
 from referral.settings import Settings, read_settings
-from referral.web.accounts import Accounts
-from referral.web.codes import Codes
-from referral.web.discovery import Discovery
-from referral.web.docs import Docs
-from referral.web.draining import Drain
-from referral.web.envelope import Envelope
-from referral.web.health import Health
+from referral.web.client_ip import TrustedProxies
+from referral.web.controllers.accounts import Accounts
+from referral.web.controllers.code_mails import CodeMails, Unsubscribing
+from referral.web.controllers.codes import Codes
+from referral.web.controllers.discovery import Discovery
+from referral.web.controllers.docs import Docs
+from referral.web.controllers.email_links import Proofs
+from referral.web.controllers.health import Health
+from referral.web.controllers.lookups import Checks, LookUps, ShareLinks
+from referral.web.controllers.me import Me
+from referral.web.controllers.metrics import Figures
+from referral.web.controllers.referrals import Referrals
+from referral.web.controllers.token_state import TokenState
+from referral.web.controllers.tokens import TokenEndpoint
 from referral.web.idempotency import repeat
-from referral.web.lookups import Checks, LookUps, ShareLinks
-from referral.web.mails import CodeMails, Unsubscribing
-from referral.web.me import Me
-from referral.web.metrics import Figures
+from referral.web.middleware.cors import Origins, make_cors
+from referral.web.middleware.draining import Drain
+from referral.web.middleware.request_context import Envelope
+from referral.web.middleware.request_guard import MAX_BODY, Wire
 from referral.web.openapi import operation_id
-from referral.web.origins import Origins, make_cors
-from referral.web.pages import Pages
+from referral.web.pages.email_links import Pages
+from referral.web.parsing import StrictRequest, check_request
 from referral.web.problems import HANDLERS, Problems
-from referral.web.proofs import Proofs
-from referral.web.proxies import TrustedProxies
-from referral.web.referrals import Referrals
-from referral.web.requests import StrictRequest, check_request
-from referral.web.token_state import TokenState
-from referral.web.tokens import TokenEndpoint
-from referral.web.wire import MAX_BODY, Wire
 
 ABOUT = """\
 Referral codes with an expiry, one in force at a time, and who joined with them.

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 from dishka import Provider, Scope, provide
 
-from referral.adapters.clearbit import Clearbit, ClearbitPart
-from referral.adapters.http import HttpClient
-from referral.adapters.hunter import Hunter, HunterPart, HunterVerifier
-from referral.adapters.inquiries import taking
-from referral.adapters.offline import OfflineVerifier
-from referral.adapters.profiles import HttpEnrichment
+from referral.adapters.third_parties.clearbit import Clearbit, ClearbitPart
+from referral.adapters.third_parties.clearbit_parser import HttpEnrichment
+from referral.adapters.third_parties.disposable_domains import OfflineVerifier
+from referral.adapters.third_parties.guarded_client import taking
+from referral.adapters.third_parties.http_client import HttpClient
+from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
 from referral.core import ports
 from referral.settings import OFFLINE, Settings
 

@@ -17,8 +17,8 @@ from dishka import AsyncContainer
 
 from referral import commands
 from referral.adapters.failures import explained, server_of
-from referral.adapters.logs import set_up_logs
-from referral.adapters.monitor import Monitor
+from referral.adapters.jobs.admin import Monitor
+from referral.adapters.observability.logs import set_up_logs
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.adapters.postgres.pooler import is_pooled
 from referral.adapters.private_folders import (
@@ -34,11 +34,11 @@ from referral.container import (
     parts_in_use,
     private_folders,
 )
-from referral.core.accounts import BlockAccount, NewAccount, Register
-from referral.core.clients import GRANTABLE, CreateClient
 from referral.core.errors import ReferralError, Unavailable
-from referral.core.health import CheckParts, State
 from referral.core.model import Client, Role, Scope, User
+from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
+from referral.core.use_cases.clients import GRANTABLE, CreateClient
+from referral.core.use_cases.health import CheckParts, State
 from referral.server import free_address, serve_on
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 

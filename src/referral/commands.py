@@ -12,11 +12,11 @@ import structlog
 import uvloop
 
 from referral.adapters.failures import cause_of
-from referral.adapters.monitor import STATUSES, Monitor, State
-from referral.adapters.tracing import send_rest, set_up_tracing
-from referral.adapters.worker import Worker
+from referral.adapters.jobs.admin import STATUSES, Monitor, State
+from referral.adapters.jobs.worker import Worker
+from referral.adapters.observability.tracing import send_rest, set_up_tracing
 from referral.container import make_container, parts_in_use
-from referral.core.health import State as PartState
+from referral.core.use_cases.health import State as PartState
 from referral.settings import Settings
 
 LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")

@@ -22,64 +22,64 @@ from dishka import (
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from referral.adapters import tracing
-from referral.adapters.addresses import ValidatedAddresses
-from referral.adapters.inquiries import BUDGET
-from referral.adapters.keys import KeyedFingerprints, KeyRing, make_key_file
-from referral.adapters.letters import Letters
-from referral.adapters.limits import CountedLimits
-from referral.adapters.logs import LogJournal
-from referral.adapters.mailbox import MailboxMailer
-from referral.adapters.measures import Measured, RequestCounts
-from referral.adapters.memory import MemoryCache
-from referral.adapters.metrics import ProcessMetrics
-from referral.adapters.mute import SignedMuteTokens
-from referral.adapters.passwords import ArgonPasswords, common_passwords
+from referral.adapters.email_addresses import ValidatedAddresses
+from referral.adapters.in_memory import MemoryCache
+from referral.adapters.jobs.metrics import QueueFigures
+from referral.adapters.jobs.worker import Worker
+from referral.adapters.mail.file_mailer import MailboxMailer
+from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.smtp import SmtpMailer
+from referral.adapters.mail.unsubscribe_tokens import SignedMuteTokens
+from referral.adapters.observability import tracing
+from referral.adapters.observability.logs import LogJournal
+from referral.adapters.observability.prometheus import ProcessMetrics
+from referral.adapters.observability.samples import Measured, RequestCounts
+from referral.adapters.observability.tracing import TracedMailer, TracedRedis
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.postgres.driver_pool import DriverPool, make_pool
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.adapters.postgres.postage import PostgresPostOffice
-from referral.adapters.postgres.queue_figures import QueueFigures
-from referral.adapters.postgres.reads import PostgresReads
+from referral.adapters.postgres.pool import DriverPool, make_pool
+from referral.adapters.postgres.read_model import PostgresReads
+from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
-from referral.adapters.qr import SegnoQrCodes
-from referral.adapters.redis import RedisServer
-from referral.adapters.redis_cache import RedisCache
-from referral.adapters.smtp import SmtpMailer
+from referral.adapters.redis.client import RedisServer
+from referral.adapters.redis.lookup_cache import RedisCache
+from referral.adapters.redis.rate_limits import CountedLimits
+from referral.adapters.security.access_tokens import JwtAccessTokens
+from referral.adapters.security.keys import KeyedFingerprints, KeyRing, make_key_file
+from referral.adapters.security.passwords import ArgonPasswords, common_passwords
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
-from referral.adapters.tokens import JwtAccessTokens
-from referral.adapters.tracing import TracedMailer, TracedRedis
-from referral.adapters.worker import Worker
-from referral.core import (
+from referral.adapters.third_parties.guarded_client import BUDGET
+from referral.core import ports
+from referral.core.entities.limits import LimitGroup, Rate, network_rates
+from referral.core.model import Verification
+from referral.core.policies.account_removal import RemoveAccount
+from referral.core.policies.attribution import Credit, Settle
+from referral.core.policies.confirmation import Confirm
+from referral.core.policies.email_deliverability import Screen, Verify
+from referral.core.policies.idempotency import RecallAnswer
+from referral.core.policies.login_throttle import Attempts, guessing_rates
+from referral.core.policies.lookup_invalidation import Clear, ClearLater
+from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.use_cases import (
     accounts,
     clients,
     codes,
     erasure,
     lookups,
-    mail,
     passwords,
-    ports,
-    proofs,
     referrals,
     sessions,
-    upkeep,
-    work,
 )
-from referral.core.account_removal import RemoveAccount
-from referral.core.attempts import RecallAnswer
-from referral.core.clearing import Clear, ClearLater
-from referral.core.confirming import Confirm
-from referral.core.crediting import Credit, Settle
-from referral.core.deliverability import Screen, Verify
-from referral.core.enrichment import Enrich
-from referral.core.guessing import Attempts, guessing_rates
-from referral.core.health import CheckHealth, CheckParts
-from referral.core.limits import LimitGroup, Rate, network_rates
-from referral.core.model import Verification
-from referral.core.proving import ProveOwnership
+from referral.core.use_cases import email_links as proofs
+from referral.core.use_cases import job_dispatch as work
+from referral.core.use_cases import notifications as mail
+from referral.core.use_cases import retention as upkeep
+from referral.core.use_cases.enrichment import Enrich
+from referral.core.use_cases.health import CheckHealth, CheckParts
 from referral.settings import OFFLINE, Settings
+from referral.web.controllers.tokens import Grants
 from referral.web.links import Links
-from referral.web.tokens import Grants
 
 WORKERS = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""

@@ -16,8 +16,8 @@ from litestar.types import ASGIApp
 
 from referral.app import serve
 from referral.container import WORKERS
-from referral.web.draining import DRAIN
-from referral.web.draining import SIGNAL as DRAIN_SIGNAL
+from referral.web.middleware.draining import DRAIN
+from referral.web.middleware.draining import SIGNAL as DRAIN_SIGNAL
 
 STOP_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""

@@ -12,10 +12,10 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import msgspec
 from msgspec import Meta
 
-from referral.adapters.keys import load_keys
 from referral.adapters.postgres import embedded
 from referral.adapters.postgres.pooler import is_pooled
-from referral.core.limits import Rate
+from referral.adapters.security.keys import load_keys
+from referral.core.entities.limits import Rate
 from referral.core.model import Visibility
 
 PREFIX = "REFERRAL_"

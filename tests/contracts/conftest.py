@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.driver_pool import make_pool
-from referral.adapters.postgres.reads import PostgresReads
+from referral.adapters.postgres.pool import make_pool
+from referral.adapters.postgres.read_model import PostgresReads
 from referral.core.ports import Database, Reads
 from tests.fake_database import FakeDatabase, FakeReads
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 from jwt import PyJWK, decode
 
-from referral.adapters.keys import KeyRing, make_key_file
+from referral.adapters.security.access_tokens import MAX_LENGTH, JwtAccessTokens
+from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
-from referral.adapters.tokens import MAX_LENGTH, JwtAccessTokens
 from referral.core.errors import Unauthenticated
 from referral.core.model import Caller
 from referral.core.ports import AccessTokens

@@ -3,7 +3,7 @@
 import pytest
 
 from referral.adapters import addresses as addresses_module
-from referral.adapters.addresses import ValidatedAddresses
+from referral.adapters.email_addresses import ValidatedAddresses
 from referral.core.errors import InvalidRequest
 from referral.core.ports import Addresses
 from tests.fakes import FakeAddresses

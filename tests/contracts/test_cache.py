@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from referral.adapters.memory import MemoryCache
-from referral.adapters.redis import RedisGone, RedisServer
-from referral.adapters.redis_cache import RedisCache, make_key
+from referral.adapters.in_memory import MemoryCache
+from referral.adapters.redis.client import RedisGone, RedisServer
+from referral.adapters.redis.lookup_cache import RedisCache, make_key
 from referral.core.errors import Unavailable
 from referral.core.model import Code
 from referral.core.ports import Cache

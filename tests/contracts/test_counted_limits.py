@@ -4,9 +4,9 @@ import tracemalloc
 
 import pytest
 
-from referral.adapters.limits import PROCESSES, CountedLimits
-from referral.adapters.redis import RedisGone, RedisServer
-from referral.core.limits import OFF, LimitGroup, Rate
+from referral.adapters.redis.client import RedisGone, RedisServer
+from referral.adapters.redis.rate_limits import PROCESSES, CountedLimits
+from referral.core.entities.limits import OFF, LimitGroup, Rate
 
 
 def tokens(rate: str) -> dict[LimitGroup, Rate]:

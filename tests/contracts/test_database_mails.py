@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.jobs import Pruning, WelcomeMail
-from referral.core.mail import reset_quota
+from referral.core.entities.jobs import Pruning, WelcomeMail
 from referral.core.model import Locale
 from referral.core.ports import Database
+from referral.core.use_cases.notifications import reset_quota
 from tests.contracts.rows import (
     HOUR,
     IDS,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from referral.adapters.postgres.driver_pool import CONNECTIONS, DriverPool
-from referral.adapters.postgres.postage import PostgresPostOffice
-from referral.adapters.postgres.reads import PostgresReads
+from referral.adapters.postgres.pool import CONNECTIONS, DriverPool
+from referral.adapters.postgres.read_model import PostgresReads
+from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
 from referral.core.errors import Unavailable
 from referral.core.model import Postage
 from tests.contracts.rows import HOUR, IDS, NOW

@@ -12,9 +12,9 @@ from aiosmtplib.email import flatten_message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from referral.adapters.envelopes import Envelope, parts_of, text_part
-from referral.adapters.letters import Letters
-from referral.adapters.qr import SegnoQrCodes
+from referral.adapters.mail.mime import Envelope, parts_of, text_part
+from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.renderer import Letters
 from referral.core.model import Locale, Mail
 from tests.fakes import FakeClock
 

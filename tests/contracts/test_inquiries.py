@@ -9,12 +9,19 @@ from datetime import timedelta
 
 import pytest
 
-from referral.adapters.inquiries import BUDGET, FAILURES, PAUSE, Breaker, Inquiries, taking
-from referral.adapters.limits import CountedLimits
-from referral.adapters.redis import RedisServer
-from referral.adapters.replies import NoReply, Reply
+from referral.adapters.redis.client import RedisServer
+from referral.adapters.redis.rate_limits import CountedLimits
+from referral.adapters.third_parties.guarded_client import (
+    BUDGET,
+    FAILURES,
+    PAUSE,
+    Breaker,
+    Inquiries,
+    taking,
+)
+from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.core.entities.limits import OFF, LimitGroup, Rate
 from referral.core.errors import Unavailable
-from referral.core.limits import OFF, LimitGroup, Rate
 from tests.waiting import until
 
 WITHIN, LONG = timedelta(seconds=0.05), timedelta(seconds=20)
@@ -80,7 +87,7 @@ async def test_after_some_failures_nobody_waits(
     inquiries: Inquiries[int], service: Service, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nobody is asked, until it is time to try."""
-    monkeypatch.setattr("referral.adapters.inquiries.PAUSE", math.inf)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", math.inf)
     service.fault = fault
     await fail(inquiries, FAILURES)
     for _ in range(200):
@@ -113,7 +120,7 @@ async def test_a_probe_that_is_answered_ends_it(
     inquiries: Inquiries[int], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs in the background, so that nobody waits for it either."""
-    monkeypatch.setattr("referral.adapters.inquiries.PAUSE", 0.0)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", 0.0)
     service.fault = "hang"
     await fail(inquiries, FAILURES)
     fail_at_once(inquiries)
@@ -140,7 +147,7 @@ def test_a_probe_is_taken_once_in_a_while() -> None:
 
 async def test_closing_gives_up_probes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left running behind a service that stops."""
-    monkeypatch.setattr("referral.adapters.inquiries.PAUSE", 0.0)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", 0.0)
     inquiries = Inquiries("it", service.send, lambda reply: reply.status, always)
     service.fault = "hang"
     await fail(inquiries, FAILURES + 1)

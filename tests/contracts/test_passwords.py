@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from argon2 import PasswordHasher, Type, extract_parameters
 
-from referral.adapters import passwords as module
-from referral.adapters.passwords import DECOY, ArgonPasswords, common_passwords
+from referral.adapters.security import passwords as module
+from referral.adapters.security.passwords import DECOY, ArgonPasswords, common_passwords
 from referral.core.errors import Unavailable
 from referral.core.model import MIN_PASSWORD_CHARACTERS
 from referral.core.ports import Passwords
@@ -160,7 +160,7 @@ OPENED = """
 import sys
 from pathlib import Path
 import referral
-from referral.adapters.passwords import common_passwords
+from referral.adapters.security.passwords import common_passwords
 
 opened = []
 sys.addaudithook(lambda event, about: event == "open" and opened.append(Path(about[0])))

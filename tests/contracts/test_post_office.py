@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.driver_pool import make_pool
-from referral.adapters.postgres.postage import PostgresPostOffice
+from referral.adapters.postgres.pool import make_pool
+from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
 from referral.core.model import OneTimeToken, Postage, Purpose, Taken, User
 from referral.core.ports import Database, PostOffice
 from tests.contracts.rows import HOUR, IDS, NOW, store_user

@@ -6,8 +6,8 @@ from dataclasses import replace
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from referral.adapters.postgres.driver_pool import make_pool
-from referral.adapters.postgres.reads import PostgresReads
+from referral.adapters.postgres.pool import make_pool
+from referral.adapters.postgres.read_model import PostgresReads
 from referral.core.model import Referral, ReferralStatus, Referrer
 from referral.core.ports import Database, Reads
 from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user

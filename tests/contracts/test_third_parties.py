@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from referral.adapters.clearbit import Clearbit, ClearbitPart
-from referral.adapters.http import MAX_BYTES, HttpClient
-from referral.adapters.hunter import Hunter, HunterPart, HunterVerifier
-from referral.adapters.inquiries import FAILURES, taking
-from referral.adapters.offline import OfflineVerifier
-from referral.adapters.profiles import MAX_TEXT, HttpEnrichment
+from referral.adapters.third_parties.clearbit import Clearbit, ClearbitPart
+from referral.adapters.third_parties.clearbit_parser import MAX_TEXT, HttpEnrichment
+from referral.adapters.third_parties.disposable_domains import OfflineVerifier
+from referral.adapters.third_parties.guarded_client import FAILURES, taking
+from referral.adapters.third_parties.http_client import MAX_BYTES, HttpClient
+from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
 from referral.core.errors import Unavailable
 from referral.core.model import Deliverability, Profile
 from referral.core.ports import EmailVerifier, Enrichment

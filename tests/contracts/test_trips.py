@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from referral.adapters.batches import Batches, Trips
+from referral.adapters.batching import Batches, Trips
 from referral.core.errors import Unavailable
 from tests.waiting import until
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from referral.core.accounts import NewAccount
 from referral.core.errors import (
     EmailTaken,
     InvalidRequest,
@@ -15,6 +14,7 @@ from referral.core.errors import (
     WeakPassword,
 )
 from referral.core.model import Locale, ReferralStatus, Referrer, Role, User, Visibility
+from referral.core.use_cases.accounts import NewAccount
 from tests.core.world import COMMON, PASSWORD, World
 
 

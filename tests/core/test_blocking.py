@@ -6,8 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.accounts import AccountChange, UpdateAccount
-from referral.core.codes import Renewal
 from referral.core.errors import (
     AccountBlocked,
     EmailTaken,
@@ -17,12 +15,14 @@ from referral.core.errors import (
     ReferralCodeUnusable,
     TokenUnusable,
 )
-from referral.core.mail import MailActiveCode, MailLimit
 from referral.core.model import Code, Expiry, Purpose, User, Visibility
-from referral.core.passwords import ChangePassword
-from referral.core.proofs import AskForConfirmation
-from referral.core.proving import ProveOwnership
-from referral.core.referrals import ClaimReferrer, ListReferrals
+from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.use_cases.accounts import AccountChange, UpdateAccount
+from referral.core.use_cases.codes import Renewal
+from referral.core.use_cases.email_links import AskForConfirmation
+from referral.core.use_cases.notifications import MailActiveCode, MailLimit
+from referral.core.use_cases.passwords import ChangePassword
+from referral.core.use_cases.referrals import ClaimReferrer, ListReferrals
 from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World, signed_in
 
 OTHER = "staple battery horse"

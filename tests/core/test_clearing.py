@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from referral.core.clearing import ClearLater
-from referral.core.codes import Renewal
+from referral.core.entities.jobs import Clearing
 from referral.core.errors import NoActiveCode, Unavailable
-from referral.core.jobs import Clearing
 from referral.core.model import Code, Expiry, User
+from referral.core.policies.lookup_invalidation import ClearLater
+from referral.core.use_cases.codes import Renewal
 from tests.core.world import World
 
 Change = Callable[[World, User, Code], Awaitable[object]]

@@ -6,11 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.codes import Renewal
+from referral.core.entities.jobs import ReferralMail, WelcomeMail
+from referral.core.entities.limits import LimitGroup
 from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
-from referral.core.jobs import ReferralMail, WelcomeMail
-from referral.core.limits import LimitGroup
-from referral.core.mail import MailLimit
 from referral.core.model import (
     CONFIRMATION_PERIOD,
     PENDING_PERIOD,
@@ -22,9 +20,11 @@ from referral.core.model import (
     ReferralStatus,
     User,
 )
-from referral.core.proofs import AskForConfirmation
-from referral.core.referrals import ClaimReferrer
-from referral.core.upkeep import Prune
+from referral.core.use_cases.codes import Renewal
+from referral.core.use_cases.email_links import AskForConfirmation
+from referral.core.use_cases.notifications import MailLimit
+from referral.core.use_cases.referrals import ClaimReferrer
+from referral.core.use_cases.retention import Prune
 from tests.core.world import ADDRESS, PASSWORD, World
 
 BOB = "bob@example.com"

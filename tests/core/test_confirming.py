@@ -4,11 +4,11 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.clients import CreateClient, Credentials, Introspect
-from referral.core.enrichment import Enrich
+from referral.core.entities.jobs import ConfirmationMail, Enriching, Job, Run, WelcomeMail
 from referral.core.errors import NoActiveCode
-from referral.core.jobs import ConfirmationMail, Enriching, Job, Run, WelcomeMail
 from referral.core.model import Profile, Scope, User, Verification
+from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
+from referral.core.use_cases.enrichment import Enrich
 from tests.core.world import ADDRESS, PASSWORD, World
 from tests.fake_knowledge import FakeEnrichment
 

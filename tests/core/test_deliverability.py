@@ -7,15 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.account_removal import RemoveAccount
-from referral.core.accounts import NewAccount
-from referral.core.asking import MAX_RETRIES, Fault
-from referral.core.deliverability import AT_REGISTRATION, Screen, Verify
-from referral.core.erasure import EraseAccount
+from referral.core.entities.jobs import Run, Verifying
 from referral.core.errors import EmailUndeliverable, Later
-from referral.core.jobs import Run, Verifying
 from referral.core.model import GOOD_FOR, Deliverability, Role, User
-from referral.core.proving import ProveOwnership
+from referral.core.policies.account_removal import RemoveAccount
+from referral.core.policies.email_deliverability import AT_REGISTRATION, Screen, Verify
+from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.policies.retry import MAX_RETRIES, Fault
+from referral.core.use_cases.accounts import NewAccount
+from referral.core.use_cases.erasure import EraseAccount
 from tests.core.world import PASSWORD, World
 from tests.fake_knowledge import FakeVerifier
 

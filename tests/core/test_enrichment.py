@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.accounts import NewAccount
-from referral.core.asking import MAX_RETRIES, Fault
-from referral.core.enrichment import Enrich
+from referral.core.entities.jobs import Enriching, Run
 from referral.core.errors import Later
-from referral.core.jobs import Enriching, Run
 from referral.core.model import Profile, Role, Verification
+from referral.core.policies.retry import MAX_RETRIES, Fault
+from referral.core.use_cases.accounts import NewAccount
+from referral.core.use_cases.enrichment import Enrich
 from tests.core.world import PASSWORD, World
 from tests.fake_knowledge import FakeEnrichment
 

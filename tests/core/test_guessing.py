@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
+from referral.core.entities.limits import OFF, LimitGroup, Rate
 from referral.core.errors import TooManyRequests
-from referral.core.guessing import Attempts, guessing_rates
-from referral.core.limits import OFF, LimitGroup, Rate
+from referral.core.policies.login_throttle import Attempts, guessing_rates
 from tests.fakes import FakeLimits
 
 LIMITS = {

@@ -3,7 +3,7 @@
 import pytest
 
 from referral.core.errors import Unavailable
-from referral.core.health import CheckHealth
+from referral.core.use_cases.health import CheckHealth
 from tests.fakes import FakePart
 
 

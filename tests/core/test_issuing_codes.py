@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from referral.core.attempts import AnsweredBefore
-from referral.core.codes import ATTEMPTS, NewCode
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
 from referral.core.model import Attempt, Code, CodeStatus, Expiry, User
+from referral.core.policies.idempotency import AnsweredBefore
+from referral.core.use_cases.codes import ATTEMPTS, NewCode
 from tests.core.world import World
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from referral.core.limits import OFF, LimitGroup, Rate, network_rates
+from referral.core.entities.limits import OFF, LimitGroup, Rate, network_rates
 
 
 @pytest.mark.parametrize(

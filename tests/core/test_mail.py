@@ -6,13 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.account_removal import RemoveAccount
-from referral.core.accounts import AccountChange, BlockAccount, NewAccount, Register, UpdateAccount
-from referral.core.clearing import Clear, ClearLater
-from referral.core.codes import DeactivateCode, IssueCode, NewCode
-from referral.core.crediting import Credit, Settle
-from referral.core.deliverability import Screen, Verify
-from referral.core.enrichment import Enrich
+from referral.core.entities.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
 from referral.core.errors import (
     Later,
     NoActiveCode,
@@ -21,13 +15,32 @@ from referral.core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from referral.core.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
-from referral.core.mail import LISTED, MailActiveCode, MailLimit, Mute, SendCode, SendWelcome
-from referral.core.mail import TellReferrer as Tell
 from referral.core.model import Code, Expiry, Locale, User, Verification
-from referral.core.proofs import SendConfirmation, SendReset
-from referral.core.upkeep import ExpireUnconfirmed, Prune
-from referral.core.work import DoJob
+from referral.core.policies.account_removal import RemoveAccount
+from referral.core.policies.attribution import Credit, Settle
+from referral.core.policies.email_deliverability import Screen, Verify
+from referral.core.policies.lookup_invalidation import Clear, ClearLater
+from referral.core.use_cases.accounts import (
+    AccountChange,
+    BlockAccount,
+    NewAccount,
+    Register,
+    UpdateAccount,
+)
+from referral.core.use_cases.codes import DeactivateCode, IssueCode, NewCode
+from referral.core.use_cases.email_links import SendConfirmation, SendReset
+from referral.core.use_cases.enrichment import Enrich
+from referral.core.use_cases.job_dispatch import DoJob
+from referral.core.use_cases.notifications import (
+    LISTED,
+    MailActiveCode,
+    MailLimit,
+    Mute,
+    SendCode,
+    SendWelcome,
+)
+from referral.core.use_cases.notifications import TellReferrer as Tell
+from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 from tests.fake_database import FakeDatabase, FakePostOffice
 from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
 from tests.fakes import (

@@ -5,7 +5,6 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.codes import Renewal
 from referral.core.errors import (
     CodeExhausted,
     CodeExpired,
@@ -14,6 +13,7 @@ from referral.core.errors import (
     NotFound,
 )
 from referral.core.model import Code, CodeStatus, Expiry, User
+from referral.core.use_cases.codes import Renewal
 from tests.core.world import World
 
 HOUR = Renewal(expiry=Expiry(minutes=60))

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from referral.core.accounts import NewAccount
 from referral.core.errors import (
     InvalidGrant,
     TokenUnusable,
@@ -22,9 +21,10 @@ from referral.core.model import (
     User,
     normal_password,
 )
-from referral.core.passwords import ChangePassword
-from referral.core.proofs import CLAIM, ResetPassword
-from referral.core.proving import ProveOwnership
+from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.use_cases.accounts import NewAccount
+from referral.core.use_cases.email_links import CLAIM, ResetPassword
+from referral.core.use_cases.passwords import ChangePassword
 from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World
 from tests.fakes import FakeSecrets
 

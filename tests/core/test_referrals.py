@@ -6,7 +6,7 @@ import pytest
 
 from referral.core.errors import InsufficientScope, NotFound, Unauthenticated
 from referral.core.model import Caller, Joined, ReferralStatus, Scope, User, Visibility
-from referral.core.referrals import ListReferrals
+from referral.core.use_cases.referrals import ListReferrals
 from tests.core.world import World, client, signed_in
 
 

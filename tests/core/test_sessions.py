@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from referral.core.clients import CreateClient, Credentials, Introspect
 from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.model import Scope, User
-from referral.core.sessions import FIRST_PARTY, Tokens
+from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
+from referral.core.use_cases.sessions import FIRST_PARTY, Tokens
 from tests.core.world import ADDRESS, LIFETIME, PASSWORD, World, signed_in
 from tests.fakes import FakeSecrets
 

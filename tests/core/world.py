@@ -6,26 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, ParamSpec
 from uuid import UUID
 
-from referral.core.account_removal import RemoveAccount
-from referral.core.accounts import BlockAccount, NewAccount, Register, ShowAccount
-from referral.core.clearing import Clear
-from referral.core.codes import (
-    ActivateCode,
-    DeactivateCode,
-    DeleteCode,
-    IssueCode,
-    ListCodes,
-    NewCode,
-    RenewCode,
-    ShowActiveCode,
-    ShowCode,
-)
-from referral.core.confirming import Confirm
-from referral.core.crediting import Credit, Settle
-from referral.core.deliverability import Screen
-from referral.core.erasure import EraseAccount
-from referral.core.guessing import Attempts
-from referral.core.lookups import CheckCode, LookUpCode
 from referral.core.model import (
     Caller,
     Code,
@@ -39,12 +19,37 @@ from referral.core.model import (
     Verification,
     Visibility,
 )
-from referral.core.passwords import ChangePassword
+from referral.core.policies.account_removal import RemoveAccount
+from referral.core.policies.attribution import Credit, Settle
+from referral.core.policies.confirmation import Confirm
+from referral.core.policies.email_deliverability import Screen
+from referral.core.policies.login_throttle import Attempts
+from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.reauthentication import ProveOwnership
 from referral.core.ports import Enrichment
-from referral.core.proofs import ConfirmEmail, DisownEmail, InspectLink, ResetPassword
-from referral.core.proving import ProveOwnership
-from referral.core.sessions import LogIn, Refresh
-from referral.core.upkeep import ExpireUnconfirmed
+from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register, ShowAccount
+from referral.core.use_cases.codes import (
+    ActivateCode,
+    DeactivateCode,
+    DeleteCode,
+    IssueCode,
+    ListCodes,
+    NewCode,
+    RenewCode,
+    ShowActiveCode,
+    ShowCode,
+)
+from referral.core.use_cases.email_links import (
+    ConfirmEmail,
+    DisownEmail,
+    InspectLink,
+    ResetPassword,
+)
+from referral.core.use_cases.erasure import EraseAccount
+from referral.core.use_cases.lookups import CheckCode, LookUpCode
+from referral.core.use_cases.passwords import ChangePassword
+from referral.core.use_cases.retention import ExpireUnconfirmed
+from referral.core.use_cases.sessions import LogIn, Refresh
 from tests.fake_database import FakeDatabase, FakeReads
 from tests.fakes import (
     FakeAccessTokens,

@@ -19,7 +19,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from referral.adapters.logs import set_up_logs
+from referral.adapters.observability.logs import set_up_logs
 from referral.adapters.system import SystemClock
 from referral.app import create_app
 from referral.core.ports import Clock

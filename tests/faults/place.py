@@ -10,9 +10,9 @@ from pathlib import Path
 
 import asyncpg
 
-from referral.adapters.keys import make_key_file
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
+from referral.adapters.security.keys import make_key_file
 from tests.processes import REFERRAL, Service, environment, free_port, running
 from tests.servers import OwnRedis
 from tests.sink import Sink

@@ -2,7 +2,7 @@
 
 from hypothesis.errors import Flaky
 
-from referral.adapters.logs import set_up_logs
+from referral.adapters.observability.logs import set_up_logs
 from referral.settings import Settings
 from tests.fakes import FakeClock
 from tests.faults.figures import Figures

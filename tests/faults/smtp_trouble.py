@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from referral.adapters.monitor import Monitor
+from referral.adapters.jobs.admin import Monitor
 from tests.faults.crowd import Crowd, crowd, percentile, statuses
 from tests.faults.figures import Figures
 from tests.faults.place import Place, a_place

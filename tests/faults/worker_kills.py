@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 import asyncpg
 from msgspec.structs import replace
 
-from referral.adapters.monitor import Monitor
+from referral.adapters.jobs.admin import Monitor
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.settings import Settings
 from tests.fakes import FakeFingerprints

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from referral.adapters import tracing
+from referral.adapters.observability import tracing
 from referral.container import make_container
-from referral.core.health import CheckParts
+from referral.core.use_cases.health import CheckParts
 from referral.settings import Settings
 
 

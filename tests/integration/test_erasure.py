@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
-from referral.core.limits import Rate
+from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, serving
 from tests.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register

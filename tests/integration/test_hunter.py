@@ -11,8 +11,8 @@ import pytest
 from dishka import Provider, Scope
 from msgspec.structs import replace
 
-from referral.adapters.passwords import ArgonPasswords
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.security.passwords import ArgonPasswords
 from referral.settings import Settings
 from tests.conftest import execute, fetch, serving
 from tests.dump import everything
@@ -150,7 +150,7 @@ async def test_a_dead_service_costs_some_registrations_and_then_nothing(
     verifying: Settings, stub: HunterStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once the breaker is open nobody waits, and nobody is asked until it is time to try."""
-    monkeypatch.setattr("referral.adapters.inquiries.PAUSE", math.inf)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", math.inf)
     stub.fault = "hang"
     async with serving(verifying) as client:
         await asyncio.gather(*(register(client) for _ in range(4)))

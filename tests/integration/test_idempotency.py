@@ -12,8 +12,8 @@ import pytest
 from dishka import Provider, Scope
 from sqlalchemy import text
 
-from referral.adapters.passwords import ArgonPasswords
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.security.passwords import ArgonPasswords
 from referral.core.model import Deliverability
 from referral.core.ports import EmailVerifier
 from referral.settings import Settings

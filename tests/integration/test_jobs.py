@@ -22,21 +22,22 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 from structlog.contextvars import bound_contextvars
 from structlog.testing import capture_logs
 
-from referral.adapters import execution, queries
-from referral.adapters.execution import FIRST_WAIT, backoff
-from referral.adapters.monitor import ListedJob, Monitor
-from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.jobs import NAMES, make_queries
-from referral.adapters.queries import (
+from referral.adapters.jobs import executor as execution
+from referral.adapters.jobs import worker_queries as queries
+from referral.adapters.jobs.admin import ListedJob, Monitor
+from referral.adapters.jobs.executor import FIRST_WAIT, backoff
+from referral.adapters.jobs.queue import NAMES, make_queries
+from referral.adapters.jobs.worker import Worker
+from referral.adapters.jobs.worker_queries import (
     BATCH,
     CONCURRENT,
     PACE_SECONDS,
     QuietDriver,
     WatchfulQueries,
 )
-from referral.adapters.worker import Worker
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.core.entities.jobs import Job, Pruning, Run, WelcomeMail
 from referral.core.errors import Later, MailRefused, Unavailable
-from referral.core.jobs import Job, Pruning, Run, WelcomeMail
 from tests.conftest import execute, fetch
 from tests.waiting import elapsing, until, until_found
 
@@ -65,7 +66,7 @@ class Work(Protocol):
 POISON = """
 import asyncio, os, signal, sys
 from datetime import timedelta
-from referral.adapters.worker import Worker
+from referral.adapters.jobs.worker import Worker
 
 async def do(job, run):
     if str(job.user_id) == sys.argv[2]:
@@ -494,7 +495,7 @@ async def test_an_error_of_the_worker_is_no_lost_connection(
         return
 
     monkeypatch.setattr(WatchfulQueries, "over", fail_once)
-    monkeypatch.setattr("referral.adapters.worker.RESTART_SECONDS", 0.01)
+    monkeypatch.setattr("referral.adapters.jobs.worker.RESTART_SECONDS", 0.01)
     await enqueue(database, *welcomes(1))
     with capture_logs() as logs:
         async with work(do):
@@ -873,7 +874,7 @@ async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
 def test_the_names_of_the_tables_do_not_come_from_the_environment() -> None:
     """Pgqueuer reads them from variables as common as CHANNEL."""
     program = (
-        "from referral.adapters.postgres.jobs import SETTINGS\n"
+        "from referral.adapters.jobs.queue import SETTINGS\n"
         "print(SETTINGS.channel, SETTINGS.trigger)"
     )
     strange = {"CHANNEL": "other", "TRIGGER": "other", "PGQUEUER_PREFIX": "other"}

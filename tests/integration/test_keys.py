@@ -6,9 +6,15 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from referral.adapters.keys import RECHECK, URGENT, KeyedFingerprints, KeyRing, make_key_file
+from referral.adapters.security.access_tokens import JwtAccessTokens
+from referral.adapters.security.keys import (
+    RECHECK,
+    URGENT,
+    KeyedFingerprints,
+    KeyRing,
+    make_key_file,
+)
 from referral.adapters.system import SystemClock
-from referral.adapters.tokens import JwtAccessTokens
 from referral.core.errors import Unauthenticated
 from tests.journey import join
 

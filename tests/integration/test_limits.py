@@ -13,9 +13,9 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from referral.app import create_app
-from referral.core.limits import Rate
+from referral.core.entities.limits import Rate
 from referral.settings import Settings
-from referral.web.proxies import TrustedProxies
+from referral.web.client_ip import TrustedProxies
 from tests.conftest import Serve
 from tests.journey import API, PASSWORD, join, log_in, new_email, register
 

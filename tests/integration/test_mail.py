@@ -15,10 +15,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from referral.adapters.letters import Letters
-from referral.adapters.monitor import Monitor
-from referral.adapters.qr import SegnoQrCodes
-from referral.adapters.smtp import CONNECTIONS, SmtpMailer
+from referral.adapters.jobs.admin import Monitor
+from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.smtp import CONNECTIONS, SmtpMailer
 from referral.core.model import Locale, Mail
 from referral.settings import Sender, Settings
 from tests.certificate import make_certificate
@@ -184,7 +184,7 @@ async def test_a_mail_that_the_server_does_not_take_now_goes_out_later(
     mailing: Settings, sink: Sink, answer: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused for now or hanging after the data: the next attempt has the same Message-ID."""
-    monkeypatch.setattr("referral.adapters.smtp.SECONDS", 0.5)
+    monkeypatch.setattr("referral.adapters.mail.smtp.SECONDS", 0.5)
     seen: list[str] = []
 
     def once(mail: Received) -> str | None:
@@ -299,7 +299,7 @@ async def test_registrations_do_not_notice_a_server_that_says_nothing(
 ) -> None:
     """They are answered as ever, and all mails go out once it speaks again."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    monkeypatch.setattr("referral.adapters.smtp.SECONDS", 1.0)
+    monkeypatch.setattr("referral.adapters.mail.smtp.SECONDS", 1.0)
     port = free_port()
     hole = BlackHole(port)
     silent = replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", worker="inline")

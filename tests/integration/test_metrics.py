@@ -15,15 +15,15 @@ import pytest
 from asgi_lifespan import LifespanManager
 from structlog.testing import capture_logs
 
-from referral.adapters import metrics
-from referral.adapters.measures import Measure, RequestCounts, Spread
-from referral.adapters.metrics import ProcessMetrics
-from referral.adapters.postgres import queue_figures
+from referral.adapters.jobs import metrics as queue_figures
+from referral.adapters.jobs.metrics import QueueFigures
+from referral.adapters.observability import prometheus as metrics
+from referral.adapters.observability.prometheus import ProcessMetrics
+from referral.adapters.observability.samples import Measure, RequestCounts, Spread
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.postgres.queue_figures import QueueFigures
 from referral.app import create_app
-from referral.core.jobs import Job, ResetMail, Run, WelcomeMail
-from referral.core.limits import Rate
+from referral.core.entities.jobs import Job, ResetMail, Run, WelcomeMail
+from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute
 from tests.fakes import FakeFingerprints
@@ -228,7 +228,7 @@ async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
     async def ask_queue() -> list[Measure]:
         return []
 
-    monkeypatch.setattr("referral.adapters.metrics.SECONDS", 0.01)
+    monkeypatch.setattr("referral.adapters.observability.prometheus.SECONDS", 0.01)
     metrics = ProcessMetrics([Flawed()], ask_queue, tmp_path)
     with capture_logs() as logs:
         async with metrics.publishing():

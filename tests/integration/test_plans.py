@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.postgres.reads import ACCOUNT, LOOK_UP
+from referral.adapters.postgres.read_model import ACCOUNT, LOOK_UP
 from referral.core.model import CodeStatus, Purpose, ReferralStatus, RefreshToken
 from tests.fakes import FakeFingerprints
 

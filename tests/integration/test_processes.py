@@ -15,7 +15,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from referral.adapters.limits import PROCESSES
+from referral.adapters.redis.rate_limits import PROCESSES
 from tests.conftest import execute
 from tests.journey import API, join, log_in, new_email, register
 from tests.processes import Service, running

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.limits import Rate
+from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute, fetch, serving
 from tests.fakes import FakeClock

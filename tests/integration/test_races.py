@@ -12,8 +12,8 @@ import asyncpg
 import httpx
 import pytest
 
-from referral.adapters import passwords
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.security import passwords
 from referral.adapters.system import RandomSecrets, SystemClock
 from referral.core.errors import NotFound
 from referral.core.model import OneTimeToken, Purpose

@@ -7,10 +7,10 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from referral.adapters import redis
-from referral.adapters.limits import CountedLimits
-from referral.adapters.redis import CONNECTIONS, RedisGone, RedisServer
-from referral.core.limits import OFF, LimitGroup, Rate
+from referral.adapters.redis import client as redis
+from referral.adapters.redis.client import CONNECTIONS, RedisGone, RedisServer
+from referral.adapters.redis.rate_limits import CountedLimits
+from referral.core.entities.limits import OFF, LimitGroup, Rate
 from tests.faults.proxy import Proxy
 from tests.processes import free_port
 from tests.servers import OwnRedis

@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from referral.adapters import redis
-from referral.core.limits import Rate
+from referral.adapters.redis import client as redis
+from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, join, new_email

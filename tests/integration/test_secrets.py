@@ -7,11 +7,11 @@ import pytest
 from dishka import Provider
 from dishka import Scope as Lifetime
 
-from referral.adapters.passwords import DECOY, HASHER, ArgonPasswords
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.security.passwords import DECOY, HASHER, ArgonPasswords
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.clients import CreateClient
 from referral.core.model import Scope
+from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import serving
 from tests.dump import everything

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from referral.adapters.execution import LONGEST_WAIT, MAX_FAILURES, backoff
-from referral.adapters.monitor import Monitor
+from referral.adapters.jobs.admin import Monitor
+from referral.adapters.jobs.executor import LONGEST_WAIT, MAX_FAILURES, backoff
 from referral.settings import Settings
 from tests.conftest import execute, serving
 from tests.journey import join
@@ -52,7 +52,7 @@ async def test_mails_of_an_hour_without_smtp_go_out_afterwards(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are tried again and again, later and later, each at times of its own; none is held."""
-    monkeypatch.setattr("referral.adapters.worker.POLL", timedelta(milliseconds=50))
+    monkeypatch.setattr("referral.adapters.jobs.worker.POLL", timedelta(milliseconds=50))
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     sink, monitor = Sink(free_port()), Monitor(database_url)
     connection = await asyncpg.connect(database_url)

@@ -9,8 +9,8 @@ import httpx
 import msgspec
 import pytest
 
-from referral.adapters.redis import LOOKS
-from referral.core.limits import Rate
+from referral.adapters.redis.client import LOOKS
+from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.journey import API, Member, join, register
@@ -31,8 +31,8 @@ async def two(
     """Two processes, as far as caches go, over one database and one Redis, which both have so much
     patience with that none takes it for gone because the machine is busy.
     """
-    monkeypatch.setattr("referral.adapters.redis.LOOKS", PATIENT_LOOKS)
-    monkeypatch.setattr("referral.adapters.redis.SOCKET_SECONDS", SECONDS)
+    monkeypatch.setattr("referral.adapters.redis.client.LOOKS", PATIENT_LOOKS)
+    monkeypatch.setattr("referral.adapters.redis.client.SOCKET_SECONDS", SECONDS)
     shared = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,
@@ -137,7 +137,7 @@ async def test_what_redis_missed_is_never_shown_by_the_same_process(
     member = await join(here)
     code = await member.issue()
     assert await look_up(here, member.email) == await look_up(there, member.email) == code["code"]
-    monkeypatch.setattr("referral.adapters.redis.LOOKS", LOOKS)
+    monkeypatch.setattr("referral.adapters.redis.client.LOOKS", LOOKS)
     own_redis.send(signal.SIGSTOP)
     await member.request("DELETE", f"/me/codes/{code['id']}")
     async with elapsing() as since:

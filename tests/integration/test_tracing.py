@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from opentelemetry import trace
 
-from referral.adapters import tracing
+from referral.adapters.observability import tracing
 from tests.integration.test_logs import walk
 from tests.processes import running
 from tests.servers import OwnRedis

@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
+from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.database import (
     POOL,
     ImpatientConnection,
     PostgresDatabase,
     make_engine,
 )
-from referral.adapters.postgres.session import DatabaseSession
 from referral.core.errors import Unavailable
 from tests.contracts.rows import make_user
 from tests.fakes import FakeFingerprints

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from referral.adapters.passwords import HASHER
+from referral.adapters.security.passwords import HASHER
 from tests.journey import PASSWORD
 from tests.performance.fill import fill
 from tests.performance.floods import MINUTES, RATE, SAMPLE_SECONDS, floods, memory_under_load

@@ -23,8 +23,8 @@ from litestar.datastructures import State
 from msgspec import Struct
 from redis.asyncio import Redis
 
-from referral.adapters.postgres import codes as code_statements
-from referral.adapters.postgres import users as user_statements
+from referral.adapters.postgres.repositories import codes as code_statements
+from referral.adapters.postgres.repositories import users as user_statements
 
 DISABLED = (False,)
 BODY = os.environ.get("BARE_BODY", "")

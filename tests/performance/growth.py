@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import asyncpg
 
-from referral.web.requests import make_cursor
+from referral.web.parsing import make_cursor
 from tests.journey import API
 from tests.performance.fill import FIRST, user_id
 from tests.performance.load import SECONDS, Measured, load

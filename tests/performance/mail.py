@@ -19,7 +19,7 @@ import httpx
 from msgspec.structs import replace
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.core.jobs import ConfirmationMail, WelcomeMail
+from referral.core.entities.jobs import ConfirmationMail, WelcomeMail
 from referral.settings import Settings
 from tests.fakes import FakeFingerprints
 from tests.journey import new_email, register

@@ -12,9 +12,9 @@ from dataclasses import replace
 import asyncpg
 import uvloop
 
-from referral.adapters.passwords import HASHER, THREADS, step_back
-from referral.adapters.postgres import codes as code_statements
-from referral.adapters.postgres import users as user_statements
+from referral.adapters.postgres.repositories import codes as code_statements
+from referral.adapters.postgres.repositories import users as user_statements
+from referral.adapters.security.passwords import HASHER, THREADS, step_back
 from tests.journey import API, PASSWORD
 from tests.performance.bare import DISABLED
 from tests.performance.fill import END, NOW, user_id

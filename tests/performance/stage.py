@@ -13,11 +13,11 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from referral.adapters.keys import KeyRing, make_key_file
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
+from referral.adapters.security.access_tokens import JwtAccessTokens
+from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
-from referral.adapters.tokens import JwtAccessTokens
 from referral.core.model import Scope
 from tests.journey import LIMITED
 from tests.performance.fill import user_id

@@ -11,8 +11,8 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.clients import CreateClient
 from referral.core.model import Role, Scope, Visibility
+from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import Serve
 from tests.fakes import FakeClock

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.clients import CreateClient
 from referral.core.model import Scope
+from referral.core.use_cases.clients import CreateClient
 from tests.fakes import FakeFingerprints
 from tests.journey import API
 from tests.web.forger import Forger, decode, encode, pair

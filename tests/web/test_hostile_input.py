@@ -19,8 +19,8 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.clients import CreateClient
 from referral.core.model import OneTimeToken, Purpose, Scope
+from referral.core.use_cases.clients import CreateClient
 from tests.journey import PASSWORD, join
 from tests.processes import Service, running
 from tests.pulse import PATIENCE, Pulse, pulse_of

@@ -11,15 +11,16 @@ import httpx
 import pytest
 from litestar.testing import RequestFactory
 
-from referral.adapters import mute
-from referral.adapters.keys import KeyRing
+from referral.adapters.mail import unsubscribe_tokens as mute
+from referral.adapters.observability.redaction import CUT, redact
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.redaction import CUT, redact
+from referral.adapters.security.keys import KeyRing
 from referral.adapters.system import RandomSecrets, SystemIds
-from referral.core.clients import Credentials
 from referral.core.errors import InvalidClient, NotFound
 from referral.core.model import OneTimeToken, Purpose
-from referral.web import forms, requests
+from referral.core.use_cases.clients import Credentials
+from referral.web import oauth_forms as forms
+from referral.web import parsing as requests
 from referral.web.problems import Misfit
 from tests.journey import join
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from referral.adapters.metrics import METRICS, Metric
+from referral.adapters.observability.prometheus import METRICS, Metric
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "operations.md").read_text()

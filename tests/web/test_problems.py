@@ -10,8 +10,8 @@ from dishka import Provider, Scope
 from litestar._parsers import parse_query_string
 
 from referral.core.errors import EmailTaken, NoActiveCode, NotFound, ReferralError
-from referral.core.lookups import CheckCode
 from referral.core.model import Code
+from referral.core.use_cases.lookups import CheckCode
 from referral.settings import Settings
 from referral.web.problems import all_problems, slug_of, title_of
 from tests.conftest import Serve, serving

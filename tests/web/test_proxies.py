@@ -2,7 +2,7 @@
 
 import pytest
 
-from referral.web.proxies import ClientIp, TrustedProxies
+from referral.web.client_ip import ClientIp, TrustedProxies
 
 PROXY = "198.51.100.7"
 PROXIES = TrustedProxies(["198.51.100.0/24", "2001:db8:ffff::/48"])

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from referral.web.draining import Drain
-from referral.web.envelope import Envelope
+from referral.web.middleware.draining import Drain
+from referral.web.middleware.request_context import Envelope
 
 START = {"type": "http.response.start", "status": 201, "headers": []}
 

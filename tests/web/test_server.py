@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from referral.server import Server
-from referral.web.draining import SIGNAL
+from referral.web.middleware.draining import SIGNAL
 
 
 def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from referral.adapters.postgres import embedded
-from referral.core.limits import Rate
+from referral.core.entities.limits import Rate
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
 FAULTS = {

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from litestar import Litestar, Request, Response, post
 
-from referral.web.wire import MAX_BODY, Wire
+from referral.web.middleware.request_guard import MAX_BODY, Wire
 from tests.processes import Service, running
 from tests.pulse import Pulse, pulse_of
 from tests.waiting import elapsing, until

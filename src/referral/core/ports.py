@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from referral.core.jobs import Job, Run
-from referral.core.limits import LimitGroup
+from referral.core.entities.jobs import Job, Run
+from referral.core.entities.limits import LimitGroup
 from referral.core.model import (
     AccessToken,
     Account,

@@ -14,12 +14,12 @@ from litestar import MediaType, Request, Response
 from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
-from referral.core.attempts import AnsweredBefore, RecallAnswer
 from referral.core.model import Attempt, KeptResponse
+from referral.core.policies.idempotency import AnsweredBefore, RecallAnswer
 from referral.core.ports import Fingerprints
 from referral.web.auth import identify_user
+from referral.web.parsing import check_json, check_request, check_user
 from referral.web.problems import Fault, Misfit
-from referral.web.requests import check_json, check_request, check_user
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-from referral.adapters.measures import Measure
+from referral.adapters.observability.samples import Measure
 from referral.core.errors import Unavailable
 
 

@@ -11,22 +11,22 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from referral.adapters.measures import Measure
+from referral.adapters.jobs.queue import PostgresJobs
+from referral.adapters.observability.samples import Measure
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import Admission
-from referral.adapters.postgres.attempts import PostgresAttempts
-from referral.adapters.postgres.clients import PostgresClients
-from referral.adapters.postgres.codes import PostgresCodes
-from referral.adapters.postgres.jobs import PostgresJobs
-from referral.adapters.postgres.mails import PostgresMails
-from referral.adapters.postgres.one_time_tokens import PostgresOneTimeTokens
-from referral.adapters.postgres.profiles import PostgresProfiles
-from referral.adapters.postgres.referrals import PostgresReferrals
-from referral.adapters.postgres.referred_emails import PostgresReferredEmails
-from referral.adapters.postgres.session import DatabaseSession, connected
-from referral.adapters.postgres.sessions import PostgresSessions
-from referral.adapters.postgres.users import PostgresUsers
-from referral.adapters.postgres.verdicts import PostgresVerdicts
+from referral.adapters.postgres.connection import DatabaseSession, connected
+from referral.adapters.postgres.repositories.clients import PostgresClients
+from referral.adapters.postgres.repositories.codes import PostgresCodes
+from referral.adapters.postgres.repositories.idempotency import PostgresAttempts
+from referral.adapters.postgres.repositories.mail_quota import PostgresMails
+from referral.adapters.postgres.repositories.one_time_tokens import PostgresOneTimeTokens
+from referral.adapters.postgres.repositories.profiles import PostgresProfiles
+from referral.adapters.postgres.repositories.referrals import PostgresReferrals
+from referral.adapters.postgres.repositories.referred_emails import PostgresReferredEmails
+from referral.adapters.postgres.repositories.sessions import PostgresSessions
+from referral.adapters.postgres.repositories.users import PostgresUsers
+from referral.adapters.postgres.repositories.verdicts import PostgresVerdicts
 from referral.core.ports import Fingerprints
 
 SECONDS = 1.5

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, Table, delete, select
 
-from referral.adapters.postgres.session import DatabaseSession
+from referral.adapters.postgres.connection import DatabaseSession
 
 BATCH = 2000
 

@@ -7,8 +7,8 @@ from opentelemetry.trace import SpanKind
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from referral.adapters.observability.tracing import span
 from referral.adapters.postgres.database import ImpatientConnection
-from referral.adapters.tracing import span
 
 LONGEST = 2_000
 """How much of a statement is told."""

@@ -1,0 +1,83 @@
+"""Figures about the queue, asked of the database, which knows of every worker's jobs."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from sqlalchemy import RowMapping, text
+
+from referral.adapters.jobs.admin import STATES
+from referral.adapters.observability.samples import Measure
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.core.errors import Unavailable
+
+SECONDS = 5.0
+"""How long an answer is good for: several may scrape."""
+
+PATIENCE = 1.0
+"""How long a scrape waits for the database, in seconds."""
+
+ENDED = """
+WITH steps AS (
+    SELECT entrypoint AS kind, status::text AS status, created,
+        created - lag(created) OVER job AS took, lag(status::text) OVER job AS before
+    FROM pgqueuer_log WHERE created > now() - interval '3 minutes'
+    WINDOW job AS (PARTITION BY job_id ORDER BY id)
+)
+SELECT kind, status, count(*) AS jobs,
+    percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(epoch FROM took)) AS seconds
+FROM steps
+WHERE before = 'picked' AND status <> 'picked' AND created > now() - interval '1 minute'
+GROUP BY GROUPING SETS ((kind), (kind, status))
+"""
+"""How attempts of the last minute ended: what was taken up, and what came next."""
+
+OUTCOMES = {"successful": "done", "queued": "again", "failed": "held"}
+QUANTILES = ("0.5", "0.95")
+
+
+class QueueFigures:
+    """How the queue is. It never fails, but then has nothing to tell."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        """Take the database."""
+        self._database = database
+        self._known: list[Measure] = []
+        self._until = 0.0
+        self._turn = asyncio.Lock()
+
+    async def __call__(self) -> list[Measure]:
+        """Tell the figures, which may be some seconds old."""
+        async with self._turn:
+            if self._until <= time.monotonic():
+                self._known = await self._ask()
+                self._until = time.monotonic() + SECONDS
+        return self._known
+
+    async def _ask(self) -> list[Measure]:
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(PATIENCE), self._database.read() as records:
+                states = (await records.session.execute(text(STATES))).mappings().all()
+                ended = (await records.session.execute(text(ENDED))).mappings().all()
+            told = [*map(_state, states), *map(_end, ended)]
+            return [Measure("referral_database_up", (), 1), *(one for many in told for one in many)]
+        return [Measure("referral_database_up", (), 0)]
+
+
+def _state(row: RowMapping) -> Iterator[Measure]:
+    for state in ("waiting", "running", "held"):
+        yield Measure("referral_jobs", (row["kind"], state), row[state])
+    oldest = row["oldest_waiting"]
+    age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0
+    yield Measure("referral_jobs_oldest_waiting_seconds", (row["kind"],), max(age, 0))
+
+
+def _end(row: RowMapping) -> Iterator[Measure]:
+    if row["status"] is not None:
+        outcome = OUTCOMES.get(row["status"], "dropped")
+        yield Measure("referral_jobs_ended", (row["kind"], outcome), row["jobs"])
+        return
+    for quantile, seconds in zip(QUANTILES, row["seconds"], strict=True):
+        yield Measure("referral_job_seconds", (row["kind"], quantile), float(seconds))

@@ -1,0 +1,1 @@
+"""Mails: rendering them, and sending them or writing them to files."""

@@ -1,0 +1,55 @@
+"""Logs: JSON lines for machines, colours for a terminal."""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+from referral.adapters.observability.redaction import redact
+
+TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+"""Without the local variables, among which are passwords and tokens."""
+
+
+def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
+    """Log to standard error, in colours on a terminal and as JSON elsewhere unless told."""
+    as_json = kind == "json" or (kind is None and not sys.stderr.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering: list[structlog.types.Processor] = (
+        [TRACEBACKS, redact, structlog.processors.JSONRenderer()]
+        if as_json
+        else [
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    foreign = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(foreign)
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+class LogJournal:
+    """The service's log."""
+
+    def warn(self, event: str, **facts: str) -> None:
+        """See the port."""
+        structlog.get_logger().warning(event, **facts)

@@ -1,0 +1,75 @@
+"""A pool of the driver's own connections, for single statements in autocommit, past SQLAlchemy."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from referral.adapters.observability.samples import Measure
+from referral.adapters.postgres import pooler
+from referral.adapters.postgres.admission import Admission
+from referral.adapters.postgres.database import PATIENCE, SECONDS
+from referral.adapters.postgres.outages import unavailable
+
+CONNECTIONS = 4
+IDLE_SECONDS = 60.0
+
+
+class DriverPool:
+    """The one way to these connections: whoever asks waits in one queue, in the order of asking."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        """Take a pool of `CONNECTIONS` connections."""
+        self._pool = pool
+        self._admission = Admission(CONNECTIONS, PATIENCE)
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """Return the rows of a statement, or raise `Unavailable`."""
+        async with self._connection() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *args)
+        return rows
+
+    async def fetch_one(self, query: str, *args: object) -> asyncpg.Record | None:
+        """Return the first row of a statement, if there is one, or raise `Unavailable`."""
+        async with self._connection() as connection:
+            return await connection.fetchrow(query, *args)
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        return self._admission.measures("reads")
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._admission.place():
+            with unavailable():
+                async with self._pool.acquire(timeout=SECONDS) as connection:
+                    try:
+                        yield connection
+                    except TimeoutError:
+                        # Otherwise the pool would wait as long again for the server to cancel.
+                        connection.terminate()
+                        raise
+
+
+@asynccontextmanager
+async def make_pool(
+    url: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
+) -> AsyncIterator[DriverPool]:
+    """Make a pool for a `postgresql://` URL; it connects when it is first used."""
+    async with asyncpg.create_pool(
+        pooler.plain(url),
+        connection_class=connection_class,
+        min_size=0,
+        max_size=CONNECTIONS,
+        max_inactive_connection_lifetime=IDLE_SECONDS,
+        timeout=SECONDS,
+        command_timeout=SECONDS,
+        reset=_leave,
+        server_settings=pooler.server_settings(url),
+        **pooler.driver_options(url),
+    ) as pool:
+        yield DriverPool(pool)
+
+
+async def _leave(_: asyncpg.Connection) -> None:
+    """Leave a connection as it is when it is given back: single statements do not change it."""

@@ -1,0 +1,1 @@
+"""The repositories, one for each port."""

@@ -1,0 +1,46 @@
+"""The count of mails to each address, in PostgreSQL, so that it holds for all processes."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+
+from referral.adapters.postgres.connection import DatabaseSession
+from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.tables import mails as table
+from referral.core.ports import Fingerprints
+
+
+class PostgresMails:
+    """The table of mails that were counted."""
+
+    def __init__(self, session: DatabaseSession, fingerprints: Fingerprints) -> None:
+        """Work within a session."""
+        self._session = session
+        self._fingerprints = fingerprints
+
+    async def take_place(
+        self, mail: UUID, quota: str, now: datetime, *, mails: int, within: timedelta
+    ) -> datetime | None:
+        """See the port. The function holds the quota, looks and counts, in one round trip."""
+        digest = quota_digest(self._fingerprints, quota)
+        place = func.take_mail_place(mail, digest, now, mails, within)
+        free_at: datetime | None = (await self._session.execute(select(place))).scalar_one()
+        return free_at
+
+    async def forget(self, quota: str) -> None:
+        """See the port."""
+        digest = quota_digest(self._fingerprints, quota)
+        await self._session.execute(delete(table).where(table.c.address_digest == digest))
+
+    async def prune(self, before: datetime) -> bool:
+        """See the port."""
+        return await prune(self._session, table, table.c.counted_at < before)
+
+
+def quota_digest(fingerprints: Fingerprints, quota: str) -> bytes:
+    """Return what the mails of a quota are counted under: a keyed digest, since a plain one could
+    be searched for addresses. It is made with the key that signs, so with another one in its place
+    the count begins anew.
+    """
+    return fingerprints.of(f"mails to {quota}".encode())[0]

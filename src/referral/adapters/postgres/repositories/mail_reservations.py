@@ -1,0 +1,79 @@
+"""What mails to users need of the database: two statements for all that are written at a time."""
+
+from collections.abc import Mapping
+from uuid import UUID
+
+import msgspec
+
+from referral.adapters.batching import Trips
+from referral.adapters.postgres.pool import DriverPool
+from referral.adapters.postgres.repositories.mail_quota import quota_digest
+from referral.adapters.postgres.repositories.users import NAMES
+from referral.core.model import Postage, Taken, User
+from referral.core.ports import Fingerprints
+
+USER = ", ".join(f"users.{name}" for name in NAMES)
+
+ADDRESSES = "SELECT id, email_key FROM users WHERE id = ANY($1) AND erased_at IS NULL"
+
+# Addresses are taken in one order by all, so that two that take several wait in no circle.
+TAKE = f"""
+WITH asked AS (
+    SELECT mail, digest, purpose, ends, place, at, places, within, {USER}
+    FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::text[], $5::timestamptz[],
+        $6::bytea[], $7::timestamptz[], $8::integer[], $9::interval[])
+        AS asked(mail, user_id, digest, purpose, ends, place, at, places, within)
+    JOIN users ON users.id = asked.user_id AND users.erased_at IS NULL
+    WHERE purpose IS DISTINCT FROM 'confirm' OR NOT email_verified
+    ORDER BY email_key, mail
+), taken AS MATERIALIZED (
+    SELECT asked.*, CASE WHEN places IS NOT NULL THEN
+        take_mail_place(mail, place, at, places, within)
+    END AS free_at FROM asked
+), kept AS (
+    INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at)
+    SELECT digest, id, purpose, ends FROM taken WHERE digest IS NOT NULL AND free_at IS NULL
+)
+SELECT mail, free_at, {", ".join(NAMES)} FROM taken
+"""  # noqa: S608 - nothing but names of columns
+
+
+class PostgresPostOffice:
+    """See the port `PostOffice`."""
+
+    def __init__(self, pool: DriverPool, fingerprints: Fingerprints) -> None:
+        """Take a pool of `make_pool`, and what addresses are stored under."""
+        self._pool = pool
+        self._fingerprints = fingerprints
+        self._trips: Trips[Postage, Taken | None] = Trips(self._take)
+
+    async def take(self, postage: Postage) -> Taken | None:
+        """See the port."""
+        return await self._trips.ask(postage)
+
+    async def _take(self, asked: list[Postage]) -> list[Taken | None]:
+        places = await self._places({one.user_id for one in asked if one.places is not None})
+        columns = zip(*(_row(one, places) for one in asked), strict=True)
+        rows = await self._pool.fetch(TAKE, *map(list, columns))
+        found = {row[0]: Taken(msgspec.convert(dict(row), User), row[1]) for row in rows}
+        return [found.get(one.mail) for one in asked]
+
+    async def _places(self, user_ids: set[UUID]) -> dict[UUID, bytes]:
+        """Return what mails to users are counted under: the database has no key for the digests."""
+        rows = await self._pool.fetch(ADDRESSES, list(user_ids)) if user_ids else []
+        return {user_id: quota_digest(self._fingerprints, email_key) for user_id, email_key in rows}
+
+
+def _row(postage: Postage, places: Mapping[UUID, bytes]) -> tuple[object, ...]:
+    token = postage.token
+    return (
+        postage.mail,
+        postage.user_id,
+        token and token.digest,
+        token and token.purpose,
+        token and token.expires_at,
+        places.get(postage.user_id),
+        postage.at,
+        postage.places,
+        postage.within,
+    )

@@ -1,0 +1,1 @@
+"""Redis: the connection, cached look-ups and rate limits."""

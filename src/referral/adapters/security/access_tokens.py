@@ -1,0 +1,123 @@
+"""Access tokens: RS256, in the shape of RFC 9068, with keys that any service can fetch."""
+
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import jwt
+import msgspec
+
+from referral.adapters.security.keys import KeyRing, SigningKey
+from referral.core.errors import Unauthenticated
+from referral.core.model import AccessToken, Caller, Scope
+from referral.core.ports import Clock
+
+REMEMBERED = 5_000
+"""Of how many tokens a process knows that they were verified: some 5 MB."""
+
+MAX_LENGTH = 4096
+"""Characters of a token that are looked at; those that this service issues have about 900."""
+
+SIGNATURES = jwt.PyJWS(algorithms=["RS256"])
+
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """The claims of a token (RFC 9068, section 2.2); `sid` is the session of a user's token."""
+
+    iss: str
+    aud: str
+    sub: str
+    client_id: str
+    scope: str
+    iat: Seconds
+    exp: Seconds
+    jti: str
+    nbf: Seconds = 0
+    sid: UUID | msgspec.UnsetType = msgspec.UNSET
+
+
+class JwtAccessTokens:
+    """Tokens of one issuer, which is their audience as well. The first key signs, all verify."""
+
+    def __init__(self, issuer: str, ring: KeyRing, minutes: int, clock: Clock) -> None:
+        """Take who issues, with which keys, for how long, and by which clock."""
+        self.lifetime = minutes * 60
+        self._issuer = issuer
+        self._ring = ring
+        self._clock = clock
+        self._verified: dict[str, tuple[tuple[SigningKey, ...], AccessToken]] = {}
+
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str:
+        """See the port."""
+        now = int(self._now())
+        claims = {
+            "iss": self._issuer,
+            "aud": self._issuer,
+            "sub": subject,
+            "client_id": client_id,
+            "scope": scope,
+            "iat": now,
+            "exp": now + self.lifetime,
+            "jti": str(uuid4()),
+        }
+        if session_id is not None:
+            claims["sid"] = str(session_id)
+        key = self._ring.all()[0]
+        return jwt.encode(claims, key.private, "RS256", {"typ": "at+jwt", "kid": key.kid})
+
+    def verify(self, token: str) -> AccessToken:
+        """See the port. What was verified is not verified anew while the keys are the same."""
+        keys, verified = self._verified.get(token, ((), None))
+        if verified and keys is self._ring.all() and verified.expires_at > self._now():
+            return verified
+        return self._verify(token)
+
+    def _verify(self, token: str) -> AccessToken:
+        try:
+            verified = _access_token(self._claims(token))
+        except (jwt.PyJWTError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+            detail = "The access token is not valid or has expired. Log in again."
+            raise Unauthenticated(detail) from error
+        self._remember(token, verified)
+        return verified
+
+    def _remember(self, token: str, verified: AccessToken) -> None:
+        while len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[token] = (self._ring.all(), verified)
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """See the port."""
+        return {"keys": [key.jwk for key in self._ring.all()]}
+
+    def _claims(self, token: str) -> Claims:
+        """Return the claims of a token that is signed and in force, or raise one of many errors."""
+        if len(token) > MAX_LENGTH:
+            raise Unauthenticated
+        header = jwt.get_unverified_header(token)
+        if header.get("typ") not in {"at+jwt", "application/at+jwt"}:
+            raise Unauthenticated
+        key = self._ring.find(header["kid"])
+        payload = SIGNATURES.decode(token, key.public, algorithms=["RS256"])
+        claims = msgspec.json.decode(payload, type=Claims)
+        is_ours = claims.iss == claims.aud == self._issuer
+        if not is_ours or not max(claims.iat, claims.nbf) <= self._now() < claims.exp:
+            raise Unauthenticated
+        return claims
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def _access_token(claims: Claims) -> AccessToken:
+    scopes = frozenset(claims.scope.split())
+    caller = Caller(
+        client_id=claims.client_id,
+        scopes=scopes,
+        user_id=UUID(claims.sub) if Scope.ACCOUNT in scopes else None,
+        session_id=claims.sid or None,
+    )
+    return AccessToken(claims.jti, claims.sub, caller, claims.iat, claims.exp)

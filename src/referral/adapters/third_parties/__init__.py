@@ -1,0 +1,1 @@
+"""EmailHunter, Clearbit, and how third parties are asked."""

@@ -1,0 +1,132 @@
+"""Profiles out of what Clearbit, and others in its form, answer; whatever they send is cleaned."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import Enum
+from typing import Literal
+from urllib.parse import urlsplit
+
+from referral.adapters.observability.samples import Measure
+from referral.adapters.third_parties.guarded_client import Inquiries, Send, Take
+from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.core.errors import Unavailable
+from referral.core.model import Profile
+
+MAX_TEXT = 200
+MAX_URL = 2000
+DOMAIN = re.compile(r"(?=.{3,253}\Z)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
+
+JOINERS = "\u200c\u200d"
+"""Invisible as they are, some languages and all families of emoji need them."""
+
+OK = 200
+STILL_LOOKING = 202
+NOTHING = frozenset({400, 404, 422, 451})
+"""Nothing is known, can be known or may be told of an address."""
+
+
+class NotYet(Enum):
+    """That the service is still looking."""
+
+    NOT_YET = "not yet"
+
+
+NOT_YET: Literal[NotYet.NOT_YET] = NotYet.NOT_YET
+
+
+class HttpEnrichment:
+    """See the port `Enrichment`."""
+
+    def __init__(self, service: str, send: Send, take: Take) -> None:
+        """Take how to ask, and what takes places in the budget."""
+        self._service = service
+        self._inquiries = Inquiries(service, send, read_profile, take)
+
+    async def find(self, mailbox: str, within: timedelta) -> Profile | None:
+        """See the port."""
+        found = await self._inquiries.ask(mailbox, within)
+        if found is NOT_YET:
+            raise Unavailable(f"{self._service} is still looking")
+        return found
+
+    def measures(self) -> Iterator[Measure]:
+        """See `Measured`."""
+        return self._inquiries.measures()
+
+    async def close(self) -> None:
+        """Give up what nobody waits for."""
+        await self._inquiries.close()
+
+
+def read_profile(reply: Reply) -> Profile | NotYet | None:
+    """Read an answer about a person and their company; raises `NoReply` for what is none."""
+    if reply.status == STILL_LOOKING:
+        return NOT_YET
+    if reply.status in NOTHING:
+        return None
+    content = reply.content
+    if reply.status != OK:
+        raise NoReply(f"status {reply.status}")
+    if not isinstance(content, dict):
+        raise NoReply("an answer in another form")
+    # EmailHunter has an envelope around it.
+    found = _profile(content["data"] if isinstance(content.get("data"), dict) else content)
+    return None if found == Profile() else found
+
+
+def _profile(tree: object) -> Profile:
+    return Profile(
+        name=_text(tree, "person.name.fullName"),
+        title=_text(tree, "person.employment.title"),
+        company=_text(tree, "company.name", "person.employment.name"),
+        domain=_domain(tree, "company.domain", "person.employment.domain"),
+        country=_text(tree, "person.geo.country", "company.geo.country"),
+        avatar_url=_url(tree, "person.avatar"),
+    )
+
+
+def _text(tree: object, *paths: str) -> str | None:
+    """Return the first text there is: one line of what can be seen, and not too long."""
+    for path in paths:
+        value = _at(tree, path)
+        if isinstance(value, str):
+            # Cut before cleaning, which takes time, and after it.
+            words = "".join(map(_visible, value[: 4 * MAX_TEXT])).split()
+            if text := " ".join(words)[:MAX_TEXT].strip():
+                return text
+    return None
+
+
+def _domain(tree: object, *paths: str) -> str | None:
+    text = _text(tree, *paths)
+    return text.lower() if text and DOMAIN.fullmatch(text.lower()) else None
+
+
+def _url(tree: object, path: str) -> str | None:
+    """Return an address of a picture that a page may load, whole or not at all."""
+    value = _at(tree, path)
+    if not isinstance(value, str) or len(value) > MAX_URL or not value.isascii():
+        return None
+    if not value.isprintable() or any(character in value for character in " \"'<>\\`"):
+        return None
+    try:
+        parts = urlsplit(value)
+        is_safe = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in value
+    except ValueError:
+        return None
+    return value if is_safe else None
+
+
+def _visible(character: str) -> str:
+    if character.isspace():
+        return " "
+    is_hidden = unicodedata.category(character)[0] == "C" and character not in JOINERS
+    return "" if is_hidden else character
+
+
+def _at(tree: object, path: str) -> object:
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree

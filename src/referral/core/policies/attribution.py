@@ -1,0 +1,102 @@
+"""Referrals: crediting a referrer, and confirming or rejecting what is pending."""
+
+from dataclasses import dataclass
+
+from referral.core.entities.jobs import ReferralMail
+from referral.core.errors import ReferralCodeUnusable
+from referral.core.model import (
+    CODE_TEXT,
+    REFERRED_AGAIN_AFTER,
+    Code,
+    Referral,
+    ReferralStatus,
+    User,
+    Verification,
+)
+from referral.core.policies.email_fingerprints import fingerprints_of
+from referral.core.ports import Clock, Fingerprints, Ids, Records
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Confirm or reject pending referrals. A rejected one gives the code its use back."""
+
+    clock: Clock
+
+    async def confirm(self, records: Records, user: User) -> User | None:
+        """Confirm the pending referral of a locked user whose address is confirmed now.
+
+        One that is overdue is rejected instead. Returns the owner of the code if it may be active
+        again.
+        """
+        referral = await records.referrals.lock_pending(user.id)
+        if referral is None:
+            return None
+        if referral.is_overdue(self.clock.now()):
+            return await self.reject(records, referral)
+        await records.referrals.decide(referral.id, ReferralStatus.CONFIRMED)
+        await records.jobs.enqueue(ReferralMail(referral.id))
+        return None
+
+    async def reject(self, records: Records, referral: Referral) -> User | None:
+        """Reject a locked referral; return the owner of the code if it may be active again."""
+        await records.referrals.decide(referral.id, ReferralStatus.REJECTED)
+        code = await records.codes.give_back(referral.code_id)
+        if code is None or code.max_uses is None:
+            return None
+        return await records.users.get(code.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Count one use of a code, store who joined with it, and have the referrer told.
+
+    A referral is pending, and not told, until the referred user has confirmed the address. One of
+    an address that was referred within the last year is rejected, and counts no use.
+    """
+
+    clock: Clock
+    fingerprints: Fingerprints
+    ids: Ids
+    verification: Verification
+
+    async def __call__(self, records: Records, user: User, text: str) -> User | None:
+        """Credit the code's owner, and return them when that was its last use.
+
+        Raises `ReferralCodeUnusable`, for one's own code as well.
+        """
+        code = await records.codes.lock_usable(text) if CODE_TEXT.fullmatch(text) else None
+        # Waiting for the lock may have taken long: the time that counts is the one after it.
+        now = self.clock.now()
+        if code is None or code.user_id == user.id or not code.is_active(now):
+            raise ReferralCodeUnusable(field="referral_code")
+        status = await self._status(records, user)
+        counts = status is not ReferralStatus.REJECTED
+        if counts and not await records.codes.count_use(code.id, now):
+            raise ReferralCodeUnusable(field="referral_code")
+        referral = Referral(
+            id=self.ids.new(),
+            referrer_id=code.user_id,
+            referred_id=user.id,
+            code_id=code.id,
+            code=code.text,
+            status=status,
+            joined_at=now,
+        )
+        await records.referrals.add(referral)
+        if status is ReferralStatus.CONFIRMED:
+            await records.jobs.enqueue(ReferralMail(referral.id))
+        return await records.users.get(code.user_id) if counts and _is_last_use(code) else None
+
+    async def _status(self, records: Records, user: User) -> ReferralStatus:
+        since = self.clock.now() - REFERRED_AGAIN_AFTER
+        fingerprints = fingerprints_of(self.fingerprints, user)
+        if await records.referred_emails.includes(fingerprints, since):
+            return ReferralStatus.REJECTED
+        if self.verification.is_done_for(user):
+            return ReferralStatus.CONFIRMED
+        return ReferralStatus.PENDING
+
+
+def _is_last_use(code: Code) -> bool:
+    return code.max_uses is not None and code.uses + 1 >= code.max_uses

@@ -1,0 +1,45 @@
+"""Having look-ups forget an address, now or, where that fails, later."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from referral.core.entities.jobs import Clearing
+from referral.core.errors import Unavailable
+from referral.core.model import User
+from referral.core.ports import Cache, Database
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Have an owner's address looked up anew: for after the commit of a change of their codes."""
+
+    cache: Cache
+    database: Database
+
+    async def __call__(self, *owners: User) -> None:
+        """Clear now, or leave it to a job; the change is done and does not fail any more."""
+        for owner in owners:
+            await self._clear(owner)
+
+    async def _clear(self, owner: User) -> None:
+        if await self.cache.clear(owner.email_key):
+            return
+        # Without the job the entry ends by itself, soon enough for what is promised.
+        with suppress(Unavailable):
+            async with self.database.begin() as records:
+                await records.jobs.enqueue(Clearing(owner.id))
+
+
+@dataclass(frozen=True, slots=True)
+class ClearLater:
+    """Do what `Clear` could not."""
+
+    cache: Cache
+    database: Database
+
+    async def __call__(self, job: Clearing) -> None:
+        """Clear, or raise `Unavailable`, to be tried again. Who was erased has no address."""
+        async with self.database.read() as records:
+            owner = await records.users.get(job.user_id)
+        if owner is not None and not await self.cache.clear(owner.email_key):
+            raise Unavailable

@@ -1,0 +1,244 @@
+"""A user's own referral codes.
+
+Whatever makes a code active first holds the owner (`users.lock`) and retires the code that has
+run out; that no two are enabled is a constraint of the database, not a check made here.
+
+The status of a code depends on the clock, so whatever shows one also returns the instant that it
+was found at; a new code is shown as it was when it was made.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
+from referral.core.model import Attempt, Code, CodeStatus, Expiry, Page, User
+from referral.core.policies.idempotency import begin_once, finish_once
+from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.reauthentication import lock_account
+from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
+
+ATTEMPTS = 5
+"""How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCode:
+    """What a code is made from; without `text` it gets a made-up one."""
+
+    expiry: Expiry
+    text: str | None = None
+    max_uses: int | None = None
+    activate: bool = True
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IssueCode:
+    """Give a user a new code."""
+
+    clear: Clear
+    clock: Clock
+    code_texts: CodeTexts
+    database: Database
+    ids: Ids
+
+    async def __call__(
+        self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None = None
+    ) -> Code:
+        """Return the code; raises `InvalidRequest`, `ActiveCodeExists` or `CodeTaken`."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._store(user_id, wanted, attempt)
+            except CodeTaken:
+                if wanted.text is not None:
+                    raise
+        raise CodeTaken
+
+    def _code(self, user_id: UUID, wanted: NewCode) -> Code:
+        now = self.clock.now()
+        return Code(
+            id=self.ids.new(),
+            user_id=user_id,
+            text=self.code_texts.new() if wanted.text is None else wanted.text,
+            created_at=now,
+            expires_at=wanted.expiry.resolve(now),
+            max_uses=wanted.max_uses,
+            uses=0,
+            enabled=wanted.activate,
+        ).checked()
+
+    async def _store(self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None) -> Code:
+        async with self.database.begin() as records:
+            await begin_once(records, self.clock, attempt)
+            owner = await lock_account(records, user_id)
+            code = self._code(user_id, wanted)
+            if wanted.activate:
+                spent_at = None if wanted.replace else self.clock.now()
+                await records.codes.retire(user_id, spent_at=spent_at)
+            await records.codes.add(code)
+            await finish_once(records, self.clock, attempt, code, user_id)
+        if wanted.activate:
+            await self.clear(owner)
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class ListCodes:
+    """List a user's codes, newest first."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(
+        self, user_id: UUID, *, status: CodeStatus | None, after: UUID | None, limit: int
+    ) -> tuple[Page[Code], datetime]:
+        """Return a page, and the time its statuses are for."""
+        now = self.clock.now()
+        async with self.database.read() as records:
+            found = await records.codes.newest(
+                user_id, now, status=status, after=after, limit=limit + 1
+            )
+            if not found and await records.users.get(user_id) is None:
+                raise Unauthenticated
+        return Page.cut(found, limit, lambda code: code.id), now
+
+
+@dataclass(frozen=True, slots=True)
+class ShowCode:
+    """Show one code of a user."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it is shown at, or raise `NotFound`."""
+        async with self.database.read() as records:
+            code = await records.codes.get(user_id, code_id)
+        if code is None:
+            raise NotFound
+        return code, self.clock.now()
+
+
+@dataclass(frozen=True, slots=True)
+class ShowActiveCode:
+    """Show the code of a user that is in force."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it is active at, or raise `NoActiveCode`."""
+        now = self.clock.now()
+        async with self.database.read() as records:
+            code = await records.codes.active(user_id, now)
+        if code is None:
+            raise NoActiveCode
+        return code, now
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a renewal changes; `unlimited` takes the maximum of uses away."""
+
+    expiry: Expiry | None = None
+    max_uses: int | None = None
+    unlimited: bool = False
+
+    def applied_to(self, code: Code, now: datetime) -> Code:
+        """Return the code as it is to be, or raise `InvalidRequest`."""
+        kept = code.max_uses if self.max_uses is None else self.max_uses
+        return replace(
+            code,
+            expires_at=self.expiry.resolve(now) if self.expiry else code.expires_at,
+            max_uses=None if self.unlimited else kept,
+        ).checked()
+
+
+@dataclass(frozen=True, slots=True)
+class RenewCode:
+    """Give a code another end or another maximum of uses."""
+
+    clear: Clear
+    clock: Clock
+    database: Database
+
+    async def __call__(
+        self, user_id: UUID, code_id: UUID, renewal: Renewal
+    ) -> tuple[Code, datetime]:
+        """Return the code and the instant it was renewed at.
+
+        Raises `InvalidRequest` or `NotFound`.
+        """
+        async with self.database.begin() as records:
+            owner, code = await _lock(records, user_id, code_id)
+            now = self.clock.now()
+            renewed = renewal.applied_to(code, now)
+            await records.codes.save(renewed)
+        await self.clear(owner)
+        return renewed, now
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateCode:
+    """Put a code in force, and any other of the user out of it."""
+
+    clear: Clear
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it was activated at, or raise `NotFound`, `CodeExpired`
+        or `CodeExhausted`.
+        """
+        async with self.database.begin() as records:
+            owner, code = await _lock(records, user_id, code_id)
+            now = self.clock.now()
+            active = code.activated(now)
+            if not code.enabled:
+                await records.codes.retire(user_id)
+                await records.codes.save(active)
+        await self.clear(owner)
+        return active, now
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivateCode:
+    """Take a code out of force until it is activated again."""
+
+    clear: Clear
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
+        """Return the code and the instant it was deactivated at, or raise `NotFound`."""
+        async with self.database.begin() as records:
+            owner, code = await _lock(records, user_id, code_id)
+            now, inactive = self.clock.now(), code.deactivated()
+            await records.codes.save(inactive)
+        await self.clear(owner)
+        return inactive, now
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteCode:
+    """Take a code away for good; its text is never given out again."""
+
+    clear: Clear
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID, code_id: UUID) -> None:
+        """Delete the code, or raise `NotFound`."""
+        async with self.database.begin() as records:
+            owner, code = await _lock(records, user_id, code_id)
+            await records.codes.delete(code.id, self.clock.now())
+        await self.clear(owner)
+
+
+async def _lock(records: Records, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
+    owner = await lock_account(records, user_id)
+    code = await records.codes.lock(user_id, code_id)
+    if code is None:
+        raise NotFound
+    return owner, code

@@ -1,0 +1,41 @@
+"""What is publicly known about a new user."""
+
+from dataclasses import dataclass
+
+from referral.core.entities.jobs import Enriching, Run
+from referral.core.errors import Unavailable
+from referral.core.model import Verification
+from referral.core.policies.retry import PATIENCE, Fault, ask_again
+from referral.core.ports import Clock, Database, Enrichment
+
+
+@dataclass(frozen=True, slots=True)
+class Enrich:
+    """Look a user up, and store what is found as their profile."""
+
+    clock: Clock
+    database: Database
+    enrichment: Enrichment | None
+    verification: Verification
+
+    async def __call__(self, job: Enriching, run: Run) -> None:
+        """Store it, if there is anything; raises `Later` to ask again.
+
+        An address that has to be confirmed first is not asked about: its confirmation queues
+        another job.
+        """
+        async with self.database.read() as records:
+            user = await records.users.get(job.user_id)
+        if user is None or self.enrichment is None or not self.verification.is_done_for(user):
+            return
+        try:
+            profile = await self.enrichment.find(user.mailbox, PATIENCE)
+        except Unavailable:
+            ask_again(run, Fault.UNANSWERED)
+            return
+        if profile is None:
+            return
+        async with self.database.begin() as records:
+            # Held, so that an erasure comes before, and is seen, or after, and takes it away.
+            if await records.users.lock(user.id) is not None:
+                await records.profiles.save(user.id, profile, self.clock.now())

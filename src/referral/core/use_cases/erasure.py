@@ -1,0 +1,81 @@
+"""Leaving, and taking along what is stored."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from referral.core.errors import Unauthenticated
+from referral.core.model import Code, Joined, Profile, Referral, Session, User
+from referral.core.policies.account_removal import RemoveAccount
+from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.reauthentication import ProveOwnership, lock_proven
+from referral.core.ports import Clock, Database, Records
+
+STRETCH = 1000
+"""How many referrals are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class EraseAccount:
+    """Erase one's own account, which takes the password."""
+
+    clear: Clear
+    database: Database
+    prove: ProveOwnership
+    remove: RemoveAccount
+
+    async def __call__(self, user_id: UUID, password: str) -> None:
+        """Erase the account, or raise `WrongPassword` or `Unauthenticated`."""
+        user = await self.prove(user_id, password, "password")
+        async with self.database.begin() as records:
+            user = await lock_proven(records, user, "password")
+            owners = await self.remove(records, user)
+        await self.clear(*owners)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """All that is stored about a user, but what the password and tokens are checked against."""
+
+    user: User
+    joined_by: Referral | None
+    codes: list[Code]
+    referrals: list[Joined]
+    sessions: list[Session]
+    profile: Profile | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExportAccount:
+    """Put together all that is stored about a user."""
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self, user_id: UUID) -> Export:
+        """Return it, or raise `Unauthenticated` when the account is gone."""
+        async with self.database.read() as records:
+            user = await records.users.get(user_id)
+            if user is None:
+                raise Unauthenticated
+            return Export(
+                user=user,
+                joined_by=await records.referrals.of(user_id),
+                codes=await records.codes.all(user_id),
+                referrals=await _referrals(records, user_id),
+                sessions=await records.sessions.all(user_id),
+                profile=await records.profiles.of(user_id),
+                now=self.clock.now(),
+            )
+
+
+async def _referrals(records: Records, user_id: UUID) -> list[Joined]:
+    found: list[Joined] = []
+    after: UUID | None = None
+    while True:
+        stretch = await records.referrals.newest(user_id, status=None, after=after, limit=STRETCH)
+        found += stretch
+        if len(stretch) < STRETCH:
+            return found
+        after = stretch[-1].referral_id

@@ -1,0 +1,35 @@
+"""Changing one's password."""
+
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from referral.core.model import Address, Purpose, accept_password
+from referral.core.policies.reauthentication import ProveOwnership, lock_proven
+from referral.core.ports import Database, Passwords
+
+CURRENT = "current_password"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePassword:
+    """Trade the current password for a new one, and end every other session."""
+
+    common_passwords: Container[str]
+    database: Database
+    passwords: Passwords
+    prove: ProveOwnership
+
+    async def __call__(
+        self, user_id: UUID, session_id: UUID | None, current: str, wanted: str
+    ) -> None:
+        """Change it, or raise `WrongPassword`, `WeakPassword` or `Unauthenticated`."""
+        user = await self.prove(user_id, current, CURRENT)
+        address = Address(user.email, user.email_key)
+        password = accept_password(wanted, address, self.common_passwords, field="new_password")
+        hashed = await self.passwords.hash(password)
+        async with self.database.begin() as records:
+            locked = await lock_proven(records, user, CURRENT)
+            await records.users.save(replace(locked, password_hash=hashed))
+            await records.one_time_tokens.forget(user_id, Purpose.RESET)
+            await records.sessions.end_all(user_id, but=session_id)
