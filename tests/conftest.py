@@ -25,7 +25,7 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
 from referral.app import create_app
-from referral.core.ports import Clock
+from referral.core.ports.system import Clock
 from referral.settings import Settings
 from tests.fakes import FakeClock, FakeFingerprints
 from tests.journey import UNLIMITED

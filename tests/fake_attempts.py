@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from referral.core.entities.clients import Client
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.idempotency import Attempt, KeptResponse
 from referral.core.errors import IdempotencyKeyReused
-from referral.core.model import Attempt, Client, KeptResponse, OneTimeToken, Purpose
 from tests.fake_tables import KeptAttempt, Tables
 
 

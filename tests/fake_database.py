@@ -7,8 +7,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.entities.account_view import Account
+from referral.core.entities.codes import Code
+from referral.core.entities.email_links import Purpose
+from referral.core.entities.mail import Postage, Taken
+from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
-from referral.core.model import Account, Code, Postage, Purpose, Referrer, Taken
 from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
 from tests.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
 from tests.fake_mail import FakeJobs, FakeMails

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
-from referral.core.model import Deliverability, Profile
 from tests.fake_tables import Tables
 
 

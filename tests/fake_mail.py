@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.entities.jobs import Job
+from referral.core.entities.mail import Mail
 from referral.core.errors import NotFound
-from referral.core.model import Mail
 from tests.fake_tables import Tables
 
 

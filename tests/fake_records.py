@@ -6,18 +6,12 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from referral.core.entities.codes import Code, CodeStatus
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.sessions import RefreshToken, Session
+from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, EmailTaken
-from referral.core.model import (
-    Code,
-    CodeStatus,
-    Deliverability,
-    Joined,
-    Referral,
-    ReferralStatus,
-    RefreshToken,
-    Session,
-    User,
-)
 from tests.fake_tables import Tables
 
 T = TypeVar("T")

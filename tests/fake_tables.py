@@ -7,19 +7,15 @@ from uuid import UUID
 
 from asyncpg import DataError, IntegrityConstraintViolationError
 
+from referral.core.entities.clients import Client
+from referral.core.entities.codes import Code
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.email_links import OneTimeToken
+from referral.core.entities.idempotency import KeptResponse
 from referral.core.entities.jobs import Job
-from referral.core.model import (
-    Client,
-    Code,
-    Deliverability,
-    KeptResponse,
-    OneTimeToken,
-    Profile,
-    Referral,
-    RefreshToken,
-    Session,
-    User,
-)
+from referral.core.entities.referrals import Referral
+from referral.core.entities.sessions import RefreshToken, Session
+from referral.core.entities.users import Profile, User
 
 
 @dataclass(frozen=True)

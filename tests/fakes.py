@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from referral.core.entities.limits import LimitGroup
+from referral.core.entities.clients import AccessToken, Caller, Scope
+from referral.core.entities.codes import Code
+from referral.core.entities.limits import Allowance, LimitGroup
+from referral.core.entities.users import Address
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
-from referral.core.model import AccessToken, Address, Allowance, Caller, Code, Scope
 
 
 class FakeClock:

@@ -11,7 +11,7 @@ from referral.adapters.in_memory import MemoryCache
 from referral.adapters.system import SystemClock
 from referral.core.entities.limits import OFF
 from referral.core.policies.lookup_invalidation import Clear
-from referral.core.ports import Database
+from referral.core.ports.repositories import Database
 from referral.core.use_cases.accounts import BlockAccount
 
 API = "/api/v1"

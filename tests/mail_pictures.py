@@ -14,7 +14,8 @@ from playwright.async_api import Browser
 
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import Letters
-from referral.core.model import Locale, Mail
+from referral.core.entities.mail import Mail
+from referral.core.entities.users import Locale
 from tests.browsing import chromium
 from tests.fakes import FakeClock
 

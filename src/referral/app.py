@@ -26,9 +26,10 @@ from referral.adapters.observability.prometheus import ProcessMetrics
 from referral.adapters.observability.samples import RequestCounts
 from referral.adapters.observability.tracing import TracedApp, is_on, send_rest, set_up_tracing
 from referral.container import make_container
-from referral.core.model import Scope
+from referral.core.entities.clients import Scope
 from referral.core.policies.idempotency import AnsweredBefore
-from referral.core.ports import AccessTokens, Limits
+from referral.core.ports.caching import Limits
+from referral.core.ports.security import AccessTokens
 from referral.core.use_cases.lookups import LookUpCode
 from referral.settings import Settings, read_settings
 from referral.web.client_ip import TrustedProxies

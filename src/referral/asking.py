@@ -13,7 +13,9 @@ from referral.adapters.third_parties.disposable_domains import OfflineVerifier
 from referral.adapters.third_parties.guarded_client import taking
 from referral.adapters.third_parties.http_client import HttpClient
 from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
-from referral.core import ports
+from referral.core.ports.caching import Limits
+from referral.core.ports.system import Part
+from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.settings import OFFLINE, Settings
 
 HUNTER_URL = "https://api.hunter.io"
@@ -41,8 +43,8 @@ class Asking(Provider):
 
     @provide
     async def email_verifier(
-        self, hunter: Hunter, limits: ports.Limits, settings: Settings
-    ) -> AsyncIterator[ports.EmailVerifier | None]:
+        self, hunter: Hunter, limits: Limits, settings: Settings
+    ) -> AsyncIterator[EmailVerifier | None]:
         if not settings.asks_hunter:
             yield OfflineVerifier() if settings.hunter_url == OFFLINE else None
             return
@@ -52,8 +54,8 @@ class Asking(Provider):
 
     @provide
     async def enrichment(
-        self, hunter: Hunter, clearbit: Clearbit, limits: ports.Limits, settings: Settings
-    ) -> AsyncIterator[ports.Enrichment | None]:
+        self, hunter: Hunter, clearbit: Clearbit, limits: Limits, settings: Settings
+    ) -> AsyncIterator[Enrichment | None]:
         match settings.enrichment:
             case "off":
                 yield None
@@ -67,10 +69,8 @@ class Asking(Provider):
         await enrichment.close()
 
     @provide
-    def parts(
-        self, hunter: Hunter, clearbit: Clearbit, settings: Settings
-    ) -> tuple[ports.Part, ...]:
-        parts: list[ports.Part] = []
+    def parts(self, hunter: Hunter, clearbit: Clearbit, settings: Settings) -> tuple[Part, ...]:
+        parts: list[Part] = []
         if settings.asks_hunter:
             parts.append(HunterPart(hunter))
         if settings.enrichment == "clearbit":

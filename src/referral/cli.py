@@ -34,8 +34,9 @@ from referral.container import (
     parts_in_use,
     private_folders,
 )
+from referral.core.entities.clients import Client, Scope
+from referral.core.entities.users import Role, User
 from referral.core.errors import ReferralError, Unavailable
-from referral.core.model import Client, Role, Scope, User
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
 from referral.core.use_cases.clients import GRANTABLE, CreateClient
 from referral.core.use_cases.health import CheckParts, State

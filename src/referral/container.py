@@ -50,9 +50,8 @@ from referral.adapters.security.keys import KeyedFingerprints, KeyRing, make_key
 from referral.adapters.security.passwords import ArgonPasswords, common_passwords
 from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
 from referral.adapters.third_parties.guarded_client import BUDGET
-from referral.core import ports
 from referral.core.entities.limits import LimitGroup, Rate, network_rates
-from referral.core.model import Verification
+from referral.core.entities.users import Verification
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import Credit, Settle
 from referral.core.policies.confirmation import Confirm
@@ -61,6 +60,14 @@ from referral.core.policies.idempotency import RecallAnswer
 from referral.core.policies.login_throttle import Attempts, guessing_rates
 from referral.core.policies.lookup_invalidation import Clear, ClearLater
 from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.ports.caching import Cache, Limits
+from referral.core.ports.delivery import Mailer, PostOffice
+from referral.core.ports.email_addresses import Addresses
+from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.security import AccessTokens, Fingerprints, MuteTokens, Passwords, Secrets
+from referral.core.ports.system import Clock, CodeTexts, Ids, Journal, Metrics, Part, QrCodes
+from referral.core.ports.system import Links as LinksPort
+from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.use_cases import (
     accounts,
     clients,
@@ -94,14 +101,14 @@ class Adapters(Provider):
     settings = from_context(Settings)
     requests = from_context(RequestCounts)
     system = (
-        provide(SystemClock, provides=ports.Clock)
-        + provide(SystemIds, provides=ports.Ids)
-        + provide(RandomCodeTexts, provides=ports.CodeTexts)
-        + provide(RandomSecrets, provides=ports.Secrets)
-        + provide(ValidatedAddresses, provides=ports.Addresses)
-        + provide(KeyedFingerprints, provides=ports.Fingerprints)
-        + provide(LogJournal, provides=ports.Journal)
-        + provide(SegnoQrCodes, provides=ports.QrCodes)
+        provide(SystemClock, provides=Clock)
+        + provide(SystemIds, provides=Ids)
+        + provide(RandomCodeTexts, provides=CodeTexts)
+        + provide(RandomSecrets, provides=Secrets)
+        + provide(ValidatedAddresses, provides=Addresses)
+        + provide(KeyedFingerprints, provides=Fingerprints)
+        + provide(LogJournal, provides=Journal)
+        + provide(SegnoQrCodes, provides=QrCodes)
     )
 
     @provide
@@ -115,7 +122,7 @@ class Adapters(Provider):
         await engine.dispose()
 
     @provide
-    def database(self, engine: AsyncEngine, fingerprints: ports.Fingerprints) -> PostgresDatabase:
+    def database(self, engine: AsyncEngine, fingerprints: Fingerprints) -> PostgresDatabase:
         return PostgresDatabase(engine, fingerprints)
 
     @provide
@@ -125,15 +132,15 @@ class Adapters(Provider):
             yield pool
 
     @provide
-    def reads(self, pool: DriverPool) -> ports.Reads:
+    def reads(self, pool: DriverPool) -> Reads:
         return PostgresReads(pool)
 
     @provide
-    def post_office(self, pool: DriverPool, fingerprints: ports.Fingerprints) -> ports.PostOffice:
+    def post_office(self, pool: DriverPool, fingerprints: Fingerprints) -> PostOffice:
         return PostgresPostOffice(pool, fingerprints)
 
     @provide
-    def records(self, database: PostgresDatabase) -> ports.Database:
+    def records(self, database: PostgresDatabase) -> Database:
         return database
 
     @provide
@@ -149,15 +156,15 @@ class Adapters(Provider):
     def redis_cache(self, redis: RedisServer | None) -> RedisCache | None:
         return RedisCache(redis) if redis else None
 
-    @provide(provides=AnyOf[MemoryCache, ports.Cache])
+    @provide(provides=AnyOf[MemoryCache, Cache])
     def cache(self, behind: RedisCache | None) -> MemoryCache:
         return MemoryCache(behind)
 
-    @provide(provides=AnyOf[CountedLimits, ports.Limits])
+    @provide(provides=AnyOf[CountedLimits, Limits])
     def limits(self, redis: RedisServer | None, settings: Settings) -> CountedLimits:
         return CountedLimits(rates_of(settings), redis, processes())
 
-    @provide(provides=AnyOf[ArgonPasswords, ports.Passwords])
+    @provide(provides=AnyOf[ArgonPasswords, Passwords])
     async def passwords(self) -> AsyncIterator[ArgonPasswords]:
         passwords = ArgonPasswords()
         yield passwords
@@ -170,9 +177,7 @@ class Adapters(Provider):
         return KeyRing(settings.key_files)
 
     @provide
-    def access_tokens(
-        self, settings: Settings, keys: KeyRing, clock: ports.Clock
-    ) -> ports.AccessTokens:
+    def access_tokens(self, settings: Settings, keys: KeyRing, clock: Clock) -> AccessTokens:
         minutes = settings.access_token_minutes
         return JwtAccessTokens(settings.public_url, keys, minutes, clock)
 
@@ -181,7 +186,7 @@ class Adapters(Provider):
         return common_passwords()
 
     @provide
-    def mute_tokens(self, keys: KeyRing) -> ports.MuteTokens:
+    def mute_tokens(self, keys: KeyRing) -> MuteTokens:
         return SignedMuteTokens(keys)
 
     @provide
@@ -191,11 +196,11 @@ class Adapters(Provider):
         )
 
     @provide
-    def own_links(self, links: Links) -> ports.Links:
+    def own_links(self, links: Links) -> LinksPort:
         return links
 
     @provide
-    def letters(self, settings: Settings, clock: ports.Clock, qr_codes: ports.QrCodes) -> Letters:
+    def letters(self, settings: Settings, clock: Clock, qr_codes: QrCodes) -> Letters:
         sender = settings.mail_from
         address = Address(sender.name, sender.local_part, sender.domain)
         return Letters(address, clock, qr_codes)
@@ -210,7 +215,7 @@ class Adapters(Provider):
         await mailer.close()
 
     @provide
-    def mailer(self, settings: Settings, letters: Letters, smtp: SmtpMailer | None) -> ports.Mailer:
+    def mailer(self, settings: Settings, letters: Letters, smtp: SmtpMailer | None) -> Mailer:
         if smtp is None:
             return MailboxMailer(mail_folder(settings), letters)
         return TracedMailer(smtp, settings.smtp_url or "") if tracing.is_on() else smtp
@@ -226,15 +231,15 @@ class AskingNobody(Provider):
     scope = Scope.APP
 
     @provide
-    def email_verifier(self) -> ports.EmailVerifier | None:
+    def email_verifier(self) -> EmailVerifier | None:
         return None
 
     @provide
-    def enrichment(self) -> ports.Enrichment | None:
+    def enrichment(self) -> Enrichment | None:
         return None
 
     @provide
-    def parts(self) -> tuple[ports.Part, ...]:
+    def parts(self) -> tuple[Part, ...]:
         return ()
 
 
@@ -254,13 +259,13 @@ class Observation(Provider):
         redis_cache: RedisCache | None,
         limits: CountedLimits,
         passwords: ArgonPasswords,
-        verifier: ports.EmailVerifier | None,
-        enrichment: ports.Enrichment | None,
+        verifier: EmailVerifier | None,
+        enrichment: Enrichment | None,
     ) -> tuple[Measured, ...]:
         parts = (requests, database, pool, memory, redis, redis_cache, limits, passwords)
         return tuple(part for part in (*parts, verifier, enrichment) if isinstance(part, Measured))
 
-    @provide(provides=AnyOf[ProcessMetrics, ports.Metrics])
+    @provide(provides=AnyOf[ProcessMetrics, Metrics])
     def metrics(
         self, parts: tuple[Measured, ...], database: PostgresDatabase, settings: Settings
     ) -> ProcessMetrics:
@@ -334,14 +339,14 @@ class UseCases(Provider):
     @provide
     def log_in(
         self,
-        access_tokens: ports.AccessTokens,
-        addresses: ports.Addresses,
+        access_tokens: AccessTokens,
+        addresses: Addresses,
         attempts: Attempts,
-        clock: ports.Clock,
-        database: ports.Database,
-        ids: ports.Ids,
-        passwords: ports.Passwords,
-        secrets: ports.Secrets,
+        clock: Clock,
+        database: Database,
+        ids: Ids,
+        passwords: Passwords,
+        secrets: Secrets,
         settings: Settings,
     ) -> sessions.LogIn:
         lifetime = timedelta(days=settings.refresh_token_days)
@@ -350,15 +355,11 @@ class UseCases(Provider):
         )
 
     @provide
-    def list_referrals(
-        self, database: ports.Database, settings: Settings
-    ) -> referrals.ListReferrals:
+    def list_referrals(self, database: Database, settings: Settings) -> referrals.ListReferrals:
         return referrals.ListReferrals(database, settings.referrals_visibility)
 
     @provide
-    def show_account(
-        self, clock: ports.Clock, reads: ports.Reads, settings: Settings
-    ) -> accounts.ShowAccount:
+    def show_account(self, clock: Clock, reads: Reads, settings: Settings) -> accounts.ShowAccount:
         return accounts.ShowAccount(clock, reads, settings.referrals_visibility)
 
     @provide
@@ -379,9 +380,9 @@ class UseCases(Provider):
         database: PostgresDatabase,
         redis: RedisServer | None,
         smtp: SmtpMailer | None,
-        asked: tuple[ports.Part, ...],
+        asked: tuple[Part, ...],
     ) -> CheckParts:
-        own: tuple[ports.Part | None, ...] = (database, redis, smtp)
+        own: tuple[Part | None, ...] = (database, redis, smtp)
         return CheckParts((*(part for part in own if part is not None), *asked))
 
 

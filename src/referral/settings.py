@@ -16,7 +16,7 @@ from referral.adapters.postgres import embedded
 from referral.adapters.postgres.pooler import is_pooled
 from referral.adapters.security.keys import load_keys
 from referral.core.entities.limits import Rate
-from referral.core.model import Visibility
+from referral.core.entities.referrals import Visibility
 
 PREFIX = "REFERRAL_"
 SCHEMES = {

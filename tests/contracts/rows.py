@@ -6,17 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from referral.adapters.system import SystemIds
-from referral.core.model import (
-    Code,
-    Locale,
-    Referral,
-    ReferralStatus,
-    RefreshToken,
-    Role,
-    Session,
-    User,
-)
-from referral.core.ports import Database
+from referral.core.entities.codes import Code
+from referral.core.entities.referrals import Referral, ReferralStatus
+from referral.core.entities.sessions import RefreshToken, Session
+from referral.core.entities.users import Locale, Role, User
+from referral.core.ports.repositories import Database
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)

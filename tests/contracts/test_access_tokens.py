@@ -9,9 +9,9 @@ from jwt import PyJWK, decode
 from referral.adapters.security.access_tokens import MAX_LENGTH, JwtAccessTokens
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
+from referral.core.entities.clients import Caller
 from referral.core.errors import Unauthenticated
-from referral.core.model import Caller
-from referral.core.ports import AccessTokens
+from referral.core.ports.security import AccessTokens
 from referral.settings import Settings
 from tests.fakes import FakeAccessTokens, FakeClock
 

@@ -5,7 +5,7 @@ import pytest
 from referral.adapters import addresses as addresses_module
 from referral.adapters.email_addresses import ValidatedAddresses
 from referral.core.errors import InvalidRequest
-from referral.core.ports import Addresses
+from referral.core.ports.email_addresses import Addresses
 from tests.fakes import FakeAddresses
 
 REAL = ValidatedAddresses()

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from referral.adapters.in_memory import MemoryCache
 from referral.adapters.redis.client import RedisGone, RedisServer
 from referral.adapters.redis.lookup_cache import RedisCache, make_key
+from referral.core.entities.codes import Code
 from referral.core.errors import Unavailable
-from referral.core.model import Code
-from referral.core.ports import Cache
+from referral.core.ports.caching import Cache
 from tests.waiting import until_found
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from referral.core.model import Code, CodeStatus
-from referral.core.ports import Database, Reads
+from referral.core.entities.codes import Code, CodeStatus
+from referral.core.ports.repositories import Database, Reads
 from tests.contracts.rows import NOW, store_code, store_user
 
 MICROSECOND = timedelta(microseconds=1)

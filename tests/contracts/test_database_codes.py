@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from asyncpg import DataError, IntegrityConstraintViolationError
 
+from referral.core.entities.codes import Code
+from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken
-from referral.core.model import Code, User
-from referral.core.ports import Database, Reads
+from referral.core.ports.repositories import Database, Reads
 from tests.contracts.rows import HOUR, IDS, NOW, make_code, store_code, store_user
 
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from asyncpg import IntegrityConstraintViolationError
 
-from referral.core.model import Deliverability, Profile
-from referral.core.ports import Database, Reads
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.users import Profile
+from referral.core.ports.repositories import Database, Reads
 from tests.contracts.rows import HOUR, IDS, NOW, store_user
 
 FULL = Profile("Ann Example", "Head", "Example", "example.com", "Finland", "https://a.example/b")

@@ -8,18 +8,13 @@ from uuid import UUID
 import pytest
 from asyncpg import IntegrityConstraintViolationError
 
+from referral.core.entities.clients import Client, Scope
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.idempotency import Attempt
+from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.users import Role, User
 from referral.core.errors import CodeTaken, IdempotencyKeyReused
-from referral.core.model import (
-    Attempt,
-    Client,
-    OneTimeToken,
-    Purpose,
-    ReferralStatus,
-    Role,
-    Scope,
-    User,
-)
-from referral.core.ports import Database, Reads
+from referral.core.ports.repositories import Database, Reads
 from tests.contracts.rows import (
     HOUR,
     IDS,

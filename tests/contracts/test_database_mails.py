@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.jobs import Pruning, WelcomeMail
-from referral.core.model import Locale
-from referral.core.ports import Database
+from referral.core.entities.users import Locale
+from referral.core.ports.repositories import Database
 from referral.core.use_cases.notifications import reset_quota
 from tests.contracts.rows import (
     HOUR,

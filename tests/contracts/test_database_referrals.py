@@ -6,9 +6,11 @@ from uuid import UUID
 import pytest
 from asyncpg import IntegrityConstraintViolationError
 
+from referral.core.entities.codes import Code
+from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
-from referral.core.model import Code, Joined, Referral, ReferralStatus, User
-from referral.core.ports import Database, Reads
+from referral.core.ports.repositories import Database, Reads
 from tests.contracts.rows import (
     IDS,
     NOW,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from asyncpg import IntegrityConstraintViolationError
 
-from referral.core.model import RefreshToken, Session
-from referral.core.ports import Database
+from referral.core.entities.sessions import RefreshToken, Session
+from referral.core.ports.repositories import Database
 from tests.contracts.rows import IDS, NOW, make_session, make_token, make_user, store_user
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import InvalidRequestError
 
 from referral.core.errors import EmailTaken, Unavailable
-from referral.core.ports import Database
+from referral.core.ports.repositories import Database
 from tests.contracts.rows import make_code, make_user, store_user
 
 

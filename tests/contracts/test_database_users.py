@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from referral.core.entities.users import Locale, Role, User
 from referral.core.errors import EmailTaken
-from referral.core.model import Locale, Role, User
-from referral.core.ports import Database
+from referral.core.ports.repositories import Database
 from tests.contracts.rows import IDS, make_code, make_user, store_user
 
 

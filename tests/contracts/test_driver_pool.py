@@ -10,8 +10,8 @@ import pytest
 from referral.adapters.postgres.pool import CONNECTIONS, DriverPool
 from referral.adapters.postgres.read_model import PostgresReads
 from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
+from referral.core.entities.mail import Postage
 from referral.core.errors import Unavailable
-from referral.core.model import Postage
 from tests.contracts.rows import HOUR, IDS, NOW
 from tests.fakes import FakeFingerprints
 from tests.waiting import until

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from referral.adapters.mail.mime import Envelope, parts_of, text_part
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import Letters
-from referral.core.model import Locale, Mail
+from referral.core.entities.mail import Mail
+from referral.core.entities.users import Locale
 from tests.fakes import FakeClock
 
 CODE = {

@@ -10,9 +10,9 @@ from argon2 import PasswordHasher, Type, extract_parameters
 
 from referral.adapters.security import passwords as module
 from referral.adapters.security.passwords import DECOY, ArgonPasswords, common_passwords
+from referral.core.entities.passwords import MIN_PASSWORD_CHARACTERS
 from referral.core.errors import Unavailable
-from referral.core.model import MIN_PASSWORD_CHARACTERS
-from referral.core.ports import Passwords
+from referral.core.ports.security import Passwords
 from tests.fakes import FakePasswords
 from tests.waiting import until
 

@@ -12,8 +12,11 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.pool import make_pool
 from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
-from referral.core.model import OneTimeToken, Postage, Purpose, Taken, User
-from referral.core.ports import Database, PostOffice
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.mail import Postage, Taken
+from referral.core.entities.users import User
+from referral.core.ports.delivery import PostOffice
+from referral.core.ports.repositories import Database
 from tests.contracts.rows import HOUR, IDS, NOW, store_user
 from tests.fake_database import FakeDatabase, FakePostOffice
 from tests.fakes import FakeFingerprints

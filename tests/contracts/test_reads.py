@@ -8,8 +8,9 @@ from sqlalchemy.engine import make_url
 
 from referral.adapters.postgres.pool import make_pool
 from referral.adapters.postgres.read_model import PostgresReads
-from referral.core.model import Referral, ReferralStatus, Referrer
-from referral.core.ports import Database, Reads
+from referral.core.entities.referrals import Referral, ReferralStatus
+from referral.core.entities.users import Referrer
+from referral.core.ports.repositories import Database, Reads
 from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user
 
 

@@ -14,8 +14,9 @@ from referral.adapters.system import (
     SystemClock,
     SystemIds,
 )
-from referral.core.model import CODE_TEXT
-from referral.core.ports import Clock, CodeTexts, Ids, Secrets
+from referral.core.entities.codes import CODE_TEXT
+from referral.core.ports.security import Secrets
+from referral.core.ports.system import Clock, CodeTexts, Ids
 from tests.fakes import FakeClock, FakeCodeTexts, FakeIds, FakeSecrets
 
 MANY = 1000

@@ -13,9 +13,10 @@ from referral.adapters.third_parties.disposable_domains import OfflineVerifier
 from referral.adapters.third_parties.guarded_client import FAILURES, taking
 from referral.adapters.third_parties.http_client import MAX_BYTES, HttpClient
 from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
-from referral.core.model import Deliverability, Profile
-from referral.core.ports import EmailVerifier, Enrichment
+from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from tests.fake_knowledge import FakeEnrichment, FakeVerifier
 from tests.fakes import FakeLimits
 from tests.hunter_stub import FAULTS, FLOODS, HUGE, SHAPES, STATUSES, HunterStub, hunter_stub

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from referral.core.entities.referrals import ReferralStatus, Visibility
+from referral.core.entities.users import Locale, Referrer, Role, User
 from referral.core.errors import (
     EmailTaken,
     InvalidRequest,
@@ -13,7 +15,6 @@ from referral.core.errors import (
     Unauthenticated,
     WeakPassword,
 )
-from referral.core.model import Locale, ReferralStatus, Referrer, Role, User, Visibility
 from referral.core.use_cases.accounts import NewAccount
 from tests.core.world import COMMON, PASSWORD, World
 

@@ -6,6 +6,10 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.codes import Code, Expiry
+from referral.core.entities.email_links import Purpose
+from referral.core.entities.referrals import Visibility
+from referral.core.entities.users import User
 from referral.core.errors import (
     AccountBlocked,
     EmailTaken,
@@ -15,7 +19,6 @@ from referral.core.errors import (
     ReferralCodeUnusable,
     TokenUnusable,
 )
-from referral.core.model import Code, Expiry, Purpose, User, Visibility
 from referral.core.policies.reauthentication import ProveOwnership
 from referral.core.use_cases.accounts import AccountChange, UpdateAccount
 from referral.core.use_cases.codes import Renewal

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.jobs import Clearing
+from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, Unavailable
-from referral.core.model import Code, Expiry, User
 from referral.core.policies.lookup_invalidation import ClearLater
 from referral.core.use_cases.codes import Renewal
 from tests.core.world import World

@@ -6,20 +6,18 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.codes import CodeStatus, Expiry
+from referral.core.entities.email_links import Purpose
 from referral.core.entities.jobs import ReferralMail, WelcomeMail
 from referral.core.entities.limits import LimitGroup
-from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
-from referral.core.model import (
-    CONFIRMATION_PERIOD,
+from referral.core.entities.referrals import (
     PENDING_PERIOD,
     REFERRED_AGAIN_AFTER,
-    CodeStatus,
-    Expiry,
-    Purpose,
     Referral,
     ReferralStatus,
-    User,
 )
+from referral.core.entities.users import CONFIRMATION_PERIOD, User
+from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.use_cases.codes import Renewal
 from referral.core.use_cases.email_links import AskForConfirmation
 from referral.core.use_cases.notifications import MailLimit

@@ -4,9 +4,10 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.clients import Scope
 from referral.core.entities.jobs import ConfirmationMail, Enriching, Job, Run, WelcomeMail
+from referral.core.entities.users import Profile, User, Verification
 from referral.core.errors import NoActiveCode
-from referral.core.model import Profile, Scope, User, Verification
 from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
 from referral.core.use_cases.enrichment import Enrich
 from tests.core.world import ADDRESS, PASSWORD, World

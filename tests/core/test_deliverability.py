@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.deliverability import GOOD_FOR, Deliverability
 from referral.core.entities.jobs import Run, Verifying
+from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, Later
-from referral.core.model import GOOD_FOR, Deliverability, Role, User
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.email_deliverability import AT_REGISTRATION, Screen, Verify
 from referral.core.policies.reauthentication import ProveOwnership

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.jobs import Enriching, Run
+from referral.core.entities.users import Profile, Role, Verification
 from referral.core.errors import Later
-from referral.core.model import Profile, Role, Verification
 from referral.core.policies.retry import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.enrichment import Enrich

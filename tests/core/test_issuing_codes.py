@@ -5,8 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from referral.core.entities.codes import Code, CodeStatus, Expiry
+from referral.core.entities.idempotency import Attempt
+from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
-from referral.core.model import Attempt, Code, CodeStatus, Expiry, User
 from referral.core.policies.idempotency import AnsweredBefore
 from referral.core.use_cases.codes import ATTEMPTS, NewCode
 from tests.core.world import World

@@ -2,8 +2,9 @@
 
 import pytest
 
+from referral.core.entities.codes import Code
+from referral.core.entities.users import User
 from referral.core.errors import InvalidRequest, NoActiveCode
-from referral.core.model import Code, User
 from tests.core.world import World
 
 

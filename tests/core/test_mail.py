@@ -6,7 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
+from referral.core.entities.users import Locale, User, Verification
 from referral.core.errors import (
     Later,
     NoActiveCode,
@@ -15,7 +17,6 @@ from referral.core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from referral.core.model import Code, Expiry, Locale, User, Verification
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import Credit, Settle
 from referral.core.policies.email_deliverability import Screen, Verify

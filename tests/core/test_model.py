@@ -6,17 +6,12 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.codes import Code, CodeStatus, Expiry
+from referral.core.entities.pagination import Page
+from referral.core.entities.passwords import check_password, normal_password
+from referral.core.entities.sessions import RefreshToken
+from referral.core.entities.users import Address
 from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest, WeakPassword
-from referral.core.model import (
-    Address,
-    Code,
-    CodeStatus,
-    Expiry,
-    Page,
-    RefreshToken,
-    check_password,
-    normal_password,
-)
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -5,6 +5,8 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.codes import Code, CodeStatus, Expiry
+from referral.core.entities.users import User
 from referral.core.errors import (
     CodeExhausted,
     CodeExpired,
@@ -12,7 +14,6 @@ from referral.core.errors import (
     NoActiveCode,
     NotFound,
 )
-from referral.core.model import Code, CodeStatus, Expiry, User
 from referral.core.use_cases.codes import Renewal
 from tests.core.world import World
 

@@ -6,20 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.passwords import MAX_PASSWORD_BYTES, normal_password
+from referral.core.entities.users import Locale, User
 from referral.core.errors import (
     InvalidGrant,
     TokenUnusable,
     Unavailable,
     WeakPassword,
     WrongPassword,
-)
-from referral.core.model import (
-    MAX_PASSWORD_BYTES,
-    Locale,
-    OneTimeToken,
-    Purpose,
-    User,
-    normal_password,
 )
 from referral.core.policies.reauthentication import ProveOwnership
 from referral.core.use_cases.accounts import NewAccount

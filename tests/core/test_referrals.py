@@ -4,8 +4,10 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.clients import Caller, Scope
+from referral.core.entities.referrals import Joined, ReferralStatus, Visibility
+from referral.core.entities.users import User
 from referral.core.errors import InsufficientScope, NotFound, Unauthenticated
-from referral.core.model import Caller, Joined, ReferralStatus, Scope, User, Visibility
 from referral.core.use_cases.referrals import ListReferrals
 from tests.core.world import World, client, signed_in
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from referral.core.entities.clients import Scope
+from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, Unavailable
-from referral.core.model import Scope, User
 from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
 from referral.core.use_cases.sessions import FIRST_PARTY, Tokens
 from tests.core.world import ADDRESS, LIFETIME, PASSWORD, World, signed_in

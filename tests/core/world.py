@@ -6,19 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any, ParamSpec
 from uuid import UUID
 
-from referral.core.model import (
-    Caller,
-    Code,
-    Expiry,
-    Locale,
-    OneTimeToken,
-    Purpose,
-    Role,
-    Scope,
-    User,
-    Verification,
-    Visibility,
-)
+from referral.core.entities.clients import Caller, Scope
+from referral.core.entities.codes import Code, Expiry
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.referrals import Visibility
+from referral.core.entities.users import Locale, Role, User, Verification
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import Credit, Settle
 from referral.core.policies.confirmation import Confirm
@@ -26,7 +18,7 @@ from referral.core.policies.email_deliverability import Screen
 from referral.core.policies.login_throttle import Attempts
 from referral.core.policies.lookup_invalidation import Clear
 from referral.core.policies.reauthentication import ProveOwnership
-from referral.core.ports import Enrichment
+from referral.core.ports.third_parties import Enrichment
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register, ShowAccount
 from referral.core.use_cases.codes import (
     ActivateCode,

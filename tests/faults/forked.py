@@ -22,7 +22,7 @@ from granian.server.embed import Server
 from referral.adapters.observability.logs import set_up_logs
 from referral.adapters.system import SystemClock
 from referral.app import create_app
-from referral.core.ports import Clock
+from referral.core.ports.system import Clock
 from referral.settings import read_settings
 
 START_SECONDS = 20.0

@@ -9,8 +9,8 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.core.entities.clients import Scope
 from referral.core.errors import InvalidScope
-from referral.core.model import Scope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import Serve

@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import ArgonPasswords
-from referral.core.model import Deliverability
-from referral.core.ports import EmailVerifier
+from referral.core.entities.deliverability import Deliverability
+from referral.core.ports.third_parties import EmailVerifier
 from referral.settings import Settings
 from tests.conftest import serving
 from tests.fake_knowledge import FakeVerifier

@@ -19,7 +19,8 @@ from referral.adapters.jobs.admin import Monitor
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import Letters
 from referral.adapters.mail.smtp import CONNECTIONS, SmtpMailer
-from referral.core.model import Locale, Mail
+from referral.core.entities.mail import Mail
+from referral.core.entities.users import Locale
 from referral.settings import Sender, Settings
 from tests.certificate import make_certificate
 from tests.conftest import execute, serving

@@ -13,7 +13,8 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from referral.core.ports import Clock, Passwords
+from referral.core.ports.security import Passwords
+from referral.core.ports.system import Clock
 from referral.settings import Settings
 from tests.conftest import serving
 from tests.fakes import FakeClock, FakePasswords

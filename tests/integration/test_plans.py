@@ -12,7 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.read_model import ACCOUNT, LOOK_UP
-from referral.core.model import CodeStatus, Purpose, ReferralStatus, RefreshToken
+from referral.core.entities.codes import CodeStatus
+from referral.core.entities.email_links import Purpose
+from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.sessions import RefreshToken
 from tests.fakes import FakeFingerprints
 
 USERS = 100_000

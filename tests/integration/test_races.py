@@ -15,8 +15,8 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security import passwords
 from referral.adapters.system import RandomSecrets, SystemClock
+from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.errors import NotFound
-from referral.core.model import OneTimeToken, Purpose
 from tests.fakes import FakeClock
 from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
 from tests.waiting import until_found

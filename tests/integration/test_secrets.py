@@ -10,7 +10,7 @@ from dishka import Scope as Lifetime
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import DECOY, HASHER, ArgonPasswords
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.model import Scope
+from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import serving

@@ -18,7 +18,7 @@ from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
-from referral.core.model import Scope
+from referral.core.entities.clients import Scope
 from tests.journey import LIMITED
 from tests.performance.fill import user_id
 from tests.processes import Service, free_port, running

@@ -11,7 +11,9 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.model import Role, Scope, Visibility
+from referral.core.entities.clients import Scope
+from referral.core.entities.referrals import Visibility
+from referral.core.entities.users import Role
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import Serve

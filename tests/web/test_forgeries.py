@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.model import Scope
+from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from tests.fakes import FakeFingerprints
 from tests.journey import API

@@ -19,7 +19,8 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
-from referral.core.model import OneTimeToken, Purpose, Scope
+from referral.core.entities.clients import Scope
+from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.use_cases.clients import CreateClient
 from tests.journey import PASSWORD, join
 from tests.processes import Service, running

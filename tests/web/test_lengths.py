@@ -16,8 +16,8 @@ from referral.adapters.observability.redaction import CUT, redact
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.keys import KeyRing
 from referral.adapters.system import RandomSecrets, SystemIds
+from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.errors import InvalidClient, NotFound
-from referral.core.model import OneTimeToken, Purpose
 from referral.core.use_cases.clients import Credentials
 from referral.web import oauth_forms as forms
 from referral.web import parsing as requests

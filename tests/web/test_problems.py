@@ -9,8 +9,8 @@ import pytest
 from dishka import Provider, Scope
 from litestar._parsers import parse_query_string
 
+from referral.core.entities.codes import Code
 from referral.core.errors import EmailTaken, NoActiveCode, NotFound, ReferralError
-from referral.core.model import Code
 from referral.core.use_cases.lookups import CheckCode
 from referral.settings import Settings
 from referral.web.problems import all_problems, slug_of, title_of

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
 
+from referral.core.entities.users import Address
 from referral.core.errors import InvalidRequest
-from referral.core.model import Address
 
 REMEMBERED = 2_000
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from referral.adapters.batching import copy_of
 from referral.adapters.observability.samples import Measure
-from referral.core.model import Code
-from referral.core.ports import Cache
+from referral.core.entities.codes import Code
+from referral.core.ports.caching import Cache
 
 SECONDS = 0.9
 """Other processes may show a code for one second after it was deleted."""

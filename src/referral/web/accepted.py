@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from litestar import MediaType, Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from referral.core.model import Attempt
+from referral.core.entities.idempotency import Attempt
 from referral.web.idempotency import StoredResponse, attempt_of, make_answer
 
 Whose = TypeVar("Whose")

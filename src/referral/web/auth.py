@@ -6,9 +6,9 @@ from uuid import UUID
 from litestar import Request
 from litestar.connection import ASGIConnection
 
+from referral.core.entities.clients import Caller, Scope
 from referral.core.errors import InsufficientScope, Unauthenticated
-from referral.core.model import Caller, Scope
-from referral.core.ports import AccessTokens
+from referral.core.ports.security import AccessTokens
 
 SECURITY: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
 """The ways to authorise, for the OpenAPI document."""

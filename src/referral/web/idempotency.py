@@ -14,9 +14,9 @@ from litestar import MediaType, Request, Response
 from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
-from referral.core.model import Attempt, KeptResponse
+from referral.core.entities.idempotency import Attempt, KeptResponse
 from referral.core.policies.idempotency import AnsweredBefore, RecallAnswer
-from referral.core.ports import Fingerprints
+from referral.core.ports.security import Fingerprints
 from referral.web.auth import identify_user
 from referral.web.parsing import check_json, check_request, check_user
 from referral.web.problems import Fault, Misfit

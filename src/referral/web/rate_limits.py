@@ -7,10 +7,9 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
 
-from referral.core.entities.limits import NETWORK_GROUPS, LimitGroup
+from referral.core.entities.limits import NETWORK_GROUPS, Allowance, LimitGroup
 from referral.core.errors import TooManyRequests
-from referral.core.model import Allowance
-from referral.core.ports import Limits
+from referral.core.ports.caching import Limits
 from referral.web.auth import identify
 from referral.web.client_ip import ClientIp, TrustedProxies
 

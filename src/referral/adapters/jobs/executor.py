@@ -21,7 +21,7 @@ from referral.adapters.jobs.worker_queries import WatchfulQueries
 from referral.adapters.postgres.outages import unavailable
 from referral.core.entities.jobs import Run
 from referral.core.errors import Later, MailRefused, Unavailable
-from referral.core.ports import JobDoer
+from referral.core.ports.system import JobDoer
 
 JOB_SECONDS = 60.0
 """How long one attempt may take."""

@@ -21,7 +21,7 @@ from referral.adapters.jobs.queue import KINDS, NAMES, make_queries
 from referral.adapters.jobs.worker_queries import BATCH, CONCURRENT, QuietDriver, WatchfulQueries
 from referral.adapters.postgres.outages import unavailable
 from referral.core.errors import Unavailable
-from referral.core.ports import JobDoer
+from referral.core.ports.system import JobDoer
 
 POLL = timedelta(seconds=1)
 """How often to look: jobs tried again or put back by an operator are not announced."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from referral.adapters.mail.renderer import Letters
 from referral.adapters.private_folders import make_private_folder
-from referral.core.model import Mail
+from referral.core.entities.mail import Mail
 
 
 class MailboxMailer:

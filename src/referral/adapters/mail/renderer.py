@@ -17,8 +17,9 @@ from referral.adapters.mail.mime import (
     picture_part,
     text_part,
 )
-from referral.core.model import Locale, Mail
-from referral.core.ports import Clock, QrCodes
+from referral.core.entities.mail import Mail
+from referral.core.entities.users import Locale
+from referral.core.ports.system import Clock, QrCodes
 
 MONTHS = {
     Locale.EN: "January February March April May June July August September October November "

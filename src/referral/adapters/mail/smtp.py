@@ -20,8 +20,8 @@ from aiosmtplib.errors import (
 
 from referral.adapters.mail.mime import Envelope
 from referral.adapters.mail.renderer import Letters
+from referral.core.entities.mail import Mail
 from referral.core.errors import MailRefused, Unavailable
-from referral.core.model import Mail
 
 SECONDS = 20.0
 """How long the server may take for each answer."""

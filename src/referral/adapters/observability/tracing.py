@@ -18,8 +18,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from redis.asyncio import Redis
 
 from referral.adapters.redis.client import RedisServer
-from referral.core.model import Mail
-from referral.core.ports import Mailer
+from referral.core.entities.mail import Mail
+from referral.core.ports.delivery import Mailer
 
 T = TypeVar("T")
 

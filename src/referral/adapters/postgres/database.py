@@ -27,7 +27,7 @@ from referral.adapters.postgres.repositories.referred_emails import PostgresRefe
 from referral.adapters.postgres.repositories.sessions import PostgresSessions
 from referral.adapters.postgres.repositories.users import PostgresUsers
 from referral.adapters.postgres.repositories.verdicts import PostgresVerdicts
-from referral.core.ports import Fingerprints
+from referral.core.ports.security import Fingerprints
 
 SECONDS = 1.5
 """How long a request waits for a connection or an answer."""

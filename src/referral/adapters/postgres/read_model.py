@@ -11,7 +11,10 @@ import msgspec
 
 from referral.adapters.batching import Trips
 from referral.adapters.postgres.pool import DriverPool
-from referral.core.model import Account, Code, Joined, Profile, Referrer, User
+from referral.core.entities.account_view import Account
+from referral.core.entities.codes import Code
+from referral.core.entities.referrals import Joined
+from referral.core.entities.users import Profile, Referrer, User
 
 LOOK_UP = """
 SELECT u.email_key, u.email_verified, c.id, c.user_id, c.text, c.created_at, c.expires_at,

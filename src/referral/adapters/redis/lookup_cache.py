@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from referral.adapters.batching import Batches, Trips
 from referral.adapters.observability.samples import Measure
 from referral.adapters.redis.client import RedisGone, RedisServer
-from referral.core.model import Code
+from referral.core.entities.codes import Code
 
 SECONDS = 25.0
 SECONDS_UNKNOWN = 10.0

@@ -19,8 +19,7 @@ from redis.asyncio import Redis
 
 from referral.adapters.observability.samples import Measure
 from referral.adapters.redis.client import RedisGone, RedisServer
-from referral.core.entities.limits import LimitGroup, Rate
-from referral.core.model import Allowance
+from referral.core.entities.limits import Allowance, LimitGroup, Rate
 
 AHEAD = 1000
 """A process takes this part of a limit at a time."""

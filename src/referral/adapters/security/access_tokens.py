@@ -7,9 +7,9 @@ import jwt
 import msgspec
 
 from referral.adapters.security.keys import KeyRing, SigningKey
+from referral.core.entities.clients import AccessToken, Caller, Scope
 from referral.core.errors import Unauthenticated
-from referral.core.model import AccessToken, Caller, Scope
-from referral.core.ports import Clock
+from referral.core.ports.system import Clock
 
 REMEMBERED = 5_000
 """Of how many tokens a process knows that they were verified: some 5 MB."""

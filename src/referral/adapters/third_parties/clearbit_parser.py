@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from referral.adapters.observability.samples import Measure
 from referral.adapters.third_parties.guarded_client import Inquiries, Send, Take
 from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
-from referral.core.model import Profile
 
 MAX_TEXT = 200
 MAX_URL = 2000

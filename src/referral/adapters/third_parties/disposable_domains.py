@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from disposable_email_domains import blocklist
 
-from referral.core.model import Deliverability
+from referral.core.entities.deliverability import Deliverability
 
 
 class OfflineVerifier:

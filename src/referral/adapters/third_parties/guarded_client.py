@@ -13,7 +13,7 @@ from referral.adapters.observability.samples import Measure
 from referral.adapters.third_parties.http_response import NoReply, Reply
 from referral.core.entities.limits import LimitGroup, Rate
 from referral.core.errors import Unavailable
-from referral.core.ports import Limits
+from referral.core.ports.caching import Limits
 
 T = TypeVar("T")
 Send = Callable[[str, float], Awaitable[Reply]]

@@ -10,9 +10,9 @@ from referral.adapters.observability.samples import Measure
 from referral.adapters.third_parties.guarded_client import Inquiries, taking
 from referral.adapters.third_parties.http_client import HttpClient
 from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.core.entities.deliverability import Deliverability
 from referral.core.errors import Unavailable
-from referral.core.model import Deliverability
-from referral.core.ports import Limits
+from referral.core.ports.caching import Limits
 
 SERVICE = "hunter"
 CHECK_SECONDS = 5.0

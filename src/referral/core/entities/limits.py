@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 RATE = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
 
@@ -70,3 +71,17 @@ OFF = Rate(None, timedelta())
 def network_rates(rates: Mapping[LimitGroup, Rate]) -> dict[LimitGroup, Rate]:
     """Return the rates of IPv6 networks that follow from those of single callers."""
     return {NETWORK_GROUPS[group]: rate.times(SITES_PER_NETWORK) for group, rate in rates.items()}
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Where a caller stands with a limit of so many in so many seconds."""
+
+    granted: bool
+    limit: int
+    seconds: int
+    remaining: int
+    resets_in: int

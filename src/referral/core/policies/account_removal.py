@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
-from referral.core.model import ReferralStatus, User
+from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.users import User
 from referral.core.policies.attribution import Settle
 from referral.core.policies.email_fingerprints import fingerprints_of
-from referral.core.ports import Clock, Fingerprints, Records
+from referral.core.ports.repositories import Records
+from referral.core.ports.security import Fingerprints
+from referral.core.ports.system import Clock
 
 
 @dataclass(frozen=True, slots=True)

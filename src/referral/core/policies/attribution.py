@@ -2,19 +2,15 @@
 
 from dataclasses import dataclass
 
+from referral.core.entities.codes import CODE_TEXT, Code
 from referral.core.entities.jobs import ReferralMail
+from referral.core.entities.referrals import REFERRED_AGAIN_AFTER, Referral, ReferralStatus
+from referral.core.entities.users import User, Verification
 from referral.core.errors import ReferralCodeUnusable
-from referral.core.model import (
-    CODE_TEXT,
-    REFERRED_AGAIN_AFTER,
-    Code,
-    Referral,
-    ReferralStatus,
-    User,
-    Verification,
-)
 from referral.core.policies.email_fingerprints import fingerprints_of
-from referral.core.ports import Clock, Fingerprints, Ids, Records
+from referral.core.ports.repositories import Records
+from referral.core.ports.security import Fingerprints
+from referral.core.ports.system import Clock, Ids
 
 
 @dataclass(frozen=True, slots=True)

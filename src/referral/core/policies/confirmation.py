@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+from referral.core.entities.email_links import Purpose
 from referral.core.entities.jobs import Enriching, Job, WelcomeMail
-from referral.core.model import Purpose, Role, User, Verification
+from referral.core.entities.users import Role, User, Verification
 from referral.core.policies.attribution import Settle
-from referral.core.ports import Enrichment, Records
+from referral.core.ports.repositories import Records
+from referral.core.ports.third_parties import Enrichment
 
 
 @dataclass(frozen=True, slots=True)

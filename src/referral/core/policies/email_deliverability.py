@@ -3,12 +3,16 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from referral.core.entities.deliverability import GOOD_FOR, Deliverability
 from referral.core.entities.jobs import Run, Verifying
+from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, Unavailable
-from referral.core.model import GOOD_FOR, Deliverability, Role, User
 from referral.core.policies.email_fingerprints import fingerprints_of
 from referral.core.policies.retry import PATIENCE, Fault, ask_again
-from referral.core.ports import Clock, Database, EmailVerifier, Fingerprints, Records
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.security import Fingerprints
+from referral.core.ports.system import Clock
+from referral.core.ports.third_parties import EmailVerifier
 
 AT_REGISTRATION = timedelta(seconds=1.4)
 """How long a registration waits, so that with all that surrounds it, it is 1.5 s at most."""

@@ -1,7 +1,7 @@
 """Fingerprints of e-mail addresses: what is stored instead of the address."""
 
-from referral.core.model import User
-from referral.core.ports import Fingerprints
+from referral.core.entities.users import User
+from referral.core.ports.security import Fingerprints
 
 
 def fingerprints_of(fingerprints: Fingerprints, user: User) -> tuple[bytes, ...]:

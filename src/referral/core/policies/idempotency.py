@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from referral.core.model import Attempt, KeptResponse
-from referral.core.ports import Clock, Database, Records
+from referral.core.entities.idempotency import Attempt, KeptResponse
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.system import Clock
 
 T = TypeVar("T")
 

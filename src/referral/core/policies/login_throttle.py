@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from referral.core.entities.limits import LimitGroup, Rate
 from referral.core.errors import TooManyRequests
-from referral.core.ports import Limits
+from referral.core.ports.caching import Limits
 
 ACCOUNTS_AT_ONCE = 100
 """Guessing on all accounts together is slowed down at this many times the limit of one account."""

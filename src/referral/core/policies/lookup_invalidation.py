@@ -4,9 +4,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from referral.core.entities.jobs import Clearing
+from referral.core.entities.users import User
 from referral.core.errors import Unavailable
-from referral.core.model import User
-from referral.core.ports import Cache, Database
+from referral.core.ports.caching import Cache
+from referral.core.ports.repositories import Database
 
 
 @dataclass(frozen=True, slots=True)

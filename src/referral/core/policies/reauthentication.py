@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from referral.core.entities.passwords import normal_password
+from referral.core.entities.users import User
 from referral.core.errors import AccountBlocked, Unauthenticated, WeakPassword, WrongPassword
-from referral.core.model import User, normal_password
-from referral.core.ports import Database, Passwords, Records
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.security import Passwords
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,26 +5,24 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from referral.core.entities.account_view import Account
+from referral.core.entities.idempotency import Attempt
 from referral.core.entities.jobs import ConfirmationMail, Job, Verifying
+from referral.core.entities.passwords import accept_password
+from referral.core.entities.referrals import Visibility
+from referral.core.entities.users import Address, Locale, Role, User, Verification
 from referral.core.errors import NotFound, Unauthenticated
-from referral.core.model import (
-    Account,
-    Address,
-    Attempt,
-    Locale,
-    Role,
-    User,
-    Verification,
-    Visibility,
-    accept_password,
-)
 from referral.core.policies.attribution import Credit
 from referral.core.policies.confirmation import jobs_after_confirmation
 from referral.core.policies.email_deliverability import Screen
 from referral.core.policies.idempotency import begin_once, finish_once
 from referral.core.policies.lookup_invalidation import Clear
 from referral.core.policies.reauthentication import lock_account
-from referral.core.ports import Addresses, Clock, Database, Enrichment, Ids, Passwords, Reads
+from referral.core.ports.email_addresses import Addresses
+from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.security import Passwords
+from referral.core.ports.system import Clock, Ids
+from referral.core.ports.third_parties import Enrichment
 
 RECENT_REFERRALS = 10
 

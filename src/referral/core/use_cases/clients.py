@@ -5,9 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from referral.core.entities.clients import AccessToken, Client, Scope
+from referral.core.entities.sessions import RefreshToken
+from referral.core.entities.users import Verification
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
-from referral.core.model import AccessToken, Client, RefreshToken, Scope, Verification
-from referral.core.ports import AccessTokens, Clock, Database, Ids, Records, Secrets
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.security import AccessTokens, Secrets
+from referral.core.ports.system import Clock, Ids
 
 GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
 """What a client may be given; an account is for its user alone."""

@@ -11,12 +11,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.entities.codes import Code, CodeStatus, Expiry
+from referral.core.entities.idempotency import Attempt
+from referral.core.entities.pagination import Page
+from referral.core.entities.users import User
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
-from referral.core.model import Attempt, Code, CodeStatus, Expiry, Page, User
 from referral.core.policies.idempotency import begin_once, finish_once
 from referral.core.policies.lookup_invalidation import Clear
 from referral.core.policies.reauthentication import lock_account
-from referral.core.ports import Clock, CodeTexts, Database, Ids, Records
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.system import Clock, CodeTexts, Ids
 
 ATTEMPTS = 5
 """How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""

@@ -12,35 +12,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.idempotency import Attempt
 from referral.core.entities.jobs import ConfirmationMail, ResetMail, Run
+from referral.core.entities.mail import Mail
+from referral.core.entities.passwords import accept_password
+from referral.core.entities.users import Address, User
 from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
-from referral.core.model import (
-    Address,
-    Attempt,
-    Mail,
-    OneTimeToken,
-    Purpose,
-    User,
-    accept_password,
-)
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.confirmation import Confirm
 from referral.core.policies.idempotency import begin_once, finish_once
 from referral.core.policies.login_throttle import Attempts
 from referral.core.policies.lookup_invalidation import Clear
 from referral.core.policies.reauthentication import check_account, matches
-from referral.core.ports import (
-    Addresses,
-    Clock,
-    Database,
-    Ids,
-    Links,
-    Mailer,
-    Passwords,
-    PostOffice,
-    Records,
-    Secrets,
-)
+from referral.core.ports.delivery import Mailer, PostOffice
+from referral.core.ports.email_addresses import Addresses
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.security import Passwords, Secrets
+from referral.core.ports.system import Clock, Ids, Links
 from referral.core.use_cases.notifications import MailLimit, begin_mail, reset_quota, take_place
 
 LIFETIMES = {Purpose.CONFIRM: timedelta(hours=24), Purpose.RESET: timedelta(hours=1)}

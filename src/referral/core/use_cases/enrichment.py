@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from referral.core.entities.jobs import Enriching, Run
+from referral.core.entities.users import Verification
 from referral.core.errors import Unavailable
-from referral.core.model import Verification
 from referral.core.policies.retry import PATIENCE, Fault, ask_again
-from referral.core.ports import Clock, Database, Enrichment
+from referral.core.ports.repositories import Database
+from referral.core.ports.system import Clock
+from referral.core.ports.third_parties import Enrichment
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.entities.codes import Code
+from referral.core.entities.referrals import Joined, Referral
+from referral.core.entities.sessions import Session
+from referral.core.entities.users import Profile, User
 from referral.core.errors import Unauthenticated
-from referral.core.model import Code, Joined, Profile, Referral, Session, User
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.lookup_invalidation import Clear
 from referral.core.policies.reauthentication import ProveOwnership, lock_proven
-from referral.core.ports import Clock, Database, Records
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.system import Clock
 
 STRETCH = 1000
 """How many referrals are read at once."""

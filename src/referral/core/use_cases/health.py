@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from referral.core.errors import Unavailable
-from referral.core.ports import Part
+from referral.core.ports.system import Part
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
+from referral.core.entities.codes import CODE_TEXT, Code
+from referral.core.entities.users import Verification
 from referral.core.errors import NoActiveCode
-from referral.core.model import CODE_TEXT, Code, Verification
-from referral.core.ports import Addresses, Cache, Clock, Database, Reads
+from referral.core.ports.caching import Cache
+from referral.core.ports.email_addresses import Addresses
+from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.system import Clock
 
 
 @dataclass(frozen=True, slots=True)

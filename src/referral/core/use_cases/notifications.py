@@ -5,21 +5,19 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
+from referral.core.entities.codes import Code
+from referral.core.entities.email_links import OneTimeToken
+from referral.core.entities.idempotency import Attempt
 from referral.core.entities.jobs import CodeMail, ReferralMail, Run, WelcomeMail
+from referral.core.entities.mail import Mail, Postage
+from referral.core.entities.users import User
 from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests
-from referral.core.model import Attempt, Code, Mail, OneTimeToken, Postage, User
 from referral.core.policies.idempotency import begin_once, finish_once
 from referral.core.policies.reauthentication import check_account
-from referral.core.ports import (
-    Clock,
-    Database,
-    Ids,
-    Links,
-    Mailer,
-    MuteTokens,
-    PostOffice,
-    Records,
-)
+from referral.core.ports.delivery import Mailer, PostOffice
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.security import MuteTokens
+from referral.core.ports.system import Clock, Ids, Links
 
 RESERVED = 1
 """How many places of the limit are kept for mails that the user asks for."""

@@ -4,9 +4,12 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.model import Address, Purpose, accept_password
+from referral.core.entities.email_links import Purpose
+from referral.core.entities.passwords import accept_password
+from referral.core.entities.users import Address
 from referral.core.policies.reauthentication import ProveOwnership, lock_proven
-from referral.core.ports import Database, Passwords
+from referral.core.ports.repositories import Database
+from referral.core.ports.security import Passwords
 
 CURRENT = "current_password"
 

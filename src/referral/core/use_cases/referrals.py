@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from referral.core.entities.clients import Caller, Scope
+from referral.core.entities.pagination import Page
+from referral.core.entities.referrals import CLAIM_WINDOW, Joined, ReferralStatus, Visibility
+from referral.core.entities.users import Role
 from referral.core.errors import (
     AlreadyReferred,
     ClaimWindowClosed,
@@ -10,20 +14,11 @@ from referral.core.errors import (
     NotFound,
     Unauthenticated,
 )
-from referral.core.model import (
-    CLAIM_WINDOW,
-    Caller,
-    Joined,
-    Page,
-    ReferralStatus,
-    Role,
-    Scope,
-    Visibility,
-)
 from referral.core.policies.attribution import Credit
 from referral.core.policies.lookup_invalidation import Clear
 from referral.core.policies.reauthentication import lock_account
-from referral.core.ports import Clock, Database, Records
+from referral.core.ports.repositories import Database, Records
+from referral.core.ports.system import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from referral.core.model import (
-    GOOD_FOR,
-    PENDING_PERIOD,
-    REFERRED_AGAIN_AFTER,
-    User,
-    Verification,
-)
+from referral.core.entities.deliverability import GOOD_FOR
+from referral.core.entities.referrals import PENDING_PERIOD, REFERRED_AGAIN_AFTER
+from referral.core.entities.users import User, Verification
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import Settle
 from referral.core.policies.idempotency import KEPT
 from referral.core.policies.lookup_invalidation import Clear
-from referral.core.ports import Clock, Database
+from referral.core.ports.repositories import Database
+from referral.core.ports.system import Clock
 
 LOG_KEPT = timedelta(days=7)
 MAILS_KEPT = timedelta(days=1)

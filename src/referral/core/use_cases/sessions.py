@@ -5,6 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from referral.core.entities.clients import Scope
+from referral.core.entities.passwords import normal_password
+from referral.core.entities.sessions import RefreshToken, Session
+from referral.core.entities.users import User
 from referral.core.errors import (
     InvalidGrant,
     InvalidRequest,
@@ -12,20 +16,11 @@ from referral.core.errors import (
     Unavailable,
     WeakPassword,
 )
-from referral.core.model import RefreshToken, Scope, Session, User, normal_password
 from referral.core.policies.login_throttle import Attempts
-from referral.core.ports import (
-    AccessTokens,
-    Addresses,
-    Clock,
-    Database,
-    Ids,
-    Journal,
-    Passwords,
-    Reads,
-    Records,
-    Secrets,
-)
+from referral.core.ports.email_addresses import Addresses
+from referral.core.ports.repositories import Database, Reads, Records
+from referral.core.ports.security import AccessTokens, Passwords, Secrets
+from referral.core.ports.system import Clock, Ids, Journal
 
 FIRST_PARTY = "first-party"
 """The `client_id` of sessions that began with a password."""

@@ -11,10 +11,12 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from referral.core import errors
+from referral.core.entities.account_view import Account
 from referral.core.entities.limits import LimitGroup
-from referral.core.model import Account, Joined, Locale, ReferralStatus, Role
-from referral.core.model import Profile as StoredProfile
-from referral.core.model import User as Entity
+from referral.core.entities.referrals import Joined, ReferralStatus
+from referral.core.entities.users import Locale, Role
+from referral.core.entities.users import Profile as StoredProfile
+from referral.core.entities.users import User as Entity
 from referral.core.use_cases.accounts import NewAccount, Register
 from referral.web.controllers.codes import REPEATED, Code, Time
 from referral.web.idempotency import IdempotencyKey, StoredResponse, attempt_of, make_answer, recall

@@ -10,7 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
 from referral.core import errors
-from referral.core.ports import QrCodes
+from referral.core.ports.system import QrCodes
 from referral.core.use_cases.codes import ShowCode
 from referral.core.use_cases.notifications import MailActiveCode, Mute
 from referral.web.accepted import ON_ITS_WAY, queue_mail

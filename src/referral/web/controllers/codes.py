@@ -12,8 +12,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.entities.limits import LimitGroup
-from referral.core.model import (
+from referral.core.entities.codes import (
     MAX_CODE_CHARACTERS,
     MAX_LIFETIME,
     MAX_USES,
@@ -23,7 +22,8 @@ from referral.core.model import (
     CodeStatus,
     Expiry,
 )
-from referral.core.model import Code as Entity
+from referral.core.entities.codes import Code as Entity
+from referral.core.entities.limits import LimitGroup
 from referral.core.use_cases import codes
 from referral.web.auth import SECURITY, identify_user
 from referral.web.idempotency import (

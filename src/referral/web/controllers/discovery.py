@@ -6,8 +6,8 @@ from litestar import Controller, get
 from litestar.datastructures import ResponseHeader
 from msgspec import Struct
 
-from referral.core.model import Scope
-from referral.core.ports import AccessTokens
+from referral.core.entities.clients import Scope
+from referral.core.ports.security import AccessTokens
 from referral.web.controllers.tokens import Grants
 from referral.web.injection import inject
 from referral.web.links import Links

@@ -4,7 +4,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from referral.core.model import Deliverability, Locale, ReferralStatus, Role
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.users import Locale, Role
 from referral.core.use_cases import erasure
 from referral.web.controllers.accounts import Profile
 from referral.web.controllers.codes import Time

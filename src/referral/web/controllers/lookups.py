@@ -9,8 +9,8 @@ from litestar.response import Redirect
 from msgspec import Struct
 
 from referral.core import errors
+from referral.core.entities.codes import Code as Entity
 from referral.core.entities.limits import LimitGroup
-from referral.core.model import Code as Entity
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.web.auth import SECURITY, check_lookup_access
 from referral.web.controllers.accounts import Email

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.model import Locale
+from referral.core.entities.users import Locale
 from referral.core.use_cases.accounts import AccountChange, ShowAccount, UpdateAccount
 from referral.core.use_cases.erasure import EraseAccount, ExportAccount
 from referral.core.use_cases.passwords import ChangePassword

@@ -8,7 +8,7 @@ from litestar import Controller, Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.types import Scope
 
-from referral.core.ports import Metrics
+from referral.core.ports.system import Metrics
 from referral.web.client_ip import TrustedProxies, hops_before, read_address
 from referral.web.injection import inject
 from referral.web.problems import problems

@@ -10,7 +10,8 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.model import Caller, Joined, ReferralStatus
+from referral.core.entities.clients import Caller
+from referral.core.entities.referrals import Joined, ReferralStatus
 from referral.core.use_cases.referrals import ListReferrals
 from referral.web.auth import SECURITY, identify
 from referral.web.controllers.codes import Time

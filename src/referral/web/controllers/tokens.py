@@ -8,8 +8,8 @@ from litestar import Controller, Request, Response, post
 from litestar.openapi.spec import Example, Operation, Reference
 from msgspec import UNSET, Struct, UnsetType
 
+from referral.core.entities.clients import Client, Scope
 from referral.core.errors import InvalidClient, TooManyRequests, Unavailable
-from referral.core.model import Client, Scope
 from referral.core.use_cases.clients import AuthenticateClient, ClientToken, IssueClientToken
 from referral.core.use_cases.sessions import LogIn, Refresh, Tokens
 from referral.web.injection import inject

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from referral.core.entities.codes import Code
 from referral.core.entities.limits import LimitGroup
-from referral.core.model import Code
 from referral.core.use_cases.lookups import LookUpCode
 from referral.web.auth import check_lookup_access
 from referral.web.rate_limits import count_address

@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 
+from referral.core.entities.email_links import Purpose
+from referral.core.entities.users import Locale
 from referral.core.errors import (
     TokenUnusable,
     TooManyRequests,
@@ -17,7 +19,6 @@ from referral.core.errors import (
     WeakPassword,
     WrongPassword,
 )
-from referral.core.model import Locale, Purpose
 from referral.core.use_cases.email_links import (
     ConfirmEmail,
     DisownEmail,

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.tables import clients
-from referral.core.model import Client
+from referral.core.entities.clients import Client
 
 
 class PostgresClients:

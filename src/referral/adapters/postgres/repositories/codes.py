@@ -20,8 +20,8 @@ from sqlalchemy import (
 
 from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import codes, users
+from referral.core.entities.codes import Code, CodeStatus
 from referral.core.errors import ActiveCodeExists, CodeTaken
-from referral.core.model import Code, CodeStatus
 
 NAMES = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", "uses", "enabled")
 COLUMNS = [codes.c[name] for name in NAMES]

@@ -9,8 +9,8 @@ from sqlalchemy import delete, func, insert, select
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import attempts
+from referral.core.entities.idempotency import Attempt, KeptResponse
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
-from referral.core.model import Attempt, KeptResponse
 
 RESPONSE = ("status", "location", "body")
 """The columns of a kept response, which have the names that the web layer gives its parts."""

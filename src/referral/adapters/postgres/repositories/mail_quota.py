@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import mails as table
-from referral.core.ports import Fingerprints
+from referral.core.ports.security import Fingerprints
 
 
 class PostgresMails:

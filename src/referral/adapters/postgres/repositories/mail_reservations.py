@@ -9,8 +9,9 @@ from referral.adapters.batching import Trips
 from referral.adapters.postgres.pool import DriverPool
 from referral.adapters.postgres.repositories.mail_quota import quota_digest
 from referral.adapters.postgres.repositories.users import NAMES
-from referral.core.model import Postage, Taken, User
-from referral.core.ports import Fingerprints
+from referral.core.entities.mail import Postage, Taken
+from referral.core.entities.users import User
+from referral.core.ports.security import Fingerprints
 
 USER = ", ".join(f"users.{name}" for name in NAMES)
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import one_time_tokens as tokens
-from referral.core.model import OneTimeToken, Purpose
+from referral.core.entities.email_links import OneTimeToken, Purpose
 
 
 class PostgresOneTimeTokens:

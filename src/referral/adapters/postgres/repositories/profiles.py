@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import profiles as table
-from referral.core.model import Profile
+from referral.core.entities.users import Profile
 
 NAMES = [field.name for field in fields(Profile)]
 COLUMNS = [table.c[name] for name in NAMES]

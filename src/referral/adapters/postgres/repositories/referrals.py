@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
 from referral.adapters.postgres.repositories.users import COLUMNS as USER
 from referral.adapters.postgres.tables import referrals, users
+from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
-from referral.core.model import Joined, Referral, ReferralStatus, User
 
 LISTED = [
     referrals.c.id.label("referral_id"),

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import refresh_tokens, sessions
-from referral.core.model import RefreshToken, Session
+from referral.core.entities.sessions import RefreshToken, Session
 
 ADD = Query(
     insert(sessions).values({field.name: bindparam(field.name) for field in fields(Session)})

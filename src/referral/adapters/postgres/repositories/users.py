@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 
 from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
 from referral.adapters.postgres.tables import users
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.users import User
 from referral.core.errors import EmailTaken
-from referral.core.model import Deliverability, User
 
 NAMES = tuple(field.name for field in fields(User))
 COLUMNS = [users.c[name] for name in NAMES]

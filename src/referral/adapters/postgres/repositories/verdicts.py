@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import verdicts as table
-from referral.core.model import Deliverability
+from referral.core.entities.deliverability import Deliverability
 
 
 class PostgresVerdicts:

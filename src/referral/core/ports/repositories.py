@@ -1,116 +1,20 @@
-"""Every port: what the core needs of the world, and what it may rely on."""
+"""What is stored: repositories, transactions and the most frequent reads."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from referral.core.entities.jobs import Job, Run
-from referral.core.entities.limits import LimitGroup
-from referral.core.model import (
-    AccessToken,
-    Account,
-    Address,
-    Allowance,
-    Attempt,
-    Client,
-    Code,
-    CodeStatus,
-    Deliverability,
-    Joined,
-    KeptResponse,
-    Mail,
-    OneTimeToken,
-    Postage,
-    Profile,
-    Purpose,
-    Referral,
-    ReferralStatus,
-    RefreshToken,
-    Session,
-    Taken,
-    User,
-)
-
-
-class Clock(Protocol):
-    """The time, in UTC."""
-
-    def now(self) -> datetime: ...
-
-
-class Ids(Protocol):
-    """New UUIDv7 ids: a later one sorts after an earlier one."""
-
-    def new(self) -> UUID: ...
-
-
-class CodeTexts(Protocol):
-    """Made-up texts of referral codes, from a CSPRNG."""
-
-    def new(self) -> str: ...
-
-
-class Secrets(Protocol):
-    """Opaque 256-bit tokens, and the digest under which they are stored."""
-
-    def new(self) -> str: ...
-
-    def digest(self, secret: str) -> bytes: ...
-
-
-class Journal(Protocol):
-    """The log, for what an operator has to hear of; no secret and no address goes into it."""
-
-    def warn(self, event: str, **facts: str) -> None: ...
-
-
-class Fingerprints(Protocol):
-    """Digests by a key of the service: by each it has, the newest first."""
-
-    def of(self, data: bytes) -> tuple[bytes, ...]: ...
-
-
-class Addresses(Protocol):
-    """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
-
-    def parse(self, text: str) -> Address: ...
-
-
-class Passwords(Protocol):
-    """Slow hashes, away from the event loop; raises `Unavailable` when too many wait."""
-
-    async def hash(self, password: str) -> str: ...
-
-    async def verify(self, password: str, hashed: str | None) -> bool:
-        """Compare; without a hash, or with an older and cheaper one, it costs the same time."""
-        ...
-
-    def needs_rehash(self, hashed: str) -> bool:
-        """Tell whether a hash was made with other parameters than new ones are."""
-        ...
-
-
-class AccessTokens(Protocol):
-    """Signed access tokens (RFC 9068)."""
-
-    @property
-    def lifetime(self) -> int:
-        """How long a token is good for, in seconds."""
-        ...
-
-    def issue(
-        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
-    ) -> str: ...
-
-    def verify(self, token: str) -> AccessToken:
-        """Return what the token says, or raise `Unauthenticated`."""
-        ...
-
-    def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """Return the public keys as a JWK Set (RFC 7517)."""
-        ...
+from referral.core.entities.account_view import Account
+from referral.core.entities.clients import Client
+from referral.core.entities.codes import Code, CodeStatus
+from referral.core.entities.deliverability import Deliverability
+from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.idempotency import Attempt, KeptResponse
+from referral.core.entities.jobs import Job
+from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.sessions import RefreshToken, Session
+from referral.core.entities.users import Profile, User
 
 
 class Users(Protocol):
@@ -434,17 +338,6 @@ class ReferredEmails(Protocol):
         ...
 
 
-class PostOffice(Protocol):
-    """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
-
-    async def take(self, postage: Postage) -> Taken | None:
-        """Count a mail as `Mails` does, and keep its token unless it has to wait.
-
-        None for a user who is gone, or who confirmed the address that the token is to confirm.
-        """
-        ...
-
-
 class JobQueue(Protocol):
     """Work to be done after the commit, by whichever worker is free; without it, never."""
 
@@ -525,117 +418,3 @@ class Reads(Protocol):
     async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
         """Return an account in full as of `now`, with so many of its newest referrals."""
         ...
-
-
-class Cache(Protocol):
-    """Look-ups by canonical address, remembered for a moment; it never fails, but forgets."""
-
-    async def fetch(
-        self, email_key: str, find: Callable[[], Awaitable[Code | None]]
-    ) -> Code | None:
-        """Return what is remembered, or what `find` finds, which is remembered from then on.
-
-        What was found before a `clear` is not remembered after it.
-        """
-        ...
-
-    def recall(self, email_key: str) -> Code | None:
-        """Return the code that this process remembers, without asking anybody."""
-        ...
-
-    async def clear(self, email_key: str) -> bool:
-        """Forget an address; False where others may remember it for some seconds."""
-        ...
-
-
-class Limits(Protocol):
-    """How often anyone may do something; it never fails, but counts less well."""
-
-    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
-        """Count once more against the limit of the group; None where it has none."""
-        ...
-
-
-class Metrics(Protocol):
-    """How the service does, as figures for whoever watches over it; telling them never fails."""
-
-    @property
-    def content_type(self) -> str: ...
-
-    async def render(self) -> bytes: ...
-
-
-class Part(Protocol):
-    """A part of the service that can be asked whether it answers."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def check(self) -> str:
-        """Tell in a word how the part is, or raise `Unavailable`."""
-        ...
-
-
-class Mailer(Protocol):
-    """The way out for mails; raises `MailRefused` for good, `Unavailable` for now."""
-
-    async def send(self, mail: Mail) -> None: ...
-
-
-class EmailVerifier(Protocol):
-    """A third party that knows whether mail to an address arrives."""
-
-    @property
-    def may_learn(self) -> bool:
-        """Whether the same question may get a better answer another time."""
-        ...
-
-    async def verify(self, mailbox: str, within: timedelta) -> Deliverability:
-        """Ask, for so long at most; raises `Unavailable` when there is no answer."""
-        ...
-
-
-class Enrichment(Protocol):
-    """A third party that knows the owners of addresses."""
-
-    async def find(self, mailbox: str, within: timedelta) -> Profile | None:
-        """Return what is known, if anything; raises `Unavailable` when there is no answer yet."""
-        ...
-
-
-class Links(Protocol):
-    """Addresses within this service."""
-
-    def docs(self) -> str: ...
-
-    def share(self, code: str) -> str: ...
-
-    def unsubscribe(self, token: str) -> str: ...
-
-    def confirm(self, token: str) -> str: ...
-
-    def reset(self, token: str) -> str: ...
-
-
-class MuteTokens(Protocol):
-    """Tokens that let whoever holds a mail end the notifications, and nothing else."""
-
-    def sign(self, user_id: UUID) -> str: ...
-
-    def read(self, token: str) -> UUID:
-        """Return whom a token was made for, or raise `NotFound`."""
-        ...
-
-
-class QrCodes(Protocol):
-    """QR codes of links."""
-
-    def svg(self, link: str) -> bytes: ...
-
-    def png(self, link: str) -> bytes: ...
-
-
-class JobDoer(Protocol):
-    """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
-
-    async def __call__(self, job: Job, run: Run, /) -> None: ...

@@ -1,0 +1,24 @@
+"""An account as its owner sees it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from referral.core.entities.codes import Code
+from referral.core.entities.referrals import Joined
+from referral.core.entities.users import Profile, Referrer, User
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user in full, as of `now`."""
+
+    user: User
+    referrer: Referrer | None
+    referral_count: int
+    recent_referrals: list[Joined]
+    active_code: Code | None
+    now: datetime
+    profile: Profile | None = None

@@ -1,0 +1,131 @@
+"""Referral codes and their rules."""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
+
+from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest
+
+T = TypeVar("T")
+
+
+MIN_LIFETIME = timedelta(minutes=1)
+
+
+MAX_LIFETIME = timedelta(days=365)
+
+
+MINUTE = timedelta(minutes=1)
+
+
+CLOCK_SKEW = timedelta(seconds=5)
+"""How far a client's clock, and the way here, may stretch the two bounds above."""
+
+
+MIN_CODE_CHARACTERS = 3
+
+
+MAX_CODE_CHARACTERS = 32
+
+
+CODE_TEXT = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
+"""Every text that a code may have; no other is ever looked for."""
+
+
+MAX_USES = 2**31 - 1
+"""The highest `max_uses` of a code: what the database's integer holds."""
+
+
+class CodeStatus(StrEnum):
+    """What a code is good for at one instant."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    EXPIRED = "expired"
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A referral code.
+
+    `enabled` is false once it was deactivated or retired; at most one code of a user is enabled,
+    which the database sees to. Whether an enabled code is active is for the clock to say.
+    """
+
+    id: UUID
+    user_id: UUID
+    text: str
+    created_at: datetime
+    expires_at: datetime
+    max_uses: int | None
+    uses: int
+    enabled: bool
+
+    def status(self, now: datetime) -> CodeStatus:
+        """Tell what the code is good for at `now`; that it has run out comes before the rest."""
+        if self.expires_at <= now:
+            return CodeStatus.EXPIRED
+        if self.max_uses is not None and self.uses >= self.max_uses:
+            return CodeStatus.EXHAUSTED
+        return CodeStatus.ACTIVE if self.enabled else CodeStatus.INACTIVE
+
+    def is_active(self, now: datetime) -> bool:
+        """Tell whether someone can join with the code at `now`."""
+        return self.status(now) is CodeStatus.ACTIVE
+
+    def checked(self) -> "Code":
+        """Return the code, or raise `InvalidRequest` for a text or maximum that none may have."""
+        if not CODE_TEXT.fullmatch(self.text):
+            bounds = f"{MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS}"
+            detail = f"A code has {bounds} characters: letters A to Z, digits and hyphens."
+            raise InvalidRequest(detail, field="code")
+        if self.max_uses is not None and not 1 <= self.max_uses <= MAX_USES:
+            raise InvalidRequest(f"A maximum of uses is 1 to {MAX_USES:,}.", field="max_uses")
+        return self
+
+    def activated(self, now: datetime) -> "Code":
+        """Return the code in force, or raise `CodeExpired` or `CodeExhausted`."""
+        match self.status(now):
+            case CodeStatus.EXPIRED:
+                raise CodeExpired
+            case CodeStatus.EXHAUSTED:
+                raise CodeExhausted
+            case _:
+                return replace(self, enabled=True)
+
+    def deactivated(self) -> "Code":
+        """Return the code out of force."""
+        return replace(self, enabled=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a code ends: at a time, or so many minutes from now. Exactly one of the two."""
+
+    at: datetime | None = None
+    minutes: int | None = None
+
+    def resolve(self, now: datetime) -> datetime:
+        """Return the time it stands for, or raise `InvalidRequest`."""
+        if (self.at is None) == (self.minutes is None):
+            detail = "Send exactly one of 'expires_at' and 'lifetime_minutes'."
+            raise InvalidRequest(detail, field="expires_at")
+        if self.minutes is not None:
+            return now + self._lifetime(self.minutes)
+        if self.at is None or self.at.tzinfo is None:
+            raise InvalidRequest("A time needs an offset.", field="expires_at")
+        if not MIN_LIFETIME - CLOCK_SKEW <= self.at - now <= MAX_LIFETIME + CLOCK_SKEW:
+            detail = "A code ends between 1 minute and 365 days from now."
+            raise InvalidRequest(detail, field="expires_at")
+        return self.at.astimezone(UTC)
+
+    @staticmethod
+    def _lifetime(minutes: int) -> timedelta:
+        if not MIN_LIFETIME // MINUTE <= minutes <= MAX_LIFETIME // MINUTE:
+            detail = f"A code lives 1 to {MAX_LIFETIME // MINUTE:,} minutes."
+            raise InvalidRequest(detail, field="lifetime_minutes")
+        return minutes * MINUTE

@@ -1,0 +1,11 @@
+"""E-mail addresses out of text."""
+
+from typing import Protocol
+
+from referral.core.entities.users import Address
+
+
+class Addresses(Protocol):
+    """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
+
+    def parse(self, text: str) -> Address: ...
