@@ -72,7 +72,7 @@ check: lint audit test ## Run lint, audit and test
 
 # Asks for the advisories once and in a short time: without a network they are left out, with a word.
 audit: .venv/dev.stamp ## Look for known holes in what is locked, where the advisories can be reached
-	@$(BIN)/python -m tests.audit requirements.lock requirements-dev.lock
+	@$(BIN)/python -m tests.support.audit requirements.lock requirements-dev.lock
 
 sbom: .venv/dev.stamp ## Write dist/referral.cdx.json, what an installation holds (CycloneDX)
 	@mkdir -p dist
@@ -103,13 +103,13 @@ revision: .venv/dev.stamp ## Draft a migration from the tables, m="what it does"
 		--rev-id "$$(printf %04d $$(($$(ls migrations/versions/*.py | wc -l) + 1)))" -m "$(m)")
 
 openapi: .venv/dev.stamp ## Write docs/openapi.json
-	$(BIN)/python -m tests.refresh_openapi
+	$(BIN)/python -m tests.support.refresh_openapi
 
 screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
-	$(BIN)/python -m tests.screenshots
+	$(BIN)/python -m tests.support.screenshots
 
 mail-pictures: .venv/dev.stamp browser ## Draw the mails for docs/mails.md
-	$(BIN)/python -m tests.mail_pictures
+	$(BIN)/python -m tests.support.mail_pictures
 
 test-compose: .venv/dev.stamp ## Bring the containers up, travel through them, restart replicas under load
 	$(BIN)/python -m tests.compose

@@ -27,10 +27,10 @@ from referral.adapters.security.keys import make_key_file
 from referral.app import create_app
 from referral.core.ports.system import Clock
 from referral.settings import Settings
-from tests.fakes import FakeClock, FakeFingerprints
-from tests.journey import UNLIMITED
-from tests.servers import OwnRedis, own_postgres
-from tests.sink import Sink, sinking
+from tests.support.fakes import FakeClock, FakeFingerprints
+from tests.support.journey import UNLIMITED
+from tests.support.servers import OwnRedis, own_postgres
+from tests.support.sink import Sink, sinking
 
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES", "postgres:18-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS", "redis:8-alpine")

@@ -10,9 +10,9 @@ import httpx
 
 from tests.compose.journey import Journey
 from tests.compose.stack import Stack, stack
-from tests.journey import API
-from tests.steady_load import steady_load
-from tests.waiting import until
+from tests.support.journey import API
+from tests.support.steady_load import steady_load
+from tests.support.waiting import until
 
 REQUESTS = 10_000
 LOGGING = ("nginx", "api", "worker", "migrate", "key", "postgres", "redis")

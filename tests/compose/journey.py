@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
-from tests.journey import API, PASSWORD, Member, log_in, register
-from tests.waiting import until_found
+from tests.support.journey import API, PASSWORD, Member, log_in, register
+from tests.support.waiting import until_found
 
 NEW_PASSWORD = "staple battery horse"  # noqa: S105 - of accounts that live for one test
 

@@ -8,7 +8,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.pool import make_pool
 from referral.adapters.postgres.read_model import PostgresReads
 from referral.core.ports.repositories import Database, Reads
-from tests.fake_database import FakeDatabase, FakeReads
+from tests.support.fake_database import FakeDatabase, FakeReads
 
 
 @pytest.fixture(params=["fake", "postgres"])

@@ -13,7 +13,7 @@ from referral.core.entities.clients import Caller
 from referral.core.errors import Unauthenticated
 from referral.core.ports.security import AccessTokens
 from referral.settings import Settings
-from tests.fakes import FakeAccessTokens, FakeClock
+from tests.support.fakes import FakeAccessTokens, FakeClock
 
 ISSUER = "https://referral.example"
 

@@ -6,7 +6,7 @@ from referral.adapters import addresses as addresses_module
 from referral.adapters.email_addresses import ValidatedAddresses
 from referral.core.errors import InvalidRequest
 from referral.core.ports.email_addresses import Addresses
-from tests.fakes import FakeAddresses
+from tests.support.fakes import FakeAddresses
 
 REAL = ValidatedAddresses()
 LABEL = "d" * 61

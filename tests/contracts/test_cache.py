@@ -15,7 +15,7 @@ from referral.adapters.redis.lookup_cache import RedisCache, make_key
 from referral.core.entities.codes import Code
 from referral.core.errors import Unavailable
 from referral.core.ports.caching import Cache
-from tests.waiting import until_found
+from tests.support.waiting import until_found
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from referral.adapters.postgres.repositories.mail_reservations import PostgresPo
 from referral.core.entities.mail import Postage
 from referral.core.errors import Unavailable
 from tests.contracts.rows import HOUR, IDS, NOW
-from tests.fakes import FakeFingerprints
-from tests.waiting import until
+from tests.support.fakes import FakeFingerprints
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 

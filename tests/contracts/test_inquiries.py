@@ -22,7 +22,7 @@ from referral.adapters.third_parties.guarded_client import (
 from referral.adapters.third_parties.http_response import NoReply, Reply
 from referral.core.entities.limits import OFF, LimitGroup, Rate
 from referral.core.errors import Unavailable
-from tests.waiting import until
+from tests.support.waiting import until
 
 WITHIN, LONG = timedelta(seconds=0.05), timedelta(seconds=20)
 WITH_BUDGET = dict.fromkeys(LimitGroup, OFF) | BUDGET

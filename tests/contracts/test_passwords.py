@@ -13,8 +13,8 @@ from referral.adapters.security.passwords import DECOY, ArgonPasswords, common_p
 from referral.core.entities.passwords import MIN_PASSWORD_CHARACTERS
 from referral.core.errors import Unavailable
 from referral.core.ports.security import Passwords
-from tests.fakes import FakePasswords
-from tests.waiting import until
+from tests.support.fakes import FakePasswords
+from tests.support.waiting import until
 
 SECRET = "correct horse battery"  # noqa: S105 - of nobody
 

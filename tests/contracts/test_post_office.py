@@ -18,8 +18,8 @@ from referral.core.entities.users import User
 from referral.core.ports.delivery import PostOffice
 from referral.core.ports.repositories import Database
 from tests.contracts.rows import HOUR, IDS, NOW, store_user
-from tests.fake_database import FakeDatabase, FakePostOffice
-from tests.fakes import FakeFingerprints
+from tests.support.fake_database import FakeDatabase, FakePostOffice
+from tests.support.fakes import FakeFingerprints
 
 
 @pytest.fixture

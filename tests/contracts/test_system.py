@@ -17,7 +17,7 @@ from referral.adapters.system import (
 from referral.core.entities.codes import CODE_TEXT
 from referral.core.ports.security import Secrets
 from referral.core.ports.system import Clock, CodeTexts, Ids
-from tests.fakes import FakeClock, FakeCodeTexts, FakeIds, FakeSecrets
+from tests.support.fakes import FakeClock, FakeCodeTexts, FakeIds, FakeSecrets
 
 MANY = 1000
 NAMES = ["fake", "real"]

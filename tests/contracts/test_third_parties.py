@@ -17,10 +17,18 @@ from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from tests.fake_knowledge import FakeEnrichment, FakeVerifier
-from tests.fakes import FakeLimits
-from tests.hunter_stub import FAULTS, FLOODS, HUGE, SHAPES, STATUSES, HunterStub, hunter_stub
-from tests.waiting import elapsing
+from tests.support.fake_knowledge import FakeEnrichment, FakeVerifier
+from tests.support.fakes import FakeLimits
+from tests.support.hunter_stub import (
+    FAULTS,
+    FLOODS,
+    HUGE,
+    SHAPES,
+    STATUSES,
+    HunterStub,
+    hunter_stub,
+)
+from tests.support.waiting import elapsing
 
 WITHIN = timedelta(seconds=0.8)
 PATIENT = timedelta(seconds=20)

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from referral.adapters.batching import Batches, Trips
 from referral.core.errors import Unavailable
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:

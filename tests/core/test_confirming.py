@@ -11,7 +11,7 @@ from referral.core.errors import NoActiveCode
 from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
 from referral.core.use_cases.enrichment import Enrich
 from tests.core.world import ADDRESS, PASSWORD, World
-from tests.fake_knowledge import FakeEnrichment
+from tests.support.fake_knowledge import FakeEnrichment
 
 ON = Verification(required=True)
 OFF = Verification(required=False)

@@ -18,7 +18,7 @@ from referral.core.policies.retry import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.erasure import EraseAccount
 from tests.core.world import PASSWORD, World
-from tests.fake_knowledge import FakeVerifier
+from tests.support.fake_knowledge import FakeVerifier
 
 UNKNOWN, VALID = Deliverability.UNKNOWN, Deliverability.VALID
 SETTLED = [each for each in Deliverability if each is not UNKNOWN and not each.refuses]

@@ -12,7 +12,7 @@ from referral.core.policies.retry import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.enrichment import Enrich
 from tests.core.world import PASSWORD, World
-from tests.fake_knowledge import FakeEnrichment
+from tests.support.fake_knowledge import FakeEnrichment
 
 ANN = Profile(name="Ann Example", country="Finland")
 RUN = Run(UUID(int=7), 0)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from referral.core.entities.limits import OFF, LimitGroup, Rate
 from referral.core.errors import TooManyRequests
 from referral.core.policies.login_throttle import Attempts, guessing_rates
-from tests.fakes import FakeLimits
+from tests.support.fakes import FakeLimits
 
 LIMITS = {
     LimitGroup.ATTEMPTS_FIRST: 1,

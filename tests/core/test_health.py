@@ -4,7 +4,7 @@ import pytest
 
 from referral.core.errors import Unavailable
 from referral.core.use_cases.health import CheckHealth
-from tests.fakes import FakePart
+from tests.support.fakes import FakePart
 
 
 async def test_every_part_is_named() -> None:

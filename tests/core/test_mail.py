@@ -42,9 +42,9 @@ from referral.core.use_cases.notifications import (
 )
 from referral.core.use_cases.notifications import TellReferrer as Tell
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
-from tests.fake_database import FakeDatabase, FakePostOffice
-from tests.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
-from tests.fakes import (
+from tests.support.fake_database import FakeDatabase, FakePostOffice
+from tests.support.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
+from tests.support.fakes import (
     FakeAddresses,
     FakeCache,
     FakeClock,

@@ -21,7 +21,7 @@ from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.email_links import CLAIM, ResetPassword
 from referral.core.use_cases.passwords import ChangePassword
 from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World
-from tests.fakes import FakeSecrets
+from tests.support.fakes import FakeSecrets
 
 Use = Callable[[World, User, str], Awaitable[object]]
 

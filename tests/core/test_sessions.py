@@ -11,7 +11,7 @@ from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
 from referral.core.use_cases.sessions import FIRST_PARTY, Tokens
 from tests.core.world import ADDRESS, LIFETIME, PASSWORD, World, signed_in
-from tests.fakes import FakeSecrets
+from tests.support.fakes import FakeSecrets
 
 
 @pytest.fixture

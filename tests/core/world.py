@@ -42,8 +42,8 @@ from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.retention import ExpireUnconfirmed
 from referral.core.use_cases.sessions import LogIn, Refresh
-from tests.fake_database import FakeDatabase, FakeReads
-from tests.fakes import (
+from tests.support.fake_database import FakeDatabase, FakeReads
+from tests.support.fakes import (
     FakeAccessTokens,
     FakeAddresses,
     FakeCache,

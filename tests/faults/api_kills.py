@@ -16,8 +16,8 @@ import httpx
 from tests.faults.figures import Figures
 from tests.faults.forked import start
 from tests.faults.place import Place, a_place
-from tests.journey import API, PASSWORD, Member, join, log_in, new_email
-from tests.processes import environment, free_port
+from tests.support.journey import API, PASSWORD, Member, join, log_in, new_email
+from tests.support.processes import environment, free_port
 
 KILLS = 500
 AROUND = 0.006

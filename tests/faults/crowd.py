@@ -13,7 +13,7 @@ from typing import NamedTuple
 import asyncpg
 import httpx
 
-from tests.journey import API, Member, join, new_email, register
+from tests.support.journey import API, Member, join, new_email, register
 
 FINE = range(200, 300)
 PATIENCE = httpx.Timeout(30)

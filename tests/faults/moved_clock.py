@@ -10,9 +10,9 @@ from tests.faults.crowd import look_up
 from tests.faults.figures import Figures
 from tests.faults.forked import start
 from tests.faults.place import Place, a_place
-from tests.journey import Member, join, register
-from tests.processes import environment, free_port
-from tests.waiting import until_found
+from tests.support.journey import Member, join, register
+from tests.support.processes import environment, free_port
+from tests.support.waiting import until_found
 
 ROUNDS = 15
 MINUTES = 3

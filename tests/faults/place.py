@@ -13,9 +13,9 @@ import asyncpg
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
-from tests.processes import REFERRAL, Service, environment, free_port, running
-from tests.servers import OwnRedis
-from tests.sink import Sink
+from tests.support.processes import REFERRAL, Service, environment, free_port, running
+from tests.support.servers import OwnRedis
+from tests.support.sink import Sink
 
 STOP_SECONDS = 15
 

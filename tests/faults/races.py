@@ -14,7 +14,7 @@ from tests.faults.crowd import look_up
 from tests.faults.figures import Figures
 from tests.faults.history import Change, History, Joining, Sight, overlaps
 from tests.faults.place import Place, a_place
-from tests.journey import Member, join, new_email, register
+from tests.support.journey import Member, join, new_email, register
 
 SECONDS = 30
 USERS = 4

@@ -4,11 +4,11 @@ from hypothesis.errors import Flaky
 
 from referral.adapters.observability.logs import set_up_logs
 from referral.settings import Settings
-from tests.fakes import FakeClock
 from tests.faults.figures import Figures
 from tests.faults.place import a_place
 from tests.integration.test_model import Codes, explore
-from tests.journey import UNLIMITED
+from tests.support.fakes import FakeClock
+from tests.support.journey import UNLIMITED
 
 HISTORIES, STEPS = 300, 25
 

@@ -14,8 +14,8 @@ from tests.faults.crowd import Crowd, crowd, look_up, percentile, statuses
 from tests.faults.figures import Figures
 from tests.faults.place import Place, a_place
 from tests.faults.proxy import Proxy
-from tests.journey import API, Member, join
-from tests.processes import free_port
+from tests.support.journey import API, Member, join
+from tests.support.processes import free_port
 
 PHASE_SECONDS = 5.0
 MORE_SECONDS = 0.1

@@ -9,9 +9,9 @@ import httpx
 
 from tests.faults.figures import Figures
 from tests.faults.place import Place, a_place
-from tests.journey import API, PASSWORD, new_email
-from tests.processes import Service
-from tests.waiting import until
+from tests.support.journey import API, PASSWORD, new_email
+from tests.support.processes import Service
+from tests.support.waiting import until
 
 ROUNDS = 4
 AT_ONCE = 24

@@ -10,9 +10,9 @@ from tests.faults.crowd import Crowd, crowd, percentile, statuses
 from tests.faults.figures import Figures
 from tests.faults.place import Place, a_place
 from tests.faults.proxy import Proxy
-from tests.processes import free_port, referral
-from tests.sink import Received
-from tests.waiting import until_found
+from tests.support.processes import free_port, referral
+from tests.support.sink import Received
+from tests.support.waiting import until_found
 
 PHASE_SECONDS = 5.0
 MORE_SECONDS = 0.1

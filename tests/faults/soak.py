@@ -21,9 +21,9 @@ from redis import Redis
 from tests.faults.crowd import look_up
 from tests.faults.figures import Figures
 from tests.faults.place import Place, a_place
-from tests.journey import API, PASSWORD, Member, join, log_in, new_email, register
-from tests.processes import Service
-from tests.watching import memory, open_files, worker_of
+from tests.support.journey import API, PASSWORD, Member, join, log_in, new_email, register
+from tests.support.processes import Service
+from tests.support.watching import memory, open_files, worker_of
 
 MEMBERS = 40
 MEASURING_SECONDS = 10.0

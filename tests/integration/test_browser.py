@@ -7,8 +7,8 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.browsing import chromium, service
-from tests.journey import PASSWORD, new_email, register
+from tests.support.browsing import chromium, service
+from tests.support.journey import PASSWORD, new_email, register
 
 
 @pytest.fixture(scope="module")

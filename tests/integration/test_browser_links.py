@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browsing import chromium
-from tests.journey import API, PASSWORD, Member, join, log_in, register
-from tests.processes import Service, free_port, running
-from tests.waiting import until_found
+from tests.support.browsing import chromium
+from tests.support.journey import API, PASSWORD, Member, join, log_in, register
+from tests.support.processes import Service, free_port, running
+from tests.support.waiting import until_found
 
 OTHER = "staple battery horse"
 ZOE = "zoe@example.com"

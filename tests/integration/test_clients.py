@@ -14,7 +14,7 @@ from referral.core.errors import InvalidScope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, PASSWORD, block, join, log_in
+from tests.support.journey import API, PASSWORD, block, join, log_in
 
 Pair = tuple[str, str]
 

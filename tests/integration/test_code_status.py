@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.fakes import FakeClock
-from tests.journey import API, join
+from tests.support.fakes import FakeClock
+from tests.support.journey import API, join
 
 
 class PassingClock(FakeClock):

@@ -9,7 +9,7 @@ import pytest
 from referral.adapters.failures import cause_of, explained, server_of
 from referral.core.errors import Unavailable
 from tests.conftest import execute, on_database
-from tests.processes import free_port, referral
+from tests.support.processes import free_port, referral
 
 COMMANDS = (
     ("jobs",),

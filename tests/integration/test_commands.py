@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from tests.journey import API, PASSWORD
-from tests.processes import Service, free_port, referral, running
+from tests.support.journey import API, PASSWORD
+from tests.support.processes import Service, free_port, referral, running
 
 ANN = "ann@example.com"
 

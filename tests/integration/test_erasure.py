@@ -13,11 +13,11 @@ from referral.adapters.postgres.tables import metadata
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, serving
-from tests.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register
-from tests.logged import logged
-from tests.servers import OwnRedis
-from tests.sink import Sink
-from tests.waiting import until_found
+from tests.support.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register
+from tests.support.logged import logged
+from tests.support.servers import OwnRedis
+from tests.support.sink import Sink
+from tests.support.waiting import until_found
 
 IDS = "an id or a time, which tells nothing once the address is gone"
 COUNTS = "counts of referrals stay"

@@ -15,10 +15,10 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import ArgonPasswords
 from referral.settings import Settings
 from tests.conftest import execute, fetch, serving
-from tests.dump import everything
-from tests.fakes import FakePasswords
-from tests.figures import scrape
-from tests.hunter_stub import (
+from tests.support.dump import everything
+from tests.support.fakes import FakePasswords
+from tests.support.figures import scrape
+from tests.support.hunter_stub import (
     FAULTS,
     FLOODS,
     SHAPES,
@@ -27,9 +27,9 @@ from tests.hunter_stub import (
     HunterStub,
     hunter_stub,
 )
-from tests.journey import API, PASSWORD, Member, join, new_email, register
-from tests.processes import referral
-from tests.waiting import elapsing, until, until_found
+from tests.support.journey import API, PASSWORD, Member, join, new_email, register
+from tests.support.processes import referral
+from tests.support.waiting import elapsing, until, until_found
 
 SLOWER = 1.9
 """How long a registration may take, in seconds, when hashing takes no time."""

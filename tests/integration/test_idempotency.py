@@ -18,10 +18,10 @@ from referral.core.entities.deliverability import Deliverability
 from referral.core.ports.third_parties import EmailVerifier
 from referral.settings import Settings
 from tests.conftest import serving
-from tests.fake_knowledge import FakeVerifier
-from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, join, new_email
-from tests.processes import running
+from tests.support.fake_knowledge import FakeVerifier
+from tests.support.fakes import FakeClock
+from tests.support.journey import API, PASSWORD, Member, join, new_email
+from tests.support.processes import running
 
 
 def keyed(key: str | None = None) -> dict[str, str]:

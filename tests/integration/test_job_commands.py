@@ -9,10 +9,10 @@ import httpx
 
 from referral.settings import Settings
 from tests.conftest import execute, serving
-from tests.journey import join, new_email, register
-from tests.processes import REFERRAL, environment, referral, running
-from tests.sink import Sink
-from tests.waiting import until, until_found
+from tests.support.journey import join, new_email, register
+from tests.support.processes import REFERRAL, environment, referral, running
+from tests.support.sink import Sink
+from tests.support.waiting import until, until_found
 
 STOP_SECONDS = 12
 

@@ -39,7 +39,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.jobs import Job, Pruning, Run, WelcomeMail
 from referral.core.errors import Later, MailRefused, Unavailable
 from tests.conftest import execute, fetch
-from tests.waiting import elapsing, until, until_found
+from tests.support.waiting import elapsing, until, until_found
 
 HARDLY_EVER = "0 0 29 2 *"
 """When to prune, lest the full hour brings a job that a test did not queue."""

@@ -8,8 +8,8 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.fakes import FakeClock
-from tests.journey import Member, join, register
+from tests.support.fakes import FakeClock
+from tests.support.journey import Member, join, register
 
 
 async def claim(member: Member, code: str) -> httpx.Response:

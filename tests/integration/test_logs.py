@@ -17,12 +17,12 @@ import pytest
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from tests.journey import API
-from tests.logged import Output, logged
-from tests.processes import Service, referral, running
-from tests.servers import OwnRedis
-from tests.sink import Received, Sink
-from tests.waiting import until
+from tests.support.journey import API
+from tests.support.logged import Output, logged
+from tests.support.processes import Service, referral, running
+from tests.support.servers import OwnRedis
+from tests.support.sink import Received, Sink
+from tests.support.waiting import until
 
 FIRST, SECOND = "first horse staple 71", "second horse staple 72"
 TOKEN = re.compile(r"token=([\w-]+)")

@@ -22,13 +22,13 @@ from referral.adapters.mail.smtp import CONNECTIONS, SmtpMailer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
 from referral.settings import Sender, Settings
-from tests.certificate import make_certificate
 from tests.conftest import execute, serving
-from tests.fakes import FakeClock
-from tests.journey import Member, join, new_email, register
-from tests.processes import free_port
-from tests.sink import BlackHole, Received, Sink
-from tests.waiting import until, until_found
+from tests.support.certificate import make_certificate
+from tests.support.fakes import FakeClock
+from tests.support.journey import Member, join, new_email, register
+from tests.support.processes import free_port
+from tests.support.sink import BlackHole, Received, Sink
+from tests.support.waiting import until, until_found
 
 
 @pytest.fixture

@@ -26,14 +26,14 @@ from referral.core.entities.jobs import Job, ResetMail, Run, WelcomeMail
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute
-from tests.fakes import FakeFingerprints
-from tests.figures import Figures, scrape
 from tests.integration.test_jobs import Work
 from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
-from tests.journey import API, join, log_in, new_email
-from tests.processes import running
-from tests.servers import OwnRedis
-from tests.waiting import until, until_found
+from tests.support.fakes import FakeFingerprints
+from tests.support.figures import Figures, scrape
+from tests.support.journey import API, join, log_in, new_email
+from tests.support.processes import running
+from tests.support.servers import OwnRedis
+from tests.support.waiting import until, until_found
 
 
 async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.AsyncClient) -> None:

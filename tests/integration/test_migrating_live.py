@@ -12,9 +12,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from referral.adapters.postgres.migrations import make_config
-from tests.processes import running
-from tests.steady_load import steady_load
-from tests.waiting import elapsing, until
+from tests.support.processes import running
+from tests.support.steady_load import steady_load
+from tests.support.waiting import elapsing, until
 
 NEXT = '''
 """What a next release may do: a column, and an index over rows that are there."""

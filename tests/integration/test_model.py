@@ -17,9 +17,9 @@ from referral.core.ports.security import Passwords
 from referral.core.ports.system import Clock
 from referral.settings import Settings
 from tests.conftest import serving
-from tests.fakes import FakeClock, FakePasswords
-from tests.journey import Member, join
-from tests.rules import (
+from tests.support.fakes import FakeClock, FakePasswords
+from tests.support.journey import Member, join
+from tests.support.rules import (
     Activate,
     End,
     Issue,

@@ -19,10 +19,10 @@ from referral.adapters.postgres.embedded import SYSTEM_USER, EmbeddedPostgres
 from referral.adapters.private_folders import make_private_folder
 from referral.core.errors import Unavailable
 from referral.packages import folder_of
-from tests.journey import API, PASSWORD
-from tests.processes import referral, running
-from tests.servers import FAST
-from tests.waiting import until
+from tests.support.journey import API, PASSWORD
+from tests.support.processes import referral, running
+from tests.support.servers import FAST
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 

@@ -16,9 +16,9 @@ from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, UNLIMITED, join
-from tests.servers import FAST
-from tests.waiting import elapsing, until_found
+from tests.support.journey import API, UNLIMITED, join
+from tests.support.servers import FAST
+from tests.support.waiting import elapsing, until_found
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 

@@ -16,7 +16,7 @@ from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import Purpose
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.sessions import RefreshToken
-from tests.fakes import FakeFingerprints
+from tests.support.fakes import FakeFingerprints
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from referral.adapters.postgres.embedded import SYSTEM_USER
 from referral.settings import Settings
 from tests.conftest import serving
-from tests.journey import API, join
-from tests.processes import free_port, referral
-from tests.steady_load import steady_load_in
-from tests.waiting import until, until_listening
+from tests.support.journey import API, join
+from tests.support.processes import free_port, referral
+from tests.support.steady_load import steady_load_in
+from tests.support.waiting import until, until_listening
 
 CONFIGURATION = """\
 [databases]

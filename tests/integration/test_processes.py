@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 
 from referral.adapters.redis.rate_limits import PROCESSES
 from tests.conftest import execute
-from tests.journey import API, join, log_in, new_email, register
-from tests.processes import Service, running
-from tests.servers import OwnRedis
-from tests.waiting import until_found
+from tests.support.journey import API, join, log_in, new_email, register
+from tests.support.processes import Service, running
+from tests.support.servers import OwnRedis
+from tests.support.waiting import until_found
 
 T = TypeVar("T")
 

@@ -15,10 +15,10 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute, fetch, serving
-from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, join, log_in, new_email, register
-from tests.sink import Received, Sink
-from tests.waiting import until, until_found
+from tests.support.fakes import FakeClock
+from tests.support.journey import API, PASSWORD, join, log_in, new_email, register
+from tests.support.sink import Received, Sink
+from tests.support.waiting import until, until_found
 
 OTHER = "staple battery horse"
 CONFIRM = "Confirm your e-mail address"

@@ -17,9 +17,9 @@ from referral.adapters.security import passwords
 from referral.adapters.system import RandomSecrets, SystemClock
 from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.errors import NotFound
-from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
-from tests.waiting import until_found
+from tests.support.fakes import FakeClock
+from tests.support.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
+from tests.support.waiting import until_found
 
 HOUR = timedelta(hours=1)
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.processes import running
+from tests.support.processes import running
 
 README = Path(__file__).parents[2] / "README.md"
 

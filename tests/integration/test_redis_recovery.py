@@ -12,9 +12,9 @@ from referral.adapters.redis.client import CONNECTIONS, RedisGone, RedisServer
 from referral.adapters.redis.rate_limits import CountedLimits
 from referral.core.entities.limits import OFF, LimitGroup, Rate
 from tests.faults.proxy import Proxy
-from tests.processes import free_port
-from tests.servers import OwnRedis
-from tests.waiting import until, until_found
+from tests.support.processes import free_port
+from tests.support.servers import OwnRedis
+from tests.support.waiting import until, until_found
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 

@@ -15,9 +15,9 @@ from referral.adapters.redis import client as redis
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, join, new_email
-from tests.servers import OwnRedis
-from tests.waiting import elapsing, until_found
+from tests.support.journey import API, join, new_email
+from tests.support.servers import OwnRedis
+from tests.support.waiting import elapsing, until_found
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from referral.server import free_address
-from tests.balancer import balancing
-from tests.journey import API
-from tests.processes import STOP_SECONDS, Service, free_port, running
-from tests.steady_load import steady_load
-from tests.waiting import until
+from tests.support.balancer import balancing
+from tests.support.journey import API
+from tests.support.processes import STOP_SECONDS, Service, free_port, running
+from tests.support.steady_load import steady_load
+from tests.support.waiting import until
 
 PROBLEM = "application/problem+json"
 DRAIN = ("--drain", "1")

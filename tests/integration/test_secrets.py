@@ -14,9 +14,9 @@ from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import serving
-from tests.dump import everything
-from tests.journey import API, PASSWORD, block, join, log_in, new_email
-from tests.processes import referral, running
+from tests.support.dump import everything
+from tests.support.journey import API, PASSWORD, block, join, log_in, new_email
+from tests.support.processes import referral, running
 
 SECRET = "a password that stands out"  # noqa: S105 - of one test
 

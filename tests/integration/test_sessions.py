@@ -10,8 +10,8 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from referral.adapters.postgres.database import PostgresDatabase
-from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, block, join, log_in
+from tests.support.fakes import FakeClock
+from tests.support.journey import API, PASSWORD, Member, block, join, log_in
 
 OTHER = "staple battery horse"
 

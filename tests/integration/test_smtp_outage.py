@@ -12,10 +12,10 @@ from referral.adapters.jobs.admin import Monitor
 from referral.adapters.jobs.executor import LONGEST_WAIT, MAX_FAILURES, backoff
 from referral.settings import Settings
 from tests.conftest import execute, serving
-from tests.journey import join
-from tests.processes import free_port
-from tests.sink import Sink
-from tests.waiting import until_found
+from tests.support.journey import join
+from tests.support.processes import free_port
+from tests.support.sink import Sink
+from tests.support.waiting import until_found
 
 HOUR = timedelta(hours=1)
 MEMBERS = 3

@@ -13,9 +13,9 @@ from referral.adapters.redis.client import LOOKS
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, Member, join, register
-from tests.servers import OwnRedis
-from tests.waiting import PAUSE, SECONDS, Elapsed, elapsing
+from tests.support.journey import API, Member, join, register
+from tests.support.servers import OwnRedis
+from tests.support.waiting import PAUSE, SECONDS, Elapsed, elapsing
 
 A_SECOND = 1.0
 CACHED_SECONDS = 25.0

@@ -9,11 +9,11 @@ from opentelemetry import trace
 
 from referral.adapters.observability import tracing
 from tests.integration.test_logs import walk
-from tests.processes import running
-from tests.servers import OwnRedis
-from tests.sink import Received, Sink
-from tests.spans import Collector, collecting
-from tests.waiting import until
+from tests.support.processes import running
+from tests.support.servers import OwnRedis
+from tests.support.sink import Received, Sink
+from tests.support.spans import Collector, collecting
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(

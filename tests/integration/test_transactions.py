@@ -17,8 +17,8 @@ from referral.adapters.postgres.database import (
 )
 from referral.core.errors import Unavailable
 from tests.contracts.rows import make_user
-from tests.fakes import FakeFingerprints
-from tests.waiting import until_found
+from tests.support.fakes import FakeFingerprints
+from tests.support.waiting import until_found
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 

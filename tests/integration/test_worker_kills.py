@@ -7,10 +7,10 @@ import pytest
 
 from referral.settings import Settings
 from tests.faults.worker_kills import BACKLOG, kill_workers
-from tests.journey import new_email, register
-from tests.processes import running
-from tests.sink import Sink
-from tests.waiting import until
+from tests.support.journey import new_email, register
+from tests.support.processes import running
+from tests.support.sink import Sink
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(("kills", "backlog"), [(8, 1), (4, BACKLOG)])

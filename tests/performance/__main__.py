@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from referral.adapters.security.passwords import HASHER
-from tests.journey import PASSWORD
 from tests.performance.fill import fill
 from tests.performance.floods import MINUTES, RATE, SAMPLE_SECONDS, floods, memory_under_load
 from tests.performance.growth import growth, pages
 from tests.performance.load import SECONDS, Measured
 from tests.performance.measures import ROUNDS, compare
 from tests.performance.stage import Stage, stage
+from tests.support.journey import PASSWORD
 
 SMALL = 10_100
 """A few more than are looked up: those make and delete codes."""

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.journey import API
 from tests.performance.load import SECONDS, Measured, load, paced
 from tests.performance.measures import ROUNDS, SIGNED_IN, codes, middle, register, spread
 from tests.performance.stage import Stage
-from tests.watching import Memory, memory
+from tests.support.journey import API
+from tests.support.watching import Memory, memory
 
 RATE = 500
 LOGINS, LOGIN_CONNECTIONS = 300, 60

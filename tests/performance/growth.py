@@ -6,7 +6,6 @@ from collections.abc import Callable
 import asyncpg
 
 from referral.web.parsing import make_cursor
-from tests.journey import API
 from tests.performance.fill import FIRST, user_id
 from tests.performance.load import SECONDS, Measured, load
 from tests.performance.measures import (
@@ -19,6 +18,7 @@ from tests.performance.measures import (
     spread,
 )
 from tests.performance.stage import Place, Stage
+from tests.support.journey import API
 
 PAGE = 20
 DEPTH = 10_000

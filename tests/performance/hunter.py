@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.journey import register
 from tests.performance.stage import LIMITS
-from tests.processes import free_port, running
-from tests.sink import BlackHole
+from tests.support.journey import register
+from tests.support.processes import free_port, running
+from tests.support.sink import BlackHole
 
 ROUNDS = 200
 EACH = 5

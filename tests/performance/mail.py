@@ -21,13 +21,13 @@ from msgspec.structs import replace
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.core.entities.jobs import ConfirmationMail, WelcomeMail
 from referral.settings import Settings
-from tests.fakes import FakeFingerprints
-from tests.journey import new_email, register
-from tests.processes import free_port, running
-from tests.sink import BlackHole, Sink, sinking
-from tests.waiting import until
-from tests.watching import cpu_seconds
-from tests.workers import a_place, queue_mails, start_worker, stop_worker
+from tests.support.fakes import FakeFingerprints
+from tests.support.journey import new_email, register
+from tests.support.processes import free_port, running
+from tests.support.sink import BlackHole, Sink, sinking
+from tests.support.waiting import until
+from tests.support.watching import cpu_seconds
+from tests.support.workers import a_place, queue_mails, start_worker, stop_worker
 
 MAILS = 3000
 WARM = 200

@@ -15,12 +15,12 @@ import uvloop
 from referral.adapters.postgres.repositories import codes as code_statements
 from referral.adapters.postgres.repositories import users as user_statements
 from referral.adapters.security.passwords import HASHER, THREADS, step_back
-from tests.journey import API, PASSWORD
 from tests.performance.bare import DISABLED
 from tests.performance.fill import END, NOW, user_id
 from tests.performance.load import SECONDS, Measured, load, summed_up
 from tests.performance.stage import Server, Stage
-from tests.watching import cpu_seconds
+from tests.support.journey import API, PASSWORD
+from tests.support.watching import cpu_seconds
 
 ADDRESSES = 10_000
 WRITERS = 8

@@ -19,11 +19,11 @@ from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Scope
-from tests.journey import LIMITED
 from tests.performance.fill import user_id
-from tests.processes import Service, free_port, running
-from tests.servers import OwnRedis
-from tests.watching import worker_of
+from tests.support.journey import LIMITED
+from tests.support.processes import Service, free_port, running
+from tests.support.servers import OwnRedis
+from tests.support.watching import worker_of
 
 LIMIT = "999999/second"
 LIMITS = {f"limit_{group}": LIMIT for group in LIMITED}

@@ -8,7 +8,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import serving
-from tests.journey import UNLIMITED
+from tests.support.journey import UNLIMITED
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from tests.journey import new_email
+from tests.support.journey import new_email
 
 BODY = 63 * 1024
 HEAD = 30 * 1024

@@ -17,9 +17,9 @@ from referral.core.entities.users import Role
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.fakes import FakeClock
-from tests.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
-from tests.refresh_openapi import current_document
+from tests.support.fakes import FakeClock
+from tests.support.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
+from tests.support.refresh_openapi import current_document
 
 Statuses = tuple[int, int, int, int, int, int, int]
 

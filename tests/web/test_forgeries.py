@@ -16,8 +16,8 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
-from tests.fakes import FakeFingerprints
-from tests.journey import API
+from tests.support.fakes import FakeFingerprints
+from tests.support.journey import API
 from tests.web.forger import Forger, decode, encode, pair
 
 ISSUER = "http://127.0.0.1:8000"

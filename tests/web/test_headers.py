@@ -6,7 +6,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import Serve
-from tests.journey import API, join
+from tests.support.journey import API, join
 
 PATHS = ("/health/live", "/nowhere", f"{API}/me", "/docs", "/confirm", "/openapi.json", "/r/NONE")
 OURS, OTHERS = "https://app.example.com", "https://evil.example.com"

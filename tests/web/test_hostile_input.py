@@ -22,11 +22,11 @@ from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
 from referral.core.entities.clients import Scope
 from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.use_cases.clients import CreateClient
-from tests.journey import PASSWORD, join
-from tests.processes import Service, running
-from tests.pulse import PATIENCE, Pulse, pulse_of
-from tests.refresh_openapi import current_document
-from tests.watching import cpu_seconds
+from tests.support.journey import PASSWORD, join
+from tests.support.processes import Service, running
+from tests.support.pulse import PATIENCE, Pulse, pulse_of
+from tests.support.refresh_openapi import current_document
+from tests.support.watching import cpu_seconds
 from tests.web.hostile import Attack, Someone, attacks
 
 STILL = 0.1

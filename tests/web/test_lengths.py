@@ -22,7 +22,7 @@ from referral.core.use_cases.clients import Credentials
 from referral.web import oauth_forms as forms
 from referral.web import parsing as requests
 from referral.web.problems import Misfit
-from tests.journey import join
+from tests.support.journey import join
 
 LONG = "A" * 30_000
 

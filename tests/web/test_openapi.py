@@ -8,7 +8,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.refresh_openapi import PLACE, current_document
+from tests.support.refresh_openapi import PLACE, current_document
 
 Node = dict[str, Any]
 PICTURES = {"image/png", "image/svg+xml"}

@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.browsing import service
-from tests.journey import UNLIMITED_TEXTS, log_in, register
+from tests.support.browsing import service
+from tests.support.journey import UNLIMITED_TEXTS, log_in, register
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 HOOKS = {

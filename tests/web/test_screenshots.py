@@ -1,6 +1,6 @@
 """The pictures of the docs pages in the README."""
 
-from tests.screenshots import PAGES, SHOWN, digest
+from tests.support.screenshots import PAGES, SHOWN, digest
 
 
 async def test_the_pictures_show_the_pages_as_they_are() -> None:

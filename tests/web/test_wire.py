@@ -12,10 +12,10 @@ import pytest
 from litestar import Litestar, Request, Response, post
 
 from referral.web.middleware.request_guard import MAX_BODY, Wire
-from tests.processes import Service, running
-from tests.pulse import Pulse, pulse_of
-from tests.waiting import elapsing, until
-from tests.watching import memory, worker_of
+from tests.support.processes import Service, running
+from tests.support.pulse import Pulse, pulse_of
+from tests.support.waiting import elapsing, until
+from tests.support.watching import memory, worker_of
 
 IN_TIME = 10.0
 """How long headers, and a body, may take."""

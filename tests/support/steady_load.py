@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.journey import API, PASSWORD, Member, join
+from tests.support.journey import API, PASSWORD, Member, join
 
 CLIENTS = 8
 

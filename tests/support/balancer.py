@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.processes import free_port
-from tests.waiting import until_listening
+from tests.support.processes import free_port
+from tests.support.waiting import until_listening
 
-TEMPLATE = Path(__file__).parents[1] / "docs" / "operations" / "nginx" / "referral.conf.template"
+TEMPLATE = Path(__file__).parents[2] / "docs" / "operations" / "nginx" / "referral.conf.template"
 MAIN = """\
 daemon off;
 pid {folder}/nginx.pid;

@@ -13,11 +13,11 @@ from referral.core.entities.email_links import Purpose
 from referral.core.entities.mail import Postage, Taken
 from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
-from tests.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
-from tests.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
-from tests.fake_mail import FakeJobs, FakeMails
-from tests.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
-from tests.fake_tables import Tables
+from tests.support.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
+from tests.support.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
+from tests.support.fake_mail import FakeJobs, FakeMails
+from tests.support.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
+from tests.support.fake_tables import Tables
 
 
 @dataclass(frozen=True)

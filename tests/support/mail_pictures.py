@@ -16,10 +16,10 @@ from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import Letters
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
-from tests.browsing import chromium
-from tests.fakes import FakeClock
+from tests.support.browsing import chromium
+from tests.support.fakes import FakeClock
 
-IMAGES = Path(__file__).parents[1] / "docs/images"
+IMAGES = Path(__file__).parents[2] / "docs/images"
 LINK = "https://referral.example/r/ANN-2026"
 WIDTH = 600
 

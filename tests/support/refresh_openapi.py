@@ -9,7 +9,7 @@ import httpx
 from referral.app import create_app
 from referral.settings import Settings
 
-PLACE = Path(__file__).parents[1] / "docs" / "openapi.json"
+PLACE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 async def current_document() -> str:

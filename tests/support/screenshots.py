@@ -10,9 +10,9 @@ import httpx
 
 from referral.app import create_app
 from referral.settings import Settings
-from tests.browsing import chromium, service
+from tests.support.browsing import chromium, service
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAGES = {"swagger": ("/docs", ".opblock"), "redoc": ("/redoc", "[id^='tag/'] h2")}
 
 SHOWN = IMAGES / "shown.sha256"

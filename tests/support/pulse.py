@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.processes import Service
-from tests.watching import cpu_seconds, worker_of
+from tests.support.processes import Service
+from tests.support.watching import cpu_seconds, worker_of
 
 EVERY = 0.01
 PATIENCE = 30.0

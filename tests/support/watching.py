@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import Service
+from tests.support.processes import Service
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

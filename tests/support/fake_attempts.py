@@ -10,7 +10,7 @@ from referral.core.entities.clients import Client
 from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.entities.idempotency import Attempt, KeptResponse
 from referral.core.errors import IdempotencyKeyReused
-from tests.fake_tables import KeptAttempt, Tables
+from tests.support.fake_tables import KeptAttempt, Tables
 
 
 @dataclass(frozen=True)

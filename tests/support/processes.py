@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.journey import UNLIMITED_TEXTS
+from tests.support.journey import UNLIMITED_TEXTS
 
 START_SECONDS = 180
 STOP_SECONDS = 60
