@@ -49,8 +49,8 @@ from referral.web.controllers.tokens import TokenEndpoint
 from referral.web.idempotency import repeat
 from referral.web.middleware.cors import Origins, make_cors
 from referral.web.middleware.draining import Drain
-from referral.web.middleware.request_context import Envelope
-from referral.web.middleware.request_guard import MAX_BODY, Wire
+from referral.web.middleware.request_context import RequestContextMiddleware
+from referral.web.middleware.request_guard import MAX_BODY, RequestGuard
 from referral.web.openapi import operation_id
 from referral.web.pages.email_links import Pages
 from referral.web.parsing import StrictRequest, check_request
@@ -137,9 +137,9 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         state=state,
     )
-    wire = Wire(Origins(app, cors) if cors else app, settings.public_url)
+    wire = RequestGuard(Origins(app, cors) if cors else app, settings.public_url)
     https = settings.public_url.startswith("https://")
-    enveloped = Envelope(wire, requests.add, drain, https=https)
+    enveloped = RequestContextMiddleware(wire, requests.add, drain, https=https)
     return TracedApp(enveloped) if is_on() else enveloped
 
 

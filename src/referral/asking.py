@@ -14,7 +14,7 @@ from referral.adapters.third_parties.guarded_client import taking
 from referral.adapters.third_parties.http_client import HttpClient
 from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
 from referral.core.ports.caching import Limits
-from referral.core.ports.system import Part
+from referral.core.ports.system import HealthProbe
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.settings import OFFLINE, Settings
 
@@ -22,7 +22,7 @@ HUNTER_URL = "https://api.hunter.io"
 CLEARBIT_URL = "https://person.clearbit.com"
 
 
-class Asking(Provider):
+class ThirdParties(Provider):
     """Those whom the settings name."""
 
     scope = Scope.APP
@@ -69,8 +69,10 @@ class Asking(Provider):
         await enrichment.close()
 
     @provide
-    def parts(self, hunter: Hunter, clearbit: Clearbit, settings: Settings) -> tuple[Part, ...]:
-        parts: list[Part] = []
+    def parts(
+        self, hunter: Hunter, clearbit: Clearbit, settings: Settings
+    ) -> tuple[HealthProbe, ...]:
+        parts: list[HealthProbe] = []
         if settings.asks_hunter:
             parts.append(HunterPart(hunter))
         if settings.enrichment == "clearbit":

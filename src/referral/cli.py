@@ -39,7 +39,7 @@ from referral.core.entities.users import Role, User
 from referral.core.errors import ReferralError, Unavailable
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
 from referral.core.use_cases.clients import GRANTABLE, CreateClient
-from referral.core.use_cases.health import CheckParts, State
+from referral.core.use_cases.health import CheckParts, PartHealth
 from referral.server import free_address, serve_on
 from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
 
@@ -178,7 +178,7 @@ def check() -> None:
     """Say which parts are in use, and whether they answer; ends with 1 when one does not."""
     settings = _settings()
 
-    async def ask(container: AsyncContainer) -> list[State]:
+    async def ask(container: AsyncContainer) -> list[PartHealth]:
         return await (await container.get(CheckParts))()
 
     states = _with_parts(ask)

@@ -12,11 +12,11 @@ import structlog
 import uvloop
 
 from referral.adapters.failures import cause_of
-from referral.adapters.jobs.admin import STATUSES, Monitor, State
+from referral.adapters.jobs.admin import STATUSES, Monitor, QueueStats
 from referral.adapters.jobs.worker import Worker
 from referral.adapters.observability.tracing import send_rest, set_up_tracing
 from referral.container import make_container, parts_in_use
-from referral.core.use_cases.health import State as PartState
+from referral.core.use_cases.health import PartHealth
 from referral.settings import Settings
 
 LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
@@ -45,7 +45,7 @@ async def _work(settings: Settings) -> None:
 
 
 def show_parts(
-    in_use: Mapping[str, str], states: Sequence[PartState], servers: Mapping[str, str]
+    in_use: Mapping[str, str], states: Sequence[PartHealth], servers: Mapping[str, str]
 ) -> None:
     """Show which parts are in use, and then how those are that can be asked."""
     _print_table(("part", "in use"), list(in_use.items()))
@@ -53,7 +53,7 @@ def show_parts(
     _print_table(("asked", "state"), [(state.part, _word(state, servers)) for state in states])
 
 
-def _word(state: PartState, servers: Mapping[str, str]) -> str:
+def _word(state: PartHealth, servers: Mapping[str, str]) -> str:
     if state.error is None or state.error.__cause__ is None:
         return state.word
     server = f"{servers[state.part]}, " if state.part in servers else ""
@@ -133,7 +133,7 @@ def web(monitor: Monitor, host: str, port: int) -> None:
 JOBS = (list_jobs, show_trace, retry, discard, web)
 
 
-def _state(state: State) -> tuple[object, ...]:
+def _state(state: QueueStats) -> tuple[object, ...]:
     oldest = state.oldest_waiting
     age = "" if oldest is None else f"{(datetime.now(UTC) - oldest).total_seconds():.0f} s"
     return (state.kind, state.waiting, age, state.running, state.held, state.done)

@@ -22,50 +22,69 @@ from dishka import (
 from dishka import provide_all as all_of
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from referral.adapters.email_addresses import ValidatedAddresses
+from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.in_memory import MemoryCache
 from referral.adapters.jobs.metrics import QueueFigures
 from referral.adapters.jobs.worker import Worker
-from referral.adapters.mail.file_mailer import MailboxMailer
+from referral.adapters.mail.file_mailer import FileMailer
 from referral.adapters.mail.qr import SegnoQrCodes
-from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.renderer import MailRenderer
 from referral.adapters.mail.smtp import SmtpMailer
-from referral.adapters.mail.unsubscribe_tokens import SignedMuteTokens
+from referral.adapters.mail.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.observability import tracing
-from referral.adapters.observability.logs import LogJournal
+from referral.adapters.observability.logs import StructuredSecurityLog
 from referral.adapters.observability.prometheus import ProcessMetrics
-from referral.adapters.observability.samples import Measured, RequestCounts
+from referral.adapters.observability.samples import MetricSource, RequestCounts
 from referral.adapters.observability.tracing import TracedMailer, TracedRedis
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.pool import DriverPool, make_pool
-from referral.adapters.postgres.read_model import PostgresReads
-from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
+from referral.adapters.postgres.read_model import PostgresReadModel
+from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
 from referral.adapters.redis.client import RedisServer
 from referral.adapters.redis.lookup_cache import RedisCache
 from referral.adapters.redis.rate_limits import CountedLimits
 from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import KeyedFingerprints, KeyRing, make_key_file
-from referral.adapters.security.passwords import ArgonPasswords, common_passwords
-from referral.adapters.system import RandomCodeTexts, RandomSecrets, SystemClock, SystemIds
+from referral.adapters.security.passwords import ArgonPasswordHasher, common_passwords
+from referral.adapters.system import (
+    RandomCodeGenerator,
+    RandomTokenGenerator,
+    SystemClock,
+    SystemIdGenerator,
+)
 from referral.adapters.third_parties.guarded_client import BUDGET
 from referral.core.entities.limits import LimitGroup, Rate, network_rates
 from referral.core.entities.users import Verification
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import Credit, Settle
+from referral.core.policies.attribution import CreditReferrer, SettleReferral
 from referral.core.policies.confirmation import Confirm
-from referral.core.policies.email_deliverability import Screen, Verify
+from referral.core.policies.email_deliverability import Verify, VerifyEmailAtSignup
 from referral.core.policies.idempotency import RecallAnswer
-from referral.core.policies.login_throttle import Attempts, guessing_rates
-from referral.core.policies.lookup_invalidation import Clear, ClearLater
-from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.policies.login_throttle import LoginThrottle, guessing_rates
+from referral.core.policies.lookup_invalidation import InvalidateLookup, InvalidateLookupLater
+from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.ports.caching import Cache, Limits
-from referral.core.ports.delivery import Mailer, PostOffice
-from referral.core.ports.email_addresses import Addresses
-from referral.core.ports.repositories import Database, Reads
-from referral.core.ports.security import AccessTokens, Fingerprints, MuteTokens, Passwords, Secrets
-from referral.core.ports.system import Clock, CodeTexts, Ids, Journal, Metrics, Part, QrCodes
+from referral.core.ports.delivery import Mailer, MailReservations
+from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.security import (
+    AccessTokens,
+    Fingerprints,
+    PasswordHasher,
+    TokenGenerator,
+    UnsubscribeTokens,
+)
+from referral.core.ports.system import (
+    Clock,
+    CodeGenerator,
+    HealthProbe,
+    IdGenerator,
+    Metrics,
+    QrCodes,
+    SecurityLog,
+)
 from referral.core.ports.system import Links as LinksPort
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.use_cases import (
@@ -102,12 +121,12 @@ class Adapters(Provider):
     requests = from_context(RequestCounts)
     system = (
         provide(SystemClock, provides=Clock)
-        + provide(SystemIds, provides=Ids)
-        + provide(RandomCodeTexts, provides=CodeTexts)
-        + provide(RandomSecrets, provides=Secrets)
-        + provide(ValidatedAddresses, provides=Addresses)
+        + provide(SystemIdGenerator, provides=IdGenerator)
+        + provide(RandomCodeGenerator, provides=CodeGenerator)
+        + provide(RandomTokenGenerator, provides=TokenGenerator)
+        + provide(ValidatingEmailParser, provides=EmailParser)
         + provide(KeyedFingerprints, provides=Fingerprints)
-        + provide(LogJournal, provides=Journal)
+        + provide(StructuredSecurityLog, provides=SecurityLog)
         + provide(SegnoQrCodes, provides=QrCodes)
     )
 
@@ -132,12 +151,12 @@ class Adapters(Provider):
             yield pool
 
     @provide
-    def reads(self, pool: DriverPool) -> Reads:
-        return PostgresReads(pool)
+    def reads(self, pool: DriverPool) -> ReadModel:
+        return PostgresReadModel(pool)
 
     @provide
-    def post_office(self, pool: DriverPool, fingerprints: Fingerprints) -> PostOffice:
-        return PostgresPostOffice(pool, fingerprints)
+    def post_office(self, pool: DriverPool, fingerprints: Fingerprints) -> MailReservations:
+        return PostgresMailReservations(pool, fingerprints)
 
     @provide
     def records(self, database: PostgresDatabase) -> Database:
@@ -164,9 +183,9 @@ class Adapters(Provider):
     def limits(self, redis: RedisServer | None, settings: Settings) -> CountedLimits:
         return CountedLimits(rates_of(settings), redis, processes())
 
-    @provide(provides=AnyOf[ArgonPasswords, Passwords])
-    async def passwords(self) -> AsyncIterator[ArgonPasswords]:
-        passwords = ArgonPasswords()
+    @provide(provides=AnyOf[ArgonPasswordHasher, PasswordHasher])
+    async def passwords(self) -> AsyncIterator[ArgonPasswordHasher]:
+        passwords = ArgonPasswordHasher()
         yield passwords
         passwords.close()
 
@@ -186,8 +205,8 @@ class Adapters(Provider):
         return common_passwords()
 
     @provide
-    def mute_tokens(self, keys: KeyRing) -> MuteTokens:
-        return SignedMuteTokens(keys)
+    def mute_tokens(self, keys: KeyRing) -> UnsubscribeTokens:
+        return SignedUnsubscribeTokens(keys)
 
     @provide
     def links(self, settings: Settings) -> Links:
@@ -200,13 +219,15 @@ class Adapters(Provider):
         return links
 
     @provide
-    def letters(self, settings: Settings, clock: Clock, qr_codes: QrCodes) -> Letters:
+    def letters(self, settings: Settings, clock: Clock, qr_codes: QrCodes) -> MailRenderer:
         sender = settings.mail_from
         address = Address(sender.name, sender.local_part, sender.domain)
-        return Letters(address, clock, qr_codes)
+        return MailRenderer(address, clock, qr_codes)
 
     @provide
-    async def smtp(self, settings: Settings, letters: Letters) -> AsyncIterator[SmtpMailer | None]:
+    async def smtp(
+        self, settings: Settings, letters: MailRenderer
+    ) -> AsyncIterator[SmtpMailer | None]:
         if settings.smtp_url is None:
             yield None
             return
@@ -215,17 +236,17 @@ class Adapters(Provider):
         await mailer.close()
 
     @provide
-    def mailer(self, settings: Settings, letters: Letters, smtp: SmtpMailer | None) -> Mailer:
+    def mailer(self, settings: Settings, letters: MailRenderer, smtp: SmtpMailer | None) -> Mailer:
         if smtp is None:
-            return MailboxMailer(mail_folder(settings), letters)
+            return FileMailer(mail_folder(settings), letters)
         return TracedMailer(smtp, settings.smtp_url or "") if tracing.is_on() else smtp
 
     @provide
-    def worker(self, settings: Settings, do_job: work.DoJob) -> Worker:
+    def worker(self, settings: Settings, do_job: work.DispatchJob) -> Worker:
         return Worker(database_url(settings), do_job)
 
 
-class AskingNobody(Provider):
+class NoThirdParties(Provider):
     """New addresses are taken as they are."""
 
     scope = Scope.APP
@@ -239,11 +260,11 @@ class AskingNobody(Provider):
         return None
 
     @provide
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[HealthProbe, ...]:
         return ()
 
 
-class Observation(Provider):
+class Observability(Provider):
     """How the service does."""
 
     scope = Scope.APP
@@ -258,16 +279,18 @@ class Observation(Provider):
         redis: RedisServer | None,
         redis_cache: RedisCache | None,
         limits: CountedLimits,
-        passwords: ArgonPasswords,
+        passwords: ArgonPasswordHasher,
         verifier: EmailVerifier | None,
         enrichment: Enrichment | None,
-    ) -> tuple[Measured, ...]:
+    ) -> tuple[MetricSource, ...]:
         parts = (requests, database, pool, memory, redis, redis_cache, limits, passwords)
-        return tuple(part for part in (*parts, verifier, enrichment) if isinstance(part, Measured))
+        return tuple(
+            part for part in (*parts, verifier, enrichment) if isinstance(part, MetricSource)
+        )
 
     @provide(provides=AnyOf[ProcessMetrics, Metrics])
     def metrics(
-        self, parts: tuple[Measured, ...], database: PostgresDatabase, settings: Settings
+        self, parts: tuple[MetricSource, ...], database: PostgresDatabase, settings: Settings
     ) -> ProcessMetrics:
         folder = metrics_folder(settings) if processes() > 1 else None
         return ProcessMetrics(parts, QueueFigures(database), folder)
@@ -287,17 +310,17 @@ class UseCases(Provider):
         erasure.EraseAccount,
         erasure.ExportAccount,
         passwords.ChangePassword,
-        Attempts,
+        LoginThrottle,
         RecallAnswer,
-        Clear,
-        ClearLater,
+        InvalidateLookup,
+        InvalidateLookupLater,
         Confirm,
-        Credit,
+        CreditReferrer,
         Enrich,
-        ProveOwnership,
+        Reauthenticate,
         RemoveAccount,
-        Screen,
-        Settle,
+        VerifyEmailAtSignup,
+        SettleReferral,
         Verify,
         proofs.AskForConfirmation,
         proofs.ConfirmEmail,
@@ -323,13 +346,13 @@ class UseCases(Provider):
         lookups.LookUpCode,
         lookups.CheckCode,
         mail.MailActiveCode,
-        mail.Mute,
+        mail.Unsubscribe,
         mail.SendCode,
         mail.SendWelcome,
         mail.TellReferrer,
         upkeep.ExpireUnconfirmed,
         upkeep.Prune,
-        work.DoJob,
+        work.DispatchJob,
     )
 
     @provide
@@ -340,13 +363,13 @@ class UseCases(Provider):
     def log_in(
         self,
         access_tokens: AccessTokens,
-        addresses: Addresses,
-        attempts: Attempts,
+        addresses: EmailParser,
+        attempts: LoginThrottle,
         clock: Clock,
         database: Database,
-        ids: Ids,
-        passwords: Passwords,
-        secrets: Secrets,
+        ids: IdGenerator,
+        passwords: PasswordHasher,
+        secrets: TokenGenerator,
         settings: Settings,
     ) -> sessions.LogIn:
         lifetime = timedelta(days=settings.refresh_token_days)
@@ -359,7 +382,9 @@ class UseCases(Provider):
         return referrals.ListReferrals(database, settings.referrals_visibility)
 
     @provide
-    def show_account(self, clock: Clock, reads: Reads, settings: Settings) -> accounts.ShowAccount:
+    def show_account(
+        self, clock: Clock, reads: ReadModel, settings: Settings
+    ) -> accounts.ShowAccount:
         return accounts.ShowAccount(clock, reads, settings.referrals_visibility)
 
     @provide
@@ -380,9 +405,9 @@ class UseCases(Provider):
         database: PostgresDatabase,
         redis: RedisServer | None,
         smtp: SmtpMailer | None,
-        asked: tuple[Part, ...],
+        asked: tuple[HealthProbe, ...],
     ) -> CheckParts:
-        own: tuple[Part | None, ...] = (database, redis, smtp)
+        own: tuple[HealthProbe | None, ...] = (database, redis, smtp)
         return CheckParts((*(part for part in own if part is not None), *asked))
 
 
@@ -392,16 +417,16 @@ def make_container(
     """Wire everything; `replacements` override single parts, as tests do."""
     context = {Settings: settings, RequestCounts: requests or RequestCounts()}
     return make_async_container(
-        Adapters(), _asking(settings), Observation(), UseCases(), *replacements, context=context
+        Adapters(), _asking(settings), Observability(), UseCases(), *replacements, context=context
     )
 
 
 def _asking(settings: Settings) -> Provider:
     if not settings.asks_anybody:
-        return AskingNobody()
-    from referral.asking import Asking  # noqa: PLC0415 - 7 MB of memory
+        return NoThirdParties()
+    from referral.asking import ThirdParties  # noqa: PLC0415 - 7 MB of memory
 
-    return Asking()
+    return ThirdParties()
 
 
 def processes() -> int:

@@ -6,9 +6,9 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.pool import make_pool
-from referral.adapters.postgres.read_model import PostgresReads
-from referral.core.ports.repositories import Database, Reads
-from tests.support.fake_database import FakeDatabase, FakeReads
+from referral.adapters.postgres.read_model import PostgresReadModel
+from referral.core.ports.repositories import Database, ReadModel
+from tests.support.fake_database import FakeDatabase, FakeReadModel
 
 
 @pytest.fixture(params=["fake", "postgres"])
@@ -21,10 +21,10 @@ def store(request: pytest.FixtureRequest) -> Database:
 
 
 @pytest.fixture
-async def reads(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[Reads]:
+async def reads(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[ReadModel]:
     """The frequent reads of that database."""
     if isinstance(store, FakeDatabase):
-        yield FakeReads(store)
+        yield FakeReadModel(store)
         return
     async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresReads(pool)
+        yield PostgresReadModel(pool)

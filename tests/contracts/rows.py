@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from referral.adapters.system import SystemIds
+from referral.adapters.system import SystemIdGenerator
 from referral.core.entities.codes import Code
 from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
@@ -14,7 +14,7 @@ from referral.core.ports.repositories import Database
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-IDS = SystemIds()
+IDS = SystemIdGenerator()
 
 
 def make_user(**changed: Any) -> User:

@@ -1,19 +1,19 @@
-"""E-mail addresses: the port `Addresses`."""
+"""E-mail addresses: the port `EmailParser`."""
 
 import pytest
 
 from referral.adapters import addresses as addresses_module
-from referral.adapters.email_addresses import ValidatedAddresses
+from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.core.errors import InvalidRequest
-from referral.core.ports.email_addresses import Addresses
-from tests.support.fakes import FakeAddresses
+from referral.core.ports.email_addresses import EmailParser
+from tests.support.fakes import FakeEmailParser
 
-REAL = ValidatedAddresses()
+REAL = ValidatingEmailParser()
 LABEL = "d" * 61
 
 
-@pytest.mark.parametrize("addresses", [FakeAddresses(), REAL], ids=["fake", "real"])
-def test_case_is_no_difference(addresses: Addresses) -> None:
+@pytest.mark.parametrize("addresses", [FakeEmailParser(), REAL], ids=["fake", "real"])
+def test_case_is_no_difference(addresses: EmailParser) -> None:
     """The address is kept as typed, and its canonical form is in lower case."""
     address = addresses.parse("Ann.Example@Example.COM")
     assert address.typed == "Ann.Example@Example.COM"
@@ -21,9 +21,9 @@ def test_case_is_no_difference(addresses: Addresses) -> None:
     assert address.local_part == "Ann.Example"
 
 
-@pytest.mark.parametrize("addresses", [FakeAddresses(), REAL], ids=["fake", "real"])
+@pytest.mark.parametrize("addresses", [FakeEmailParser(), REAL], ids=["fake", "real"])
 @pytest.mark.parametrize("text", ["", "ann", "ann.example.com"])
-def test_an_address_has_an_at_sign(addresses: Addresses, text: str) -> None:
+def test_an_address_has_an_at_sign(addresses: EmailParser, text: str) -> None:
     """Without one it is refused, and the refusal names the field."""
     with pytest.raises(InvalidRequest) as refused:
         addresses.parse(text)

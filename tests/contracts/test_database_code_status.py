@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from referral.core.entities.codes import Code, CodeStatus
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import NOW, store_code, store_user
 
 MICROSECOND = timedelta(microseconds=1)
@@ -41,7 +41,7 @@ async def test_a_filter_leaves_the_codes_of_a_status(store: Database, code: Code
     assert listed == [code.status(NOW)]
 
 
-async def test_what_is_active_is_found(store: Database, reads: Reads, code: Code) -> None:
+async def test_what_is_active_is_found(store: Database, reads: ReadModel, code: Code) -> None:
     """The code in force is the one that `is_active`, whichever way one asks."""
     expected = code if code.is_active(NOW) else None
     async with store.read() as records:

@@ -11,7 +11,7 @@ from asyncpg import DataError, IntegrityConstraintViolationError
 from referral.core.entities.codes import Code
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import HOUR, IDS, NOW, make_code, store_code, store_user
 
 
@@ -35,7 +35,7 @@ async def delete(store: Database, code: Code, now: datetime = NOW) -> None:
 
 @pytest.mark.parametrize("limit", [None, 1, 2_147_483_647])
 async def test_a_code_is_found_as_it_was_stored(
-    store: Database, reads: Reads, ann: User, limit: int | None
+    store: Database, reads: ReadModel, ann: User, limit: int | None
 ) -> None:
     """By its id, its text in any case, and its owner; no field has changed on the way."""
     code = await store_code(store, ann, max_uses=limit)
@@ -50,7 +50,7 @@ async def test_a_code_is_found_as_it_was_stored(
         assert await reads.code_of(ann.email_key, confirmed_only=False) == code
 
 
-async def test_a_code_belongs_to_its_owner(store: Database, reads: Reads, ann: User) -> None:
+async def test_a_code_belongs_to_its_owner(store: Database, reads: ReadModel, ann: User) -> None:
     """Another user does not find it, and an unknown one finds nothing."""
     code = await store_code(store, ann)
     bob = await store_user(store)
@@ -122,7 +122,7 @@ async def test_a_maximum_is_positive(store: Database, ann: User, max_uses: int) 
     assert await found(store, code) == code
 
 
-async def test_a_deleted_code_is_nowhere(store: Database, reads: Reads, ann: User) -> None:
+async def test_a_deleted_code_is_nowhere(store: Database, reads: ReadModel, ann: User) -> None:
     """No question finds it, no use is counted, and its text stays taken."""
     code = await store_code(store, ann)
     await delete(store, code)
@@ -160,7 +160,7 @@ async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None
 
 
 async def test_the_code_of_a_blocked_user_is_there_for_nobody(
-    store: Database, reads: Reads, ann: User
+    store: Database, reads: ReadModel, ann: User
 ) -> None:
     """It is neither found by text or address, nor counted; its owner still has it."""
     code = await store_code(store, ann)

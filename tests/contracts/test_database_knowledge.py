@@ -8,7 +8,7 @@ from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import Profile
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import HOUR, IDS, NOW, store_user
 
 FULL = Profile("Ann Example", "Head", "Example", "example.com", "Finland", "https://a.example/b")
@@ -20,7 +20,7 @@ def make_fingerprint() -> bytes:
     return IDS.new().bytes * 2
 
 
-async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: Reads) -> None:
+async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: ReadModel) -> None:
     """The last one that was stored; it is part of the account in full."""
     ann, bob = await store_user(store), await store_user(store)
     for profile in (FULL, Profile(name="Ann")):
@@ -34,7 +34,7 @@ async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: Reads
         assert account.profile == profile
 
 
-async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: Reads) -> None:
+async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: ReadModel) -> None:
     """Deleting what is not there changes nothing."""
     ann = await store_user(store)
     async with store.begin() as records:

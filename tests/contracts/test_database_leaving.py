@@ -10,11 +10,11 @@ from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.entities.clients import Client, Scope
 from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.idempotency import Attempt
+from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Role, User
 from referral.core.errors import CodeTaken, IdempotencyKeyReused
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import (
     HOUR,
     IDS,
@@ -30,9 +30,9 @@ from tests.contracts.rows import (
 ANSWER = {"status": 201, "body": b'{"id": 1}', "location": "/here"}
 
 
-def make_attempt(fingerprint: bytes = b"f" * 32) -> Attempt[None]:
+def make_attempt(fingerprint: bytes = b"f" * 32) -> IdempotentRequest[None]:
     """Make a request that nobody has made before."""
-    return Attempt(IDS.new().bytes * 2, (fingerprint,), lambda _: ANSWER)
+    return IdempotentRequest(IDS.new().bytes * 2, (fingerprint,), lambda _: ANSWER)
 
 
 def make_link(user: User, purpose: Purpose = Purpose.CONFIRM) -> OneTimeToken:
@@ -72,7 +72,7 @@ async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
         await store_code(store, again, text=gone.text)
 
 
-async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: Reads) -> None:
+async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: ReadModel) -> None:
     """The referral stays."""
     ann = await store_user(store)
     _, bob = await store_referral(store, await store_code(store, ann))
@@ -117,7 +117,7 @@ async def test_an_overdue_referral_is_the_oldest_that_is_pending(store: Database
     assert [joined.referral_id for joined in listed] == [referral.id]
 
 
-async def test_a_use_is_given_back(store: Database, reads: Reads) -> None:
+async def test_a_use_is_given_back(store: Database, reads: ReadModel) -> None:
     """The code is returned unless it is deleted, and its owner's count follows."""
     ann = await store_user(store)
     code = await store_code(store, ann, max_uses=2, uses=2)
@@ -320,7 +320,7 @@ async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> No
             assert (await records.referrals.of(bob.id) is not None) == credited
 
 
-async def test_a_session_that_ended_changes_nothing(store: Database, reads: Reads) -> None:
+async def test_a_session_that_ended_changes_nothing(store: Database, reads: ReadModel) -> None:
     """Nor one of somebody who is gone; that somebody is blocked is told by the change itself."""
     ann = await store_user(store)
     session = make_session(ann)

@@ -7,10 +7,10 @@ import pytest
 from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.entities.codes import Code
-from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import (
     IDS,
     NOW,
@@ -41,7 +41,7 @@ async def newest(
     status: ReferralStatus | None = None,
     after: UUID | None = None,
     limit: int = 20,
-) -> list[Joined]:
+) -> list[ReferralListItem]:
     """List a user's referrals."""
     async with store.read() as records:
         return await records.referrals.newest(user_id, status=status, after=after, limit=limit)
@@ -53,13 +53,13 @@ async def test_a_referral_is_listed_as_it_was_stored(
     """With the referred user's id and address as typed; that user's referrer is known."""
     referral, bob = await store_referral(store, replace(code, text="Old-Wording"))
     assert await newest(store, ann.id) == [
-        Joined(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
+        ReferralListItem(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
     ]
     async with store.read() as records:
         assert await records.referrals.of(bob.id) == referral
 
 
-async def test_who_came_alone_has_no_referrer(store: Database, reads: Reads, ann: User) -> None:
+async def test_who_came_alone_has_no_referrer(store: Database, reads: ReadModel, ann: User) -> None:
     """And whoever brought nobody has an empty list and a count of none."""
     account = await reads.account(ann.id, 10, NOW)
     assert account is not None
@@ -68,7 +68,7 @@ async def test_who_came_alone_has_no_referrer(store: Database, reads: Reads, ann
 
 
 async def test_the_count_is_that_of_the_uses(
-    store: Database, reads: Reads, ann: User, code: Code
+    store: Database, reads: ReadModel, ann: User, code: Code
 ) -> None:
     """Over all codes of the user, deleted ones among them."""
     async with store.begin() as records:

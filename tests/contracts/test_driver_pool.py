@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from referral.adapters.postgres.pool import CONNECTIONS, DriverPool
-from referral.adapters.postgres.read_model import PostgresReads
-from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
-from referral.core.entities.mail import Postage
+from referral.adapters.postgres.read_model import PostgresReadModel
+from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
+from referral.core.entities.mail import MailReservationRequest
 from referral.core.errors import Unavailable
 from tests.contracts.rows import HOUR, IDS, NOW
 from tests.support.fakes import FakeFingerprints
@@ -54,18 +54,18 @@ class Pool:
 
 async def look_up(pool: DriverPool) -> None:
     """Read a code."""
-    await PostgresReads(pool).code_of("ann@example.com", confirmed_only=False)
+    await PostgresReadModel(pool).code_of("ann@example.com", confirmed_only=False)
 
 
 async def show(pool: DriverPool) -> None:
     """Read an account."""
-    await PostgresReads(pool).account(IDS.new(), 10, NOW)
+    await PostgresReadModel(pool).account(IDS.new(), 10, NOW)
 
 
 async def begin_mail(pool: DriverPool) -> None:
     """Take a place for a mail."""
-    office = PostgresPostOffice(pool, FakeFingerprints())
-    await office.take(Postage(IDS.new(), IDS.new(), NOW, 3, HOUR))
+    office = PostgresMailReservations(pool, FakeFingerprints())
+    await office.take(MailReservationRequest(IDS.new(), IDS.new(), NOW, 3, HOUR))
 
 
 @pytest.mark.parametrize("ask", [look_up, show, begin_mail])

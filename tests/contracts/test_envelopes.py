@@ -12,9 +12,9 @@ from aiosmtplib.email import flatten_message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from referral.adapters.mail.mime import Envelope, parts_of, text_part
+from referral.adapters.mail.mime import MimeMessage, parts_of, text_part
 from referral.adapters.mail.qr import SegnoQrCodes
-from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
 from tests.support.fakes import FakeClock
@@ -49,7 +49,7 @@ def test_a_mail_program_finds_nothing_wrong(
     template: str, facts: dict[str, object], mute: str | None, qr: str | None, locale: Locale
 ) -> None:
     """No defect in any part, no line that a server may refuse, nothing but ASCII."""
-    letters = Letters(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    letters = MailRenderer(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
     mail = Mail(UUID(int=7), "ann@example.com", locale, template, facts, mute, qr)
     content = flatten_message(letters.write(mail))
     message = read(content)
@@ -72,7 +72,7 @@ def test_a_mail_program_finds_nothing_wrong(
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_arrives_as_it_was_written(text: str) -> None:
     """Dots, blanks at the end, marks that look like a boundary; only ends of lines are alike."""
-    whole = Envelope(*parts_of("alternative", UUID(int=1), text_part("plain", text)))
+    whole = MimeMessage(*parts_of("alternative", UUID(int=1), text_part("plain", text)))
     (part,) = read(whole.as_bytes(policy=SMTP)).iter_parts()
     expected = text.replace("\r\n", "\n").replace("\r", "\n")
     got = part.get_payload(decode=True)
@@ -83,6 +83,6 @@ def test_a_text_arrives_as_it_was_written(text: str) -> None:
 @pytest.mark.parametrize("wrong", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
 def test_a_header_ends_where_its_line_does(wrong: str) -> None:
     """A value that would begin another is refused."""
-    envelope = Envelope(*parts_of("alternative", UUID(int=1), text_part("plain", "")))
+    envelope = MimeMessage(*parts_of("alternative", UUID(int=1), text_part("plain", "")))
     with pytest.raises(ValueError, match="one line"):
         envelope.put("X-Test", wrong)

@@ -16,10 +16,10 @@ from referral.adapters.third_parties.guarded_client import (
     FAILURES,
     PAUSE,
     Breaker,
-    Inquiries,
+    GuardedClient,
     taking,
 )
-from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.adapters.third_parties.http_response import InvalidResponse, Reply
 from referral.core.entities.limits import OFF, LimitGroup, Rate
 from referral.core.errors import Unavailable
 from tests.support.waiting import until
@@ -46,7 +46,7 @@ class Service:
         if self.fault == "hang":
             await asyncio.Event().wait()
         if self.fault:
-            raise NoReply(self.fault)
+            raise InvalidResponse(self.fault)
         return Reply(200, None)
 
 
@@ -62,21 +62,21 @@ def service() -> Service:
 
 
 @pytest.fixture
-async def inquiries(service: Service) -> AsyncIterator[Inquiries[int]]:
+async def inquiries(service: Service) -> AsyncIterator[GuardedClient[int]]:
     """Questions to it that have no budget."""
-    inquiries = Inquiries("it", service.send, lambda reply: reply.status, always)
+    inquiries = GuardedClient("it", service.send, lambda reply: reply.status, always)
     yield inquiries
     await inquiries.close()
 
 
-async def fail(inquiries: Inquiries[int], times: int) -> None:
+async def fail(inquiries: GuardedClient[int], times: int) -> None:
     """Ask in vain."""
     for _ in range(times):
         with pytest.raises(Unavailable):
             await inquiries.ask("ann@example.com", WITHIN)
 
 
-def fail_at_once(inquiries: Inquiries[int]) -> None:
+def fail_at_once(inquiries: GuardedClient[int]) -> None:
     """Ask in vain, and without a turn of the event loop, so that there is nothing to wait for."""
     with pytest.raises(Unavailable):
         inquiries.ask("ann@example.com", WITHIN).send(None)
@@ -84,7 +84,7 @@ def fail_at_once(inquiries: Inquiries[int]) -> None:
 
 @pytest.mark.parametrize("fault", ["status 500", "hang"])
 async def test_after_some_failures_nobody_waits(
-    inquiries: Inquiries[int], service: Service, fault: str, monkeypatch: pytest.MonkeyPatch
+    inquiries: GuardedClient[int], service: Service, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nobody is asked, until it is time to try."""
     monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", math.inf)
@@ -97,7 +97,7 @@ async def test_after_some_failures_nobody_waits(
 
 
 async def test_failures_in_between_are_forgiven(
-    inquiries: Inquiries[int], service: Service
+    inquiries: GuardedClient[int], service: Service
 ) -> None:
     """Only those in a row count."""
     for _ in range(3):
@@ -107,7 +107,9 @@ async def test_failures_in_between_are_forgiven(
         assert await inquiries.ask("ann@example.com", WITHIN) == 200
 
 
-async def test_each_patience_learns_for_itself(inquiries: Inquiries[int], service: Service) -> None:
+async def test_each_patience_learns_for_itself(
+    inquiries: GuardedClient[int], service: Service
+) -> None:
     """Who waits longer may get answers where others do not."""
     service.fault = "hang"
     await fail(inquiries, FAILURES)
@@ -117,7 +119,7 @@ async def test_each_patience_learns_for_itself(inquiries: Inquiries[int], servic
 
 
 async def test_a_probe_that_is_answered_ends_it(
-    inquiries: Inquiries[int], service: Service, monkeypatch: pytest.MonkeyPatch
+    inquiries: GuardedClient[int], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs in the background, so that nobody waits for it either."""
     monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", 0.0)
@@ -148,7 +150,7 @@ def test_a_probe_is_taken_once_in_a_while() -> None:
 async def test_closing_gives_up_probes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left running behind a service that stops."""
     monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", 0.0)
-    inquiries = Inquiries("it", service.send, lambda reply: reply.status, always)
+    inquiries = GuardedClient("it", service.send, lambda reply: reply.status, always)
     service.fault = "hang"
     await fail(inquiries, FAILURES + 1)
     before = len(asyncio.all_tasks())
@@ -174,7 +176,9 @@ async def test_the_budget_is_kept_by_all_processes(
     now = time.time()
     limits = [CountedLimits(BY_HOURS, server, 1, now=lambda: now) for server in servers]
     takes = [taking(each, f"third-{processes}") for each in limits]
-    inquiries = [Inquiries("it", service.send, lambda reply: reply.status, take) for take in takes]
+    inquiries = [
+        GuardedClient("it", service.send, lambda reply: reply.status, take) for take in takes
+    ]
     taken = []
     for _ in range(7):
         service.asked.clear()
@@ -199,7 +203,7 @@ async def test_without_redis_a_process_keeps_the_budget(service: Service, quiet:
     """
     now = 0.0
     limits = CountedLimits(WITH_BUDGET, None, 1, now=lambda: now)
-    inquiries = Inquiries("it", service.send, lambda reply: reply.status, taking(limits, "it"))
+    inquiries = GuardedClient("it", service.send, lambda reply: reply.status, taking(limits, "it"))
     asked: list[float] = []
     while now < 70:
         with suppress(Unavailable):

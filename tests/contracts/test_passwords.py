@@ -1,4 +1,4 @@
-"""Slow hashes: the port `Passwords`."""
+"""Slow hashes: the port `PasswordHasher`."""
 
 import asyncio
 import subprocess
@@ -6,33 +6,34 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from argon2 import PasswordHasher, Type, extract_parameters
+from argon2 import PasswordHasher as Argon2Hasher
+from argon2 import Type, extract_parameters
 
 from referral.adapters.security import passwords as module
-from referral.adapters.security.passwords import DECOY, ArgonPasswords, common_passwords
+from referral.adapters.security.passwords import DECOY, ArgonPasswordHasher, common_passwords
 from referral.core.entities.passwords import MIN_PASSWORD_CHARACTERS
 from referral.core.errors import Unavailable
-from referral.core.ports.security import Passwords
-from tests.support.fakes import FakePasswords
+from referral.core.ports.security import PasswordHasher
+from tests.support.fakes import FakePasswordHasher
 from tests.support.waiting import until
 
 SECRET = "correct horse battery"  # noqa: S105 - of nobody
 
 
 @pytest.fixture
-def argon() -> Iterator[ArgonPasswords]:
+def argon() -> Iterator[ArgonPasswordHasher]:
     """The real hashes, with threads that end with the test."""
-    passwords = ArgonPasswords()
+    passwords = ArgonPasswordHasher()
     yield passwords
     passwords.close()
 
 
 @pytest.fixture(params=["fake", "argon"])
-def passwords(request: pytest.FixtureRequest) -> Passwords:
+def passwords(request: pytest.FixtureRequest) -> PasswordHasher:
     """Hashes that take no time, then the real ones."""
     if request.param == "fake":
-        return FakePasswords()
-    real: ArgonPasswords = request.getfixturevalue("argon")
+        return FakePasswordHasher()
+    real: ArgonPasswordHasher = request.getfixturevalue("argon")
     return real
 
 
@@ -41,7 +42,7 @@ def passwords(request: pytest.FixtureRequest) -> Passwords:
     [SECRET, "пароль и ещё", "\U0001f40e" * 256, "nul\0nul\0", " " * 8],
     ids=["usual", "cyrillic", "longest", "nul", "spaces"],
 )
-async def test_a_password_matches_its_hash(passwords: Passwords, password: str) -> None:
+async def test_a_password_matches_its_hash(passwords: PasswordHasher, password: str) -> None:
     """And with a letter more, a letter less, or another case it does not."""
     hashed = await passwords.hash(password)
     assert await passwords.verify(password, hashed)
@@ -49,7 +50,7 @@ async def test_a_password_matches_its_hash(passwords: Passwords, password: str) 
         assert not await passwords.verify(other, hashed)
 
 
-async def test_every_byte_counts(passwords: Passwords) -> None:
+async def test_every_byte_counts(passwords: PasswordHasher) -> None:
     """Two passwords that differ at byte 73 only, or at the last of 1,024, are different."""
     for length in (73, 1024):
         same = "x" * (length - 1)
@@ -58,23 +59,23 @@ async def test_every_byte_counts(passwords: Passwords) -> None:
         assert not await passwords.verify(f"{same}b", hashed)
 
 
-async def test_what_follows_a_nul_counts(passwords: Passwords) -> None:
+async def test_what_follows_a_nul_counts(passwords: PasswordHasher) -> None:
     """A zero byte does not end a password."""
     assert not await passwords.verify("secret\0b", await passwords.hash("secret\0a"))
 
 
-async def test_without_a_hash_nothing_matches(passwords: Passwords) -> None:
+async def test_without_a_hash_nothing_matches(passwords: PasswordHasher) -> None:
     """Not even the text that the real one compares with for the time it takes."""
     for password in (SECRET, "", "the hash that an unknown address is compared with"):
         assert not await passwords.verify(password, None)
 
 
-async def test_the_same_password_has_two_hashes(passwords: Passwords) -> None:
+async def test_the_same_password_has_two_hashes(passwords: PasswordHasher) -> None:
     """A hash does not tell who shares a password."""
     assert await passwords.hash(SECRET) != await passwords.hash(SECRET)
 
 
-async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswords) -> None:
+async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswordHasher) -> None:
     """With 19 MiB, two passes and one lane at least; the one for unknown addresses is as slow."""
     real, decoy = (extract_parameters(text) for text in (await argon.hash(SECRET), DECOY))
     assert real == decoy
@@ -83,7 +84,9 @@ async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswords) ->
     assert real.time_cost >= 2
 
 
-async def test_a_full_queue_refuses(argon: ArgonPasswords, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_refuses(
+    argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is too much is refused at once, what waits is answered, and then there is room."""
     monkeypatch.setattr(module, "MAX_WAITING", 3)
     waiting = [argon.verify(SECRET, None) for _ in range(4)]
@@ -93,7 +96,7 @@ async def test_a_full_queue_refuses(argon: ArgonPasswords, monkeypatch: pytest.M
     assert await argon.verify(SECRET, await argon.hash(SECRET))
 
 
-async def test_a_rush_of_logins_is_not_refused(argon: ArgonPasswords) -> None:
+async def test_a_rush_of_logins_is_not_refused(argon: ArgonPasswordHasher) -> None:
     """Two hundred at once wait for their turn."""
     tasks = [asyncio.create_task(argon.verify(SECRET, None)) for _ in range(200)]
     await until(lambda: any(task.done() for task in tasks))
@@ -105,12 +108,12 @@ async def test_a_rush_of_logins_is_not_refused(argon: ArgonPasswords) -> None:
 
 @pytest.mark.parametrize(("passes", "memory"), [(2, 9728), (1, 19456), (2, 64), (1, 8)])
 async def test_an_older_hash_takes_the_work_of_a_new_one(
-    argon: ArgonPasswords, monkeypatch: pytest.MonkeyPatch, passes: int, memory: int
+    argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch, passes: int, memory: int
 ) -> None:
     """What it lacks is done beside it, so that no time tells an account from an unknown address;
     with a wrong password and with the right one.
     """
-    older = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(SECRET)
+    older = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(SECRET)
     work: list[int] = []
 
     def note(_: bytes, __: bytes, time_cost: int, memory_cost: int, *___: object) -> bytes:
@@ -128,7 +131,7 @@ async def test_an_older_hash_takes_the_work_of_a_new_one(
 
 
 async def test_what_is_no_hash_takes_the_work_of_one(
-    argon: ArgonPasswords, monkeypatch: pytest.MonkeyPatch
+    argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stored text that cannot be compared with is not told by its time either."""
     work: list[int] = []
@@ -137,11 +140,11 @@ async def test_what_is_no_hash_takes_the_work_of_one(
     assert work == [module.WORK]
 
 
-async def test_a_hash_of_other_parameters_needs_another(argon: ArgonPasswords) -> None:
+async def test_a_hash_of_other_parameters_needs_another(argon: ArgonPasswordHasher) -> None:
     """Be they lower or higher."""
     assert not argon.needs_rehash(await argon.hash(SECRET))
     for passes, memory in ((1, 19456), (2, 9728), (3, 19456)):
-        other = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1)
+        other = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1)
         assert argon.needs_rehash(other.hash(SECRET))
 
 

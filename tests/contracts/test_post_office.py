@@ -1,4 +1,4 @@
-"""What mails begin with: the port `PostOffice`, in memory and in PostgreSQL."""
+"""What mails begin with: the port `MailReservations`, in memory and in PostgreSQL."""
 
 import asyncio
 import hashlib
@@ -11,30 +11,34 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.pool import make_pool
-from referral.adapters.postgres.repositories.mail_reservations import PostgresPostOffice
+from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
 from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.mail import Postage, Taken
+from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import User
-from referral.core.ports.delivery import PostOffice
+from referral.core.ports.delivery import MailReservations
 from referral.core.ports.repositories import Database
 from tests.contracts.rows import HOUR, IDS, NOW, store_user
-from tests.support.fake_database import FakeDatabase, FakePostOffice
+from tests.support.fake_database import FakeDatabase, FakeMailReservations
 from tests.support.fakes import FakeFingerprints
 
 
 @pytest.fixture
-async def office(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[PostOffice]:
+async def office(
+    store: Database, request: pytest.FixtureRequest
+) -> AsyncIterator[MailReservations]:
     """The post office of that database."""
     if isinstance(store, FakeDatabase):
-        yield FakePostOffice(store)
+        yield FakeMailReservations(store)
         return
     async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresPostOffice(pool, FakeFingerprints())
+        yield PostgresMailReservations(pool, FakeFingerprints())
 
 
-def postage(user: User, *, places: int | None = 3, token: OneTimeToken | None = None) -> Postage:
+def postage(
+    user: User, *, places: int | None = 3, token: OneTimeToken | None = None
+) -> MailReservationRequest:
     """Ask for a place for a new mail."""
-    return Postage(IDS.new(), user.id, NOW, places, HOUR, token)
+    return MailReservationRequest(IDS.new(), user.id, NOW, places, HOUR, token)
 
 
 def make_token(user: User, purpose: Purpose = Purpose.CONFIRM) -> OneTimeToken:
@@ -49,45 +53,49 @@ async def is_kept(store: Database, token: OneTimeToken) -> bool:
     return found == token.user_id
 
 
-async def test_a_mail_gets_its_user_and_a_place(store: Database, office: PostOffice) -> None:
+async def test_a_mail_gets_its_user_and_a_place(store: Database, office: MailReservations) -> None:
     """The same mail takes one place, however often it is tried, and the others count it."""
     ann = await store_user(store)
     first = postage(ann)
     for _ in range(5):
-        assert await office.take(first) == Taken(ann, None)
+        assert await office.take(first) == MailReservation(ann, None)
     async with store.begin() as records:
         for expected in (None, None, NOW + HOUR):
             free_at = await records.mails.take_place(
                 IDS.new(), ann.email_key, NOW, mails=3, within=HOUR
             )
             assert free_at == expected
-    assert await office.take(postage(ann)) == Taken(ann, NOW + HOUR)
+    assert await office.take(postage(ann)) == MailReservation(ann, NOW + HOUR)
     later = replace(postage(ann), at=NOW + HOUR + timedelta(seconds=1))
-    assert await office.take(later) == Taken(ann, None)
+    assert await office.take(later) == MailReservation(ann, None)
 
 
 async def test_a_mail_that_takes_no_place_always_finds_one(
-    store: Database, office: PostOffice
+    store: Database, office: MailReservations
 ) -> None:
     """And leaves those that there are."""
     ann = await store_user(store)
     for _ in range(5):
-        assert await office.take(postage(ann, places=None)) == Taken(ann, None)
-    assert await office.take(postage(ann, places=1)) == Taken(ann, None)
+        assert await office.take(postage(ann, places=None)) == MailReservation(ann, None)
+    assert await office.take(postage(ann, places=1)) == MailReservation(ann, None)
 
 
-async def test_the_token_is_kept_if_the_mail_may_go(store: Database, office: PostOffice) -> None:
+async def test_the_token_is_kept_if_the_mail_may_go(
+    store: Database, office: MailReservations
+) -> None:
     """One that has to wait gets another when it is written."""
     ann = await store_user(store)
     first, second = make_token(ann), make_token(ann)
-    assert await office.take(postage(ann, places=1, token=first)) == Taken(ann, None)
-    assert await office.take(postage(ann, places=1, token=second)) == Taken(ann, NOW + HOUR)
+    assert await office.take(postage(ann, places=1, token=first)) == MailReservation(ann, None)
+    assert await office.take(postage(ann, places=1, token=second)) == MailReservation(
+        ann, NOW + HOUR
+    )
     assert await is_kept(store, first)
     assert not await is_kept(store, second)
 
 
 async def test_a_confirmed_address_is_sent_nothing_to_confirm(
-    store: Database, office: PostOffice
+    store: Database, office: MailReservations
 ) -> None:
     """It takes no place; what else it is sent, it gets."""
     ann = await store_user(store)
@@ -101,7 +109,7 @@ async def test_a_confirmed_address_is_sent_nothing_to_confirm(
     assert await is_kept(store, reset)
 
 
-async def test_nobody_is_mailed_who_is_gone(store: Database, office: PostOffice) -> None:
+async def test_nobody_is_mailed_who_is_gone(store: Database, office: MailReservations) -> None:
     """Neither an unknown id nor an erased account."""
     ann = await store_user(store)
     assert await office.take(replace(postage(ann), user_id=IDS.new())) is None
@@ -119,11 +127,11 @@ async def test_addresses_are_stored_under_digests_with_a_key(
     ann, fingerprints = await store_user(database), FakeFingerprints()
     plain = hashlib.sha256(ann.email_key.encode()).hexdigest()
     async with make_pool(database_url) as pool:
-        office = PostgresPostOffice(pool, fingerprints)
-        assert await office.take(postage(ann, places=1)) == Taken(ann, None)
-        assert await office.take(postage(ann, places=1)) == Taken(ann, NOW + HOUR)
+        office = PostgresMailReservations(pool, fingerprints)
+        assert await office.take(postage(ann, places=1)) == MailReservation(ann, None)
+        assert await office.take(postage(ann, places=1)) == MailReservation(ann, NOW + HOUR)
         fingerprints.keys.insert(0, b"the next key")
-        assert await office.take(postage(ann, places=1)) == Taken(ann, None)
+        assert await office.take(postage(ann, places=1)) == MailReservation(ann, None)
     async with database.begin() as records:
         dumped = str(await records.session.driver.fetch("SELECT mails::text FROM mails"))
         free_at = await records.mails.take_place(
@@ -146,7 +154,7 @@ async def test_mails_at_once_share_two_statements(
             return await super().fetch(query, *args, **options)
 
     async with make_pool(database_url, Connection) as pool:
-        office = PostgresPostOffice(pool, FakeFingerprints())
+        office = PostgresMailReservations(pool, FakeFingerprints())
         for places, statements in ((3, 2), (None, 1)):
             asked.clear()
             mails = [postage(user, places=places) for user in users for _ in range(3)]
@@ -156,7 +164,7 @@ async def test_mails_at_once_share_two_statements(
 
 
 async def test_of_many_mails_at_once_as_many_get_a_place_as_there_are(
-    store: Database, office: PostOffice
+    store: Database, office: MailReservations
 ) -> None:
     """Those to one address share its places, also with single ones; each gets its own answer."""
     users = [await store_user(store) for _ in range(4)]
@@ -179,18 +187,18 @@ async def test_of_many_mails_at_once_as_many_get_a_place_as_there_are(
 
 @pytest.fixture
 async def other_office(
-    store: Database, office: PostOffice, request: pytest.FixtureRequest
-) -> AsyncIterator[PostOffice]:
+    store: Database, office: MailReservations, request: pytest.FixtureRequest
+) -> AsyncIterator[MailReservations]:
     """Another process of the same service."""
     if isinstance(store, FakeDatabase):
         yield office
         return
     async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresPostOffice(pool, FakeFingerprints())
+        yield PostgresMailReservations(pool, FakeFingerprints())
 
 
 async def test_offices_that_serve_the_same_addresses_wait_in_no_circle(
-    store: Database, office: PostOffice, other_office: PostOffice
+    store: Database, office: MailReservations, other_office: MailReservations
 ) -> None:
     """Each takes many addresses at once, one of them in the other order."""
     users = [await store_user(store) for _ in range(30)]

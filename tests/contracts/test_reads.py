@@ -7,14 +7,14 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from referral.adapters.postgres.pool import make_pool
-from referral.adapters.postgres.read_model import PostgresReads
+from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.users import Referrer
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user
 
 
-async def test_an_account_is_read_in_full(store: Database, reads: Reads) -> None:
+async def test_an_account_is_read_in_full(store: Database, reads: ReadModel) -> None:
     """The user, the referrer, the count, the newest referrals and the code, each as stored."""
     ann, bob, eve = [await store_user(store) for _ in range(3)]
     code = await store_code(store, ann)
@@ -43,7 +43,7 @@ async def test_an_account_is_read_in_full(store: Database, reads: Reads) -> None
     assert (referred.referral_count, referred.recent_referrals) == (0, [])
 
 
-async def test_an_account_shows_so_many_referrals(store: Database, reads: Reads) -> None:
+async def test_an_account_shows_so_many_referrals(store: Database, reads: ReadModel) -> None:
     """The newest, and no more than asked for."""
     ann = await store_user(store)
     code = await store_code(store, ann)
@@ -54,12 +54,12 @@ async def test_an_account_shows_so_many_referrals(store: Database, reads: Reads)
     assert len(account.recent_referrals) == 2
 
 
-async def test_nobody_has_no_account(reads: Reads) -> None:
+async def test_nobody_has_no_account(reads: ReadModel) -> None:
     """An unknown id is no error."""
     assert await reads.account(IDS.new(), 10, NOW) is None
 
 
-async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: Reads) -> None:
+async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: ReadModel) -> None:
     """Questions that share a statement share no answer, and those cancelled disturb no other."""
     owners = [await store_user(store) for _ in range(10)]
     codes = [await store_code(store, owner) for owner in owners]
@@ -75,7 +75,7 @@ async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: Re
 
 
 async def test_a_look_up_may_be_for_confirmed_addresses_alone(
-    store: Database, reads: Reads
+    store: Database, reads: ReadModel
 ) -> None:
     """Each question is answered by its own rule, also where they share a statement."""
     confirmed = await store_user(store, email_verified=True)
@@ -97,7 +97,7 @@ async def test_a_look_up_that_the_database_refuses_fails_alone(
     owner = await store_user(database)
     code = await store_code(database, owner)
     async with make_pool(database_url) as pool, asyncio.timeout(10):
-        reads = PostgresReads(pool)
+        reads = PostgresReadModel(pool)
         keys = [owner.email_key, "no\0text@example.com", owner.email_key]
         asked = (reads.code_of(key, confirmed_only=False) for key in keys)
         first, refused, last = await asyncio.gather(*asked, return_exceptions=True)
@@ -109,7 +109,7 @@ async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_
     """As before the first migration: all who share the statement hear of it, and the next too."""
     empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)
     async with make_pool(empty) as pool, asyncio.timeout(10):
-        reads = PostgresReads(pool)
+        reads = PostgresReadModel(pool)
         for _ in range(2):
             asked = (
                 reads.code_of(key, confirmed_only=False)

@@ -1,4 +1,4 @@
-"""The clock, ids, texts of codes and secrets: the ports `Clock`, `Ids`, `CodeTexts`, `Secrets`."""
+"""The ports `Clock`, `IdGenerator`, `CodeGenerator` and `TokenGenerator`."""
 
 import hashlib
 from base64 import urlsafe_b64decode
@@ -9,15 +9,15 @@ import pytest
 
 from referral.adapters.system import (
     ALPHABET,
-    RandomCodeTexts,
-    RandomSecrets,
+    RandomCodeGenerator,
+    RandomTokenGenerator,
     SystemClock,
-    SystemIds,
+    SystemIdGenerator,
 )
 from referral.core.entities.codes import CODE_TEXT
-from referral.core.ports.security import Secrets
-from referral.core.ports.system import Clock, CodeTexts, Ids
-from tests.support.fakes import FakeClock, FakeCodeTexts, FakeIds, FakeSecrets
+from referral.core.ports.security import TokenGenerator
+from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
+from tests.support.fakes import FakeClock, FakeCodeGenerator, FakeIdGenerator, FakeTokenGenerator
 
 MANY = 1000
 NAMES = ["fake", "real"]
@@ -31,8 +31,8 @@ def test_the_clock_is_in_utc_and_goes_forward(clock: Clock) -> None:
     assert times == sorted(times)
 
 
-@pytest.mark.parametrize("ids", [FakeIds(), SystemIds()], ids=NAMES)
-def test_ids_are_of_version_7_and_grow(ids: Ids) -> None:
+@pytest.mark.parametrize("ids", [FakeIdGenerator(), SystemIdGenerator()], ids=NAMES)
+def test_ids_are_of_version_7_and_grow(ids: IdGenerator) -> None:
     """A later one sorts after an earlier one, as number, as bytes and as text."""
     made = [ids.new() for _ in range(MANY)]
     assert {(each.version, each.variant) for each in made} == {(7, RFC_4122)}
@@ -41,8 +41,8 @@ def test_ids_are_of_version_7_and_grow(ids: Ids) -> None:
     assert [str(each) for each in made] == sorted(map(str, made))
 
 
-@pytest.mark.parametrize("code_texts", [FakeCodeTexts(), RandomCodeTexts()], ids=NAMES)
-def test_made_up_texts_are_eight_characters_of_a_code(code_texts: CodeTexts) -> None:
+@pytest.mark.parametrize("code_texts", [FakeCodeGenerator(), RandomCodeGenerator()], ids=NAMES)
+def test_made_up_texts_are_eight_characters_of_a_code(code_texts: CodeGenerator) -> None:
     """Each is one that a code may have, and another than the ones before."""
     made = [code_texts.new() for _ in range(MANY)]
     assert all(CODE_TEXT.fullmatch(text) and len(text) == 8 for text in made)
@@ -51,15 +51,15 @@ def test_made_up_texts_are_eight_characters_of_a_code(code_texts: CodeTexts) -> 
 
 def test_made_up_texts_have_no_look_alikes() -> None:
     """All 31 characters come up, and those that are misread do not."""
-    made = "".join(RandomCodeTexts().new() for _ in range(MANY))
+    made = "".join(RandomCodeGenerator().new() for _ in range(MANY))
     assert set(made) == set(ALPHABET)
     assert len(ALPHABET) == 31
     assert not set(ALPHABET) & set("01ILO")
     assert ALPHABET.upper() == ALPHABET
 
 
-@pytest.mark.parametrize("secrets", [FakeSecrets(), RandomSecrets()], ids=NAMES)
-def test_a_secret_is_stored_as_its_sha_256(secrets: Secrets) -> None:
+@pytest.mark.parametrize("secrets", [FakeTokenGenerator(), RandomTokenGenerator()], ids=NAMES)
+def test_a_secret_is_stored_as_its_sha_256(secrets: TokenGenerator) -> None:
     """No two are the same, and the digest is a plain SHA-256 of the text."""
     made = [secrets.new() for _ in range(MANY)]
     assert len(set(made)) == MANY
@@ -67,14 +67,14 @@ def test_a_secret_is_stored_as_its_sha_256(secrets: Secrets) -> None:
         assert secrets.digest(secret) == hashlib.sha256(secret.encode()).digest()
 
 
-@pytest.mark.parametrize("secrets", [FakeSecrets(), RandomSecrets()], ids=NAMES)
+@pytest.mark.parametrize("secrets", [FakeTokenGenerator(), RandomTokenGenerator()], ids=NAMES)
 @pytest.mark.parametrize("text", ["", "\0", "ж", "\ud800"], ids=ascii)
-def test_anything_has_a_digest(secrets: Secrets, text: str) -> None:
+def test_anything_has_a_digest(secrets: TokenGenerator, text: str) -> None:
     """Whatever is played as a token is looked for under 32 bytes."""
     assert len(secrets.digest(text)) == 32
 
 
 def test_a_secret_has_256_bits() -> None:
     """In characters that need no quoting in a URL or a form."""
-    made = {urlsafe_b64decode(RandomSecrets().new() + "=") for _ in range(MANY)}
+    made = {urlsafe_b64decode(RandomTokenGenerator().new() + "=") for _ in range(MANY)}
     assert {len(each) for each in made} == {32}

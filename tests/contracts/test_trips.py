@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from referral.adapters.batching import Batches, Trips
+from referral.adapters.batching import BatchQueue, RequestCoalescer
 from referral.core.errors import Unavailable
 from tests.support.waiting import until
 
@@ -20,7 +20,7 @@ async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
         await gate.wait()
         return [2 * number for number in numbers]
 
-    asking = Trips(double, size=3)
+    asking = RequestCoalescer(double, size=3)
     tasks = [asyncio.create_task(asking.ask(1))]
     await until(lambda: trips == [[1]])
     tasks += [asyncio.create_task(asking.ask(number)) for number in (2, 3, 4, 5)]
@@ -40,7 +40,7 @@ async def test_a_failed_trip_fails_those_who_were_on_it_and_no_other() -> None:
             raise failure
         return numbers
 
-    asking = Trips(try_it)
+    asking = RequestCoalescer(try_it)
     for answer in await asyncio.gather(asking.ask(1), asking.ask(2), return_exceptions=True):
         assert isinstance(answer, OSError)
     assert await asking.ask(3) == 3
@@ -66,7 +66,7 @@ async def test_a_question_that_cannot_be_answered_fails_alone() -> None:
                 raise BadValue(number, about="bad")
         return numbers
 
-    asking = Trips(answer)
+    asking = RequestCoalescer(answer)
     asked = [asking.ask(number) for number in range(100)]
     async with asyncio.timeout(5):
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -85,7 +85,7 @@ async def test_a_server_that_hangs_is_not_asked_for_the_rest_of_a_divided_trip()
         trips += 1
         raise ValueError if trips == 1 else TimeoutError
 
-    asking = Trips(answer)
+    asking = RequestCoalescer(answer)
     asked = [asking.ask(number) for number in range(50)]
     async with asyncio.timeout(5):
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -99,7 +99,7 @@ async def test_each_who_asked_gets_an_error_of_their_own() -> None:
     async def fail(_: list[int]) -> list[int]:
         raise Unavailable("away", field="here") from ConnectionError()
 
-    asking = Trips(fail)
+    asking = RequestCoalescer(fail)
     asked = [asking.ask(number) for number in range(3)]
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert len({id(error) for error in errors}) == 3
@@ -118,7 +118,7 @@ async def test_a_wrong_number_of_answers_leaves_nobody_waiting(number: int) -> N
     async def answer(numbers: list[int]) -> list[int]:
         return numbers[:number] + numbers * (number > 0) if wrong else numbers
 
-    asking = Trips(answer)
+    asking = RequestCoalescer(answer)
     async with asyncio.timeout(5):
         answers = await asyncio.gather(*(asking.ask(1) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in answers] == [RuntimeError] * 3
@@ -135,7 +135,7 @@ async def test_who_waits_for_a_trip_that_is_cancelled_does_not_wait_on() -> None
         await asyncio.Event().wait()
         return []
 
-    asking = Trips(hang, size=1)
+    asking = RequestCoalescer(hang, size=1)
     asked = [asyncio.create_task(asking.ask(number)) for number in range(3)]
     trip = await begun
     assert trip is not None
@@ -154,7 +154,7 @@ async def test_a_batch_that_fails_is_logged_and_the_next_is_done() -> None:
             raise LookupError
         done.extend(numbers)
 
-    batches = Batches(work, size=1)
+    batches = BatchQueue(work, size=1)
     with capture_logs() as logs:
         for number in range(4):
             batches.add(number)
@@ -174,7 +174,7 @@ async def test_who_queued_behind_a_failed_trip_fails_with_it() -> None:
         await gate.wait()
         raise TimeoutError
 
-    asking = Trips(hang, size=2)
+    asking = RequestCoalescer(hang, size=2)
     tasks = [asyncio.create_task(asking.ask(0))]
     await begun.wait()
     tasks += [asyncio.create_task(asking.ask(number)) for number in range(1, 9)]
@@ -193,7 +193,7 @@ async def test_who_waits_no_longer_disturbs_nobody() -> None:
         await gate.wait()
         return numbers
 
-    asking = Trips(slowly, size=2)
+    asking = RequestCoalescer(slowly, size=2)
     tasks = [asyncio.create_task(asking.ask(number)) for number in range(6)]
     await asyncio.sleep(0)
     for task in tasks[::2]:

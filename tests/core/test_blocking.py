@@ -19,7 +19,7 @@ from referral.core.errors import (
     ReferralCodeUnusable,
     TokenUnusable,
 )
-from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases.accounts import AccountChange, UpdateAccount
 from referral.core.use_cases.codes import Renewal
 from referral.core.use_cases.email_links import AskForConfirmation
@@ -85,7 +85,7 @@ async def test_a_blocked_user_cannot_leave_nor_change_the_password(world: World,
 async def test_a_block_overtakes_whoever_just_proved_the_password(world: World, ann: User) -> None:
     """The lock decides, not the look before the password was hashed."""
 
-    class Overtaken(ProveOwnership):
+    class Overtaken(Reauthenticate):
         """Is blocked as soon as the password was right."""
 
         async def __call__(self, user_id: UUID, password: str, field: str) -> User:
@@ -102,10 +102,10 @@ async def test_a_block_overtakes_whoever_just_proved_the_password(world: World, 
 
 
 def doors_with_a_password(
-    world: World, user: User, prove: ProveOwnership | None = None
+    world: World, user: User, prove: Reauthenticate | None = None
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return what someone may do with the right password."""
-    prove = prove or ProveOwnership(world.database, world.passwords)
+    prove = prove or Reauthenticate(world.database, world.passwords)
     erase = replace(world.erase_account, prove=prove)
     change = ChangePassword({COMMON}, world.database, world.passwords, prove)
     return [

@@ -8,7 +8,7 @@ from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.jobs import Clearing
 from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, Unavailable
-from referral.core.policies.lookup_invalidation import ClearLater
+from referral.core.policies.lookup_invalidation import InvalidateLookupLater
 from referral.core.use_cases.codes import Renewal
 from tests.core.world import World
 
@@ -65,7 +65,7 @@ async def test_what_could_not_be_cleared_is_left_to_a_job(world: World) -> None:
     async with world.database.read() as records:
         jobs = [job for job in records.tables.jobs.values() if isinstance(job, Clearing)]
     assert jobs == [Clearing(ann.id)]
-    clear_later = ClearLater(world.cache, world.database)
+    clear_later = InvalidateLookupLater(world.cache, world.database)
     with pytest.raises(Unavailable):
         await clear_later(jobs[0])
     world.cache.answers = True

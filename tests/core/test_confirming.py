@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.clients import Scope
-from referral.core.entities.jobs import ConfirmationMail, Enriching, Job, Run, WelcomeMail
+from referral.core.entities.jobs import ConfirmationMail, Enriching, Job, JobContext, WelcomeMail
 from referral.core.entities.users import Profile, User, Verification
 from referral.core.errors import NoActiveCode
 from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
@@ -15,7 +15,7 @@ from tests.support.fake_knowledge import FakeEnrichment
 
 ON = Verification(required=True)
 OFF = Verification(required=False)
-RUN = Run(UUID(int=7), 0)
+RUN = JobContext(UUID(int=7), 0)
 
 
 async def confirm(world: World, user: User) -> None:

@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.deliverability import GOOD_FOR, Deliverability
-from referral.core.entities.jobs import Run, Verifying
+from referral.core.entities.jobs import JobContext, Verifying
 from referral.core.entities.users import Role, User
-from referral.core.errors import EmailUndeliverable, Later
+from referral.core.errors import EmailUndeliverable, RescheduleJob
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.email_deliverability import AT_REGISTRATION, Screen, Verify
-from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.policies.email_deliverability import AT_REGISTRATION, Verify, VerifyEmailAtSignup
+from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.policies.retry import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.erasure import EraseAccount
@@ -35,7 +35,7 @@ class Bureau:
         """Put the verifier into the use cases."""
         world = self.world
         asking = (world.clock, world.database, world.fingerprints, self.verifier)
-        world.register = replace(world.register, screen=Screen(*asking))
+        world.register = replace(world.register, screen=VerifyEmailAtSignup(*asking))
         self.verify = Verify(*asking)
 
     async def stored(self, user_id: UUID) -> User | None:
@@ -57,7 +57,7 @@ class Bureau:
     async def work(self, attempt: int = 1, **counters: int) -> None:
         """Do the one job there is."""
         [job] = await self.jobs()
-        await self.verify(job, Run(UUID(int=7), attempt, counters))
+        await self.verify(job, JobContext(UUID(int=7), attempt, counters))
 
     async def ask_until_at_rest(self) -> list[timedelta]:
         """Do the one job as often as it wants; return how long it waited each time."""
@@ -66,7 +66,7 @@ class Bureau:
         while True:
             try:
                 await self.work(len(waits), **counters)
-            except Later as later:
+            except RescheduleJob as later:
                 counters[str(later.counter)] += 1
                 waits.append(later.wait)
             else:
@@ -75,7 +75,7 @@ class Bureau:
     async def erase(self, user: User) -> None:
         """Erase an account."""
         world = self.world
-        prove = ProveOwnership(world.database, world.passwords)
+        prove = Reauthenticate(world.database, world.passwords)
         remove = RemoveAccount(world.clock, world.fingerprints, world.settle)
         erase = EraseAccount(world.register.clear, world.database, prove, remove)
         await erase(user.id, PASSWORD)
@@ -145,7 +145,7 @@ async def test_nobody_is_asked_within_a_transaction(bureau: Bureau) -> None:
     bureau.verifier.verdict = None
     ann = await bureau.world.join("ann@example.com")
     bureau.verifier.verdict = VALID
-    await bureau.verify(Verifying(ann.id), Run(UUID(int=7), 1))
+    await bureau.verify(Verifying(ann.id), JobContext(UUID(int=7), 1))
     assert next(others) == 2
 
 
@@ -193,7 +193,7 @@ async def test_attempts_that_asked_nobody_do_not_count(bureau: Bureau) -> None:
     """A worker that was stopped, or a database that was away, ends no question."""
     bureau.verifier.verdict = None
     await bureau.world.join("ann@example.com")
-    with pytest.raises(Later) as later:
+    with pytest.raises(RescheduleJob) as later:
         await bureau.work(attempt=1000, failures=50)
     assert later.value.wait < timedelta(seconds=6)
 
@@ -204,7 +204,7 @@ async def test_answers_that_failed_to_come_leave_room_for_those_that_say_nothing
     """After an outage the first word that decides nothing is not the last; waits go on growing."""
     bureau.verifier.verdict = UNKNOWN
     await bureau.world.join("ann@example.com")
-    with pytest.raises(Later) as later:
+    with pytest.raises(RescheduleJob) as later:
         await bureau.work(unanswered=MAX_RETRIES[Fault.UNANSWERED])
     assert later.value.counter == Fault.UNDECIDED
     assert later.value.wait >= timedelta(hours=3)

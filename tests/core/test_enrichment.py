@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.entities.jobs import Enriching, Run
+from referral.core.entities.jobs import Enriching, JobContext
 from referral.core.entities.users import Profile, Role, Verification
-from referral.core.errors import Later
+from referral.core.errors import RescheduleJob
 from referral.core.policies.retry import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.enrichment import Enrich
@@ -15,7 +15,7 @@ from tests.core.world import PASSWORD, World
 from tests.support.fake_knowledge import FakeEnrichment
 
 ANN = Profile(name="Ann Example", country="Finland")
-RUN = Run(UUID(int=7), 0)
+RUN = JobContext(UUID(int=7), 0)
 OFF = Verification(required=False)
 
 
@@ -47,7 +47,7 @@ async def test_no_answer_is_asked_for_again(world: World) -> None:
     """Until it has been often enough."""
     ann = await world.join("ann@example.com")
     enrich = Enrich(world.clock, world.database, FakeEnrichment(ANN, answers=False), OFF)
-    with pytest.raises(Later):
+    with pytest.raises(RescheduleJob):
         await enrich(Enriching(ann.id), RUN)
     most = {str(Fault.UNANSWERED): MAX_RETRIES[Fault.UNANSWERED]}
     await enrich(Enriching(ann.id), replace(RUN, counters=most))

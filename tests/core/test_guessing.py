@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from referral.core.entities.limits import OFF, LimitGroup, Rate
 from referral.core.errors import TooManyRequests
-from referral.core.policies.login_throttle import Attempts, guessing_rates
+from referral.core.policies.login_throttle import LoginThrottle, guessing_rates
 from tests.support.fakes import FakeLimits
 
 LIMITS = {
@@ -14,7 +14,7 @@ LIMITS = {
 }
 
 
-async def refusals(attempts: Attempts, account: str, address: str, times: int) -> int:
+async def refusals(attempts: LoginThrottle, account: str, address: str, times: int) -> int:
     """Try so many times; return how often that was too often."""
     refused = 0
     for _ in range(times):
@@ -27,7 +27,7 @@ async def refusals(attempts: Attempts, account: str, address: str, times: int) -
 
 async def test_past_the_limit_of_an_account_only_newcomers_are_heard() -> None:
     """One address is refused, another has one try, which is what the owner needs."""
-    attempts = Attempts(FakeLimits(LIMITS))
+    attempts = LoginThrottle(FakeLimits(LIMITS))
     assert await refusals(attempts, "ann", "192.0.2.1", 5) == 2
     assert await refusals(attempts, "ann", "192.0.2.2", 2) == 1
     assert await refusals(attempts, "bob", "192.0.2.1", 1) == 0
@@ -35,14 +35,14 @@ async def test_past_the_limit_of_an_account_only_newcomers_are_heard() -> None:
 
 async def test_past_the_limit_on_all_accounts_only_newcomers_are_heard() -> None:
     """Trying one password on many accounts is slowed down as well."""
-    attempts = Attempts(FakeLimits(LIMITS))
+    attempts = LoginThrottle(FakeLimits(LIMITS))
     assert sum([await refusals(attempts, f"u{n}", "192.0.2.1", 1) for n in range(15)]) == 5
     assert await refusals(attempts, "ann", "192.0.2.2", 1) == 0
 
 
 async def test_without_limits_nothing_is_refused() -> None:
     """Switched off means off."""
-    assert await refusals(Attempts(FakeLimits()), "ann", "192.0.2.1", 50) == 0
+    assert await refusals(LoginThrottle(FakeLimits()), "ann", "192.0.2.1", 50) == 0
 
 
 def test_the_limits_on_guessing_follow_from_the_limit_on_log_ins() -> None:

@@ -4,13 +4,17 @@ import pytest
 
 from referral.core.errors import Unavailable
 from referral.core.use_cases.health import CheckHealth
-from tests.support.fakes import FakePart
+from tests.support.fakes import FakeHealthProbe
 
 
 async def test_every_part_is_named() -> None:
     """Each part answers with its own word; one that does not answer fails nothing."""
-    others = (FakePart("cache", "ok"), FakePart("mail", None), FakePart("jobs", "3 waiting"))
-    states = await CheckHealth(FakePart("database", "ok"), others)()
+    others = (
+        FakeHealthProbe("cache", "ok"),
+        FakeHealthProbe("mail", None),
+        FakeHealthProbe("jobs", "3 waiting"),
+    )
+    states = await CheckHealth(FakeHealthProbe("database", "ok"), others)()
     assert states == {
         "database": "ok",
         "cache": "ok",
@@ -22,4 +26,4 @@ async def test_every_part_is_named() -> None:
 async def test_nothing_works_without_the_database() -> None:
     """A database that does not answer is the one failure."""
     with pytest.raises(Unavailable):
-        await CheckHealth(FakePart("database", None), (FakePart("cache", "ok"),))()
+        await CheckHealth(FakeHealthProbe("database", None), (FakeHealthProbe("cache", "ok"),))()

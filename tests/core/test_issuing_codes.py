@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from referral.core.entities.codes import Code, CodeStatus, Expiry
-from referral.core.entities.idempotency import Attempt
+from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
 from referral.core.policies.idempotency import AnsweredBefore
@@ -184,7 +184,9 @@ async def test_what_no_code_may_be_is_refused(world: World, ann: User, wanted: N
 
 async def test_a_repeated_request_is_not_judged_again(world: World, ann: User) -> None:
     """What it asked for may lie in the past by then: it gets its first answer all the same."""
-    attempt: Attempt[Code] = Attempt(b"key", (b"body",), lambda code: {"body": code.text.encode()})
+    attempt: IdempotentRequest[Code] = IdempotentRequest(
+        b"key", (b"body",), lambda code: {"body": code.text.encode()}
+    )
     wanted = NewCode(Expiry(at=world.clock.now() + timedelta(minutes=2)))
     code = await world.issue_code(ann.id, wanted, attempt)
     world.clock.advance(hours=1)

@@ -7,20 +7,27 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.codes import Code, Expiry
-from referral.core.entities.jobs import CodeMail, Job, Pruning, ReferralMail, Run, WelcomeMail
+from referral.core.entities.jobs import (
+    CodeMail,
+    Job,
+    JobContext,
+    Pruning,
+    ReferralMail,
+    WelcomeMail,
+)
 from referral.core.entities.users import Locale, User, Verification
 from referral.core.errors import (
-    Later,
     NoActiveCode,
     NotFound,
     ReferralCodeUnusable,
+    RescheduleJob,
     TooManyRequests,
     Unavailable,
 )
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import Credit, Settle
-from referral.core.policies.email_deliverability import Screen, Verify
-from referral.core.policies.lookup_invalidation import Clear, ClearLater
+from referral.core.policies.attribution import CreditReferrer, SettleReferral
+from referral.core.policies.email_deliverability import Verify, VerifyEmailAtSignup
+from referral.core.policies.lookup_invalidation import InvalidateLookup, InvalidateLookupLater
 from referral.core.use_cases.accounts import (
     AccountChange,
     BlockAccount,
@@ -31,28 +38,28 @@ from referral.core.use_cases.accounts import (
 from referral.core.use_cases.codes import DeactivateCode, IssueCode, NewCode
 from referral.core.use_cases.email_links import SendConfirmation, SendReset
 from referral.core.use_cases.enrichment import Enrich
-from referral.core.use_cases.job_dispatch import DoJob
+from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.notifications import (
     LISTED,
     MailActiveCode,
     MailLimit,
-    Mute,
     SendCode,
     SendWelcome,
+    Unsubscribe,
 )
 from referral.core.use_cases.notifications import TellReferrer as Tell
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
-from tests.support.fake_database import FakeDatabase, FakePostOffice
-from tests.support.fake_mail import FakeLinks, FakeMailer, FakeMuteTokens
+from tests.support.fake_database import FakeDatabase, FakeMailReservations
+from tests.support.fake_mail import FakeLinks, FakeMailer, FakeUnsubscribeTokens
 from tests.support.fakes import (
-    FakeAddresses,
     FakeCache,
     FakeClock,
-    FakeCodeTexts,
+    FakeCodeGenerator,
+    FakeEmailParser,
     FakeFingerprints,
-    FakeIds,
-    FakePasswords,
-    FakeSecrets,
+    FakeIdGenerator,
+    FakePasswordHasher,
+    FakeTokenGenerator,
 )
 
 HOUR = timedelta(hours=1)
@@ -65,25 +72,29 @@ class Office:
     limit: MailLimit = field(default_factory=lambda: MailLimit(5, HOUR))
     clock: FakeClock = field(default_factory=FakeClock)
     database: FakeDatabase = field(default_factory=FakeDatabase)
-    ids: FakeIds = field(default_factory=FakeIds)
+    ids: FakeIdGenerator = field(default_factory=FakeIdGenerator)
     mailer: FakeMailer = field(default_factory=FakeMailer)
-    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+    secrets: FakeTokenGenerator = field(default_factory=FakeTokenGenerator)
     verification: Verification = field(default_factory=lambda: Verification(required=False))
 
     async def join(self, email: str, code: str | None = None, locale: Locale = Locale.EN) -> User:
         """Register someone."""
-        addresses, passwords = FakeAddresses(), FakePasswords()
-        credit = Credit(self.clock, FakeFingerprints(), self.ids, self.verification)
-        screen = Screen(self.clock, self.database, FakeFingerprints(), None)
+        addresses, passwords = FakeEmailParser(), FakePasswordHasher()
+        credit = CreditReferrer(self.clock, FakeFingerprints(), self.ids, self.verification)
+        screen = VerifyEmailAtSignup(self.clock, self.database, FakeFingerprints(), None)
         rest = (credit, self.database, None, self.ids, passwords, screen, self.verification)
-        clear = Clear(FakeCache(), self.database)
+        clear = InvalidateLookup(FakeCache(), self.database)
         register = Register(addresses, clear, self.clock, (), *rest)
         return await register(NewAccount(email, "correct horse", code, locale))
 
     async def issue(self, user: User, **wanted: object) -> Code:
         """Give someone a code for an hour."""
         issue = IssueCode(
-            Clear(FakeCache(), self.database), self.clock, FakeCodeTexts(), self.database, self.ids
+            InvalidateLookup(FakeCache(), self.database),
+            self.clock,
+            FakeCodeGenerator(),
+            self.database,
+            self.ids,
         )
         return await issue(user.id, NewCode(Expiry(minutes=60), **wanted))  # type: ignore[arg-type]
 
@@ -98,13 +109,13 @@ class Office:
 
     async def work(self, job: Job, number: int = 1, attempt: int = 0) -> None:
         """Do one job."""
-        links, tokens = FakeLinks(), FakeMuteTokens()
-        clear, settle = Clear(FakeCache(), self.database), Settle(self.clock)
+        links, tokens = FakeLinks(), FakeUnsubscribeTokens()
+        clear, settle = InvalidateLookup(FakeCache(), self.database), SettleReferral(self.clock)
         remove = RemoveAccount(self.clock, FakeFingerprints(), settle)
         deadlines = (clear, self.clock, self.database, remove, settle, self.verification)
-        rest = (self.clock, self.limit, links, self.mailer, FakePostOffice(self.database))
-        do_job = DoJob(
-            ClearLater(FakeCache(), self.database),
+        rest = (self.clock, self.limit, links, self.mailer, FakeMailReservations(self.database))
+        do_job = DispatchJob(
+            InvalidateLookupLater(FakeCache(), self.database),
             Enrich(self.clock, self.database, None, self.verification),
             ExpireUnconfirmed(*deadlines),
             Prune(self.clock, self.database),
@@ -115,14 +126,14 @@ class Office:
             Tell(self.clock, self.database, self.limit, links, self.mailer, tokens),
             Verify(self.clock, self.database, FakeFingerprints(), None),
         )
-        await do_job(job, Run(UUID(int=number), attempt))
+        await do_job(job, JobContext(UUID(int=number), attempt))
 
     async def work_on_all(self) -> None:
         """Do every job once, leaving aside those that have to wait."""
         for number, job in enumerate(await self.jobs()):
             try:
                 await self.work(job, number)
-            except Later:
+            except RescheduleJob:
                 continue
 
 
@@ -169,7 +180,7 @@ async def test_a_muted_referrer_gets_no_news_not_even_later(office: Office) -> N
     """Who joined while it was mute is not told after it is not."""
     ann = await office.join("ann@example.com")
     await office.issue(ann, text="ANN")
-    await Mute(office.database, FakeMuteTokens())(f"mute-{ann.id}")
+    await Unsubscribe(office.database, FakeUnsubscribeTokens())(f"mute-{ann.id}")
     await office.join("bob@example.com", "ANN")
     await office.work_on_all()
     await UpdateAccount(office.database)(ann.id, AccountChange(None, notify_on_referral=True))
@@ -185,8 +196,8 @@ async def test_a_blocked_user_gets_no_mail(office: Office) -> None:
     ann = await office.join("ann@example.com")
     await office.issue(ann, text="ANN")
     await office.join("bob@example.com", "ANN")
-    clear = Clear(FakeCache(), office.database)
-    await BlockAccount(FakeAddresses(), clear, office.clock, office.database)(ann.email)
+    clear = InvalidateLookup(FakeCache(), office.database)
+    await BlockAccount(FakeEmailParser(), clear, office.clock, office.database)(ann.email)
     await office.work_on_all()
     assert {mail.to for mail in office.mailer.sent} == {"bob@example.com"}
 
@@ -195,7 +206,7 @@ async def test_muting_refuses_a_token_of_nobody(office: Office) -> None:
     """Neither garbage nor an unknown id."""
     for token in ("garbage", f"mute-{UUID(int=1)}"):
         with pytest.raises(NotFound):
-            await Mute(office.database, FakeMuteTokens())(token)
+            await Unsubscribe(office.database, FakeUnsubscribeTokens())(token)
 
 
 async def test_the_active_code_is_mailed_to_its_owner(office: Office) -> None:
@@ -216,7 +227,7 @@ async def test_without_an_active_code_there_is_nothing_to_mail(office: Office) -
         await office.ask(ann)
     code = await office.issue(ann)
     await office.ask(ann)
-    clear = Clear(FakeCache(), office.database)
+    clear = InvalidateLookup(FakeCache(), office.database)
     await DeactivateCode(clear, office.clock, office.database)(ann.id, code.id)
     await office.work_on_all()
     assert [mail.template for mail in office.mailer.sent] == ["welcome"]

@@ -16,12 +16,12 @@ from referral.core.errors import (
     WeakPassword,
     WrongPassword,
 )
-from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.email_links import CLAIM, ResetPassword
 from referral.core.use_cases.passwords import ChangePassword
 from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World
-from tests.support.fakes import FakeSecrets
+from tests.support.fakes import FakeTokenGenerator
 
 Use = Callable[[World, User, str], Awaitable[object]]
 
@@ -73,7 +73,7 @@ async def log_in(world: World, ann: User, password: str) -> None:
 
 def change_of(world: World) -> ChangePassword:
     """Wire the change of a password."""
-    prove = ProveOwnership(world.database, world.passwords)
+    prove = Reauthenticate(world.database, world.passwords)
     return ChangePassword({COMMON}, world.database, world.passwords, prove)
 
 
@@ -94,7 +94,7 @@ async def erase(world: World, ann: User, password: str) -> None:
 
 async def mail_link(world: World, ann: User) -> ResetPassword:
     """Store what a reset mail's link proves, and wire its use."""
-    digest, until = FakeSecrets().digest(LINK), world.clock.now() + LIFETIME
+    digest, until = FakeTokenGenerator().digest(LINK), world.clock.now() + LIFETIME
     async with world.database.begin() as records:
         await records.one_time_tokens.add(OneTimeToken(digest, ann.id, Purpose.RESET, until))
     return world.reset_password
@@ -160,7 +160,7 @@ async def test_a_link_is_good_again_when_its_process_died(world: World) -> None:
     ann = await world.join("ann@example.com")
     use = await mail_link(world, ann)
     now = world.clock.now()
-    digest = FakeSecrets().digest(LINK)
+    digest = FakeTokenGenerator().digest(LINK)
     async with world.database.begin() as records:
         assert await records.one_time_tokens.claim(digest, Purpose.RESET, now, now + CLAIM)
     with pytest.raises(TokenUnusable):

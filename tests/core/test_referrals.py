@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.clients import Caller, Scope
-from referral.core.entities.referrals import Joined, ReferralStatus, Visibility
+from referral.core.entities.referrals import ReferralListItem, ReferralStatus, Visibility
 from referral.core.entities.users import User
 from referral.core.errors import InsufficientScope, NotFound, Unauthenticated
 from referral.core.use_cases.referrals import ListReferrals
@@ -24,7 +24,7 @@ async def ann(world: World) -> User:
 
 async def listed(
     world: World, visibility: Visibility, caller: Caller, user_id: UUID
-) -> tuple[list[Joined], bool]:
+) -> tuple[list[ReferralListItem], bool]:
     """Ask for the first page."""
     list_referrals = ListReferrals(world.database, visibility)
     page, in_full = await list_referrals(caller, user_id, status=None, after=None, limit=10)

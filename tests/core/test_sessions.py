@@ -11,7 +11,7 @@ from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
 from referral.core.use_cases.sessions import FIRST_PARTY, Tokens
 from tests.core.world import ADDRESS, LIFETIME, PASSWORD, World, signed_in
-from tests.support.fakes import FakeSecrets
+from tests.support.fakes import FakeTokenGenerator
 
 
 @pytest.fixture
@@ -219,10 +219,10 @@ async def test_a_session_that_is_over_was_not_stolen(world: World, first: Tokens
 
 async def test_a_token_that_cannot_live_on_is_not_active(world: World, first: Tokens) -> None:
     """Introspection tells of two tokens that one was given for which of them is still good."""
-    make = CreateClient(world.clock, world.database, world.ids, FakeSecrets())
+    make = CreateClient(world.clock, world.database, world.ids, FakeTokenGenerator())
     shop, secret = await make("shop", [Scope.CODES_READ])
     introspect = Introspect(
-        world.access_tokens, world.clock, world.database, FakeSecrets(), world.verification
+        world.access_tokens, world.clock, world.database, FakeTokenGenerator(), world.verification
     )
 
     async def is_active(tokens: Tokens) -> bool:

@@ -12,12 +12,12 @@ from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.entities.referrals import Visibility
 from referral.core.entities.users import Locale, Role, User, Verification
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import Credit, Settle
+from referral.core.policies.attribution import CreditReferrer, SettleReferral
 from referral.core.policies.confirmation import Confirm
-from referral.core.policies.email_deliverability import Screen
-from referral.core.policies.login_throttle import Attempts
-from referral.core.policies.lookup_invalidation import Clear
-from referral.core.policies.reauthentication import ProveOwnership
+from referral.core.policies.email_deliverability import VerifyEmailAtSignup
+from referral.core.policies.login_throttle import LoginThrottle
+from referral.core.policies.lookup_invalidation import InvalidateLookup
+from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.ports.third_parties import Enrichment
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register, ShowAccount
 from referral.core.use_cases.codes import (
@@ -42,19 +42,19 @@ from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.retention import ExpireUnconfirmed
 from referral.core.use_cases.sessions import LogIn, Refresh
-from tests.support.fake_database import FakeDatabase, FakeReads
+from tests.support.fake_database import FakeDatabase, FakeReadModel
 from tests.support.fakes import (
     FakeAccessTokens,
-    FakeAddresses,
     FakeCache,
     FakeClock,
-    FakeCodeTexts,
+    FakeCodeGenerator,
+    FakeEmailParser,
     FakeFingerprints,
-    FakeIds,
-    FakeJournal,
+    FakeIdGenerator,
     FakeLimits,
-    FakePasswords,
-    FakeSecrets,
+    FakePasswordHasher,
+    FakeSecurityLog,
+    FakeTokenGenerator,
 )
 
 ADDRESS = "192.0.2.1"
@@ -71,20 +71,20 @@ class World:
         self.access_tokens = access_tokens = FakeAccessTokens()
         self.cache = cache = FakeCache()
         self.clock = clock = FakeClock()
-        self.code_texts = FakeCodeTexts()
+        self.code_texts = FakeCodeGenerator()
         self.database = database = FakeDatabase()
-        reads = FakeReads(database)
-        self.ids = ids = FakeIds()
+        reads = FakeReadModel(database)
+        self.ids = ids = FakeIdGenerator()
         self.limits = FakeLimits()
-        self.passwords = passwords = FakePasswords()
-        addresses = FakeAddresses()
-        self.secrets = secrets = FakeSecrets()
-        self.journal = FakeJournal()
+        self.passwords = passwords = FakePasswordHasher()
+        addresses = FakeEmailParser()
+        self.secrets = secrets = FakeTokenGenerator()
+        self.journal = FakeSecurityLog()
         self.verification = verification = Verification(required=verifies)
         self.fingerprints = FakeFingerprints()
-        self.settle = Settle(clock)
-        credit = Credit(clock, self.fingerprints, ids, verification)
-        self.clear = clear = Clear(cache, database)
+        self.settle = SettleReferral(clock)
+        credit = CreditReferrer(clock, self.fingerprints, ids, verification)
+        self.clear = clear = InvalidateLookup(cache, database)
         self.register = Register(
             addresses,
             clear,
@@ -95,12 +95,12 @@ class World:
             None,
             ids,
             passwords,
-            Screen(clock, database, self.fingerprints, None),
+            VerifyEmailAtSignup(clock, database, self.fingerprints, None),
             verification,
         )
         self.show_account = ShowAccount(clock, reads, Visibility.REDACTED)
         self.block_account = BlockAccount(addresses, clear, clock, database)
-        attempts = Attempts(self.limits)
+        attempts = LoginThrottle(self.limits)
         self.remove = remove = RemoveAccount(clock, self.fingerprints, self.settle)
         confirm = Confirm(None, self.settle, verification)
         inspect = InspectLink(clock, database, secrets)
@@ -111,7 +111,7 @@ class World:
         self.reset_password = ResetPassword(
             clear, clock, {COMMON}, confirm, database, passwords, secrets
         )
-        prove = ProveOwnership(database, passwords)
+        prove = Reauthenticate(database, passwords)
         self.change_password = ChangePassword({COMMON}, database, passwords, prove)
         self.erase_account = EraseAccount(clear, database, prove, remove)
         self.expire_unconfirmed = ExpireUnconfirmed(

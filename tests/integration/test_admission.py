@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from referral.adapters.postgres.admission import Admission
+from referral.adapters.postgres.admission import PoolLimiter
 from referral.core.errors import Unavailable
 from tests.support.waiting import until
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("time_limits")
 PATIENCE = 0.01
 
 
-async def hold(admission: Admission, until: asyncio.Event) -> None:
+async def hold(admission: PoolLimiter, until: asyncio.Event) -> None:
     """Take a place and keep it."""
     async with admission.place():
         await until.wait()
@@ -41,7 +41,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 async def test_a_standstill_is_given_up(time: Time) -> None:
     """Whoever waits behind one that never ends is told so, and leaves no trace in the queue."""
-    admission, end = Admission(1, PATIENCE), asyncio.Event()
+    admission, end = PoolLimiter(1, PATIENCE), asyncio.Event()
     holder = asyncio.create_task(hold(admission, end))
     await until(lambda: admission.in_use)
     waiting = asyncio.create_task(hold(admission, end))
@@ -59,7 +59,7 @@ async def test_a_standstill_is_given_up(time: Time) -> None:
 
 async def test_a_queue_that_moves_is_waited_for(time: Time) -> None:
     """The last of a burst waits far longer than a standstill may last."""
-    admission, left = Admission(1, PATIENCE), 20
+    admission, left = PoolLimiter(1, PATIENCE), 20
 
     async def work() -> None:
         nonlocal left
@@ -76,7 +76,7 @@ async def test_a_queue_that_moves_is_waited_for(time: Time) -> None:
 
 async def test_whoever_is_cancelled_in_the_queue_takes_no_place() -> None:
     """After a wave of cancelled requests every place is free."""
-    admission, end = Admission(2, patience=5), asyncio.Event()
+    admission, end = PoolLimiter(2, patience=5), asyncio.Event()
     holders = [asyncio.create_task(hold(admission, end)) for _ in range(2)]
     await asyncio.wait(holders, timeout=0)
     waiting = [asyncio.create_task(hold(admission, end)) for _ in range(50)]

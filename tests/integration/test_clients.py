@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.errors import InvalidScope
 from referral.core.use_cases.clients import CreateClient
@@ -21,7 +21,7 @@ Pair = tuple[str, str]
 
 async def create(database: PostgresDatabase, *scopes: Scope) -> Pair:
     """Let a client in."""
-    use = CreateClient(SystemClock(), database, SystemIds(), RandomSecrets())
+    use = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
     client, secret = await use("shop", scopes)
     return str(client.id), secret
 

@@ -12,11 +12,11 @@ from dishka import Provider, Scope
 from msgspec.structs import replace
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.security.passwords import ArgonPasswords
+from referral.adapters.security.passwords import ArgonPasswordHasher
 from referral.settings import Settings
 from tests.conftest import execute, fetch, serving
 from tests.support.dump import everything
-from tests.support.fakes import FakePasswords
+from tests.support.fakes import FakePasswordHasher
 from tests.support.figures import scrape
 from tests.support.hunter_stub import (
     FAULTS,
@@ -114,7 +114,7 @@ async def test_whatever_else_happens_the_account_is_made(
     """In time; the state is unknown, and a job asks again later."""
     email = new_email()
     quick = Provider(scope=Scope.APP)
-    quick.provide(FakePasswords, provides=ArgonPasswords, override=True)
+    quick.provide(FakePasswordHasher, provides=ArgonPasswordHasher, override=True)
     async with serving(verifying, quick) as client:
         await register(client)
         stub.fault = word

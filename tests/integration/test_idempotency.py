@@ -13,7 +13,7 @@ from dishka import Provider, Scope
 from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.security.passwords import ArgonPasswords
+from referral.adapters.security.passwords import ArgonPasswordHasher
 from referral.core.entities.deliverability import Deliverability
 from referral.core.ports.third_parties import EmailVerifier
 from referral.settings import Settings
@@ -96,13 +96,13 @@ async def test_a_repeated_registration_costs_nothing(
 ) -> None:
     """No hash and no question to a third party, whose opinion may have changed since."""
     hashed: list[str] = []
-    hash_password = ArgonPasswords.hash
+    hash_password = ArgonPasswordHasher.hash
 
-    async def count(self: ArgonPasswords, password: str) -> str:
+    async def count(self: ArgonPasswordHasher, password: str) -> str:
         hashed.append(password)
         return await hash_password(self, password)
 
-    monkeypatch.setattr(ArgonPasswords, "hash", count)
+    monkeypatch.setattr(ArgonPasswordHasher, "hash", count)
     verifier, fakes = FakeVerifier(), Provider(scope=Scope.APP)
     fakes.provide(lambda: verifier, provides=EmailVerifier | None, override=True)
     headers, body = keyed(), {"email": new_email(), "password": PASSWORD}

@@ -32,12 +32,12 @@ from referral.adapters.jobs.worker_queries import (
     BATCH,
     CONCURRENT,
     PACE_SECONDS,
-    QuietDriver,
-    WatchfulQueries,
+    FilteringDriver,
+    WorkerQueries,
 )
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.entities.jobs import Job, Pruning, Run, WelcomeMail
-from referral.core.errors import Later, MailRefused, Unavailable
+from referral.core.entities.jobs import Job, JobContext, Pruning, WelcomeMail
+from referral.core.errors import MailRefused, RescheduleJob, Unavailable
 from tests.conftest import execute, fetch
 from tests.support.waiting import elapsing, until, until_found
 
@@ -54,7 +54,7 @@ SELECT execute_after - (
 UNANNOUNCED_SECONDS = 20.0
 """Much longer than the wait and the second; pgqueuer itself looks every 30 s."""
 
-Do = Callable[[Job, Run], Coroutine[Any, Any, None]]
+Do = Callable[[Job, JobContext], Coroutine[Any, Any, None]]
 
 
 class Work(Protocol):
@@ -146,7 +146,7 @@ async def test_every_job_is_done_once_by_several_workers(
     """Two hundred jobs, three workers."""
     done: Counter[UUID] = Counter()
 
-    async def do(job: Job, _: Run) -> None:
+    async def do(job: Job, _: JobContext) -> None:
         assert isinstance(job, WelcomeMail)
         done[job.user_id] += 1
 
@@ -167,16 +167,16 @@ async def test_a_failed_job_is_tried_again_soon(
     """It is due in two seconds at most, and though it fails when the worker waits already and
     nobody announces it, the worker looks every second (2); its id stays the same.
     """
-    runs: list[Run] = []
+    runs: list[JobContext] = []
     waits: list[object] = []
     looks: list[timedelta | None] = []
-    next_deferred_eta = WatchfulQueries.next_deferred_eta
+    next_deferred_eta = WorkerQueries.next_deferred_eta
 
-    async def look(self: WatchfulQueries, kinds: list[QueueEntrypoint]) -> timedelta | None:
+    async def look(self: WorkerQueries, kinds: list[QueueEntrypoint]) -> timedelta | None:
         looks.append(await next_deferred_eta(self, kinds))
         return looks[-1]
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         runs.append(run)
         if run.attempt == 0:
             looks.clear()
@@ -184,7 +184,7 @@ async def test_a_failed_job_is_tried_again_soon(
             raise OSError
         waits.append(await fetch(database_url, SCHEDULED))
 
-    monkeypatch.setattr(WatchfulQueries, "next_deferred_eta", look)
+    monkeypatch.setattr(WorkerQueries, "next_deferred_eta", look)
     async with work(do), elapsing() as waited:
         await enqueue(database, *welcomes(1))
         await until_empty(monitor)
@@ -202,8 +202,8 @@ async def test_a_job_that_has_to_wait_waits_as_long_as_it_says(
     """It is put back, and neither failed nor held."""
     wait = timedelta(hours=1)
 
-    async def do(_: Job, __: Run) -> None:
-        raise Later(wait)
+    async def do(_: Job, __: JobContext) -> None:
+        raise RescheduleJob(wait)
 
     async with work(do):
         await enqueue(database, *welcomes(1))
@@ -229,7 +229,7 @@ async def test_a_lost_connection_is_made_anew(
 ) -> None:
     """The worker has a connection of its own (10), and gets another when that one goes (3)."""
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         return
 
     lost = (
@@ -254,7 +254,7 @@ async def test_a_cancelled_job_is_not_lost(
     """Pgqueuer deletes a job in which a `CancelledError` comes up (4)."""
     attempts: list[int] = []
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         attempts.append(run.attempt)
         if run.attempt == 0:
             raise asyncio.CancelledError
@@ -304,22 +304,22 @@ async def test_the_end_of_a_suspect_is_noted_before_another_job_begins(
     suspect, *others = welcomes(5)
     began: list[UUID] = []
     at_the_end: list[int] = []
-    finish = WatchfulQueries.finish
+    finish = WorkerQueries.finish
 
-    async def note(queries: WatchfulQueries, job: Any) -> None:
+    async def note(queries: WorkerQueries, job: Any) -> None:
         if job.id in queries.suspects:
             with suppress(AssertionError):
                 await until(lambda: len(began) > 1, 0.3)
             at_the_end.append(len(began))
         await finish(queries, job)
 
-    async def do(job: Job, _: Run) -> None:
+    async def do(job: Job, _: JobContext) -> None:
         assert isinstance(job, WelcomeMail)
         began.append(job.user_id)
         if job == suspect:
             await enqueue(database, *others)
 
-    monkeypatch.setattr(WatchfulQueries, "finish", note)
+    monkeypatch.setattr(WorkerQueries, "finish", note)
     await enqueue(database, suspect)
     await execute(
         database_url,
@@ -359,7 +359,7 @@ async def test_a_worker_does_not_take_more_than_it_can_do(
     gate = asyncio.Event()
     running = most = 0
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -381,13 +381,13 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
     started = done = 0
     full = asyncio.Event()
     naps: list[int] = []
-    asked = WatchfulQueries.eligible_queued_work
+    asked = WorkerQueries.eligible_queued_work
 
-    async def ask(queries: WatchfulQueries, entrypoints: Any) -> int:
+    async def ask(queries: WorkerQueries, entrypoints: Any) -> int:
         naps.append(done)
         return await asked(queries, entrypoints)
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         nonlocal started, done, full
         started, gate = started + 1, full
         if started % CONCURRENT == 0:
@@ -396,7 +396,7 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
         await gate.wait()
         done += 1
 
-    monkeypatch.setattr(WatchfulQueries, "eligible_queued_work", ask)
+    monkeypatch.setattr(WorkerQueries, "eligible_queued_work", ask)
     await enqueue(database, *welcomes(10 * CONCURRENT))
     async with work(do):
         await until_empty(monitor)
@@ -408,17 +408,17 @@ async def test_jobs_that_come_one_by_one_are_taken_together(
 ) -> None:
     """In a flood of registrations, looking for jobs would cost more than doing them (6)."""
     looks: list[int] = []
-    dequeue = WatchfulQueries.dequeue
+    dequeue = WorkerQueries.dequeue
 
-    async def note(queries: WatchfulQueries, *args: Any, **options: Any) -> Any:
+    async def note(queries: WorkerQueries, *args: Any, **options: Any) -> Any:
         jobs = await dequeue(queries, *args, **options)
         looks.append(len(jobs))
         return jobs
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         pass
 
-    monkeypatch.setattr(WatchfulQueries, "dequeue", note)
+    monkeypatch.setattr(WorkerQueries, "dequeue", note)
     now = asyncio.get_running_loop().time
     async with work(do):
         await until(lambda: looks)
@@ -436,8 +436,8 @@ async def test_what_is_queued_is_heard_once_for_each_look(
 ) -> None:
     """Else the news of a flood would pile up, as looks are paced (6)."""
     connection = await asyncpg.connect(database_url)
-    driver = QuietDriver(connection)
-    statements, heard = WatchfulQueries.over(driver, lambda: False), list[str]()
+    driver = FilteringDriver(connection)
+    statements, heard = WorkerQueries.over(driver, lambda: False), list[str]()
     await driver.add_listener(NAMES["channel"], lambda payload: heard.append(str(payload)))
 
     async def queue(*jobs: Job) -> None:
@@ -466,7 +466,7 @@ async def test_only_what_an_event_says_itself_counts(database_url: str) -> None:
     """However it is spaced, and whatever is in its other fields; the end of jobs is not heard."""
     connection = await asyncpg.connect(database_url)
     heard: list[str] = []
-    driver = QuietDriver(connection)
+    driver = FilteringDriver(connection)
     await driver.add_listener("here", lambda payload: heard.append(str(payload)))
     mentions = json.dumps({"type": "other", "about": '"operation" : "delete"'})
     told = ['{"operation":"delete"}', '{"operation":"insert"}', '{ "operation": "insert" }']
@@ -484,17 +484,17 @@ async def test_an_error_of_the_worker_is_no_lost_connection(
 ) -> None:
     """It is logged as what it is, with its traceback, and the worker begins anew."""
     ends = [LookupError(), None]
-    make = WatchfulQueries.over
+    make = WorkerQueries.over
 
-    def fail_once(*args: Any) -> WatchfulQueries:
+    def fail_once(*args: Any) -> WorkerQueries:
         if (error := ends.pop(0)) is not None:
             raise error
         return make(*args)
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         return
 
-    monkeypatch.setattr(WatchfulQueries, "over", fail_once)
+    monkeypatch.setattr(WorkerQueries, "over", fail_once)
     monkeypatch.setattr("referral.adapters.jobs.worker.RESTART_SECONDS", 0.01)
     await enqueue(database, *welcomes(1))
     with capture_logs() as logs:
@@ -512,7 +512,7 @@ async def test_a_backlog_is_not_taken_at_leisure(
 ) -> None:
     """Where a look left jobs behind, the next one comes at once (6)."""
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         pass
 
     monkeypatch.setattr(queries, "PACE_SECONDS", 600)
@@ -530,7 +530,7 @@ async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(
     slow, quick = welcomes(CONCURRENT - 2), welcomes(20)
     started: list[Job] = []
 
-    async def do(job: Job, _: Run) -> None:
+    async def do(job: Job, _: JobContext) -> None:
         started.append(job)
         if job in slow:
             await gate.wait()
@@ -552,9 +552,9 @@ async def test_a_stopped_worker_gives_back_what_does_not_finish(
 ) -> None:
     """It waits a little for what runs, and no longer (6)."""
     monkeypatch.setattr(execution, "GRACE_SECONDS", 0.3)
-    started: list[Run] = []
+    started: list[JobContext] = []
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         started.append(run)
         await asyncio.Event().wait()
 
@@ -570,7 +570,7 @@ async def test_a_stopped_worker_lets_finish_what_does(
     """A job that ends within the grace is done, and once."""
     gate, started = asyncio.Event(), asyncio.Event()
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         started.set()
         await gate.wait()
 
@@ -591,7 +591,7 @@ async def test_an_endless_attempt_is_ended(
     """Each has its time (6)."""
     monkeypatch.setattr(execution, "JOB_SECONDS", 0.2)
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         if run.attempt == 0:
             await asyncio.Event().wait()
 
@@ -620,7 +620,7 @@ async def test_a_second_job_of_which_one_is_enough_is_skipped(
     """While the first waits and while it runs; the transaction goes on (8)."""
     gate, started = asyncio.Event(), asyncio.Event()
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         started.set()
         await gate.wait()
 
@@ -638,10 +638,10 @@ async def test_a_periodic_job_fires_once_however_many_workers_run(
     database_url: str, monitor: Monitor, work: Work
 ) -> None:
     """It is a job like any other, tried again when it fails (9)."""
-    failures: list[Run] = []
-    done: list[Run] = []
+    failures: list[JobContext] = []
+    done: list[JobContext] = []
 
-    async def do(job: Job, run: Run) -> None:
+    async def do(job: Job, run: JobContext) -> None:
         assert job == Pruning()
         if not failures:
             failures.append(run)
@@ -670,7 +670,7 @@ async def test_a_job_that_fails_for_good_is_held_until_an_operator_acts(
     """With its traceback; put back, it is done, and discarded, it is gone."""
     broken = True
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         if broken:
             raise MailRefused("550")
 
@@ -698,7 +698,7 @@ async def test_the_last_attempt_holds_the_job(
     """Retries end."""
     monkeypatch.setattr(execution, "MAX_FAILURES", 2)
 
-    async def do(_: Job, __: Run) -> None:
+    async def do(_: Job, __: JobContext) -> None:
         raise OSError
 
     async with work(do):
@@ -721,13 +721,18 @@ async def test_waiting_is_no_failure(
 ) -> None:
     """Neither for the last attempt nor for how long the next one waits."""
     backed_off: list[int] = []
-    ends: list[Exception] = [Later(timedelta()), Later(timedelta()), OSError(), Later(timedelta())]
+    ends: list[Exception] = [
+        RescheduleJob(timedelta()),
+        RescheduleJob(timedelta()),
+        OSError(),
+        RescheduleJob(timedelta()),
+    ]
 
     def note(failures: int) -> timedelta:
         backed_off.append(failures)
         return timedelta()
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         raise ends[run.attempt] if run.attempt < len(ends) else LookupError
 
     monkeypatch.setattr(execution, "backoff", note)
@@ -745,13 +750,13 @@ async def test_the_end_of_a_worker_is_no_failure(
 ) -> None:
     """However often workers are restarted, a job has all its attempts left."""
     monkeypatch.setattr(execution, "GRACE_SECONDS", 0.01)
-    runs: list[Run] = []
+    runs: list[JobContext] = []
 
-    async def hang(_: Job, run: Run) -> None:
+    async def hang(_: Job, run: JobContext) -> None:
         runs.append(run)
         await asyncio.Event().wait()
 
-    async def fail(_: Job, run: Run) -> None:
+    async def fail(_: Job, run: JobContext) -> None:
         runs.append(run)
         raise OSError
 
@@ -770,12 +775,12 @@ async def test_a_job_that_was_put_back_has_all_its_attempts_again(
     database: PostgresDatabase, database_url: str, monitor: Monitor, work: Work, way: str
 ) -> None:
     """Also where the first thing that happens then is no failure."""
-    runs: list[Run] = []
+    runs: list[JobContext] = []
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         runs.append(run)
         if len(runs) == 3:
-            raise Later(timedelta())
+            raise RescheduleJob(timedelta())
         raise OSError
 
     async with work(do):
@@ -798,12 +803,17 @@ async def test_a_job_knows_what_was_counted_before(
     database: PostgresDatabase, database_url: str, monitor: Monitor, work: Work
 ) -> None:
     """By each counter; what the job took along from its request stays."""
-    ends = [Later(timedelta(), "asked"), OSError(), Later(timedelta(), "asked"), Later(timedelta())]
-    runs: list[Run] = []
+    ends = [
+        RescheduleJob(timedelta(), "asked"),
+        OSError(),
+        RescheduleJob(timedelta(), "asked"),
+        RescheduleJob(timedelta()),
+    ]
+    runs: list[JobContext] = []
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         runs.append(run)
-        raise ends[run.attempt] if run.attempt < len(ends) else Later(timedelta(hours=1))
+        raise ends[run.attempt] if run.attempt < len(ends) else RescheduleJob(timedelta(hours=1))
 
     with bound_contextvars(request_id="joined"):
         await enqueue(database, *welcomes(1))
@@ -823,11 +833,11 @@ async def test_why_a_job_is_tried_again_is_logged(
     """By the types of the error and of what it came from; their texts may hold an address."""
     ends = [
         Unavailable("ann@example.com"),
-        Later(timedelta()),
+        RescheduleJob(timedelta()),
         MailRefused("ann@example.com"),
     ]
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         lost = Unavailable()
         lost.__cause__ = ConnectionRefusedError("ann@example.com")
         raise ends[run.attempt] from lost
@@ -839,7 +849,7 @@ async def test_why_a_job_is_tried_again_is_logged(
     told = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
     assert told == [
         ("again", "Unavailable from ConnectionRefusedError"),
-        ("again", "Later from Unavailable from ConnectionRefusedError"),
+        ("again", "RescheduleJob from Unavailable from ConnectionRefusedError"),
         ("held", "MailRefused from Unavailable from ConnectionRefusedError"),
     ]
     assert "ann@example.com" not in str(logs)
@@ -850,7 +860,7 @@ async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
 ) -> None:
     """A database that is away for a moment holds no job after its first failure."""
     lost = [asyncpg.ConnectionDoesNotExistError("connection was closed")]
-    runs: list[Run] = []
+    runs: list[JobContext] = []
     retry = Queries.retry_job
 
     async def fail_once(*args: Any) -> None:
@@ -858,7 +868,7 @@ async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
             raise lost.pop()
         await retry(*args)
 
-    async def do(_: Job, run: Run) -> None:
+    async def do(_: Job, run: JobContext) -> None:
         runs.append(run)
         if len(runs) == 1:
             raise OSError

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from referral.adapters.jobs.admin import Monitor
 from referral.adapters.mail.qr import SegnoQrCodes
-from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.renderer import MailRenderer
 from referral.adapters.mail.smtp import CONNECTIONS, SmtpMailer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
@@ -250,7 +250,7 @@ async def test_one_connection_carries_several_mails(
 
 async def test_mails_at_once_take_few_connections(sink: Sink) -> None:
     """Servers refuse those who open many; the others wait for one that is free."""
-    letters = Letters(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    letters = MailRenderer(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
     mailer = SmtpMailer(sink.url, letters)
     facts: dict[str, object] = {"email": "ann@example.com", "docs": "http://test/docs"}
     mails = [

@@ -19,10 +19,10 @@ from referral.adapters.jobs import metrics as queue_figures
 from referral.adapters.jobs.metrics import QueueFigures
 from referral.adapters.observability import prometheus as metrics
 from referral.adapters.observability.prometheus import ProcessMetrics
-from referral.adapters.observability.samples import Measure, RequestCounts, Spread
+from referral.adapters.observability.samples import Histogram, RequestCounts, Sample
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.app import create_app
-from referral.core.entities.jobs import Job, ResetMail, Run, WelcomeMail
+from referral.core.entities.jobs import Job, JobContext, ResetMail, WelcomeMail
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import Serve, execute
@@ -127,7 +127,7 @@ async def test_the_queue_is_asked_of_the_database(
     assert isinstance(age, float)
     assert 3600 <= age < 3700
 
-    async def do(job: Job, _: Run) -> None:
+    async def do(job: Job, _: JobContext) -> None:
         if isinstance(job, ResetMail):
             raise ConnectionError
 
@@ -144,7 +144,7 @@ async def test_the_queue_is_asked_of_the_database(
     assert 0 <= found["referral_job_seconds", ("welcome-mail", "0.95")] < 60
 
 
-def _by_key(measures: list[Measure]) -> Any:
+def _by_key(measures: list[Sample]) -> Any:
     return (((name, labels), value) for name, labels, value in measures)
 
 
@@ -203,7 +203,7 @@ async def test_figures_are_not_for_the_public(
 def published(folder: Path) -> float:
     """Return how many times the processes have written that `/health/live` was asked."""
     files = [file for file in folder.iterdir() if not file.suffix]
-    found = [msgspec.msgpack.decode(file.read_bytes(), type=list[Measure]) for file in files]
+    found = [msgspec.msgpack.decode(file.read_bytes(), type=list[Sample]) for file in files]
     counts = [each for each in chain(*found) if each.name == "referral_requests"]
     return sum(cast("float", each.value) for each in counts if "/health/live" in each.labels)
 
@@ -214,10 +214,10 @@ class Flawed:
     def __init__(self) -> None:
         self.ends: list[Exception] = [LookupError()]
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         if self.ends:
             raise self.ends.pop()
-        yield Measure("referral_processes", (), 1)
+        yield Sample("referral_processes", (), 1)
 
 
 async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
@@ -225,7 +225,7 @@ async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
 ) -> None:
     """It is logged, and the next time comes."""
 
-    async def ask_queue() -> list[Measure]:
+    async def ask_queue() -> list[Sample]:
         return []
 
     monkeypatch.setattr("referral.adapters.observability.prometheus.SECONDS", 0.01)
@@ -282,8 +282,8 @@ async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
 def test_spreads_of_processes_add_up() -> None:
     """Bucket by bucket."""
     key = ("referral_hash_wait_seconds", ())
-    measures = [Measure(*key, Spread((1, 2), 0.5)), Measure(*key, Spread((0, 3), 1.5))]
-    assert metrics._sum(measures) == {key: Spread((1, 5), 2.0)}  # noqa: SLF001
+    measures = [Sample(*key, Histogram((1, 2), 0.5)), Sample(*key, Histogram((0, 3), 1.5))]
+    assert metrics._sum(measures) == {key: Histogram((1, 5), 2.0)}  # noqa: SLF001
 
 
 async def test_log_ins_show_in_the_queue_of_hashes(settings: Settings, serve: Serve) -> None:

@@ -13,11 +13,11 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from referral.core.ports.security import Passwords
+from referral.core.ports.security import PasswordHasher
 from referral.core.ports.system import Clock
 from referral.settings import Settings
 from tests.conftest import serving
-from tests.support.fakes import FakeClock, FakePasswords
+from tests.support.fakes import FakeClock, FakePasswordHasher
 from tests.support.journey import Member, join
 from tests.support.rules import (
     Activate,
@@ -131,7 +131,7 @@ def explore(service: Settings, clock: FakeClock, **wanted: Any) -> None:
     """Try histories against a service by the clock; raises the shortest that breaks a rule."""
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
-    fakes.provide(FakePasswords, provides=Passwords, override=True)
+    fakes.provide(FakePasswordHasher, provides=PasswordHasher, override=True)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(serving(service, fakes)))

@@ -14,7 +14,7 @@ import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security import passwords
-from referral.adapters.system import RandomSecrets, SystemClock
+from referral.adapters.system import RandomTokenGenerator, SystemClock
 from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.errors import NotFound
 from tests.support.fakes import FakeClock
@@ -282,7 +282,7 @@ async def test_300_resets_with_one_link_hash_once(
 ) -> None:
     """One sets the password, and the others are told that the link cannot be used."""
     ann = await join(client)
-    secrets, now = RandomSecrets(), datetime.now(UTC)
+    secrets, now = RandomTokenGenerator(), datetime.now(UTC)
     token = secrets.new()
     proof = OneTimeToken(secrets.digest(token), UUID(ann.id), Purpose.RESET, now + HOUR)
     async with database.begin() as records:

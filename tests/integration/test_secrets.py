@@ -8,8 +8,8 @@ from dishka import Provider
 from dishka import Scope as Lifetime
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.security.passwords import DECOY, HASHER, ArgonPasswords
-from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.adapters.security.passwords import DECOY, HASHER, ArgonPasswordHasher
+from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
@@ -25,7 +25,7 @@ async def test_a_dump_holds_no_secret(
     client: httpx.AsyncClient, database: PostgresDatabase, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither password nor token nor a client's secret is in the tables or the log."""
-    create = CreateClient(SystemClock(), database, SystemIds(), RandomSecrets())
+    create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
     made, client_secret = await create("shop", [Scope.USERS_READ])
     email = new_email()
     body = {"email": email, "password": SECRET}
@@ -47,7 +47,7 @@ async def test_a_dump_holds_no_secret(
     assert email not in printed
 
 
-class CountedPasswords(ArgonPasswords):
+class CountedPasswords(ArgonPasswordHasher):
     """Notes what is done, which is what takes the time."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ async def test_the_time_of_a_refusal_tells_nothing(
     """
     passwords = CountedPasswords()
     hashes = Provider(scope=Lifetime.APP)
-    hashes.provide(lambda: passwords, provides=ArgonPasswords, override=True)
+    hashes.provide(lambda: passwords, provides=ArgonPasswordHasher, override=True)
     async with serving(settings, hashes) as client:
         ann, bob = await join(client), await join(client)
         await block(database, bob.email)

@@ -7,21 +7,25 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
-from referral.core.entities.account_view import Account
+from referral.core.entities.account_view import AccountView
 from referral.core.entities.codes import Code
 from referral.core.entities.email_links import Purpose
-from referral.core.entities.mail import Postage, Taken
+from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
-from tests.support.fake_attempts import FakeAttempts, FakeClients, FakeOneTimeTokens
+from tests.support.fake_idempotency_records import (
+    FakeClients,
+    FakeIdempotencyRecords,
+    FakeOneTimeTokens,
+)
 from tests.support.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
 from tests.support.fake_mail import FakeJobs, FakeMails
-from tests.support.fake_records import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
+from tests.support.fake_repositories import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
 from tests.support.fake_tables import Tables
 
 
 @dataclass(frozen=True)
-class FakeRecords:
+class FakeRepositories:
     """The records of one transaction; nothing more is heard after one statement was refused."""
 
     tables: Tables
@@ -47,8 +51,8 @@ class FakeRecords:
         return FakeClients(self._usable())
 
     @property
-    def attempts(self) -> FakeAttempts:
-        return FakeAttempts(self._usable())
+    def attempts(self) -> FakeIdempotencyRecords:
+        return FakeIdempotencyRecords(self._usable())
 
     @property
     def one_time_tokens(self) -> FakeOneTimeTokens:
@@ -88,22 +92,22 @@ class FakeDatabase:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[FakeRecords]:
+    async def begin(self) -> AsyncIterator[FakeRepositories]:
         async with self._turn:
             draft = Tables()
             _assign(draft, self._tables)
             # Here others come between, as they do while PostgreSQL answers.
             await asyncio.sleep(0)
-            yield FakeRecords(draft)
+            yield FakeRepositories(draft)
             if not draft.aborted:
                 _assign(self._tables, draft)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[FakeRecords]:
-        yield FakeRecords(self._tables)
+    async def read(self) -> AsyncIterator[FakeRepositories]:
+        yield FakeRepositories(self._tables)
 
 
-class FakeReads:
+class FakeReadModel:
     """The frequent reads, put together from the others."""
 
     def __init__(self, database: FakeDatabase) -> None:
@@ -125,7 +129,7 @@ class FakeReads:
             blocked = user is not None and user.blocked_at is not None
             return blocked or await records.sessions.get(session_id) is not None
 
-    async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
+    async def account(self, user_id: UUID, recent: int, now: datetime) -> AccountView | None:
         async with self._database.read() as records:
             user = await records.users.get(user_id)
             if user is None:
@@ -133,7 +137,7 @@ class FakeReads:
             joined_by = await records.referrals.of(user_id)
             referrer = joined_by and await records.users.get(joined_by.referrer_id)
             codes = records.tables.codes.values()
-            return Account(
+            return AccountView(
                 user=user,
                 referrer=Referrer(referrer.id, referrer.email) if referrer else None,
                 referral_count=sum(code.uses for code in codes if code.user_id == user_id),
@@ -146,13 +150,13 @@ class FakeReads:
             )
 
 
-class FakePostOffice:
+class FakeMailReservations:
     """What mails begin with, put together from the others."""
 
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
 
-    async def take(self, postage: Postage) -> Taken | None:
+    async def take(self, postage: MailReservationRequest) -> MailReservation | None:
         token = postage.token
         async with self._database.begin() as records:
             user = await records.users.get(postage.user_id)
@@ -173,7 +177,7 @@ class FakePostOffice:
             )
             if token is not None and free_at is None:
                 await records.one_time_tokens.add(token)
-        return Taken(user, free_at)
+        return MailReservation(user, free_at)
 
 
 def _assign(to: Tables, tables: Tables) -> None:

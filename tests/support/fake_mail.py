@@ -84,7 +84,7 @@ class FakeLinks:
         return f"http://test/reset?token={token}"
 
 
-class FakeMuteTokens:
+class FakeUnsubscribeTokens:
     """Tokens that say what they are."""
 
     def sign(self, user_id: UUID) -> str:

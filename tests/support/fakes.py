@@ -9,7 +9,7 @@ from uuid import UUID
 
 from referral.core.entities.clients import AccessToken, Caller, Scope
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import Allowance, LimitGroup
+from referral.core.entities.limits import LimitGroup, RateLimitResult
 from referral.core.entities.users import Address
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
 
@@ -30,7 +30,7 @@ class FakeClock:
         self._now += timedelta(**by)
 
 
-class FakeIds:
+class FakeIdGenerator:
     """UUIDv7 ids that count up."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class FakeIds:
         return UUID(int=self._count << 80 | version | variant)
 
 
-class FakeCodeTexts:
+class FakeCodeGenerator:
     """Texts that a test has put in `script`, and then counted ones."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class FakeCodeTexts:
         return f"MADE{self._count:04}"
 
 
-class FakeSecrets:
+class FakeTokenGenerator:
     """Secrets that count up, under the digest of the real ones."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class FakeFingerprints:
         return tuple(hashlib.sha256(key + data).digest() for key in self.keys)
 
 
-class FakeAddresses:
+class FakeEmailParser:
     """Addresses are whatever has an @-sign; case is their only other spelling."""
 
     def parse(self, text: str) -> Address:
@@ -89,7 +89,7 @@ class FakeAddresses:
         return Address(text, text.lower())
 
 
-class FakePasswords:
+class FakePasswordHasher:
     """Hashes that take no time; `hashed` tells how many were made, `compared` what passwords were
     compared with, `outdated` which were made before the parameters changed; while there is a
     `fault`, no hash is made.
@@ -178,16 +178,16 @@ class FakeLimits:
         self.limits = dict(limits or {})
         self._counts = Counter[tuple[str, str]]()
 
-    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> RateLimitResult | None:
         limit = self.limits.get(group)
         if limit is None:
             return None
         self._counts[group, who] += 1
         left = limit - self._counts[group, who]
-        return Allowance(left >= 0, limit, 60, max(0, left), 60)
+        return RateLimitResult(left >= 0, limit, 60, max(0, left), 60)
 
 
-class FakeJournal:
+class FakeSecurityLog:
     """Remembers what an operator would hear of."""
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class FakeJournal:
         self.events.append(event)
 
 
-class FakePart:
+class FakeHealthProbe:
     """A part of the service that answers with its state, or not at all without one."""
 
     def __init__(self, name: str, state: str | None) -> None:

@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import httpx
 
-from referral.adapters.email_addresses import ValidatedAddresses
+from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.in_memory import MemoryCache
 from referral.adapters.system import SystemClock
 from referral.core.entities.limits import OFF
-from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.use_cases.accounts import BlockAccount
 
@@ -71,8 +71,8 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD
 
 async def block(database: Database, email: str, *, undo: bool = False) -> None:
     """Shut someone out as an operator does, or let them in again."""
-    clear = Clear(MemoryCache(), database)
-    await BlockAccount(ValidatedAddresses(), clear, SystemClock(), database)(email, undo=undo)
+    clear = InvalidateLookup(MemoryCache(), database)
+    await BlockAccount(ValidatingEmailParser(), clear, SystemClock(), database)(email, undo=undo)
 
 
 async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:

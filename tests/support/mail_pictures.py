@@ -13,7 +13,7 @@ from uuid import UUID
 from playwright.async_api import Browser
 
 from referral.adapters.mail.qr import SegnoQrCodes
-from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
 from tests.support.browsing import chromium
@@ -55,7 +55,7 @@ MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
 async def draw() -> None:
     """Draw all of them, in every language, light and dark, and those with pictures without."""
     sender = Address("Referral", "no-reply", "referral.example")
-    letters = Letters(sender, FakeClock(), SegnoQrCodes())
+    letters = MailRenderer(sender, FakeClock(), SegnoQrCodes())
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser:
         for name, (template, facts, mute, qr) in MAILS.items():

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.entities.referrals import Visibility
 from referral.core.entities.users import Role
@@ -145,7 +145,7 @@ async def headers_of(
     """Authorise as one of `WHO`."""
     if who.startswith("a client"):
         wanted = Scope.REFERRALS_READ if who == "a client with the scope" else Scope.USERS_READ
-        create = CreateClient(SystemClock(), database, SystemIds(), RandomSecrets())
+        create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
         made, secret = await create("shop", [wanted])
         basic = f"Basic {b64encode(f'{made.id}:{secret}'.encode()).decode()}"
         form = {"grant_type": "client_credentials"}

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from tests.support.fakes import FakeFingerprints
@@ -149,7 +149,10 @@ async def shop(database_url: str) -> tuple[str, str]:
     """The id and the secret of another service."""
     engine = make_engine(database_url)
     make = CreateClient(
-        SystemClock(), PostgresDatabase(engine, FakeFingerprints()), SystemIds(), RandomSecrets()
+        SystemClock(),
+        PostgresDatabase(engine, FakeFingerprints()),
+        SystemIdGenerator(),
+        RandomTokenGenerator(),
     )
     made, secret = await make("shop", [Scope.CODES_READ])
     await engine.dispose()

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import RandomSecrets, SystemClock, SystemIds
+from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.use_cases.clients import CreateClient
@@ -112,8 +112,8 @@ async def crowd(
     service: Service, database: PostgresDatabase
 ) -> AsyncIterator[Callable[[], Awaitable[Someone]]]:
     """Make up someone who may do everything."""
-    secrets, clock = RandomSecrets(), SystemClock()
-    shop, secret = await CreateClient(clock, database, SystemIds(), secrets)(
+    secrets, clock = RandomTokenGenerator(), SystemClock()
+    shop, secret = await CreateClient(clock, database, SystemIdGenerator(), secrets)(
         "shop", list(OF_CLIENTS)
     )
     basic = f"Basic {b64encode(f'{shop.id}:{secret}'.encode()).decode()}"

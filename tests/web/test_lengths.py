@@ -15,7 +15,7 @@ from referral.adapters.mail import unsubscribe_tokens as mute
 from referral.adapters.observability.redaction import CUT, redact
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.keys import KeyRing
-from referral.adapters.system import RandomSecrets, SystemIds
+from referral.adapters.system import RandomTokenGenerator, SystemIdGenerator
 from referral.core.entities.email_links import OneTimeToken, Purpose
 from referral.core.errors import InvalidClient, NotFound
 from referral.core.use_cases.clients import Credentials
@@ -55,7 +55,7 @@ def test_a_long_cursor_is_not_decoded(decoded: list[object]) -> None:
 def test_a_long_token_of_a_mail_is_not_decoded(decoded: list[object], key_file: Path) -> None:
     """All tokens of `List-Unsubscribe` have the same length."""
     with pytest.raises(NotFound):
-        mute.SignedMuteTokens(KeyRing([key_file])).read(LONG)
+        mute.SignedUnsubscribeTokens(KeyRing([key_file])).read(LONG)
     assert decoded == []
 
 
@@ -79,7 +79,7 @@ async def test_a_page_takes_no_more_fields_than_a_form_of_the_token_endpoint(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
     """What a form with 500 fields asks for is not done; with as many as may be it is."""
-    secrets, ann = RandomSecrets(), await join(client)
+    secrets, ann = RandomTokenGenerator(), await join(client)
     token, ends = secrets.new(), datetime.now(UTC) + timedelta(hours=1)
     proof = OneTimeToken(secrets.digest(token), UUID(ann.id), Purpose.RESET, ends)
     async with database.begin() as records:
@@ -114,7 +114,7 @@ def test_the_log_searches_a_long_word_once() -> None:
 
 def test_credentials_may_be_encoded_in_the_longest_way() -> None:
     """RFC 6749 has clients form-encode both, and some do so with every character."""
-    sent = Credentials(str(SystemIds().new()), RandomSecrets().new())
+    sent = Credentials(str(SystemIdGenerator().new()), RandomTokenGenerator().new())
     encoded = [quote_all(text) for text in (sent.client_id, sent.secret)]
     basic = b64encode(":".join(encoded).encode()).decode()
     request = RequestFactory().post(headers={"Authorization": f"Basic {basic}"})

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from referral.web.middleware.draining import Drain
-from referral.web.middleware.request_context import Envelope
+from referral.web.middleware.request_context import RequestContextMiddleware
 
 START = {"type": "http.response.start", "status": 201, "headers": []}
 
@@ -47,7 +47,9 @@ async def test_a_request_that_ends_in_an_error_is_counted_and_logged(
         return
 
     with capture_logs() as logs:
-        app = Envelope(cast("Any", Broken(error, begins=begins)), count, Drain(), https=False)
+        app = RequestContextMiddleware(
+            cast("Any", Broken(error, begins=begins)), count, Drain(), https=False
+        )
         scope: Any = {"type": "http", "method": "GET", "headers": [], "http_version": "1.1"}
         with pytest.raises(type(error)):
             await app(scope, cast("Any", None), cast("Any", send))

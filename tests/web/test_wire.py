@@ -11,7 +11,7 @@ import httpx
 import pytest
 from litestar import Litestar, Request, Response, post
 
-from referral.web.middleware.request_guard import MAX_BODY, Wire
+from referral.web.middleware.request_guard import MAX_BODY, RequestGuard
 from tests.support.processes import Service, running
 from tests.support.pulse import Pulse, pulse_of
 from tests.support.waiting import elapsing, until
@@ -222,7 +222,7 @@ async def test_a_body_may_come_in_small_pieces(size: int, status: int) -> None:
         assert await request.body() == body
         return Response("", status_code=422)
 
-    app = Wire(Litestar([take], request_max_body_size=MAX_BODY), "http://test")
+    app = RequestGuard(Litestar([take], request_max_body_size=MAX_BODY), "http://test")
     scope: Any = {
         "type": "http",
         "http_version": "1.1",

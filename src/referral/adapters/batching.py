@@ -14,7 +14,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class Batches(Generic[T]):
+class BatchQueue(Generic[T]):
     """Collect items while the batch before is under way; one alone goes off at once.
 
     A client's round trip costs about as much as all else that a look-up does, and one trip for
@@ -58,7 +58,7 @@ DATA_ERRORS = (ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolati
 """Errors that one question of many may have caused."""
 
 
-class Trips(Generic[Q, A]):
+class RequestCoalescer(Generic[Q, A]):
     """Questions asked at the same time share a trip, and each gets an answer of its own."""
 
     def __init__(self, work: Callable[[list[Q]], Awaitable[list[A]]], size: int = 200) -> None:
@@ -69,7 +69,7 @@ class Trips(Generic[Q, A]):
         hangs would have one batch wait for another.
         """
         self._work = work
-        self._batches: Batches[tuple[Q, Future[A]]] = Batches(self._answer, size)
+        self._batches: BatchQueue[tuple[Q, Future[A]]] = BatchQueue(self._answer, size)
 
     async def ask(self, question: Q) -> A:
         """Return the answer."""

@@ -17,7 +17,7 @@ MAX_LOCAL_BYTES = 64
 """RFC 5321, 4.5.3.1.1."""
 
 
-class ValidatedAddresses:
+class ValidatingEmailParser:
     """Addresses that one can write to, in any spelling that has one meaning."""
 
     def __init__(self) -> None:

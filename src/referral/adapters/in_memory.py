@@ -6,7 +6,7 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable, Iterator
 
 from referral.adapters.batching import copy_of
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.core.entities.codes import Code
 from referral.core.ports.caching import Cache
 
@@ -61,10 +61,10 @@ class MemoryCache:
         self._hits += 1
         return code
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
-        yield Measure("referral_cache_lookups", ("process", "hit"), self._hits)
-        yield Measure("referral_cache_lookups", ("process", "miss"), self._misses)
+        yield Sample("referral_cache_lookups", ("process", "hit"), self._hits)
+        yield Sample("referral_cache_lookups", ("process", "miss"), self._misses)
 
     async def clear(self, email_key: str) -> bool:
         """See the port."""

@@ -21,7 +21,7 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-class SystemIds:
+class SystemIdGenerator:
     """UUIDv7 (RFC 9562), growing within a process."""
 
     def new(self) -> UUID:
@@ -29,7 +29,7 @@ class SystemIds:
         return uuid7()
 
 
-class RandomCodeTexts:
+class RandomCodeGenerator:
     """Eight characters out of 31: 8.5e11 texts."""
 
     def new(self) -> str:
@@ -37,7 +37,7 @@ class RandomCodeTexts:
         return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
 
 
-class RandomSecrets:
+class RandomTokenGenerator:
     """256 bits from the system's CSPRNG; so many need no slow hash, SHA-256 is enough."""
 
     def new(self) -> str:

@@ -192,7 +192,7 @@ class InvalidGrant(Denied):
     default = "The credentials are not valid."
 
 
-class Later(Exception):
+class RescheduleJob(Exception):
     """A job has to wait for a while; that is no failure."""
 
     def __init__(self, wait: timedelta, counter: str | None = None) -> None:

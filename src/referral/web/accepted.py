@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from litestar import MediaType, Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from referral.core.entities.idempotency import Attempt
+from referral.core.entities.idempotency import IdempotentRequest
 from referral.web.idempotency import StoredResponse, attempt_of, make_answer
 
 Whose = TypeVar("Whose")
@@ -15,7 +15,7 @@ ON_ITS_WAY = {202: ResponseSpec(None, description="The mail is on its way.")}
 
 
 async def queue_mail(
-    use: Callable[[Whose, Attempt[None] | None], Awaitable[None]],
+    use: Callable[[Whose, IdempotentRequest[None] | None], Awaitable[None]],
     whose: Whose,
     request: Request[Any, Any, Any],
     key: str | None,

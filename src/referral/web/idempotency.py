@@ -14,7 +14,7 @@ from litestar import MediaType, Request, Response
 from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
-from referral.core.entities.idempotency import Attempt, KeptResponse
+from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
 from referral.core.policies.idempotency import AnsweredBefore, RecallAnswer
 from referral.core.ports.security import Fingerprints
 from referral.web.auth import identify_user
@@ -76,12 +76,12 @@ async def _recall(request: Request[Any, Any, Any], caller: str) -> None:
 
 def attempt_of(
     request: Request[Any, Any, Any], key: str | None, answer: Callable[[T], KeptResponse]
-) -> Attempt[T] | None:
+) -> IdempotentRequest[T] | None:
     """Return what is needed to do a request once, if it carries a key; for routes that `recall`."""
     if key is None:
         return None
     digest, fingerprints = request.scope["state"][KEYED]
-    return Attempt(digest, fingerprints, answer)
+    return IdempotentRequest(digest, fingerprints, answer)
 
 
 class StoredResponse(TypedDict):

@@ -7,7 +7,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
 
-from referral.core.entities.limits import NETWORK_GROUPS, Allowance, LimitGroup
+from referral.core.entities.limits import NETWORK_GROUPS, LimitGroup, RateLimitResult
 from referral.core.errors import TooManyRequests
 from referral.core.ports.caching import Limits
 from referral.web.auth import identify
@@ -76,14 +76,14 @@ async def _count(scope: Scope, group: LimitGroup, who: str) -> None:
         raise TooManyRequests(retry_after=timedelta(seconds=allowance.resets_in))
 
 
-def _note(state: dict[str, Any], group: LimitGroup, allowance: Allowance) -> None:
+def _note(state: dict[str, Any], group: LimitGroup, allowance: RateLimitResult) -> None:
     """Keep the headers of the limit that leaves the least; a request may count against several."""
     if allowance.remaining <= state.get("limit_remaining", allowance.remaining):
         state["limit_remaining"] = allowance.remaining
         state["limit_headers"] = _headers(group, allowance)
 
 
-def _headers(group: LimitGroup, allowance: Allowance) -> tuple[tuple[bytes, bytes], ...]:
+def _headers(group: LimitGroup, allowance: RateLimitResult) -> tuple[tuple[bytes, bytes], ...]:
     return (
         (b"ratelimit-policy", f'"{group}";q={allowance.limit};w={allowance.seconds}'.encode()),
         (b"ratelimit", f'"{group}";r={allowance.remaining};t={allowance.resets_in}'.encode()),

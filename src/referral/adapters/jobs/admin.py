@@ -42,7 +42,7 @@ STATUSES = {"waiting": "queued", "running": "picked", "held": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class QueueStats:
     """How many jobs of a kind there are; `done` is of the last hour."""
 
     kind: str
@@ -82,7 +82,7 @@ class Monitor:
         """Take the database's address."""
         self.url = url
 
-    async def states(self) -> list[State]:
+    async def states(self) -> list[QueueStats]:
         """Count the jobs of each kind."""
         connection = await self._connect()
         try:
@@ -92,7 +92,7 @@ class Monitor:
             await connection.close()
         nothing = {"waiting": 0, "running": 0, "held": 0, "oldest_waiting": None}
         return [
-            State(**({"kind": kind} | nothing | found.get(kind, {})), done=done.get(kind, 0))
+            QueueStats(**({"kind": kind} | nothing | found.get(kind, {})), done=done.get(kind, 0))
             for kind in sorted(done.keys() | found.keys())
         ]
 

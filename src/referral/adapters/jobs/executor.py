@@ -17,11 +17,11 @@ from pgqueuer.domain.models import Context, Job
 
 from referral.adapters.jobs.context import causes_of, following
 from referral.adapters.jobs.queue import decode
-from referral.adapters.jobs.worker_queries import WatchfulQueries
+from referral.adapters.jobs.worker_queries import WorkerQueries
 from referral.adapters.postgres.outages import unavailable
-from referral.core.entities.jobs import Run
-from referral.core.errors import Later, MailRefused, Unavailable
-from referral.core.ports.system import JobDoer
+from referral.core.entities.jobs import JobContext
+from referral.core.errors import MailRefused, RescheduleJob, Unavailable
+from referral.core.ports.system import JobHandler
 
 JOB_SECONDS = 60.0
 """How long one attempt may take."""
@@ -61,7 +61,7 @@ class WorkerCrashed(Exception):
     """The worker died in the midst of this job, three times in a row."""
 
 
-class Gate:
+class SharedExclusiveLock:
     """Lets many through together, or one alone: what kills the worker then is that one."""
 
     def __init__(self) -> None:
@@ -93,16 +93,16 @@ class Gate:
 
 
 @dataclass
-class Execution:
+class JobRunner:
     """What the executors of all kinds of jobs share."""
 
-    do_job: JobDoer
-    _gate: Gate = field(default_factory=Gate)
+    do_job: JobHandler
+    _gate: SharedExclusiveLock = field(default_factory=SharedExclusiveLock)
     _limits: set[asyncio.Timeout] = field(default_factory=set)
     _end: float | None = None
 
     def executor(
-        self, parameters: EntrypointExecutorParameters, queries: WatchfulQueries
+        self, parameters: EntrypointExecutorParameters, queries: WorkerQueries
     ) -> "JobExecutor":
         """Make the executor of one kind of job."""
         return JobExecutor(parameters, self, queries)
@@ -118,7 +118,7 @@ class Execution:
         """Whether the worker is about to stop."""
         return self._end is not None
 
-    async def attempt(self, job: Job, queries: WatchfulQueries) -> None:
+    async def attempt(self, job: Job, queries: WorkerQueries) -> None:
         """Do a job within its time; one whose worker died before, with no other beside it.
 
         Its end is noted before another begins, which may kill the worker.
@@ -130,7 +130,7 @@ class Execution:
                     await _count_alone(job, queries)
                 await self.do_job(
                     decode(job.entrypoint, job.payload),
-                    Run(id_of(job), job.attempts, counters_of(job)),
+                    JobContext(id_of(job), job.attempts, counters_of(job)),
                 )
             await _finish(job, queries)
 
@@ -150,8 +150,8 @@ class JobExecutor(AbstractEntrypointExecutor):
     """Tells pgqueuer how an attempt ended: done, to be tried again, or to be held."""
 
     parameters: EntrypointExecutorParameters
-    execution: Execution
-    queries: WatchfulQueries
+    execution: JobRunner
+    queries: WorkerQueries
 
     async def execute(self, job: Job, context: Context) -> None:
         """Do the job, or raise what pgqueuer acts upon."""
@@ -182,7 +182,7 @@ class JobExecutor(AbstractEntrypointExecutor):
 
     async def _retry(self, job: Job, error: Exception) -> RetryRequested | None:
         """Count the attempt, and return when the next one is due, unless it was the last."""
-        if isinstance(error, Later):
+        if isinstance(error, RescheduleJob):
             await self._count(job, error.counter)
             return RetryRequested(error.wait, str(error))
         if self.execution.is_hurried:
@@ -222,7 +222,7 @@ def backoff(failures: int) -> timedelta:
     return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
-async def _finish(job: Job, queries: WatchfulQueries) -> None:
+async def _finish(job: Job, queries: WorkerQueries) -> None:
     try:
         await queries.finish(job)
     except Exception as error:  # noqa: BLE001 - the job is done, and pgqueuer notes it a bit later
@@ -230,7 +230,7 @@ async def _finish(job: Job, queries: WatchfulQueries) -> None:
     queries.suspects.discard(job.id)
 
 
-async def _count_alone(job: Job, queries: WatchfulQueries) -> None:
+async def _count_alone(job: Job, queries: WorkerQueries) -> None:
     """Count the attempts that a suspect had for itself; the crash before them was the first."""
     rows = await queries.driver.fetch(COUNT_ALONE, job.id)
     if rows and int(str(rows[0]["alone"])) >= MAX_CRASHES:

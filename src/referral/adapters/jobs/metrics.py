@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import RowMapping, text
 
 from referral.adapters.jobs.admin import STATES
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.errors import Unavailable
 
@@ -44,11 +44,11 @@ class QueueFigures:
     def __init__(self, database: PostgresDatabase) -> None:
         """Take the database."""
         self._database = database
-        self._known: list[Measure] = []
+        self._known: list[Sample] = []
         self._until = 0.0
         self._turn = asyncio.Lock()
 
-    async def __call__(self) -> list[Measure]:
+    async def __call__(self) -> list[Sample]:
         """Tell the figures, which may be some seconds old."""
         async with self._turn:
             if self._until <= time.monotonic():
@@ -56,28 +56,28 @@ class QueueFigures:
                 self._until = time.monotonic() + SECONDS
         return self._known
 
-    async def _ask(self) -> list[Measure]:
+    async def _ask(self) -> list[Sample]:
         with suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(PATIENCE), self._database.read() as records:
                 states = (await records.session.execute(text(STATES))).mappings().all()
                 ended = (await records.session.execute(text(ENDED))).mappings().all()
             told = [*map(_state, states), *map(_end, ended)]
-            return [Measure("referral_database_up", (), 1), *(one for many in told for one in many)]
-        return [Measure("referral_database_up", (), 0)]
+            return [Sample("referral_database_up", (), 1), *(one for many in told for one in many)]
+        return [Sample("referral_database_up", (), 0)]
 
 
-def _state(row: RowMapping) -> Iterator[Measure]:
+def _state(row: RowMapping) -> Iterator[Sample]:
     for state in ("waiting", "running", "held"):
-        yield Measure("referral_jobs", (row["kind"], state), row[state])
+        yield Sample("referral_jobs", (row["kind"], state), row[state])
     oldest = row["oldest_waiting"]
     age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0
-    yield Measure("referral_jobs_oldest_waiting_seconds", (row["kind"],), max(age, 0))
+    yield Sample("referral_jobs_oldest_waiting_seconds", (row["kind"],), max(age, 0))
 
 
-def _end(row: RowMapping) -> Iterator[Measure]:
+def _end(row: RowMapping) -> Iterator[Sample]:
     if row["status"] is not None:
         outcome = OUTCOMES.get(row["status"], "dropped")
-        yield Measure("referral_jobs_ended", (row["kind"], outcome), row["jobs"])
+        yield Sample("referral_jobs_ended", (row["kind"], outcome), row["jobs"])
         return
     for quantile, seconds in zip(QUANTILES, row["seconds"], strict=True):
-        yield Measure("referral_job_seconds", (row["kind"], quantile), float(seconds))
+        yield Sample("referral_job_seconds", (row["kind"], quantile), float(seconds))

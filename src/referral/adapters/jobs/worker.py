@@ -16,12 +16,12 @@ from pgqueuer.domain.models import Schedule
 from pgqueuer.domain.types import Channel
 
 from referral.adapters.jobs.context import causes_of
-from referral.adapters.jobs.executor import Execution
+from referral.adapters.jobs.executor import JobRunner
 from referral.adapters.jobs.queue import KINDS, NAMES, make_queries
-from referral.adapters.jobs.worker_queries import BATCH, CONCURRENT, QuietDriver, WatchfulQueries
+from referral.adapters.jobs.worker_queries import BATCH, CONCURRENT, FilteringDriver, WorkerQueries
 from referral.adapters.postgres.outages import unavailable
 from referral.core.errors import Unavailable
-from referral.core.ports.system import JobDoer
+from referral.core.ports.system import JobHandler
 
 POLL = timedelta(seconds=1)
 """How often to look: jobs tried again or put back by an operator are not announced."""
@@ -49,7 +49,7 @@ class Worker:
     def __init__(
         self,
         url: str,
-        do_job: JobDoer,
+        do_job: JobHandler,
         *,
         heartbeat: timedelta = HEARTBEAT,
         pruning: str = PRUNING,
@@ -58,7 +58,7 @@ class Worker:
         self._url = url
         self._heartbeat = heartbeat
         self._pruning = pruning
-        self._execution = Execution(do_job)
+        self._execution = JobRunner(do_job)
         self._stopping = asyncio.Event()
         self._serving: PgQueuer | None = None
 
@@ -95,7 +95,7 @@ class Worker:
             server_settings=SERVER_SETTINGS,
         )
         try:
-            self._serving = self._application(QuietDriver(connection))
+            self._serving = self._application(FilteringDriver(connection))
             if self._stopping.is_set():
                 return
             await self._serving.run(
@@ -108,8 +108,8 @@ class Worker:
         finally:
             connection.terminate()
 
-    def _application(self, driver: QuietDriver) -> PgQueuer:
-        queries = WatchfulQueries.over(driver, self._stopping.is_set)
+    def _application(self, driver: FilteringDriver) -> PgQueuer:
+        queries = WorkerQueries.over(driver, self._stopping.is_set)
         application = PgQueuer(driver, Channel(NAMES["channel"]), queries=queries)
         nothing = EntrypointExecutorParameters(0, _unused, on_failure="hold")
         for name in KINDS:

@@ -13,7 +13,7 @@ from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain.models import Job, TracebackRecord
 from pgqueuer.domain.types import JOB_STATUS
 
-from referral.adapters.batching import Trips
+from referral.adapters.batching import RequestCoalescer
 from referral.adapters.jobs.context import causes_of
 from referral.adapters.jobs.queue import make_queries
 from referral.adapters.postgres.outages import unavailable
@@ -47,7 +47,7 @@ GROUP BY job_id HAVING count(*) > 1
 Outcome = tuple[Job, JOB_STATUS, TracebackRecord | None]
 
 
-class Room:
+class JobCapacity:
     """How many jobs the worker has, of as many as it may have.
 
     pgqueuer looks for jobs again as soon as it has taken some. When it finds none, since it has as
@@ -86,7 +86,7 @@ class Room:
                     await self._left.wait()
 
 
-class QuietDriver(AsyncpgDriver):
+class FilteringDriver(AsyncpgDriver):
     """The connection, which hears no more than it has to: that something was queued once for each
     look for jobs, and nothing of their end, which would have the worker look for new ones.
 
@@ -125,29 +125,29 @@ def _operation(payload: str | bytes | bytearray) -> str | None:
         return None
 
 
-class WatchfulQueries(Queries):
+class WorkerQueries(Queries):
     """pgqueuer's statements, which also note the jobs whose worker died."""
 
     suspects: set[int]
-    room: Room
-    _connection: QuietDriver
+    room: JobCapacity
+    _connection: FilteringDriver
     _is_stopping: Callable[[], bool]
     _next_look: float
     _finished: set[int]
-    _finishing: Trips[Job, None]
+    _finishing: RequestCoalescer[Job, None]
 
     @classmethod
-    def over(cls, driver: QuietDriver, is_stopping: Callable[[], bool]) -> Self:
+    def over(cls, driver: FilteringDriver, is_stopping: Callable[[], bool]) -> Self:
         """Make them for a connection of a worker, which tells when it takes no more jobs."""
         queries: Any = make_queries(driver, cls)
         made: Self = queries
         made._prepare(driver, is_stopping)
         return made
 
-    def _prepare(self, driver: QuietDriver, is_stopping: Callable[[], bool]) -> None:
+    def _prepare(self, driver: FilteringDriver, is_stopping: Callable[[], bool]) -> None:
         self._connection, self._is_stopping = driver, is_stopping
-        self.suspects, self.room, self._next_look = set(), Room(), 0.0
-        self._finished, self._finishing = set(), Trips(self._finish)
+        self.suspects, self.room, self._next_look = set(), JobCapacity(), 0.0
+        self._finished, self._finishing = set(), RequestCoalescer(self._finish)
 
     async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
         """Take jobs once there is room, and look up which of them were taken before."""

@@ -4,15 +4,15 @@ import asyncio
 from email.policy import SMTPUTF8
 from pathlib import Path
 
-from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.renderer import MailRenderer
 from referral.adapters.private_folders import make_private_folder
 from referral.core.entities.mail import Mail
 
 
-class MailboxMailer:
+class FileMailer:
     """Writes each mail to a file of its own, which every mail program opens."""
 
-    def __init__(self, folder: Path, letters: Letters) -> None:
+    def __init__(self, folder: Path, letters: MailRenderer) -> None:
         """Take the folder, made with the first mail."""
         self._folder = folder
         self._letters = letters

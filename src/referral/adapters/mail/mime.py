@@ -15,14 +15,14 @@ PART = "Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{more}\
 PICTURE = 'Content-ID: {cid}\r\nContent-Disposition: inline; filename="{name}"\r\n'
 
 
-class Line(str):
+class HeaderValue(str):
     """A header's value that goes out as it is."""
 
     __slots__ = ("name",)
     name: str
 
     @classmethod
-    def of(cls, name: str, value: str) -> "Line":
+    def of(cls, name: str, value: str) -> "HeaderValue":
         """Take a value that is folded already, or needs no folding."""
         line = cls(value)
         line.name = name
@@ -33,7 +33,7 @@ class Line(str):
         return f"{self.name}: {self}{policy.linesep}"
 
 
-class Envelope(EmailMessage):
+class MimeMessage(EmailMessage):
     """A message whose headers and body are written already; who it is from and to, in ASCII or
     not, as a server is told.
     """
@@ -52,9 +52,9 @@ class Envelope(EmailMessage):
         """Add a header of one line; raises `ValueError` for a value that would begin another."""
         if "\r" in value or "\n" in value:
             raise ValueError("A header is one line.")
-        self.put_line(Line.of(name, value))
+        self.put_line(HeaderValue.of(name, value))
 
-    def put_line(self, line: Line) -> None:
+    def put_line(self, line: HeaderValue) -> None:
         """Add a header that `fold` made."""
         self.set_raw(line.name, line)
 
@@ -90,7 +90,7 @@ def nested(whole: tuple[str, str]) -> str:
     return f"Content-Type: {kind}\r\n\r\n{body}"
 
 
-def fold(name: str, value: str | Address) -> Line:
+def fold(name: str, value: str | Address) -> HeaderValue:
     """Return a header as it goes out, with encoded words where it needs them.
 
     Not for what differs from mail to mail: it takes the time that the rest here saves.
@@ -98,4 +98,4 @@ def fold(name: str, value: str | Address) -> Line:
     is_plain = isinstance(value, str) or value.addr_spec.isascii()
     policy = SMTP if is_plain else SMTPUTF8
     folded = policy.fold(name, policy.header_store_parse(name, value)[1])
-    return Line.of(name, folded.removeprefix(f"{name}: ").removesuffix(policy.linesep))
+    return HeaderValue.of(name, folded.removeprefix(f"{name}: ").removesuffix(policy.linesep))

@@ -9,8 +9,8 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from referral.adapters.mail.mime import (
-    Envelope,
-    Line,
+    HeaderValue,
+    MimeMessage,
     fold,
     nested,
     parts_of,
@@ -28,7 +28,7 @@ MONTHS = {
 }
 
 
-class Letters:
+class MailRenderer:
     """Writes mails. Nothing in a header comes from a user but the address that it goes to."""
 
     def __init__(self, sender: Address, clock: Clock, qr_codes: QrCodes) -> None:
@@ -47,7 +47,7 @@ class Letters:
         )
         self._templates.filters["day"] = _day
 
-    def write(self, mail: Mail) -> Envelope:
+    def write(self, mail: Mail) -> MimeMessage:
         """Write a mail; of a template's text, the first line is the subject."""
         facts = {"locale": mail.locale, "mute": mail.mute, "qr": mail.qr is not None}
         subject, _, text = self._render(mail, "txt", facts).partition("\n")
@@ -56,7 +56,7 @@ class Letters:
             picture = picture_part(self._qr_codes.png(mail.qr), "qr.png", "<qr@referral>")
             html = nested(parts_of("related", mail.id, html, picture))
         plain = text_part("plain", text.strip() + "\n")
-        envelope = Envelope(*parts_of("alternative", mail.id, plain, html))
+        envelope = MimeMessage(*parts_of("alternative", mail.id, plain, html))
         self._put_headers(envelope, mail, subject)
         return envelope
 
@@ -64,7 +64,7 @@ class Letters:
         template = self._templates.get_template(f"{mail.locale}/{mail.template}.{kind}")
         return template.render({**mail.facts, **facts})
 
-    def _put_headers(self, envelope: Envelope, mail: Mail, subject: str) -> None:
+    def _put_headers(self, envelope: MimeMessage, mail: Mail, subject: str) -> None:
         local_part, _, domain = mail.to.rpartition("@")
         envelope.sender = self._sender.addr_spec
         envelope.put_line(self._from)
@@ -81,7 +81,7 @@ class Letters:
 
 
 @lru_cache(256)
-def _subject(text: str) -> Line:
+def _subject(text: str) -> HeaderValue:
     return fold("Subject", text)
 
 

@@ -18,8 +18,8 @@ from aiosmtplib.errors import (
     SMTPServerDisconnected,
 )
 
-from referral.adapters.mail.mime import Envelope
-from referral.adapters.mail.renderer import Letters
+from referral.adapters.mail.mime import MimeMessage
+from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.errors import MailRefused, Unavailable
 
@@ -37,7 +37,7 @@ PORTS = {"smtp": 587, "smtps": 465}
 
 
 @dataclass
-class Line:
+class SmtpConnection:
     """A connection, and what it has done so far."""
 
     client: aiosmtplib.SMTP
@@ -55,11 +55,11 @@ class SmtpMailer:
 
     name = "smtp"
 
-    def __init__(self, url: str, letters: Letters) -> None:
+    def __init__(self, url: str, letters: MailRenderer) -> None:
         """Take the server's URL, with user and password where it wants them."""
         self._url = urlsplit(url)
         self._letters = letters
-        self._idle: list[Line] = []
+        self._idle: list[SmtpConnection] = []
         self._places = asyncio.Semaphore(CONNECTIONS)
 
     async def send(self, mail: Mail) -> None:
@@ -89,7 +89,7 @@ class SmtpMailer:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_hang_up(line) for line in idle))
 
-    async def _deliver(self, message: Envelope) -> None:
+    async def _deliver(self, message: MimeMessage) -> None:
         async with self._places:
             line = await self._free_line()
             try:
@@ -100,7 +100,7 @@ class SmtpMailer:
                 # The server had closed a connection that was idle.
                 await self._send_on(await self._connect(), message)
 
-    async def _send_on(self, line: Line, message: Envelope) -> None:
+    async def _send_on(self, line: SmtpConnection, message: MimeMessage) -> None:
         try:
             await line.client.send_message(
                 message, sender=message.sender, recipients=message.recipient
@@ -112,7 +112,7 @@ class SmtpMailer:
         line.used_at = asyncio.get_running_loop().time()
         self._idle.append(line)
 
-    async def _free_line(self) -> Line:
+    async def _free_line(self) -> SmtpConnection:
         now = asyncio.get_running_loop().time()
         while self._idle:
             line = self._idle.pop()
@@ -121,7 +121,7 @@ class SmtpMailer:
             line.client.close()
         return await self._connect()
 
-    async def _connect(self) -> Line:
+    async def _connect(self) -> SmtpConnection:
         url = self._url
         client = aiosmtplib.SMTP(
             hostname=url.hostname,
@@ -136,10 +136,10 @@ class SmtpMailer:
         except BaseException:
             client.close()
             raise
-        return Line(client)
+        return SmtpConnection(client)
 
 
-async def _hang_up(line: Line) -> None:
+async def _hang_up(line: SmtpConnection) -> None:
     with suppress(SMTPException, OSError, TimeoutError):
         await line.client.quit(timeout=1)
     line.client.close()

@@ -17,7 +17,7 @@ TOKEN_LENGTH = 64
 """Characters of a token: the Base64 of an id and of an HMAC-SHA256."""
 
 
-class SignedMuteTokens:
+class SignedUnsubscribeTokens:
     """An id and its HMAC-SHA256, under keys derived from the signing keys; the first signs."""
 
     def __init__(self, ring: KeyRing) -> None:

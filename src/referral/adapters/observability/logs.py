@@ -47,7 +47,7 @@ def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 
-class LogJournal:
+class StructuredSecurityLog:
     """The service's log."""
 
     def warn(self, event: str, **facts: str) -> None:

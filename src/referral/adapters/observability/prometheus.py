@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from referral.adapters.observability.samples import BOUNDS, Measure, Measured, Spread
+from referral.adapters.observability.samples import BOUNDS, Histogram, MetricSource, Sample
 from referral.adapters.private_folders import make_private_folder
 
 SECONDS = 1.0
@@ -76,8 +76,8 @@ class ProcessMetrics:
 
     def __init__(
         self,
-        parts: Sequence[Measured],
-        ask_queue: Callable[[], Awaitable[Iterable[Measure]]],
+        parts: Sequence[MetricSource],
+        ask_queue: Callable[[], Awaitable[Iterable[Sample]]],
         folder: Path | None = None,
     ) -> None:
         """Take whom to ask about this process and about the queue, and where the others write."""
@@ -119,17 +119,17 @@ class ProcessMetrics:
                 structlog.get_logger().exception("figures not published")
             await asyncio.sleep(SECONDS)
 
-    def _own(self) -> Iterator[Measure]:
-        yield Measure("referral_processes", (), 1)
+    def _own(self) -> Iterator[Sample]:
+        yield Sample("referral_processes", (), 1)
         for part in self._parts:
             yield from part.measures()
 
-    def _of_others(self) -> Iterator[Measure]:
+    def _of_others(self) -> Iterator[Sample]:
         for file in sorted(self._folder.iterdir()) if self._folder else ():
             if file.name == self._name or file.suffix:
                 continue
             with suppress(OSError, msgspec.MsgspecError):
-                found = msgspec.msgpack.decode(file.read_bytes(), type=list[Measure])
+                found = msgspec.msgpack.decode(file.read_bytes(), type=list[Sample])
                 lives = _lives(int(file.name.partition("-")[0]))
                 yield from (each for each in found if lives or not _is_gauge(each))
 
@@ -137,7 +137,7 @@ class ProcessMetrics:
 class _Figures(Collector):
     """Figures in the form that prometheus_client renders."""
 
-    def __init__(self, figures: dict[tuple[str, tuple[str, ...]], float | Spread]) -> None:
+    def __init__(self, figures: dict[tuple[str, tuple[str, ...]], float | Histogram]) -> None:
         self._figures = figures
 
     def collect(self) -> Iterator[Family]:
@@ -149,38 +149,38 @@ class _Figures(Collector):
             yield family
 
 
-def _add(family: Family, labels: Sequence[str], value: float | Spread) -> None:
+def _add(family: Family, labels: Sequence[str], value: float | Histogram) -> None:
     if isinstance(family, HistogramMetricFamily):
-        assert isinstance(value, Spread)  # noqa: S101 - of a histogram there is nothing else
+        assert isinstance(value, Histogram)  # noqa: S101 - of a histogram there is nothing else
         family.add_metric(labels, list(_buckets(value)), value.total)
         return
-    assert not isinstance(value, Spread)  # noqa: S101 - likewise
+    assert not isinstance(value, Histogram)  # noqa: S101 - likewise
     family.add_metric(labels, value)
 
 
-def _buckets(spread: Spread) -> Iterator[tuple[str, float]]:
+def _buckets(spread: Histogram) -> Iterator[tuple[str, float]]:
     so_far = 0
     for bound, count in zip((*map(str, BOUNDS), "+Inf"), spread.counts, strict=True):
         so_far += count
         yield bound, so_far
 
 
-def _sum(measures: Iterable[Measure]) -> dict[tuple[str, tuple[str, ...]], float | Spread]:
-    found: dict[tuple[str, tuple[str, ...]], list[float | Spread]] = defaultdict(list)
+def _sum(measures: Iterable[Sample]) -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
+    found: dict[tuple[str, tuple[str, ...]], list[float | Histogram]] = defaultdict(list)
     for name, labels, value in measures:
         found[name, labels].append(value)
     return {key: _added(values) for key, values in found.items()}
 
 
-def _added(values: Sequence[float | Spread]) -> float | Spread:
-    spreads = [value for value in values if isinstance(value, Spread)]
+def _added(values: Sequence[float | Histogram]) -> float | Histogram:
+    spreads = [value for value in values if isinstance(value, Histogram)]
     if not spreads:
-        return sum(value for value in values if not isinstance(value, Spread))
+        return sum(value for value in values if not isinstance(value, Histogram))
     counts = tuple(map(sum, zip(*(spread.counts for spread in spreads), strict=True)))
-    return Spread(counts, sum(spread.total for spread in spreads))
+    return Histogram(counts, sum(spread.total for spread in spreads))
 
 
-def _is_gauge(measure: Measure) -> bool:
+def _is_gauge(measure: Sample) -> bool:
     return _BY_NAME[measure.name].kind is GaugeMetricFamily
 
 

@@ -8,26 +8,26 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 """The upper ends, in seconds, of what durations are sorted into."""
 
 
-class Spread(NamedTuple):
+class Histogram(NamedTuple):
     """How durations spread: how many in each of `BOUNDS` and beyond, and all of them together."""
 
     counts: tuple[int, ...]
     total: float
 
 
-class Measure(NamedTuple):
+class Sample(NamedTuple):
     """A figure of a metric with the values of its labels."""
 
     name: str
     labels: tuple[str, ...]
-    value: float | Spread
+    value: float | Histogram
 
 
 @runtime_checkable
-class Measured(Protocol):
+class MetricSource(Protocol):
     """A part that tells figures about itself."""
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """Tell them as they are now."""
         ...
 
@@ -47,9 +47,9 @@ class Durations:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
-    def spread(self) -> Spread:
+    def spread(self) -> Histogram:
         """Return them as they are now."""
-        return Spread(tuple(self.counts), self.total)
+        return Histogram(tuple(self.counts), self.total)
 
 
 class RequestCounts:
@@ -70,9 +70,9 @@ class RequestCounts:
             self._counts[key] = 1
             self._durations.setdefault((route, method), Durations()).add(seconds)
 
-    def measures(self) -> Iterator[Measure]:
-        """See `Measured`."""
+    def measures(self) -> Iterator[Sample]:
+        """See `MetricSource`."""
         for (route, method, status), count in self._counts.items():
-            yield Measure("referral_requests", (route, method, str(status)), count)
+            yield Sample("referral_requests", (route, method, str(status)), count)
         for labels, durations in self._durations.items():
-            yield Measure("referral_request_seconds", labels, durations.spread())
+            yield Sample("referral_request_seconds", labels, durations.spread())

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.core.errors import Unavailable
 
 
-class Admission:
+class PoolLimiter:
     """Places for so many at a time.
 
     A pool's plain time limit cannot tell a burst, which is over in a moment, from a database that
@@ -30,11 +30,11 @@ class Admission:
         """How many are inside."""
         return self.size - self._free
 
-    def measures(self, pool: str) -> Iterator[Measure]:
+    def measures(self, pool: str) -> Iterator[Sample]:
         """Tell of it under the name of its pool."""
-        yield Measure("referral_pool_size", (pool,), self.size)
-        yield Measure("referral_pool_in_use", (pool,), self.in_use)
-        yield Measure("referral_pool_waiting", (pool,), self.waiting)
+        yield Sample("referral_pool_size", (pool,), self.size)
+        yield Sample("referral_pool_in_use", (pool,), self.in_use)
+        yield Sample("referral_pool_waiting", (pool,), self.waiting)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -12,14 +12,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.jobs.queue import PostgresJobs
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres import pooler
-from referral.adapters.postgres.admission import Admission
+from referral.adapters.postgres.admission import PoolLimiter
 from referral.adapters.postgres.connection import DatabaseSession, connected
 from referral.adapters.postgres.repositories.clients import PostgresClients
 from referral.adapters.postgres.repositories.codes import PostgresCodes
-from referral.adapters.postgres.repositories.idempotency import PostgresAttempts
-from referral.adapters.postgres.repositories.mail_quota import PostgresMails
+from referral.adapters.postgres.repositories.idempotency import PostgresIdempotencyRecords
+from referral.adapters.postgres.repositories.mail_quota import PostgresMailQuota
 from referral.adapters.postgres.repositories.one_time_tokens import PostgresOneTimeTokens
 from referral.adapters.postgres.repositories.profiles import PostgresProfiles
 from referral.adapters.postgres.repositories.referrals import PostgresReferrals
@@ -43,7 +43,7 @@ POOL = 10
 
 
 @dataclass(frozen=True)
-class PostgresRecords:
+class PostgresRepositories:
     """The records of one session."""
 
     session: DatabaseSession
@@ -75,9 +75,9 @@ class PostgresRecords:
         return PostgresClients(self.session)
 
     @cached_property
-    def attempts(self) -> PostgresAttempts:
+    def attempts(self) -> PostgresIdempotencyRecords:
         """Requests with an idempotency key."""
-        return PostgresAttempts(self.session)
+        return PostgresIdempotencyRecords(self.session)
 
     @cached_property
     def one_time_tokens(self) -> PostgresOneTimeTokens:
@@ -85,9 +85,9 @@ class PostgresRecords:
         return PostgresOneTimeTokens(self.session)
 
     @cached_property
-    def mails(self) -> PostgresMails:
+    def mails(self) -> PostgresMailQuota:
         """How many mails went to which address."""
-        return PostgresMails(self.session, self.fingerprints)
+        return PostgresMailQuota(self.session, self.fingerprints)
 
     @cached_property
     def profiles(self) -> PostgresProfiles:
@@ -126,23 +126,23 @@ class PostgresDatabase:
     def __init__(self, engine: AsyncEngine, fingerprints: Fingerprints) -> None:
         """Take an engine of `make_engine`, and what addresses are counted under."""
         self._fingerprints = fingerprints
-        self._admission = Admission(POOL, PATIENCE)
+        self._admission = PoolLimiter(POOL, PATIENCE)
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[PostgresRecords]:
+    async def begin(self) -> AsyncIterator[PostgresRepositories]:
         """See the port."""
         async with self.read() as records, records.session.transaction():
             yield records
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[PostgresRecords]:
+    async def read(self) -> AsyncIterator[PostgresRepositories]:
         """See the port."""
         async with self._admission.place(), connected(self._engine) as session:
-            yield PostgresRecords(session, self._fingerprints)
+            yield PostgresRepositories(session, self._fingerprints)
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
         return self._admission.measures("main")
 

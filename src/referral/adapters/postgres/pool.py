@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres import pooler
-from referral.adapters.postgres.admission import Admission
+from referral.adapters.postgres.admission import PoolLimiter
 from referral.adapters.postgres.database import PATIENCE, SECONDS
 from referral.adapters.postgres.outages import unavailable
 
@@ -21,7 +21,7 @@ class DriverPool:
     def __init__(self, pool: asyncpg.Pool) -> None:
         """Take a pool of `CONNECTIONS` connections."""
         self._pool = pool
-        self._admission = Admission(CONNECTIONS, PATIENCE)
+        self._admission = PoolLimiter(CONNECTIONS, PATIENCE)
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Return the rows of a statement, or raise `Unavailable`."""
@@ -34,7 +34,7 @@ class DriverPool:
         async with self._connection() as connection:
             return await connection.fetchrow(query, *args)
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
         return self._admission.measures("reads")
 

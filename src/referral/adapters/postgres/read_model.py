@@ -9,11 +9,11 @@ from uuid import UUID
 
 import msgspec
 
-from referral.adapters.batching import Trips
+from referral.adapters.batching import RequestCoalescer
 from referral.adapters.postgres.pool import DriverPool
-from referral.core.entities.account_view import Account
+from referral.core.entities.account_view import AccountView
 from referral.core.entities.codes import Code
-from referral.core.entities.referrals import Joined
+from referral.core.entities.referrals import ReferralListItem
 from referral.core.entities.users import Profile, Referrer, User
 
 LOOK_UP = """
@@ -46,7 +46,7 @@ AND (blocked_at IS NOT NULL OR EXISTS (SELECT FROM sessions WHERE id = $2))
 USER = msgspec.json.Decoder(User)
 REFERRER = msgspec.json.Decoder(Referrer)
 CODE = msgspec.json.Decoder(Code)
-JOINED = msgspec.json.Decoder(list[Joined])
+JOINED = msgspec.json.Decoder(list[ReferralListItem])
 PROFILE = msgspec.json.Decoder(Profile)
 
 
@@ -57,13 +57,13 @@ class LookUp(NamedTuple):
     confirmed_only: bool
 
 
-class PostgresReads:
+class PostgresReadModel:
     """See the port `Reads`."""
 
     def __init__(self, pool: DriverPool) -> None:
         """Take a pool of `make_pool`."""
         self._pool = pool
-        self._look_ups: Trips[LookUp, Code | None] = Trips(self._look_up)
+        self._look_ups: RequestCoalescer[LookUp, Code | None] = RequestCoalescer(self._look_up)
 
     async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         """See the port."""
@@ -73,13 +73,13 @@ class PostgresReads:
         """See the port."""
         return await self._pool.fetch_one(MAY_CHANGE, user_id, session_id) is not None
 
-    async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
+    async def account(self, user_id: UUID, recent: int, now: datetime) -> AccountView | None:
         """See the port."""
         row = await self._pool.fetch_one(ACCOUNT, user_id, recent)
         if row is None:
             return None
         code = CODE.decode(row["code"]) if row["code"] else None
-        return Account(
+        return AccountView(
             user=USER.decode(row["user"]),
             referrer=REFERRER.decode(row["referrer"]) if row["referrer"] else None,
             referral_count=row["referral_count"],

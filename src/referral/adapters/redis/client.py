@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.core.errors import Unavailable
 
 T = TypeVar("T")
@@ -91,9 +91,9 @@ class RedisServer:
             raise Unavailable from error
         return "ok"
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
-        yield Measure("referral_breaker_open", (self.name,), not self.answers)
+        yield Sample("referral_breaker_open", (self.name,), not self.answers)
 
     async def close(self) -> None:
         """End the connections, those in use after their answer."""

@@ -18,8 +18,8 @@ from typing import NamedTuple, cast
 import msgspec
 from redis.asyncio import Redis
 
-from referral.adapters.batching import Batches, Trips
-from referral.adapters.observability.samples import Measure
+from referral.adapters.batching import BatchQueue, RequestCoalescer
+from referral.adapters.observability.samples import Sample
 from referral.adapters.redis.client import RedisGone, RedisServer
 from referral.core.entities.codes import Code
 
@@ -82,8 +82,8 @@ class RedisCache:
         self._now = now
         self._hits = self._misses = 0
         self._uncleared: dict[bytes, Uncleared] = {}
-        self._reads: Trips[bytes, Held] = Trips(self._read)
-        self._fills: Batches[Fill] = Batches(self._store)
+        self._reads: RequestCoalescer[bytes, Held] = RequestCoalescer(self._read)
+        self._fills: BatchQueue[Fill] = BatchQueue(self._store)
         server.when_back(self._clear_again)
 
     async def fetch(
@@ -122,10 +122,10 @@ class RedisCache:
             return True
         return False
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
-        yield Measure("referral_cache_lookups", ("redis", "hit"), self._hits)
-        yield Measure("referral_cache_lookups", ("redis", "miss"), self._misses)
+        yield Sample("referral_cache_lookups", ("redis", "hit"), self._hits)
+        yield Sample("referral_cache_lookups", ("redis", "miss"), self._misses)
 
     def _is_uncleared(self, key: bytes, now: float) -> bool:
         uncleared = self._uncleared.get(key)

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 
-from referral.adapters.observability.samples import Measure
+from referral.adapters.observability.samples import Sample
 from referral.adapters.redis.client import RedisGone, RedisServer
-from referral.core.entities.limits import Allowance, LimitGroup, Rate
+from referral.core.entities.limits import LimitGroup, Rate, RateLimitResult
 
 AHEAD = 1000
 """A process takes this part of a limit at a time."""
@@ -79,7 +79,7 @@ class Rule:
             self.windows.popitem(last=False)
 
 
-class Taken(NamedTuple):
+class CounterReading(NamedTuple):
     """What Redis counted, and when its window ends."""
 
     total: int
@@ -111,7 +111,7 @@ class CountedLimits:
         self._counted_at = 0.0
         self._refused = {group: 0 for group, rule in self._rules.items() if rule is not None}
 
-    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> RateLimitResult | None:
         """See the port."""
         rule = self._rules[group]
         if rule is None:
@@ -125,7 +125,7 @@ class CountedLimits:
             window.left -= 1
         else:
             self._refused[group] += 1
-        return Allowance(
+        return RateLimitResult(
             granted=granted,
             limit=rule.amount,
             seconds=rule.seconds,
@@ -133,12 +133,12 @@ class CountedLimits:
             resets_in=max(1, ceil(window.ends - now)),
         )
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
         for group, refused in self._refused.items():
             if group is LimitGroup.ATTEMPTS_FIRST:
                 continue  # refuses nothing by itself
-            yield Measure("referral_limited", (group,), refused)
+            yield Sample("referral_limited", (group,), refused)
 
     async def _take_ahead(self, rule: Rule, window: Window, group: str, who: str) -> None:
         taken = None if window.on_own else await self._count(rule, window, group, who)
@@ -159,7 +159,9 @@ class CountedLimits:
         window.left = max(1, rule.amount // self._processes)
         window.stored, window.on_own = 0, True
 
-    async def _count(self, rule: Rule, window: Window, group: str, who: str) -> Taken | None:
+    async def _count(
+        self, rule: Rule, window: Window, group: str, who: str
+    ) -> CounterReading | None:
         if self._server is None or self._storage is None:
             return None
         key, storage = f"{group}:{_digest(who)}:{rule.amount}/{rule.seconds}", self._storage
@@ -167,10 +169,10 @@ class CountedLimits:
             await self._count_processes(self._server)
             count = await self._server.ask(lambda _: storage.incr(key, rule.seconds, rule.ahead))
             if count == rule.ahead:
-                return Taken(count, self._now() + rule.seconds)
+                return CounterReading(count, self._now() + rule.seconds)
             if window.stored:
-                return Taken(count, window.ends)
-            return Taken(count, await self._server.ask(lambda _: storage.get_expiry(key)))
+                return CounterReading(count, window.ends)
+            return CounterReading(count, await self._server.ask(lambda _: storage.get_expiry(key)))
         except RedisGone:
             return None
 

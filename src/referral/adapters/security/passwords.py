@@ -14,7 +14,7 @@ from argon2 import PasswordHasher, Type, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import hash_secret_raw
 
-from referral.adapters.observability.samples import Durations, Measure
+from referral.adapters.observability.samples import Durations, Sample
 from referral.core.errors import Unavailable
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ MAX_WAITING = 400
 NICENESS = 10
 
 
-class ArgonPasswords:
+class ArgonPasswordHasher:
     """Hashes with a bounded queue; one that is full answers with `Unavailable`."""
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class ArgonPasswords:
         """Drop what waits and end the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
-        yield Measure("referral_hashes_waiting", (), self._waiting)
-        yield Measure("referral_hashes_refused", (), self._refused)
-        yield Measure("referral_hash_wait_seconds", (), self._waits.spread())
+        yield Sample("referral_hashes_waiting", (), self._waiting)
+        yield Sample("referral_hashes_refused", (), self._refused)
+        yield Sample("referral_hash_wait_seconds", (), self._waits.spread())
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= MAX_WAITING:

@@ -1,7 +1,7 @@
 """Clearbit, for those who still have a key, or a server with the same API."""
 
 from referral.adapters.third_parties.http_client import HttpClient
-from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.adapters.third_parties.http_response import InvalidResponse, Reply
 from referral.core.errors import Unavailable
 
 CHECK_SECONDS = 5.0
@@ -19,11 +19,11 @@ class Clearbit:
         self._key = key
 
     async def enrich(self, mailbox: str, within: float) -> Reply:
-        """Ask what is known of the owner, or raise `NoReply`."""
+        """Ask what is known of the owner, or raise `InvalidResponse`."""
         return await self._get(within, email=mailbox)
 
     async def about_nobody(self) -> Reply:
-        """Ask nothing, or raise `NoReply`: that costs nothing and is refused, the key or not."""
+        """Send a query without an address: it costs nothing. Raises `InvalidResponse`."""
         return await self._get(CHECK_SECONDS)
 
     async def _get(self, within: float, **query: str) -> Reply:
@@ -43,7 +43,7 @@ class ClearbitPart:
         """See the port."""
         try:
             reply = await self._clearbit.about_nobody()
-        except NoReply as error:
+        except InvalidResponse as error:
             raise Unavailable(f"does not answer ({error})") from error
         if reply.status in REFUSALS:
             raise Unavailable("refuses the key")

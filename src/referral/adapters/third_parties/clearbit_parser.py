@@ -8,9 +8,9 @@ from enum import Enum
 from typing import Literal
 from urllib.parse import urlsplit
 
-from referral.adapters.observability.samples import Measure
-from referral.adapters.third_parties.guarded_client import Inquiries, Send, Take
-from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.adapters.observability.samples import Sample
+from referral.adapters.third_parties.guarded_client import GuardedClient, Send, Take
+from referral.adapters.third_parties.http_response import InvalidResponse, Reply
 from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
 
@@ -42,7 +42,7 @@ class HttpEnrichment:
     def __init__(self, service: str, send: Send, take: Take) -> None:
         """Take how to ask, and what takes places in the budget."""
         self._service = service
-        self._inquiries = Inquiries(service, send, read_profile, take)
+        self._inquiries = GuardedClient(service, send, read_profile, take)
 
     async def find(self, mailbox: str, within: timedelta) -> Profile | None:
         """See the port."""
@@ -51,7 +51,7 @@ class HttpEnrichment:
             raise Unavailable(f"{self._service} is still looking")
         return found
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
         return self._inquiries.measures()
 
@@ -61,16 +61,16 @@ class HttpEnrichment:
 
 
 def read_profile(reply: Reply) -> Profile | NotYet | None:
-    """Read an answer about a person and their company; raises `NoReply` for what is none."""
+    """Parse a response about a person and their company, or raise `InvalidResponse`."""
     if reply.status == STILL_LOOKING:
         return NOT_YET
     if reply.status in NOTHING:
         return None
     content = reply.content
     if reply.status != OK:
-        raise NoReply(f"status {reply.status}")
+        raise InvalidResponse(f"status {reply.status}")
     if not isinstance(content, dict):
-        raise NoReply("an answer in another form")
+        raise InvalidResponse("an answer in another form")
     # EmailHunter has an envelope around it.
     found = _profile(content["data"] if isinstance(content.get("data"), dict) else content)
     return None if found == Profile() else found

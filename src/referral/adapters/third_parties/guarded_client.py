@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from referral.adapters.observability.samples import Measure
-from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.adapters.observability.samples import Sample
+from referral.adapters.third_parties.http_response import InvalidResponse, Reply
 from referral.core.entities.limits import LimitGroup, Rate
 from referral.core.errors import Unavailable
 from referral.core.ports.caching import Limits
@@ -72,7 +72,7 @@ class Breaker:
             log.warning("service does not answer", service=self._service, cause=fault)
 
 
-class Inquiries(Generic[T]):
+class GuardedClient(Generic[T]):
     """Questions of one kind about mailboxes.
 
     Each patience has a breaker of its own: a service that is too slow for a registration may still
@@ -86,9 +86,7 @@ class Inquiries(Generic[T]):
         read: Callable[[Reply], T],
         take: Take,
     ) -> None:
-        """Take how to put a question, how to read the answer (or raise `NoReply`), and whether
-        the budget has room.
-        """
+        """Take the request, the parser of its response (or `InvalidResponse`), and the budget."""
         self._service = service
         self._send = send
         self._read = read
@@ -107,10 +105,10 @@ class Inquiries(Generic[T]):
             probe.add_done_callback(self._probes.discard)
         raise Unavailable(f"{self._service} does not answer")
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
         is_open = any(breaker.is_open for breaker in self._breakers.values())
-        yield Measure("referral_breaker_open", (self._service,), is_open)
+        yield Sample("referral_breaker_open", (self._service,), is_open)
 
     async def close(self) -> None:
         """Give up the questions that nobody waits for."""
@@ -129,7 +127,7 @@ class Inquiries(Generic[T]):
                 if not await self._take():
                     raise Unavailable(f"{self._service} has been asked enough for now")
                 answer = self._read(await self._send(mailbox, seconds))
-        except (NoReply, TimeoutError) as error:
+        except (InvalidResponse, TimeoutError) as error:
             fault = str(error) or "TimeoutError"
         else:
             breaker.succeed()

@@ -14,7 +14,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.adapters.third_parties.http_response import InvalidResponse, Reply
 
 CONNECT_SECONDS = 1.0
 CONNECTIONS = 50
@@ -47,7 +47,7 @@ class HttpClient:
         within: float,
         bearer: str | None = None,
     ) -> Reply:
-        """Ask, or raise `NoReply`; a redirect is an answer and is not followed."""
+        """Ask, or raise `InvalidResponse`; a redirect is an answer and is not followed."""
         timeout = ClientTimeout(
             total=within, sock_connect=min(within, CONNECT_SECONDS), sock_read=within
         )
@@ -61,7 +61,7 @@ class HttpClient:
         except (ClientError, OSError, TimeoutError, ValueError) as error:
             fault = type(error).__name__
         # Outside of the handler, since the error and what led to it may show the address.
-        raise NoReply(fault)
+        raise InvalidResponse(fault)
 
     async def close(self) -> None:
         """End all connections."""

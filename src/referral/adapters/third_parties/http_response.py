@@ -10,5 +10,5 @@ class Reply(NamedTuple):
     content: object
 
 
-class NoReply(Exception):
+class InvalidResponse(Exception):
     """There was no answer, or none that means anything; names no key and no address."""

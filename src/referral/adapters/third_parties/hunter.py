@@ -6,10 +6,10 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
-from referral.adapters.observability.samples import Measure
-from referral.adapters.third_parties.guarded_client import Inquiries, taking
+from referral.adapters.observability.samples import Sample
+from referral.adapters.third_parties.guarded_client import GuardedClient, taking
 from referral.adapters.third_parties.http_client import HttpClient
-from referral.adapters.third_parties.http_response import NoReply, Reply
+from referral.adapters.third_parties.http_response import InvalidResponse, Reply
 from referral.core.entities.deliverability import Deliverability
 from referral.core.errors import Unavailable
 from referral.core.ports.caching import Limits
@@ -46,13 +46,13 @@ class Meter(Struct):
     available: int
 
 
-class Account(Struct):
+class HunterQuota(Struct):
     """The answer about the key's own account."""
 
     verifications: Meter
 
     @classmethod
-    def read(cls, content: object) -> "Account":
+    def read(cls, content: object) -> "HunterQuota":
         """Read it; raises `ValidationError`."""
         tree = msgspec.convert(content, dict[str, dict[str, object]])
         return msgspec.convert(tree.get("data", {}).get("requests"), cls)
@@ -68,15 +68,15 @@ class Hunter:
         self._key = {"api_key": key} if key else {}
 
     async def verify(self, mailbox: str, within: float) -> Reply:
-        """Ask whether mail arrives, or raise `NoReply`."""
+        """Ask whether mail arrives, or raise `InvalidResponse`."""
         return await self._get("email-verifier", within, email=mailbox)
 
     async def enrich(self, mailbox: str, within: float) -> Reply:
-        """Ask what is known of the owner, in Clearbit's form, or raise `NoReply`."""
+        """Ask what is known of the owner, in Clearbit's form, or raise `InvalidResponse`."""
         return await self._get("combined/find", within, email=mailbox, clearbit_format="true")
 
     async def account(self) -> Reply:
-        """Ask about the key's own account, or raise `NoReply`."""
+        """Ask about the key's own account, or raise `InvalidResponse`."""
         return await self._get("account", CHECK_SECONDS)
 
     async def _get(self, path: str, within: float, **query: str) -> Reply:
@@ -90,7 +90,7 @@ class HunterVerifier:
 
     def __init__(self, hunter: Hunter, limits: Limits) -> None:
         """Take the server, and what keeps count of its budget."""
-        self._inquiries = Inquiries(
+        self._inquiries = GuardedClient(
             "EmailHunter's verifier", hunter.verify, read_verdict, taking(limits, SERVICE)
         )
 
@@ -101,7 +101,7 @@ class HunterVerifier:
             raise Unavailable("EmailHunter is still verifying")
         return verdict
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self) -> Iterator[Sample]:
         """See `Measured`."""
         return self._inquiries.measures()
 
@@ -127,8 +127,8 @@ class HunterPart:
                 raise Unavailable("refuses the key")
             if reply.status != OK:
                 raise Unavailable(f"answers with status {reply.status}")
-            meter = Account.read(reply.content).verifications
-        except NoReply as error:
+            meter = HunterQuota.read(reply.content).verifications
+        except InvalidResponse as error:
             raise Unavailable(f"does not answer ({error})") from error
         except msgspec.ValidationError:
             return "ok, without a word on the quota"
@@ -136,19 +136,20 @@ class HunterPart:
 
 
 def read_verdict(reply: Reply) -> Deliverability | None:
-    """Read the verifier's answer, None while it is still at work; raises `NoReply` for what is no
-    answer. A word that is not known decides nothing.
+    """Parse the verifier's response; None while it is still at work.
+
+    Raises `InvalidResponse` for anything else.
     """
     if reply.status == STILL_RUNNING:
         return None
     if reply.status in UNDECIDED:
         return Deliverability.UNKNOWN
     if reply.status != OK:
-        raise NoReply(f"status {reply.status}")
+        raise InvalidResponse(f"status {reply.status}")
     try:
         status = msgspec.convert(reply.content, Verified).data.status
     except msgspec.ValidationError:
         status = None
     if status is None:
-        raise NoReply("an answer in another form")
+        raise InvalidResponse("an answer in another form")
     return VERDICTS.get(status, Deliverability.UNKNOWN)

@@ -5,20 +5,20 @@ from datetime import datetime
 from typing import TypeVar
 
 from referral.core.entities.codes import Code
-from referral.core.entities.referrals import Joined
+from referral.core.entities.referrals import ReferralListItem
 from referral.core.entities.users import Profile, Referrer, User
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountView:
     """A user in full, as of `now`."""
 
     user: User
     referrer: Referrer | None
     referral_count: int
-    recent_referrals: list[Joined]
+    recent_referrals: list[ReferralListItem]
     active_code: Code | None
     now: datetime
     profile: Profile | None = None

@@ -12,7 +12,7 @@ KeptResponse = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt(Generic[T]):
+class IdempotentRequest(Generic[T]):
     """A request that carries an idempotency key.
 
     `key` is a digest of the key and of whose it is, `fingerprints` are what the body may have

@@ -86,7 +86,7 @@ Job = (
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class JobContext:
     """One attempt at a job: `id` is the job's and stays the same, `attempt` counts from nought.
 
     `counters` has how often each counter of `Later` went up in the attempts before.

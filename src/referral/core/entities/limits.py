@@ -77,7 +77,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateLimitResult:
     """Where a caller stands with a limit of so many in so many seconds."""
 
     granted: bool

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Postage:
+class MailReservationRequest:
     """What a mail to a user begins with: one of so many `places` that the address has within a
     time, or none where it takes none, and maybe the token of its link.
     """
@@ -27,7 +27,7 @@ class Postage:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class MailReservation:
     """Whom a mail is for, and when there is a place for it when there is none now."""
 
     user: User

@@ -55,7 +55,7 @@ class Referral:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class ReferralListItem:
     """A referral as it is listed: `id` is the referred user's, `referral_id` its place.
 
     An erased user has no address.

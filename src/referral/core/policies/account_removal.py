@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import User
-from referral.core.policies.attribution import Settle
+from referral.core.policies.attribution import SettleReferral
 from referral.core.policies.email_fingerprints import fingerprints_of
-from referral.core.ports.repositories import Records
+from referral.core.ports.repositories import Repositories
 from referral.core.ports.security import Fingerprints
 from referral.core.ports.system import Clock
 
@@ -17,9 +17,9 @@ class RemoveAccount:
 
     clock: Clock
     fingerprints: Fingerprints
-    settle: Settle
+    settle: SettleReferral
 
-    async def __call__(self, records: Records, user: User) -> list[User]:
+    async def __call__(self, records: Repositories, user: User) -> list[User]:
         """Remove a locked account; return whose look-ups to invalidate after the commit."""
         now, fingerprints = self.clock.now(), fingerprints_of(self.fingerprints, user)
         pending = await records.referrals.lock_pending(user.id)
@@ -36,7 +36,7 @@ class RemoveAccount:
         await records.users.erase(user.id, now)
         return [user] if referrer is None else [user, referrer]
 
-    async def _remember(self, records: Records, user: User, fingerprint: bytes) -> None:
+    async def _remember(self, records: Repositories, user: User, fingerprint: bytes) -> None:
         """Store that the address was referred, if its referral was confirmed."""
         referral = await records.referrals.of(user.id)
         if referral is not None and referral.status is ReferralStatus.CONFIRMED:

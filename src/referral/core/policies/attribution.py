@@ -8,18 +8,18 @@ from referral.core.entities.referrals import REFERRED_AGAIN_AFTER, Referral, Ref
 from referral.core.entities.users import User, Verification
 from referral.core.errors import ReferralCodeUnusable
 from referral.core.policies.email_fingerprints import fingerprints_of
-from referral.core.ports.repositories import Records
+from referral.core.ports.repositories import Repositories
 from referral.core.ports.security import Fingerprints
-from referral.core.ports.system import Clock, Ids
+from referral.core.ports.system import Clock, IdGenerator
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class SettleReferral:
     """Confirm or reject pending referrals. A rejected one gives the code its use back."""
 
     clock: Clock
 
-    async def confirm(self, records: Records, user: User) -> User | None:
+    async def confirm(self, records: Repositories, user: User) -> User | None:
         """Confirm the pending referral of a locked user whose address is confirmed now.
 
         One that is overdue is rejected instead. Returns the owner of the code if it may be active
@@ -34,7 +34,7 @@ class Settle:
         await records.jobs.enqueue(ReferralMail(referral.id))
         return None
 
-    async def reject(self, records: Records, referral: Referral) -> User | None:
+    async def reject(self, records: Repositories, referral: Referral) -> User | None:
         """Reject a locked referral; return the owner of the code if it may be active again."""
         await records.referrals.decide(referral.id, ReferralStatus.REJECTED)
         code = await records.codes.give_back(referral.code_id)
@@ -44,7 +44,7 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
+class CreditReferrer:
     """Count one use of a code, store who joined with it, and have the referrer told.
 
     A referral is pending, and not told, until the referred user has confirmed the address. One of
@@ -53,10 +53,10 @@ class Credit:
 
     clock: Clock
     fingerprints: Fingerprints
-    ids: Ids
+    ids: IdGenerator
     verification: Verification
 
-    async def __call__(self, records: Records, user: User, text: str) -> User | None:
+    async def __call__(self, records: Repositories, user: User, text: str) -> User | None:
         """Credit the code's owner, and return them when that was its last use.
 
         Raises `ReferralCodeUnusable`, for one's own code as well.
@@ -84,7 +84,7 @@ class Credit:
             await records.jobs.enqueue(ReferralMail(referral.id))
         return await records.users.get(code.user_id) if counts and _is_last_use(code) else None
 
-    async def _status(self, records: Records, user: User) -> ReferralStatus:
+    async def _status(self, records: Repositories, user: User) -> ReferralStatus:
         since = self.clock.now() - REFERRED_AGAIN_AFTER
         fingerprints = fingerprints_of(self.fingerprints, user)
         if await records.referred_emails.includes(fingerprints, since):

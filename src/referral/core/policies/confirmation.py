@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from referral.core.entities.email_links import Purpose
 from referral.core.entities.jobs import Enriching, Job, WelcomeMail
 from referral.core.entities.users import Role, User, Verification
-from referral.core.policies.attribution import Settle
-from referral.core.ports.repositories import Records
+from referral.core.policies.attribution import SettleReferral
+from referral.core.ports.repositories import Repositories
 from referral.core.ports.third_parties import Enrichment
 
 
@@ -15,10 +15,10 @@ class Confirm:
     """Store that a user has confirmed the address, with all that follows from it."""
 
     enrichment: Enrichment | None
-    settle: Settle
+    settle: SettleReferral
     verification: Verification
 
-    async def __call__(self, records: Records, user: User) -> list[User]:
+    async def __call__(self, records: Repositories, user: User) -> list[User]:
         """Confirm a locked user; return whose look-ups to invalidate after the commit."""
         await records.users.save(replace(user, email_verified=True, confirm_by=None))
         await records.one_time_tokens.forget(user.id, Purpose.CONFIRM)

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from referral.core.entities.deliverability import GOOD_FOR, Deliverability
-from referral.core.entities.jobs import Run, Verifying
+from referral.core.entities.jobs import JobContext, Verifying
 from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, Unavailable
 from referral.core.policies.email_fingerprints import fingerprints_of
 from referral.core.policies.retry import PATIENCE, Fault, ask_again
-from referral.core.ports.repositories import Database, Records
+from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import Fingerprints
 from referral.core.ports.system import Clock
 from referral.core.ports.third_parties import EmailVerifier
@@ -19,7 +19,7 @@ AT_REGISTRATION = timedelta(seconds=1.4)
 
 
 @dataclass(frozen=True, slots=True)
-class Screen:
+class VerifyEmailAtSignup:
     """Ask before anything is stored; whoever the operator vouches for is not asked about."""
 
     clock: Clock
@@ -66,7 +66,7 @@ class Verify:
     fingerprints: Fingerprints
     verifier: EmailVerifier | None
 
-    async def __call__(self, job: Verifying, run: Run) -> None:
+    async def __call__(self, job: Verifying, run: JobContext) -> None:
         """Note the answer; raises `Later` to ask again."""
         async with self.database.read() as records:
             user = await records.users.get(job.user_id)
@@ -81,7 +81,7 @@ class Verify:
                 await records.users.save(replace(user, deliverability=verdict))
                 await keep_verdict(self, records, user, verdict)
 
-    async def _ask(self, verifier: EmailVerifier, user: User, run: Run) -> Deliverability:
+    async def _ask(self, verifier: EmailVerifier, user: User, run: JobContext) -> Deliverability:
         verdict, fault = Deliverability.UNKNOWN, Fault.UNDECIDED
         try:
             verdict = await verifier.verify(user.mailbox, PATIENCE)
@@ -93,7 +93,7 @@ class Verify:
 
 
 async def keep_verdict(
-    asking: Screen | Verify, records: Records, user: User, verdict: Deliverability
+    asking: VerifyEmailAtSignup | Verify, records: Repositories, user: User, verdict: Deliverability
 ) -> None:
     """Remember what was said of a user's address."""
     newest = fingerprints_of(asking.fingerprints, user)[0]

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from referral.core.entities.idempotency import Attempt, KeptResponse
-from referral.core.ports.repositories import Database, Records
+from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
+from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
 T = TypeVar("T")
@@ -46,7 +46,9 @@ class RecallAnswer:
             raise AnsweredBefore(answer)
 
 
-async def begin_once(records: Records, clock: Clock, attempt: Attempt[T] | None) -> None:
+async def begin_once(
+    records: Repositories, clock: Clock, attempt: IdempotentRequest[T] | None
+) -> None:
     """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
     if attempt is None:
         return
@@ -56,9 +58,9 @@ async def begin_once(records: Records, clock: Clock, attempt: Attempt[T] | None)
 
 
 async def finish_once(
-    records: Records,
+    records: Repositories,
     clock: Clock,
-    attempt: Attempt[T] | None,
+    attempt: IdempotentRequest[T] | None,
     result: T,
     user_id: UUID | None = None,
 ) -> None:

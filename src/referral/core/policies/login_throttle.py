@@ -22,7 +22,7 @@ def guessing_rates(log_ins: Rate) -> dict[LimitGroup, Rate]:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
+class LoginThrottle:
     """Count attempts to log in: by account, and in all.
 
     Over a limit, only the first attempt of a client IP in each window is heard. So every further

@@ -11,7 +11,7 @@ from referral.core.ports.repositories import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Clear:
+class InvalidateLookup:
     """Have an owner's address looked up anew: for after the commit of a change of their codes."""
 
     cache: Cache
@@ -32,8 +32,8 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
-class ClearLater:
-    """Do what `Clear` could not."""
+class InvalidateLookupLater:
+    """Do what `InvalidateLookup` could not."""
 
     cache: Cache
     database: Database

@@ -6,16 +6,16 @@ from uuid import UUID
 from referral.core.entities.passwords import normal_password
 from referral.core.entities.users import User
 from referral.core.errors import AccountBlocked, Unauthenticated, WeakPassword, WrongPassword
-from referral.core.ports.repositories import Database, Records
-from referral.core.ports.security import Passwords
+from referral.core.ports.repositories import Database, Repositories
+from referral.core.ports.security import PasswordHasher
 
 
 @dataclass(frozen=True, slots=True)
-class ProveOwnership:
+class Reauthenticate:
     """Check the password of someone who is signed in."""
 
     database: Database
-    passwords: Passwords
+    passwords: PasswordHasher
 
     async def __call__(self, user_id: UUID, password: str, field: str) -> User:
         """Return the user; raises `WrongPassword`, `AccountBlocked` or `Unauthenticated`."""
@@ -26,7 +26,7 @@ class ProveOwnership:
         return user
 
 
-async def matches(passwords: Passwords, user: User, password: str) -> bool:
+async def matches(passwords: PasswordHasher, user: User, password: str) -> bool:
     """Tell whether a password is the user's."""
     try:
         return await passwords.verify(normal_password(password), user.password_hash)
@@ -34,7 +34,7 @@ async def matches(passwords: Passwords, user: User, password: str) -> bool:
         return False
 
 
-async def lock_account(records: Records, user_id: UUID) -> User:
+async def lock_account(records: Repositories, user_id: UUID) -> User:
     """Lock the account of a caller before it is changed.
 
     Raises `Unauthenticated` for an erased account and `AccountBlocked` for a blocked one: the
@@ -43,7 +43,7 @@ async def lock_account(records: Records, user_id: UUID) -> User:
     return check_account(await records.users.lock(user_id))
 
 
-async def lock_proven(records: Records, user: User, field: str) -> User:
+async def lock_proven(records: Repositories, user: User, field: str) -> User:
     """Hold the account, or raise `WrongPassword` when the password was changed meanwhile."""
     locked = await lock_account(records, user.id)
     if locked.password_hash != user.password_hash:

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from enum import StrEnum
 
-from referral.core.entities.jobs import FIRST_WAIT, Run
-from referral.core.errors import Later
+from referral.core.entities.jobs import FIRST_WAIT, JobContext
+from referral.core.errors import RescheduleJob
 
 PATIENCE = timedelta(seconds=10)
 """How long a job waits for an answer."""
@@ -27,12 +27,12 @@ LONGEST_WAIT = timedelta(hours=6)
 JITTER = 1000
 
 
-def ask_again(run: Run, fault: Fault) -> None:
-    """Raise `Later`; return when the job has asked often enough and may let the matter rest.
+def ask_again(run: JobContext, fault: Fault) -> None:
+    """Raise `RescheduleJob`; return when the job has used up its retries.
 
     Other attempts of the job, which never asked or whose answer could not be stored, do not count.
     """
     if run.counters.get(fault, 0) < MAX_RETRIES[fault]:
         asked = sum(run.counters.get(each, 0) for each in Fault)
         longest = min(FIRST_WAIT * int(GROWTH ** min(asked, 20)), LONGEST_WAIT)
-        raise Later(longest * (0.5 + run.id.int % JITTER / JITTER / 2), fault)
+        raise RescheduleJob(longest * (0.5 + run.id.int % JITTER / JITTER / 2), fault)

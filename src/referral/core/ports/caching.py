@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import Allowance, LimitGroup
+from referral.core.entities.limits import LimitGroup, RateLimitResult
 
 
 class Cache(Protocol):
@@ -31,6 +31,6 @@ class Cache(Protocol):
 class Limits(Protocol):
     """How often anyone may do something; it never fails, but counts less well."""
 
-    async def take(self, group: LimitGroup, who: str) -> Allowance | None:
+    async def take(self, group: LimitGroup, who: str) -> RateLimitResult | None:
         """Count once more against the limit of the group; None where it has none."""
         ...

@@ -2,13 +2,13 @@
 
 from typing import Protocol
 
-from referral.core.entities.mail import Mail, Postage, Taken
+from referral.core.entities.mail import Mail, MailReservation, MailReservationRequest
 
 
-class PostOffice(Protocol):
+class MailReservations(Protocol):
     """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
 
-    async def take(self, postage: Postage) -> Taken | None:
+    async def take(self, postage: MailReservationRequest) -> MailReservation | None:
         """Count a mail as `Mails` does, and keep its token unless it has to wait.
 
         None for a user who is gone, or who confirmed the address that the token is to confirm.

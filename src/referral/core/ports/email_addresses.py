@@ -5,7 +5,7 @@ from typing import Protocol
 from referral.core.entities.users import Address
 
 
-class Addresses(Protocol):
+class EmailParser(Protocol):
     """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
 
     def parse(self, text: str) -> Address: ...

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from referral.core.entities.account_view import Account
+from referral.core.entities.account_view import AccountView
 from referral.core.entities.clients import Client
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.idempotency import Attempt, KeptResponse
+from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
 from referral.core.entities.jobs import Job
-from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 
@@ -152,7 +152,7 @@ class Referrals(Protocol):
 
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
-    ) -> list[Joined]: ...
+    ) -> list[ReferralListItem]: ...
 
     async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
         """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
@@ -160,7 +160,7 @@ class Referrals(Protocol):
         """
         ...
 
-    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[ReferralListItem]:
         """Return the referrals that a mail tells of, the oldest first."""
         ...
 
@@ -239,7 +239,7 @@ class OneTimeTokens(Protocol):
         ...
 
 
-class Attempts(Protocol):
+class IdempotencyRecords(Protocol):
     """Requests with an idempotency key, and what they were answered."""
 
     async def find(
@@ -251,7 +251,7 @@ class Attempts(Protocol):
         """
         ...
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> KeptResponse | None:
+    async def claim(self, attempt: IdempotentRequest[Any], since: datetime) -> KeptResponse | None:
         """Hold the key for this transaction, and return the answer that it got since then.
 
         Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
@@ -260,7 +260,11 @@ class Attempts(Protocol):
         ...
 
     async def keep(
-        self, attempt: Attempt[Any], answer: KeptResponse, user_id: UUID | None, now: datetime
+        self,
+        attempt: IdempotentRequest[Any],
+        answer: KeptResponse,
+        user_id: UUID | None,
+        now: datetime,
     ) -> None:
         """Remember the answer; `user_id` is whose data may be in it."""
         ...
@@ -348,7 +352,7 @@ class JobQueue(Protocol):
         ...
 
 
-class Records(Protocol):
+class Repositories(Protocol):
     """All that is stored, within one transaction or one read."""
 
     @property
@@ -367,7 +371,7 @@ class Records(Protocol):
     def clients(self) -> Clients: ...
 
     @property
-    def attempts(self) -> Attempts: ...
+    def attempts(self) -> IdempotencyRecords: ...
 
     @property
     def one_time_tokens(self) -> OneTimeTokens: ...
@@ -391,16 +395,16 @@ class Records(Protocol):
 class Database(Protocol):
     """Where the records are; raises `Unavailable` when they cannot be reached."""
 
-    def begin(self) -> AbstractAsyncContextManager[Records]:
+    def begin(self) -> AbstractAsyncContextManager[Repositories]:
         """One transaction: committed at the end of the block, undone by an error."""
         ...
 
-    def read(self) -> AbstractAsyncContextManager[Records]:
+    def read(self) -> AbstractAsyncContextManager[Repositories]:
         """Reads that need no common transaction; each statement sees what is committed."""
         ...
 
 
-class Reads(Protocol):
+class ReadModel(Protocol):
     """What is asked most often, each with the least work; raises `Unavailable`."""
 
     async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
@@ -415,6 +419,6 @@ class Reads(Protocol):
         """Return whether a session goes on, or its user is blocked, which is told apart later."""
         ...
 
-    async def account(self, user_id: UUID, recent: int, now: datetime) -> Account | None:
+    async def account(self, user_id: UUID, recent: int, now: datetime) -> AccountView | None:
         """Return an account in full as of `now`, with so many of its newest referrals."""
         ...

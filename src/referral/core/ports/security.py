@@ -6,7 +6,7 @@ from uuid import UUID
 from referral.core.entities.clients import AccessToken
 
 
-class Secrets(Protocol):
+class TokenGenerator(Protocol):
     """Opaque 256-bit tokens, and the digest under which they are stored."""
 
     def new(self) -> str: ...
@@ -20,7 +20,7 @@ class Fingerprints(Protocol):
     def of(self, data: bytes) -> tuple[bytes, ...]: ...
 
 
-class Passwords(Protocol):
+class PasswordHasher(Protocol):
     """Slow hashes, away from the event loop; raises `Unavailable` when too many wait."""
 
     async def hash(self, password: str) -> str: ...
@@ -55,7 +55,7 @@ class AccessTokens(Protocol):
         ...
 
 
-class MuteTokens(Protocol):
+class UnsubscribeTokens(Protocol):
     """Tokens that let whoever holds a mail end the notifications, and nothing else."""
 
     def sign(self, user_id: UUID) -> str: ...

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from referral.core.entities.jobs import Job, Run
+from referral.core.entities.jobs import Job, JobContext
 
 
 class Clock(Protocol):
@@ -13,19 +13,19 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
-class Ids(Protocol):
+class IdGenerator(Protocol):
     """New UUIDv7 ids: a later one sorts after an earlier one."""
 
     def new(self) -> UUID: ...
 
 
-class CodeTexts(Protocol):
+class CodeGenerator(Protocol):
     """Made-up texts of referral codes, from a CSPRNG."""
 
     def new(self) -> str: ...
 
 
-class Journal(Protocol):
+class SecurityLog(Protocol):
     """The log, for what an operator has to hear of; no secret and no address goes into it."""
 
     def warn(self, event: str, **facts: str) -> None: ...
@@ -40,7 +40,7 @@ class Metrics(Protocol):
     async def render(self) -> bytes: ...
 
 
-class Part(Protocol):
+class HealthProbe(Protocol):
     """A part of the service that can be asked whether it answers."""
 
     @property
@@ -73,7 +73,7 @@ class QrCodes(Protocol):
     def png(self, link: str) -> bytes: ...
 
 
-class JobDoer(Protocol):
+class JobHandler(Protocol):
     """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
 
-    async def __call__(self, job: Job, run: Run, /) -> None: ...
+    async def __call__(self, job: Job, run: JobContext, /) -> None: ...

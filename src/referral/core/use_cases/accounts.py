@@ -5,23 +5,23 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.entities.account_view import Account
-from referral.core.entities.idempotency import Attempt
+from referral.core.entities.account_view import AccountView
+from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import ConfirmationMail, Job, Verifying
 from referral.core.entities.passwords import accept_password
 from referral.core.entities.referrals import Visibility
 from referral.core.entities.users import Address, Locale, Role, User, Verification
 from referral.core.errors import NotFound, Unauthenticated
-from referral.core.policies.attribution import Credit
+from referral.core.policies.attribution import CreditReferrer
 from referral.core.policies.confirmation import jobs_after_confirmation
-from referral.core.policies.email_deliverability import Screen
+from referral.core.policies.email_deliverability import VerifyEmailAtSignup
 from referral.core.policies.idempotency import begin_once, finish_once
-from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
-from referral.core.ports.email_addresses import Addresses
-from referral.core.ports.repositories import Database, Reads
-from referral.core.ports.security import Passwords
-from referral.core.ports.system import Clock, Ids
+from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.security import PasswordHasher
+from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.third_parties import Enrichment
 
 RECENT_REFERRALS = 10
@@ -45,19 +45,21 @@ class NewAccount:
 class Register:
     """Make an account, and credit the referrer: both or neither."""
 
-    addresses: Addresses
-    clear: Clear
+    addresses: EmailParser
+    clear: InvalidateLookup
     clock: Clock
     common_passwords: Container[str]
-    credit: Credit
+    credit: CreditReferrer
     database: Database
     enrichment: Enrichment | None
-    ids: Ids
-    passwords: Passwords
-    screen: Screen
+    ids: IdGenerator
+    passwords: PasswordHasher
+    screen: VerifyEmailAtSignup
     verification: Verification
 
-    async def __call__(self, wanted: NewAccount, attempt: Attempt[User] | None = None) -> User:
+    async def __call__(
+        self, wanted: NewAccount, attempt: IdempotentRequest[User] | None = None
+    ) -> User:
         """Return the new user.
 
         Raises `EmailTaken`, `EmailUndeliverable`, `ReferralCodeUnusable` or `WeakPassword`.
@@ -112,10 +114,10 @@ class ShowAccount:
     """Show a user their own account."""
 
     clock: Clock
-    reads: Reads
+    reads: ReadModel
     visibility: Visibility
 
-    async def __call__(self, user_id: UUID) -> Account:
+    async def __call__(self, user_id: UUID) -> AccountView:
         """Return the account, or raise `Unauthenticated` when it is gone.
 
         Under `open` alone it names the referrer's address: otherwise a code that was posted in
@@ -162,8 +164,8 @@ class BlockAccount:
     another, no code of theirs is found or used, and the address stays taken.
     """
 
-    addresses: Addresses
-    clear: Clear
+    addresses: EmailParser
+    clear: InvalidateLookup
     clock: Clock
     database: Database
 

@@ -9,9 +9,9 @@ from referral.core.entities.clients import AccessToken, Client, Scope
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import Verification
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
-from referral.core.ports.repositories import Database, Records
-from referral.core.ports.security import AccessTokens, Secrets
-from referral.core.ports.system import Clock, Ids
+from referral.core.ports.repositories import Database, Repositories
+from referral.core.ports.security import AccessTokens, TokenGenerator
+from referral.core.ports.system import Clock, IdGenerator
 
 GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
 """What a client may be given; an account is for its user alone."""
@@ -23,8 +23,8 @@ class CreateClient:
 
     clock: Clock
     database: Database
-    ids: Ids
-    secrets: Secrets
+    ids: IdGenerator
+    secrets: TokenGenerator
 
     async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
         """Return the client and its secret, which is shown this once; raises `InvalidScope`."""
@@ -57,7 +57,7 @@ class AuthenticateClient:
     """Check the credentials of a client, wherever they are sent (RFC 6749, section 3.2.1)."""
 
     database: Database
-    secrets: Secrets
+    secrets: TokenGenerator
 
     async def __call__(self, credentials: Credentials | None) -> Client | None:
         """Return the client, None without credentials; raises `InvalidClient` for wrong ones."""
@@ -119,7 +119,7 @@ class Introspect:
     access_tokens: AccessTokens
     clock: Clock
     database: Database
-    secrets: Secrets
+    secrets: TokenGenerator
     verification: Verification
 
     async def __call__(self, credentials: Credentials, token: str) -> Inspection | None:
@@ -131,7 +131,7 @@ class Introspect:
             return found
         return replace(found, email=None)
 
-    async def _access(self, records: Records, token: str) -> Inspection | None:
+    async def _access(self, records: Repositories, token: str) -> Inspection | None:
         try:
             read = self.access_tokens.verify(token)
         except Unauthenticated:
@@ -143,7 +143,7 @@ class Introspect:
         session = caller.session_id and await records.sessions.get(caller.session_id)
         return await self._about_user(records, caller.user_id, found) if session else None
 
-    async def _refresh(self, records: Records, token: str) -> Inspection | None:
+    async def _refresh(self, records: Repositories, token: str) -> Inspection | None:
         found = await records.sessions.find(self.secrets.digest(token))
         if found is None:
             return None
@@ -156,7 +156,7 @@ class Introspect:
         return await self._about_user(records, session.user_id, inspection)
 
     async def _about_user(
-        self, records: Records, user_id: UUID, found: Inspection
+        self, records: Repositories, user_id: UUID, found: Inspection
     ) -> Inspection | None:
         """Add what is known of the user; None for who is gone or blocked."""
         user = await records.users.get(user_id)
@@ -166,7 +166,9 @@ class Introspect:
         return replace(found, email=email, email_verified=user.email_verified)
 
 
-async def authenticate(records: Records, secrets: Secrets, credentials: Credentials) -> Client:
+async def authenticate(
+    records: Repositories, secrets: TokenGenerator, credentials: Credentials
+) -> Client:
     """Return the client with these credentials, or raise `InvalidClient`."""
     client = await _find(records, credentials.client_id)
     sent = secrets.digest(credentials.secret)
@@ -175,14 +177,14 @@ async def authenticate(records: Records, secrets: Secrets, credentials: Credenti
     return client
 
 
-async def _find(records: Records, client_id: str) -> Client | None:
+async def _find(records: Repositories, client_id: str) -> Client | None:
     try:
         return await records.clients.get(UUID(client_id))
     except ValueError:
         return None
 
 
-async def _is_spent(records: Records, token: RefreshToken) -> bool:
+async def _is_spent(records: Repositories, token: RefreshToken) -> bool:
     if token.used_at is not None or token.parent is None:
         return token.used_at is not None
     found = await records.sessions.find(token.parent)

@@ -12,15 +12,15 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.entities.codes import Code, CodeStatus, Expiry
-from referral.core.entities.idempotency import Attempt
+from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.pagination import Page
 from referral.core.entities.users import User
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
 from referral.core.policies.idempotency import begin_once, finish_once
-from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
-from referral.core.ports.repositories import Database, Records
-from referral.core.ports.system import Clock, CodeTexts, Ids
+from referral.core.ports.repositories import Database, Repositories
+from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
 
 ATTEMPTS = 5
 """How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
@@ -41,14 +41,14 @@ class NewCode:
 class IssueCode:
     """Give a user a new code."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
-    code_texts: CodeTexts
+    code_texts: CodeGenerator
     database: Database
-    ids: Ids
+    ids: IdGenerator
 
     async def __call__(
-        self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None = None
+        self, user_id: UUID, wanted: NewCode, attempt: IdempotentRequest[Code] | None = None
     ) -> Code:
         """Return the code; raises `InvalidRequest`, `ActiveCodeExists` or `CodeTaken`."""
         for _ in range(ATTEMPTS):
@@ -72,7 +72,9 @@ class IssueCode:
             enabled=wanted.activate,
         ).checked()
 
-    async def _store(self, user_id: UUID, wanted: NewCode, attempt: Attempt[Code] | None) -> Code:
+    async def _store(
+        self, user_id: UUID, wanted: NewCode, attempt: IdempotentRequest[Code] | None
+    ) -> Code:
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
             owner = await lock_account(records, user_id)
@@ -163,7 +165,7 @@ class Renewal:
 class RenewCode:
     """Give a code another end or another maximum of uses."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     database: Database
 
@@ -187,7 +189,7 @@ class RenewCode:
 class ActivateCode:
     """Put a code in force, and any other of the user out of it."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     database: Database
 
@@ -210,7 +212,7 @@ class ActivateCode:
 class DeactivateCode:
     """Take a code out of force until it is activated again."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     database: Database
 
@@ -228,7 +230,7 @@ class DeactivateCode:
 class DeleteCode:
     """Take a code away for good; its text is never given out again."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     database: Database
 
@@ -240,7 +242,7 @@ class DeleteCode:
         await self.clear(owner)
 
 
-async def _lock(records: Records, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
+async def _lock(records: Repositories, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
     owner = await lock_account(records, user_id)
     code = await records.codes.lock(user_id, code_id)
     if code is None:

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.idempotency import Attempt
-from referral.core.entities.jobs import ConfirmationMail, ResetMail, Run
+from referral.core.entities.idempotency import IdempotentRequest
+from referral.core.entities.jobs import ConfirmationMail, JobContext, ResetMail
 from referral.core.entities.mail import Mail
 from referral.core.entities.passwords import accept_password
 from referral.core.entities.users import Address, User
@@ -22,14 +22,14 @@ from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyReq
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.confirmation import Confirm
 from referral.core.policies.idempotency import begin_once, finish_once
-from referral.core.policies.login_throttle import Attempts
-from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.login_throttle import LoginThrottle
+from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import check_account, matches
-from referral.core.ports.delivery import Mailer, PostOffice
-from referral.core.ports.email_addresses import Addresses
-from referral.core.ports.repositories import Database, Records
-from referral.core.ports.security import Passwords, Secrets
-from referral.core.ports.system import Clock, Ids, Links
+from referral.core.ports.delivery import Mailer, MailReservations
+from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.repositories import Database, Repositories
+from referral.core.ports.security import PasswordHasher, TokenGenerator
+from referral.core.ports.system import Clock, IdGenerator, Links
 from referral.core.use_cases.notifications import MailLimit, begin_mail, reset_quota, take_place
 
 LIFETIMES = {Purpose.CONFIRM: timedelta(hours=24), Purpose.RESET: timedelta(hours=1)}
@@ -47,10 +47,10 @@ class SendConfirmation:
     limit: MailLimit
     links: Links
     mailer: Mailer
-    post_office: PostOffice
-    secrets: Secrets
+    post_office: MailReservations
+    secrets: TokenGenerator
 
-    async def __call__(self, job: ConfirmationMail, run: Run) -> None:
+    async def __call__(self, job: ConfirmationMail, run: JobContext) -> None:
         """Send it, unless it is confirmed; raises `Later` when the address had enough mails."""
         token, kept = _make_token(self, job.user_id, Purpose.CONFIRM)
         user = await begin_mail(self, run, job.user_id, kept, counts=not job.counted)
@@ -68,9 +68,9 @@ class SendReset:
     database: Database
     links: Links
     mailer: Mailer
-    secrets: Secrets
+    secrets: TokenGenerator
 
-    async def __call__(self, job: ResetMail, run: Run) -> None:
+    async def __call__(self, job: ResetMail, run: JobContext) -> None:
         """Send it, if there is such a user and nobody shut them out."""
         async with self.database.begin() as records:
             user = await records.users.get(job.user_id)
@@ -88,10 +88,10 @@ class AskForConfirmation:
 
     clock: Clock
     database: Database
-    ids: Ids
+    ids: IdGenerator
     limit: MailLimit
 
-    async def __call__(self, user_id: UUID, attempt: Attempt[None] | None = None) -> None:
+    async def __call__(self, user_id: UUID, attempt: IdempotentRequest[None] | None = None) -> None:
         """Queue the mail; raises `EmailAlreadyVerified` or `TooManyRequests`."""
         async with self.database.begin() as records:
             await begin_once(records, self.clock, attempt)
@@ -111,7 +111,7 @@ class InspectLink:
 
     clock: Clock
     database: Database
-    secrets: Secrets
+    secrets: TokenGenerator
 
     async def __call__(self, token: str, purpose: Purpose) -> User:
         """Return the user, or raise `TokenUnusable`."""
@@ -124,14 +124,14 @@ class InspectLink:
 class ConfirmEmail:
     """Confirm an address: by its link, and as the user who registered."""
 
-    attempts: Attempts
-    clear: Clear
+    attempts: LoginThrottle
+    clear: InvalidateLookup
     clock: Clock
     confirm: Confirm
     database: Database
     inspect: InspectLink
-    passwords: Passwords
-    secrets: Secrets
+    passwords: PasswordHasher
+    secrets: TokenGenerator
 
     async def __call__(
         self, token: str, *, caller: UUID | None, password: str | None, address: str
@@ -165,11 +165,11 @@ class ConfirmEmail:
 class DisownEmail:
     """Erase an unconfirmed account for the owner of its mailbox, who did not make it."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     database: Database
     remove: RemoveAccount
-    secrets: Secrets
+    secrets: TokenGenerator
 
     async def __call__(self, token: str) -> None:
         """Erase the account and free the address, or raise `TokenUnusable`."""
@@ -186,13 +186,13 @@ class DisownEmail:
 class ForgotPassword:
     """Have a link for a new password mailed, to whoever has the address."""
 
-    addresses: Addresses
+    addresses: EmailParser
     clock: Clock
     database: Database
-    ids: Ids
+    ids: IdGenerator
     limit: MailLimit
 
-    async def __call__(self, email: str, attempt: Attempt[None] | None = None) -> None:
+    async def __call__(self, email: str, attempt: IdempotentRequest[None] | None = None) -> None:
         """Queue the mail, unless the address had its share of them; nobody is told which."""
         key = self.addresses.parse(email).canonical
         async with self.database.begin() as records:
@@ -212,13 +212,13 @@ class ResetPassword:
     The address counts as confirmed from then on, since the mail was read.
     """
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     common_passwords: Container[str]
     confirm: Confirm
     database: Database
-    passwords: Passwords
-    secrets: Secrets
+    passwords: PasswordHasher
+    secrets: TokenGenerator
 
     async def __call__(self, token: str, wanted: str) -> None:
         """Set the password, or raise `TokenUnusable`, or `WeakPassword`, which uses no link up."""
@@ -251,14 +251,14 @@ class ResetPassword:
             await records.sessions.end_all(user.id)
         await self.clear(*owners)
 
-    async def _save(self, records: Records, user: User) -> list[User]:
+    async def _save(self, records: Repositories, user: User) -> list[User]:
         if not user.email_verified:
             return await self.confirm(records, user)
         await records.users.save(user)
         return []
 
 
-async def _find(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
+async def _find(records: Repositories, digest: bytes, purpose: Purpose, now: datetime) -> User:
     """Return whose link it is, or raise `TokenUnusable`; that does not use the link up."""
     user_id = await records.one_time_tokens.find(digest, purpose, now)
     return _check(await records.users.get(user_id) if user_id else None, purpose)
@@ -276,7 +276,7 @@ def _check(user: User | None, purpose: Purpose) -> User:
     return user
 
 
-async def _use(records: Records, digest: bytes, purpose: Purpose, now: datetime) -> User:
+async def _use(records: Repositories, digest: bytes, purpose: Purpose, now: datetime) -> User:
     """Use a link up; the account is held first, as by an erasure, which takes links away.
 
     Links of a blocked account are good for nothing for as long as it is blocked.

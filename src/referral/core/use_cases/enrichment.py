@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from referral.core.entities.jobs import Enriching, Run
+from referral.core.entities.jobs import Enriching, JobContext
 from referral.core.entities.users import Verification
 from referral.core.errors import Unavailable
 from referral.core.policies.retry import PATIENCE, Fault, ask_again
@@ -20,7 +20,7 @@ class Enrich:
     enrichment: Enrichment | None
     verification: Verification
 
-    async def __call__(self, job: Enriching, run: Run) -> None:
+    async def __call__(self, job: Enriching, run: JobContext) -> None:
         """Store it, if there is anything; raises `Later` to ask again.
 
         An address that has to be confirmed first is not asked about: its confirmation queues

@@ -5,14 +5,14 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.entities.codes import Code
-from referral.core.entities.referrals import Joined, Referral
+from referral.core.entities.referrals import Referral, ReferralListItem
 from referral.core.entities.sessions import Session
 from referral.core.entities.users import Profile, User
 from referral.core.errors import Unauthenticated
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.lookup_invalidation import Clear
-from referral.core.policies.reauthentication import ProveOwnership, lock_proven
-from referral.core.ports.repositories import Database, Records
+from referral.core.policies.lookup_invalidation import InvalidateLookup
+from referral.core.policies.reauthentication import Reauthenticate, lock_proven
+from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
 STRETCH = 1000
@@ -23,9 +23,9 @@ STRETCH = 1000
 class EraseAccount:
     """Erase one's own account, which takes the password."""
 
-    clear: Clear
+    clear: InvalidateLookup
     database: Database
-    prove: ProveOwnership
+    prove: Reauthenticate
     remove: RemoveAccount
 
     async def __call__(self, user_id: UUID, password: str) -> None:
@@ -44,7 +44,7 @@ class Export:
     user: User
     joined_by: Referral | None
     codes: list[Code]
-    referrals: list[Joined]
+    referrals: list[ReferralListItem]
     sessions: list[Session]
     profile: Profile | None
     now: datetime
@@ -74,8 +74,8 @@ class ExportAccount:
             )
 
 
-async def _referrals(records: Records, user_id: UUID) -> list[Joined]:
-    found: list[Joined] = []
+async def _referrals(records: Repositories, user_id: UUID) -> list[ReferralListItem]:
+    found: list[ReferralListItem] = []
     after: UUID | None = None
     while True:
         stretch = await records.referrals.newest(user_id, status=None, after=after, limit=STRETCH)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from referral.core.errors import Unavailable
-from referral.core.ports.system import Part
+from referral.core.ports.system import HealthProbe
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PartHealth:
     """How a part is, in a word or two."""
 
     part: str
@@ -20,26 +20,26 @@ class State:
 class CheckParts:
     """Ask every part that is in use, third parties among them."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[HealthProbe, ...]
 
-    async def __call__(self) -> list[State]:
+    async def __call__(self) -> list[PartHealth]:
         """Return how each part is."""
         return [await self._state(part) for part in self.parts]
 
-    async def _state(self, part: Part) -> State:
+    async def _state(self, part: HealthProbe) -> PartHealth:
         try:
-            return State(part.name, answers=True, word=await part.check())
+            return PartHealth(part.name, answers=True, word=await part.check())
         except Unavailable as error:
             word = "does not answer" if error.detail == error.default else error.detail
-            return State(part.name, answers=False, word=word, error=error)
+            return PartHealth(part.name, answers=False, word=word, error=error)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckHealth:
     """Ask the database, without which nothing works, and name the state of the other parts."""
 
-    database: Part
-    others: tuple[Part, ...]
+    database: HealthProbe
+    others: tuple[HealthProbe, ...]
 
     async def __call__(self) -> dict[str, str]:
         """Return a word for each part; raises `Unavailable` when the database does not answer."""

@@ -8,15 +8,15 @@ from referral.core.entities.jobs import (
     ConfirmationMail,
     Enriching,
     Job,
+    JobContext,
     Pruning,
     ReferralMail,
     ResetMail,
-    Run,
     Verifying,
     WelcomeMail,
 )
 from referral.core.policies.email_deliverability import Verify
-from referral.core.policies.lookup_invalidation import ClearLater
+from referral.core.policies.lookup_invalidation import InvalidateLookupLater
 from referral.core.use_cases.email_links import SendConfirmation, SendReset
 from referral.core.use_cases.enrichment import Enrich
 from referral.core.use_cases.notifications import SendCode, SendWelcome, TellReferrer
@@ -24,10 +24,10 @@ from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 
 
 @dataclass(frozen=True, slots=True)
-class DoJob:
+class DispatchJob:
     """Do a job of any kind."""
 
-    clear_later: ClearLater
+    clear_later: InvalidateLookupLater
     enrich: Enrich
     expire_unconfirmed: ExpireUnconfirmed
     prune: Prune
@@ -38,7 +38,7 @@ class DoJob:
     tell_referrer: TellReferrer
     verify: Verify
 
-    async def __call__(self, job: Job, run: Run) -> None:
+    async def __call__(self, job: Job, run: JobContext) -> None:
         """Do it; raises `Later` or `MailRefused`, and anything else may be tried again."""
         match job:
             case WelcomeMail():

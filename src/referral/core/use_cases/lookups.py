@@ -6,8 +6,8 @@ from referral.core.entities.codes import CODE_TEXT, Code
 from referral.core.entities.users import Verification
 from referral.core.errors import NoActiveCode
 from referral.core.ports.caching import Cache
-from referral.core.ports.email_addresses import Addresses
-from referral.core.ports.repositories import Database, Reads
+from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.repositories import Database, ReadModel
 from referral.core.ports.system import Clock
 
 
@@ -15,10 +15,10 @@ from referral.core.ports.system import Clock
 class LookUpCode:
     """Find the code in force of whoever has an e-mail address."""
 
-    addresses: Addresses
+    addresses: EmailParser
     cache: Cache
     clock: Clock
-    reads: Reads
+    reads: ReadModel
     verification: Verification
 
     async def __call__(self, email: str) -> Code:

@@ -7,17 +7,17 @@ from uuid import UUID
 
 from referral.core.entities.codes import Code
 from referral.core.entities.email_links import OneTimeToken
-from referral.core.entities.idempotency import Attempt
-from referral.core.entities.jobs import CodeMail, ReferralMail, Run, WelcomeMail
-from referral.core.entities.mail import Mail, Postage
+from referral.core.entities.idempotency import IdempotentRequest
+from referral.core.entities.jobs import CodeMail, JobContext, ReferralMail, WelcomeMail
+from referral.core.entities.mail import Mail, MailReservationRequest
 from referral.core.entities.users import User
-from referral.core.errors import Later, NoActiveCode, NotFound, TooManyRequests
+from referral.core.errors import NoActiveCode, NotFound, RescheduleJob, TooManyRequests
 from referral.core.policies.idempotency import begin_once, finish_once
 from referral.core.policies.reauthentication import check_account
-from referral.core.ports.delivery import Mailer, PostOffice
-from referral.core.ports.repositories import Database, Records
-from referral.core.ports.security import MuteTokens
-from referral.core.ports.system import Clock, Ids, Links
+from referral.core.ports.delivery import Mailer, MailReservations
+from referral.core.ports.repositories import Database, Repositories
+from referral.core.ports.security import UnsubscribeTokens
+from referral.core.ports.system import Clock, IdGenerator, Links
 
 RESERVED = 1
 """How many places of the limit are kept for mails that the user asks for."""
@@ -40,10 +40,10 @@ class MailActiveCode:
 
     clock: Clock
     database: Database
-    ids: Ids
+    ids: IdGenerator
     limit: MailLimit
 
-    async def __call__(self, user_id: UUID, attempt: Attempt[None] | None = None) -> None:
+    async def __call__(self, user_id: UUID, attempt: IdempotentRequest[None] | None = None) -> None:
         """Queue the mail; raises `NoActiveCode`, or `TooManyRequests` for one too many."""
         now = self.clock.now()
         async with self.database.begin() as records:
@@ -68,7 +68,7 @@ class SendCode:
     links: Links
     mailer: Mailer
 
-    async def __call__(self, job: CodeMail, run: Run) -> None:
+    async def __call__(self, job: CodeMail, run: JobContext) -> None:
         """Send the mail, unless the code has gone out of force meanwhile."""
         now = self.clock.now()
         async with self.database.read() as records:
@@ -77,7 +77,7 @@ class SendCode:
         if user is not None and code is not None and code.is_active(now):
             await self.mailer.send(self._mail(run, user, code))
 
-    def _mail(self, run: Run, user: User, code: Code) -> Mail:
+    def _mail(self, run: JobContext, user: User, code: Code) -> Mail:
         link = self.links.share(code.text)
         facts = {"code": code.text, "expires_at": code.expires_at, "link": link}
         left = None if code.max_uses is None else code.max_uses - code.uses
@@ -92,10 +92,10 @@ class SendWelcome:
     limit: MailLimit
     links: Links
     mailer: Mailer
-    post_office: PostOffice
+    post_office: MailReservations
 
-    async def __call__(self, job: WelcomeMail, run: Run) -> None:
-        """Send the mail; raises `Later` when the address has had its share of mails."""
+    async def __call__(self, job: WelcomeMail, run: JobContext) -> None:
+        """Send the mail; raises `RescheduleJob` when the address has had its share of mails."""
         user = await begin_mail(self, run, job.user_id)
         if user is None:
             return
@@ -112,10 +112,10 @@ class TellReferrer:
     limit: MailLimit
     links: Links
     mailer: Mailer
-    mute_tokens: MuteTokens
+    mute_tokens: UnsubscribeTokens
 
-    async def __call__(self, job: ReferralMail, run: Run) -> None:
-        """Send the mail; raises `Later` when the address has had its share of mails."""
+    async def __call__(self, job: ReferralMail, run: JobContext) -> None:
+        """Send the mail; raises `RescheduleJob` when the address has had its share of mails."""
         async with self.database.begin() as records:
             referrer = await records.referrals.claim(
                 job.referral_id, run.id, with_others=run.attempt > 0
@@ -129,7 +129,7 @@ class TellReferrer:
             return
         await self.mailer.send(self._mail(run, referrer, emails))
 
-    def _mail(self, run: Run, referrer: User, emails: list[str]) -> Mail:
+    def _mail(self, run: JobContext, referrer: User, emails: list[str]) -> Mail:
         facts = {
             "emails": emails[:LISTED],
             "more": max(len(emails) - LISTED, 0),
@@ -139,11 +139,11 @@ class TellReferrer:
 
 
 @dataclass(frozen=True, slots=True)
-class Mute:
+class Unsubscribe:
     """Stop the notifications to whoever a token was made for."""
 
     database: Database
-    mute_tokens: MuteTokens
+    mute_tokens: UnsubscribeTokens
 
     async def __call__(self, token: str) -> None:
         """Mute; raises `NotFound` for a token that is none of ours."""
@@ -172,44 +172,46 @@ class Mailing(Limited, Protocol):
     """A use case that sends mails to single users, many of them at a time."""
 
     @property
-    def post_office(self) -> PostOffice:
+    def post_office(self) -> MailReservations:
         """What mails begin with."""
         ...
 
 
 async def begin_mail(
     sender: Mailing,
-    run: Run,
+    run: JobContext,
     user_id: UUID,
     token: OneTimeToken | None = None,
     *,
     counts: bool = True,
 ) -> User | None:
-    """Return whom to mail, or None for a user who is gone or blocked; raises `Later`.
+    """Return whom to mail, or None for a user who is gone or blocked; raises `RescheduleJob`.
 
     Some places are left for what users ask for.
     """
     limit, now = sender.limit, sender.clock.now()
     places = max(limit.mails - RESERVED, 1) if counts and limit.mails is not None else None
     taken = await sender.post_office.take(
-        Postage(run.id, user_id, now, places, limit.within, token)
+        MailReservationRequest(run.id, user_id, now, places, limit.within, token)
     )
     if taken is None or taken.user.blocked_at is not None:
         return None
     if taken.free_at is not None:
-        raise Later(taken.free_at - now)
+        raise RescheduleJob(taken.free_at - now)
     return taken.user
 
 
-async def take_place_or_wait(sender: Limited, records: Records, run: Run, user: User) -> None:
-    """Count a mail to a user, or raise `Later`; some places are left for what users ask for."""
+async def take_place_or_wait(
+    sender: Limited, records: Repositories, run: JobContext, user: User
+) -> None:
+    """Reserve a mail or raise `RescheduleJob`; places stay free for what users ask for."""
     wait = await take_place(sender, records, run.id, user.email_key, kept_free=RESERVED)
     if wait is not None:
-        raise Later(wait)
+        raise RescheduleJob(wait)
 
 
 async def take_place(
-    sender: Limited, records: Records, mail: UUID, quota: str, *, kept_free: int = 0
+    sender: Limited, records: Repositories, mail: UUID, quota: str, *, kept_free: int = 0
 ) -> timedelta | None:
     """Count a mail against a quota, or return how long it has to wait; once is enough for each.
 

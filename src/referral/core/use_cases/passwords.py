@@ -7,9 +7,9 @@ from uuid import UUID
 from referral.core.entities.email_links import Purpose
 from referral.core.entities.passwords import accept_password
 from referral.core.entities.users import Address
-from referral.core.policies.reauthentication import ProveOwnership, lock_proven
+from referral.core.policies.reauthentication import Reauthenticate, lock_proven
 from referral.core.ports.repositories import Database
-from referral.core.ports.security import Passwords
+from referral.core.ports.security import PasswordHasher
 
 CURRENT = "current_password"
 
@@ -20,8 +20,8 @@ class ChangePassword:
 
     common_passwords: Container[str]
     database: Database
-    passwords: Passwords
-    prove: ProveOwnership
+    passwords: PasswordHasher
+    prove: Reauthenticate
 
     async def __call__(
         self, user_id: UUID, session_id: UUID | None, current: str, wanted: str

@@ -5,7 +5,12 @@ from uuid import UUID
 
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.pagination import Page
-from referral.core.entities.referrals import CLAIM_WINDOW, Joined, ReferralStatus, Visibility
+from referral.core.entities.referrals import (
+    CLAIM_WINDOW,
+    ReferralListItem,
+    ReferralStatus,
+    Visibility,
+)
 from referral.core.entities.users import Role
 from referral.core.errors import (
     AlreadyReferred,
@@ -14,10 +19,10 @@ from referral.core.errors import (
     NotFound,
     Unauthenticated,
 )
-from referral.core.policies.attribution import Credit
-from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.attribution import CreditReferrer
+from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
-from referral.core.ports.repositories import Database, Records
+from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
 
@@ -36,7 +41,7 @@ class ListReferrals:
         status: ReferralStatus | None,
         after: UUID | None,
         limit: int,
-    ) -> tuple[Page[Joined], bool]:
+    ) -> tuple[Page[ReferralListItem], bool]:
         """Return a page, and whether addresses and codes are to be shown.
 
         Raises `NotFound` for a user who does not exist or may not be seen, `InsufficientScope`
@@ -49,7 +54,7 @@ class ListReferrals:
             )
         return Page.cut(found, limit, lambda joined: joined.referral_id), in_full
 
-    async def _sees_in_full(self, records: Records, caller: Caller, user_id: UUID) -> bool:
+    async def _sees_in_full(self, records: Repositories, caller: Caller, user_id: UUID) -> bool:
         if caller.user_id is None and Scope.REFERRALS_READ not in caller.scopes:
             raise InsufficientScope
         privileged = caller.user_id is None or await _is_admin(records, caller.user_id)
@@ -61,7 +66,7 @@ class ListReferrals:
         return privileged or self.visibility is Visibility.OPEN
 
 
-async def _is_admin(records: Records, user_id: UUID) -> bool:
+async def _is_admin(records: Repositories, user_id: UUID) -> bool:
     """Tell whether the caller is an admin; raises `Unauthenticated` for an erased account."""
     user = await records.users.get(user_id)
     if user is None:
@@ -73,9 +78,9 @@ async def _is_admin(records: Records, user_id: UUID) -> bool:
 class ClaimReferrer:
     """Name one's referrer after joining: once, and soon."""
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
-    credit: Credit
+    credit: CreditReferrer
     database: Database
 
     async def __call__(self, user_id: UUID, code: str) -> None:

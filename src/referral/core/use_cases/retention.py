@@ -7,9 +7,9 @@ from referral.core.entities.deliverability import GOOD_FOR
 from referral.core.entities.referrals import PENDING_PERIOD, REFERRED_AGAIN_AFTER
 from referral.core.entities.users import User, Verification
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import Settle
+from referral.core.policies.attribution import SettleReferral
 from referral.core.policies.idempotency import KEPT
-from referral.core.policies.lookup_invalidation import Clear
+from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
 
@@ -52,11 +52,11 @@ class ExpireUnconfirmed:
     registered meanwhile could not know.
     """
 
-    clear: Clear
+    clear: InvalidateLookup
     clock: Clock
     database: Database
     remove: RemoveAccount
-    settle: Settle
+    settle: SettleReferral
     verification: Verification
 
     async def __call__(self) -> None:

@@ -16,11 +16,11 @@ from referral.core.errors import (
     Unavailable,
     WeakPassword,
 )
-from referral.core.policies.login_throttle import Attempts
-from referral.core.ports.email_addresses import Addresses
-from referral.core.ports.repositories import Database, Reads, Records
-from referral.core.ports.security import AccessTokens, Passwords, Secrets
-from referral.core.ports.system import Clock, Ids, Journal
+from referral.core.policies.login_throttle import LoginThrottle
+from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.repositories import Database, ReadModel, Repositories
+from referral.core.ports.security import AccessTokens, PasswordHasher, TokenGenerator
+from referral.core.ports.system import Clock, IdGenerator, SecurityLog
 
 FIRST_PARTY = "first-party"
 """The `client_id` of sessions that began with a password."""
@@ -46,13 +46,13 @@ class LogIn:
     """Begin a session with an e-mail address and a password."""
 
     access_tokens: AccessTokens
-    addresses: Addresses
-    attempts: Attempts
+    addresses: EmailParser
+    attempts: LoginThrottle
     clock: Clock
     database: Database
-    ids: Ids
-    passwords: Passwords
-    secrets: Secrets
+    ids: IdGenerator
+    passwords: PasswordHasher
+    secrets: TokenGenerator
     lifetime: timedelta
 
     async def __call__(self, username: str, password: str, address: str) -> Tokens:
@@ -138,8 +138,8 @@ class Refresh:
     access_tokens: AccessTokens
     clock: Clock
     database: Database
-    journal: Journal
-    secrets: Secrets
+    journal: SecurityLog
+    secrets: TokenGenerator
 
     async def __call__(self, refresh_token: str) -> Tokens:
         """Return the next tokens, or raise `InvalidGrant`."""
@@ -150,7 +150,7 @@ class Refresh:
             raise InvalidGrant(detail)
         return tokens
 
-    async def _rotate(self, records: Records, refresh_token: str) -> Tokens | None:
+    async def _rotate(self, records: Repositories, refresh_token: str) -> Tokens | None:
         found = await records.sessions.lock(self.secrets.digest(refresh_token))
         if found is None:
             return None
@@ -164,7 +164,7 @@ class Refresh:
             self.journal.warn("refresh token reused", user_id=str(session.user_id))
         return None
 
-    async def _next(self, records: Records, session: Session, token: RefreshToken) -> Tokens:
+    async def _next(self, records: Repositories, session: Session, token: RefreshToken) -> Tokens:
         refresh_token = self.secrets.new()
         digest = self.secrets.digest(refresh_token)
         await records.sessions.add_token(
@@ -179,7 +179,7 @@ class Revoke:
 
     access_tokens: AccessTokens
     database: Database
-    secrets: Secrets
+    secrets: TokenGenerator
 
     async def __call__(self, token: str) -> None:
         """End the session, if there is one."""
@@ -188,7 +188,7 @@ class Revoke:
             if session_id is not None:
                 await records.sessions.end(session_id)
 
-    async def _find(self, records: Records, token: str) -> UUID | None:
+    async def _find(self, records: Repositories, token: str) -> UUID | None:
         found = await records.sessions.lock(self.secrets.digest(token))
         if found is not None:
             return found[0].id
@@ -198,7 +198,7 @@ class Revoke:
             return None
 
 
-async def _use(records: Records, token: RefreshToken, now: datetime) -> bool:
+async def _use(records: Repositories, token: RefreshToken, now: datetime) -> bool:
     """Use a token of a locked session; False for one that was stolen, or another has it."""
     if token.used_at is None:
         return await records.sessions.mark_used(token, now)
@@ -212,7 +212,7 @@ class CheckSession:
     The token itself is good until it expires, so that reads cost no look at the database.
     """
 
-    reads: Reads
+    reads: ReadModel
 
     async def __call__(self, user_id: UUID, session_id: UUID) -> None:
         """Return if the session goes on, or raise `Unauthenticated`."""

@@ -11,9 +11,9 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from referral.core import errors
-from referral.core.entities.account_view import Account
+from referral.core.entities.account_view import AccountView
 from referral.core.entities.limits import LimitGroup
-from referral.core.entities.referrals import Joined, ReferralStatus
+from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.entities.users import Locale, Role
 from referral.core.entities.users import Profile as StoredProfile
 from referral.core.entities.users import User as Entity
@@ -107,7 +107,7 @@ class FullUser(User):
     profile: Profile | None
 
     @classmethod
-    def in_full(cls, account: Account, links: Links) -> "FullUser":
+    def in_full(cls, account: AccountView, links: Links) -> "FullUser":
         """Show an account to its owner."""
         referrer, code = account.referrer, account.active_code
         return cls(
@@ -162,5 +162,5 @@ def _common(user: Entity) -> dict[str, Any]:
     return {name: getattr(user, name) for name in User.__struct_fields__}
 
 
-def _recent(joined: Joined) -> RecentReferral:
+def _recent(joined: ReferralListItem) -> RecentReferral:
     return RecentReferral(joined.id, joined.email, joined.status, joined.joined_at)

@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from referral.core import errors
 from referral.core.ports.system import QrCodes
 from referral.core.use_cases.codes import ShowCode
-from referral.core.use_cases.notifications import MailActiveCode, Mute
+from referral.core.use_cases.notifications import MailActiveCode, Unsubscribe
 from referral.web.accepted import ON_ITS_WAY, queue_mail
 from referral.web.auth import SECURITY, identify_user
 from referral.web.controllers.codes import CHANGE, ONE, REPEATED, CodeId
@@ -152,7 +152,7 @@ class Unsubscribing(Controller):
     @post("/{token:str}", media_type=MediaType.HTML, status_code=200)
     @inject
     async def end(
-        self, request: Request[Any, Any, Any], token: FromPath[str], use: FromDishka[Mute]
+        self, request: Request[Any, Any, Any], token: FromPath[str], use: FromDishka[Unsubscribe]
     ) -> Response[str]:
         """End the notifications, asked by the page's form or by a mail program."""
         await request.body()

@@ -17,7 +17,7 @@ from referral.web.controllers.accounts import Email
 from referral.web.controllers.codes import Time
 from referral.web.injection import inject
 from referral.web.links import Links
-from referral.web.middleware.lookup_response_cache import FOUND, HotAnswers
+from referral.web.middleware.lookup_response_cache import FOUND, LookupResponseCache
 from referral.web.problems import problems
 from referral.web.rate_limits import by_address
 
@@ -60,7 +60,7 @@ class LookUps(Controller):
     @get(
         "/lookup",
         summary="Look a code up",
-        middleware=[HotAnswers],
+        middleware=[LookupResponseCache],
         responses=problems(*ANY),
     )
     @inject

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from referral.core import errors
 from referral.core.entities.clients import Caller
-from referral.core.entities.referrals import Joined, ReferralStatus
+from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.use_cases.referrals import ListReferrals
 from referral.web.auth import SECURITY, identify
 from referral.web.controllers.codes import Time
@@ -108,7 +108,7 @@ async def _page(
     return ReferralPage(items, make_cursor(found.after, *this))
 
 
-def _referral(joined: Joined, *, in_full: bool) -> Referral:
+def _referral(joined: ReferralListItem, *, in_full: bool) -> Referral:
     shown = Referral(joined.id, joined.status, joined.joined_at)
     if in_full:
         shown.email, shown.code = joined.email, joined.code

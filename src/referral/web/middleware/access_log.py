@@ -14,7 +14,7 @@ SECONDS = 0.05
 """How long a line may wait; a process that is killed takes so much of its log with it."""
 
 
-class Line(msgspec.Struct, tag_field="event", tag="request"):
+class AccessLogRecord(msgspec.Struct, tag_field="event", tag="request"):
     """A request, in the form of every other line."""
 
     method: str
@@ -49,7 +49,9 @@ class RequestLog:
             )
             return
         now = datetime.now(UTC)
-        self._lines.append(self._encode(Line(method, route, status, ms, request_id, "info", now)))
+        self._lines.append(
+            self._encode(AccessLogRecord(method, route, status, ms, request_id, "info", now))
+        )
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_later(SECONDS, self.flush)
 

@@ -19,7 +19,7 @@ FOUND = "found"
 """Where in a request's state the handler leaves what it found, and for which address."""
 
 
-class Answer(NamedTuple):
+class CachedResponse(NamedTuple):
     """The messages of an answer, and what has to hold for it to be given again."""
 
     email: str
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
     messages: tuple[Message, ...]
 
 
-class HotAnswers:
+class LookupResponseCache:
     """A middleware of the look-up by query: one that was asked before, in the same bytes, is told
     the same for as long as the process remembers the same code.
     """
@@ -35,7 +35,7 @@ class HotAnswers:
     def __init__(self, app: ASGIApp) -> None:
         """Take the app inside."""
         self._app = app
-        self._answers: dict[bytes, Answer] = {}
+        self._answers: dict[bytes, CachedResponse] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer at once, or have it worked out and keep it."""
@@ -64,9 +64,9 @@ class HotAnswers:
         found = scope["state"].get(FOUND)
         if found is not None and len(query) <= MAX_QUERY:
             email, code = found
-            self._keep(query, Answer(email, code, tuple(messages)))
+            self._keep(query, CachedResponse(email, code, tuple(messages)))
 
-    def _keep(self, query: bytes, answer: Answer) -> None:
+    def _keep(self, query: bytes, answer: CachedResponse) -> None:
         self._answers.pop(query, None)
         if len(self._answers) >= ANSWERS:
             del self._answers[next(iter(self._answers))]

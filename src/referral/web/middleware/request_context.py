@@ -45,7 +45,7 @@ Count = Callable[[str, str, int, float], None]
 """Takes note of a request: its route, method, status and seconds."""
 
 
-class Envelope:
+class RequestContextMiddleware:
     """An ASGI app around the whole service, so that the framework's own errors are in it too."""
 
     def __init__(self, app: ASGIApp, count: Count, drain: Drain, *, https: bool) -> None:

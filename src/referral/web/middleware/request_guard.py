@@ -49,7 +49,7 @@ LONG_PATH = f"A path may have {MAX_PATH:,} characters."
 LONG_QUERY = f"A query may have {MAX_QUERY:,} bytes and {MAX_PARAMETERS} parameters."
 
 
-class Wire:
+class RequestGuard:
     """An ASGI app around the framework, which fails on some hosts and waits for bodies for ever."""
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:

@@ -9,14 +9,14 @@ from sqlalchemy import delete, func, insert, select
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import attempts
-from referral.core.entities.idempotency import Attempt, KeptResponse
+from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 
 RESPONSE = ("status", "location", "body")
 """The columns of a kept response, which have the names that the web layer gives its parts."""
 
 
-class PostgresAttempts:
+class PostgresIdempotencyRecords:
     """The table of answered requests. A key is held by an advisory lock, which waits for nobody."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -35,7 +35,7 @@ class PostgresAttempts:
             raise IdempotencyKeyReused
         return {name: row[name] for name in RESPONSE}
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> KeptResponse | None:
+    async def claim(self, attempt: IdempotentRequest[Any], since: datetime) -> KeptResponse | None:
         """See the port."""
         number = int.from_bytes(attempt.key[:8], signed=True)
         held = await self._session.execute(select(func.pg_try_advisory_xact_lock(number)))
@@ -47,7 +47,11 @@ class PostgresAttempts:
         return await self.find(attempt.key, attempt.fingerprints, since)
 
     async def keep(
-        self, attempt: Attempt[Any], answer: KeptResponse, user_id: UUID | None, now: datetime
+        self,
+        attempt: IdempotentRequest[Any],
+        answer: KeptResponse,
+        user_id: UUID | None,
+        now: datetime,
     ) -> None:
         """See the port."""
         row = {

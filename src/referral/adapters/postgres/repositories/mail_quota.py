@@ -11,7 +11,7 @@ from referral.adapters.postgres.tables import mails as table
 from referral.core.ports.security import Fingerprints
 
 
-class PostgresMails:
+class PostgresMailQuota:
     """The table of mails that were counted."""
 
     def __init__(self, session: DatabaseSession, fingerprints: Fingerprints) -> None:

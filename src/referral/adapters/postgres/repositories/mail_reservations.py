@@ -5,11 +5,11 @@ from uuid import UUID
 
 import msgspec
 
-from referral.adapters.batching import Trips
+from referral.adapters.batching import RequestCoalescer
 from referral.adapters.postgres.pool import DriverPool
 from referral.adapters.postgres.repositories.mail_quota import quota_digest
 from referral.adapters.postgres.repositories.users import NAMES
-from referral.core.entities.mail import Postage, Taken
+from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import User
 from referral.core.ports.security import Fingerprints
 
@@ -39,24 +39,26 @@ SELECT mail, free_at, {", ".join(NAMES)} FROM taken
 """  # noqa: S608 - nothing but names of columns
 
 
-class PostgresPostOffice:
-    """See the port `PostOffice`."""
+class PostgresMailReservations:
+    """See the port `MailReservations`."""
 
     def __init__(self, pool: DriverPool, fingerprints: Fingerprints) -> None:
         """Take a pool of `make_pool`, and what addresses are stored under."""
         self._pool = pool
         self._fingerprints = fingerprints
-        self._trips: Trips[Postage, Taken | None] = Trips(self._take)
+        self._trips: RequestCoalescer[MailReservationRequest, MailReservation | None] = (
+            RequestCoalescer(self._take)
+        )
 
-    async def take(self, postage: Postage) -> Taken | None:
+    async def take(self, postage: MailReservationRequest) -> MailReservation | None:
         """See the port."""
         return await self._trips.ask(postage)
 
-    async def _take(self, asked: list[Postage]) -> list[Taken | None]:
+    async def _take(self, asked: list[MailReservationRequest]) -> list[MailReservation | None]:
         places = await self._places({one.user_id for one in asked if one.places is not None})
         columns = zip(*(_row(one, places) for one in asked), strict=True)
         rows = await self._pool.fetch(TAKE, *map(list, columns))
-        found = {row[0]: Taken(msgspec.convert(dict(row), User), row[1]) for row in rows}
+        found = {row[0]: MailReservation(msgspec.convert(dict(row), User), row[1]) for row in rows}
         return [found.get(one.mail) for one in asked]
 
     async def _places(self, user_ids: set[UUID]) -> dict[UUID, bytes]:
@@ -65,7 +67,7 @@ class PostgresPostOffice:
         return {user_id: quota_digest(self._fingerprints, email_key) for user_id, email_key in rows}
 
 
-def _row(postage: Postage, places: Mapping[UUID, bytes]) -> tuple[object, ...]:
+def _row(postage: MailReservationRequest, places: Mapping[UUID, bytes]) -> tuple[object, ...]:
     token = postage.token
     return (
         postage.mail,

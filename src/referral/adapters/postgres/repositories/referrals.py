@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
 from referral.adapters.postgres.repositories.users import COLUMNS as USER
 from referral.adapters.postgres.tables import referrals, users
-from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
 
@@ -66,7 +66,7 @@ class PostgresReferrals:
 
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
-    ) -> list[Joined]:
+    ) -> list[ReferralListItem]:
         """See the port."""
         query = select(*LISTED).join(users, users.c.id == referrals.c.referred_id)
         query = query.where(referrals.c.referrer_id == user_id)
@@ -75,7 +75,7 @@ class PostgresReferrals:
         if after is not None:
             query = query.where(referrals.c.id < after)
         rows = await self._session.execute(query.order_by(referrals.c.id.desc()).limit(limit))
-        return [msgspec.convert(row, Joined) for row in rows.mappings()]
+        return [msgspec.convert(row, ReferralListItem) for row in rows.mappings()]
 
     async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
         """See the port. Of two that claim at once, the second finds the row taken."""
@@ -106,9 +106,9 @@ class PostgresReferrals:
         row = (await self._session.execute(query)).mappings().one_or_none()
         return None if row is None else msgspec.convert(row, Referral)
 
-    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[ReferralListItem]:
         """See the port."""
         query = select(*LISTED).join(users, users.c.id == referrals.c.referred_id)
         query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail)
         rows = await self._session.execute(query.order_by(referrals.c.id))
-        return [msgspec.convert(row, Joined) for row in rows.mappings()]
+        return [msgspec.convert(row, ReferralListItem) for row in rows.mappings()]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.deliverability import Deliverability
-from referral.core.entities.referrals import Joined, Referral, ReferralStatus
+from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, EmailTaken
@@ -213,7 +213,7 @@ class FakeReferrals:
 
     async def newest(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
-    ) -> list[Joined]:
+    ) -> list[ReferralListItem]:
         found = [
             self._joined(row)
             for row in self.tables.referrals.values()
@@ -234,7 +234,7 @@ class FakeReferrals:
         told = self.tables.told[referral_id] == mail
         return await FakeUsers(self.tables).get(own.referrer_id) if told else None
 
-    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[Joined]:
+    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[ReferralListItem]:
         rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)
         own = (row for row in rows if row.referrer_id == referrer_id)
         return [self._joined(row) for row in own if self.tables.told.get(row.id) == mail]
@@ -243,9 +243,9 @@ class FakeReferrals:
         rows = self.tables.referrals.values()
         return [row for row in rows if row.status is ReferralStatus.PENDING]
 
-    def _joined(self, row: Referral) -> Joined:
+    def _joined(self, row: Referral) -> ReferralListItem:
         email = self.tables.users[row.referred_id].email or None
-        return Joined(row.id, row.referred_id, email, row.status, row.code, row.joined_at)
+        return ReferralListItem(row.id, row.referred_id, email, row.status, row.code, row.joined_at)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from referral.core.entities.clients import Client
 from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.idempotency import Attempt, KeptResponse
+from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
 from referral.core.errors import IdempotencyKeyReused
 from tests.support.fake_tables import KeptAttempt, Tables
 
@@ -27,7 +27,7 @@ class FakeClients:
 
 
 @dataclass(frozen=True)
-class FakeAttempts:
+class FakeIdempotencyRecords:
     """Answered requests in a dict; transactions in memory follow each other, so none is held."""
 
     tables: Tables
@@ -42,11 +42,15 @@ class FakeAttempts:
             raise IdempotencyKeyReused
         return kept.answer
 
-    async def claim(self, attempt: Attempt[Any], since: datetime) -> KeptResponse | None:
+    async def claim(self, attempt: IdempotentRequest[Any], since: datetime) -> KeptResponse | None:
         return await self.find(attempt.key, attempt.fingerprints, since)
 
     async def keep(
-        self, attempt: Attempt[Any], answer: KeptResponse, user_id: UUID | None, now: datetime
+        self,
+        attempt: IdempotentRequest[Any],
+        answer: KeptResponse,
+        user_id: UUID | None,
+        now: datetime,
     ) -> None:
         kept = KeptAttempt(attempt.fingerprints[0], answer, user_id, now)
         self.tables.attempts[attempt.key] = kept
