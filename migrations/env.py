@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from referral.adapters.postgres.database import make_engine
 from referral.adapters.postgres.tables import metadata
-from referral.container import database_url, embedded_postgres
+from referral.container.configuration import database_url, embedded_postgres
 from referral.settings import read_settings
 
 LOCK = 7_215_904_531

@@ -26,10 +26,10 @@ from referral.adapters.private_folders import (
     make_data_folder,
     make_private_folder,
 )
-from referral.container import (
+from referral.container import make_container
+from referral.container.configuration import (
     database_url,
     embedded_postgres,
-    make_container,
     metrics_folder,
     parts_in_use,
     private_folders,

@@ -15,7 +15,8 @@ from referral.adapters.failures import cause_of
 from referral.adapters.jobs.admin import STATUSES, Monitor, QueueStats
 from referral.adapters.jobs.worker import Worker
 from referral.adapters.observability.tracing import send_rest, set_up_tracing
-from referral.container import make_container, parts_in_use
+from referral.container import make_container
+from referral.container.configuration import parts_in_use
 from referral.core.use_cases.health import PartHealth
 from referral.settings import Settings
 

@@ -15,7 +15,7 @@ from granian.server import MPServer
 from litestar.types import ASGIApp
 
 from referral.app import serve
-from referral.container import WORKERS
+from referral.container.configuration import WORKERS
 from referral.web.middleware.draining import DRAIN
 from referral.web.middleware.draining import SIGNAL as DRAIN_SIGNAL
 

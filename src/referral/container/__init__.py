@@ -1,0 +1,32 @@
+"""The wiring: which adapter fulfils which port, and what each use case gets."""
+
+from dishka import AsyncContainer, Provider, make_async_container
+
+from referral.adapters.observability.samples import RequestCounts
+from referral.container.adapters import Adapters, NoThirdParties
+from referral.container.observability import Observability
+from referral.container.use_cases import UseCases
+from referral.settings import Settings
+
+
+def make_container(
+    settings: Settings, *replacements: Provider, requests: RequestCounts | None = None
+) -> AsyncContainer:
+    """Wire everything; `replacements` override single parts, as tests do."""
+    context = {Settings: settings, RequestCounts: requests or RequestCounts()}
+    return make_async_container(
+        Adapters(),
+        _third_parties(settings),
+        Observability(),
+        UseCases(),
+        *replacements,
+        context=context,
+    )
+
+
+def _third_parties(settings: Settings) -> Provider:
+    if not settings.asks_anybody:
+        return NoThirdParties()
+    from referral.container.third_parties import ThirdParties  # noqa: PLC0415 - 7 MB of memory
+
+    return ThirdParties()

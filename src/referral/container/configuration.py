@@ -1,0 +1,86 @@
+"""What follows from the settings: folders, addresses, rates, and the parts in use."""
+
+import os
+from pathlib import Path
+
+from referral.adapters.postgres.embedded import EmbeddedPostgres
+from referral.adapters.third_parties.guarded_client import BUDGET
+from referral.core.entities.limits import LimitGroup, Rate, network_rates
+from referral.core.policies.login_throttle import guessing_rates
+from referral.settings import OFFLINE, Settings
+
+WORKERS = "WEB_CONCURRENCY"
+"""The variable by which `referral run` tells its processes how many they are."""
+
+NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
+
+
+def processes() -> int:
+    """Return how many processes of this service serve."""
+    return int(os.environ.get(WORKERS, "1"))
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Return where the processes of this service write their figures."""
+    return settings.data_dir / "metrics"
+
+
+def private_folders(settings: Settings) -> list[Path]:
+    """Return the folders of the data folder where the service writes itself."""
+    keys = [] if settings.signing_key_file else [settings.key_files[0].parent]
+    mail = [] if settings.smtp_url else [mail_folder(settings)]
+    return [*keys, *mail]
+
+
+def mail_folder(settings: Settings) -> Path:
+    """Return where mails are written to when no SMTP server is set."""
+    return settings.data_dir / "mail"
+
+
+def embedded_postgres(settings: Settings) -> EmbeddedPostgres | None:
+    """Return the embedded server when no other database is set."""
+    if settings.database_url is not None:
+        return None
+    return EmbeddedPostgres(settings.data_dir / "postgres")
+
+
+def database_url(settings: Settings) -> str:
+    """Return where the database is, embedded or not."""
+    embedded = embedded_postgres(settings)
+    return settings.database_url or (embedded.url if embedded else "")
+
+
+def rates_of(settings: Settings) -> dict[LimitGroup, Rate]:
+    """Return the rate of every group: those of the settings, and those that follow from them."""
+    by_address = {
+        LimitGroup.REGISTER: settings.limit_register,
+        LimitGroup.TOKEN: settings.limit_token,
+        LimitGroup.LOOKUP: settings.limit_lookup,
+    }
+    return {
+        **by_address,
+        **network_rates(by_address),
+        LimitGroup.CODES: settings.limit_codes,
+        **guessing_rates(settings.limit_token),
+        **BUDGET,
+    }
+
+
+def parts_in_use(settings: Settings) -> dict[str, str]:
+    """Say which parts the settings pick, for the start-up log; no address, no password."""
+    embedded = f"embedded, in {settings.data_dir / 'postgres'}"
+    return {
+        "database": "PostgreSQL" if settings.database_url else embedded,
+        "cache": "Redis" if settings.redis_url else "in each process",
+        "limits": "Redis" if settings.redis_url else "in each process",
+        "mail": "SMTP" if settings.smtp_url else f"files, in {mail_folder(settings)}",
+        "verification": _verification(settings),
+        "enrichment": NAMES[settings.enrichment],
+        "worker": "in this process" if settings.worker == "inline" else "off",
+    }
+
+
+def _verification(settings: Settings) -> str:
+    if settings.asks_hunter:
+        return NAMES["hunter"]
+    return "a list of disposable domains" if settings.hunter_url == OFFLINE else NAMES["off"]
