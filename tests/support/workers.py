@@ -15,7 +15,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
-from referral.commands import work
+from referral.cli.worker import run_worker
 from referral.core.entities.jobs import ConfirmationMail, WelcomeMail
 from referral.settings import Settings
 
@@ -26,7 +26,7 @@ FROM unnest($1::text[]) AS email RETURNING id
 """
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["referral.commands"])
+_processes.set_forkserver_preload(["referral.cli.worker"])
 
 
 @contextmanager
@@ -74,4 +74,4 @@ async def queue_mails(
 
 def _work(settings: Settings) -> None:
     set_up_logs("json", "error")
-    work(settings)
+    run_worker(settings)

@@ -1,73 +1,46 @@
-"""`referral worker` and the commands under `referral jobs`."""
+"""`referral jobs`: the queue of jobs, seen and mended by an operator."""
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
-import structlog
-import uvloop
 
-from referral.adapters.failures import cause_of
 from referral.adapters.jobs.admin import STATUSES, Monitor, QueueStats
-from referral.adapters.jobs.worker import Worker
-from referral.adapters.observability.tracing import send_rest, set_up_tracing
-from referral.container import make_container
-from referral.container.configuration import parts_in_use
-from referral.core.use_cases.health import PartHealth
-from referral.settings import Settings
+from referral.cli.environment import (
+    refuse_pooler,
+    settings_from_environment,
+    using_database,
+)
+from referral.cli.tables import print_table
+from referral.container.configuration import (
+    database_url,
+)
 
 LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
 
 
-def work(settings: Settings) -> None:
-    """Do jobs until SIGTERM or SIGINT."""
-    uvloop.run(_work(settings))
+@click.group(invoke_without_command=True)
+@click.pass_context
+def jobs(context: click.Context) -> None:
+    """Show the jobs, and put back or discard those that are held."""
+    settings = settings_from_environment()
+    refuse_pooler(settings)
+    context.with_resource(using_database(settings))
+    context.obj = Monitor(database_url(settings))
+    if context.invoked_subcommand is None:
+        _show_states(context.obj)
 
 
-async def _work(settings: Settings) -> None:
-    set_up_tracing(os.environ)
-    container = make_container(settings)
-    worker = await container.get(Worker)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
-    log = structlog.get_logger()
-    log.info("working", **parts_in_use(settings) | {"worker": "alone"})
-    try:
-        await worker.run()
-    finally:
-        await container.close()
-        await asyncio.to_thread(send_rest)
-    log.info("stopped")
-
-
-def show_parts(
-    in_use: Mapping[str, str], states: Sequence[PartHealth], servers: Mapping[str, str]
-) -> None:
-    """Show which parts are in use, and then how those are that can be asked."""
-    _print_table(("part", "in use"), list(in_use.items()))
-    click.echo()
-    _print_table(("asked", "state"), [(state.part, _word(state, servers)) for state in states])
-
-
-def _word(state: PartHealth, servers: Mapping[str, str]) -> str:
-    if state.error is None or state.error.__cause__ is None:
-        return state.word
-    server = f"{servers[state.part]}, " if state.part in servers else ""
-    return f"{state.word}: {server}{cause_of(state.error)}"
-
-
-def show_states(monitor: Monitor) -> None:
+def _show_states(monitor: Monitor) -> None:
     """Show how many jobs of each kind wait, run and are held."""
     rows = [_state(state) for state in asyncio.run(monitor.states())]
-    _print_table(("kind", "waiting", "oldest", "running", "held", "done in an hour"), rows)
+    print_table(("kind", "waiting", "oldest", "running", "held", "done in an hour"), rows)
 
 
-@click.command("list")
+@jobs.command("list")
 @click.option("--status", default="held", show_default=True, type=click.Choice(list(STATUSES)))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.pass_obj
@@ -78,10 +51,10 @@ def list_jobs(monitor: Monitor, status: str, limit: int) -> None:
         (job.id, job.kind, job.status, job.attempts, _minute(job.created), job.fault)
         for job in jobs
     ]
-    _print_table(("id", "kind", "status", "attempts", "since", "last fault"), rows)
+    print_table(("id", "kind", "status", "attempts", "since", "last fault"), rows)
 
 
-@click.command("trace")
+@jobs.command("trace")
 @click.argument("job_id", type=int, metavar="ID")
 @click.pass_obj
 def show_trace(monitor: Monitor, job_id: int) -> None:
@@ -93,7 +66,7 @@ def show_trace(monitor: Monitor, job_id: int) -> None:
     click.echo(trace)
 
 
-@click.command()
+@jobs.command()
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
 @click.option("--all", "every", is_flag=True, help="All that are held.")
 @click.pass_obj
@@ -107,7 +80,7 @@ def retry(monitor: Monitor, ids: Sequence[int], *, every: bool) -> None:
     click.echo(f"Put back: {len(chosen)}")
 
 
-@click.command()
+@jobs.command()
 @click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
 @click.pass_obj
 def discard(monitor: Monitor, ids: Sequence[int]) -> None:
@@ -115,7 +88,7 @@ def discard(monitor: Monitor, ids: Sequence[int]) -> None:
     click.echo(f"Discarded: {asyncio.run(monitor.discard(list(ids)))}")
 
 
-@click.command()
+@jobs.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.pass_obj
@@ -131,9 +104,6 @@ def web(monitor: Monitor, host: str, port: int) -> None:
     uvicorn.run(create_web_app(monitor.url), host=host, port=port, log_level="warning")
 
 
-JOBS = (list_jobs, show_trace, retry, discard, web)
-
-
 def _state(state: QueueStats) -> tuple[object, ...]:
     oldest = state.oldest_waiting
     age = "" if oldest is None else f"{(datetime.now(UTC) - oldest).total_seconds():.0f} s"
@@ -142,11 +112,3 @@ def _state(state: QueueStats) -> tuple[object, ...]:
 
 def _minute(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M}"
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    lines = [tuple(head), *(tuple(str(value) for value in row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        told = (value.ljust(width) for value, width in zip(line, widths, strict=True))
-        click.echo("  ".join(told).rstrip())

@@ -1,0 +1,41 @@
+"""`referral create-client`."""
+
+from collections.abc import Sequence
+
+import click
+from dishka import AsyncContainer
+
+from referral.cli.environment import (
+    with_container,
+)
+from referral.core.entities.clients import Client, Scope
+from referral.core.use_cases.clients import GRANTABLE, CreateClient
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    callback=lambda _, __, values: _scopes(values),
+    help=f"What it may do: {', '.join(sorted(GRANTABLE))}. May be given several times.",
+)
+def create_client(name: str, scopes: list[Scope]) -> None:
+    """Register an OAuth 2.0 client; print its id and its secret, which is shown only once."""
+
+    async def create(container: AsyncContainer) -> tuple[Client, str]:
+        return await (await container.get(CreateClient))(name, scopes)
+
+    client, secret = with_container(create)
+    click.echo(f"client_id={client.id}\nclient_secret={secret}")
+
+
+def _scopes(values: Sequence[str]) -> list[Scope]:
+    named = [name for value in values for name in value.replace(",", " ").split()]
+    unknown = set(named) - GRANTABLE
+    if unknown or not named:
+        fault = f"{', '.join(sorted(unknown)) or 'nothing'} is no scope that a client can have"
+        raise click.BadParameter(fault)
+    return [Scope(name) for name in named]

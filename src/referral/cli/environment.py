@@ -1,0 +1,104 @@
+"""What commands share: the settings, the database, the container, errors in one line."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import click
+import structlog
+from dishka import AsyncContainer
+
+from referral.adapters.failures import explained
+from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.postgres.pooler import is_pooled
+from referral.container import make_container
+from referral.container.configuration import (
+    database_url,
+    embedded_postgres,
+)
+from referral.core.errors import ReferralError, Unavailable
+from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+
+T = TypeVar("T")
+
+BAD_SETTINGS = 2
+
+
+def settings_from_environment() -> Settings:
+    """Read the settings and set up the logs; end with status 2 where settings are invalid."""
+    try:
+        settings = read_settings(os.environ)
+    except BadSettingsError as error:
+        for fault in error.faults:
+            click.echo(fault, err=True)
+        sys.exit(BAD_SETTINGS)
+    set_up_logs(settings.log_format, settings.log_level)
+    for name in unknown_settings(os.environ):
+        structlog.get_logger().warning("there is no such setting", name=name)
+    return settings
+
+
+def with_container(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
+    """Do something with the service's parts, whether the service runs or not."""
+    settings = settings_from_environment()
+
+    async def run() -> T:
+        container = make_container(settings)
+        try:
+            return await work(container)
+        finally:
+            await container.close()
+
+    with using_database(settings):
+        return asyncio.run(run())
+
+
+@contextmanager
+def using_database(settings: Settings, *, makes: bool = False) -> Iterator[None]:
+    """Run the database while the block uses it; a failure of the block ends in one line."""
+    with running_database(settings, makes=makes):
+        try:
+            with explained(database_url(settings)):
+                yield
+        except ReferralError as error:
+            raise click.ClickException(error.detail or type(error).__name__) from error
+
+
+@contextmanager
+def running_database(settings: Settings, *, makes: bool = False) -> Iterator[None]:
+    """Keep the embedded database running for as long as it is needed."""
+    embedded = embedded_postgres(settings)
+    if embedded is None:
+        yield
+        return
+    with faults_in_one_line():
+        if not (makes or embedded.exists):
+            fault = f"There is no database in {settings.data_dir}. 'referral migrate' makes one."
+            raise click.ClickException(fault)
+        embedded.start()
+    try:
+        yield
+    finally:
+        embedded.stop()
+
+
+@contextmanager
+def faults_in_one_line() -> Iterator[None]:
+    """Turn what is wrong with a folder into an error that the command shows in one line."""
+    try:
+        yield
+    except Unavailable as error:
+        raise click.ClickException(error.detail) from error
+    except OSError as error:
+        fault = f"{error.filename} cannot be used: {error.strerror}."
+        raise click.ClickException(fault) from error
+
+
+def refuse_pooler(settings: Settings) -> None:
+    """Raise when the database's URL is a pooler: jobs need LISTEN, so a direct connection."""
+    if is_pooled(settings.database_url or ""):
+        fault = "REFERRAL_DATABASE_URL is a pooler: jobs need a direct address of PostgreSQL."
+        raise click.ClickException(fault)
