@@ -58,10 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 KEYWORD_DEFAULTS = make_engine.__kwdefaults__ or {}
 TIME_LIMITS = (
-    ("referral.adapters.postgres.database.SECONDS", 60.0),
-    ("referral.adapters.postgres.database.PATIENCE", 60.0),
-    ("referral.adapters.postgres.pool.SECONDS", 60.0),
-    ("referral.adapters.postgres.pool.PATIENCE", 60.0),
+    ("referral.adapters.postgres.database.TIMEOUT_SECONDS", 60.0),
+    ("referral.adapters.postgres.database.QUEUE_STALL_SECONDS", 60.0),
+    ("referral.adapters.postgres.pool.TIMEOUT_SECONDS", 60.0),
+    ("referral.adapters.postgres.pool.QUEUE_STALL_SECONDS", 60.0),
     ("referral.adapters.redis.client.LOOKS", 6000),
     ("referral.adapters.redis.client.SOCKET_SECONDS", 60.0),
 )

@@ -15,7 +15,7 @@ from granian.server import MPServer
 from litestar.types import ASGIApp
 
 from referral.app import serve
-from referral.container.configuration import WORKERS
+from referral.container.configuration import PROCESS_COUNT_ENV
 from referral.web.middleware.draining import DRAIN
 from referral.web.middleware.draining import SIGNAL as DRAIN_SIGNAL
 
@@ -65,7 +65,7 @@ class Server(MPServer):
 
 def serve_on(host: str, port: int, workers: int, drain: int) -> None:
     """Serve until SIGTERM and `drain` more seconds, or Ctrl-C."""
-    os.environ[WORKERS] = str(workers)
+    os.environ[PROCESS_COUNT_ENV] = str(workers)
     os.environ[DRAIN] = str(drain)
     # Until a worker listens to it, the signal must not end it.
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)

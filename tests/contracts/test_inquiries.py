@@ -14,7 +14,7 @@ from referral.adapters.redis.rate_limits import CountedLimits
 from referral.adapters.third_parties.guarded_client import (
     BUDGET,
     FAILURES,
-    PAUSE,
+    RETRY_SECONDS,
     Breaker,
     GuardedClient,
     taking,
@@ -87,7 +87,7 @@ async def test_after_some_failures_nobody_waits(
     inquiries: GuardedClient[int], service: Service, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nobody is asked, until it is time to try."""
-    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", math.inf)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.RETRY_SECONDS", math.inf)
     service.fault = fault
     await fail(inquiries, FAILURES)
     for _ in range(200):
@@ -122,7 +122,7 @@ async def test_a_probe_that_is_answered_ends_it(
     inquiries: GuardedClient[int], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs in the background, so that nobody waits for it either."""
-    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", 0.0)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.RETRY_SECONDS", 0.0)
     service.fault = "hang"
     await fail(inquiries, FAILURES)
     fail_at_once(inquiries)
@@ -141,7 +141,7 @@ def test_a_probe_is_taken_once_in_a_while() -> None:
         breaker.fail("status 500")
     assert not breaker.take_probe()
     for _ in range(2):
-        now[0] += PAUSE
+        now[0] += RETRY_SECONDS
         assert [breaker.take_probe(), breaker.take_probe()] == [True, False]
     breaker.succeed()
     assert not breaker.is_open
@@ -149,7 +149,7 @@ def test_a_probe_is_taken_once_in_a_while() -> None:
 
 async def test_closing_gives_up_probes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left running behind a service that stops."""
-    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", 0.0)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.RETRY_SECONDS", 0.0)
     inquiries = GuardedClient("it", service.send, lambda reply: reply.status, always)
     service.fault = "hang"
     await fail(inquiries, FAILURES + 1)

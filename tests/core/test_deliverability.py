@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.entities.deliverability import GOOD_FOR, Deliverability
+from referral.core.entities.deliverability import VERIFICATION_TTL, Deliverability
 from referral.core.entities.jobs import JobContext, Verifying
 from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, RescheduleJob
@@ -160,7 +160,7 @@ async def test_an_admin_is_vouched_for(bureau: Bureau) -> None:
 async def test_an_answer_counts_for_thirty_days(bureau: Bureau) -> None:
     """Under another key as well, as long as the old one is known; then it is asked anew."""
     bureau.verifier.verdict = Deliverability.DISPOSABLE
-    for step, asked in ((timedelta(), 1), (GOOD_FOR, 1), (timedelta(seconds=1), 2)):
+    for step, asked in ((timedelta(), 1), (VERIFICATION_TTL, 1), (timedelta(seconds=1), 2)):
         bureau.world.clock.advance(seconds=step.total_seconds())
         with pytest.raises(EmailUndeliverable):
             await bureau.world.join("ann@example.com")

@@ -150,7 +150,7 @@ async def test_a_dead_service_costs_some_registrations_and_then_nothing(
     verifying: Settings, stub: HunterStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once the breaker is open nobody waits, and nobody is asked until it is time to try."""
-    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.PAUSE", math.inf)
+    monkeypatch.setattr("referral.adapters.third_parties.guarded_client.RETRY_SECONDS", math.inf)
     stub.fault = "hang"
     async with serving(verifying) as client:
         await asyncio.gather(*(register(client) for _ in range(4)))

@@ -26,10 +26,10 @@ from referral.adapters.jobs import executor as execution
 from referral.adapters.jobs import worker_queries as queries
 from referral.adapters.jobs.admin import ListedJob, Monitor
 from referral.adapters.jobs.executor import FIRST_WAIT, backoff
-from referral.adapters.jobs.queue import NAMES, make_queries
+from referral.adapters.jobs.queue import PGQUEUER_NAMES, make_queries
 from referral.adapters.jobs.worker import Worker
 from referral.adapters.jobs.worker_queries import (
-    BATCH,
+    BATCH_SIZE,
     CONCURRENT,
     PACE_SECONDS,
     FilteringDriver,
@@ -424,9 +424,9 @@ async def test_jobs_that_come_one_by_one_are_taken_together(
         await until(lambda: looks)
         looks.clear()
         began = now()
-        for job in welcomes(BATCH - 1):
+        for job in welcomes(BATCH_SIZE - 1):
             await enqueue(database, job)
-        await until(lambda: sum(looks) == BATCH - 1)
+        await until(lambda: sum(looks) == BATCH_SIZE - 1)
         assert sum(map(bool, looks)) <= (now() - began) / PACE_SECONDS + 1
         await until_empty(monitor)
 
@@ -438,19 +438,19 @@ async def test_what_is_queued_is_heard_once_for_each_look(
     connection = await asyncpg.connect(database_url)
     driver = FilteringDriver(connection)
     statements, heard = WorkerQueries.over(driver, lambda: False), list[str]()
-    await driver.add_listener(NAMES["channel"], lambda payload: heard.append(str(payload)))
+    await driver.add_listener(PGQUEUER_NAMES["channel"], lambda payload: heard.append(str(payload)))
 
     async def queue(*jobs: Job) -> None:
         for job in jobs:
             await enqueue(database, job)
         # What is sent in its turn arrives in its turn.
-        await connection.execute("SELECT pg_notify($1, 'last')", NAMES["channel"])
+        await connection.execute("SELECT pg_notify($1, 'last')", PGQUEUER_NAMES["channel"])
         await until(lambda: "last" in heard)
         heard.remove("last")
 
     async def look() -> None:
         kinds: Any = {"welcome-mail": EntrypointExecutionParameter(0)}
-        await statements.dequeue(BATCH, kinds, uuid4(), CONCURRENT, timedelta(seconds=6))
+        await statements.dequeue(BATCH_SIZE, kinds, uuid4(), CONCURRENT, timedelta(seconds=6))
 
     try:
         await queue(*welcomes(5))
@@ -517,7 +517,7 @@ async def test_a_backlog_is_not_taken_at_leisure(
 
     monkeypatch.setattr(queries, "PACE_SECONDS", 600)
     monkeypatch.setattr(queries, "MAX_PACE_SECONDS", 600)
-    await enqueue(database, *welcomes(4 * BATCH))
+    await enqueue(database, *welcomes(4 * BATCH_SIZE))
     async with work(do):
         await until_empty(monitor)
 
@@ -891,4 +891,4 @@ def test_the_names_of_the_tables_do_not_come_from_the_environment() -> None:
     told = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program], env=os.environ | strange, capture_output=True, check=True
     )
-    assert told.stdout.decode().split() == [NAMES["channel"], NAMES["trigger"]]
+    assert told.stdout.decode().split() == [PGQUEUER_NAMES["channel"], PGQUEUER_NAMES["trigger"]]

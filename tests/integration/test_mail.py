@@ -185,7 +185,7 @@ async def test_a_mail_that_the_server_does_not_take_now_goes_out_later(
     mailing: Settings, sink: Sink, answer: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused for now or hanging after the data: the next attempt has the same Message-ID."""
-    monkeypatch.setattr("referral.adapters.mail.smtp.SECONDS", 0.5)
+    monkeypatch.setattr("referral.adapters.mail.smtp.TIMEOUT_SECONDS", 0.5)
     seen: list[str] = []
 
     def once(mail: Received) -> str | None:
@@ -300,7 +300,7 @@ async def test_registrations_do_not_notice_a_server_that_says_nothing(
 ) -> None:
     """They are answered as ever, and all mails go out once it speaks again."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    monkeypatch.setattr("referral.adapters.mail.smtp.SECONDS", 1.0)
+    monkeypatch.setattr("referral.adapters.mail.smtp.TIMEOUT_SECONDS", 1.0)
     port = free_port()
     hole = BlackHole(port)
     silent = replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", worker="inline")

@@ -115,7 +115,7 @@ async def test_the_queue_is_asked_of_the_database(
     database_url: str, database: PostgresDatabase, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Depth by state, the age of the oldest, and how attempts of the last minute ended."""
-    monkeypatch.setattr(queue_figures, "SECONDS", 0)
+    monkeypatch.setattr(queue_figures, "CACHE_SECONDS", 0)
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with database.begin() as records:
         await records.jobs.enqueue(WelcomeMail(uuid4()), WelcomeMail(uuid4()), ResetMail(uuid4()))
@@ -228,7 +228,7 @@ async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
     async def ask_queue() -> list[Sample]:
         return []
 
-    monkeypatch.setattr("referral.adapters.observability.prometheus.SECONDS", 0.01)
+    monkeypatch.setattr("referral.adapters.observability.prometheus.SNAPSHOT_SECONDS", 0.01)
     metrics = ProcessMetrics([Flawed()], ask_queue, tmp_path)
     with capture_logs() as logs:
         async with metrics.publishing():

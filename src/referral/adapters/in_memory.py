@@ -10,7 +10,7 @@ from referral.adapters.observability.samples import Sample
 from referral.core.entities.codes import Code
 from referral.core.ports.caching import Cache
 
-SECONDS = 0.9
+MEMORY_TTL_SECONDS = 0.9
 """Other processes may show a code for one second after it was deleted."""
 
 ENTRIES = 5_000
@@ -75,7 +75,7 @@ class MemoryCache:
             self._known.pop(email_key, None)
 
     async def _ask(self, email_key: str, find: Callable[[], Awaitable[Code | None]]) -> Code | None:
-        until, this = self._now() + SECONDS, asyncio.current_task()
+        until, this = self._now() + MEMORY_TTL_SECONDS, asyncio.current_task()
         try:
             code = await (self._behind.fetch(email_key, find) if self._behind else find())
             if self._questions.get(email_key) is this:

@@ -9,15 +9,15 @@ from referral.core.entities.limits import LimitGroup, Rate, network_rates
 from referral.core.policies.login_throttle import guessing_rates
 from referral.settings import OFFLINE, Settings
 
-WORKERS = "WEB_CONCURRENCY"
+PROCESS_COUNT_ENV = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
 
-NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
+THIRD_PARTY_NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
 
 def processes() -> int:
     """Return how many processes of this service serve."""
-    return int(os.environ.get(WORKERS, "1"))
+    return int(os.environ.get(PROCESS_COUNT_ENV, "1"))
 
 
 def metrics_folder(settings: Settings) -> Path:
@@ -75,12 +75,16 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
         "limits": "Redis" if settings.redis_url else "in each process",
         "mail": "SMTP" if settings.smtp_url else f"files, in {mail_folder(settings)}",
         "verification": _verification(settings),
-        "enrichment": NAMES[settings.enrichment],
+        "enrichment": THIRD_PARTY_NAMES[settings.enrichment],
         "worker": "in this process" if settings.worker == "inline" else "off",
     }
 
 
 def _verification(settings: Settings) -> str:
     if settings.asks_hunter:
-        return NAMES["hunter"]
-    return "a list of disposable domains" if settings.hunter_url == OFFLINE else NAMES["off"]
+        return THIRD_PARTY_NAMES["hunter"]
+    return (
+        "a list of disposable domains"
+        if settings.hunter_url == OFFLINE
+        else THIRD_PARTY_NAMES["off"]
+    )

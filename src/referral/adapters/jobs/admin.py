@@ -11,7 +11,7 @@ from pgqueuer.domain.types import JobId
 from referral.adapters.jobs.executor import FORGET_COUNTERS
 from referral.adapters.jobs.queue import make_queries
 
-SECONDS = 10.0
+QUERY_TIMEOUT_SECONDS = 10.0
 
 STATES = """
 SELECT entrypoint AS kind,
@@ -129,7 +129,9 @@ class Monitor:
         return len(found)
 
     async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self.url, timeout=SECONDS, command_timeout=SECONDS)
+        return await asyncpg.connect(
+            self.url, timeout=QUERY_TIMEOUT_SECONDS, command_timeout=QUERY_TIMEOUT_SECONDS
+        )
 
 
 def _listed(which: str, row: dict[str, object]) -> ListedJob:

@@ -13,10 +13,10 @@ from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.errors import Unavailable
 
-SECONDS = 5.0
+CACHE_SECONDS = 5.0
 """How long an answer is good for: several may scrape."""
 
-PATIENCE = 1.0
+QUERY_TIMEOUT_SECONDS = 1.0
 """How long a scrape waits for the database, in seconds."""
 
 ENDED = """
@@ -53,12 +53,12 @@ class QueueFigures:
         async with self._turn:
             if self._until <= time.monotonic():
                 self._known = await self._ask()
-                self._until = time.monotonic() + SECONDS
+                self._until = time.monotonic() + CACHE_SECONDS
         return self._known
 
     async def _ask(self) -> list[Sample]:
         with suppress(Unavailable, TimeoutError):
-            async with asyncio.timeout(PATIENCE), self._database.read() as records:
+            async with asyncio.timeout(QUERY_TIMEOUT_SECONDS), self._database.read() as records:
                 states = (await records.session.execute(text(STATES))).mappings().all()
                 ended = (await records.session.execute(text(ENDED))).mappings().all()
             told = [*map(_state, states), *map(_end, ended)]

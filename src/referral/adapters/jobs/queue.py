@@ -21,7 +21,7 @@ from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.core.entities.jobs import Job, Pruning, delay_of
 
-NAMES = {
+PGQUEUER_NAMES = {
     "channel": "ch_pgqueuer",
     "function": "fn_pgqueuer_changed",
     "statistics_table": "pgqueuer_statistics",
@@ -31,7 +31,7 @@ NAMES = {
     "trigger": "tg_pgqueuer_changed",
     "schedules_table": "pgqueuer_schedules",
 }
-SETTINGS = DBSettings.model_validate({"prefix": "", "db_schema": None, **NAMES})
+SETTINGS = DBSettings.model_validate({"prefix": "", "db_schema": None, **PGQUEUER_NAMES})
 """The names that the migration made: left alone, pgqueuer reads them from variables of the
 environment as common as CHANNEL and TRIGGER.
 """

@@ -17,8 +17,13 @@ from pgqueuer.domain.types import Channel
 
 from referral.adapters.jobs.context import causes_of
 from referral.adapters.jobs.executor import JobRunner
-from referral.adapters.jobs.queue import KINDS, NAMES, make_queries
-from referral.adapters.jobs.worker_queries import BATCH, CONCURRENT, FilteringDriver, WorkerQueries
+from referral.adapters.jobs.queue import KINDS, PGQUEUER_NAMES, make_queries
+from referral.adapters.jobs.worker_queries import (
+    BATCH_SIZE,
+    CONCURRENT,
+    FilteringDriver,
+    WorkerQueries,
+)
 from referral.adapters.postgres.outages import unavailable
 from referral.core.errors import Unavailable
 from referral.core.ports.system import JobHandler
@@ -100,7 +105,7 @@ class Worker:
                 return
             await self._serving.run(
                 dequeue_timeout=POLL,
-                batch_size=BATCH,
+                batch_size=BATCH_SIZE,
                 max_concurrent_tasks=CONCURRENT,
                 shutdown_on_listener_failure=True,
                 heartbeat_timeout=self._heartbeat,
@@ -110,7 +115,7 @@ class Worker:
 
     def _application(self, driver: FilteringDriver) -> PgQueuer:
         queries = WorkerQueries.over(driver, self._stopping.is_set)
-        application = PgQueuer(driver, Channel(NAMES["channel"]), queries=queries)
+        application = PgQueuer(driver, Channel(PGQUEUER_NAMES["channel"]), queries=queries)
         nothing = EntrypointExecutorParameters(0, _unused, on_failure="hold")
         for name in KINDS:
             application.qm.register_executor(name, self._execution.executor(nothing, queries))

@@ -19,8 +19,8 @@ from referral.adapters.jobs.queue import make_queries
 from referral.adapters.postgres.outages import unavailable
 from referral.core.errors import Unavailable
 
-BATCH = 20
-CONCURRENT = 2 * BATCH
+BATCH_SIZE = 20
+CONCURRENT = 2 * BATCH_SIZE
 """How many jobs a worker takes at once, and does at once; pgqueuer wants at least twice."""
 
 LINGER_SECONDS = 0.02
@@ -75,7 +75,7 @@ class JobCapacity:
 
     async def wait(self) -> None:
         """Return when there is room for a batch, or for some jobs and it was waited a little."""
-        await self._until(BATCH, LINGER_SECONDS)
+        await self._until(BATCH_SIZE, LINGER_SECONDS)
         await self._until(1, FULL_SECONDS)
 
     async def _until(self, free: int, seconds: float) -> None:
@@ -156,7 +156,7 @@ class WorkerQueries(Queries):
         await asyncio.sleep(self._next_look - now())
         if self._is_stopping():
             return []
-        wanted = min(BATCH, self.room.free)
+        wanted = min(BATCH_SIZE, self.room.free)
         self._connection.heard = False
         jobs = await super().dequeue(*args, **options)
         pace = min(PACE_SECONDS * len(jobs), MAX_PACE_SECONDS)

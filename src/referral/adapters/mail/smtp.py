@@ -23,7 +23,7 @@ from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.errors import MailRefused, Unavailable
 
-SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 """How long the server may take for each answer."""
 
 IDLE_SECONDS = 15.0
@@ -129,7 +129,7 @@ class SmtpMailer:
             username=unquote(url.username) if url.username else None,
             password=unquote(url.password) if url.password else None,
             use_tls=url.scheme == "smtps",
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
         try:
             await client.connect()

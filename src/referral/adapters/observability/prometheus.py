@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from referral.adapters.observability.samples import BOUNDS, Histogram, MetricSource, Sample
 from referral.adapters.private_folders import make_private_folder
 
-SECONDS = 1.0
+SNAPSHOT_SECONDS = 1.0
 """How old the figures of the other processes may be."""
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -117,7 +117,7 @@ class ProcessMetrics:
                 pass  # a full disk, say: the next time, then
             except Exception:  # noqa: BLE001 - a figure that cannot be told ends no other
                 structlog.get_logger().exception("figures not published")
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(SNAPSHOT_SECONDS)
 
     def _own(self) -> Iterator[Sample]:
         yield Sample("referral_processes", (), 1)

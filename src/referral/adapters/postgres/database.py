@@ -29,10 +29,10 @@ from referral.adapters.postgres.repositories.users import PostgresUsers
 from referral.adapters.postgres.repositories.verdicts import PostgresVerdicts
 from referral.core.ports.security import Fingerprints
 
-SECONDS = 1.5
+TIMEOUT_SECONDS = 1.5
 """How long a request waits for a connection or an answer."""
 
-PATIENCE = 1.0
+QUEUE_STALL_SECONDS = 1.0
 """How long the queue for connections may stand still, in seconds."""
 
 GOODBYE = 0.2
@@ -126,7 +126,7 @@ class PostgresDatabase:
     def __init__(self, engine: AsyncEngine, fingerprints: Fingerprints) -> None:
         """Take an engine of `make_engine`, and what addresses are counted under."""
         self._fingerprints = fingerprints
-        self._admission = PoolLimiter(POOL, PATIENCE)
+        self._admission = PoolLimiter(POOL, QUEUE_STALL_SECONDS)
         # A lone SELECT in a transaction costs three round trips, in autocommit one.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -156,7 +156,7 @@ class PostgresDatabase:
 def make_engine(
     url: str,
     *,
-    command_timeout: float | None = SECONDS,
+    command_timeout: float | None = TIMEOUT_SECONDS,
     connection_class: type[asyncpg.Connection] = ImpatientConnection,
 ) -> AsyncEngine:
     """Make the engine for a `postgresql://` URL, with timeouts that fit a waiting request."""
@@ -172,7 +172,7 @@ def make_engine(
             max_overflow=0,
             connect_args={
                 "connection_class": connection_class,
-                "timeout": SECONDS,
+                "timeout": TIMEOUT_SECONDS,
                 "command_timeout": command_timeout,
                 "server_settings": pooler.server_settings(url),
                 **pooler.dialect_options(url),

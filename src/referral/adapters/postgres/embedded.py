@@ -53,8 +53,8 @@ MAX_SOCKET_PATH = 100
 LOG_TAIL = 4_000
 """How much of the server's log is searched for the cause of a failed start, in characters."""
 
-SECONDS = 60
-PAUSE = 0.05
+START_TIMEOUT_SECONDS = 60
+POLL_SECONDS = 0.05
 OPTIONS = (
     "-c max_connections=200",
     "-c listen_addresses=''",
@@ -166,7 +166,7 @@ class EmbeddedPostgres:
         """Start the server, unless it answers; one that is just ending is waited for."""
         alive = self._open("server.lock")
         try:
-            deadline = time.monotonic() + SECONDS
+            deadline = time.monotonic() + START_TIMEOUT_SECONDS
             while not self._answers():
                 with suppress(BlockingIOError):
                     fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,7 +176,7 @@ class EmbeddedPostgres:
                 if time.monotonic() > deadline:
                     detail = f"The server in {self._folder} neither answers nor ends."
                     raise Unavailable(detail)
-                time.sleep(PAUSE)
+                time.sleep(POLL_SECONDS)
         finally:
             os.close(alive)
 
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
             self._control(*start, inherited=(alive, place, home))
 
     def _control(self, *command: str, inherited: tuple[int, ...] = ()) -> None:
-        where = ("-D", _in_server(self._data), "-w", "-t", str(SECONDS))
+        where = ("-D", _in_server(self._data), "-w", "-t", str(START_TIMEOUT_SECONDS))
         self._run("pg_ctl", *where, *command, cwd=self._data, inherited=inherited)
 
     def _answers(self) -> bool:

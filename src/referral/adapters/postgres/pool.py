@@ -8,7 +8,7 @@ import asyncpg
 from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import PoolLimiter
-from referral.adapters.postgres.database import PATIENCE, SECONDS
+from referral.adapters.postgres.database import QUEUE_STALL_SECONDS, TIMEOUT_SECONDS
 from referral.adapters.postgres.outages import unavailable
 
 CONNECTIONS = 4
@@ -21,7 +21,7 @@ class DriverPool:
     def __init__(self, pool: asyncpg.Pool) -> None:
         """Take a pool of `CONNECTIONS` connections."""
         self._pool = pool
-        self._admission = PoolLimiter(CONNECTIONS, PATIENCE)
+        self._admission = PoolLimiter(CONNECTIONS, QUEUE_STALL_SECONDS)
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Return the rows of a statement, or raise `Unavailable`."""
@@ -42,7 +42,7 @@ class DriverPool:
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         async with self._admission.place():
             with unavailable():
-                async with self._pool.acquire(timeout=SECONDS) as connection:
+                async with self._pool.acquire(timeout=TIMEOUT_SECONDS) as connection:
                     try:
                         yield connection
                     except TimeoutError:
@@ -62,8 +62,8 @@ async def make_pool(
         min_size=0,
         max_size=CONNECTIONS,
         max_inactive_connection_lifetime=IDLE_SECONDS,
-        timeout=SECONDS,
-        command_timeout=SECONDS,
+        timeout=TIMEOUT_SECONDS,
+        command_timeout=TIMEOUT_SECONDS,
         reset=_leave,
         server_settings=pooler.server_settings(url),
         **pooler.driver_options(url),

@@ -4,12 +4,12 @@ from sqlalchemy import ColumnElement, Table, delete, select
 
 from referral.adapters.postgres.connection import DatabaseSession
 
-BATCH = 2000
+BATCH_SIZE = 2000
 
 
 async def prune(session: DatabaseSession, table: Table, old: ColumnElement[bool]) -> bool:
     """Delete a batch of what is old; tell whether there may be more."""
     key = table.primary_key.columns[0]
-    batch = select(key).where(old).limit(BATCH).with_for_update(skip_locked=True)
+    batch = select(key).where(old).limit(BATCH_SIZE).with_for_update(skip_locked=True)
     gone = await session.execute(delete(table).where(key.in_(batch)).returning(key))
-    return len(gone.all()) == BATCH
+    return len(gone.all()) == BATCH_SIZE

@@ -4,7 +4,7 @@ An address has two keys: one for what was found, and one for a mark that it was 
 other mark equals. Who finds nothing reads the database and stores that only if the mark is still
 the one from before: had a change been cleared meanwhile, there would be another. Every entry also
 names the time at which it ends, counted from before its database was read, so that one which is
-written late, or was not cleared because Redis was gone, is never read after `SECONDS`.
+written late, or was not cleared because Redis was gone, is never read after `FLUSH_SECONDS`.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from referral.adapters.observability.samples import Sample
 from referral.adapters.redis.client import RedisGone, RedisServer
 from referral.core.entities.codes import Code
 
-SECONDS = 25.0
-SECONDS_UNKNOWN = 10.0
+CACHE_TTL_SECONDS = 25.0
+NEGATIVE_TTL_SECONDS = 10.0
 MARK_SECONDS = 60
 """How long a mark stays, and a clear that failed is remembered: longer than any entry lives."""
 
-BATCH = 500
+CLEAR_BATCH_SIZE = 500
 """How many clears that failed are repeated in one trip."""
 
 STORE = """
@@ -132,7 +132,7 @@ class RedisCache:
         return uncleared is not None and uncleared.until > now
 
     def _fill(self, key: bytes, mark: bytes | None, entry: Entry, began: float) -> None:
-        entry.until = began + (SECONDS_UNKNOWN if entry.code is None else SECONDS)
+        entry.until = began + (NEGATIVE_TTL_SECONDS if entry.code is None else CACHE_TTL_SECONDS)
         if entry.code is not None:
             entry.until = min(entry.until, entry.code.expires_at.timestamp())
         if entry.until > self._now():
@@ -158,7 +158,9 @@ class RedisCache:
     async def _clear_again(self) -> None:
         """Repeat what failed, and what fails meanwhile, before anybody is told from Redis again."""
         while self._uncleared:
-            await self._mark(self._server.client, list(islice(self._uncleared.items(), BATCH)))
+            await self._mark(
+                self._server.client, list(islice(self._uncleared.items(), CLEAR_BATCH_SIZE))
+            )
 
     async def _mark(self, client: Redis, some: list[tuple[bytes, Uncleared]]) -> None:
         pipe = client.pipeline(transaction=False)

@@ -22,7 +22,7 @@ Take = Callable[[], Awaitable[bool]]
 FAILURES = 3
 """After how many failures in a row nobody waits any more."""
 
-PAUSE = 5.0
+RETRY_SECONDS = 5.0
 """How often it is then tried whether there are answers again, in seconds."""
 
 BUDGET = {
@@ -53,7 +53,7 @@ class Breaker:
         """Tell whether it is time to try, and that somebody does."""
         due = self._now() >= self._probe_at
         if due:
-            self._probe_at = self._now() + PAUSE
+            self._probe_at = self._now() + RETRY_SECONDS
         return due
 
     def succeed(self) -> None:
@@ -67,7 +67,7 @@ class Breaker:
         was_open = self.is_open
         self._failures += 1
         if self.is_open and not was_open:
-            self._probe_at = self._now() + PAUSE
+            self._probe_at = self._now() + RETRY_SECONDS
             log = structlog.get_logger()
             log.warning("service does not answer", service=self._service, cause=fault)
 

@@ -19,7 +19,7 @@ CHECK_SECONDS = 5.0
 OK, UNAUTHORIZED = 200, 401
 
 STILL_RUNNING = 202
-UNDECIDED = frozenset({222, 400, 422, 451})
+UNDECIDED_STATUSES = frozenset({222, 400, 422, 451})
 """Failed at the remote server, not acceptable, and not to be told: these are about one address, and
 not about the service.
 """
@@ -142,7 +142,7 @@ def read_verdict(reply: Reply) -> Deliverability | None:
     """
     if reply.status == STILL_RUNNING:
         return None
-    if reply.status in UNDECIDED:
+    if reply.status in UNDECIDED_STATUSES:
         return Deliverability.UNKNOWN
     if reply.status != OK:
         raise InvalidResponse(f"status {reply.status}")

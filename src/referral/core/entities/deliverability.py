@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-GOOD_FOR = timedelta(days=30)
+VERIFICATION_TTL = timedelta(days=30)
 """How long it counts what a third party said of an address."""
 
 

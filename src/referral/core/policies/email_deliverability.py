@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from referral.core.entities.deliverability import GOOD_FOR, Deliverability
+from referral.core.entities.deliverability import VERIFICATION_TTL, Deliverability
 from referral.core.entities.jobs import JobContext, Verifying
 from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, Unavailable
 from referral.core.policies.email_fingerprints import fingerprints_of
-from referral.core.policies.retry import PATIENCE, Fault, ask_again
+from referral.core.policies.retry import RESPONSE_TIMEOUT, Fault, ask_again
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import Fingerprints
 from referral.core.ports.system import Clock
@@ -43,7 +43,7 @@ class VerifyEmailAtSignup:
 
     async def _verdict(self, verifier: EmailVerifier, user: User) -> Deliverability:
         async with self.database.read() as records:
-            since = self.clock.now() - GOOD_FOR
+            since = self.clock.now() - VERIFICATION_TTL
             known = await records.verdicts.find(fingerprints_of(self.fingerprints, user), since)
         if known is not None:
             return known
@@ -84,7 +84,7 @@ class Verify:
     async def _ask(self, verifier: EmailVerifier, user: User, run: JobContext) -> Deliverability:
         verdict, fault = Deliverability.UNKNOWN, Fault.UNDECIDED
         try:
-            verdict = await verifier.verify(user.mailbox, PATIENCE)
+            verdict = await verifier.verify(user.mailbox, RESPONSE_TIMEOUT)
         except Unavailable:
             fault = Fault.UNANSWERED
         if verdict is Deliverability.UNKNOWN:

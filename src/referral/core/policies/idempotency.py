@@ -15,7 +15,7 @@ from referral.core.ports.system import Clock
 
 T = TypeVar("T")
 
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 
 
 class AnsweredBefore(Exception):
@@ -40,7 +40,7 @@ class RecallAnswer:
     async def __call__(self, key: bytes, fingerprints: tuple[bytes, ...]) -> None:
         """Return if the key is new; raises `AnsweredBefore` or `IdempotencyKeyReused`."""
         async with self.database.read() as records:
-            since = self.clock.now() - KEPT
+            since = self.clock.now() - RETENTION
             answer = await records.attempts.find(key, fingerprints, since)
         if answer is not None:
             raise AnsweredBefore(answer)
@@ -52,7 +52,7 @@ async def begin_once(
     """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
     if attempt is None:
         return
-    answer = await records.attempts.claim(attempt, clock.now() - KEPT)
+    answer = await records.attempts.claim(attempt, clock.now() - RETENTION)
     if answer is not None:
         raise AnsweredBefore(answer)
 

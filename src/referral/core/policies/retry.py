@@ -6,7 +6,7 @@ from enum import StrEnum
 from referral.core.entities.jobs import FIRST_WAIT, JobContext
 from referral.core.errors import RescheduleJob
 
-PATIENCE = timedelta(seconds=10)
+RESPONSE_TIMEOUT = timedelta(seconds=10)
 """How long a job waits for an answer."""
 
 
@@ -22,7 +22,7 @@ MAX_RETRIES = {Fault.UNANSWERED: 18, Fault.UNDECIDED: 7}
 nothing less often, since that may cost as much as any answer.
 """
 
-GROWTH = 4
+BACKOFF_FACTOR = 4
 LONGEST_WAIT = timedelta(hours=6)
 JITTER = 1000
 
@@ -34,5 +34,5 @@ def ask_again(run: JobContext, fault: Fault) -> None:
     """
     if run.counters.get(fault, 0) < MAX_RETRIES[fault]:
         asked = sum(run.counters.get(each, 0) for each in Fault)
-        longest = min(FIRST_WAIT * int(GROWTH ** min(asked, 20)), LONGEST_WAIT)
+        longest = min(FIRST_WAIT * int(BACKOFF_FACTOR ** min(asked, 20)), LONGEST_WAIT)
         raise RescheduleJob(longest * (0.5 + run.id.int % JITTER / JITTER / 2), fault)

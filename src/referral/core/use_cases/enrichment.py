@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from referral.core.entities.jobs import Enriching, JobContext
 from referral.core.entities.users import Verification
 from referral.core.errors import Unavailable
-from referral.core.policies.retry import PATIENCE, Fault, ask_again
+from referral.core.policies.retry import RESPONSE_TIMEOUT, Fault, ask_again
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
 from referral.core.ports.third_parties import Enrichment
@@ -31,7 +31,7 @@ class Enrich:
         if user is None or self.enrichment is None or not self.verification.is_done_for(user):
             return
         try:
-            profile = await self.enrichment.find(user.mailbox, PATIENCE)
+            profile = await self.enrichment.find(user.mailbox, RESPONSE_TIMEOUT)
         except Unavailable:
             ask_again(run, Fault.UNANSWERED)
             return

@@ -15,7 +15,7 @@ from referral.core.policies.reauthentication import Reauthenticate, lock_proven
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
-STRETCH = 1000
+CHUNK_SIZE = 1000
 """How many referrals are read at once."""
 
 
@@ -78,8 +78,10 @@ async def _referrals(records: Repositories, user_id: UUID) -> list[ReferralListI
     found: list[ReferralListItem] = []
     after: UUID | None = None
     while True:
-        stretch = await records.referrals.newest(user_id, status=None, after=after, limit=STRETCH)
+        stretch = await records.referrals.newest(
+            user_id, status=None, after=after, limit=CHUNK_SIZE
+        )
         found += stretch
-        if len(stretch) < STRETCH:
+        if len(stretch) < CHUNK_SIZE:
             return found
         after = stretch[-1].referral_id

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from referral.core.entities.deliverability import GOOD_FOR
+from referral.core.entities.deliverability import VERIFICATION_TTL
 from referral.core.entities.referrals import PENDING_PERIOD, REFERRED_AGAIN_AFTER
 from referral.core.entities.users import User, Verification
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import SettleReferral
-from referral.core.policies.idempotency import KEPT
+from referral.core.policies.idempotency import RETENTION
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
@@ -35,9 +35,9 @@ class Prune:
                 left = [
                     await records.sessions.prune(now),
                     await records.one_time_tokens.prune(now),
-                    await records.attempts.prune(now - KEPT),
+                    await records.attempts.prune(now - RETENTION),
                     await records.mails.prune(now - MAILS_KEPT),
-                    await records.verdicts.prune(now - GOOD_FOR),
+                    await records.verdicts.prune(now - VERIFICATION_TTL),
                     await records.referred_emails.prune(now - REFERRED_AGAIN_AFTER),
                     await records.jobs.prune(now - LOG_KEPT),
                 ]

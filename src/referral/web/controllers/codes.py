@@ -111,9 +111,9 @@ class CodePage(Struct):
 
 T = TypeVar("T")
 
-ANY = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
-ONE = (*ANY, errors.NotFound)
-CHANGE = (*ANY, errors.AccountBlocked)
+COMMON_ERRORS = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
+ONE = (*COMMON_ERRORS, errors.NotFound)
+CHANGE = (*COMMON_ERRORS, errors.AccountBlocked)
 CHANGE_ONE = (*ONE, errors.AccountBlocked)
 BODY = (400, 408, 413, 415, errors.InvalidRequest)
 REPEATED = (errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused)
@@ -173,7 +173,7 @@ class Codes(Controller):
     @get(
         summary="List my codes",
         dependencies={"page": Provide(provide_page, sync_to_thread=False)},
-        responses=problems(*ANY, errors.InvalidRequest),
+        responses=problems(*COMMON_ERRORS, errors.InvalidRequest),
     )
     @inject
     async def list_all(
@@ -192,7 +192,11 @@ class Codes(Controller):
         items = [Code.of(code, now, links) for code in found.items]
         return CodePage(items, make_cursor(found.after, *this))
 
-    @get("/active", summary="Show my active code", responses=problems(*ANY, errors.NoActiveCode))
+    @get(
+        "/active",
+        summary="Show my active code",
+        responses=problems(*COMMON_ERRORS, errors.NoActiveCode),
+    )
     @inject
     async def show_active(
         self,

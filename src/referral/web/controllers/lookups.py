@@ -23,7 +23,7 @@ from referral.web.rate_limits import by_address
 
 CodeText = Annotated[str, PathParameter(description="The code, in capitals or not.")]
 
-ANY = (
+COMMON_ERRORS = (
     errors.Unauthenticated, errors.NoActiveCode, errors.InvalidRequest, errors.TooManyRequests,
     errors.Unavailable,
 )  # fmt: skip
@@ -61,7 +61,7 @@ class LookUps(Controller):
         "/lookup",
         summary="Look a code up",
         middleware=[LookupResponseCache],
-        responses=problems(*ANY),
+        responses=problems(*COMMON_ERRORS),
     )
     @inject
     async def look_up(
@@ -83,7 +83,7 @@ class LookUps(Controller):
         summary="Look a code up, privately",
         guards=[by_address(LimitGroup.LOOKUP), check_lookup_access],
         status_code=200,
-        responses=problems(400, 408, 413, 415, *ANY),
+        responses=problems(400, 408, 413, 415, *COMMON_ERRORS),
     )
     @inject
     async def look_up_privately(

@@ -17,7 +17,7 @@ from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.referrals import ClaimReferrer
 from referral.web.auth import SECURITY, identify_session, identify_user
 from referral.web.controllers.accounts import FullUser
-from referral.web.controllers.codes import ANY, BODY, CHANGE
+from referral.web.controllers.codes import BODY, CHANGE, COMMON_ERRORS
 from referral.web.controllers.exports import Export
 from referral.web.injection import inject
 from referral.web.links import Links
@@ -69,7 +69,7 @@ class Me(Controller):
     before_request = staticmethod(check_user)
     dependencies = {"user_id": Provide(identify_user)}
 
-    @get(summary="Show my account", responses=problems(*ANY))
+    @get(summary="Show my account", responses=problems(*COMMON_ERRORS))
     @inject
     async def show(
         self, user_id: NamedDependency[UUID], use: FromDishka[ShowAccount], links: FromDishka[Links]
@@ -135,7 +135,7 @@ class Me(Controller):
         "/export",
         summary="Export my data",
         before_request=check_session,
-        responses=problems(*ANY),
+        responses=problems(*COMMON_ERRORS),
     )
     @inject
     async def export(

@@ -42,7 +42,7 @@ class ReferralPage(Struct):
     next_cursor: str | None
 
 
-ANY = (
+COMMON_ERRORS = (
     errors.Unauthenticated,
     errors.InsufficientScope,
     errors.InvalidRequest,
@@ -64,7 +64,7 @@ class Referrals(Controller):
     @get(
         "/users/{user_id:uuid}/referrals",
         summary="List a user's referrals",
-        responses=problems(*ANY, errors.NotFound),
+        responses=problems(*COMMON_ERRORS, errors.NotFound),
     )
     @inject
     async def list_of(
@@ -78,7 +78,7 @@ class Referrals(Controller):
         """List those who joined with a user's codes. Strangers see no addresses."""
         return await _page(use, caller, user_id, page, status)
 
-    @get("/me/referrals", summary="List my referrals", responses=problems(*ANY))
+    @get("/me/referrals", summary="List my referrals", responses=problems(*COMMON_ERRORS))
     @inject
     async def list_mine(
         self,

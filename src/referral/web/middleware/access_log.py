@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from structlog.processors import JSONRenderer
 
-SECONDS = 0.05
+FLUSH_SECONDS = 0.05
 """How long a line may wait; a process that is killed takes so much of its log with it."""
 
 
@@ -53,7 +53,7 @@ class RequestLog:
             self._encode(AccessLogRecord(method, route, status, ms, request_id, "info", now))
         )
         if len(self._lines) == 1:
-            asyncio.get_running_loop().call_later(SECONDS, self.flush)
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Write what waits."""

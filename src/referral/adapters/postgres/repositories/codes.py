@@ -23,8 +23,8 @@ from referral.adapters.postgres.tables import codes, users
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.errors import ActiveCodeExists, CodeTaken
 
-NAMES = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", "uses", "enabled")
-COLUMNS = [codes.c[name] for name in NAMES]
+CODE_FIELDS = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", "uses", "enabled")
+COLUMNS = [codes.c[name] for name in CODE_FIELDS]
 
 
 def _is(status: CodeStatus, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
@@ -49,7 +49,7 @@ GONE = {"enabled": False, "deleted_at": NOW}
 OWNER_LET_IN = exists().where(users.c.id == codes.c.user_id, users.c.blocked_at.is_(None))
 SELECT = select(*COLUMNS)
 
-ADD = Query(insert(codes).values({name: bindparam(name) for name in (*NAMES, "text_key")}))
+ADD = Query(insert(codes).values({name: bindparam(name) for name in (*CODE_FIELDS, "text_key")}))
 GET = Query(SELECT.where(THIS, OWNED, LIVE))
 LOCK = Query(SELECT.where(THIS, OWNED, LIVE).with_for_update())
 LOCK_USABLE = Query(SELECT.where(TEXT, codes.c.enabled).with_for_update())

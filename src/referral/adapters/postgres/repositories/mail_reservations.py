@@ -8,12 +8,12 @@ import msgspec
 from referral.adapters.batching import RequestCoalescer
 from referral.adapters.postgres.pool import DriverPool
 from referral.adapters.postgres.repositories.mail_quota import quota_digest
-from referral.adapters.postgres.repositories.users import NAMES
+from referral.adapters.postgres.repositories.users import USER_FIELDS
 from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import User
 from referral.core.ports.security import Fingerprints
 
-USER = ", ".join(f"users.{name}" for name in NAMES)
+USER = ", ".join(f"users.{name}" for name in USER_FIELDS)
 
 ADDRESSES = "SELECT id, email_key FROM users WHERE id = ANY($1) AND erased_at IS NULL"
 
@@ -35,7 +35,7 @@ WITH asked AS (
     INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at)
     SELECT digest, id, purpose, ends FROM taken WHERE digest IS NOT NULL AND free_at IS NULL
 )
-SELECT mail, free_at, {", ".join(NAMES)} FROM taken
+SELECT mail, free_at, {", ".join(USER_FIELDS)} FROM taken
 """  # noqa: S608 - nothing but names of columns
 
 

@@ -12,14 +12,16 @@ from referral.adapters.postgres.connection import DatabaseSession, Query, values
 from referral.adapters.postgres.tables import profiles as table
 from referral.core.entities.users import Profile
 
-NAMES = [field.name for field in fields(Profile)]
-COLUMNS = [table.c[name] for name in NAMES]
+PROFILE_FIELDS = [field.name for field in fields(Profile)]
+COLUMNS = [table.c[name] for name in PROFILE_FIELDS]
 
-_added = insert(table).values({name: bindparam(name) for name in ("user_id", "found_at", *NAMES)})
+_added = insert(table).values(
+    {name: bindparam(name) for name in ("user_id", "found_at", *PROFILE_FIELDS)}
+)
 SAVE = Query(
     _added.on_conflict_do_update(
         index_elements=["user_id"],
-        set_={name: _added.excluded[name] for name in ("found_at", *NAMES)},
+        set_={name: _added.excluded[name] for name in ("found_at", *PROFILE_FIELDS)},
     )
 )
 

@@ -14,8 +14,8 @@ from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import User
 from referral.core.errors import EmailTaken
 
-NAMES = tuple(field.name for field in fields(User))
-COLUMNS = [users.c[name] for name in NAMES]
+USER_FIELDS = tuple(field.name for field in fields(User))
+COLUMNS = [users.c[name] for name in USER_FIELDS]
 PERSONAL = ("email", "email_key", "password_hash")
 """What an erased account has no longer."""
 
@@ -25,7 +25,7 @@ def _one(where: ColumnElement[bool], *, lock: bool = False) -> Query:
     return Query(query.with_for_update(key_share=True) if lock else query)
 
 
-ADD = Query(insert(users).values({name: bindparam(name) for name in NAMES}))
+ADD = Query(insert(users).values({name: bindparam(name) for name in USER_FIELDS}))
 GET = _one(users.c.id == bindparam("user_id"))
 LOCK = _one(users.c.id == bindparam("user_id"), lock=True)
 BY_EMAIL = _one(users.c.email_key == bindparam("email_key"))
