@@ -2,7 +2,7 @@
 
 import pytest
 
-from referral.adapters import addresses as addresses_module
+from referral.adapters import email_addresses as addresses_module
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.core.errors import InvalidRequest
 from referral.core.ports.email_addresses import EmailParser
