@@ -38,7 +38,7 @@ def test_the_service_imports_without_the_extra() -> None:
     script = (
         "import sys; sys.modules['opentelemetry.sdk'] = None;"
         "sys.modules['opentelemetry.exporter'] = None;"
-        "from referral.adapters import tracing; import referral.app;"
+        "from referral.adapters.observability import tracing; import referral.app;"
         "tracing.set_up_tracing({'OTEL_TRACES_EXPORTER': 'otlp'}); assert not tracing.is_on()"
     )
     done = subprocess.run(  # noqa: S603 - our own words
