@@ -235,53 +235,53 @@ async def test_old_links_and_answers_are_pruned(store: Database) -> None:
     link, attempt = make_link(ann), make_attempt()
     async with store.begin() as records:
         await records.one_time_tokens.add(link)
-        await records.attempts.keep(attempt, ANSWER, ann.id, NOW)
+        await records.idempotency.keep(attempt, ANSWER, ann.id, NOW)
         assert await records.one_time_tokens.prune(NOW) is False
-        assert await records.attempts.prune(NOW) is False
-        assert await records.attempts.claim(attempt, NOW) == ANSWER
+        assert await records.idempotency.prune(NOW) is False
+        assert await records.idempotency.claim(attempt, NOW) == ANSWER
         await records.one_time_tokens.prune(NOW + HOUR)
-        await records.attempts.prune(NOW + HOUR)
+        await records.idempotency.prune(NOW + HOUR)
         assert await records.one_time_tokens.find(link.digest, link.purpose, NOW) is None
-        assert await records.attempts.claim(attempt, NOW) is None
+        assert await records.idempotency.claim(attempt, NOW) is None
 
 
 async def test_a_key_gives_its_answer_again(store: Database) -> None:
     """For one of its fingerprints, until it is too old or forgotten."""
     ann, attempt = await store_user(store), make_attempt()
     async with store.begin() as records:
-        assert await records.attempts.claim(attempt, NOW) is None
-        await records.attempts.keep(attempt, ANSWER, ann.id, NOW)
+        assert await records.idempotency.claim(attempt, NOW) is None
+        await records.idempotency.keep(attempt, ANSWER, ann.id, NOW)
     rotated = replace(attempt, fingerprints=(b"n" * 32, *attempt.fingerprints))
     async with store.begin() as records:
-        assert await records.attempts.claim(rotated, NOW) == ANSWER
-        assert await records.attempts.find(rotated.key, rotated.fingerprints, NOW) == ANSWER
-        await records.attempts.forget(ann.id)
-        assert await records.attempts.claim(attempt, NOW) is None
+        assert await records.idempotency.claim(rotated, NOW) == ANSWER
+        assert await records.idempotency.find(rotated.key, rotated.fingerprints, NOW) == ANSWER
+        await records.idempotency.forget(ann.id)
+        assert await records.idempotency.claim(attempt, NOW) is None
 
 
 async def test_a_key_with_another_body_is_refused(store: Database) -> None:
     """The first answer stays."""
     attempt = make_attempt()
     async with store.begin() as records:
-        await records.attempts.keep(attempt, ANSWER, None, NOW)
+        await records.idempotency.keep(attempt, ANSWER, None, NOW)
     with pytest.raises(IdempotencyKeyReused):
         async with store.begin() as records:
-            await records.attempts.claim(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
+            await records.idempotency.claim(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
     async with store.read() as records:
         with pytest.raises(IdempotencyKeyReused):
-            await records.attempts.find(attempt.key, (b"x" * 32,), NOW)
+            await records.idempotency.find(attempt.key, (b"x" * 32,), NOW)
 
 
 async def test_a_key_is_found_for_as_long_as_its_answer_counts(store: Database) -> None:
     """Without being held, and as new afterwards."""
     attempt = make_attempt()
     async with store.begin() as records:
-        await records.attempts.keep(attempt, ANSWER, None, NOW)
+        await records.idempotency.keep(attempt, ANSWER, None, NOW)
     async with store.read() as records:
-        assert await records.attempts.find(attempt.key, attempt.fingerprints, NOW) == ANSWER
+        assert await records.idempotency.find(attempt.key, attempt.fingerprints, NOW) == ANSWER
         late = NOW + timedelta(microseconds=1)
-        assert await records.attempts.find(attempt.key, (b"x" * 32,), late) is None
-        assert await records.attempts.find(b"new" * 10, attempt.fingerprints, NOW) is None
+        assert await records.idempotency.find(attempt.key, (b"x" * 32,), late) is None
+        assert await records.idempotency.find(b"new" * 10, attempt.fingerprints, NOW) is None
 
 
 async def test_a_client_is_found_as_it_was_stored(store: Database) -> None:

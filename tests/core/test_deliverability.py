@@ -14,7 +14,7 @@ from referral.core.errors import EmailUndeliverable, RescheduleJob
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.email_deliverability import AT_REGISTRATION, Verify, VerifyEmailAtSignup
 from referral.core.policies.reauthentication import Reauthenticate
-from referral.core.policies.retry import MAX_RETRIES, Fault
+from referral.core.policies.third_party_retries import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.erasure import EraseAccount
 from tests.core.world import PASSWORD, World

@@ -8,7 +8,7 @@ import pytest
 from referral.core.entities.jobs import Enriching, JobContext
 from referral.core.entities.users import Profile, Role, Verification
 from referral.core.errors import RescheduleJob
-from referral.core.policies.retry import MAX_RETRIES, Fault
+from referral.core.policies.third_party_retries import MAX_RETRIES, Fault
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.enrichment import Enrich
 from tests.core.world import PASSWORD, World

@@ -100,12 +100,12 @@ class World:
         )
         self.show_account = ShowAccount(clock, reads, Visibility.REDACTED)
         self.block_account = BlockAccount(addresses, clear, clock, database)
-        attempts = LoginThrottle(self.limits)
+        login_throttle = LoginThrottle(self.limits)
         self.remove = remove = RemoveAccount(clock, self.fingerprints, self.settle)
         confirm = Confirm(None, self.settle, verification)
         inspect = InspectLink(clock, database, secrets)
         self.confirm_email = ConfirmEmail(
-            attempts, clear, clock, confirm, database, inspect, passwords, secrets
+            login_throttle, clear, clock, confirm, database, inspect, passwords, secrets
         )
         self.disown_email = DisownEmail(clear, clock, database, remove, secrets)
         self.reset_password = ResetPassword(
@@ -120,7 +120,7 @@ class World:
         self.log_in = LogIn(
             access_tokens,
             addresses,
-            attempts,
+            login_throttle,
             clock,
             database,
             ids,

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from referral.adapters.postgres.migrations import migrate
-from referral.packages import folder_of
+from referral.package_files import folder_of
 from referral.settings import Settings
 from tests.conftest import execute, on_database, serving
 from tests.support.journey import API, join, log_in

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from referral.adapters.failures import cause_of, explained, server_of
+from referral.adapters.failure_causes import cause_of, explained, server_of
 from referral.core.errors import Unavailable
 from tests.conftest import execute, on_database
 from tests.support.processes import free_port, referral

@@ -18,7 +18,7 @@ from referral.adapters.postgres import embedded
 from referral.adapters.postgres.embedded import SYSTEM_USER, EmbeddedPostgres
 from referral.adapters.private_folders import make_private_folder
 from referral.core.errors import Unavailable
-from referral.packages import folder_of
+from referral.package_files import folder_of
 from tests.support.journey import API, PASSWORD
 from tests.support.processes import referral, running
 from tests.support.servers import FAST

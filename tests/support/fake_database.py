@@ -51,7 +51,7 @@ class FakeRepositories:
         return FakeClients(self._usable())
 
     @property
-    def attempts(self) -> FakeIdempotencyRecords:
+    def idempotency(self) -> FakeIdempotencyRecords:
         return FakeIdempotencyRecords(self._usable())
 
     @property

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.packages import folder_of
+from referral.package_files import folder_of
 
 SECONDS = 10
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import click
 from dishka import AsyncContainer
 
-from referral.adapters.failures import cause_of, server_of
+from referral.adapters.failure_causes import cause_of, server_of
 from referral.cli.environment import (
     settings_from_environment,
     with_container,
 )
-from referral.cli.tables import print_table
+from referral.cli.text_tables import print_table
 from referral.container.configuration import (
     database_url,
     parts_in_use,

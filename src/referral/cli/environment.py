@@ -11,7 +11,7 @@ import click
 import structlog
 from dishka import AsyncContainer
 
-from referral.adapters.failures import explained
+from referral.adapters.failure_causes import explained
 from referral.adapters.observability.logs import set_up_logs
 from referral.adapters.postgres.pooler import is_pooled
 from referral.container import make_container

@@ -14,7 +14,7 @@ from referral.cli.environment import (
     settings_from_environment,
     using_database,
 )
-from referral.cli.tables import print_table
+from referral.cli.text_tables import print_table
 from referral.container.configuration import (
     database_url,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import structlog
 
-from referral.adapters.failures import explained
+from referral.adapters.failure_causes import explained
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.adapters.private_folders import (
     check_data_folder,

@@ -121,7 +121,7 @@ class UseCases(Provider):
         self,
         access_tokens: AccessTokens,
         addresses: EmailParser,
-        attempts: LoginThrottle,
+        login_throttle: LoginThrottle,
         clock: Clock,
         database: Database,
         ids: IdGenerator,
@@ -131,7 +131,15 @@ class UseCases(Provider):
     ) -> sessions.LogIn:
         lifetime = timedelta(days=settings.refresh_token_days)
         return sessions.LogIn(
-            access_tokens, addresses, attempts, clock, database, ids, passwords, secrets, lifetime
+            access_tokens,
+            addresses,
+            login_throttle,
+            clock,
+            database,
+            ids,
+            passwords,
+            secrets,
+            lifetime,
         )
 
     @provide

@@ -75,7 +75,7 @@ class PostgresRepositories:
         return PostgresClients(self.session)
 
     @cached_property
-    def attempts(self) -> PostgresIdempotencyRecords:
+    def idempotency(self) -> PostgresIdempotencyRecords:
         """Requests with an idempotency key."""
         return PostgresIdempotencyRecords(self.session)
 

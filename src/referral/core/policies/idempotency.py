@@ -41,7 +41,7 @@ class RecallAnswer:
         """Return if the key is new; raises `AnsweredBefore` or `IdempotencyKeyReused`."""
         async with self.database.read() as records:
             since = self.clock.now() - RETENTION
-            answer = await records.attempts.find(key, fingerprints, since)
+            answer = await records.idempotency.find(key, fingerprints, since)
         if answer is not None:
             raise AnsweredBefore(answer)
 
@@ -52,7 +52,7 @@ async def begin_once(
     """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
     if attempt is None:
         return
-    answer = await records.attempts.claim(attempt, clock.now() - RETENTION)
+    answer = await records.idempotency.claim(attempt, clock.now() - RETENTION)
     if answer is not None:
         raise AnsweredBefore(answer)
 
@@ -66,4 +66,4 @@ async def finish_once(
 ) -> None:
     """Keep the answer that follows from a result."""
     if attempt is not None:
-        await records.attempts.keep(attempt, attempt.respond(result), user_id, clock.now())
+        await records.idempotency.keep(attempt, attempt.respond(result), user_id, clock.now())

@@ -124,7 +124,7 @@ class InspectLink:
 class ConfirmEmail:
     """Confirm an address: by its link, and as the user who registered."""
 
-    attempts: LoginThrottle
+    login_throttle: LoginThrottle
     clear: InvalidateLookup
     clock: Clock
     confirm: Confirm
@@ -156,7 +156,7 @@ class ConfirmEmail:
         if password is None:
             detail = "Send the password of this account, or sign in to it first."
             raise WrongPassword(detail, field="password")
-        await self.attempts.count(user.email_key, address)
+        await self.login_throttle.count(user.email_key, address)
         if not await matches(self.passwords, user, password):
             raise WrongPassword(field="password")
 

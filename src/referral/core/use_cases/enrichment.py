@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from referral.core.entities.jobs import Enriching, JobContext
 from referral.core.entities.users import Verification
 from referral.core.errors import Unavailable
-from referral.core.policies.retry import RESPONSE_TIMEOUT, Fault, ask_again
+from referral.core.policies.third_party_retries import RESPONSE_TIMEOUT, Fault, ask_again
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
 from referral.core.ports.third_parties import Enrichment

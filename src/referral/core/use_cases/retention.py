@@ -35,7 +35,7 @@ class Prune:
                 left = [
                     await records.sessions.prune(now),
                     await records.one_time_tokens.prune(now),
-                    await records.attempts.prune(now - RETENTION),
+                    await records.idempotency.prune(now - RETENTION),
                     await records.mails.prune(now - MAILS_KEPT),
                     await records.verdicts.prune(now - VERIFICATION_TTL),
                     await records.referred_emails.prune(now - REFERRED_AGAIN_AFTER),

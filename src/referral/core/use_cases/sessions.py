@@ -47,7 +47,7 @@ class LogIn:
 
     access_tokens: AccessTokens
     addresses: EmailParser
-    attempts: LoginThrottle
+    login_throttle: LoginThrottle
     clock: Clock
     database: Database
     ids: IdGenerator
@@ -61,7 +61,7 @@ class LogIn:
         Raises `TooManyRequests` for who tries too often; `address` is the caller's on the network.
         """
         key = self._key(username)
-        await self.attempts.count(key or username, address)
+        await self.login_throttle.count(key or username, address)
         for _ in range(ROUNDS):
             user = await self._authenticate(key, password)
             tokens = user and await self._begin(user, await self._renew(user, password))

@@ -8,7 +8,7 @@ from litestar import Controller, MediaType, Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from referral.packages import folder_of
+from referral.package_files import folder_of
 from referral.web.openapi import complete
 
 BUNDLES = folder_of("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
