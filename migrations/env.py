@@ -13,7 +13,7 @@ from referral.adapters.postgres.tables import metadata
 from referral.container.configuration import database_url, embedded_postgres
 from referral.settings import read_settings
 
-LOCK = 7_215_904_531
+MIGRATION_LOCK_KEY = 7_215_904_531
 """A number of our own among PostgreSQL's advisory locks."""
 
 
@@ -27,7 +27,7 @@ def migrate(connection: Connection) -> None:
         include_name=_is_ours,
     )
     with context.begin_transaction():
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_KEY})"))
         # Rather fail than hold up every request behind a lock that does not come.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         context.run_migrations()
@@ -43,7 +43,7 @@ def _render(_: str, item: object, __: object) -> str | Literal[False]:
     return "sa.DateTime(timezone=True)" if isinstance(item, DateTimeUTC) else False
 
 
-async def connect(url: str) -> None:
+async def migrate_url(url: str) -> None:
     """Migrate the database at a URL."""
     engine = make_engine(url, command_timeout=None)
     try:
@@ -57,14 +57,14 @@ async def connect(url: str) -> None:
 def main() -> None:
     """Take the URL from the caller, or for Alembic's own command from the settings."""
     if url := context.config.attributes.get("url"):
-        asyncio.run(connect(url))
+        asyncio.run(migrate_url(url))
         return
     settings = read_settings(os.environ)
     embedded = embedded_postgres(settings)
     if embedded:
         embedded.start()
     try:
-        asyncio.run(connect(database_url(settings)))
+        asyncio.run(migrate_url(database_url(settings)))
     finally:
         if embedded:
             embedded.stop()

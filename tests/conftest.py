@@ -27,24 +27,26 @@ from referral.adapters.security.keys import make_key_file
 from referral.app import create_app
 from referral.core.ports.system import Clock
 from referral.settings import Settings
-from tests.support.fakes import FakeClock, FakeFingerprints
-from tests.support.journey import UNLIMITED
-from tests.support.servers import OwnRedis, own_postgres
-from tests.support.sink import Sink, sinking
+from tests.support.fakes import FakeClock, FakeFingerprinter
+from tests.support.journey import UNLIMITED_SETTINGS
+from tests.support.servers import RedisProcess, run_postgres
+from tests.support.sink import SmtpSink, run_smtp_sink
 
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES", "postgres:18-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS", "redis:8-alpine")
 
 
-def with_containers() -> bool:
+def uses_containers() -> bool:
     """Tell whether to use containers: as asked for, or whether an engine listens."""
-    if asked := os.environ.get("TEST_SERVERS"):
-        return asked == "containers"
-    place = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
-    over_unix = place.scheme == "unix"
+    if choice := os.environ.get("TEST_SERVERS"):
+        return choice == "containers"
+    docker_url = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
+    over_unix = docker_url.scheme == "unix"
     with socket.socket(socket.AF_UNIX if over_unix else socket.AF_INET) as probe:
-        address = place.path if over_unix else (place.hostname or "", place.port or 2375)
-        return probe.connect_ex(address) == 0
+        socket_address = (
+            docker_url.path if over_unix else (docker_url.hostname or "", docker_url.port or 2375)
+        )
+        return probe.connect_ex(socket_address) == 0
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -56,14 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("servers")
 
 
-KEYWORD_DEFAULTS = make_engine.__kwdefaults__ or {}
-TIME_LIMITS = (
-    ("referral.adapters.postgres.database.TIMEOUT_SECONDS", 60.0),
-    ("referral.adapters.postgres.database.QUEUE_STALL_SECONDS", 60.0),
-    ("referral.adapters.postgres.pool.TIMEOUT_SECONDS", 60.0),
-    ("referral.adapters.postgres.pool.QUEUE_STALL_SECONDS", 60.0),
-    ("referral.adapters.redis.client.LOOKS", 6000),
-    ("referral.adapters.redis.client.SOCKET_SECONDS", 60.0),
+ENGINE_DEFAULTS = make_engine.__kwdefaults__ or {}
+RELAXED_TIMEOUTS = (
+    ("referral.adapters.postgres.database.DATABASE_TIMEOUT_SECONDS", 60.0),
+    ("referral.adapters.postgres.database.POOL_STALL_SECONDS", 60.0),
+    ("referral.adapters.postgres.pool.DATABASE_TIMEOUT_SECONDS", 60.0),
+    ("referral.adapters.postgres.pool.POOL_STALL_SECONDS", 60.0),
+    ("referral.adapters.redis.client.REPLY_POLLS", 6000),
+    ("referral.adapters.redis.client.SOCKET_TIMEOUT_SECONDS", 60.0),
 )
 """When the service takes a server for gone, as generous as a busy machine needs it."""
 
@@ -72,14 +74,14 @@ TIME_LIMITS = (
 def patient_servers() -> Iterator[pytest.MonkeyPatch]:
     """Give servers as long as they need: a machine that is busy must not look like an outage."""
     with pytest.MonkeyPatch.context() as patched:
-        _be_patient(patched)
+        _relax_timeouts(patched)
         yield patched
 
 
-def _be_patient(patched: pytest.MonkeyPatch) -> None:
-    for name, patient in TIME_LIMITS:
+def _relax_timeouts(patched: pytest.MonkeyPatch) -> None:
+    for name, patient in RELAXED_TIMEOUTS:
         patched.setattr(name, patient)
-    patched.setattr(make_engine, "__kwdefaults__", KEYWORD_DEFAULTS | {"command_timeout": 60.0})
+    patched.setattr(make_engine, "__kwdefaults__", ENGINE_DEFAULTS | {"command_timeout": 60.0})
 
 
 @pytest.fixture
@@ -87,17 +89,17 @@ def time_limits(patient_servers: pytest.MonkeyPatch) -> Iterator[None]:
     """Take servers for gone as soon as the service does, for tests of outages."""
     patient_servers.undo()
     yield
-    _be_patient(patient_servers)
+    _relax_timeouts(patient_servers)
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of the tests' own."""
-    if with_containers():
+    if uses_containers():
         with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
             yield container.get_connection_url()
         return
-    with own_postgres() as url:
+    with run_postgres() as url:
         yield url
 
 
@@ -105,7 +107,7 @@ def postgres_url() -> Iterator[str]:
 async def template(postgres_url: str) -> str:
     """A migrated database that others are copied from."""
     await execute(postgres_url, "CREATE DATABASE template_referral")
-    await asyncio.to_thread(migrate, on_database(postgres_url, "template_referral"))
+    await asyncio.to_thread(migrate, replace_database(postgres_url, "template_referral"))
     return "template_referral"
 
 
@@ -114,7 +116,7 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
     """A migrated, empty database for one module of tests."""
     name = f"test_{uuid4().hex}"
     await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield on_database(postgres_url, name)
+    yield replace_database(postgres_url, name)
     await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -122,28 +124,28 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
     """The adapter over the module's database."""
     engine = make_engine(database_url)
-    yield PostgresDatabase(engine, FakeFingerprints())
+    yield PostgresDatabase(engine, FakeFingerprinter())
     await engine.dispose()
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis server that no test stops."""
-    if with_containers():
+    if uses_containers():
         with RedisContainer(REDIS_IMAGE) as container:
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
             yield f"redis://{host}:{port}/0"
         return
-    server = OwnRedis()
+    server = RedisProcess()
     server.start()
     yield server.url
     server.close()
 
 
 @pytest.fixture
-def own_redis() -> Iterator[OwnRedis]:
+def own_redis() -> Iterator[RedisProcess]:
     """A Redis server that the test may stop and kill."""
-    server = OwnRedis()
+    server = RedisProcess()
     server.start()
     yield server
     server.close()
@@ -166,7 +168,7 @@ def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
         signing_key_file=str(key_file),
         worker="off",
         email_verification="off",
-        **UNLIMITED,
+        **UNLIMITED_SETTINGS,
     )
 
 
@@ -176,30 +178,32 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-class Serve(Protocol):
+class ServiceFactory(Protocol):
     """Run a service in this process, and give a client of it."""
 
     def __call__(self, settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
 @pytest.fixture
-def serve(clock: FakeClock) -> Serve:
+def serve(clock: FakeClock) -> ServiceFactory:
     """Start services with other settings than the usual ones; they share the test's clock."""
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
 
-    return lambda settings: serving(settings, fakes)
+    return lambda settings: run_service(settings, fakes)
 
 
 @pytest.fixture
-async def client(serve: Serve, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def client(serve: ServiceFactory, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process."""
     async with serve(settings) as client:
         yield client
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *replacements: Provider) -> AsyncIterator[httpx.AsyncClient]:
+async def run_service(
+    settings: Settings, *replacements: Provider
+) -> AsyncIterator[httpx.AsyncClient]:
     """Run a service in this process, some of its parts replaced, and give a client of it."""
     app = cast("Any", create_app(settings, *replacements))
     async with LifespanManager(app) as running:
@@ -208,7 +212,7 @@ async def serving(settings: Settings, *replacements: Provider) -> AsyncIterator[
             yield client
 
 
-def on_database(url: str, name: str) -> str:
+def replace_database(url: str, name: str) -> str:
     """Return the URL of another database on the same server."""
     head, _, query = url.partition("?")
     return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
@@ -223,7 +227,7 @@ async def execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-async def fetch(url: str, query: str, *values: object) -> object:
+async def fetch_value(url: str, query: str, *values: object) -> object:
     """Return one value."""
     connection = await asyncpg.connect(url)
     try:
@@ -233,7 +237,7 @@ async def fetch(url: str, query: str, *values: object) -> object:
 
 
 @pytest.fixture
-def sink() -> Iterator[Sink]:
+def sink() -> Iterator[SmtpSink]:
     """An SMTP server that records."""
-    with sinking() as sink:
+    with run_smtp_sink() as sink:
         yield sink

@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROWS = 39
+ROW_COUNT = 39
 TEXT = (ROOT / "docs/reliability.md").read_text()
 TABLE = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", TEXT, re.MULTILINE)
-MENDED = re.findall(r"^\| ([SD]\d+) \| (.+) \| (.+) \| (.*) \|$", TEXT, re.MULTILINE)
-SHOWN = [
+FIXED_DEFECTS = re.findall(r"^\| ([SD]\d+) \| (.+) \| (.+) \| (.*) \|$", TEXT, re.MULTILINE)
+REFERENCES = [
     (row, *found)
-    for row, _, cell, _ in TABLE + MENDED
+    for row, _, cell, _ in TABLE + FIXED_DEFECTS
     for found in re.findall(r"`(\S+?)::(\w+)`", cell)
 ]
 
 
 def test_every_row_is_there_once() -> None:
     """In order, each with something that shows it."""
-    assert [int(row) for row, *_ in TABLE] == list(range(1, ROWS + 1))
-    shown = {row for row, *_ in SHOWN}
-    assert [row for row, *_ in TABLE + MENDED if row not in shown] == []
+    assert [int(row) for row, *_ in TABLE] == list(range(1, ROW_COUNT + 1))
+    shown = {row for row, *_ in REFERENCES}
+    assert [row for row, *_ in TABLE + FIXED_DEFECTS if row not in shown] == []
 
 
-@pytest.mark.parametrize(("row", "path", "name"), SHOWN)
+@pytest.mark.parametrize(("row", "path", "name"), REFERENCES)
 def test_what_shows_a_row_exists(row: str, path: str, name: str) -> None:
     """A test, or the function that a scenario begins with."""
     tree = ast.parse((ROOT / path).read_text())

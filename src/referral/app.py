@@ -20,43 +20,52 @@ from litestar.openapi.spec import (
 )
 from litestar.types import ASGIApp
 
-from referral.adapters.jobs.worker import Worker
-from referral.adapters.observability.logs import set_up_logs
-from referral.adapters.observability.prometheus import ProcessMetrics
-from referral.adapters.observability.samples import RequestCounts
-from referral.adapters.observability.tracing import TracedApp, is_on, send_rest, set_up_tracing
+from referral.adapters.jobs.worker import JobWorker
+from referral.adapters.observability.logs import configure_logging
+from referral.adapters.observability.prometheus import PrometheusMetrics
+from referral.adapters.observability.samples import RequestMetrics
+from referral.adapters.observability.tracing import (
+    TracingMiddleware,
+    flush_spans,
+    is_enabled,
+    set_up_tracing,
+)
 from referral.container import make_container
 from referral.core.entities.clients import Scope
-from referral.core.policies.idempotency import AnsweredBefore
-from referral.core.ports.caching import Limits
-from referral.core.ports.security import AccessTokens
+from referral.core.policies.idempotency import IdempotentReplay
+from referral.core.ports.caching import RateLimiter
+from referral.core.ports.security import AccessTokenIssuer
 from referral.core.use_cases.lookups import LookUpCode
 from referral.settings import Settings, read_settings
 from referral.web.client_ip import TrustedProxies
-from referral.web.controllers.accounts import Accounts
-from referral.web.controllers.code_mails import CodeMails, Unsubscribing
-from referral.web.controllers.codes import Codes
-from referral.web.controllers.discovery import Discovery
-from referral.web.controllers.docs import Docs
-from referral.web.controllers.email_links import Proofs
-from referral.web.controllers.health import Health
-from referral.web.controllers.lookups import Checks, LookUps, ShareLinks
-from referral.web.controllers.me import Me
-from referral.web.controllers.metrics import Figures
-from referral.web.controllers.referrals import Referrals
-from referral.web.controllers.token_state import TokenState
-from referral.web.controllers.tokens import TokenEndpoint
-from referral.web.idempotency import repeat
-from referral.web.middleware.cors import Origins, make_cors
+from referral.web.controllers.accounts import RegistrationController
+from referral.web.controllers.code_mails import CodeSharingController, UnsubscribeController
+from referral.web.controllers.codes import CodesController
+from referral.web.controllers.discovery import DiscoveryController
+from referral.web.controllers.docs import DocsController
+from referral.web.controllers.email_links import EmailConfirmationController
+from referral.web.controllers.health import HealthController
+from referral.web.controllers.lookups import (
+    CodeValidityController,
+    LookupController,
+    ShareLinkController,
+)
+from referral.web.controllers.me import CurrentUserController
+from referral.web.controllers.metrics import MetricsController
+from referral.web.controllers.referrals import ReferralsController
+from referral.web.controllers.token_state import TokenIntrospectionController
+from referral.web.controllers.tokens import TokenController
+from referral.web.idempotency import send_stored_response
+from referral.web.middleware.cors import OriginFilter, make_cors_config
 from referral.web.middleware.draining import Drain
 from referral.web.middleware.request_context import RequestContextMiddleware
-from referral.web.middleware.request_guard import MAX_BODY, RequestGuard
+from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
 from referral.web.openapi import operation_id
-from referral.web.pages.email_links import Pages
-from referral.web.parsing import StrictRequest, check_request
-from referral.web.problems import HANDLERS, Problems
+from referral.web.pages.email_links import EmailLinkPagesController
+from referral.web.parsing import StrictRequest, respond_to_options
+from referral.web.problems import EXCEPTION_HANDLERS, ProblemTypesController
 
-ABOUT = """\
+API_DESCRIPTION = """\
 Referral codes with an expiry, one in force at a time, and who joined with them.
 
 Errors are problem documents (RFC 9457): `type` leads to a description, `request_id` is also in the
@@ -64,7 +73,7 @@ Errors are problem documents (RFC 9457): `type` leads to a description, `request
 that a route does not know are refused. In a list, `next_cursor` is the `cursor` of the next page.
 """
 
-TAGS = {
+TAG_DESCRIPTIONS = {
     "Accounts": "Joining, and one's own account.",
     "Tokens": "Logging in, and what other services need to trust the tokens.",
     "My codes": "The referral codes of whoever is signed in.",
@@ -74,31 +83,31 @@ TAGS = {
 }
 
 CONTROLLERS = [
-    Accounts,
-    Checks,
-    CodeMails,
-    Codes,
-    Discovery,
-    Docs,
-    Figures,
-    Health,
-    LookUps,
-    Me,
-    Pages,
-    Problems,
-    Proofs,
-    Referrals,
-    ShareLinks,
-    TokenEndpoint,
-    TokenState,
-    Unsubscribing,
+    RegistrationController,
+    CodeValidityController,
+    CodeSharingController,
+    CodesController,
+    DiscoveryController,
+    DocsController,
+    MetricsController,
+    HealthController,
+    LookupController,
+    CurrentUserController,
+    EmailLinkPagesController,
+    ProblemTypesController,
+    EmailConfirmationController,
+    ReferralsController,
+    ShareLinkController,
+    TokenController,
+    TokenIntrospectionController,
+    UnsubscribeController,
 ]
 
 
 def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     """Make the service; `replacements` override single parts of the container, as tests do."""
-    requests = RequestCounts()
-    container = make_container(settings, *replacements, requests=requests)
+    request_counts = RequestMetrics()
+    container = make_container(settings, *replacements, request_counts=request_counts)
     drain = Drain()
     state = State(
         {
@@ -112,44 +121,44 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        app.state.access_tokens = await container.get(AccessTokens)
+        app.state.access_tokens = await container.get(AccessTokenIssuer)
         app.state.look_up = await container.get(LookUpCode)
-        app.state.limits = await container.get(Limits)
-        metrics = await container.get(ProcessMetrics)
+        app.state.limits = await container.get(RateLimiter)
+        metrics = await container.get(PrometheusMetrics)
         try:
-            with drain.following_signal():
-                async with metrics.publishing(), working(container, settings):
+            with drain.begin_on_signal():
+                async with metrics.publishing(), inline_worker(container, settings):
                     yield
         finally:
             await container.close()
-            await asyncio.to_thread(send_rest)
+            await asyncio.to_thread(flush_spans)
 
-    cors = make_cors(settings.cors_origins)
+    cors = make_cors_config(settings.cors_origins)
     app = Litestar(
         CONTROLLERS,
-        before_request=check_request,
+        before_request=respond_to_options,
         cors_config=cors,
-        exception_handlers=HANDLERS | {AnsweredBefore: repeat},
+        exception_handlers=EXCEPTION_HANDLERS | {IdempotentReplay: send_stored_response},
         lifespan=[lifespan],
         logging_config=None,
-        openapi_config=_document(),
+        openapi_config=_openapi_config(),
         request_class=StrictRequest,
-        request_max_body_size=MAX_BODY,
+        request_max_body_size=MAX_BODY_BYTES,
         state=state,
     )
-    wire = RequestGuard(Origins(app, cors) if cors else app, settings.public_url)
+    guarded = RequestGuard(OriginFilter(app, cors) if cors else app, settings.public_url)
     https = settings.public_url.startswith("https://")
-    enveloped = RequestContextMiddleware(wire, requests.add, drain, https=https)
-    return TracedApp(enveloped) if is_on() else enveloped
+    with_context = RequestContextMiddleware(guarded, request_counts.observe, drain, https=https)
+    return TracingMiddleware(with_context) if is_enabled() else with_context
 
 
 @asynccontextmanager
-async def working(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
+async def inline_worker(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Do the jobs in this process, unless they are left to `referral worker`."""
     if settings.worker == "off":
         yield
         return
-    worker = await container.get(Worker)
+    worker = await container.get(JobWorker)
     task = asyncio.create_task(worker.run())
     try:
         yield
@@ -158,15 +167,15 @@ async def working(container: AsyncContainer, settings: Settings) -> AsyncIterato
         await task
 
 
-def serve() -> ASGIApp:
+def create_app_from_environment() -> ASGIApp:
     """Make the service from the environment: what a worker process of the server calls."""
     settings = read_settings(os.environ)
-    set_up_logs(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level)
     set_up_tracing(os.environ)
     return create_app(settings)
 
 
-def _document() -> OpenAPIConfig:
+def _openapi_config() -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
     password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
     bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
@@ -179,10 +188,10 @@ def _document() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Referral API",
         version="1",
-        description=ABOUT,
+        description=API_DESCRIPTION,
         license=License(name="MIT", identifier="MIT"),
         components=Components(security_schemes=schemes),
-        tags=[Tag(name, description) for name, description in TAGS.items()],
+        tags=[Tag(name, description) for name, description in TAG_DESCRIPTIONS.items()],
         use_handler_docstrings=True,
         operation_id_creator=operation_id,
         path="/schema",

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def folder_of(package: str) -> Path:
+def package_folder(package: str) -> Path:
     """Return a package's folder without importing it, which may want what we do not have."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:

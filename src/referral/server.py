@@ -14,30 +14,29 @@ from granian.log import LogLevels
 from granian.server import MPServer
 from litestar.types import ASGIApp
 
-from referral.app import serve
+from referral.app import create_app_from_environment
 from referral.container.configuration import PROCESS_COUNT_ENV
-from referral.web.middleware.draining import DRAIN
-from referral.web.middleware.draining import SIGNAL as DRAIN_SIGNAL
+from referral.web.middleware.draining import DRAIN_SECONDS_ENV, DRAIN_SIGNAL
 
-STOP_SECONDS = 10
+KILL_TIMEOUT_SECONDS = 10
 """How long a worker process may take to finish its requests before it is killed."""
 
-LOGGING = {"loggers": {"_granian": {"propagate": True}}}
+LOGGING_CONFIG = {"loggers": {"_granian": {"propagate": True}}}
 """What the server itself has to say goes the way of all other lines, as JSON where those are."""
 
-MAX_HEAD = 32 * 1024
+MAX_REQUEST_HEAD_BYTES = 32 * 1024
 """How long a request's line and headers may be; each slow connection can hold so many bytes."""
 
 
-def worker() -> ASGIApp:
+def make_app() -> ASGIApp:
     """Make the service within a worker process, which goes when its parent is killed."""
-    threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
-    app = serve()
+    threading.Thread(target=_exit_with_parent, name="follow-parent", daemon=True).start()
+    app = create_app_from_environment()
     gc.freeze()
     return app
 
 
-def _follow_parent() -> None:
+def _exit_with_parent() -> None:
     # Left behind by a kill -9, a worker would keep the port and the data folder from the next.
     if parent := multiprocessing.parent_process():
         parent.join()
@@ -63,10 +62,10 @@ class Server(MPServer):
         end.start()
 
 
-def serve_on(host: str, port: int, workers: int, drain: int) -> None:
+def run_server(host: str, port: int, workers: int, drain_seconds: int) -> None:
     """Serve until SIGTERM and `drain` more seconds, or Ctrl-C."""
     os.environ[PROCESS_COUNT_ENV] = str(workers)
-    os.environ[DRAIN] = str(drain)
+    os.environ[DRAIN_SECONDS_ENV] = str(drain_seconds)
     # Until a worker listens to it, the signal must not end it.
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
     # What was imported stays. A collector that never looks at it leaves its pages to be shared by
@@ -74,7 +73,7 @@ def serve_on(host: str, port: int, workers: int, drain: int) -> None:
     gc.collect()
     gc.freeze()
     server = Server(
-        "referral.server:worker",
+        "referral.server:make_app",
         address=host,
         port=port,
         interface=Interfaces.ASGI,
@@ -83,17 +82,19 @@ def serve_on(host: str, port: int, workers: int, drain: int) -> None:
         factory=True,
         websockets=False,
         log_level=LogLevels.warning,
-        log_dictconfig=LOGGING,
+        log_dictconfig=LOGGING_CONFIG,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=MAX_HEAD),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=10_000, max_buffer_size=MAX_REQUEST_HEAD_BYTES
+        ),
         respawn_failed_workers=True,
-        workers_kill_timeout=STOP_SECONDS,
+        workers_kill_timeout=KILL_TIMEOUT_SECONDS,
     )
-    server.drain_seconds = drain
+    server.drain_seconds = drain_seconds
     server.serve()
 
 
-def free_address(host: str, port: int) -> str:
+def resolve_listen_ip(host: str, port: int) -> str:
     """Return the host's IP address, or say in words that there is none or the port is taken."""
     if "%" in host:
         raise _cannot_listen(host, port, "an address with a zone is not supported")

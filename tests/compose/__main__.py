@@ -12,7 +12,7 @@ from tests.compose.journey import Journey
 from tests.compose.stack import Stack, stack
 from tests.support.journey import API
 from tests.support.steady_load import steady_load
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 REQUESTS = 10_000
 LOGGING = ("nginx", "api", "worker", "migrate", "key", "postgres", "redis")
@@ -26,11 +26,11 @@ def main() -> None:
     began = time.monotonic()
     with stack() as running:
         say(f"up after {time.monotonic() - began:.0f} s")
-        secrets = asyncio.run(travel(running))
+        secrets = asyncio.run(run_journey(running))
         say("the journey works, with the mail from the catcher")
-        asyncio.run(refuse(running))
+        asyncio.run(check_nginx_errors(running))
         say("nginx refuses in problem documents, and hides /metrics")
-        asyncio.run(roll(running))
+        asyncio.run(restart_under_load(running))
         logged = running.compose("logs", "--no-color", *LOGGING).lower().splitlines()
         found = [line for line in logged if any(secret.lower() in line for secret in secrets)]
         assert not found, found
@@ -43,7 +43,7 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)  # noqa: T201 - for whoever runs it
 
 
-async def travel(running: Stack) -> set[str]:
+async def run_journey(running: Stack) -> set[str]:
     """Do everything that users do, and return what no log may hold."""
     async with (
         httpx.AsyncClient(base_url=running.url) as web,
@@ -54,7 +54,7 @@ async def travel(running: Stack) -> set[str]:
         return journey.secrets
 
 
-async def refuse(running: Stack) -> None:
+async def check_nginx_errors(running: Stack) -> None:
     """Ask for what nginx itself refuses, in the form of the whole API."""
     async with httpx.AsyncClient(base_url=running.url) as web:
         json = {"Content-Type": "application/json"}
@@ -69,17 +69,17 @@ async def refuse(running: Stack) -> None:
             assert (await web.get(problem["type"])).is_success, problem
 
 
-async def roll(running: Stack) -> None:
+async def restart_under_load(running: Stack) -> None:
     """Restart one replica after the other until enough requests were answered, all of them well."""
     running.compose("up", "-d", "--no-recreate", "--scale", "api=2", "api")
-    replicas = running.containers("api")
+    replicas = running.container_ids("api")
     assert len(replicas) == 2
     for replica in replicas:
         running.wait_until_healthy(replica)
     restarts = 0
     async with steady_load(running.url) as tally:
-        await until(lambda: tally.answers.total() > 200, 60)
-        while tally.answers.total() < REQUESTS:
+        await wait_until(lambda: tally.responses.total() > 200, 60)
+        while tally.responses.total() < REQUESTS:
             await asyncio.to_thread(running.restart, replicas[restarts % 2])
             restarts += 1
     if tally.failures:
@@ -87,7 +87,8 @@ async def roll(running: Stack) -> None:
         failed = [line for line in said if '"failed"' in line or "ERROR" in line]
         raise AssertionError("\n".join([f"{tally.failures}", *failed]))
     say(
-        f"{tally.answers.total()} requests through {restarts} restarts of two replicas, none failed"
+        f"{tally.responses.total()} requests through {restarts} restarts of two replicas, "
+        "none failed"
     )
 
 

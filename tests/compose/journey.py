@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 
 from tests.support.journey import API, PASSWORD, Member, log_in, register
-from tests.support.waiting import until_found
+from tests.support.waiting import wait_for_value
 
-NEW_PASSWORD = "staple battery horse"  # noqa: S105 - of accounts that live for one test
+NEW_PASSWORD = "staple battery horse"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Journey:
     async def __call__(self) -> None:
         """Go all the way."""
         ann = await self._join("Ann.Journey@example.com")
-        code = await ann.issue(code="ANN-JOURNEY", max_uses=5)
+        code = await ann.issue_code(code="ANN-JOURNEY", max_uses=5)
         self.secrets.add("ANN-JOURNEY")
         asked = {"email": ann.email}
         for answer in (
@@ -90,4 +90,4 @@ class Journey:
                     )
             return ""
 
-        return await until_found(find)
+        return await wait_for_value(find)

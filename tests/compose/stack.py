@@ -35,7 +35,7 @@ class Stack:
         """Run a command of Compose, whichever is there."""
         return _run(self.folder, *_compose(), *arguments)
 
-    def containers(self, service: str) -> list[str]:
+    def container_ids(self, service: str) -> list[str]:
         """Return the ids of a service's containers."""
         return self.compose("ps", "-q", service).split()
 
@@ -78,7 +78,7 @@ def stack() -> Iterator[Stack]:
     try:
         made.make("up")
         for service in ("api", "nginx"):
-            made.wait_until_healthy(made.containers(service)[0])
+            made.wait_until_healthy(made.container_ids(service)[0])
         yield made
         made.make("down")
     finally:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.pool import make_pool
+from referral.adapters.postgres.pool import make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.core.ports.repositories import Database, ReadModel
 from tests.support.fake_database import FakeDatabase, FakeReadModel
@@ -26,5 +26,5 @@ async def reads(store: Database, request: pytest.FixtureRequest) -> AsyncIterato
     if isinstance(store, FakeDatabase):
         yield FakeReadModel(store)
         return
-    async with make_pool(request.getfixturevalue("database_url")) as pool:
+    async with make_driver_pool(request.getfixturevalue("database_url")) as pool:
         yield PostgresReadModel(pool)

@@ -14,12 +14,12 @@ from referral.core.ports.repositories import Database
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-IDS = SystemIdGenerator()
+ID_GENERATOR = SystemIdGenerator()
 
 
 def make_user(**changed: Any) -> User:
     """Make an account."""
-    user_id = IDS.new()
+    user_id = ID_GENERATOR.new()
     email = f"U{user_id}@example.com"
     user = User(
         id=user_id,
@@ -37,7 +37,7 @@ def make_user(**changed: Any) -> User:
 
 def make_code(owner: User, **changed: Any) -> Code:
     """Make a code that is in force at `NOW` and for an hour."""
-    code_id = IDS.new()
+    code_id = ID_GENERATOR.new()
     code = Code(
         id=code_id,
         user_id=owner.id,
@@ -54,7 +54,7 @@ def make_code(owner: User, **changed: Any) -> Code:
 def make_referral(code: Code, referred: User, **changed: Any) -> Referral:
     """Make a referral by a code."""
     referral = Referral(
-        id=IDS.new(),
+        id=ID_GENERATOR.new(),
         referrer_id=code.user_id,
         referred_id=referred.id,
         code_id=code.id,
@@ -67,12 +67,12 @@ def make_referral(code: Code, referred: User, **changed: Any) -> Referral:
 
 def make_session(owner: User) -> Session:
     """Make a login."""
-    return Session(IDS.new(), owner.id, "first-party", "account", NOW, NOW + HOUR)
+    return Session(ID_GENERATOR.new(), owner.id, "first-party", "account", NOW, NOW + HOUR)
 
 
-def make_token(session_id: UUID) -> RefreshToken:
+def make_refresh_token(session_id: UUID) -> RefreshToken:
     """Make an unused refresh token of a session."""
-    return RefreshToken(IDS.new().bytes * 2, session_id, None)
+    return RefreshToken(ID_GENERATOR.new().bytes * 2, session_id, None)
 
 
 async def store_user(store: Database, **changed: Any) -> User:

@@ -6,14 +6,14 @@ from uuid import uuid4
 import pytest
 from jwt import PyJWK, decode
 
-from referral.adapters.security.access_tokens import MAX_LENGTH, JwtAccessTokens
+from referral.adapters.security.access_tokens import MAX_TOKEN_CHARACTERS, JwtAccessTokens
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Caller
 from referral.core.errors import Unauthenticated
-from referral.core.ports.security import AccessTokens
+from referral.core.ports.security import AccessTokenIssuer
 from referral.settings import Settings
-from tests.support.fakes import FakeAccessTokens, FakeClock
+from tests.support.fakes import FakeAccessTokenIssuer, FakeClock
 
 ISSUER = "https://referral.example"
 
@@ -25,15 +25,15 @@ def jwt(key_file: Path, clock: FakeClock) -> JwtAccessTokens:
 
 
 @pytest.fixture(params=["fake", "jwt"])
-def access_tokens(request: pytest.FixtureRequest) -> AccessTokens:
+def access_tokens(request: pytest.FixtureRequest) -> AccessTokenIssuer:
     """Tokens out of a dict, then real ones."""
     if request.param == "fake":
-        return FakeAccessTokens()
+        return FakeAccessTokenIssuer()
     real: JwtAccessTokens = request.getfixturevalue("jwt")
     return real
 
 
-def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokens) -> None:
+def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokenIssuer) -> None:
     """With the client and the scope that it was issued for."""
     user_id = uuid4()
     session_id = uuid4()
@@ -41,25 +41,25 @@ def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokens) -> None:
     read = access_tokens.verify(token)
     assert read.caller == Caller("first-party", frozenset({"account"}), user_id, session_id)
     assert read.subject == str(user_id)
-    assert read.expires_at - read.issued_at == access_tokens.lifetime
+    assert read.expires_at - read.issued_at == access_tokens.lifetime_seconds
     assert access_tokens.verify(token).id == read.id
 
 
 @pytest.mark.parametrize("scope", ["codes:read referrals:read", "users:read", ""])
-def test_a_clients_token_speaks_for_no_user(access_tokens: AccessTokens, scope: str) -> None:
+def test_a_clients_token_speaks_for_no_user(access_tokens: AccessTokenIssuer, scope: str) -> None:
     """Without `account` in the scope the caller is the client itself."""
     token = access_tokens.issue("a-client", "a-client", scope)
     assert access_tokens.verify(token).caller == Caller("a-client", frozenset(scope.split()), None)
 
 
-def test_every_token_is_another(access_tokens: AccessTokens) -> None:
+def test_every_token_is_another(access_tokens: AccessTokenIssuer) -> None:
     """Two for the same caller in the same second differ."""
     assert len({access_tokens.issue(str(uuid4()), "c", "account") for _ in range(2)}) == 2
     assert len({access_tokens.issue("c", "c", "") for _ in range(2)}) == 2
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "ä.ö.ü", "...", "\0", "x" * 10_000])
-def test_what_is_no_token_is_refused(access_tokens: AccessTokens, token: str) -> None:
+def test_what_is_no_token_is_refused(access_tokens: AccessTokenIssuer, token: str) -> None:
     """Whatever was sent in a token's place."""
     with pytest.raises(Unauthenticated):
         access_tokens.verify(token)
@@ -104,10 +104,12 @@ def test_a_token_is_good_for_its_lifetime(
 
 def test_a_long_token_is_not_read(jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is decoded; no token that is issued comes near that length."""
-    assert len(jwt.issue(str(uuid4()), "first-party", "account", uuid4())) < MAX_LENGTH / 3
+    assert (
+        len(jwt.issue(str(uuid4()), "first-party", "account", uuid4())) < MAX_TOKEN_CHARACTERS / 3
+    )
     monkeypatch.setattr("jwt.get_unverified_header", pytest.fail)
     with pytest.raises(Unauthenticated):
-        jwt.verify("a" * (MAX_LENGTH + 1))
+        jwt.verify("a" * (MAX_TOKEN_CHARACTERS + 1))
 
 
 def test_a_new_key_takes_over(key_file: Path, tmp_path: Path) -> None:

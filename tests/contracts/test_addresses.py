@@ -16,7 +16,7 @@ LABEL = "d" * 61
 def test_case_is_no_difference(addresses: EmailParser) -> None:
     """The address is kept as typed, and its canonical form is in lower case."""
     address = addresses.parse("Ann.Example@Example.COM")
-    assert address.typed == "Ann.Example@Example.COM"
+    assert address.original == "Ann.Example@Example.COM"
     assert address.canonical == "ann.example@example.com"
     assert address.local_part == "Ann.Example"
 
@@ -62,7 +62,7 @@ def test_all_spellings_have_one_canonical_form(canonical: str, spellings: list[s
     """Case, U-label or A-label, composed or not: one address, and each is kept as typed."""
     for spelling in [*spellings, canonical]:
         address = REAL.parse(spelling)
-        assert (address.typed, address.canonical) == (spelling, canonical)
+        assert (address.original, address.canonical) == (spelling, canonical)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ async def test_a_filter_leaves_the_codes_of_a_status(store: Database, code: Code
         listed = [
             status
             for status in CodeStatus
-            if await records.codes.newest(code.user_id, NOW, status=status, after=None, limit=9)
+            if await records.codes.list_page(code.user_id, NOW, status=status, after=None, limit=9)
         ]
     assert listed == [code.status(NOW)]
 
@@ -45,10 +45,10 @@ async def test_what_is_active_is_found(store: Database, reads: ReadModel, code: 
     """The code in force is the one that `is_active`, whichever way one asks."""
     expected = code if code.is_active(NOW) else None
     async with store.read() as records:
-        owner = await records.users.get(code.user_id)
+        owner = await records.users.find(code.user_id)
         assert owner is not None
-        assert await records.codes.active(code.user_id, NOW) == expected
-        found = await reads.code_of(owner.email_key, confirmed_only=False)
+        assert await records.codes.find_active(code.user_id, NOW) == expected
+        found = await reads.find_code(owner.email_key, confirmed_only=False)
     assert (found if found and found.is_active(NOW) else None) == expected
 
 
@@ -56,7 +56,7 @@ async def test_what_is_active_is_counted(store: Database, code: Code) -> None:
     """A use counts if the code `is_active`, and only then."""
     async with store.begin() as records:
         counted = await records.codes.count_use(code.id, NOW)
-        stored = await records.codes.get(code.user_id, code.id)
+        stored = await records.codes.find(code.user_id, code.id)
     assert counted is code.is_active(NOW)
     assert stored == replace(code, uses=code.uses + counted)
 
@@ -64,6 +64,6 @@ async def test_what_is_active_is_counted(store: Database, code: Code) -> None:
 async def test_what_is_spent_is_retired(store: Database, code: Code) -> None:
     """Retiring what is spent leaves a code that `is_active` enabled, and no other."""
     async with store.begin() as records:
-        await records.codes.retire(code.user_id, spent_at=NOW)
-        stored = await records.codes.get(code.user_id, code.id)
+        await records.codes.retire(code.user_id, only_spent_at=NOW)
+        stored = await records.codes.find(code.user_id, code.id)
     assert stored == replace(code, enabled=code.is_active(NOW))

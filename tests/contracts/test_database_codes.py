@@ -12,7 +12,7 @@ from referral.core.entities.codes import Code
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken
 from referral.core.ports.repositories import Database, ReadModel
-from tests.contracts.rows import HOUR, IDS, NOW, make_code, store_code, store_user
+from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, make_code, store_code, store_user
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def ann(store: Database) -> User:
 async def found(store: Database, code: Code) -> Code | None:
     """Return a code as it is stored."""
     async with store.read() as records:
-        return await records.codes.get(code.user_id, code.id)
+        return await records.codes.find(code.user_id, code.id)
 
 
 async def delete(store: Database, code: Code, now: datetime = NOW) -> None:
@@ -41,13 +41,13 @@ async def test_a_code_is_found_as_it_was_stored(
     code = await store_code(store, ann, max_uses=limit)
     async with store.begin() as records:
         codes = records.codes
-        assert await codes.get(ann.id, code.id) == code
+        assert await codes.find(ann.id, code.id) == code
         assert await codes.lock(ann.id, code.id) == code
         for text in (code.text, code.text.upper(), code.text.lower()):
-            assert await codes.by_text(text) == code
-            assert await codes.lock_usable(text) == code
-        assert await codes.active(ann.id, NOW) == code
-        assert await reads.code_of(ann.email_key, confirmed_only=False) == code
+            assert await codes.find_by_text(text) == code
+            assert await codes.lock_enabled_by_text(text) == code
+        assert await codes.find_active(ann.id, NOW) == code
+        assert await reads.find_code(ann.email_key, confirmed_only=False) == code
 
 
 async def test_a_code_belongs_to_its_owner(store: Database, reads: ReadModel, ann: User) -> None:
@@ -56,20 +56,20 @@ async def test_a_code_belongs_to_its_owner(store: Database, reads: ReadModel, an
     bob = await store_user(store)
     async with store.begin() as records:
         codes = records.codes
-        for user_id, code_id in ((bob.id, code.id), (ann.id, IDS.new())):
-            assert await codes.get(user_id, code_id) is None
+        for user_id, code_id in ((bob.id, code.id), (ann.id, ID_GENERATOR.new())):
+            assert await codes.find(user_id, code_id) is None
             assert await codes.lock(user_id, code_id) is None
-        assert await codes.active(bob.id, NOW) is None
-        assert await reads.code_of(bob.email_key, confirmed_only=False) is None
-        assert await reads.code_of("nobody@example.com", confirmed_only=False) is None
-        assert await codes.newest(bob.id, NOW, status=None, after=None, limit=9) == []
-        assert await codes.by_text("NEVER-MADE") is None
-        assert await codes.lock_usable("NEVER-MADE") is None
+        assert await codes.find_active(bob.id, NOW) is None
+        assert await reads.find_code(bob.email_key, confirmed_only=False) is None
+        assert await reads.find_code("nobody@example.com", confirmed_only=False) is None
+        assert await codes.list_page(bob.id, NOW, status=None, after=None, limit=9) == []
+        assert await codes.find_by_text("NEVER-MADE") is None
+        assert await codes.lock_enabled_by_text("NEVER-MADE") is None
 
 
 async def test_a_text_without_a_zero_byte_is_looked_for(store: Database) -> None:
     """PostgreSQL knows no such texts; whoever asks has to know what a code may look like."""
-    for find in ("by_text", "lock_usable"):
+    for find in ("find_by_text", "lock_enabled_by_text"):
         with pytest.raises(DataError):
             async with store.begin() as records:
                 await getattr(records.codes, find)("ANN\0-2026")
@@ -128,13 +128,13 @@ async def test_a_deleted_code_is_nowhere(store: Database, reads: ReadModel, ann:
     await delete(store, code)
     async with store.begin() as records:
         codes = records.codes
-        assert await codes.get(ann.id, code.id) is None
+        assert await codes.find(ann.id, code.id) is None
         assert await codes.lock(ann.id, code.id) is None
-        assert await codes.by_text(code.text) is None
-        assert await codes.lock_usable(code.text) is None
-        assert await codes.active(ann.id, NOW) is None
-        assert await reads.code_of(ann.email_key, confirmed_only=False) is None
-        assert await codes.newest(ann.id, NOW, status=None, after=None, limit=9) == []
+        assert await codes.find_by_text(code.text) is None
+        assert await codes.lock_enabled_by_text(code.text) is None
+        assert await codes.find_active(ann.id, NOW) is None
+        assert await reads.find_code(ann.email_key, confirmed_only=False) is None
+        assert await codes.list_page(ann.id, NOW, status=None, after=None, limit=9) == []
         assert not await codes.count_use(code.id, NOW)
     with pytest.raises(CodeTaken):
         await store_code(store, ann, text=code.text.lower())
@@ -154,8 +154,8 @@ async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None
     """It is found by its text, and not to join with."""
     code = await store_code(store, ann, enabled=False)
     async with store.begin() as records:
-        assert await records.codes.by_text(code.text) == code
-        assert await records.codes.lock_usable(code.text) is None
+        assert await records.codes.find_by_text(code.text) == code
+        assert await records.codes.lock_enabled_by_text(code.text) is None
         assert not await records.codes.count_use(code.id, NOW)
 
 
@@ -166,16 +166,16 @@ async def test_the_code_of_a_blocked_user_is_there_for_nobody(
     code = await store_code(store, ann)
     async with store.begin() as records:
         await records.users.save(replace(ann, blocked_at=NOW))
-    assert await reads.code_of(ann.email_key, confirmed_only=False) is None
+    assert await reads.find_code(ann.email_key, confirmed_only=False) is None
     async with store.begin() as records:
-        assert await records.codes.by_text(code.text) is None
+        assert await records.codes.find_by_text(code.text) is None
         assert not await records.codes.count_use(code.id, NOW)
     assert await found(store, code) == code
     async with store.begin() as records:
         await records.users.save(ann)
-    assert await reads.code_of(ann.email_key, confirmed_only=False) == code
+    assert await reads.find_code(ann.email_key, confirmed_only=False) == code
     async with store.begin() as records:
-        assert await records.codes.by_text(code.text) == code
+        assert await records.codes.find_by_text(code.text) == code
         assert await records.codes.count_use(code.id, NOW)
 
 
@@ -246,7 +246,7 @@ async def test_a_list_goes_from_the_newest(store: Database, ann: User) -> None:
     after: UUID | None = None
     for _ in range(3):
         async with store.read() as records:
-            page = await records.codes.newest(ann.id, NOW, status=None, after=after, limit=2)
+            page = await records.codes.list_page(ann.id, NOW, status=None, after=after, limit=2)
         seen.append(page)
         after = page[-1].id if page else None
     assert seen == [codes[:1:-1], codes[1::-1], []]
@@ -259,5 +259,5 @@ async def test_the_order_is_that_of_the_ids(store: Database, ann: User) -> None:
     async with store.begin() as records:
         await records.codes.add(newer)
         await records.codes.add(older)
-        listed = await records.codes.newest(ann.id, NOW, status=None, after=None, limit=9)
+        listed = await records.codes.list_page(ann.id, NOW, status=None, after=None, limit=9)
     assert listed == [newer, older]

@@ -9,7 +9,7 @@ from asyncpg import IntegrityConstraintViolationError
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import Profile
 from referral.core.ports.repositories import Database, ReadModel
-from tests.contracts.rows import HOUR, IDS, NOW, store_user
+from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, store_user
 
 FULL = Profile("Ann Example", "Head", "Example", "example.com", "Finland", "https://a.example/b")
 VALID, INVALID = Deliverability.VALID, Deliverability.INVALID
@@ -17,7 +17,7 @@ VALID, INVALID = Deliverability.VALID, Deliverability.INVALID
 
 def make_fingerprint() -> bytes:
     """Make one that nobody has."""
-    return IDS.new().bytes * 2
+    return ID_GENERATOR.new().bytes * 2
 
 
 async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: ReadModel) -> None:
@@ -27,9 +27,9 @@ async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: ReadM
         async with store.begin() as records:
             await records.profiles.save(ann.id, profile, NOW)
         async with store.read() as records:
-            assert await records.profiles.of(ann.id) == profile
-            assert await records.profiles.of(bob.id) is None
-        account = await reads.account(ann.id, 10, NOW)
+            assert await records.profiles.find(ann.id) == profile
+            assert await records.profiles.find(bob.id) is None
+        account = await reads.find_account(ann.id, 10, NOW)
         assert account is not None
         assert account.profile == profile
 
@@ -41,8 +41,8 @@ async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: ReadMod
         await records.profiles.save(ann.id, FULL, NOW)
         await records.profiles.delete(ann.id)
         await records.profiles.delete(ann.id)
-        assert await records.profiles.of(ann.id) is None
-    account = await reads.account(ann.id, 10, NOW)
+        assert await records.profiles.find(ann.id) is None
+    account = await reads.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.profile is None
 
@@ -51,7 +51,7 @@ async def test_a_profile_is_somebodys(store: Database) -> None:
     """There is none without an account."""
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
-            await records.profiles.save(IDS.new(), FULL, NOW)
+            await records.profiles.save(ID_GENERATOR.new(), FULL, NOW)
 
 
 @pytest.mark.parametrize("verdict", Deliverability)
@@ -61,24 +61,24 @@ async def test_an_account_keeps_the_verdict(store: Database, verdict: Deliverabi
     async with store.begin() as records:
         assert await records.users.lock(ann.id) == ann
         await records.users.save(replace(bob, deliverability=verdict))
-        assert await records.users.get(bob.id) == replace(bob, deliverability=verdict)
+        assert await records.users.find(bob.id) == replace(bob, deliverability=verdict)
 
 
 async def test_a_verdict_is_found_while_it_counts(store: Database) -> None:
     """By any of the fingerprints; the newest counts, and one that is too old does not."""
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
     async with store.begin() as records:
-        verdicts = records.verdicts
+        verdicts = records.verification_results
         assert await verdicts.find((new, old), NOW) is None
-        await verdicts.keep(old, VALID, NOW)
-        await verdicts.keep(other, VALID, NOW)
+        await verdicts.save(old, VALID, NOW)
+        await verdicts.save(other, VALID, NOW)
         assert await verdicts.find((new, old), NOW) is VALID
         assert await verdicts.find((new, old), NOW + timedelta(microseconds=1)) is None
-        await verdicts.keep(new, INVALID, NOW + HOUR)
+        await verdicts.save(new, INVALID, NOW + HOUR)
         assert await verdicts.find((new, old), NOW) is INVALID
-        await verdicts.keep(old, Deliverability.WEBMAIL, NOW + 2 * HOUR)
+        await verdicts.save(old, Deliverability.WEBMAIL, NOW + 2 * HOUR)
         assert await verdicts.find((new, old), NOW) is Deliverability.WEBMAIL
-        await verdicts.forget((new, old))
+        await verdicts.delete((new, old))
         assert await verdicts.find((new, old), NOW) is None
         assert await verdicts.find((other,), NOW) is VALID
 
@@ -87,11 +87,11 @@ async def test_old_verdicts_are_pruned(store: Database) -> None:
     """What still counts stays."""
     fingerprint = make_fingerprint()
     async with store.begin() as records:
-        await records.verdicts.keep(fingerprint, VALID, NOW)
-        assert await records.verdicts.prune(NOW) is False
-        assert await records.verdicts.find((fingerprint,), NOW) is VALID
-        await records.verdicts.prune(NOW + HOUR)
-        assert await records.verdicts.find((fingerprint,), NOW) is None
+        await records.verification_results.save(fingerprint, VALID, NOW)
+        assert await records.verification_results.prune(NOW) is False
+        assert await records.verification_results.find((fingerprint,), NOW) is VALID
+        await records.verification_results.prune(NOW + HOUR)
+        assert await records.verification_results.find((fingerprint,), NOW) is None
 
 
 async def test_a_referred_address_is_remembered(store: Database) -> None:
@@ -99,14 +99,14 @@ async def test_a_referred_address_is_remembered(store: Database) -> None:
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
     async with store.begin() as records:
         referred = records.referred_emails
-        assert not await referred.includes((new, old), NOW)
+        assert not await referred.contains((new, old), NOW)
         await referred.add(old, NOW)
-        assert await referred.includes((new, old), NOW - HOUR)
-        assert not await referred.includes((new, old), NOW)
-        assert not await referred.includes((other,), NOW - HOUR)
+        assert await referred.contains((new, old), NOW - HOUR)
+        assert not await referred.contains((new, old), NOW)
+        assert not await referred.contains((other,), NOW - HOUR)
         await referred.add(old, NOW + 2 * HOUR)
-        assert await referred.includes((old,), NOW)
+        assert await referred.contains((old,), NOW)
         assert await referred.prune(NOW + 2 * HOUR) is False
-        assert await referred.includes((old,), NOW)
+        assert await referred.contains((old,), NOW)
         await referred.prune(NOW + 3 * HOUR)
-        assert not await referred.includes((old,), NOW)
+        assert not await referred.contains((old,), NOW)

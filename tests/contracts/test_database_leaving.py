@@ -9,7 +9,7 @@ import pytest
 from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.entities.clients import Client, Scope
-from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Role, User
@@ -17,27 +17,29 @@ from referral.core.errors import CodeTaken, IdempotencyKeyReused
 from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import (
     HOUR,
-    IDS,
+    ID_GENERATOR,
     NOW,
     make_referral,
+    make_refresh_token,
     make_session,
-    make_token,
     store_code,
     store_referral,
     store_user,
 )
 
-ANSWER = {"status": 201, "body": b'{"id": 1}', "location": "/here"}
+STORED_RESPONSE = {"status": 201, "body": b'{"id": 1}', "location": "/here"}
 
 
-def make_attempt(fingerprint: bytes = b"f" * 32) -> IdempotentRequest[None]:
+def make_request(fingerprint: bytes = b"f" * 32) -> IdempotentRequest[None]:
     """Make a request that nobody has made before."""
-    return IdempotentRequest(IDS.new().bytes * 2, (fingerprint,), lambda _: ANSWER)
+    return IdempotentRequest(
+        ID_GENERATOR.new().bytes * 2, (fingerprint,), lambda _: STORED_RESPONSE
+    )
 
 
-def make_link(user: User, purpose: Purpose = Purpose.CONFIRM) -> OneTimeToken:
+def make_one_time_token(user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM) -> OneTimeToken:
     """Make a link that is good for an hour."""
-    return OneTimeToken(IDS.new().bytes * 2, user.id, purpose, NOW + HOUR)
+    return OneTimeToken(ID_GENERATOR.new().bytes * 2, user.id, purpose, NOW + HOUR)
 
 
 async def test_what_is_saved_of_an_account_is_found(store: Database) -> None:
@@ -47,7 +49,7 @@ async def test_what_is_saved_of_an_account_is_found(store: Database) -> None:
     async with store.begin() as records:
         await records.users.save(changed)
     async with store.read() as records:
-        assert await records.users.get(user.id) == changed
+        assert await records.users.find(user.id) == changed
 
 
 async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
@@ -60,13 +62,13 @@ async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
         await records.codes.delete_all(bob.id, NOW)
         await records.users.erase(bob.id, NOW)
     async with store.begin() as records:
-        assert await records.users.get(bob.id) is None
+        assert await records.users.find(bob.id) is None
         assert await records.users.lock(bob.id) is None
-        assert await records.users.by_email(bob.email_key) is None
-        assert await records.codes.all(bob.id) == []
-        (joined,) = await records.referrals.newest(ann.id, status=None, after=None, limit=5)
+        assert await records.users.find_by_email(bob.email_key) is None
+        assert await records.codes.list_all(bob.id) == []
+        (joined,) = await records.referrals.list_page(ann.id, status=None, after=None, limit=5)
         assert (joined.id, joined.email) == (bob.id, None)
-        assert await records.referrals.of(bob.id) == referral
+        assert await records.referrals.find_by_referred(bob.id) == referral
     again = await store_user(store, email_key=bob.email_key)
     with pytest.raises(CodeTaken):
         await store_code(store, again, text=gone.text)
@@ -78,11 +80,11 @@ async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: Re
     _, bob = await store_referral(store, await store_code(store, ann))
     async with store.begin() as records:
         await records.users.erase(ann.id, NOW)
-    account = await reads.account(bob.id, 10, NOW)
+    account = await reads.find_account(bob.id, 10, NOW)
     assert account is not None
     assert account.referrer is None
     async with store.read() as records:
-        assert await records.referrals.of(bob.id) is not None
+        assert await records.referrals.find_by_referred(bob.id) is not None
 
 
 async def test_a_pending_referral_is_decided_once(store: Database) -> None:
@@ -91,10 +93,10 @@ async def test_a_pending_referral_is_decided_once(store: Database) -> None:
     referral, bob = await store_referral(store, code, status=ReferralStatus.PENDING)
     async with store.begin() as records:
         assert await records.referrals.lock_pending(bob.id) == referral
-        await records.referrals.decide(referral.id, ReferralStatus.CONFIRMED)
+        await records.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
         assert await records.referrals.lock_pending(bob.id) is None
         assert await records.referrals.lock_pending(code.user_id) is None
-        found = await records.referrals.of(bob.id)
+        found = await records.referrals.find_by_referred(bob.id)
     assert found == replace(referral, status=ReferralStatus.CONFIRMED)
 
 
@@ -109,9 +111,9 @@ async def test_an_overdue_referral_is_the_oldest_that_is_pending(store: Database
     async with store.begin() as records:
         assert await records.referrals.lock_overdue(early - HOUR) is None
         assert await records.referrals.lock_overdue(early) == referral
-        await records.referrals.decide(referral.id, ReferralStatus.REJECTED)
+        await records.referrals.set_status(referral.id, ReferralStatus.REJECTED)
         assert await records.referrals.lock_overdue(early) is None
-        listed = await records.referrals.newest(
+        listed = await records.referrals.list_page(
             code.user_id, status=ReferralStatus.REJECTED, after=None, limit=9
         )
     assert [joined.referral_id for joined in listed] == [referral.id]
@@ -122,10 +124,10 @@ async def test_a_use_is_given_back(store: Database, reads: ReadModel) -> None:
     ann = await store_user(store)
     code = await store_code(store, ann, max_uses=2, uses=2)
     async with store.begin() as records:
-        assert await records.codes.give_back(code.id) == replace(code, uses=1)
+        assert await records.codes.revert_use(code.id) == replace(code, uses=1)
         await records.codes.delete(code.id, NOW)
-        assert await records.codes.give_back(code.id) is None
-    account = await reads.account(ann.id, 10, NOW)
+        assert await records.codes.revert_use(code.id) is None
+    account = await reads.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.referral_count == 0
 
@@ -135,7 +137,7 @@ async def test_no_more_uses_are_given_back_than_there_were(store: Database) -> N
     code = await store_code(store, await store_user(store))
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
-            await records.codes.give_back(code.id)
+            await records.codes.revert_use(code.id)
 
 
 async def test_an_unconfirmed_account_is_found_once_its_time_is_over(store: Database) -> None:
@@ -152,9 +154,9 @@ async def test_an_unconfirmed_account_is_found_once_its_time_is_over(store: Data
         assert await records.users.lock_unconfirmed(early) is None
     other = await store_user(store, confirm_by=early)
     async with store.begin() as records:
-        assert await records.users.waive_confirmation() is False
+        assert await records.users.clear_confirmation_deadlines() is False
         assert await records.users.lock_unconfirmed(NOW) is None
-        assert await records.users.get(other.id) == replace(other, confirm_by=None)
+        assert await records.users.find(other.id) == replace(other, confirm_by=None)
 
 
 async def test_every_session_of_a_user_ends(store: Database) -> None:
@@ -164,67 +166,71 @@ async def test_every_session_of_a_user_ends(store: Database) -> None:
     async with store.begin() as records:
         for session in (here, there, other):
             await records.sessions.add(session)
-        token = make_token(there.id)
+        token = make_refresh_token(there.id)
         await records.sessions.add_token(token)
-        assert await records.sessions.find(token.digest) == (there, token)
-        await records.sessions.end_all(ann.id, but=here.id)
-        assert await records.sessions.all(ann.id) == [here]
-        assert await records.sessions.find(token.digest) is None
-        await records.sessions.end_all(ann.id)
-        assert await records.sessions.get(here.id) is None
-        assert await records.sessions.get(other.id) == other
+        assert await records.sessions.find_by_token(token.digest) == (there, token)
+        await records.sessions.revoke_all(ann.id, except_id=here.id)
+        assert await records.sessions.list_all(ann.id) == [here]
+        assert await records.sessions.find_by_token(token.digest) is None
+        await records.sessions.revoke_all(ann.id)
+        assert await records.sessions.find(here.id) is None
+        assert await records.sessions.find(other.id) == other
 
 
 async def test_a_link_is_used_once_with_all_for_the_same(store: Database) -> None:
     """For its purpose and in time; the other purpose is left alone."""
     ann = await store_user(store)
-    one, two, other = make_link(ann), make_link(ann), make_link(ann, Purpose.RESET)
+    one, two, other = (
+        make_one_time_token(ann),
+        make_one_time_token(ann),
+        make_one_time_token(ann, TokenPurpose.RESET),
+    )
     async with store.begin() as records:
         links = records.one_time_tokens
         for link in (one, two, other):
             await links.add(link)
-        assert await links.find(one.digest, Purpose.CONFIRM, NOW) == ann.id
-        assert await links.use(one.digest, Purpose.RESET, NOW) is None
-        assert await links.use(one.digest, Purpose.CONFIRM, NOW + HOUR) is None
-        assert await links.use(one.digest, Purpose.CONFIRM, NOW) == ann.id
-        assert await links.use(two.digest, Purpose.CONFIRM, NOW) is None
-        assert await links.find(other.digest, Purpose.RESET, NOW) == ann.id
-        await links.forget(ann.id)
-        assert await links.find(other.digest, Purpose.RESET, NOW) is None
+        assert await links.find_user_id(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
+        assert await links.consume(one.digest, TokenPurpose.RESET, NOW) is None
+        assert await links.consume(one.digest, TokenPurpose.CONFIRM, NOW + HOUR) is None
+        assert await links.consume(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
+        assert await links.consume(two.digest, TokenPurpose.CONFIRM, NOW) is None
+        assert await links.find_user_id(other.digest, TokenPurpose.RESET, NOW) == ann.id
+        await links.delete(ann.id)
+        assert await links.find_user_id(other.digest, TokenPurpose.RESET, NOW) is None
 
 
 async def test_a_link_is_claimed_by_one_at_a_time(store: Database) -> None:
     """Until it is released or the time is over; a claim uses nothing up, and needs a good link."""
     ann = await store_user(store)
-    link = make_link(ann, Purpose.RESET)
+    link = make_one_time_token(ann, TokenPurpose.RESET)
     later, latest = NOW + HOUR / 4, NOW + HOUR / 2
     async with store.begin() as records:
         links = records.one_time_tokens
         await links.add(link)
-        assert not await links.claim(link.digest, Purpose.CONFIRM, NOW, later)
-        assert not await links.claim(link.digest, Purpose.RESET, NOW + HOUR, NOW + 2 * HOUR)
-        assert await links.claim(link.digest, Purpose.RESET, NOW, later)
-        assert not await links.claim(link.digest, Purpose.RESET, NOW, later)
-        assert await links.find(link.digest, Purpose.RESET, NOW) == ann.id
+        assert not await links.acquire(link.digest, TokenPurpose.CONFIRM, NOW, later)
+        assert not await links.acquire(link.digest, TokenPurpose.RESET, NOW + HOUR, NOW + 2 * HOUR)
+        assert await links.acquire(link.digest, TokenPurpose.RESET, NOW, later)
+        assert not await links.acquire(link.digest, TokenPurpose.RESET, NOW, later)
+        assert await links.find_user_id(link.digest, TokenPurpose.RESET, NOW) == ann.id
         await links.release(link.digest, later)
-        assert await links.claim(link.digest, Purpose.RESET, NOW, later)
-        assert await links.claim(link.digest, Purpose.RESET, later, latest)
+        assert await links.acquire(link.digest, TokenPurpose.RESET, NOW, later)
+        assert await links.acquire(link.digest, TokenPurpose.RESET, later, latest)
         await links.release(link.digest, later)
-        assert not await links.claim(link.digest, Purpose.RESET, later, latest)
-        assert await links.use(link.digest, Purpose.RESET, NOW) == ann.id
-        assert not await links.claim(link.digest, Purpose.RESET, latest, NOW + HOUR)
+        assert not await links.acquire(link.digest, TokenPurpose.RESET, later, latest)
+        assert await links.consume(link.digest, TokenPurpose.RESET, NOW) == ann.id
+        assert not await links.acquire(link.digest, TokenPurpose.RESET, latest, NOW + HOUR)
 
 
 async def test_of_many_who_claim_a_link_at_once_one_gets_it(store: Database) -> None:
     """The others find it taken."""
-    link = make_link(await store_user(store), Purpose.RESET)
+    link = make_one_time_token(await store_user(store), TokenPurpose.RESET)
     async with store.begin() as records:
         await records.one_time_tokens.add(link)
 
     async def claim() -> bool:
         async with store.begin() as records:
             links = records.one_time_tokens
-            return await links.claim(link.digest, Purpose.RESET, NOW, NOW + HOUR)
+            return await links.acquire(link.digest, TokenPurpose.RESET, NOW, NOW + HOUR)
 
     assert sum(await asyncio.gather(*(claim() for _ in range(20)))) == 1
 
@@ -232,41 +238,44 @@ async def test_of_many_who_claim_a_link_at_once_one_gets_it(store: Database) -> 
 async def test_old_links_and_answers_are_pruned(store: Database) -> None:
     """What is still good stays."""
     ann = await store_user(store)
-    link, attempt = make_link(ann), make_attempt()
+    link, attempt = make_one_time_token(ann), make_request()
     async with store.begin() as records:
         await records.one_time_tokens.add(link)
-        await records.idempotency.keep(attempt, ANSWER, ann.id, NOW)
+        await records.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
         assert await records.one_time_tokens.prune(NOW) is False
         assert await records.idempotency.prune(NOW) is False
-        assert await records.idempotency.claim(attempt, NOW) == ANSWER
+        assert await records.idempotency.acquire(attempt, NOW) == STORED_RESPONSE
         await records.one_time_tokens.prune(NOW + HOUR)
         await records.idempotency.prune(NOW + HOUR)
-        assert await records.one_time_tokens.find(link.digest, link.purpose, NOW) is None
-        assert await records.idempotency.claim(attempt, NOW) is None
+        assert await records.one_time_tokens.find_user_id(link.digest, link.purpose, NOW) is None
+        assert await records.idempotency.acquire(attempt, NOW) is None
 
 
 async def test_a_key_gives_its_answer_again(store: Database) -> None:
     """For one of its fingerprints, until it is too old or forgotten."""
-    ann, attempt = await store_user(store), make_attempt()
+    ann, attempt = await store_user(store), make_request()
     async with store.begin() as records:
-        assert await records.idempotency.claim(attempt, NOW) is None
-        await records.idempotency.keep(attempt, ANSWER, ann.id, NOW)
+        assert await records.idempotency.acquire(attempt, NOW) is None
+        await records.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
     rotated = replace(attempt, fingerprints=(b"n" * 32, *attempt.fingerprints))
     async with store.begin() as records:
-        assert await records.idempotency.claim(rotated, NOW) == ANSWER
-        assert await records.idempotency.find(rotated.key, rotated.fingerprints, NOW) == ANSWER
-        await records.idempotency.forget(ann.id)
-        assert await records.idempotency.claim(attempt, NOW) is None
+        assert await records.idempotency.acquire(rotated, NOW) == STORED_RESPONSE
+        assert (
+            await records.idempotency.find(rotated.key, rotated.fingerprints, NOW)
+            == STORED_RESPONSE
+        )
+        await records.idempotency.delete(ann.id)
+        assert await records.idempotency.acquire(attempt, NOW) is None
 
 
 async def test_a_key_with_another_body_is_refused(store: Database) -> None:
     """The first answer stays."""
-    attempt = make_attempt()
+    attempt = make_request()
     async with store.begin() as records:
-        await records.idempotency.keep(attempt, ANSWER, None, NOW)
+        await records.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
     with pytest.raises(IdempotencyKeyReused):
         async with store.begin() as records:
-            await records.idempotency.claim(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
+            await records.idempotency.acquire(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
     async with store.read() as records:
         with pytest.raises(IdempotencyKeyReused):
             await records.idempotency.find(attempt.key, (b"x" * 32,), NOW)
@@ -274,11 +283,14 @@ async def test_a_key_with_another_body_is_refused(store: Database) -> None:
 
 async def test_a_key_is_found_for_as_long_as_its_answer_counts(store: Database) -> None:
     """Without being held, and as new afterwards."""
-    attempt = make_attempt()
+    attempt = make_request()
     async with store.begin() as records:
-        await records.idempotency.keep(attempt, ANSWER, None, NOW)
+        await records.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
     async with store.read() as records:
-        assert await records.idempotency.find(attempt.key, attempt.fingerprints, NOW) == ANSWER
+        assert (
+            await records.idempotency.find(attempt.key, attempt.fingerprints, NOW)
+            == STORED_RESPONSE
+        )
         late = NOW + timedelta(microseconds=1)
         assert await records.idempotency.find(attempt.key, (b"x" * 32,), late) is None
         assert await records.idempotency.find(b"new" * 10, attempt.fingerprints, NOW) is None
@@ -287,12 +299,12 @@ async def test_a_key_is_found_for_as_long_as_its_answer_counts(store: Database) 
 async def test_a_client_is_found_as_it_was_stored(store: Database) -> None:
     """With its scopes."""
     scopes = frozenset({Scope.CODES_READ, Scope.USERS_READ})
-    client = Client(IDS.new(), "shop", b"d" * 32, scopes, NOW)
+    client = Client(ID_GENERATOR.new(), "shop", b"d" * 32, scopes, NOW)
     async with store.begin() as records:
         await records.clients.add(client)
     async with store.read() as records:
-        assert await records.clients.get(client.id) == client
-        assert await records.clients.get(IDS.new()) is None
+        assert await records.clients.find(client.id) == client
+        assert await records.clients.find(ID_GENERATOR.new()) is None
 
 
 async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> None:
@@ -309,7 +321,7 @@ async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> No
 
         async def credit(text: str = code.text, user: User = bob) -> bool:
             async with store.begin() as records:
-                found = await records.codes.lock_usable(text)
+                found = await records.codes.lock_enabled_by_text(text)
                 if found is None:
                     return False
                 await records.referrals.add(make_referral(found, user))
@@ -317,23 +329,23 @@ async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> No
 
         _, credited = await asyncio.gather(erase(), credit())
         async with store.read() as records:
-            assert (await records.referrals.of(bob.id) is not None) == credited
+            assert (await records.referrals.find_by_referred(bob.id) is not None) == credited
 
 
 async def test_a_session_that_ended_changes_nothing(store: Database, reads: ReadModel) -> None:
     """Nor one of somebody who is gone; that somebody is blocked is told by the change itself."""
     ann = await store_user(store)
     session = make_session(ann)
-    assert not await reads.may_change(ann.id, session.id)
+    assert not await reads.permits_changes(ann.id, session.id)
     async with store.begin() as records:
         await records.sessions.add(session)
-    assert await reads.may_change(ann.id, session.id)
+    assert await reads.permits_changes(ann.id, session.id)
     async with store.begin() as records:
-        await records.sessions.end_all(ann.id)
-    assert not await reads.may_change(ann.id, session.id)
+        await records.sessions.revoke_all(ann.id)
+    assert not await reads.permits_changes(ann.id, session.id)
     async with store.begin() as records:
         await records.users.save(replace(ann, blocked_at=NOW))
-    assert await reads.may_change(ann.id, session.id)
+    assert await reads.permits_changes(ann.id, session.id)
 
 
 async def test_two_who_referred_each_other_leave_at_once(store: Database) -> None:
@@ -347,9 +359,11 @@ async def test_two_who_referred_each_other_leave_at_once(store: Database) -> Non
                 await records.users.lock(owner.id)
                 await records.codes.lock_all(owner.id, other)
                 await asyncio.sleep(0)
-                await records.codes.give_back(other)
+                await records.codes.revert_use(other)
                 await records.codes.delete_all(owner.id, NOW)
 
         await asyncio.gather(leave(ann, codes[1].id), leave(bob, codes[0].id))
         async with store.read() as records:
-            assert await records.codes.all(ann.id) == await records.codes.all(bob.id) == []
+            assert (
+                await records.codes.list_all(ann.id) == await records.codes.list_all(bob.id) == []
+            )

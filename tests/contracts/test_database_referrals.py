@@ -12,7 +12,7 @@ from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
 from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import (
-    IDS,
+    ID_GENERATOR,
     NOW,
     make_referral,
     make_user,
@@ -44,7 +44,7 @@ async def newest(
 ) -> list[ReferralListItem]:
     """List a user's referrals."""
     async with store.read() as records:
-        return await records.referrals.newest(user_id, status=status, after=after, limit=limit)
+        return await records.referrals.list_page(user_id, status=status, after=after, limit=limit)
 
 
 async def test_a_referral_is_listed_as_it_was_stored(
@@ -56,12 +56,12 @@ async def test_a_referral_is_listed_as_it_was_stored(
         ReferralListItem(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
     ]
     async with store.read() as records:
-        assert await records.referrals.of(bob.id) == referral
+        assert await records.referrals.find_by_referred(bob.id) == referral
 
 
 async def test_who_came_alone_has_no_referrer(store: Database, reads: ReadModel, ann: User) -> None:
     """And whoever brought nobody has an empty list and a count of none."""
-    account = await reads.account(ann.id, 10, NOW)
+    account = await reads.find_account(ann.id, 10, NOW)
     assert account is not None
     assert (account.referrer, account.referral_count) == (None, 0)
     assert await newest(store, ann.id) == []
@@ -79,7 +79,7 @@ async def test_the_count_is_that_of_the_uses(
     await store_code(store, await store_user(store), uses=5)
     async with store.begin() as records:
         await records.codes.count_use(other.id, NOW)
-    account = await reads.account(ann.id, 10, NOW)
+    account = await reads.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.referral_count == 3
 
@@ -92,7 +92,7 @@ async def test_a_user_has_one_referrer(store: Database, code: Code) -> None:
         with pytest.raises(AlreadyReferred):
             await add(store, again)
     async with store.read() as records:
-        assert await records.referrals.of(bob.id) == first
+        assert await records.referrals.find_by_referred(bob.id) == first
 
 
 async def test_nobody_refers_themselves(store: Database, ann: User, code: Code) -> None:
@@ -107,13 +107,13 @@ async def test_a_referral_is_between_users_who_exist(store: Database, code: Code
     bob = await store_user(store)
     for broken in (
         make_referral(code, make_user()),
-        make_referral(code, bob, referrer_id=IDS.new()),
-        make_referral(code, bob, code_id=IDS.new()),
+        make_referral(code, bob, referrer_id=ID_GENERATOR.new()),
+        make_referral(code, bob, code_id=ID_GENERATOR.new()),
     ):
         with pytest.raises(IntegrityConstraintViolationError):
             await add(store, broken)
     async with store.read() as records:
-        assert await records.referrals.of(bob.id) is None
+        assert await records.referrals.find_by_referred(bob.id) is None
 
 
 async def test_a_list_goes_from_the_newest(store: Database, ann: User, code: Code) -> None:

@@ -8,7 +8,14 @@ from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.ports.repositories import Database
-from tests.contracts.rows import IDS, NOW, make_session, make_token, make_user, store_user
+from tests.contracts.rows import (
+    ID_GENERATOR,
+    NOW,
+    make_refresh_token,
+    make_session,
+    make_user,
+    store_user,
+)
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ async def store_session(store: Database) -> Session:
 
 async def store_token(store: Database, session: Session) -> RefreshToken:
     """Make another refresh token of a login."""
-    token = make_token(session.id)
+    token = make_refresh_token(session.id)
     async with store.begin() as records:
         await records.sessions.add_token(token)
     return token
@@ -42,7 +49,7 @@ async def store_token(store: Database, session: Session) -> RefreshToken:
 async def found(store: Database, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
     """Return what is stored about a refresh token."""
     async with store.begin() as records:
-        return await records.sessions.lock(token.digest)
+        return await records.sessions.lock_by_token(token.digest)
 
 
 async def test_a_token_leads_to_its_session(
@@ -56,7 +63,7 @@ async def test_a_token_leads_to_its_session(
 
 async def test_an_unknown_token_leads_nowhere(store: Database) -> None:
     """A digest that was never stored finds nothing."""
-    assert await found(store, make_token(IDS.new())) is None
+    assert await found(store, make_refresh_token(ID_GENERATOR.new())) is None
 
 
 async def test_a_used_token_says_when(
@@ -79,7 +86,7 @@ async def test_the_end_of_a_session_takes_all_its_tokens(
     kept = await store_token(store, other)
     for _ in range(2):
         async with store.begin() as records:
-            await records.sessions.end(session.id)
+            await records.sessions.revoke(session.id)
     assert await found(store, token) is None
     assert await found(store, second) is None
     assert await found(store, kept) == (other, kept)
@@ -89,7 +96,7 @@ async def test_a_token_belongs_to_a_session_and_a_session_to_a_user(store: Datab
     """Tokens of no session and sessions of no user are refused."""
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
-            await records.sessions.add_token(make_token(IDS.new()))
+            await records.sessions.add_token(make_refresh_token(ID_GENERATOR.new()))
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.sessions.add(make_session(make_user()))
@@ -110,7 +117,7 @@ async def test_a_lock_shows_what_the_one_before_did(
 
     async def play() -> bool:
         async with store.begin() as records:
-            held = await records.sessions.lock(token.digest)
+            held = await records.sessions.lock_by_token(token.digest)
             assert held is not None
             await records.sessions.mark_used(token, NOW)
             return held[1].used_at is None
@@ -122,7 +129,7 @@ async def test_the_first_used_of_two_is_the_heir(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
     """The second use is not stored, and the parent names the first."""
-    heir, other = [replace(make_token(session.id), parent=token.digest) for _ in range(2)]
+    heir, other = [replace(make_refresh_token(session.id), parent=token.digest) for _ in range(2)]
     async with store.begin() as records:
         await records.sessions.add_token(heir)
         await records.sessions.add_token(other)
@@ -137,14 +144,14 @@ async def test_of_many_heirs_played_at_once_one_is_it(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
     """The session is held while each is looked at."""
-    heirs = [replace(make_token(session.id), parent=token.digest) for _ in range(10)]
+    heirs = [replace(make_refresh_token(session.id), parent=token.digest) for _ in range(10)]
     async with store.begin() as records:
         for heir in heirs:
             await records.sessions.add_token(heir)
 
     async def play(heir: RefreshToken) -> bool:
         async with store.begin() as records:
-            held = await records.sessions.lock(heir.digest)
+            held = await records.sessions.lock_by_token(heir.digest)
             assert held is not None
             return await records.sessions.mark_used(held[1], NOW)
 

@@ -22,8 +22,8 @@ async def test_the_end_of_a_block_commits(store: Database) -> None:
         await records.users.add(user)
         await records.codes.add(code)
     async with store.begin() as records:
-        assert await records.users.get(user.id) == user
-        assert await records.codes.get(user.id, code.id) == code
+        assert await records.users.find(user.id) == user
+        assert await records.codes.find(user.id, code.id) == code
 
 
 async def test_an_error_undoes_the_block(store: Database) -> None:
@@ -38,7 +38,7 @@ async def test_an_error_undoes_the_block(store: Database) -> None:
     with pytest.raises(OddError):
         await fail()
     async with store.read() as records:
-        assert await records.users.get(user.id) is None
+        assert await records.users.find(user.id) is None
     await store_user(store, email_key=user.email_key)
 
 
@@ -52,13 +52,13 @@ async def test_an_error_of_the_code_in_the_block_is_no_outage(
 
     async def fail() -> None:
         async with store.begin() if block == "begin" else store.read() as records:
-            await records.users.get(user.id)
+            await records.users.find(user.id)
             raise error
 
     with pytest.raises(error):
         await fail()
     async with store.read() as records:
-        assert await records.users.get(user.id) == user
+        assert await records.users.find(user.id) == user
 
 
 async def test_a_transaction_sees_its_own_writes_alone(store: Database) -> None:
@@ -67,9 +67,9 @@ async def test_a_transaction_sees_its_own_writes_alone(store: Database) -> None:
     async with store.read() as reading:
         async with store.begin() as writing:
             await writing.users.add(user)
-            assert await writing.users.get(user.id) == user
-            assert await reading.users.get(user.id) is None
-        assert await reading.users.get(user.id) == user
+            assert await writing.users.find(user.id) == user
+            assert await reading.users.find(user.id) is None
+        assert await reading.users.find(user.id) == user
 
 
 async def test_a_refused_statement_undoes_what_came_before(store: Database) -> None:
@@ -80,7 +80,7 @@ async def test_a_refused_statement_undoes_what_came_before(store: Database) -> N
         with suppress(EmailTaken):
             await records.users.add(make_user(email_key=user.email_key))
     async with store.read() as records:
-        assert await records.users.get(other.id) is None
+        assert await records.users.find(other.id) is None
 
 
 async def test_nothing_follows_a_refused_statement(store: Database) -> None:
@@ -91,7 +91,7 @@ async def test_nothing_follows_a_refused_statement(store: Database) -> None:
         async with store.begin() as records:
             with suppress(EmailTaken):
                 await records.users.add(make_user(email_key=user.email_key))
-            await records.users.get(user.id)
+            await records.users.find(user.id)
 
     with pytest.raises(Unavailable):
         await go_on()

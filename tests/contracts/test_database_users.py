@@ -7,7 +7,7 @@ import pytest
 from referral.core.entities.users import Locale, Role, User
 from referral.core.errors import EmailTaken
 from referral.core.ports.repositories import Database
-from tests.contracts.rows import IDS, make_code, make_user, store_user
+from tests.contracts.rows import ID_GENERATOR, make_code, make_user, store_user
 
 
 @pytest.mark.parametrize(
@@ -25,17 +25,17 @@ async def test_an_account_is_found_as_it_was_stored(store: Database, user: User)
         await records.users.add(user)
         assert await records.users.lock(user.id) == user
     async with store.read() as records:
-        assert await records.users.get(user.id) == user
-        assert await records.users.by_email(user.email_key) == user
+        assert await records.users.find(user.id) == user
+        assert await records.users.find_by_email(user.email_key) == user
 
 
 async def test_an_unknown_account_is_not_found(store: Database) -> None:
     """By no way; the address as typed is not the canonical one."""
     user = await store_user(store)
     async with store.begin() as records:
-        assert await records.users.get(IDS.new()) is None
-        assert await records.users.lock(IDS.new()) is None
-        assert await records.users.by_email(user.email) is None
+        assert await records.users.find(ID_GENERATOR.new()) is None
+        assert await records.users.lock(ID_GENERATOR.new()) is None
+        assert await records.users.find_by_email(user.email) is None
 
 
 async def test_a_canonical_address_has_one_account(store: Database) -> None:
@@ -45,7 +45,7 @@ async def test_a_canonical_address_has_one_account(store: Database) -> None:
         await store_user(store, email="other@example.com", email_key=user.email_key)
     assert refused.value.field == "email"
     async with store.read() as records:
-        assert await records.users.by_email(user.email_key) == user
+        assert await records.users.find_by_email(user.email_key) == user
 
 
 async def test_one_address_at_once(store: Database) -> None:
@@ -69,7 +69,7 @@ async def test_a_lock_puts_an_account_s_affairs_in_a_row(store: Database) -> Non
 
     await asyncio.gather(*(replace_code() for _ in range(10)))
     async with store.read() as records:
-        codes = await records.codes.newest(
+        codes = await records.codes.list_page(
             user.id, user.created_at, status=None, after=None, limit=20
         )
     assert sorted(code.enabled for code in codes) == [False] * 9 + [True]

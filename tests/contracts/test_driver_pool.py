@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from referral.adapters.postgres.pool import CONNECTIONS, DriverPool
+from referral.adapters.postgres.pool import DRIVER_POOL_SIZE, DriverPool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
 from referral.core.entities.mail import MailReservationRequest
 from referral.core.errors import Unavailable
-from tests.contracts.rows import HOUR, IDS, NOW
-from tests.support.fakes import FakeFingerprints
-from tests.support.waiting import until
+from tests.contracts.rows import HOUR, ID_GENERATOR, NOW
+from tests.support.fakes import FakeFingerprinter
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 
-Ask = Callable[[DriverPool], Coroutine[Any, Any, None]]
+PoolUse = Callable[[DriverPool], Coroutine[Any, Any, None]]
 
 
-class Connection:
+class FakeConnection:
     """A connection that waits for `answer` before it says anything."""
 
     def __init__(self, answer: Callable[[], Awaitable[None]]) -> None:
@@ -39,70 +39,76 @@ class Connection:
         self.terminated = True
 
 
-class Pool:
+class FakePool:
     """A pool of the driver, which would give out as many connections as are asked for."""
 
     def __init__(self, answer: Callable[[], Awaitable[None]]) -> None:
         self._answer = answer
-        self.given: list[Connection] = []
+        self.acquired: list[FakeConnection] = []
 
     @asynccontextmanager
-    async def acquire(self, **_: object) -> AsyncIterator[Connection]:
-        self.given.append(Connection(self._answer))
-        yield self.given[-1]
+    async def acquire(self, **_: object) -> AsyncIterator[FakeConnection]:
+        self.acquired.append(FakeConnection(self._answer))
+        yield self.acquired[-1]
 
 
 async def look_up(pool: DriverPool) -> None:
     """Read a code."""
-    await PostgresReadModel(pool).code_of("ann@example.com", confirmed_only=False)
+    await PostgresReadModel(pool).find_code("ann@example.com", confirmed_only=False)
 
 
 async def show(pool: DriverPool) -> None:
     """Read an account."""
-    await PostgresReadModel(pool).account(IDS.new(), 10, NOW)
+    await PostgresReadModel(pool).find_account(ID_GENERATOR.new(), 10, NOW)
 
 
-async def begin_mail(pool: DriverPool) -> None:
+async def reserve_mail(pool: DriverPool) -> None:
     """Take a place for a mail."""
-    office = PostgresMailReservations(pool, FakeFingerprints())
-    await office.take(MailReservationRequest(IDS.new(), IDS.new(), NOW, 3, HOUR))
+    office = PostgresMailReservations(pool, FakeFingerprinter())
+    await office.reserve(
+        MailReservationRequest(ID_GENERATOR.new(), ID_GENERATOR.new(), NOW, 3, HOUR)
+    )
 
 
-@pytest.mark.parametrize("ask", [look_up, show, begin_mail])
-async def test_a_connection_whose_answer_takes_too_long_is_not_used_again(ask: Ask) -> None:
+@pytest.mark.parametrize("ask", [look_up, show, reserve_mail])
+async def test_a_connection_whose_answer_takes_too_long_is_not_used_again(ask: PoolUse) -> None:
     """It is cut, since the pool would otherwise wait for the server as long again."""
 
     async def time_out() -> None:
         raise TimeoutError
 
-    pool = Pool(time_out)
+    pool = FakePool(time_out)
     with pytest.raises(Unavailable):
         await ask(DriverPool(pool))
-    assert [connection.terminated for connection in pool.given] == [True]
+    assert [connection.terminated for connection in pool.acquired] == [True]
 
 
-def waiting(pool: DriverPool) -> float:
+def queue_length(pool: DriverPool) -> float:
     """Return how many wait in the queue, as the metrics tell."""
-    *_, last = pool.measures()
+    *_, last = pool.samples()
     assert isinstance(last.value, int)
     return last.value
 
 
-@pytest.mark.parametrize("ask", [look_up, show, begin_mail])
-async def test_everybody_waits_in_one_queue(ask: Ask) -> None:
+@pytest.mark.parametrize("ask", [look_up, show, reserve_mail])
+async def test_everybody_waits_in_one_queue(ask: PoolUse) -> None:
     """With all connections in use, the next who asks is counted as waiting, and served after."""
     free = asyncio.Event()
 
     async def wait() -> None:
         await free.wait()
 
-    pool = Pool(wait)
+    pool = FakePool(wait)
     connections = DriverPool(pool)
-    busy = [asyncio.create_task(show(connections)) for _ in range(CONNECTIONS)]
+    busy = [asyncio.create_task(show(connections)) for _ in range(DRIVER_POOL_SIZE)]
     late = asyncio.create_task(ask(connections))
-    await until(lambda: len(pool.given) + waiting(connections) == CONNECTIONS + 1)
-    assert len(pool.given) == CONNECTIONS
-    assert [measure.value for measure in connections.measures()] == [CONNECTIONS, CONNECTIONS, 1]
+    await wait_until(lambda: len(pool.acquired) + queue_length(connections) == DRIVER_POOL_SIZE + 1)
+    assert len(pool.acquired) == DRIVER_POOL_SIZE
+    assert [measure.value for measure in connections.samples()] == [
+        DRIVER_POOL_SIZE,
+        DRIVER_POOL_SIZE,
+        1,
+    ]
     free.set()
     await asyncio.gather(*busy, late)
-    assert [measure.value for measure in connections.measures()] == [CONNECTIONS, 0, 0]
+    assert [measure.value for measure in connections.samples()] == [DRIVER_POOL_SIZE, 0, 0]

@@ -12,7 +12,7 @@ from aiosmtplib.email import flatten_message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from referral.adapters.mail.mime import MimeMessage, parts_of, text_part
+from referral.adapters.mail.mime import MimeMessage, multipart, text_part
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
@@ -51,7 +51,7 @@ def test_a_mail_program_finds_nothing_wrong(
     """No defect in any part, no line that a server may refuse, nothing but ASCII."""
     letters = MailRenderer(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
     mail = Mail(UUID(int=7), "ann@example.com", locale, template, facts, mute, qr)
-    content = flatten_message(letters.write(mail))
+    content = flatten_message(letters.render(mail))
     message = read(content)
     parts = list(message.walk())
     assert [part.defects for part in parts] == [[] for _ in parts]
@@ -72,7 +72,7 @@ def test_a_mail_program_finds_nothing_wrong(
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_arrives_as_it_was_written(text: str) -> None:
     """Dots, blanks at the end, marks that look like a boundary; only ends of lines are alike."""
-    whole = MimeMessage(*parts_of("alternative", UUID(int=1), text_part("plain", text)))
+    whole = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", text)))
     (part,) = read(whole.as_bytes(policy=SMTP)).iter_parts()
     expected = text.replace("\r\n", "\n").replace("\r", "\n")
     got = part.get_payload(decode=True)
@@ -83,6 +83,6 @@ def test_a_text_arrives_as_it_was_written(text: str) -> None:
 @pytest.mark.parametrize("wrong", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
 def test_a_header_ends_where_its_line_does(wrong: str) -> None:
     """A value that would begin another is refused."""
-    envelope = MimeMessage(*parts_of("alternative", UUID(int=1), text_part("plain", "")))
+    envelope = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", "")))
     with pytest.raises(ValueError, match="one line"):
-        envelope.put("X-Test", wrong)
+        envelope.set_header("X-Test", wrong)

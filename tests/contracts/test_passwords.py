@@ -10,14 +10,18 @@ from argon2 import PasswordHasher as Argon2Hasher
 from argon2 import Type, extract_parameters
 
 from referral.adapters.security import passwords as module
-from referral.adapters.security.passwords import DECOY, ArgonPasswordHasher, common_passwords
+from referral.adapters.security.passwords import (
+    DECOY_HASH,
+    ArgonPasswordHasher,
+    load_common_passwords,
+)
 from referral.core.entities.passwords import MIN_PASSWORD_CHARACTERS
 from referral.core.errors import Unavailable
 from referral.core.ports.security import PasswordHasher
 from tests.support.fakes import FakePasswordHasher
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
-SECRET = "correct horse battery"  # noqa: S105 - of nobody
+PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def passwords(request: pytest.FixtureRequest) -> PasswordHasher:
 
 @pytest.mark.parametrize(
     "password",
-    [SECRET, "пароль и ещё", "\U0001f40e" * 256, "nul\0nul\0", " " * 8],
+    [PASSWORD, "пароль и ещё", "\U0001f40e" * 256, "nul\0nul\0", " " * 8],
     ids=["usual", "cyrillic", "longest", "nul", "spaces"],
 )
 async def test_a_password_matches_its_hash(passwords: PasswordHasher, password: str) -> None:
@@ -66,18 +70,18 @@ async def test_what_follows_a_nul_counts(passwords: PasswordHasher) -> None:
 
 async def test_without_a_hash_nothing_matches(passwords: PasswordHasher) -> None:
     """Not even the text that the real one compares with for the time it takes."""
-    for password in (SECRET, "", "the hash that an unknown address is compared with"):
+    for password in (PASSWORD, "", "the hash that an unknown address is compared with"):
         assert not await passwords.verify(password, None)
 
 
 async def test_the_same_password_has_two_hashes(passwords: PasswordHasher) -> None:
     """A hash does not tell who shares a password."""
-    assert await passwords.hash(SECRET) != await passwords.hash(SECRET)
+    assert await passwords.hash(PASSWORD) != await passwords.hash(PASSWORD)
 
 
 async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswordHasher) -> None:
     """With 19 MiB, two passes and one lane at least; the one for unknown addresses is as slow."""
-    real, decoy = (extract_parameters(text) for text in (await argon.hash(SECRET), DECOY))
+    real, decoy = (extract_parameters(text) for text in (await argon.hash(PASSWORD), DECOY_HASH))
     assert real == decoy
     assert real.type is Type.ID
     assert real.memory_cost >= 19 * 1024
@@ -88,18 +92,18 @@ async def test_a_full_queue_refuses(
     argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is too much is refused at once, what waits is answered, and then there is room."""
-    monkeypatch.setattr(module, "MAX_WAITING", 3)
-    waiting = [argon.verify(SECRET, None) for _ in range(4)]
+    monkeypatch.setattr(module, "MAX_QUEUED_HASHES", 3)
+    waiting = [argon.verify(PASSWORD, None) for _ in range(4)]
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     assert answers[:3] == [False] * 3
     assert isinstance(answers[3], Unavailable)
-    assert await argon.verify(SECRET, await argon.hash(SECRET))
+    assert await argon.verify(PASSWORD, await argon.hash(PASSWORD))
 
 
 async def test_a_rush_of_logins_is_not_refused(argon: ArgonPasswordHasher) -> None:
     """Two hundred at once wait for their turn."""
-    tasks = [asyncio.create_task(argon.verify(SECRET, None)) for _ in range(200)]
-    await until(lambda: any(task.done() for task in tasks))
+    tasks = [asyncio.create_task(argon.verify(PASSWORD, None)) for _ in range(200)]
+    await wait_until(lambda: any(task.done() for task in tasks))
     assert not [task for task in tasks if task.done() and task.exception()]
     for task in tasks:
         task.cancel()
@@ -113,7 +117,7 @@ async def test_an_older_hash_takes_the_work_of_a_new_one(
     """What it lacks is done beside it, so that no time tells an account from an unknown address;
     with a wrong password and with the right one.
     """
-    older = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(SECRET)
+    older = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(PASSWORD)
     work: list[int] = []
 
     def note(_: bytes, __: bytes, time_cost: int, memory_cost: int, *___: object) -> bytes:
@@ -121,12 +125,12 @@ async def test_an_older_hash_takes_the_work_of_a_new_one(
         return b""
 
     monkeypatch.setattr(module, "hash_secret_raw", note)
-    assert await argon.verify(SECRET, older)
+    assert await argon.verify(PASSWORD, older)
     assert not await argon.verify("another", older)
-    assert [passes * memory + more for more in work] == [module.WORK] * 2
+    assert [passes * memory + more for more in work] == [module.VERIFY_COST_KIB] * 2
     work.clear()
-    assert not await argon.verify(SECRET, None)
-    assert not await argon.verify("another", await argon.hash(SECRET))
+    assert not await argon.verify(PASSWORD, None)
+    assert not await argon.verify("another", await argon.hash(PASSWORD))
     assert work == []
 
 
@@ -136,38 +140,38 @@ async def test_what_is_no_hash_takes_the_work_of_one(
     """A stored text that cannot be compared with is not told by its time either."""
     work: list[int] = []
     monkeypatch.setattr(module, "hash_secret_raw", lambda *of: work.append(of[2] * of[3]))
-    assert not await argon.verify(SECRET, "!")
-    assert work == [module.WORK]
+    assert not await argon.verify(PASSWORD, "!")
+    assert work == [module.VERIFY_COST_KIB]
 
 
 async def test_a_hash_of_other_parameters_needs_another(argon: ArgonPasswordHasher) -> None:
     """Be they lower or higher."""
-    assert not argon.needs_rehash(await argon.hash(SECRET))
+    assert not argon.needs_rehash(await argon.hash(PASSWORD))
     for passes, memory in ((1, 19456), (2, 9728), (3, 19456)):
         other = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1)
-        assert argon.needs_rehash(other.hash(SECRET))
+        assert argon.needs_rehash(other.hash(PASSWORD))
 
 
 def test_the_list_of_common_passwords() -> None:
     """It holds what people choose of at least eight characters, in lower case, which is how it is
     searched; ASVS 5.0, 6.2.4, asks for 3,000.
     """
-    common = common_passwords()
+    common = load_common_passwords()
     assert {"password", "12345678", "qwertyuiop", "password123", "iloveyou"} <= common
     assert len(common) > 3_000
     assert all(password == password.lower() for password in common)
     assert min(map(len, common)) == MIN_PASSWORD_CHARACTERS
 
 
-OPENED = """
+LIST_OPENED_FILES = """
 import sys
 from pathlib import Path
 import referral
-from referral.adapters.security.passwords import common_passwords
+from referral.adapters.security.passwords import load_common_passwords
 
 opened = []
 sys.addaudithook(lambda event, about: event == "open" and opened.append(Path(about[0])))
-assert common_passwords()
+assert load_common_passwords()
 print([Path(referral.__file__).parent in path.parents for path in opened])
 """
 
@@ -177,6 +181,6 @@ def test_the_list_of_common_passwords_is_our_own() -> None:
     installed.
     """
     done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-c", OPENED], capture_output=True, text=True, check=False
+        [sys.executable, "-c", LIST_OPENED_FILES], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("[True]\n", "")

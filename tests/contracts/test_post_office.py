@@ -10,16 +10,16 @@ import asyncpg
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.pool import make_pool
+from referral.adapters.postgres.pool import make_driver_pool
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
-from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import User
 from referral.core.ports.delivery import MailReservations
 from referral.core.ports.repositories import Database
-from tests.contracts.rows import HOUR, IDS, NOW, store_user
+from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, store_user
 from tests.support.fake_database import FakeDatabase, FakeMailReservations
-from tests.support.fakes import FakeFingerprints
+from tests.support.fakes import FakeFingerprinter
 
 
 @pytest.fixture
@@ -30,44 +30,44 @@ async def office(
     if isinstance(store, FakeDatabase):
         yield FakeMailReservations(store)
         return
-    async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresMailReservations(pool, FakeFingerprints())
+    async with make_driver_pool(request.getfixturevalue("database_url")) as pool:
+        yield PostgresMailReservations(pool, FakeFingerprinter())
 
 
-def postage(
-    user: User, *, places: int | None = 3, token: OneTimeToken | None = None
+def make_request(
+    user: User, *, slots: int | None = 3, token: OneTimeToken | None = None
 ) -> MailReservationRequest:
     """Ask for a place for a new mail."""
-    return MailReservationRequest(IDS.new(), user.id, NOW, places, HOUR, token)
+    return MailReservationRequest(ID_GENERATOR.new(), user.id, NOW, slots, HOUR, token)
 
 
-def make_token(user: User, purpose: Purpose = Purpose.CONFIRM) -> OneTimeToken:
+def make_token(user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM) -> OneTimeToken:
     """Make up a token."""
-    return OneTimeToken(IDS.new().bytes * 2, user.id, purpose, NOW + HOUR)
+    return OneTimeToken(ID_GENERATOR.new().bytes * 2, user.id, purpose, NOW + HOUR)
 
 
-async def is_kept(store: Database, token: OneTimeToken) -> bool:
+async def is_stored(store: Database, token: OneTimeToken) -> bool:
     """Tell whether a token is good for something."""
     async with store.read() as records:
-        found = await records.one_time_tokens.find(token.digest, token.purpose, NOW)
+        found = await records.one_time_tokens.find_user_id(token.digest, token.purpose, NOW)
     return found == token.user_id
 
 
 async def test_a_mail_gets_its_user_and_a_place(store: Database, office: MailReservations) -> None:
     """The same mail takes one place, however often it is tried, and the others count it."""
     ann = await store_user(store)
-    first = postage(ann)
+    first = make_request(ann)
     for _ in range(5):
-        assert await office.take(first) == MailReservation(ann, None)
+        assert await office.reserve(first) == MailReservation(ann, None)
     async with store.begin() as records:
         for expected in (None, None, NOW + HOUR):
-            free_at = await records.mails.take_place(
-                IDS.new(), ann.email_key, NOW, mails=3, within=HOUR
+            free_at = await records.mail_quota.reserve_slot(
+                ID_GENERATOR.new(), ann.email_key, NOW, slots=3, window=HOUR
             )
             assert free_at == expected
-    assert await office.take(postage(ann)) == MailReservation(ann, NOW + HOUR)
-    later = replace(postage(ann), at=NOW + HOUR + timedelta(seconds=1))
-    assert await office.take(later) == MailReservation(ann, None)
+    assert await office.reserve(make_request(ann)) == MailReservation(ann, NOW + HOUR)
+    later = replace(make_request(ann), requested_at=NOW + HOUR + timedelta(seconds=1))
+    assert await office.reserve(later) == MailReservation(ann, None)
 
 
 async def test_a_mail_that_takes_no_place_always_finds_one(
@@ -76,8 +76,8 @@ async def test_a_mail_that_takes_no_place_always_finds_one(
     """And leaves those that there are."""
     ann = await store_user(store)
     for _ in range(5):
-        assert await office.take(postage(ann, places=None)) == MailReservation(ann, None)
-    assert await office.take(postage(ann, places=1)) == MailReservation(ann, None)
+        assert await office.reserve(make_request(ann, slots=None)) == MailReservation(ann, None)
+    assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
 
 
 async def test_the_token_is_kept_if_the_mail_may_go(
@@ -86,12 +86,14 @@ async def test_the_token_is_kept_if_the_mail_may_go(
     """One that has to wait gets another when it is written."""
     ann = await store_user(store)
     first, second = make_token(ann), make_token(ann)
-    assert await office.take(postage(ann, places=1, token=first)) == MailReservation(ann, None)
-    assert await office.take(postage(ann, places=1, token=second)) == MailReservation(
+    assert await office.reserve(make_request(ann, slots=1, token=first)) == MailReservation(
+        ann, None
+    )
+    assert await office.reserve(make_request(ann, slots=1, token=second)) == MailReservation(
         ann, NOW + HOUR
     )
-    assert await is_kept(store, first)
-    assert not await is_kept(store, second)
+    assert await is_stored(store, first)
+    assert not await is_stored(store, second)
 
 
 async def test_a_confirmed_address_is_sent_nothing_to_confirm(
@@ -101,21 +103,21 @@ async def test_a_confirmed_address_is_sent_nothing_to_confirm(
     ann = await store_user(store)
     async with store.begin() as records:
         await records.users.save(replace(ann, email_verified=True))
-    assert await office.take(postage(ann, places=1, token=make_token(ann))) is None
-    reset = make_token(ann, Purpose.RESET)
-    taken = await office.take(postage(ann, places=1, token=reset))
+    assert await office.reserve(make_request(ann, slots=1, token=make_token(ann))) is None
+    reset = make_token(ann, TokenPurpose.RESET)
+    taken = await office.reserve(make_request(ann, slots=1, token=reset))
     assert taken is not None
-    assert taken.free_at is None
-    assert await is_kept(store, reset)
+    assert taken.retry_at is None
+    assert await is_stored(store, reset)
 
 
 async def test_nobody_is_mailed_who_is_gone(store: Database, office: MailReservations) -> None:
     """Neither an unknown id nor an erased account."""
     ann = await store_user(store)
-    assert await office.take(replace(postage(ann), user_id=IDS.new())) is None
+    assert await office.reserve(replace(make_request(ann), user_id=ID_GENERATOR.new())) is None
     async with store.begin() as records:
         await records.users.erase(ann.id, NOW)
-    assert await office.take(postage(ann)) is None
+    assert await office.reserve(make_request(ann)) is None
 
 
 async def test_addresses_are_stored_under_digests_with_a_key(
@@ -124,18 +126,18 @@ async def test_addresses_are_stored_under_digests_with_a_key(
     """A dump cannot be searched for an address without it; after a rotation the count begins anew,
     and both ways to count a mail have the same digests.
     """
-    ann, fingerprints = await store_user(database), FakeFingerprints()
+    ann, fingerprints = await store_user(database), FakeFingerprinter()
     plain = hashlib.sha256(ann.email_key.encode()).hexdigest()
-    async with make_pool(database_url) as pool:
+    async with make_driver_pool(database_url) as pool:
         office = PostgresMailReservations(pool, fingerprints)
-        assert await office.take(postage(ann, places=1)) == MailReservation(ann, None)
-        assert await office.take(postage(ann, places=1)) == MailReservation(ann, NOW + HOUR)
+        assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
+        assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, NOW + HOUR)
         fingerprints.keys.insert(0, b"the next key")
-        assert await office.take(postage(ann, places=1)) == MailReservation(ann, None)
+        assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
     async with database.begin() as records:
         dumped = str(await records.session.driver.fetch("SELECT mails::text FROM mails"))
-        free_at = await records.mails.take_place(
-            IDS.new(), ann.email_key, NOW, mails=1, within=HOUR
+        free_at = await records.mail_quota.reserve_slot(
+            ID_GENERATOR.new(), ann.email_key, NOW, slots=1, window=HOUR
         )
     assert plain not in dumped
     assert free_at == NOW + HOUR
@@ -153,13 +155,13 @@ async def test_mails_at_once_share_two_statements(
             asked.append(query)
             return await super().fetch(query, *args, **options)
 
-    async with make_pool(database_url, Connection) as pool:
-        office = PostgresMailReservations(pool, FakeFingerprints())
+    async with make_driver_pool(database_url, Connection) as pool:
+        office = PostgresMailReservations(pool, FakeFingerprinter())
         for places, statements in ((3, 2), (None, 1)):
             asked.clear()
-            mails = [postage(user, places=places) for user in users for _ in range(3)]
-            found = await asyncio.gather(*map(office.take, mails))
-            assert [taken and taken.free_at for taken in found] == [None] * len(mails)
+            mails = [make_request(user, slots=places) for user in users for _ in range(3)]
+            found = await asyncio.gather(*map(office.reserve, mails))
+            assert [taken and taken.retry_at for taken in found] == [None] * len(mails)
             assert len(asked) == statements
 
 
@@ -168,18 +170,20 @@ async def test_of_many_mails_at_once_as_many_get_a_place_as_there_are(
 ) -> None:
     """Those to one address share its places, also with single ones; each gets its own answer."""
     users = [await store_user(store) for _ in range(4)]
-    asked = [postage(user) for _ in range(10) for user in users]
+    asked = [make_request(user) for _ in range(10) for user in users]
 
     async def take_alone() -> bool:
         key = users[0].email_key
         async with store.begin() as records:
-            free_at = await records.mails.take_place(IDS.new(), key, NOW, mails=3, within=HOUR)
+            free_at = await records.mail_quota.reserve_slot(
+                ID_GENERATOR.new(), key, NOW, slots=3, window=HOUR
+            )
         return free_at is None
 
     answers, alone = await asyncio.gather(
-        asyncio.gather(*map(office.take, asked)), asyncio.gather(take_alone(), take_alone())
+        asyncio.gather(*map(office.reserve, asked)), asyncio.gather(take_alone(), take_alone())
     )
-    free = [taken.user for taken in answers if taken is not None and taken.free_at is None]
+    free = [taken.user for taken in answers if taken is not None and taken.retry_at is None]
     assert [taken and taken.user.id for taken in answers] == [one.user_id for one in asked]
     assert [free.count(user) for user in users[1:]] == [3, 3, 3]
     assert free.count(users[0]) + sum(alone) == 3
@@ -193,8 +197,8 @@ async def other_office(
     if isinstance(store, FakeDatabase):
         yield office
         return
-    async with make_pool(request.getfixturevalue("database_url")) as pool:
-        yield PostgresMailReservations(pool, FakeFingerprints())
+    async with make_driver_pool(request.getfixturevalue("database_url")) as pool:
+        yield PostgresMailReservations(pool, FakeFingerprinter())
 
 
 async def test_offices_that_serve_the_same_addresses_wait_in_no_circle(
@@ -203,7 +207,7 @@ async def test_offices_that_serve_the_same_addresses_wait_in_no_circle(
     """Each takes many addresses at once, one of them in the other order."""
     users = [await store_user(store) for _ in range(30)]
     for _ in range(10):
-        asked = [office.take(postage(user, places=99)) for user in users]
-        asked += [other_office.take(postage(user, places=99)) for user in reversed(users)]
+        asked = [office.reserve(make_request(user, slots=99)) for user in users]
+        asked += [other_office.reserve(make_request(user, slots=99)) for user in reversed(users)]
         answers = await asyncio.gather(*asked)
-        assert all(taken is not None and taken.free_at is None for taken in answers)
+        assert all(taken is not None and taken.retry_at is None for taken in answers)

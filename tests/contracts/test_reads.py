@@ -6,12 +6,12 @@ from dataclasses import replace
 import asyncpg
 from sqlalchemy.engine import make_url
 
-from referral.adapters.postgres.pool import make_pool
+from referral.adapters.postgres.pool import make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.users import Referrer
 from referral.core.ports.repositories import Database, ReadModel
-from tests.contracts.rows import IDS, NOW, store_code, store_referral, store_user
+from tests.contracts.rows import ID_GENERATOR, NOW, store_code, store_referral, store_user
 
 
 async def test_an_account_is_read_in_full(store: Database, reads: ReadModel) -> None:
@@ -20,23 +20,29 @@ async def test_an_account_is_read_in_full(store: Database, reads: ReadModel) -> 
     code = await store_code(store, ann)
     joined = []
     async with store.begin() as records:
-        for who in (bob, eve):
+        for user in (bob, eve):
             referral = Referral(
-                IDS.new(), ann.id, who.id, code.id, code.text, ReferralStatus.CONFIRMED, NOW
+                ID_GENERATOR.new(),
+                ann.id,
+                user.id,
+                code.id,
+                code.text,
+                ReferralStatus.CONFIRMED,
+                NOW,
             )
             await records.referrals.add(referral)
             await records.codes.count_use(code.id, NOW)
             joined.append(referral.referred_id)
-    account = await reads.account(ann.id, 10, NOW)
+    account = await reads.find_account(ann.id, 10, NOW)
     assert account is not None
-    assert (account.user, account.referrer, account.now) == (ann, None, NOW)
+    assert (account.user, account.referrer, account.as_of) == (ann, None, NOW)
     assert account.active_code == replace(code, uses=2)
     assert account.referral_count == 2
     assert [each.id for each in account.recent_referrals] == [eve.id, bob.id]
     async with store.read() as records:
-        newest = await records.referrals.newest(ann.id, status=None, after=None, limit=10)
+        newest = await records.referrals.list_page(ann.id, status=None, after=None, limit=10)
     assert account.recent_referrals == newest
-    referred = await reads.account(bob.id, 10, NOW)
+    referred = await reads.find_account(bob.id, 10, NOW)
     assert referred is not None
     assert referred.referrer == Referrer(ann.id, ann.email)
     assert referred.active_code is None
@@ -49,14 +55,14 @@ async def test_an_account_shows_so_many_referrals(store: Database, reads: ReadMo
     code = await store_code(store, ann)
     for _ in range(3):
         await store_referral(store, code)
-    account = await reads.account(ann.id, 2, NOW)
+    account = await reads.find_account(ann.id, 2, NOW)
     assert account is not None
     assert len(account.recent_referrals) == 2
 
 
 async def test_nobody_has_no_account(reads: ReadModel) -> None:
     """An unknown id is no error."""
-    assert await reads.account(IDS.new(), 10, NOW) is None
+    assert await reads.find_account(ID_GENERATOR.new(), 10, NOW) is None
 
 
 async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: ReadModel) -> None:
@@ -66,7 +72,7 @@ async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: Re
     nobody = "nobody@example.com"
     keys = [*(owner.email_key for owner in owners), nobody] * 30
     expected = [*codes, None] * 30
-    tasks = [asyncio.create_task(reads.code_of(key, confirmed_only=False)) for key in keys]
+    tasks = [asyncio.create_task(reads.find_code(key, confirmed_only=False)) for key in keys]
     for task in tasks[::7]:
         asyncio.get_running_loop().call_soon(task.cancel)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -82,7 +88,7 @@ async def test_a_look_up_may_be_for_confirmed_addresses_alone(
     unconfirmed = await store_user(store)
     codes = {owner.id: await store_code(store, owner) for owner in (confirmed, unconfirmed)}
     asked = [
-        reads.code_of(owner.email_key, confirmed_only=only)
+        reads.find_code(owner.email_key, confirmed_only=only)
         for only in (True, False)
         for owner in (confirmed, unconfirmed)
     ]
@@ -96,10 +102,10 @@ async def test_a_look_up_that_the_database_refuses_fails_alone(
     """Those who share its statement get their codes."""
     owner = await store_user(database)
     code = await store_code(database, owner)
-    async with make_pool(database_url) as pool, asyncio.timeout(10):
+    async with make_driver_pool(database_url) as pool, asyncio.timeout(10):
         reads = PostgresReadModel(pool)
         keys = [owner.email_key, "no\0text@example.com", owner.email_key]
-        asked = (reads.code_of(key, confirmed_only=False) for key in keys)
+        asked = (reads.find_code(key, confirmed_only=False) for key in keys)
         first, refused, last = await asyncio.gather(*asked, return_exceptions=True)
     assert first == last == code
     assert isinstance(refused, asyncpg.DataError)
@@ -108,11 +114,11 @@ async def test_a_look_up_that_the_database_refuses_fails_alone(
 async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_url: str) -> None:
     """As before the first migration: all who share the statement hear of it, and the next too."""
     empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)
-    async with make_pool(empty) as pool, asyncio.timeout(10):
+    async with make_driver_pool(empty) as pool, asyncio.timeout(10):
         reads = PostgresReadModel(pool)
         for _ in range(2):
             asked = (
-                reads.code_of(key, confirmed_only=False)
+                reads.find_code(key, confirmed_only=False)
                 for key in ("ann@example.com", "bob@example.com")
             )
             for answer in await asyncio.gather(*asked, return_exceptions=True):

@@ -7,40 +7,51 @@ from datetime import timedelta
 
 import pytest
 
-from referral.adapters.third_parties.clearbit import Clearbit, ClearbitPart
-from referral.adapters.third_parties.clearbit_parser import MAX_TEXT, HttpEnrichment
-from referral.adapters.third_parties.disposable_domains import OfflineVerifier
-from referral.adapters.third_parties.guarded_client import FAILURES, taking
-from referral.adapters.third_parties.http_client import MAX_BYTES, HttpClient
-from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
+from referral.adapters.third_parties.clearbit import ClearbitClient, ClearbitHealthProbe
+from referral.adapters.third_parties.clearbit_parser import MAX_TEXT_CHARACTERS, HttpEnrichment
+from referral.adapters.third_parties.disposable_domains import DisposableDomainVerifier
+from referral.adapters.third_parties.guarded_client import FAILURE_THRESHOLD, rate_budget
+from referral.adapters.third_parties.http_client import MAX_RESPONSE_BYTES, HttpClient
+from referral.adapters.third_parties.hunter import HunterClient, HunterHealthProbe, HunterVerifier
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from tests.support.fake_knowledge import FakeEnrichment, FakeVerifier
-from tests.support.fakes import FakeLimits
+from tests.support.fake_knowledge import FakeEmailVerifier, FakeEnrichment
+from tests.support.fakes import FakeRateLimiter
 from tests.support.hunter_stub import (
+    ERROR_MESSAGES,
     FAULTS,
-    FLOODS,
-    HUGE,
-    SHAPES,
-    STATUSES,
+    MALFORMED_BODIES,
+    OVERSIZED_BYTES,
+    OVERSIZED_RESPONSES,
     HunterStub,
     hunter_stub,
 )
-from tests.support.waiting import elapsing
+from tests.support.waiting import measure_thread_time
 
-WITHIN = timedelta(seconds=0.8)
-PATIENT = timedelta(seconds=20)
+SHORT_TIMEOUT = timedelta(seconds=0.8)
+LONG_TIMEOUT = timedelta(seconds=20)
 """For what is answered, however busy the machine is."""
 
-SLACK = 0.5
-FORMLESS = sorted({*SHAPES} - {"new-status", "surrogate"})
-FAILING = ["401", "403", "404", "429", "500", "502", "503", *FORMLESS, *FAULTS, *FLOODS]
+SLACK_SECONDS = 0.5
+MALFORMED = sorted({*MALFORMED_BODIES} - {"new-status", "surrogate"})
+FAILURES_OF_SERVICE = [
+    "401",
+    "403",
+    "404",
+    "429",
+    "500",
+    "502",
+    "503",
+    *MALFORMED,
+    *FAULTS,
+    *OVERSIZED_RESPONSES,
+]
 """What says something about the service, and nothing about an address."""
 
-UNDECIDED = ["222", "400", "422", "451", "new-status", "surrogate"]
-NOBODY = ["404", "400", "422", "451"]
+UNDECIDED_RESPONSES = ["222", "400", "422", "451", "new-status", "surrogate"]
+NOT_FOUND_RESPONSES = ["404", "400", "422", "451"]
 
 ANN = Profile(
     "Ann Example", "Head of Examples", "Example", "example.com", "Finland",
@@ -69,9 +80,9 @@ async def verifier(
 ) -> AsyncIterator[EmailVerifier]:
     """Whoever verifies."""
     if request.param == "fake":
-        yield FakeVerifier()
+        yield FakeEmailVerifier()
         return
-    real = HunterVerifier(Hunter(http, stub.url, stub.key), FakeLimits())
+    real = HunterVerifier(HunterClient(http, stub.url, stub.key), FakeRateLimiter())
     yield real
     await real.close()
 
@@ -85,69 +96,69 @@ async def enrichment(
         yield FakeEnrichment(ANN)
         return
     send = {
-        "hunter": Hunter(http, stub.url, stub.key).enrich,
-        "clearbit": Clearbit(http, stub.url, stub.key).enrich,
+        "hunter": HunterClient(http, stub.url, stub.key).enrich,
+        "clearbit": ClearbitClient(http, stub.url, stub.key).enrich,
     }[request.param]
-    real = HttpEnrichment(request.param, send, taking(FakeLimits(), request.param))
+    real = HttpEnrichment(request.param, send, rate_budget(FakeRateLimiter(), request.param))
     yield real
     await real.close()
 
 
-def verdict_of(word: str) -> Deliverability:
+def result_of(word: str) -> Deliverability:
     """Return what a word of an answer means."""
     known = [each for each in Deliverability if each == word]
     return known[0] if known else Deliverability.UNKNOWN
 
 
-def answer(party: object, stub: HunterStub, word: str) -> None:
+def set_response(party: object, stub: HunterStub, word: str) -> None:
     """Have the third party answer in a way, whichever it is."""
     stub.fault = word
-    if isinstance(party, FakeVerifier):
-        party.verdict = None if word in {*FAILING, "202"} else verdict_of(word)
+    if isinstance(party, FakeEmailVerifier):
+        party.result = None if word in {*FAILURES_OF_SERVICE, "202"} else result_of(word)
     if isinstance(party, FakeEnrichment):
-        party.answers = word in NOBODY
+        party.available = word in NOT_FOUND_RESPONSES
         party.profile = None
 
 
-@pytest.mark.parametrize("word", [*Deliverability, *UNDECIDED])
+@pytest.mark.parametrize("word", [*Deliverability, *UNDECIDED_RESPONSES])
 async def test_every_answer_is_told(verifier: EmailVerifier, stub: HunterStub, word: str) -> None:
     """The words of the documentation are taken as they are; whatever decides nothing is unknown."""
-    answer(verifier, stub, word)
-    for number in range(FAILURES + 1):
-        assert await verifier.verify(f"ann{number}@example.com", PATIENT) is verdict_of(word)
+    set_response(verifier, stub, word)
+    for number in range(FAILURE_THRESHOLD + 1):
+        assert await verifier.verify(f"ann{number}@example.com", LONG_TIMEOUT) is result_of(word)
 
 
 async def test_an_answer_to_come_is_unavailable(verifier: EmailVerifier, stub: HunterStub) -> None:
     """And says nothing against the service: it is asked each time."""
-    answer(verifier, stub, "202")
-    for number in range(1, FAILURES + 2):
+    set_response(verifier, stub, "202")
+    for number in range(1, FAILURE_THRESHOLD + 2):
         with pytest.raises(Unavailable):
-            await verifier.verify("ann@example.com", PATIENT)
-        asked = verifier.asked if isinstance(verifier, FakeVerifier) else stub.asked
+            await verifier.verify("ann@example.com", LONG_TIMEOUT)
+        asked = verifier.calls if isinstance(verifier, FakeEmailVerifier) else stub.requests
         assert len(asked) == number
 
 
-@pytest.mark.parametrize("word", FAILING)
+@pytest.mark.parametrize("word", FAILURES_OF_SERVICE)
 async def test_what_is_no_answer_is_unavailable(
     verifier: EmailVerifier, stub: HunterStub, word: str
 ) -> None:
     """In time, whatever comes; no more is read than an answer may have."""
-    answer(verifier, stub, word)
-    async with elapsing() as waited:
+    set_response(verifier, stub, word)
+    async with measure_thread_time() as waited:
         with pytest.raises(Unavailable):
-            await verifier.verify("ann@example.com", WITHIN)
-    assert waited.seconds < WITHIN.total_seconds() + SLACK
-    assert stub.poured < HUGE / 4
-    answer(verifier, stub, "valid")
-    assert await verifier.verify("ann@example.com", PATIENT) is Deliverability.VALID
+            await verifier.verify("ann@example.com", SHORT_TIMEOUT)
+    assert waited.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
+    assert stub.bytes_sent < OVERSIZED_BYTES / 4
+    set_response(verifier, stub, "valid")
+    assert await verifier.verify("ann@example.com", LONG_TIMEOUT) is Deliverability.VALID
 
 
 async def test_a_redirect_is_not_followed(stub: HunterStub, http: HttpClient) -> None:
     """Whoever answers in EmailHunter's place cannot send the address and the key elsewhere."""
-    verifier = HunterVerifier(Hunter(http, stub.url, stub.key), FakeLimits())
+    verifier = HunterVerifier(HunterClient(http, stub.url, stub.key), FakeRateLimiter())
     with pytest.raises(Unavailable):
-        await verifier.verify("redirect.ann@example.com", PATIENT)
-    assert len(stub.asked) == 1
+        await verifier.verify("redirect.ann@example.com", LONG_TIMEOUT)
+    assert len(stub.requests) == 1
 
 
 async def test_a_server_that_is_not_there_is_unavailable(
@@ -156,12 +167,12 @@ async def test_a_server_that_is_not_there_is_unavailable(
     """A refused connection, a name that nobody has."""
     await stub.stop()
     for url in (stub.url, "http://nobody.invalid"):
-        verifier = HunterVerifier(Hunter(http, url, stub.key), FakeLimits())
+        verifier = HunterVerifier(HunterClient(http, url, stub.key), FakeRateLimiter())
         with pytest.raises(Unavailable):
-            await verifier.verify("ann@example.com", WITHIN)
+            await verifier.verify("ann@example.com", SHORT_TIMEOUT)
 
 
-@pytest.mark.parametrize("word", [*STATUSES, *FAULTS, "wrong-key"])
+@pytest.mark.parametrize("word", [*ERROR_MESSAGES, *FAULTS, "wrong-key"])
 async def test_nothing_tells_the_key_or_the_address(
     stub: HunterStub, http: HttpClient, caplog: pytest.LogCaptureFixture, word: str
 ) -> None:
@@ -169,9 +180,9 @@ async def test_nothing_tells_the_key_or_the_address(
     caplog.set_level(logging.DEBUG)
     stub.fault = None if word == "wrong-key" else word
     key = "another-key" if word == "wrong-key" else stub.key
-    verifier = HunterVerifier(Hunter(http, stub.url, key), FakeLimits())
+    verifier = HunterVerifier(HunterClient(http, stub.url, key), FakeRateLimiter())
     told = []
-    for _ in range(FAILURES):
+    for _ in range(FAILURE_THRESHOLD):
         try:
             await verifier.verify("ann@example.com", timedelta(seconds=0.1))
         except Unavailable as error:
@@ -188,11 +199,11 @@ async def test_nothing_tells_the_key_or_the_address(
 async def test_the_key_goes_along_as_each_api_has_it(stub: HunterStub, http: HttpClient) -> None:
     """In the query for EmailHunter, as a bearer for Clearbit; an address arrives as it is."""
     mailbox = "o'ann+tag&x=1?#%41@xn--bcher-kva.example"
-    await HunterVerifier(Hunter(http, f"{stub.url}/v2", stub.key), FakeLimits()).verify(
-        mailbox, PATIENT
+    await HunterVerifier(HunterClient(http, f"{stub.url}/v2", stub.key), FakeRateLimiter()).verify(
+        mailbox, LONG_TIMEOUT
     )
-    await Clearbit(http, stub.url, stub.key).enrich(mailbox, PATIENT.total_seconds())
-    assert [(one.path, one.email, one.key) for one in stub.asked] == [
+    await ClearbitClient(http, stub.url, stub.key).enrich(mailbox, LONG_TIMEOUT.total_seconds())
+    assert [(one.path, one.email, one.key) for one in stub.requests] == [
         ("/v2/email-verifier", mailbox, stub.key),
         ("/v2/combined/find", mailbox, stub.key),
     ]
@@ -200,52 +211,53 @@ async def test_the_key_goes_along_as_each_api_has_it(stub: HunterStub, http: Htt
 
 async def test_connections_are_kept(stub: HunterStub, http: HttpClient) -> None:
     """Ten questions one after the other need one."""
-    verifier = HunterVerifier(Hunter(http, stub.url, stub.key), FakeLimits())
+    verifier = HunterVerifier(HunterClient(http, stub.url, stub.key), FakeRateLimiter())
     for _ in range(10):
-        await verifier.verify("ann@example.com", PATIENT)
-    assert (len(stub.asked), len(stub.callers)) == (10, 1)
+        await verifier.verify("ann@example.com", LONG_TIMEOUT)
+    assert (len(stub.requests), len(stub.client_addresses)) == (10, 1)
 
 
 async def test_who_is_known_is_found(enrichment: Enrichment) -> None:
     """Every field of a profile, whoever knows it."""
-    assert await enrichment.find("ann@example.com", PATIENT) == ANN
+    assert await enrichment.find("ann@example.com", LONG_TIMEOUT) == ANN
 
 
-@pytest.mark.parametrize("word", NOBODY)
+@pytest.mark.parametrize("word", NOT_FOUND_RESPONSES)
 async def test_who_is_not_known_has_no_profile(
     enrichment: Enrichment, stub: HunterStub, word: str
 ) -> None:
     """That is an answer, and not asked again."""
-    answer(enrichment, stub, word)
-    assert await enrichment.find("ann@example.com", PATIENT) is None
+    set_response(enrichment, stub, word)
+    assert await enrichment.find("ann@example.com", LONG_TIMEOUT) is None
 
 
 @pytest.mark.parametrize(
-    "word", ["202", "401", "403", "429", "500", "garbage", "list", "null", *FAULTS, *FLOODS]
+    "word",
+    ["202", "401", "403", "429", "500", "garbage", "list", "null", *FAULTS, *OVERSIZED_RESPONSES],
 )
 async def test_what_is_no_answer_yet_is_unavailable(
     enrichment: Enrichment, stub: HunterStub, word: str
 ) -> None:
     """In time, whatever comes."""
-    answer(enrichment, stub, word)
-    async with elapsing() as waited:
+    set_response(enrichment, stub, word)
+    async with measure_thread_time() as waited:
         with pytest.raises(Unavailable):
-            await enrichment.find("ann@example.com", WITHIN)
-    assert waited.seconds < WITHIN.total_seconds() + SLACK
+            await enrichment.find("ann@example.com", SHORT_TIMEOUT)
+    assert waited.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
 
 
 async def test_what_others_send_is_cleaned(stub: HunterStub, http: HttpClient) -> None:
     """Nothing that PostgreSQL or a page would choke on, and nothing overlong, is passed on."""
     for send in (
-        Hunter(http, stub.url, stub.key).enrich,
-        Clearbit(http, stub.url, stub.key).enrich,
+        HunterClient(http, stub.url, stub.key).enrich,
+        ClearbitClient(http, stub.url, stub.key).enrich,
     ):
-        enrichment = HttpEnrichment("it", send, taking(FakeLimits(), "it"))
-        found = await enrichment.find("nasty.ann@example.com", PATIENT)
+        enrichment = HttpEnrichment("it", send, rate_budget(FakeRateLimiter(), "it"))
+        found = await enrichment.find("nasty.ann@example.com", LONG_TIMEOUT)
         assert found is not None
         assert found.name is not None
         assert found.name.startswith("Ann Example Bcc: x nnn")
-        assert len(found.name) == MAX_TEXT
+        assert len(found.name) == MAX_TEXT_CHARACTERS
         rest = Profile(company="Example", domain="example.com", country="Sweden")
         assert replace(found, name=None) == rest
 
@@ -275,9 +287,9 @@ async def test_an_avatar_is_an_address_of_the_web(
     """One that a page may load, whole, or none."""
     stub.person["avatar"] = avatar
     enrichment = HttpEnrichment(
-        "it", Clearbit(http, stub.url, stub.key).enrich, taking(FakeLimits(), "it")
+        "it", ClearbitClient(http, stub.url, stub.key).enrich, rate_budget(FakeRateLimiter(), "it")
     )
-    found = await enrichment.find("ann@example.com", WITHIN)
+    found = await enrichment.find("ann@example.com", SHORT_TIMEOUT)
     assert found is not None
     assert found.avatar_url == (avatar if kept else None)
 
@@ -295,21 +307,21 @@ async def test_an_avatar_is_an_address_of_the_web(
 )
 async def test_the_list_knows_disposable_domains(mailbox: str, *, disposable: bool) -> None:
     """And what is below them, without regard to case; of all others it knows nothing."""
-    verifier = OfflineVerifier()
+    verifier = DisposableDomainVerifier()
     known = Deliverability.DISPOSABLE if disposable else Deliverability.UNKNOWN
-    assert await verifier.verify(mailbox, WITHIN) is known
-    assert not verifier.may_learn
+    assert await verifier.verify(mailbox, SHORT_TIMEOUT) is known
+    assert not verifier.supports_recheck
 
 
 async def test_a_part_tells_how_the_key_is(stub: HunterStub, http: HttpClient) -> None:
     """And what is left of the quota, where the API tells that."""
-    hunter = HunterPart(Hunter(http, stub.url, stub.key))
-    clearbit = ClearbitPart(Clearbit(http, stub.url, stub.key))
+    hunter = HunterHealthProbe(HunterClient(http, stub.url, stub.key))
+    clearbit = ClearbitHealthProbe(ClearbitClient(http, stub.url, stub.key))
     assert await hunter.check() == "ok, 42 of 50 verifications left"
     assert await clearbit.check() == "ok"
     for part in (
-        HunterPart(Hunter(http, stub.url, "wrong")),
-        ClearbitPart(Clearbit(http, stub.url, "wrong")),
+        HunterHealthProbe(HunterClient(http, stub.url, "wrong")),
+        ClearbitHealthProbe(ClearbitClient(http, stub.url, "wrong")),
     ):
         with pytest.raises(Unavailable, match="refuses the key"):
             await part.check()
@@ -325,10 +337,10 @@ async def test_a_part_tells_how_the_key_is(stub: HunterStub, http: HttpClient) -
 async def test_an_answer_may_not_be_larger_than_that(stub: HunterStub, http: HttpClient) -> None:
     """A long one is read, one that is too long is none."""
     enrichment = HttpEnrichment(
-        "it", Clearbit(http, stub.url, stub.key).enrich, taking(FakeLimits(), "it")
+        "it", ClearbitClient(http, stub.url, stub.key).enrich, rate_budget(FakeRateLimiter(), "it")
     )
-    stub.person["bio"] = "x" * (MAX_BYTES - 10_000)
-    assert await enrichment.find("ann@example.com", PATIENT) == ANN
-    stub.person["bio"] = "x" * MAX_BYTES
+    stub.person["bio"] = "x" * (MAX_RESPONSE_BYTES - 10_000)
+    assert await enrichment.find("ann@example.com", LONG_TIMEOUT) == ANN
+    stub.person["bio"] = "x" * MAX_RESPONSE_BYTES
     with pytest.raises(Unavailable):
-        await enrichment.find("ann@example.com", WITHIN)
+        await enrichment.find("ann@example.com", SHORT_TIMEOUT)

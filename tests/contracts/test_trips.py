@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from referral.adapters.batching import BatchQueue, RequestCoalescer
 from referral.core.errors import Unavailable
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 
 async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
@@ -20,10 +20,10 @@ async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
         await gate.wait()
         return [2 * number for number in numbers]
 
-    asking = RequestCoalescer(double, size=3)
-    tasks = [asyncio.create_task(asking.ask(1))]
-    await until(lambda: trips == [[1]])
-    tasks += [asyncio.create_task(asking.ask(number)) for number in (2, 3, 4, 5)]
+    asking = RequestCoalescer(double, max_size=3)
+    tasks = [asyncio.create_task(asking.submit(1))]
+    await wait_until(lambda: trips == [[1]])
+    tasks += [asyncio.create_task(asking.submit(number)) for number in (2, 3, 4, 5)]
     await asyncio.sleep(0)
     gate.set()
     assert await asyncio.gather(*tasks) == [2, 4, 6, 8, 10]
@@ -41,12 +41,12 @@ async def test_a_failed_trip_fails_those_who_were_on_it_and_no_other() -> None:
         return numbers
 
     asking = RequestCoalescer(try_it)
-    for answer in await asyncio.gather(asking.ask(1), asking.ask(2), return_exceptions=True):
+    for answer in await asyncio.gather(asking.submit(1), asking.submit(2), return_exceptions=True):
         assert isinstance(answer, OSError)
-    assert await asking.ask(3) == 3
+    assert await asking.submit(3) == 3
 
 
-class BadValue(ValueError):
+class InvalidItem(ValueError):
     """An error about one question, made in a way of its own."""
 
     def __init__(self, number: int, *, about: str) -> None:
@@ -63,16 +63,16 @@ async def test_a_question_that_cannot_be_answered_fails_alone() -> None:
         trips += 1
         for number in numbers:
             if number in {3, 70}:
-                raise BadValue(number, about="bad")
+                raise InvalidItem(number, about="bad")
         return numbers
 
     asking = RequestCoalescer(answer)
-    asked = [asking.ask(number) for number in range(100)]
+    asked = [asking.submit(number) for number in range(100)]
     async with asyncio.timeout(5):
         answers = await asyncio.gather(*asked, return_exceptions=True)
     failed = {number: one for number, one in enumerate(answers) if one != number}
     assert failed.keys() == {3, 70}
-    assert all(isinstance(one, BadValue) and one.number == at for at, one in failed.items())
+    assert all(isinstance(one, InvalidItem) and one.number == at for at, one in failed.items())
     assert trips < 30
 
 
@@ -86,7 +86,7 @@ async def test_a_server_that_hangs_is_not_asked_for_the_rest_of_a_divided_trip()
         raise ValueError if trips == 1 else TimeoutError
 
     asking = RequestCoalescer(answer)
-    asked = [asking.ask(number) for number in range(50)]
+    asked = [asking.submit(number) for number in range(50)]
     async with asyncio.timeout(5):
         answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(one) for one in answers] == [TimeoutError] * 50
@@ -100,7 +100,7 @@ async def test_each_who_asked_gets_an_error_of_their_own() -> None:
         raise Unavailable("away", field="here") from ConnectionError()
 
     asking = RequestCoalescer(fail)
-    asked = [asking.ask(number) for number in range(3)]
+    asked = [asking.submit(number) for number in range(3)]
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert len({id(error) for error in errors}) == 3
     for error in errors:
@@ -120,10 +120,12 @@ async def test_a_wrong_number_of_answers_leaves_nobody_waiting(number: int) -> N
 
     asking = RequestCoalescer(answer)
     async with asyncio.timeout(5):
-        answers = await asyncio.gather(*(asking.ask(1) for _ in range(3)), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(asking.submit(1) for _ in range(3)), return_exceptions=True
+        )
     assert [type(one) for one in answers] == [RuntimeError] * 3
     wrong = False
-    assert await asking.ask(4) == 4
+    assert await asking.submit(4) == 4
 
 
 async def test_who_waits_for_a_trip_that_is_cancelled_does_not_wait_on() -> None:
@@ -135,8 +137,8 @@ async def test_who_waits_for_a_trip_that_is_cancelled_does_not_wait_on() -> None
         await asyncio.Event().wait()
         return []
 
-    asking = RequestCoalescer(hang, size=1)
-    asked = [asyncio.create_task(asking.ask(number)) for number in range(3)]
+    asking = RequestCoalescer(hang, max_size=1)
+    asked = [asyncio.create_task(asking.submit(number)) for number in range(3)]
     trip = await begun
     assert trip is not None
     trip.cancel()
@@ -154,11 +156,11 @@ async def test_a_batch_that_fails_is_logged_and_the_next_is_done() -> None:
             raise LookupError
         done.extend(numbers)
 
-    batches = BatchQueue(work, size=1)
+    batches = BatchQueue(work, max_size=1)
     with capture_logs() as logs:
         for number in range(4):
             batches.add(number)
-        await until(lambda: len(done) == 3)
+        await wait_until(lambda: len(done) == 3)
     assert done == [0, 2, 3]
     assert [(line["event"], line["log_level"]) for line in logs] == [("batch failed", "error")]
 
@@ -174,10 +176,10 @@ async def test_who_queued_behind_a_failed_trip_fails_with_it() -> None:
         await gate.wait()
         raise TimeoutError
 
-    asking = RequestCoalescer(hang, size=2)
-    tasks = [asyncio.create_task(asking.ask(0))]
+    asking = RequestCoalescer(hang, max_size=2)
+    tasks = [asyncio.create_task(asking.submit(0))]
     await begun.wait()
-    tasks += [asyncio.create_task(asking.ask(number)) for number in range(1, 9)]
+    tasks += [asyncio.create_task(asking.submit(number)) for number in range(1, 9)]
     await asyncio.sleep(0)
     gate.set()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -193,8 +195,8 @@ async def test_who_waits_no_longer_disturbs_nobody() -> None:
         await gate.wait()
         return numbers
 
-    asking = RequestCoalescer(slowly, size=2)
-    tasks = [asyncio.create_task(asking.ask(number)) for number in range(6)]
+    asking = RequestCoalescer(slowly, max_size=2)
+    tasks = [asyncio.create_task(asking.submit(number)) for number in range(6)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.core.world import World
+from tests.core.world import InMemoryService
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> InMemoryService:
     """A service in memory that nobody has used yet."""
-    return World()
+    return InMemoryService()

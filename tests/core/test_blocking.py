@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.codes import Code, Expiry
-from referral.core.entities.email_links import Purpose
-from referral.core.entities.referrals import Visibility
+from referral.core.entities.email_links import TokenPurpose
+from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import User
 from referral.core.errors import (
     AccountBlocked,
@@ -20,69 +20,89 @@ from referral.core.errors import (
     TokenUnusable,
 )
 from referral.core.policies.reauthentication import Reauthenticate
-from referral.core.use_cases.accounts import AccountChange, UpdateAccount
-from referral.core.use_cases.codes import Renewal
-from referral.core.use_cases.email_links import AskForConfirmation
-from referral.core.use_cases.notifications import MailActiveCode, MailLimit
+from referral.core.use_cases.accounts import AccountUpdate, UpdateAccount
+from referral.core.use_cases.codes import CodeRenewal
+from referral.core.use_cases.email_links import RequestConfirmationMail
+from referral.core.use_cases.notifications import MailLimit, RequestCodeMail
 from referral.core.use_cases.passwords import ChangePassword
-from referral.core.use_cases.referrals import ClaimReferrer, ListReferrals
-from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World, signed_in
+from referral.core.use_cases.referrals import ListReferrals, SetReferrer
+from tests.core.world import (
+    CLIENT_IP,
+    COMMON_PASSWORD,
+    PASSWORD,
+    SESSION_LIFETIME,
+    InMemoryService,
+    user_caller,
+)
 
-OTHER = "staple battery horse"
-LIMIT = MailLimit(None, LIFETIME)
+NEW_PASSWORD = "staple battery horse"
+LIMIT = MailLimit(None, SESSION_LIFETIME)
 
 
 @pytest.fixture
-async def ann(world: World) -> User:
+async def ann(world: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.join("Ann@example.com")
+    return await world.create_account("Ann@example.com")
 
 
 @pytest.fixture
-async def code(world: World, ann: User) -> Code:
+async def code(world: InMemoryService, ann: User) -> Code:
     """Ann's code."""
-    return await world.issue(ann, text="Ann-2026")
+    return await world.create_code(ann, text="Ann-2026")
 
 
-async def test_a_blocked_users_code_is_found_by_nobody(world: World, ann: User, code: Code) -> None:
+async def test_a_blocked_users_code_is_found_by_nobody(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Neither by address, although it was just found, nor by its text; unblocked, by both."""
     assert await world.look_up_code("ann@example.com") == code
     await world.block_account("ann@example.com")
     with pytest.raises(NoActiveCode) as refused:
         await world.look_up_code("ann@example.com")
-    assert refused.value.detail == NoActiveCode.default
+    assert refused.value.detail == NoActiveCode.default_detail
     assert await world.check_code("Ann-2026") is None
     await world.block_account("ann@example.com", undo=True)
     assert await world.look_up_code("ann@example.com") == code
     assert await world.check_code("Ann-2026") == code
-    assert world.cache.cleared.count(ann.email_key) >= 3
+    assert world.cache.invalidated.count(ann.email_key) >= 3
 
 
-async def test_a_blocked_users_code_credits_nobody(world: World, ann: User, code: Code) -> None:
+async def test_a_blocked_users_code_credits_nobody(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Neither at registration, which makes no account then, nor later."""
-    bob = await world.join("bob@example.com")
-    claim = ClaimReferrer(world.register.clear, world.clock, world.register.credit, world.database)
+    bob = await world.create_account("bob@example.com")
+    claim = SetReferrer(
+        world.register.invalidate_lookup,
+        world.clock,
+        world.register.credit_referrer,
+        world.database,
+    )
     await world.block_account("ann@example.com")
     with pytest.raises(ReferralCodeUnusable):
-        await world.join("cleo@example.com", referral_code=code.text)
+        await world.create_account("cleo@example.com", referral_code=code.text)
     with pytest.raises(ReferralCodeUnusable):
         await claim(bob.id, code.text)
     assert (await world.show_account(ann.id)).referral_count == 0
-    assert (await world.join("cleo@example.com")).id != ann.id
+    assert (await world.create_account("cleo@example.com")).id != ann.id
 
 
-async def test_a_blocked_user_cannot_leave_nor_change_the_password(world: World, ann: User) -> None:
+async def test_a_blocked_user_cannot_leave_nor_change_the_password(
+    world: InMemoryService, ann: User
+) -> None:
     """No password is even compared; so the address stays taken, and the block lasts."""
     await world.block_account("ann@example.com")
-    for refused in doors_with_a_password(world, ann):
+    for refused in password_operations(world, ann):
         with pytest.raises(AccountBlocked):
             await refused()
-    assert world.passwords.compared == []
+    assert world.password_hasher.verified_hashes == []
     with pytest.raises(EmailTaken):
-        await world.join("ANN@example.com")
+        await world.create_account("ANN@example.com")
 
 
-async def test_a_block_overtakes_whoever_just_proved_the_password(world: World, ann: User) -> None:
+async def test_a_block_overtakes_whoever_just_proved_the_password(
+    world: InMemoryService, ann: User
+) -> None:
     """The lock decides, not the look before the password was hashed."""
 
     class Overtaken(Reauthenticate):
@@ -93,41 +113,50 @@ async def test_a_block_overtakes_whoever_just_proved_the_password(world: World, 
             await world.block_account("ann@example.com")
             return user
 
-    for refused in doors_with_a_password(world, ann, Overtaken(world.database, world.passwords)):
+    for refused in password_operations(
+        world, ann, Overtaken(world.database, world.password_hasher)
+    ):
         await world.block_account("ann@example.com", undo=True)
         with pytest.raises(AccountBlocked):
             await refused()
     await world.block_account("ann@example.com", undo=True)
-    assert await world.log_in("ann@example.com", PASSWORD, ADDRESS)
+    assert await world.log_in("ann@example.com", PASSWORD, CLIENT_IP)
 
 
-def doors_with_a_password(
-    world: World, user: User, prove: Reauthenticate | None = None
+def password_operations(
+    world: InMemoryService, user: User, prove: Reauthenticate | None = None
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return what someone may do with the right password."""
-    prove = prove or Reauthenticate(world.database, world.passwords)
-    erase = replace(world.erase_account, prove=prove)
-    change = ChangePassword({COMMON}, world.database, world.passwords, prove)
+    prove = prove or Reauthenticate(world.database, world.password_hasher)
+    erase = replace(world.erase_account, reauthenticate=prove)
+    change = ChangePassword({COMMON_PASSWORD}, world.database, world.password_hasher, prove)
     return [
         lambda: erase(user.id, PASSWORD),
-        lambda: change(user.id, None, PASSWORD, OTHER),
+        lambda: change(user.id, None, PASSWORD, NEW_PASSWORD),
     ]
 
 
-async def test_a_blocked_user_changes_nothing(world: World, ann: User, code: Code) -> None:
+async def test_a_blocked_user_changes_nothing(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """An access token that has some minutes left neither writes nor has mails sent."""
     await world.block_account("ann@example.com")
-    claim = ClaimReferrer(world.register.clear, world.clock, world.register.credit, world.database)
-    mail = MailActiveCode(world.clock, world.database, world.ids, LIMIT)
-    ask = AskForConfirmation(world.clock, world.database, world.ids, LIMIT)
+    claim = SetReferrer(
+        world.register.invalidate_lookup,
+        world.clock,
+        world.register.credit_referrer,
+        world.database,
+    )
+    mail = RequestCodeMail(world.clock, world.database, world.id_generator, LIMIT)
+    ask = RequestConfirmationMail(world.clock, world.database, world.id_generator, LIMIT)
     doors: list[Callable[[], Awaitable[object]]] = [
-        lambda: world.issue(ann, replace=True),
-        lambda: world.renew_code(ann.id, code.id, Renewal(Expiry(minutes=9))),
+        lambda: world.create_code(ann, replace=True),
+        lambda: world.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=9))),
         lambda: world.activate_code(ann.id, code.id),
         lambda: world.deactivate_code(ann.id, code.id),
         lambda: world.delete_code(ann.id, code.id),
         lambda: UpdateAccount(world.database)(
-            ann.id, AccountChange(None, notify_on_referral=False)
+            ann.id, AccountUpdate(None, notify_on_referral=False)
         ),
         lambda: claim(ann.id, "ANY-CODE"),
         lambda: mail(ann.id),
@@ -141,16 +170,18 @@ async def test_a_blocked_user_changes_nothing(world: World, ann: User, code: Cod
     assert replace(account.user, blocked_at=None) == ann
 
 
-@pytest.mark.parametrize("purpose", Purpose)
-async def test_links_of_a_blocked_user_wait(world: World, ann: User, purpose: Purpose) -> None:
+@pytest.mark.parametrize("purpose", TokenPurpose)
+async def test_links_of_a_blocked_user_wait(
+    world: InMemoryService, ann: User, purpose: TokenPurpose
+) -> None:
     """They are good for nothing while the block lasts, and are not used up."""
-    token = await world.mail_token(ann, purpose)
+    token = await world.create_mail_token(ann, purpose)
 
     async def follow() -> None:
-        if purpose is Purpose.RESET:
-            await world.reset_password(token, OTHER)
+        if purpose is TokenPurpose.RESET:
+            await world.reset_password(token, NEW_PASSWORD)
         else:
-            await world.confirm_email(token, caller=ann.id, password=None, address=ADDRESS)
+            await world.confirm_email(token, caller_id=ann.id, password=None, client_ip=CLIENT_IP)
 
     await world.block_account("ann@example.com")
     with pytest.raises(TokenUnusable):
@@ -159,22 +190,22 @@ async def test_links_of_a_blocked_user_wait(world: World, ann: User, purpose: Pu
     await follow()
 
 
-async def test_a_blocked_user_has_no_session(world: World, ann: User) -> None:
+async def test_a_blocked_user_has_no_session(world: InMemoryService, ann: User) -> None:
     """Those there were have ended for good, and none begins while the block lasts."""
-    tokens = await world.log_in(ann.email, PASSWORD, ADDRESS)
+    tokens = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
     await world.block_account("ann@example.com")
     with pytest.raises(InvalidGrant):
-        await world.log_in(ann.email, PASSWORD, ADDRESS)
+        await world.log_in(ann.email, PASSWORD, CLIENT_IP)
     await world.block_account("ann@example.com", undo=True)
     with pytest.raises(InvalidGrant):
         await world.refresh(tokens.refresh_token)
 
 
-async def test_a_blocked_admin_sees_what_a_stranger_sees(world: World, ann: User) -> None:
+async def test_a_blocked_admin_sees_what_a_stranger_sees(world: InMemoryService, ann: User) -> None:
     """The role is worth nothing while the block lasts."""
-    admin = await world.make_admin("root@example.com")
-    list_referrals = ListReferrals(world.database, Visibility.OWNER)
-    await list_referrals(signed_in(admin), ann.id, status=None, after=None, limit=1)
+    admin = await world.create_admin("root@example.com")
+    list_referrals = ListReferrals(world.database, ReferralVisibility.OWNER)
+    await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)
     await world.block_account("root@example.com")
     with pytest.raises(NotFound):
-        await list_referrals(signed_in(admin), ann.id, status=None, after=None, limit=1)
+        await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)

@@ -5,57 +5,65 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.clients import Scope
-from referral.core.entities.jobs import ConfirmationMail, Enriching, Job, JobContext, WelcomeMail
-from referral.core.entities.users import Profile, User, Verification
+from referral.core.entities.jobs import (
+    ConfirmationMailJob,
+    EnrichProfileJob,
+    Job,
+    JobContext,
+    WelcomeMailJob,
+)
+from referral.core.entities.users import EmailConfirmationPolicy, Profile, User
 from referral.core.errors import NoActiveCode
-from referral.core.use_cases.clients import CreateClient, Credentials, Introspect
-from referral.core.use_cases.enrichment import Enrich
-from tests.core.world import ADDRESS, PASSWORD, World
+from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
+from referral.core.use_cases.enrichment import EnrichProfile
+from tests.core.world import CLIENT_IP, PASSWORD, InMemoryService
 from tests.support.fake_knowledge import FakeEnrichment
 
-ON = Verification(required=True)
-OFF = Verification(required=False)
-RUN = JobContext(UUID(int=7), 0)
+ON = EmailConfirmationPolicy(required=True)
+OFF = EmailConfirmationPolicy(required=False)
+JOB_CONTEXT = JobContext(UUID(int=7), 0)
 
 
-async def confirm(world: World, user: User) -> None:
+async def confirm(world: InMemoryService, user: User) -> None:
     """Follow the link in the mail."""
-    token = await world.mail_token(user)
-    await world.confirm_email(token, caller=user.id, password=None, address=ADDRESS)
+    token = await world.create_mail_token(user)
+    await world.confirm_email(token, caller_id=user.id, password=None, client_ip=CLIENT_IP)
 
 
-async def jobs_of(world: World) -> list[Job]:
+async def queued_jobs(world: InMemoryService) -> list[Job]:
     """Return all jobs that were queued so far."""
     async with world.database.read() as records:
         return list(records.tables.jobs.values())
 
 
-async def test_an_unconfirmed_address_finds_no_code(world: World) -> None:
+async def test_an_unconfirmed_address_finds_no_code(world: InMemoryService) -> None:
     """The refusal is that of an unknown address; the code itself is good."""
-    world.have_addresses_confirmed()
-    ann = await world.join("ann@example.com")
-    code = await world.issue(ann)
+    world.require_email_verification()
+    ann = await world.create_account("ann@example.com")
+    code = await world.create_code(ann)
     with pytest.raises(NoActiveCode) as refused:
         await world.look_up_code("ann@example.com")
-    assert refused.value.detail == NoActiveCode.default
+    assert refused.value.detail == NoActiveCode.default_detail
     assert await world.check_code(code.text) == code
 
 
-async def test_a_confirmation_invalidates_the_cached_look_up(world: World) -> None:
+async def test_a_confirmation_invalidates_the_cached_look_up(world: InMemoryService) -> None:
     """That nothing was found a moment ago is not repeated once there is something to find."""
-    world.have_addresses_confirmed()
-    ann = await world.join("ann@example.com")
-    code = await world.issue(ann)
+    world.require_email_verification()
+    ann = await world.create_account("ann@example.com")
+    code = await world.create_code(ann)
     with pytest.raises(NoActiveCode):
         await world.look_up_code("ann@example.com")
     await confirm(world, ann)
     assert await world.look_up_code("ann@example.com") == code
 
 
-async def test_where_nothing_is_verified_every_address_finds_its_code(world: World) -> None:
+async def test_where_nothing_is_verified_every_address_finds_its_code(
+    world: InMemoryService,
+) -> None:
     """Though the address counts as unconfirmed there as well, until a link was used."""
-    ann = await world.join("ann@example.com")
-    code = await world.issue(ann)
+    ann = await world.create_account("ann@example.com")
+    code = await world.create_code(ann)
     assert not ann.email_verified
     assert await world.look_up_code("ann@example.com") == code
     await confirm(world, ann)
@@ -72,59 +80,65 @@ async def test_where_nothing_is_verified_every_address_finds_its_code(world: Wor
     ],
 )
 async def test_introspection_names_no_address_that_has_to_be_confirmed(
-    world: World, verification: Verification, *, confirmed: bool, email: str | None
+    world: InMemoryService,
+    verification: EmailConfirmationPolicy,
+    *,
+    confirmed: bool,
+    email: str | None,
 ) -> None:
     """For access and refresh tokens alike; `email_verified` says whether a link was used."""
-    ann = await world.join("ann@example.com")
+    ann = await world.create_account("ann@example.com")
     if confirmed:
         await confirm(world, ann)
-    tokens = await world.log_in("ann@example.com", PASSWORD, ADDRESS)
-    create = CreateClient(world.clock, world.database, world.ids, world.secrets)
+    tokens = await world.log_in("ann@example.com", PASSWORD, CLIENT_IP)
+    create = CreateClient(world.clock, world.database, world.id_generator, world.token_generator)
     client, secret = await create("shop", [Scope.USERS_READ])
-    introspect = Introspect(
-        world.access_tokens, world.clock, world.database, world.secrets, verification
+    introspect = IntrospectToken(
+        world.access_tokens, world.clock, world.database, world.token_generator, verification
     )
     for token in (tokens.access_token, tokens.refresh_token):
-        found = await introspect(Credentials(str(client.id), secret), token)
+        found = await introspect(ClientCredentials(str(client.id), secret), token)
         assert found is not None
         assert (found.email, found.email_verified) == (email, confirmed)
 
 
-async def test_a_profile_is_asked_for_after_the_confirmation(world: World) -> None:
+async def test_a_profile_is_asked_for_after_the_confirmation(world: InMemoryService) -> None:
     """Registration queues the confirmation alone; the link queues the greeting and the question."""
-    world.have_addresses_confirmed()
+    world.require_email_verification()
     enrichment = FakeEnrichment()
-    world.have_profiles_asked_for(enrichment)
-    ann = await world.join("ann@example.com")
-    assert await jobs_of(world) == [ConfirmationMail(ann.id)]
+    world.enable_enrichment(enrichment)
+    ann = await world.create_account("ann@example.com")
+    assert await queued_jobs(world) == [ConfirmationMailJob(ann.id)]
     await confirm(world, ann)
-    assert await jobs_of(world) == [
-        ConfirmationMail(ann.id),
-        WelcomeMail(ann.id),
-        Enriching(ann.id),
+    assert await queued_jobs(world) == [
+        ConfirmationMailJob(ann.id),
+        WelcomeMailJob(ann.id),
+        EnrichProfileJob(ann.id),
     ]
 
 
 async def test_where_nothing_is_verified_a_profile_is_asked_for_at_registration(
-    world: World,
+    world: InMemoryService,
 ) -> None:
     """A link that is used later all the same queues nothing a second time."""
     enrichment = FakeEnrichment()
-    world.have_profiles_asked_for(enrichment)
-    ann = await world.join("ann@example.com")
-    expected: list[Job] = [WelcomeMail(ann.id), Enriching(ann.id)]
-    assert await jobs_of(world) == expected
+    world.enable_enrichment(enrichment)
+    ann = await world.create_account("ann@example.com")
+    expected: list[Job] = [WelcomeMailJob(ann.id), EnrichProfileJob(ann.id)]
+    assert await queued_jobs(world) == expected
     await confirm(world, ann)
-    assert await jobs_of(world) == expected
+    assert await queued_jobs(world) == expected
 
 
-async def test_a_job_left_over_asks_nobody_about_an_unconfirmed_address(world: World) -> None:
+async def test_a_job_left_over_asks_nobody_about_an_unconfirmed_address(
+    world: InMemoryService,
+) -> None:
     """As after verification was switched on; once confirmed, the profile is stored."""
-    ann = await world.join("ann@example.com")
+    ann = await world.create_account("ann@example.com")
     enrichment = FakeEnrichment(Profile(name="Ann Example"))
-    enrich = Enrich(world.clock, world.database, enrichment, ON)
-    await enrich(Enriching(ann.id), RUN)
-    assert enrichment.asked == []
+    enrich = EnrichProfile(world.clock, world.database, enrichment, ON)
+    await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
+    assert enrichment.calls == []
     await confirm(world, ann)
-    await enrich(Enriching(ann.id), RUN)
+    await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     assert (await world.show_account(ann.id)).profile == enrichment.profile

@@ -9,157 +9,163 @@ from referral.core.entities.codes import Code, CodeStatus, Expiry
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
-from referral.core.policies.idempotency import AnsweredBefore
-from referral.core.use_cases.codes import ATTEMPTS, NewCode
-from tests.core.world import World
+from referral.core.policies.idempotency import IdempotentReplay
+from referral.core.use_cases.codes import MAX_GENERATION_TRIES, NewCode
+from tests.core.world import InMemoryService
 
 
 @pytest.fixture
-async def ann(world: World) -> User:
+async def ann(world: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.join("ann@example.com")
+    return await world.create_account("ann@example.com")
 
 
-async def statuses(world: World, owner: User) -> list[CodeStatus]:
+async def statuses(world: InMemoryService, owner: User) -> list[CodeStatus]:
     """Return the statuses of a user's codes, newest first."""
     page, now = await world.list_codes(owner.id, status=None, after=None, limit=100)
     return [code.status(now) for code in page.items]
 
 
-async def test_a_new_code_is_in_force(world: World, ann: User) -> None:
+async def test_a_new_code_is_in_force(world: InMemoryService, ann: User) -> None:
     """Without more said, a code has a made-up text, no maximum, and is active at once."""
-    code = await world.issue(ann)
+    code = await world.create_code(ann)
     assert await world.show_active_code(ann.id) == code == await world.show_code(ann.id, code.id)
     assert (code.user_id, code.text, code.uses, code.max_uses) == (ann.id, "MADE0001", 0, None)
     assert code.created_at == world.clock.now()
     assert code.expires_at == world.clock.now() + timedelta(hours=1)
 
 
-async def test_a_code_in_own_wording(world: World, ann: User) -> None:
+async def test_a_code_in_own_wording(world: InMemoryService, ann: User) -> None:
     """Wording, end and maximum are as asked for."""
     end = world.clock.now() + timedelta(days=2)
-    code = await world.issue_code(ann.id, NewCode(Expiry(at=end), text="Ann-2026", max_uses=3))
+    code = await world.issue_code(
+        ann.id, NewCode(Expiry(expires_at=end), text="Ann-2026", max_uses=3)
+    )
     assert (code.text, code.expires_at, code.max_uses) == ("Ann-2026", end, 3)
 
 
-async def test_a_code_needs_an_end(world: World, ann: User) -> None:
+async def test_a_code_needs_an_end(world: InMemoryService, ann: User) -> None:
     """A code without one, or with a past one, is not made."""
-    for expiry in (Expiry(), Expiry(at=world.clock.now())):
+    for expiry in (Expiry(), Expiry(expires_at=world.clock.now())):
         with pytest.raises(InvalidRequest):
             await world.issue_code(ann.id, NewCode(expiry))
     assert await statuses(world, ann) == []
 
 
-async def test_a_second_active_code_is_refused(world: World, ann: User) -> None:
+async def test_a_second_active_code_is_refused(world: InMemoryService, ann: User) -> None:
     """While one code is in force no other is, and the refusal leaves the first."""
-    code = await world.issue(ann)
+    code = await world.create_code(ann)
     with pytest.raises(ActiveCodeExists):
-        await world.issue(ann)
+        await world.create_code(ann)
     assert await world.show_active_code(ann.id) == code
     assert await statuses(world, ann) == [CodeStatus.ACTIVE]
 
 
-async def test_a_code_for_later(world: World, ann: User) -> None:
+async def test_a_code_for_later(world: InMemoryService, ann: User) -> None:
     """A code that is not activated stands beside the one in force."""
-    active = await world.issue(ann)
-    await world.issue(ann, activate=False)
+    active = await world.create_code(ann)
+    await world.create_code(ann, activate=False)
     assert await world.show_active_code(ann.id) == active
     assert await statuses(world, ann) == [CodeStatus.INACTIVE, CodeStatus.ACTIVE]
 
 
-async def test_replacing_retires_the_other(world: World, ann: User) -> None:
+async def test_replacing_retires_the_other(world: InMemoryService, ann: User) -> None:
     """With `replace` the new code is in force and the old one inactive."""
-    await world.issue(ann)
-    new = await world.issue(ann, replace=True)
+    await world.create_code(ann)
+    new = await world.create_code(ann, replace=True)
     assert await world.show_active_code(ann.id) == new
     assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.INACTIVE]
 
 
-async def test_a_refused_replacement_retires_nothing(world: World, ann: User) -> None:
+async def test_a_refused_replacement_retires_nothing(world: InMemoryService, ann: User) -> None:
     """The old code stays in force when the wording of the new one is taken."""
-    old = await world.issue(ann, text="Ann-2026")
+    old = await world.create_code(ann, text="Ann-2026")
     with pytest.raises(CodeTaken):
-        await world.issue(ann, text="ANN-2026", replace=True)
+        await world.create_code(ann, text="ANN-2026", replace=True)
     assert await world.show_active_code(ann.id) == old
 
 
-async def test_replacing_for_later_retires_nothing(world: World, ann: User) -> None:
+async def test_replacing_for_later_retires_nothing(world: InMemoryService, ann: User) -> None:
     """A code that is not activated takes no other's place."""
-    old = await world.issue(ann)
-    await world.issue(ann, activate=False, replace=True)
+    old = await world.create_code(ann)
+    await world.create_code(ann, activate=False, replace=True)
     assert await world.show_active_code(ann.id) == old
 
 
-async def test_an_expired_code_blocks_no_new_one(world: World, ann: User) -> None:
+async def test_an_expired_code_blocks_no_new_one(world: InMemoryService, ann: User) -> None:
     """From the instant of its end a code makes room, and stays retired when it is renewed."""
-    await world.issue(ann)
+    await world.create_code(ann)
     world.clock.advance(minutes=60)
-    new = await world.issue(ann)
+    new = await world.create_code(ann)
     assert await world.show_active_code(ann.id) == new
     assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXPIRED]
 
 
-async def test_an_exhausted_code_blocks_no_new_one(world: World, ann: User) -> None:
+async def test_an_exhausted_code_blocks_no_new_one(world: InMemoryService, ann: User) -> None:
     """A code that is used up makes room for another."""
-    old = await world.issue(ann, max_uses=1)
-    await world.join("bob@example.com", referral_code=old.text)
-    new = await world.issue(ann)
+    old = await world.create_code(ann, max_uses=1)
+    await world.create_account("bob@example.com", referral_code=old.text)
+    new = await world.create_code(ann)
     assert await world.show_active_code(ann.id) == new
     assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXHAUSTED]
 
 
-async def test_every_user_has_a_code(world: World, ann: User) -> None:
+async def test_every_user_has_a_code(world: InMemoryService, ann: User) -> None:
     """One user's active code is no hindrance to another's."""
-    bob = await world.join("bob@example.com")
-    codes = [await world.issue(ann), await world.issue(bob)]
+    bob = await world.create_account("bob@example.com")
+    codes = [await world.create_code(ann), await world.create_code(bob)]
     assert [await world.show_active_code(user.id) for user in (ann, bob)] == codes
 
 
 @pytest.mark.parametrize("wording", ["Ann-2026", "ANN-2026", "ann-2026"])
-async def test_own_wording_is_given_out_once(world: World, ann: User, wording: str) -> None:
+async def test_own_wording_is_given_out_once(
+    world: InMemoryService, ann: User, wording: str
+) -> None:
     """A text that is taken in any case is refused, without another being tried."""
-    bob = await world.join("bob@example.com")
-    await world.issue(ann, text="Ann-2026")
+    bob = await world.create_account("bob@example.com")
+    await world.create_code(ann, text="Ann-2026")
     with pytest.raises(CodeTaken) as refused:
-        await world.issue(bob, text=wording)
+        await world.create_code(bob, text=wording)
     assert refused.value.field == "code"
     assert await statuses(world, bob) == []
 
 
-async def test_a_deleted_text_is_never_free_again(world: World, ann: User) -> None:
+async def test_a_deleted_text_is_never_free_again(world: InMemoryService, ann: User) -> None:
     """Not even the owner gets the wording of a deleted code again."""
-    code = await world.issue(ann, text="Ann-2026")
+    code = await world.create_code(ann, text="Ann-2026")
     await world.delete_code(ann.id, code.id)
     with pytest.raises(CodeTaken):
-        await world.issue(ann, text="ann-2026")
+        await world.create_code(ann, text="ann-2026")
 
 
-async def test_a_made_up_text_that_is_taken_is_made_again(world: World, ann: User) -> None:
+async def test_a_made_up_text_that_is_taken_is_made_again(
+    world: InMemoryService, ann: User
+) -> None:
     """Up to four collisions are nothing that the user hears of."""
-    await world.issue(ann, text="TAKEN", activate=False)
-    world.code_texts.script = ["TAKEN"] * (ATTEMPTS - 1) + ["FREE"]
-    assert (await world.issue(ann)).text == "FREE"
+    await world.create_code(ann, text="TAKEN", activate=False)
+    world.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES - 1) + ["FREE"]
+    assert (await world.create_code(ann)).text == "FREE"
     assert len(await statuses(world, ann)) == 2
 
 
-async def test_collisions_without_end_are_an_error(world: World, ann: User) -> None:
+async def test_collisions_without_end_are_an_error(world: InMemoryService, ann: User) -> None:
     """After five the generator is broken, and trying stops."""
-    await world.issue(ann, text="TAKEN", activate=False)
-    world.code_texts.script = ["TAKEN"] * (ATTEMPTS + 1)
+    await world.create_code(ann, text="TAKEN", activate=False)
+    world.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES + 1)
     with pytest.raises(CodeTaken):
-        await world.issue(ann)
-    assert len(world.code_texts.script) == 1
+        await world.create_code(ann)
+    assert len(world.code_generator.scripted) == 1
 
 
-async def test_a_code_needs_an_owner(world: World) -> None:
+async def test_a_code_needs_an_owner(world: InMemoryService) -> None:
     """A token that outlives its account makes no codes."""
     with pytest.raises(Unauthenticated):
-        await world.issue_code(world.ids.new(), NewCode(Expiry(minutes=60)))
+        await world.issue_code(world.id_generator.new(), NewCode(Expiry(lifetime_minutes=60)))
 
 
-async def test_of_many_at_once_one_is_made(world: World, ann: User) -> None:
+async def test_of_many_at_once_one_is_made(world: InMemoryService, ann: User) -> None:
     """Twenty at once end in one code and nineteen refusals."""
-    making = [world.issue(ann) for _ in range(20)]
+    making = [world.create_code(ann) for _ in range(20)]
     answers = await asyncio.gather(*making, return_exceptions=True)
     assert sum(isinstance(answer, Code) for answer in answers) == 1
     assert sum(isinstance(answer, ActiveCodeExists) for answer in answers) == 19
@@ -169,28 +175,30 @@ async def test_of_many_at_once_one_is_made(world: World, ann: User) -> None:
 @pytest.mark.parametrize(
     "wanted",
     [
-        NewCode(Expiry(minutes=10**7)),
-        NewCode(Expiry(minutes=60), text="x y\n"),
-        NewCode(Expiry(minutes=60), text=""),
-        NewCode(Expiry(minutes=60), max_uses=0),
+        NewCode(Expiry(lifetime_minutes=10**7)),
+        NewCode(Expiry(lifetime_minutes=60), text="x y\n"),
+        NewCode(Expiry(lifetime_minutes=60), text=""),
+        NewCode(Expiry(lifetime_minutes=60), max_uses=0),
     ],
 )
-async def test_what_no_code_may_be_is_refused(world: World, ann: User, wanted: NewCode) -> None:
+async def test_what_no_code_may_be_is_refused(
+    world: InMemoryService, ann: User, wanted: NewCode
+) -> None:
     """By the core itself, whoever asks it, and nothing is stored."""
     with pytest.raises(InvalidRequest):
         await world.issue_code(ann.id, wanted)
     assert await statuses(world, ann) == []
 
 
-async def test_a_repeated_request_is_not_judged_again(world: World, ann: User) -> None:
+async def test_a_repeated_request_is_not_judged_again(world: InMemoryService, ann: User) -> None:
     """What it asked for may lie in the past by then: it gets its first answer all the same."""
     attempt: IdempotentRequest[Code] = IdempotentRequest(
         b"key", (b"body",), lambda code: {"body": code.text.encode()}
     )
-    wanted = NewCode(Expiry(at=world.clock.now() + timedelta(minutes=2)))
+    wanted = NewCode(Expiry(expires_at=world.clock.now() + timedelta(minutes=2)))
     code = await world.issue_code(ann.id, wanted, attempt)
     world.clock.advance(hours=1)
-    with pytest.raises(AnsweredBefore) as repeated:
+    with pytest.raises(IdempotentReplay) as repeated:
         await world.issue_code(ann.id, wanted, attempt)
-    assert repeated.value.answer["body"] == code.text.encode()
+    assert repeated.value.response["body"] == code.text.encode()
     assert await statuses(world, ann) == [CodeStatus.EXPIRED]

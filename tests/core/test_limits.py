@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from referral.core.entities.limits import OFF, LimitGroup, Rate, network_rates
+from referral.core.entities.limits import UNLIMITED, Rate, RateLimitGroup, network_rates
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,12 @@ from referral.core.entities.limits import OFF, LimitGroup, Rate, network_rates
         ("20/minute", Rate(20, timedelta(minutes=1))),
         ("60/hour", Rate(60, timedelta(hours=1))),
         ("999999/day", Rate(999_999, timedelta(days=1))),
-        ("off", OFF),
+        ("off", UNLIMITED),
     ],
 )
 def test_a_rate_is_a_number_in_a_unit_of_time(text: str, rate: Rate) -> None:
     """Or switched off."""
-    assert Rate.read(text) == rate
+    assert Rate.parse(text) == rate
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,15 @@ def test_a_rate_is_a_number_in_a_unit_of_time(text: str, rate: Rate) -> None:
 def test_anything_else_is_no_rate(text: str) -> None:
     """Whatever other libraries may make of it."""
     with pytest.raises(ValueError, match="such as '5/hour'"):
-        Rate.read(text)
+        Rate.parse(text)
 
 
 def test_a_network_may_do_ten_times_as_much_as_a_site_in_it() -> None:
     """Unless there is no limit at all."""
-    found = network_rates({LimitGroup.TOKEN: Rate.read("30/minute"), LimitGroup.LOOKUP: OFF})
+    found = network_rates(
+        {RateLimitGroup.TOKEN: Rate.parse("30/minute"), RateLimitGroup.LOOKUP: UNLIMITED}
+    )
     assert found == {
-        LimitGroup.TOKEN_NETWORK: Rate.read("300/minute"),
-        LimitGroup.LOOKUP_NETWORK: OFF,
+        RateLimitGroup.TOKEN_NETWORK: Rate.parse("300/minute"),
+        RateLimitGroup.LOOKUP_NETWORK: UNLIMITED,
     }

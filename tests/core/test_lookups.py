@@ -5,64 +5,68 @@ import pytest
 from referral.core.entities.codes import Code
 from referral.core.entities.users import User
 from referral.core.errors import InvalidRequest, NoActiveCode
-from tests.core.world import World
+from tests.core.world import InMemoryService
 
 
 @pytest.fixture
-async def ann(world: World) -> User:
+async def ann(world: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.join("Ann@example.com")
+    return await world.create_account("Ann@example.com")
 
 
 @pytest.fixture
-async def code(world: World, ann: User) -> Code:
+async def code(world: InMemoryService, ann: User) -> Code:
     """Ann's code, in force for an hour, good for one."""
-    return await world.issue(ann, text="Ann-2026", max_uses=1)
+    return await world.create_code(ann, text="Ann-2026", max_uses=1)
 
 
-async def assert_unusable(world: World) -> None:
+async def assert_unusable(world: InMemoryService) -> None:
     """Make sure that neither question finds the code."""
     assert await world.check_code("Ann-2026") is None
     with pytest.raises(NoActiveCode) as refused:
         await world.look_up_code("ann@example.com")
-    assert refused.value.detail == NoActiveCode.default
+    assert refused.value.detail == NoActiveCode.default_detail
 
 
 @pytest.mark.parametrize("email", ["Ann@example.com", "ann@example.com", "ANN@EXAMPLE.COM"])
-async def test_a_code_is_found_by_its_owners_address(world: World, code: Code, email: str) -> None:
+async def test_a_code_is_found_by_its_owners_address(
+    world: InMemoryService, code: Code, email: str
+) -> None:
     """However the address is spelt."""
     assert await world.look_up_code(email) == code
 
 
 @pytest.mark.parametrize("text", ["Ann-2026", "ANN-2026", "ann-2026"])
-async def test_a_code_is_valid_in_any_case(world: World, code: Code, text: str) -> None:
+async def test_a_code_is_valid_in_any_case(world: InMemoryService, code: Code, text: str) -> None:
     """However the code is spelt."""
     assert await world.check_code(text) == code
 
 
 @pytest.mark.parametrize("text", ["", "An", "Ann 2026", "Ann-2026\n", "x" * 33, "\0", "Änn-2026"])
-async def test_what_can_be_no_code_is_not_looked_for(world: World, code: Code, text: str) -> None:
+async def test_what_can_be_no_code_is_not_looked_for(
+    world: InMemoryService, code: Code, text: str
+) -> None:
     """A text that no code may have is invalid, and the database never hears of it."""
     assert code.text == "Ann-2026"
     assert await world.check_code(text) is None
 
 
-async def test_an_unknown_address_has_no_code(world: World, code: Code) -> None:
+async def test_an_unknown_address_has_no_code(world: InMemoryService, code: Code) -> None:
     """Someone without an account looks like someone without a code."""
     with pytest.raises(NoActiveCode) as refused:
         await world.look_up_code("bob@example.com")
-    assert refused.value.detail == NoActiveCode.default
+    assert refused.value.detail == NoActiveCode.default_detail
     assert await world.check_code("BOB-2026") is None
     assert await world.check_code(code.text) == code
 
 
-async def test_what_is_no_address_is_refused(world: World) -> None:
+async def test_what_is_no_address_is_refused(world: InMemoryService) -> None:
     """A look-up needs an e-mail address."""
     with pytest.raises(InvalidRequest):
         await world.look_up_code("ann")
 
 
-async def test_an_expired_code_is_not_found(world: World, code: Code) -> None:
+async def test_an_expired_code_is_not_found(world: InMemoryService, code: Code) -> None:
     """The end itself is too late."""
     world.clock.advance(minutes=60, seconds=-1)
     assert await world.check_code(code.text) == code
@@ -70,19 +74,21 @@ async def test_an_expired_code_is_not_found(world: World, code: Code) -> None:
     await assert_unusable(world)
 
 
-async def test_an_exhausted_code_is_not_found(world: World, code: Code) -> None:
+async def test_an_exhausted_code_is_not_found(world: InMemoryService, code: Code) -> None:
     """Nor one that is used up."""
-    await world.join("bob@example.com", referral_code=code.text)
+    await world.create_account("bob@example.com", referral_code=code.text)
     await assert_unusable(world)
 
 
-async def test_a_deactivated_code_is_not_found(world: World, ann: User, code: Code) -> None:
+async def test_a_deactivated_code_is_not_found(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Nor one that was taken out of force."""
     await world.deactivate_code(ann.id, code.id)
     await assert_unusable(world)
 
 
-async def test_a_deleted_code_is_not_found(world: World, ann: User, code: Code) -> None:
+async def test_a_deleted_code_is_not_found(world: InMemoryService, ann: User, code: Code) -> None:
     """Nor one that was deleted."""
     await world.delete_code(ann.id, code.id)
     await assert_unusable(world)

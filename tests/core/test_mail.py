@@ -8,14 +8,14 @@ import pytest
 
 from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.jobs import (
-    CodeMail,
+    CodeMailJob,
     Job,
     JobContext,
-    Pruning,
-    ReferralMail,
-    WelcomeMail,
+    PruneJob,
+    ReferralMailJob,
+    WelcomeMailJob,
 )
-from referral.core.entities.users import Locale, User, Verification
+from referral.core.entities.users import EmailConfirmationPolicy, Locale, User
 from referral.core.errors import (
     NoActiveCode,
     NotFound,
@@ -25,39 +25,39 @@ from referral.core.errors import (
     Unavailable,
 )
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import CreditReferrer, SettleReferral
-from referral.core.policies.email_deliverability import Verify, VerifyEmailAtSignup
-from referral.core.policies.lookup_invalidation import InvalidateLookup, InvalidateLookupLater
+from referral.core.policies.attribution import CreditReferrer, ResolveReferral
+from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
+from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
 from referral.core.use_cases.accounts import (
-    AccountChange,
+    AccountUpdate,
     BlockAccount,
     NewAccount,
     Register,
     UpdateAccount,
 )
 from referral.core.use_cases.codes import DeactivateCode, IssueCode, NewCode
-from referral.core.use_cases.email_links import SendConfirmation, SendReset
-from referral.core.use_cases.enrichment import Enrich
+from referral.core.use_cases.email_links import SendConfirmationMail, SendPasswordResetMail
+from referral.core.use_cases.enrichment import EnrichProfile
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.notifications import (
-    LISTED,
-    MailActiveCode,
+    MAX_LISTED_EMAILS,
     MailLimit,
-    SendCode,
-    SendWelcome,
+    RequestCodeMail,
+    SendCodeMail,
+    SendWelcomeMail,
     Unsubscribe,
 )
-from referral.core.use_cases.notifications import TellReferrer as Tell
+from referral.core.use_cases.notifications import NotifyReferrer as Tell
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 from tests.support.fake_database import FakeDatabase, FakeMailReservations
 from tests.support.fake_mail import FakeLinks, FakeMailer, FakeUnsubscribeTokens
 from tests.support.fakes import (
-    FakeCache,
     FakeClock,
     FakeCodeGenerator,
     FakeEmailParser,
-    FakeFingerprints,
+    FakeFingerprinter,
     FakeIdGenerator,
+    FakeLookupCache,
     FakePasswordHasher,
     FakeTokenGenerator,
 )
@@ -66,267 +66,288 @@ HOUR = timedelta(hours=1)
 
 
 @dataclass
-class Office:
+class MailService:
     """Everything that mail has to do with, and a worker that is told when to work."""
 
     limit: MailLimit = field(default_factory=lambda: MailLimit(5, HOUR))
     clock: FakeClock = field(default_factory=FakeClock)
     database: FakeDatabase = field(default_factory=FakeDatabase)
-    ids: FakeIdGenerator = field(default_factory=FakeIdGenerator)
+    id_generator: FakeIdGenerator = field(default_factory=FakeIdGenerator)
     mailer: FakeMailer = field(default_factory=FakeMailer)
-    secrets: FakeTokenGenerator = field(default_factory=FakeTokenGenerator)
-    verification: Verification = field(default_factory=lambda: Verification(required=False))
+    token_generator: FakeTokenGenerator = field(default_factory=FakeTokenGenerator)
+    verification: EmailConfirmationPolicy = field(
+        default_factory=lambda: EmailConfirmationPolicy(required=False)
+    )
 
-    async def join(self, email: str, code: str | None = None, locale: Locale = Locale.EN) -> User:
+    async def create_account(
+        self, email: str, code: str | None = None, locale: Locale = Locale.EN
+    ) -> User:
         """Register someone."""
         addresses, passwords = FakeEmailParser(), FakePasswordHasher()
-        credit = CreditReferrer(self.clock, FakeFingerprints(), self.ids, self.verification)
-        screen = VerifyEmailAtSignup(self.clock, self.database, FakeFingerprints(), None)
-        rest = (credit, self.database, None, self.ids, passwords, screen, self.verification)
-        clear = InvalidateLookup(FakeCache(), self.database)
+        credit = CreditReferrer(
+            self.clock, FakeFingerprinter(), self.id_generator, self.verification
+        )
+        screen = VerifyEmailAtSignup(self.clock, self.database, FakeFingerprinter(), None)
+        rest = (
+            credit,
+            self.database,
+            None,
+            self.id_generator,
+            passwords,
+            screen,
+            self.verification,
+        )
+        clear = InvalidateLookup(FakeLookupCache(), self.database)
         register = Register(addresses, clear, self.clock, (), *rest)
         return await register(NewAccount(email, "correct horse", code, locale))
 
-    async def issue(self, user: User, **wanted: object) -> Code:
+    async def create_code(self, user: User, **fields: object) -> Code:
         """Give someone a code for an hour."""
         issue = IssueCode(
-            InvalidateLookup(FakeCache(), self.database),
+            InvalidateLookup(FakeLookupCache(), self.database),
             self.clock,
             FakeCodeGenerator(),
             self.database,
-            self.ids,
+            self.id_generator,
         )
-        return await issue(user.id, NewCode(Expiry(minutes=60), **wanted))  # type: ignore[arg-type]
+        return await issue(user.id, NewCode(Expiry(lifetime_minutes=60), **fields))  # type: ignore[arg-type]
 
-    async def ask(self, user: User) -> None:
+    async def mail_active_code(self, user: User) -> None:
         """Ask for the active code by mail."""
-        await MailActiveCode(self.clock, self.database, self.ids, self.limit)(user.id)
+        await RequestCodeMail(self.clock, self.database, self.id_generator, self.limit)(user.id)
 
     async def jobs(self) -> list[Job]:
         """Return all that was queued so far."""
         async with self.database.read() as records:
             return list(records.tables.jobs.values())
 
-    async def work(self, job: Job, number: int = 1, attempt: int = 0) -> None:
+    async def run_job(self, job: Job, number: int = 1, attempt: int = 0) -> None:
         """Do one job."""
         links, tokens = FakeLinks(), FakeUnsubscribeTokens()
-        clear, settle = InvalidateLookup(FakeCache(), self.database), SettleReferral(self.clock)
-        remove = RemoveAccount(self.clock, FakeFingerprints(), settle)
+        clear, settle = (
+            InvalidateLookup(FakeLookupCache(), self.database),
+            ResolveReferral(self.clock),
+        )
+        remove = RemoveAccount(self.clock, FakeFingerprinter(), settle)
         deadlines = (clear, self.clock, self.database, remove, settle, self.verification)
         rest = (self.clock, self.limit, links, self.mailer, FakeMailReservations(self.database))
         do_job = DispatchJob(
-            InvalidateLookupLater(FakeCache(), self.database),
-            Enrich(self.clock, self.database, None, self.verification),
+            RetryLookupInvalidation(FakeLookupCache(), self.database),
+            EnrichProfile(self.clock, self.database, None, self.verification),
             ExpireUnconfirmed(*deadlines),
             Prune(self.clock, self.database),
-            SendCode(self.clock, self.database, links, self.mailer),
-            SendConfirmation(*rest, self.secrets),
-            SendReset(self.clock, self.database, links, self.mailer, self.secrets),
-            SendWelcome(*rest),
+            SendCodeMail(self.clock, self.database, links, self.mailer),
+            SendConfirmationMail(*rest, self.token_generator),
+            SendPasswordResetMail(
+                self.clock, self.database, links, self.mailer, self.token_generator
+            ),
+            SendWelcomeMail(*rest),
             Tell(self.clock, self.database, self.limit, links, self.mailer, tokens),
-            Verify(self.clock, self.database, FakeFingerprints(), None),
+            VerifyEmail(self.clock, self.database, FakeFingerprinter(), None),
         )
         await do_job(job, JobContext(UUID(int=number), attempt))
 
-    async def work_on_all(self) -> None:
+    async def run_all_jobs(self) -> None:
         """Do every job once, leaving aside those that have to wait."""
         for number, job in enumerate(await self.jobs()):
             try:
-                await self.work(job, number)
+                await self.run_job(job, number)
             except RescheduleJob:
                 continue
 
 
 @pytest.fixture
-def office() -> Office:
+def office() -> MailService:
     """An office where nobody has joined."""
-    return Office()
+    return MailService()
 
 
-async def test_a_registration_queues_a_welcome_and_news_for_the_referrer(office: Office) -> None:
+async def test_a_registration_queues_a_welcome_and_news_for_the_referrer(
+    office: MailService,
+) -> None:
     """Both jobs are there when the account is, and hold ids."""
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
-    bob = await office.join("bob@example.com", "ANN")
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
+    bob = await office.create_account("bob@example.com", "ANN")
     jobs = await office.jobs()
-    assert jobs[:2] == [WelcomeMail(ann.id), WelcomeMail(bob.id)]
-    assert isinstance(jobs[2], ReferralMail)
+    assert jobs[:2] == [WelcomeMailJob(ann.id), WelcomeMailJob(bob.id)]
+    assert isinstance(jobs[2], ReferralMailJob)
 
 
-async def test_a_refused_registration_queues_nothing(office: Office) -> None:
+async def test_a_refused_registration_queues_nothing(office: MailService) -> None:
     """No account, no job."""
     with pytest.raises(ReferralCodeUnusable):
-        await office.join("bob@example.com", "NOBODYS")
+        await office.create_account("bob@example.com", "NOBODYS")
     assert await office.jobs() == []
 
 
-async def test_the_mails_go_to_the_right_people_in_their_language(office: Office) -> None:
+async def test_the_mails_go_to_the_right_people_in_their_language(office: MailService) -> None:
     """The new user is greeted, the referrer reads who joined."""
-    ann = await office.join("Ann@example.com", locale=Locale.RU)
-    await office.issue(ann, text="ANN")
-    await office.join("bob@example.com", "ANN")
-    await office.work_on_all()
+    ann = await office.create_account("Ann@example.com", locale=Locale.RU)
+    await office.create_code(ann, text="ANN")
+    await office.create_account("bob@example.com", "ANN")
+    await office.run_all_jobs()
     sent = [(mail.template, mail.to, mail.locale) for mail in office.mailer.sent]
     assert sent == [
         ("welcome", "Ann@example.com", "ru"),
         ("welcome", "bob@example.com", "en"),
         ("referral", "Ann@example.com", "ru"),
     ]
-    assert office.mailer.sent[2].facts["emails"] == ["bob@example.com"]
-    assert office.mailer.sent[2].mute == f"http://test/unsubscribe/mute-{ann.id}"
+    assert office.mailer.sent[2].variables["emails"] == ["bob@example.com"]
+    assert office.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/mute-{ann.id}"
 
 
-async def test_a_muted_referrer_gets_no_news_not_even_later(office: Office) -> None:
+async def test_a_muted_referrer_gets_no_news_not_even_later(office: MailService) -> None:
     """Who joined while it was mute is not told after it is not."""
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
     await Unsubscribe(office.database, FakeUnsubscribeTokens())(f"mute-{ann.id}")
-    await office.join("bob@example.com", "ANN")
-    await office.work_on_all()
-    await UpdateAccount(office.database)(ann.id, AccountChange(None, notify_on_referral=True))
-    await office.join("cid@example.com", "ANN")
+    await office.create_account("bob@example.com", "ANN")
+    await office.run_all_jobs()
+    await UpdateAccount(office.database)(ann.id, AccountUpdate(None, notify_on_referral=True))
+    await office.create_account("cid@example.com", "ANN")
     *_, last = await office.jobs()
-    await office.work(last, 99, attempt=1)
-    news = [mail.facts["emails"] for mail in office.mailer.sent if mail.template == "referral"]
+    await office.run_job(last, 99, attempt=1)
+    news = [mail.variables["emails"] for mail in office.mailer.sent if mail.template == "referral"]
     assert news == [["cid@example.com"]]
 
 
-async def test_a_blocked_user_gets_no_mail(office: Office) -> None:
+async def test_a_blocked_user_gets_no_mail(office: MailService) -> None:
     """Neither the welcome that was queued before, nor that somebody joined."""
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
-    await office.join("bob@example.com", "ANN")
-    clear = InvalidateLookup(FakeCache(), office.database)
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
+    await office.create_account("bob@example.com", "ANN")
+    clear = InvalidateLookup(FakeLookupCache(), office.database)
     await BlockAccount(FakeEmailParser(), clear, office.clock, office.database)(ann.email)
-    await office.work_on_all()
+    await office.run_all_jobs()
     assert {mail.to for mail in office.mailer.sent} == {"bob@example.com"}
 
 
-async def test_muting_refuses_a_token_of_nobody(office: Office) -> None:
+async def test_muting_refuses_a_token_of_nobody(office: MailService) -> None:
     """Neither garbage nor an unknown id."""
     for token in ("garbage", f"mute-{UUID(int=1)}"):
         with pytest.raises(NotFound):
             await Unsubscribe(office.database, FakeUnsubscribeTokens())(token)
 
 
-async def test_the_active_code_is_mailed_to_its_owner(office: Office) -> None:
+async def test_the_active_code_is_mailed_to_its_owner(office: MailService) -> None:
     """With its link, its picture and the uses that are left."""
-    ann = await office.join("ann@example.com")
-    code = await office.issue(ann, text="ANN", max_uses=3)
-    await office.ask(ann)
-    await office.work_on_all()
+    ann = await office.create_account("ann@example.com")
+    code = await office.create_code(ann, text="ANN", max_uses=3)
+    await office.mail_active_code(ann)
+    await office.run_all_jobs()
     mail = office.mailer.sent[-1]
     facts = {"code": "ANN", "expires_at": code.expires_at, "link": "http://test/r/ANN", "left": 3}
-    assert (mail.template, mail.facts, mail.qr) == ("code", facts, "http://test/r/ANN")
+    assert (mail.template, mail.variables, mail.qr_url) == ("code", facts, "http://test/r/ANN")
 
 
-async def test_without_an_active_code_there_is_nothing_to_mail(office: Office) -> None:
+async def test_without_an_active_code_there_is_nothing_to_mail(office: MailService) -> None:
     """The request is refused, and a code that goes out of force before the mail is not sent."""
-    ann = await office.join("ann@example.com")
+    ann = await office.create_account("ann@example.com")
     with pytest.raises(NoActiveCode):
-        await office.ask(ann)
-    code = await office.issue(ann)
-    await office.ask(ann)
-    clear = InvalidateLookup(FakeCache(), office.database)
+        await office.mail_active_code(ann)
+    code = await office.create_code(ann)
+    await office.mail_active_code(ann)
+    clear = InvalidateLookup(FakeLookupCache(), office.database)
     await DeactivateCode(clear, office.clock, office.database)(ann.id, code.id)
-    await office.work_on_all()
+    await office.run_all_jobs()
     assert [mail.template for mail in office.mailer.sent] == ["welcome"]
 
 
-async def test_an_address_gets_five_mails_an_hour_and_no_more(office: Office) -> None:
+async def test_an_address_gets_five_mails_an_hour_and_no_more(office: MailService) -> None:
     """The welcome counts; the next one may go out when the oldest is an hour old."""
-    ann = await office.join("ann@example.com")
-    await office.issue(ann)
-    await office.work_on_all()
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann)
+    await office.run_all_jobs()
     for _ in range(4):
-        await office.ask(ann)
+        await office.mail_active_code(ann)
     office.clock.advance(minutes=20)
     with pytest.raises(TooManyRequests) as refused:
-        await office.ask(ann)
+        await office.mail_active_code(ann)
     assert refused.value.retry_after == timedelta(minutes=40)
     assert len(await office.jobs()) == 5
 
 
-async def test_one_place_is_kept_for_what_the_user_asks_for(office: Office) -> None:
+async def test_one_place_is_kept_for_what_the_user_asks_for(office: MailService) -> None:
     """Strangers who join cannot use up all that an address may get."""
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
     for number in range(9):
-        await office.join(f"u{number}@example.com", "ANN")
-    await office.work_on_all()
+        await office.create_account(f"u{number}@example.com", "ANN")
+    await office.run_all_jobs()
     assert len([mail for mail in office.mailer.sent if mail.to == "ann@example.com"]) == 4
-    await office.ask(ann)
+    await office.mail_active_code(ann)
     with pytest.raises(TooManyRequests):
-        await office.ask(ann)
+        await office.mail_active_code(ann)
 
 
-async def test_those_who_joined_while_no_mail_could_go_share_the_next(office: Office) -> None:
+async def test_those_who_joined_while_no_mail_could_go_share_the_next(office: MailService) -> None:
     """Each is told once: in one mail by the first job that gets through, by no other."""
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
     for number in range(6):
-        await office.join(f"u{number}@example.com", "ANN")
-    await office.work_on_all()
+        await office.create_account(f"u{number}@example.com", "ANN")
+    await office.run_all_jobs()
     office.mailer.sent.clear()
     office.clock.advance(hours=1)
     for number, job in enumerate(await office.jobs()):
-        if isinstance(job, ReferralMail) and number > 7:
-            await office.work(job, number, attempt=1)
-    assert [mail.facts["emails"] for mail in office.mailer.sent] == [
+        if isinstance(job, ReferralMailJob) and number > 7:
+            await office.run_job(job, number, attempt=1)
+    assert [mail.variables["emails"] for mail in office.mailer.sent] == [
         ["u3@example.com", "u4@example.com", "u5@example.com"]
     ]
 
 
-async def test_a_long_list_of_news_is_counted_and_not_spelt_out(office: Office) -> None:
+async def test_a_long_list_of_news_is_counted_and_not_spelt_out(office: MailService) -> None:
     """A mail names so many, and says how many more there are."""
     office.limit = MailLimit(1, HOUR)
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
-    for number in range(LISTED + 2):
-        await office.join(f"u{number}@example.com", "ANN")
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
+    for number in range(MAX_LISTED_EMAILS + 2):
+        await office.create_account(f"u{number}@example.com", "ANN")
     last = (await office.jobs())[-1]
-    await office.work(last, attempt=1)
-    facts = office.mailer.sent[0].facts
-    assert (len(list(facts["emails"])), facts["more"]) == (LISTED, 2)  # type: ignore[call-overload]
+    await office.run_job(last, attempt=1)
+    facts = office.mailer.sent[0].variables
+    assert (len(list(facts["emails"])), facts["more"]) == (MAX_LISTED_EMAILS, 2)  # type: ignore[call-overload]
 
 
-async def test_an_attempt_after_a_failed_one_sends_the_same_mail(office: Office) -> None:
+async def test_an_attempt_after_a_failed_one_sends_the_same_mail(office: MailService) -> None:
     """It takes no second place of the limit, and has the same id."""
     office.limit = MailLimit(1, HOUR)
-    ann = await office.join("ann@example.com")
-    office.mailer.fault = Unavailable()
+    ann = await office.create_account("ann@example.com")
+    office.mailer.error = Unavailable()
     with pytest.raises(Unavailable):
-        await office.work(WelcomeMail(ann.id), 7)
-    office.mailer.fault = None
-    await office.work(WelcomeMail(ann.id), 7, attempt=1)
+        await office.run_job(WelcomeMailJob(ann.id), 7)
+    office.mailer.error = None
+    await office.run_job(WelcomeMailJob(ann.id), 7, attempt=1)
     assert [mail.id for mail in office.mailer.sent] == [UUID(int=7)]
 
 
-async def test_a_limit_that_is_off_lets_all_through(office: Office) -> None:
+async def test_a_limit_that_is_off_lets_all_through(office: MailService) -> None:
     """Then each new referral has a mail of its own."""
     office.limit = MailLimit(None, HOUR)
-    ann = await office.join("ann@example.com")
-    await office.issue(ann, text="ANN")
+    ann = await office.create_account("ann@example.com")
+    await office.create_code(ann, text="ANN")
     for number in range(9):
-        await office.join(f"u{number}@example.com", "ANN")
-    await office.work_on_all()
+        await office.create_account(f"u{number}@example.com", "ANN")
+    await office.run_all_jobs()
     assert len([mail for mail in office.mailer.sent if mail.template == "referral"]) == 9
 
 
-async def test_jobs_of_an_account_that_is_gone_do_nothing(office: Office) -> None:
+async def test_jobs_of_an_account_that_is_gone_do_nothing(office: MailService) -> None:
     """No mail, and no failure."""
     gone = UUID(int=1)
-    for job in (WelcomeMail(gone), ReferralMail(gone), CodeMail(gone, gone)):
-        await office.work(job)
+    for job in (WelcomeMailJob(gone), ReferralMailJob(gone), CodeMailJob(gone, gone)):
+        await office.run_job(job)
     assert office.mailer.sent == []
 
 
-async def test_pruning_forgets_mails_that_no_limit_counts(office: Office) -> None:
+async def test_pruning_forgets_mails_that_no_limit_counts(office: MailService) -> None:
     """Those of today stay."""
-    ann = await office.join("ann@example.com")
-    await office.work(WelcomeMail(ann.id), 1)
+    ann = await office.create_account("ann@example.com")
+    await office.run_job(WelcomeMailJob(ann.id), 1)
     office.clock.advance(days=2)
-    await office.work(WelcomeMail(ann.id), 2)
-    await office.work(Pruning())
+    await office.run_job(WelcomeMailJob(ann.id), 2)
+    await office.run_job(PruneJob())
     async with office.database.read() as records:
         assert list(records.tables.mails) == [UUID(int=2)]

@@ -8,16 +8,16 @@ import pytest
 
 from referral.core.entities.codes import Code, CodeStatus, Expiry
 from referral.core.entities.pagination import Page
-from referral.core.entities.passwords import check_password, normal_password
+from referral.core.entities.passwords import check_password_strength, normalize_password
 from referral.core.entities.sessions import RefreshToken
-from referral.core.entities.users import Address
+from referral.core.entities.users import EmailAddress
 from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest, WeakPassword
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
 ID = UUID(int=1)
-ANN = Address("Ann.Example@example.com", "ann.example@example.com")
+ANN = EmailAddress("Ann.Example@example.com", "ann.example@example.com")
 
 
 def make_code(
@@ -63,10 +63,13 @@ def test_activating_says_why_a_code_cannot_be_in_force() -> None:
 @pytest.mark.parametrize(
     ("expiry", "end"),
     [
-        (Expiry(minutes=1), NOW + timedelta(minutes=1)),
-        (Expiry(minutes=525_600), NOW + timedelta(days=365)),
-        (Expiry(at=NOW + timedelta(seconds=55)), NOW + timedelta(seconds=55)),
-        (Expiry(at=NOW + timedelta(days=365, seconds=5)), NOW + timedelta(days=365, seconds=5)),
+        (Expiry(lifetime_minutes=1), NOW + timedelta(minutes=1)),
+        (Expiry(lifetime_minutes=525_600), NOW + timedelta(days=365)),
+        (Expiry(expires_at=NOW + timedelta(seconds=55)), NOW + timedelta(seconds=55)),
+        (
+            Expiry(expires_at=NOW + timedelta(days=365, seconds=5)),
+            NOW + timedelta(days=365, seconds=5),
+        ),
     ],
 )
 def test_an_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
@@ -78,12 +81,12 @@ def test_an_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
     "expiry",
     [
         Expiry(),
-        Expiry(at=NOW + timedelta(days=1), minutes=60),
-        Expiry(at=NOW + timedelta(seconds=55) - MICROSECOND),
-        Expiry(at=NOW - timedelta(days=1)),
-        Expiry(at=NOW + timedelta(days=365, seconds=5) + MICROSECOND),
-        Expiry(at=datetime.max.replace(tzinfo=UTC)),
-        Expiry(at=(NOW + timedelta(days=1)).replace(tzinfo=None)),
+        Expiry(expires_at=NOW + timedelta(days=1), lifetime_minutes=60),
+        Expiry(expires_at=NOW + timedelta(seconds=55) - MICROSECOND),
+        Expiry(expires_at=NOW - timedelta(days=1)),
+        Expiry(expires_at=NOW + timedelta(days=365, seconds=5) + MICROSECOND),
+        Expiry(expires_at=datetime.max.replace(tzinfo=UTC)),
+        Expiry(expires_at=(NOW + timedelta(days=1)).replace(tzinfo=None)),
     ],
 )
 def test_an_expiry_out_of_bounds(expiry: Expiry) -> None:
@@ -97,7 +100,7 @@ def test_an_expiry_out_of_bounds(expiry: Expiry) -> None:
 def test_a_lifetime_out_of_bounds(minutes: int) -> None:
     """A code lives a minute to a year, whoever asks for it."""
     with pytest.raises(InvalidRequest) as refused:
-        Expiry(minutes=minutes).resolve(NOW)
+        Expiry(lifetime_minutes=minutes).resolve(NOW)
     assert refused.value.field == "lifetime_minutes"
 
 
@@ -107,7 +110,7 @@ def test_a_lifetime_out_of_bounds(minutes: int) -> None:
 def test_a_text_that_no_code_may_have(text: str) -> None:
     """Letters, digits and hyphens of ASCII, 3 to 32 of them."""
     with pytest.raises(InvalidRequest) as refused:
-        replace(make_code(), text=text).checked()
+        replace(make_code(), text=text).validated()
     assert refused.value.field == "code"
 
 
@@ -116,21 +119,21 @@ def test_a_text_that_no_code_may_have(text: str) -> None:
 def test_a_text_and_a_maximum_within_the_bounds(text: str, max_uses: int | None) -> None:
     """The bounds themselves are fine."""
     code = replace(make_code(), text=text, max_uses=max_uses)
-    assert code.checked() == code
+    assert code.validated() == code
 
 
 @pytest.mark.parametrize("max_uses", [-1, 0, 2_147_483_648, 10**26])
 def test_a_maximum_that_no_code_may_have(max_uses: int) -> None:
     """A code is good for one at least, and for no more than can be counted."""
     with pytest.raises(InvalidRequest) as refused:
-        replace(make_code(), max_uses=max_uses).checked()
+        replace(make_code(), max_uses=max_uses).validated()
     assert refused.value.field == "max_uses"
 
 
 def test_an_expiry_is_kept_in_utc() -> None:
     """A time with another offset is the same instant in UTC."""
     ahead = (NOW + timedelta(hours=1)).astimezone(timezone(timedelta(hours=5)))
-    end = Expiry(at=ahead).resolve(NOW)
+    end = Expiry(expires_at=ahead).resolve(NOW)
     assert (end, end.tzinfo) == (NOW + timedelta(hours=1), UTC)
 
 
@@ -148,7 +151,7 @@ def test_an_expiry_is_kept_in_utc() -> None:
 )
 def test_a_password_that_is_good_enough(password: str) -> None:
     """Any 8 characters to 1,024 bytes will do, whatever they are."""
-    check_password(password, ANN, {"password1234"})
+    check_password_strength(password, ANN, {"password1234"})
 
 
 @pytest.mark.parametrize(
@@ -167,24 +170,24 @@ def test_a_password_that_is_good_enough(password: str) -> None:
 def test_a_password_that_is_weak(password: str, fault: str) -> None:
     """Short, long, common, or the address' own: the answer says which."""
     with pytest.raises(WeakPassword, match=fault):
-        check_password(password, ANN, {"password1234"})
+        check_password_strength(password, ANN, {"password1234"})
 
 
 def test_a_password_is_compared_with_an_address_in_nfc() -> None:
     """However the two are spelt."""
-    address = Address("jose\u0301-maria@example.com", "")
+    address = EmailAddress("jose\u0301-maria@example.com", "")
     with pytest.raises(WeakPassword, match="your e-mail address"):
-        check_password("jos\u00e9-maria", address, ())
+        check_password_strength("jos\u00e9-maria", address, ())
 
 
 def test_passwords_are_compared_in_nfc() -> None:
     """A letter with its accent apart is the same as the letter in one piece."""
-    assert normal_password("cafe\u0301") == normal_password("caf\u00e9") == "caf\u00e9"
+    assert normalize_password("cafe\u0301") == normalize_password("caf\u00e9") == "caf\u00e9"
 
 
 def test_the_local_part_ends_at_the_last_at_sign() -> None:
     """What stands before the domain is the local part."""
-    assert Address('"a@b"@example.com', "").local_part == '"a@b"'
+    assert EmailAddress('"a@b"@example.com', "").local_part == '"a@b"'
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,6 @@ def test_a_refresh_token_played_again(used: datetime | None, *, reuse: bool) -> 
 def test_a_page_is_cut_to_its_limit(found: int, items: list[int], after: int | None) -> None:
     """There is a next page only where one item more was found, and it begins after the last."""
     ids = [UUID(int=9 - place) for place in range(found)]
-    page = Page.cut(ids, 2, lambda item: item)
+    page = Page.from_rows(ids, 2, lambda item: item)
     assert page.items == [UUID(int=item) for item in items]
-    assert page.after == (None if after is None else UUID(int=after))
+    assert page.next_after == (None if after is None else UUID(int=after))

@@ -14,60 +14,62 @@ from referral.core.errors import (
     NoActiveCode,
     NotFound,
 )
-from referral.core.use_cases.codes import Renewal
-from tests.core.world import World
+from referral.core.use_cases.codes import CodeRenewal
+from tests.core.world import InMemoryService
 
-HOUR = Renewal(expiry=Expiry(minutes=60))
+RENEW_FOR_HOUR = CodeRenewal(expiry=Expiry(lifetime_minutes=60))
 
 
 @pytest.fixture
-async def ann(world: World) -> User:
+async def ann(world: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.join("ann@example.com")
+    return await world.create_account("ann@example.com")
 
 
 @pytest.fixture
-async def code(world: World, ann: User) -> Code:
+async def code(world: InMemoryService, ann: User) -> Code:
     """Ann's code, in force for an hour, good for two."""
-    return await world.issue(ann, max_uses=2)
+    return await world.create_code(ann, max_uses=2)
 
 
-async def status(world: World, code: Code) -> CodeStatus:
+async def status(world: InMemoryService, code: Code) -> CodeStatus:
     """Return what a code is good for now."""
     return (await world.show_code(code.user_id, code.id)).status(world.clock.now())
 
 
-async def test_a_list_goes_from_the_newest(world: World, ann: User) -> None:
+async def test_a_list_goes_from_the_newest(world: InMemoryService, ann: User) -> None:
     """Pages follow one another without a gap, and the last says that it is."""
-    made = [await world.issue(ann, activate=False) for _ in range(5)]
+    made = [await world.create_code(ann, activate=False) for _ in range(5)]
     seen: list[Code] = []
     after: UUID | None = None
     sizes = []
     while after is not None or not seen:
         page, _ = await world.list_codes(ann.id, status=None, after=after, limit=2)
-        seen, after = seen + page.items, page.after
+        seen, after = seen + page.items, page.next_after
         sizes.append(len(page.items))
     assert (seen, sizes) == (made[::-1], [2, 2, 1])
 
 
-async def test_a_list_of_one_status(world: World, ann: User, code: Code) -> None:
+async def test_a_list_of_one_status(world: InMemoryService, ann: User, code: Code) -> None:
     """A filter leaves the codes that have that status now."""
-    later = await world.issue(ann, activate=False, minutes=120)
+    later = await world.create_code(ann, activate=False, minutes=120)
     world.clock.advance(minutes=60)
     expected = {CodeStatus.EXPIRED: [code], CodeStatus.INACTIVE: [later], CodeStatus.ACTIVE: []}
     for wanted, codes in expected.items():
         page, now = await world.list_codes(ann.id, status=wanted, after=None, limit=10)
-        assert (page.items, page.after, now) == (codes, None, world.clock.now())
+        assert (page.items, page.next_after, now) == (codes, None, world.clock.now())
 
 
-async def test_someone_elses_codes_are_not_there(world: World, ann: User, code: Code) -> None:
+async def test_someone_elses_codes_are_not_there(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Another user finds neither the list nor the code, and can change nothing about it."""
-    bob = await world.join("bob@example.com")
+    bob = await world.create_account("bob@example.com")
     page, _ = await world.list_codes(bob.id, status=None, after=None, limit=10)
     assert page.items == []
     for attempt in (
         world.show_code(bob.id, code.id),
-        world.renew_code(bob.id, code.id, HOUR),
+        world.renew_code(bob.id, code.id, RENEW_FOR_HOUR),
         world.activate_code(bob.id, code.id),
         world.deactivate_code(bob.id, code.id),
         world.delete_code(bob.id, code.id),
@@ -77,7 +79,9 @@ async def test_someone_elses_codes_are_not_there(world: World, ann: User, code: 
     assert await world.show_code(ann.id, code.id) == code
 
 
-async def test_the_code_in_force_depends_on_the_clock(world: World, ann: User, code: Code) -> None:
+async def test_the_code_in_force_depends_on_the_clock(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Until its end it is there, from then on there is none."""
     world.clock.advance(minutes=60, seconds=-0.000001)
     assert await world.show_active_code(ann.id) == code
@@ -86,77 +90,87 @@ async def test_the_code_in_force_depends_on_the_clock(world: World, ann: User, c
         await world.show_active_code(ann.id)
 
 
-async def test_renewing_moves_the_end(world: World, ann: User, code: Code) -> None:
+async def test_renewing_moves_the_end(world: InMemoryService, ann: User, code: Code) -> None:
     """Only what is named changes."""
     world.clock.advance(minutes=30)
-    renewed = await world.renew_code(ann.id, code.id, HOUR)
+    renewed = await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert renewed.expires_at == world.clock.now() + timedelta(hours=1)
     assert renewed.max_uses == 2
     assert await world.show_code(ann.id, code.id) == renewed
 
 
-async def test_an_empty_renewal_changes_nothing(world: World, ann: User, code: Code) -> None:
+async def test_an_empty_renewal_changes_nothing(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Nothing named, nothing changed."""
-    assert await world.renew_code(ann.id, code.id, Renewal()) == code
+    assert await world.renew_code(ann.id, code.id, CodeRenewal()) == code
     assert await world.show_code(ann.id, code.id) == code
 
 
-async def test_a_maximum_is_changed_and_taken_away(world: World, ann: User, code: Code) -> None:
+async def test_a_maximum_is_changed_and_taken_away(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Another number takes the place of the old one; `unlimited` takes it away."""
-    assert (await world.renew_code(ann.id, code.id, Renewal(max_uses=5))).max_uses == 5
-    assert (await world.renew_code(ann.id, code.id, HOUR)).max_uses == 5
-    assert (await world.renew_code(ann.id, code.id, Renewal(unlimited=True))).max_uses is None
+    assert (await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=5))).max_uses == 5
+    assert (await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)).max_uses == 5
+    assert (await world.renew_code(ann.id, code.id, CodeRenewal(unlimited=True))).max_uses is None
     assert (await world.show_code(ann.id, code.id)).max_uses is None
 
 
-async def test_a_used_up_code_gets_more_uses(world: World, ann: User, code: Code) -> None:
+async def test_a_used_up_code_gets_more_uses(world: InMemoryService, ann: User, code: Code) -> None:
     """With a higher maximum it is active again, and what was used stays counted."""
     for name in ("bob", "cid"):
-        await world.join(f"{name}@example.com", referral_code=code.text)
+        await world.create_account(f"{name}@example.com", referral_code=code.text)
     assert await status(world, code) is CodeStatus.EXHAUSTED
-    renewed = await world.renew_code(ann.id, code.id, Renewal(max_uses=3))
+    renewed = await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=3))
     assert (renewed.uses, await status(world, code)) == (2, CodeStatus.ACTIVE)
 
 
-async def test_an_impossible_renewal_is_refused(world: World, ann: User, code: Code) -> None:
+async def test_an_impossible_renewal_is_refused(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """An end in the past leaves the code as it was."""
     with pytest.raises(InvalidRequest):
-        await world.renew_code(ann.id, code.id, Renewal(expiry=Expiry(at=code.created_at)))
+        await world.renew_code(
+            ann.id, code.id, CodeRenewal(expiry=Expiry(expires_at=code.created_at))
+        )
     assert await world.show_code(ann.id, code.id) == code
 
 
 async def test_renewing_an_expired_code_makes_it_active(
-    world: World, ann: User, code: Code
+    world: InMemoryService, ann: User, code: Code
 ) -> None:
     """A code that had only run out is in force again."""
     world.clock.advance(days=1)
-    renewed = await world.renew_code(ann.id, code.id, HOUR)
+    renewed = await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert await world.show_active_code(ann.id) == renewed
 
 
-async def test_renewing_leaves_a_deactivated_code_so(world: World, ann: User, code: Code) -> None:
+async def test_renewing_leaves_a_deactivated_code_so(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Whoever took a code out of force has to say so when it is to be back."""
     await world.deactivate_code(ann.id, code.id)
     world.clock.advance(days=1)
-    await world.renew_code(ann.id, code.id, HOUR)
+    await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert await status(world, code) is CodeStatus.INACTIVE
 
 
 @pytest.mark.parametrize("days", [0, 1])
 async def test_renewing_leaves_a_retired_code_so(
-    world: World, ann: User, code: Code, days: int
+    world: InMemoryService, ann: User, code: Code, days: int
 ) -> None:
     """A code that gave way to another, expired or replaced, does not come back by renewal."""
     world.clock.advance(days=days)
-    new = await world.issue(ann, replace=not days)
-    await world.renew_code(ann.id, code.id, HOUR)
+    new = await world.create_code(ann, replace=not days)
+    await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert await status(world, code) is CodeStatus.INACTIVE
     assert await world.show_active_code(ann.id) == new
 
 
-async def test_activating_swaps(world: World, ann: User, code: Code) -> None:
+async def test_activating_swaps(world: InMemoryService, ann: User, code: Code) -> None:
     """The code is in force, and the other one is not any more."""
-    later = await world.issue(ann, activate=False)
+    later = await world.create_code(ann, activate=False)
     activated = await world.activate_code(ann.id, later.id)
     assert await world.show_active_code(ann.id) == activated
     assert activated.id == later.id
@@ -164,29 +178,33 @@ async def test_activating_swaps(world: World, ann: User, code: Code) -> None:
 
 
 async def test_activating_the_active_code_changes_nothing(
-    world: World, ann: User, code: Code
+    world: InMemoryService, ann: User, code: Code
 ) -> None:
     """What is in force already stays so."""
     assert await world.activate_code(ann.id, code.id) == code
     assert await world.show_active_code(ann.id) == code
 
 
-async def test_activating_puts_an_expired_code_aside(world: World, ann: User, code: Code) -> None:
+async def test_activating_puts_an_expired_code_aside(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """A code that has run out does not stand in the way of one that was put aside."""
-    later = await world.issue(ann, activate=False, minutes=120)
+    later = await world.create_code(ann, activate=False, minutes=120)
     world.clock.advance(minutes=60)
     await world.activate_code(ann.id, later.id)
-    await world.renew_code(ann.id, code.id, HOUR)
+    await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert await status(world, code) is CodeStatus.INACTIVE
     assert (await world.show_active_code(ann.id)).id == later.id
 
 
-async def test_what_has_run_out_is_not_activated(world: World, ann: User, code: Code) -> None:
+async def test_what_has_run_out_is_not_activated(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """An expired code is refused as such, a used up one too, and the one in force stays."""
-    await world.renew_code(ann.id, code.id, Renewal(max_uses=1))
-    await world.join("bob@example.com", referral_code=code.text)
-    short = await world.issue(ann, activate=False, minutes=1)
-    active = await world.issue(ann)
+    await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=1))
+    await world.create_account("bob@example.com", referral_code=code.text)
+    short = await world.create_code(ann, activate=False, minutes=1)
+    active = await world.create_code(ann)
     world.clock.advance(minutes=1)
     with pytest.raises(CodeExpired):
         await world.activate_code(ann.id, short.id)
@@ -195,7 +213,7 @@ async def test_what_has_run_out_is_not_activated(world: World, ann: User, code: 
     assert await world.show_active_code(ann.id) == active
 
 
-async def test_deactivating_and_back(world: World, ann: User, code: Code) -> None:
+async def test_deactivating_and_back(world: InMemoryService, ann: User, code: Code) -> None:
     """A code is taken out of force, twice if need be, and put back."""
     for _ in range(2):
         assert not (await world.deactivate_code(ann.id, code.id)).enabled
@@ -205,7 +223,7 @@ async def test_deactivating_and_back(world: World, ann: User, code: Code) -> Non
     assert await world.show_active_code(ann.id) == code
 
 
-async def test_a_deleted_code_is_gone(world: World, ann: User, code: Code) -> None:
+async def test_a_deleted_code_is_gone(world: InMemoryService, ann: User, code: Code) -> None:
     """It is shown and listed no more, cannot be deleted again, and leaves room for another."""
     await world.delete_code(ann.id, code.id)
     for attempt in (world.show_code, world.activate_code, world.delete_code):
@@ -213,12 +231,14 @@ async def test_a_deleted_code_is_gone(world: World, ann: User, code: Code) -> No
             await attempt(ann.id, code.id)
     page, _ = await world.list_codes(ann.id, status=None, after=None, limit=10)
     assert page.items == []
-    assert await world.issue(ann) == await world.show_active_code(ann.id)
+    assert await world.create_code(ann) == await world.show_active_code(ann.id)
 
 
-async def test_deleting_a_code_keeps_its_referrals(world: World, ann: User, code: Code) -> None:
+async def test_deleting_a_code_keeps_its_referrals(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
     """Who joined stays counted and listed with the code's text."""
-    await world.join("bob@example.com", referral_code=code.text)
+    await world.create_account("bob@example.com", referral_code=code.text)
     await world.delete_code(ann.id, code.id)
     account = await world.show_account(ann.id)
     assert account.referral_count == 1
@@ -226,10 +246,15 @@ async def test_deleting_a_code_keeps_its_referrals(world: World, ann: User, code
 
 
 @pytest.mark.parametrize(
-    "renewal", [Renewal(expiry=Expiry(minutes=10**7)), Renewal(max_uses=0), Renewal(max_uses=2**31)]
+    "renewal",
+    [
+        CodeRenewal(expiry=Expiry(lifetime_minutes=10**7)),
+        CodeRenewal(max_uses=0),
+        CodeRenewal(max_uses=2**31),
+    ],
 )
 async def test_a_renewal_keeps_to_the_rules_of_codes(
-    world: World, code: Code, renewal: Renewal
+    world: InMemoryService, code: Code, renewal: CodeRenewal
 ) -> None:
     """And changes nothing when it does not."""
     with pytest.raises(InvalidRequest):

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.passwords import MAX_PASSWORD_BYTES, normal_password
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.passwords import MAX_PASSWORD_BYTES, normalize_password
 from referral.core.entities.users import Locale, User
 from referral.core.errors import (
     InvalidGrant,
@@ -18,15 +18,15 @@ from referral.core.errors import (
 )
 from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases.accounts import NewAccount
-from referral.core.use_cases.email_links import CLAIM, ResetPassword
+from referral.core.use_cases.email_links import LINK_LOCK_TIMEOUT, ResetPassword
 from referral.core.use_cases.passwords import ChangePassword
-from tests.core.world import ADDRESS, COMMON, LIFETIME, PASSWORD, World
+from tests.core.world import CLIENT_IP, COMMON_PASSWORD, PASSWORD, SESSION_LIFETIME, InMemoryService
 from tests.support.fakes import FakeTokenGenerator
 
-Use = Callable[[World, User, str], Awaitable[object]]
+PasswordUse = Callable[[InMemoryService, User, str], Awaitable[object]]
 
-LINK = "the token of a reset mail"
-HOSTILE = "\u0315" * 15_900 + "\u0327" * 15_900
+RESET_TOKEN = "the token of a reset mail"
+SLOW_TO_NORMALISE = "\u0315" * 15_900 + "\u0327" * 15_900
 """Marks in the wrong order, which the normalisation sorts one by one: 63 KB, seconds."""
 
 
@@ -44,65 +44,67 @@ def normalised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
-@pytest.mark.parametrize("password", [HOSTILE, "x" * 1025, "\u0436" * 513, "\ud800" * 342])
+@pytest.mark.parametrize(
+    "password", [SLOW_TO_NORMALISE, "x" * 1025, "\u0436" * 513, "\ud800" * 342]
+)
 def test_a_long_password_is_refused_before_it_is_normalised(
     normalised: list[int], password: str
 ) -> None:
     """More bytes than a password may have are never handed on."""
     with pytest.raises(WeakPassword, match="at most 1024 bytes"):
-        normal_password(password)
+        normalize_password(password)
     assert normalised == []
 
 
 @pytest.mark.parametrize("password", ["x" * 1024, "\u0436" * 512, "\U0001f40e" * 256])
 def test_the_longest_password_is_normalised(normalised: list[int], password: str) -> None:
     """Up to 1,024 bytes, whatever the characters."""
-    assert normal_password(password) == password
+    assert normalize_password(password) == password
     assert normalised == [MAX_PASSWORD_BYTES]
 
 
-async def register(world: World, _: User, password: str) -> None:
+async def register(world: InMemoryService, _: User, password: str) -> None:
     """Join with a password."""
     await world.register(NewAccount("bob@example.com", password, None, Locale.EN))
 
 
-async def log_in(world: World, ann: User, password: str) -> None:
+async def log_in(world: InMemoryService, ann: User, password: str) -> None:
     """Log in with a password."""
-    await world.log_in(ann.email, password, ADDRESS)
+    await world.log_in(ann.email, password, CLIENT_IP)
 
 
-def change_of(world: World) -> ChangePassword:
+def make_change_password(world: InMemoryService) -> ChangePassword:
     """Wire the change of a password."""
-    prove = Reauthenticate(world.database, world.passwords)
-    return ChangePassword({COMMON}, world.database, world.passwords, prove)
+    prove = Reauthenticate(world.database, world.password_hasher)
+    return ChangePassword({COMMON_PASSWORD}, world.database, world.password_hasher, prove)
 
 
-async def prove_by(world: World, ann: User, password: str) -> None:
+async def use_as_current(world: InMemoryService, ann: User, password: str) -> None:
     """Send it as the current password."""
-    await change_of(world)(ann.id, None, password, "staple battery horse")
+    await make_change_password(world)(ann.id, None, password, "staple battery horse")
 
 
-async def change_to(world: World, ann: User, password: str) -> None:
+async def use_as_new(world: InMemoryService, ann: User, password: str) -> None:
     """Send it as the new password."""
-    await change_of(world)(ann.id, None, PASSWORD, password)
+    await make_change_password(world)(ann.id, None, PASSWORD, password)
 
 
-async def erase(world: World, ann: User, password: str) -> None:
+async def erase(world: InMemoryService, ann: User, password: str) -> None:
     """Leave with a password."""
     await world.erase_account(ann.id, password)
 
 
-async def mail_link(world: World, ann: User) -> ResetPassword:
+async def mail_link(world: InMemoryService, ann: User) -> ResetPassword:
     """Store what a reset mail's link proves, and wire its use."""
-    digest, until = FakeTokenGenerator().digest(LINK), world.clock.now() + LIFETIME
+    digest, until = FakeTokenGenerator().digest(RESET_TOKEN), world.clock.now() + SESSION_LIFETIME
     async with world.database.begin() as records:
-        await records.one_time_tokens.add(OneTimeToken(digest, ann.id, Purpose.RESET, until))
+        await records.one_time_tokens.add(OneTimeToken(digest, ann.id, TokenPurpose.RESET, until))
     return world.reset_password
 
 
-async def reset(world: World, ann: User, password: str) -> None:
+async def reset(world: InMemoryService, ann: User, password: str) -> None:
     """Set it by a link."""
-    await (await mail_link(world, ann))(LINK, password)
+    await (await mail_link(world, ann))(RESET_TOKEN, password)
 
 
 @pytest.mark.parametrize(
@@ -110,69 +112,71 @@ async def reset(world: World, ann: User, password: str) -> None:
     [
         (register, WeakPassword),
         (log_in, InvalidGrant),
-        (prove_by, WrongPassword),
-        (change_to, WeakPassword),
+        (use_as_current, WrongPassword),
+        (use_as_new, WeakPassword),
         (erase, WrongPassword),
         (reset, WeakPassword),
     ],
 )
 async def test_whoever_takes_passwords_takes_no_long_ones(
-    world: World, normalised: list[int], use: Use, refusal: type[Exception]
+    world: InMemoryService, normalised: list[int], use: PasswordUse, refusal: type[Exception]
 ) -> None:
     """Nothing longer than a password may be is normalised or hashed, wherever it comes in."""
-    ann = await world.join("ann@example.com")
-    hashed = world.passwords.hashed
+    ann = await world.create_account("ann@example.com")
+    hashed = world.password_hasher.hash_count
     with pytest.raises(refusal):
-        await use(world, ann, HOSTILE)
+        await use(world, ann, SLOW_TO_NORMALISE)
     assert max(normalised) <= MAX_PASSWORD_BYTES
-    assert world.passwords.hashed == hashed
+    assert world.password_hasher.hash_count == hashed
 
 
-async def test_a_link_that_many_use_at_once_costs_one_hash(world: World) -> None:
+async def test_a_link_that_many_use_at_once_costs_one_hash(world: InMemoryService) -> None:
     """Of 300 resets one sets the password, and the others find the link unusable, unhashed."""
-    ann = await world.join("ann@example.com")
+    ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
-    hashed = world.passwords.hashed
-    resets = [use(LINK, f"staple battery {number}") for number in range(300)]
+    hashed = world.password_hasher.hash_count
+    resets = [use(RESET_TOKEN, f"staple battery {number}") for number in range(300)]
     answers = await asyncio.gather(*resets, return_exceptions=True)
     assert answers.count(None) == 1
     assert sum(isinstance(answer, TokenUnusable) for answer in answers) == 299
-    assert world.passwords.hashed == hashed + 1
+    assert world.password_hasher.hash_count == hashed + 1
 
 
 @pytest.mark.parametrize("fault", [Unavailable(), MemoryError(), asyncio.CancelledError()])
 async def test_a_link_is_good_again_when_no_hash_was_made(
-    world: World, fault: BaseException
+    world: InMemoryService, fault: BaseException
 ) -> None:
     """A full queue, a bug and a caller who leaves use no link up."""
-    ann = await world.join("ann@example.com")
+    ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
-    world.passwords.fault = fault
+    world.password_hasher.error = fault
     with pytest.raises(type(fault)):
-        await use(LINK, "staple battery horse")
-    world.passwords.fault = None
-    await use(LINK, "staple battery horse")
-    assert await world.log_in(ann.email, "staple battery horse", ADDRESS)
+        await use(RESET_TOKEN, "staple battery horse")
+    world.password_hasher.error = None
+    await use(RESET_TOKEN, "staple battery horse")
+    assert await world.log_in(ann.email, "staple battery horse", CLIENT_IP)
 
 
-async def test_a_link_is_good_again_when_its_process_died(world: World) -> None:
+async def test_a_link_is_good_again_when_its_process_died(world: InMemoryService) -> None:
     """A minute later, as nobody is there to say so."""
-    ann = await world.join("ann@example.com")
+    ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
     now = world.clock.now()
-    digest = FakeTokenGenerator().digest(LINK)
+    digest = FakeTokenGenerator().digest(RESET_TOKEN)
     async with world.database.begin() as records:
-        assert await records.one_time_tokens.claim(digest, Purpose.RESET, now, now + CLAIM)
+        assert await records.one_time_tokens.acquire(
+            digest, TokenPurpose.RESET, now, now + LINK_LOCK_TIMEOUT
+        )
     with pytest.raises(TokenUnusable):
-        await use(LINK, "staple battery horse")
-    world.clock.advance(seconds=CLAIM.total_seconds())
-    await use(LINK, "staple battery horse")
+        await use(RESET_TOKEN, "staple battery horse")
+    world.clock.advance(seconds=LINK_LOCK_TIMEOUT.total_seconds())
+    await use(RESET_TOKEN, "staple battery horse")
 
 
-async def test_a_weak_password_uses_no_link_up(world: World) -> None:
+async def test_a_weak_password_uses_no_link_up(world: InMemoryService) -> None:
     """Nor is the link held up for the next try."""
-    ann = await world.join("ann@example.com")
+    ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
     with pytest.raises(WeakPassword):
-        await use(LINK, COMMON)
-    await use(LINK, "staple battery horse")
+        await use(RESET_TOKEN, COMMON_PASSWORD)
+    await use(RESET_TOKEN, "staple battery horse")

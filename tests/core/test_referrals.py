@@ -5,25 +5,25 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.clients import Caller, Scope
-from referral.core.entities.referrals import ReferralListItem, ReferralStatus, Visibility
+from referral.core.entities.referrals import ReferralListItem, ReferralStatus, ReferralVisibility
 from referral.core.entities.users import User
 from referral.core.errors import InsufficientScope, NotFound, Unauthenticated
 from referral.core.use_cases.referrals import ListReferrals
-from tests.core.world import World, client, signed_in
+from tests.core.world import InMemoryService, client_caller, user_caller
 
 
 @pytest.fixture
-async def ann(world: World) -> User:
+async def ann(world: InMemoryService) -> User:
     """Someone with whose code three have joined."""
-    ann = await world.join("ann@example.com")
-    code = await world.issue(ann)
+    ann = await world.create_account("ann@example.com")
+    code = await world.create_code(ann)
     for name in ("bob", "cid", "dan"):
-        await world.join(f"{name}@example.com", referral_code=code.text)
+        await world.create_account(f"{name}@example.com", referral_code=code.text)
     return ann
 
 
 async def listed(
-    world: World, visibility: Visibility, caller: Caller, user_id: UUID
+    world: InMemoryService, visibility: ReferralVisibility, caller: Caller, user_id: UUID
 ) -> tuple[list[ReferralListItem], bool]:
     """Ask for the first page."""
     list_referrals = ListReferrals(world.database, visibility)
@@ -31,91 +31,97 @@ async def listed(
     return page.items, in_full
 
 
-@pytest.mark.parametrize("visibility", Visibility)
-async def test_one_sees_ones_own_in_full(world: World, ann: User, visibility: Visibility) -> None:
+@pytest.mark.parametrize("visibility", ReferralVisibility)
+async def test_one_sees_ones_own_in_full(
+    world: InMemoryService, ann: User, visibility: ReferralVisibility
+) -> None:
     """The referrer sees addresses under every setting, the newest first."""
-    items, in_full = await listed(world, visibility, signed_in(ann), ann.id)
+    items, in_full = await listed(world, visibility, user_caller(ann), ann.id)
     assert [(joined.email or "").partition("@")[0] for joined in items] == ["dan", "cid", "bob"]
     assert in_full
 
 
 @pytest.mark.parametrize(
-    ("visibility", "full"), [(Visibility.OPEN, True), (Visibility.REDACTED, False)]
+    ("visibility", "full"), [(ReferralVisibility.OPEN, True), (ReferralVisibility.REDACTED, False)]
 )
 async def test_a_stranger_sees_what_the_setting_says(
-    world: World, ann: User, visibility: Visibility, *, full: bool
+    world: InMemoryService, ann: User, visibility: ReferralVisibility, *, full: bool
 ) -> None:
     """Everything under `open`, no addresses under `redacted`."""
-    stranger = await world.join("eve@example.com")
-    items, in_full = await listed(world, visibility, signed_in(stranger), ann.id)
+    stranger = await world.create_account("eve@example.com")
+    items, in_full = await listed(world, visibility, user_caller(stranger), ann.id)
     assert (len(items), in_full) == (3, full)
 
 
-async def test_a_stranger_sees_nothing_under_owner(world: World, ann: User) -> None:
+async def test_a_stranger_sees_nothing_under_owner(world: InMemoryService, ann: User) -> None:
     """A user who may not be seen looks like one who does not exist."""
-    stranger = signed_in(await world.join("eve@example.com"))
+    stranger = user_caller(await world.create_account("eve@example.com"))
     refusals = []
-    for user_id in (ann.id, world.ids.new()):
+    for user_id in (ann.id, world.id_generator.new()):
         with pytest.raises(NotFound) as refused:
-            await listed(world, Visibility.OWNER, stranger, user_id)
+            await listed(world, ReferralVisibility.OWNER, stranger, user_id)
         refusals.append((type(refused.value), refused.value.detail))
     assert refusals[0] == refusals[1]
 
 
-@pytest.mark.parametrize("visibility", Visibility)
-async def test_an_admin_sees_everything(world: World, ann: User, visibility: Visibility) -> None:
+@pytest.mark.parametrize("visibility", ReferralVisibility)
+async def test_an_admin_sees_everything(
+    world: InMemoryService, ann: User, visibility: ReferralVisibility
+) -> None:
     """Administrators see addresses under every setting."""
-    admin = signed_in(await world.make_admin("root@example.com"))
+    admin = user_caller(await world.create_admin("root@example.com"))
     items, in_full = await listed(world, visibility, admin, ann.id)
     assert (len(items), in_full) == (3, True)
 
 
-@pytest.mark.parametrize("visibility", Visibility)
+@pytest.mark.parametrize("visibility", ReferralVisibility)
 async def test_a_client_with_the_scope_sees_everything(
-    world: World, ann: User, visibility: Visibility
+    world: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """`referrals:read` is good under every setting."""
-    items, in_full = await listed(world, visibility, client(Scope.REFERRALS_READ), ann.id)
+    items, in_full = await listed(world, visibility, client_caller(Scope.REFERRALS_READ), ann.id)
     assert (len(items), in_full) == (3, True)
 
 
-@pytest.mark.parametrize("visibility", Visibility)
+@pytest.mark.parametrize("visibility", ReferralVisibility)
 @pytest.mark.parametrize("scopes", [(), (Scope.CODES_READ, Scope.USERS_READ)])
 async def test_a_client_without_the_scope_sees_nothing(
-    world: World, ann: User, visibility: Visibility, scopes: tuple[Scope, ...]
+    world: InMemoryService, ann: User, visibility: ReferralVisibility, scopes: tuple[Scope, ...]
 ) -> None:
     """Other scopes do not do, and do not tell whether the user exists."""
-    for user_id in (ann.id, world.ids.new()):
+    for user_id in (ann.id, world.id_generator.new()):
         with pytest.raises(InsufficientScope):
-            await listed(world, visibility, client(*scopes), user_id)
+            await listed(world, visibility, client_caller(*scopes), user_id)
 
 
-@pytest.mark.parametrize("visibility", Visibility)
-async def test_a_missing_user_is_not_found(world: World, ann: User, visibility: Visibility) -> None:
+@pytest.mark.parametrize("visibility", ReferralVisibility)
+async def test_a_missing_user_is_not_found(
+    world: InMemoryService, ann: User, visibility: ReferralVisibility
+) -> None:
     """Whoever asks: a member, an administrator, a client."""
-    admin = await world.make_admin("root@example.com")
-    for caller in (signed_in(ann), signed_in(admin), client(Scope.REFERRALS_READ)):
+    admin = await world.create_admin("root@example.com")
+    for caller in (user_caller(ann), user_caller(admin), client_caller(Scope.REFERRALS_READ)):
         with pytest.raises(NotFound):
-            await listed(world, visibility, caller, world.ids.new())
+            await listed(world, visibility, caller, world.id_generator.new())
 
 
-async def test_a_caller_whose_account_is_gone_is_refused(world: World, ann: User) -> None:
+async def test_a_caller_whose_account_is_gone_is_refused(world: InMemoryService, ann: User) -> None:
     """A token that outlives its account opens nothing, not even what was one's own."""
-    gone = Caller("first-party", frozenset({Scope.ACCOUNT}), world.ids.new())
+    gone = Caller("first-party", frozenset({Scope.ACCOUNT}), world.id_generator.new())
     for user_id in (ann.id, gone.user_id):
         with pytest.raises(Unauthenticated):
-            await listed(world, Visibility.OPEN, gone, user_id or ann.id)
+            await listed(world, ReferralVisibility.OPEN, gone, user_id or ann.id)
 
 
-async def test_pages_and_filters(world: World, ann: User) -> None:
+async def test_pages_and_filters(world: InMemoryService, ann: User) -> None:
     """A page has its limit, the next one begins after it, and a filter leaves one status."""
-    list_referrals = ListReferrals(world.database, Visibility.REDACTED)
-    me = signed_in(ann)
+    list_referrals = ListReferrals(world.database, ReferralVisibility.REDACTED)
+    me = user_caller(ann)
     first, _ = await list_referrals(me, ann.id, status=None, after=None, limit=2)
-    assert first.after == first.items[-1].referral_id
-    rest, _ = await list_referrals(me, ann.id, status=None, after=first.after, limit=2)
+    assert first.next_after == first.items[-1].referral_id
+    rest, _ = await list_referrals(me, ann.id, status=None, after=first.next_after, limit=2)
     emails = [(joined.email or "").partition("@")[0] for joined in first.items + rest.items]
-    assert (emails, rest.after) == (["dan", "cid", "bob"], None)
+    assert (emails, rest.next_after) == (["dan", "cid", "bob"], None)
     for status, count in ((ReferralStatus.CONFIRMED, 3), (ReferralStatus.PENDING, 0)):
         page, _ = await list_referrals(me, ann.id, status=status, after=None, limit=10)
         assert len(page.items) == count

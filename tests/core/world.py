@@ -8,12 +8,12 @@ from uuid import UUID
 
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.codes import Code, Expiry
-from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.referrals import Visibility
-from referral.core.entities.users import Locale, Role, User, Verification
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.referrals import ReferralVisibility
+from referral.core.entities.users import EmailConfirmationPolicy, Locale, Role, User
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import CreditReferrer, SettleReferral
-from referral.core.policies.confirmation import Confirm
+from referral.core.policies.attribution import CreditReferrer, ResolveReferral
+from referral.core.policies.confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmailAtSignup
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup
@@ -41,151 +41,178 @@ from referral.core.use_cases.erasure import EraseAccount
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.retention import ExpireUnconfirmed
-from referral.core.use_cases.sessions import LogIn, Refresh
+from referral.core.use_cases.sessions import LogIn, RefreshSession
 from tests.support.fake_database import FakeDatabase, FakeReadModel
 from tests.support.fakes import (
-    FakeAccessTokens,
-    FakeCache,
+    FakeAccessTokenIssuer,
     FakeClock,
     FakeCodeGenerator,
     FakeEmailParser,
-    FakeFingerprints,
+    FakeFingerprinter,
     FakeIdGenerator,
-    FakeLimits,
+    FakeLookupCache,
     FakePasswordHasher,
+    FakeRateLimiter,
     FakeSecurityLog,
     FakeTokenGenerator,
 )
 
-ADDRESS = "192.0.2.1"
-PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
-COMMON = "password1234"
-LIFETIME = timedelta(days=30)
+CLIENT_IP = "192.0.2.1"
+PASSWORD = "correct horse battery"
+COMMON_PASSWORD = "password1234"
+SESSION_LIFETIME = timedelta(days=30)
 P = ParamSpec("P")
 
 
-class World:
+class InMemoryService:
     """Everything wired, with the fakes at hand."""
 
-    def __init__(self, *, verifies: bool = False) -> None:
-        self.access_tokens = access_tokens = FakeAccessTokens()
-        self.cache = cache = FakeCache()
+    def __init__(self, *, verification_required: bool = False) -> None:
+        self.access_tokens = access_tokens = FakeAccessTokenIssuer()
+        self.cache = cache = FakeLookupCache()
         self.clock = clock = FakeClock()
-        self.code_texts = FakeCodeGenerator()
+        self.code_generator = FakeCodeGenerator()
         self.database = database = FakeDatabase()
-        reads = FakeReadModel(database)
-        self.ids = ids = FakeIdGenerator()
-        self.limits = FakeLimits()
-        self.passwords = passwords = FakePasswordHasher()
-        addresses = FakeEmailParser()
-        self.secrets = secrets = FakeTokenGenerator()
-        self.journal = FakeSecurityLog()
-        self.verification = verification = Verification(required=verifies)
-        self.fingerprints = FakeFingerprints()
-        self.settle = SettleReferral(clock)
-        credit = CreditReferrer(clock, self.fingerprints, ids, verification)
-        self.clear = clear = InvalidateLookup(cache, database)
+        read_model = FakeReadModel(database)
+        self.id_generator = id_generator = FakeIdGenerator()
+        self.limits = FakeRateLimiter()
+        self.password_hasher = password_hasher = FakePasswordHasher()
+        email_parser = FakeEmailParser()
+        self.token_generator = token_generator = FakeTokenGenerator()
+        self.security_log = FakeSecurityLog()
+        self.verification = verification = EmailConfirmationPolicy(required=verification_required)
+        self.fingerprints = FakeFingerprinter()
+        self.settle_referral = ResolveReferral(clock)
+        credit_referrer = CreditReferrer(clock, self.fingerprints, id_generator, verification)
+        self.invalidate_lookup = invalidate_lookup = InvalidateLookup(cache, database)
         self.register = Register(
-            addresses,
-            clear,
+            email_parser,
+            invalidate_lookup,
             clock,
-            {COMMON},
-            credit,
+            {COMMON_PASSWORD},
+            credit_referrer,
             database,
             None,
-            ids,
-            passwords,
+            id_generator,
+            password_hasher,
             VerifyEmailAtSignup(clock, database, self.fingerprints, None),
             verification,
         )
-        self.show_account = ShowAccount(clock, reads, Visibility.REDACTED)
-        self.block_account = BlockAccount(addresses, clear, clock, database)
+        self.show_account = ShowAccount(clock, read_model, ReferralVisibility.REDACTED)
+        self.block_account = BlockAccount(email_parser, invalidate_lookup, clock, database)
         login_throttle = LoginThrottle(self.limits)
-        self.remove = remove = RemoveAccount(clock, self.fingerprints, self.settle)
-        confirm = Confirm(None, self.settle, verification)
-        inspect = InspectLink(clock, database, secrets)
+        self.remove_account = remove_account = RemoveAccount(
+            clock, self.fingerprints, self.settle_referral
+        )
+        confirm = MarkEmailConfirmed(None, self.settle_referral, verification)
+        inspect_link = InspectLink(clock, database, token_generator)
         self.confirm_email = ConfirmEmail(
-            login_throttle, clear, clock, confirm, database, inspect, passwords, secrets
+            login_throttle,
+            invalidate_lookup,
+            clock,
+            confirm,
+            database,
+            inspect_link,
+            password_hasher,
+            token_generator,
         )
-        self.disown_email = DisownEmail(clear, clock, database, remove, secrets)
+        self.disown_email = DisownEmail(
+            invalidate_lookup, clock, database, remove_account, token_generator
+        )
         self.reset_password = ResetPassword(
-            clear, clock, {COMMON}, confirm, database, passwords, secrets
+            invalidate_lookup,
+            clock,
+            {COMMON_PASSWORD},
+            confirm,
+            database,
+            password_hasher,
+            token_generator,
         )
-        prove = Reauthenticate(database, passwords)
-        self.change_password = ChangePassword({COMMON}, database, passwords, prove)
-        self.erase_account = EraseAccount(clear, database, prove, remove)
+        reauthenticate = Reauthenticate(database, password_hasher)
+        self.change_password = ChangePassword(
+            {COMMON_PASSWORD}, database, password_hasher, reauthenticate
+        )
+        self.erase_account = EraseAccount(
+            invalidate_lookup, database, reauthenticate, remove_account
+        )
         self.expire_unconfirmed = ExpireUnconfirmed(
-            clear, clock, database, remove, self.settle, verification
+            invalidate_lookup, clock, database, remove_account, self.settle_referral, verification
         )
         self.log_in = LogIn(
             access_tokens,
-            addresses,
+            email_parser,
             login_throttle,
             clock,
             database,
-            ids,
-            passwords,
-            secrets,
-            LIFETIME,
+            id_generator,
+            password_hasher,
+            token_generator,
+            SESSION_LIFETIME,
         )
-        self.refresh = Refresh(access_tokens, clock, database, self.journal, secrets)
-        self.issue_code = IssueCode(clear, clock, self.code_texts, database, ids)
+        self.refresh = RefreshSession(
+            access_tokens, clock, database, self.security_log, token_generator
+        )
+        self.issue_code = IssueCode(
+            invalidate_lookup, clock, self.code_generator, database, id_generator
+        )
         self.list_codes = ListCodes(clock, database)
-        self.show_code = _code_of(ShowCode(clock, database))
-        self.show_active_code = _code_of(ShowActiveCode(clock, database))
-        self.renew_code = _code_of(RenewCode(clear, clock, database))
-        self.activate_code = _code_of(ActivateCode(clear, clock, database))
-        self.deactivate_code = _code_of(DeactivateCode(clear, clock, database))
-        self.delete_code = DeleteCode(clear, clock, database)
-        self.look_up_code = LookUpCode(addresses, cache, clock, reads, verification)
+        self.show_code = _without_time(ShowCode(clock, database))
+        self.show_active_code = _without_time(ShowActiveCode(clock, database))
+        self.renew_code = _without_time(RenewCode(invalidate_lookup, clock, database))
+        self.activate_code = _without_time(ActivateCode(invalidate_lookup, clock, database))
+        self.deactivate_code = _without_time(DeactivateCode(invalidate_lookup, clock, database))
+        self.delete_code = DeleteCode(invalidate_lookup, clock, database)
+        self.look_up_code = LookUpCode(email_parser, cache, clock, read_model, verification)
         self.check_code = CheckCode(clock, database)
 
-    async def join(
+    async def create_account(
         self, email: str, *, referral_code: str | None = None, password: str = PASSWORD
     ) -> User:
         """Make an account."""
         return await self.register(NewAccount(email, password, referral_code, Locale.EN))
 
-    def have_addresses_confirmed(self) -> None:
+    def require_email_verification(self) -> None:
         """Go on as a service that has `REFERRAL_EMAIL_VERIFICATION` on."""
-        on = Verification(required=True)
-        credit = replace(self.register.credit, verification=on)
-        self.register = replace(self.register, credit=credit, verification=on)
-        self.look_up_code = replace(self.look_up_code, verification=on)
-        confirm = replace(self.confirm_email.confirm, verification=on)
-        self.confirm_email = replace(self.confirm_email, confirm=confirm)
+        on = EmailConfirmationPolicy(required=True)
+        credit = replace(self.register.credit_referrer, confirmation_policy=on)
+        self.register = replace(self.register, credit_referrer=credit, confirmation_policy=on)
+        self.look_up_code = replace(self.look_up_code, confirmation_policy=on)
+        confirm = replace(self.confirm_email.mark_email_confirmed, confirmation_policy=on)
+        self.confirm_email = replace(self.confirm_email, mark_email_confirmed=confirm)
 
-    def have_profiles_asked_for(self, enrichment: Enrichment) -> None:
+    def enable_enrichment(self, enrichment: Enrichment) -> None:
         """Go on as a service that has `REFERRAL_ENRICHMENT` set."""
         self.register = replace(self.register, enrichment=enrichment)
-        confirm = replace(self.confirm_email.confirm, enrichment=enrichment)
-        self.confirm_email = replace(self.confirm_email, confirm=confirm)
+        confirm = replace(self.confirm_email.mark_email_confirmed, enrichment=enrichment)
+        self.confirm_email = replace(self.confirm_email, mark_email_confirmed=confirm)
 
-    async def mail_token(self, user: User, purpose: Purpose = Purpose.CONFIRM) -> str:
+    async def create_mail_token(
+        self, user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM
+    ) -> str:
         """Return the token of a link that does not run out."""
-        token, ends = self.secrets.new(), self.clock.now() + timedelta(days=1000)
+        token, ends = self.token_generator.new(), self.clock.now() + timedelta(days=1000)
         async with self.database.begin() as records:
             await records.one_time_tokens.add(
-                OneTimeToken(self.secrets.digest(token), user.id, purpose, ends)
+                OneTimeToken(self.token_generator.digest(token), user.id, purpose, ends)
             )
         return token
 
-    async def issue(self, user: User, *, minutes: int = 60, **wanted: Any) -> Code:
+    async def create_code(self, user: User, *, minutes: int = 60, **fields: Any) -> Code:
         """Give a user a code that lives an hour, unless told otherwise."""
-        return await self.issue_code(user.id, NewCode(Expiry(minutes=minutes), **wanted))
+        return await self.issue_code(user.id, NewCode(Expiry(lifetime_minutes=minutes), **fields))
 
-    async def make_admin(self, email: str) -> User:
+    async def create_admin(self, email: str) -> User:
         """Store an account with the role of an administrator."""
-        plain = await self.join(f"plain-{email}")
+        plain = await self.create_account(f"plain-{email}")
         admin = replace(
-            plain, id=self.ids.new(), email=email, email_key=email.lower(), role=Role.ADMIN
+            plain, id=self.id_generator.new(), email=email, email_key=email.lower(), role=Role.ADMIN
         )
         async with self.database.begin() as records:
             await records.users.add(admin)
         return admin
 
 
-def _code_of(
+def _without_time(
     use: Callable[P, Awaitable[tuple[Code, datetime]]],
 ) -> Callable[P, Awaitable[Code]]:
     """Leave out the instant, which few tests ask about."""
@@ -197,11 +224,11 @@ def _code_of(
     return alone
 
 
-def signed_in(user: User, session_id: UUID | None = None) -> Caller:
+def user_caller(user: User, session_id: UUID | None = None) -> Caller:
     """Return the caller that a user is with an access token."""
     return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id, session_id)
 
 
-def client(*scopes: str) -> Caller:
+def client_caller(*scopes: str) -> Caller:
     """Return a client with some scopes."""
     return Caller("a client", frozenset(scopes), None)

@@ -20,9 +20,9 @@ from tests.faults import (
     shutdown,
     smtp_trouble,
 )
-from tests.faults.figures import Figures
+from tests.faults.figures import ScenarioReport
 
-SCENARIOS: dict[str, Callable[[], Figures]] = {
+SCENARIOS: dict[str, Callable[[], ScenarioReport]] = {
     "api-kills": api_kills.run,
     "mail-kills": mail_kills.run,
     "smtp": smtp_trouble.run,
@@ -48,18 +48,18 @@ def main() -> None:
         started = time.monotonic()
         figures = _run(SCENARIOS[name])
         figures.show(name, time.monotonic() - started)
-        broken += len(figures.broken)
+        broken += len(figures.violations)
     seconds = time.monotonic() - began
     sys.stdout.write(f"{len(named)} scenarios, {broken} broken promises, {seconds:.0f} s\n")
     sys.exit(bool(broken) or seconds > BUDGET_SECONDS)
 
 
-def _run(scenario: Callable[[], Figures]) -> Figures:
+def _run(scenario: Callable[[], ScenarioReport]) -> ScenarioReport:
     """Run one; that it fails is no reason to leave the others out."""
     try:
         return scenario()
     except Exception as error:  # noqa: BLE001 - whatever it was, it is told
-        return Figures(broken=[f"the scenario failed: {error!r}"])
+        return ScenarioReport(violations=[f"the scenario failed: {error!r}"])
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from uuid import uuid4
 
 import httpx
 
-from tests.faults.figures import Figures
+from tests.faults.figures import ScenarioReport
 from tests.faults.forked import start
-from tests.faults.place import Place, a_place
+from tests.faults.place import Testbed, make_testbed
 from tests.support.journey import API, PASSWORD, Member, join, log_in, new_email
 from tests.support.processes import environment, free_port
 
 KILLS = 500
-AROUND = 0.006
+KILL_WINDOW_SECONDS = 0.006
 """The kill comes within so many seconds of the first answer; the others are on their way."""
 
 REGISTRATIONS, CODES = 3, 5
@@ -56,7 +56,7 @@ class Write:
 class Campaign:
     """An API that is killed again and again."""
 
-    place: Place
+    place: Testbed
     environment: dict[str, str]
     port: int = 0
     process: BaseProcess | None = None
@@ -70,7 +70,7 @@ class Campaign:
         await self._replace()
         async with self.client() as client:
             owner = await join(client)
-            code = (await owner.issue())["code"]
+            code = (await owner.issue_code())["code"]
         for _ in range(kills):
             writes = await self._round(owner, code)
             await self._look(write for write in writes if not write.answers)
@@ -119,22 +119,22 @@ class Campaign:
         async with self.client() as client:
             sending = [asyncio.create_task(write.send(client)) for write in writes]
             await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(random.uniform(0, AROUND) * random.choice((1, 1, 8)))  # noqa: S311
+            await asyncio.sleep(random.uniform(0, KILL_WINDOW_SECONDS) * random.choice((1, 1, 8)))  # noqa: S311
             assert self.process is not None
             self.process.kill()
             await asyncio.gather(*sending)
         return writes
 
 
-def run(kills: int = KILLS) -> Figures:
+def run(kills: int = KILLS) -> ScenarioReport:
     """Kill, retry, and compare what was told with what is there."""
-    with a_place() as place:
+    with make_testbed() as place:
         return asyncio.run(campaign(place, kills))
 
 
-async def campaign(place: Place, kills: int) -> Figures:
+async def campaign(place: Testbed, kills: int) -> ScenarioReport:
     """Run it over the servers of a place."""
-    figures = Figures()
+    figures = ScenarioReport()
     ours = Campaign(place, environment(place.folder / "api", **place.settings()))
     try:
         await ours.run(kills)
@@ -142,7 +142,7 @@ async def campaign(place: Place, kills: int) -> Figures:
             logins = await _can_log_in(client, ours.writes)
     finally:
         await ours.close()
-    figures.promise(holds=logins, that="whoever was told to have an account can log in")
+    figures.check(holds=logins, promise="whoever was told to have an account can log in")
     await _judge(figures, ours, kills)
     return figures
 
@@ -153,7 +153,7 @@ async def _can_log_in(client: httpx.AsyncClient, writes: list[Write]) -> bool:
     return all(answer.status_code == 200 for answer in answers)
 
 
-async def _judge(figures: Figures, ours: Campaign, kills: int) -> None:
+async def _judge(figures: ScenarioReport, ours: Campaign, kills: int) -> None:
     answered = [write for write in ours.writes if write.answers]
     ids = [write.answers[0].json().get("id") for write in answered]
     async with ours.place.connection() as connection:
@@ -170,7 +170,7 @@ async def _judge(figures: Figures, ours: Campaign, kills: int) -> None:
     )
     wanted = Counter(str(write.body["email"]) for write in ours.writes if "email" in write.body)
     lost = sum(each not in found | codes for each in ids)
-    figures.count(
+    figures.record(
         kills=kills,
         writes_sent=len(ours.writes),
         unanswered_at_the_kill=ours.unanswered,
@@ -181,25 +181,25 @@ async def _judge(figures: Figures, ours: Campaign, kills: int) -> None:
         accounts=len(users),
         mail_jobs=sum(greeted.values()),
     )
-    figures.promise(holds=lost == 0, that="every acknowledged write is there")
-    figures.promise(
+    figures.check(holds=lost == 0, promise="every acknowledged write is there")
+    figures.check(
         holds=all(answer.status_code == 201 for write in answered for answer in write.answers)
         and len(answered) == len(ours.writes),
-        that="every retry with its key completes",
+        promise="every retry with its key completes",
     )
-    figures.promise(
+    figures.check(
         holds=all(len({answer.content for answer in write.answers}) == 1 for write in answered),
-        that="a retry gets the first answer",
+        promise="a retry gets the first answer",
     )
-    figures.promise(
+    figures.check(
         holds=greeted == Counter(dict.fromkeys(found, 1)),
-        that="an account has one mail job, and a mail job an account",
+        promise="an account has one mail job, and a mail job an account",
     )
-    figures.promise(
-        holds=uses == referrals == len(wanted), that="uses, referrals and accounts are as many"
+    figures.check(
+        holds=uses == referrals == len(wanted), promise="uses, referrals and accounts are as many"
     )
-    figures.promise(
+    figures.check(
         holds=len(codes) == sum("email" not in write.body for write in ours.writes) + 1
         and all(users[email] == 1 for email in wanted),
-        that="no write is done twice",
+        promise="no write is done twice",
     )

@@ -5,27 +5,27 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Figures:
+class ScenarioReport:
     """Numbers to be printed, and a line for each promise that did not hold."""
 
-    counted: dict[str, object] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    values: dict[str, object] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
 
-    def count(self, **numbers: object) -> None:
+    def record(self, **numbers: object) -> None:
         """Take numbers down."""
-        self.counted |= numbers
+        self.values |= numbers
 
-    def promise(self, *, holds: bool, that: str) -> None:
+    def check(self, *, holds: bool, promise: str) -> None:
         """Take down a promise that does not hold."""
         if not holds:
-            self.broken.append(that)
+            self.violations.append(promise)
 
     def show(self, name: str, seconds: float) -> None:
         """Print them."""
         sys.stdout.write(f"{name} ({seconds:.0f} s)\n")
-        for what, number in self.counted.items():
+        for what, number in self.values.items():
             sys.stdout.write(f"  {what.replace('_', ' ')}: {_short(number)}\n")
-        for line in self.broken:
+        for line in self.violations:
             sys.stdout.write(f"  BROKEN: {line}\n")
         sys.stdout.flush()
 

@@ -19,7 +19,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.observability.logs import configure_logging
 from referral.adapters.system import SystemClock
 from referral.app import create_app
 from referral.core.ports.system import Clock
@@ -65,7 +65,7 @@ def _serve(environment: dict[str, str], port: int, clock: Path | None) -> None:
 
 async def _run(environment: dict[str, str], port: int, clock: Path | None) -> None:
     settings = read_settings(environment)
-    set_up_logs("json", settings.log_level)
+    configure_logging("json", settings.log_level)
     moved = Provider(scope=Scope.APP)
     if clock is not None:
         moved.provide(lambda: MovedClock(clock), provides=Clock, override=True)

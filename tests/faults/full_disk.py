@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from tests.faults.crowd import Crowd, crowd, percentile, statuses
-from tests.faults.figures import Figures
-from tests.faults.place import Place, a_place
+from tests.faults.crowd import Workload, count_statuses, percentile, run_workload
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import Testbed, make_testbed
 
 MEGABYTES = 160
 FULL_SECONDS = 12.0
-BACK_SECONDS = 5.0
+MAX_RECOVERY_SECONDS = 5.0
 FILE, NONE = "1048576", "unlimited"
-UNDERSTOOD = {200, 201, 204, 503}
+EXPECTED_STATUSES = {200, 201, 204, 503}
 SMALL_SEGMENTS = ("-c max_wal_size=32MB", "-c min_wal_size=32MB", "-c checkpoint_timeout=30s")
 
 
@@ -34,18 +34,18 @@ class Disk(NamedTuple):
     free: Callable[[], None]
 
 
-def run() -> Figures:
+def run() -> ScenarioReport:
     """Fill the disk under a crowd, make room, and see what is left."""
-    figures = Figures()
-    with _disk() as disk, a_place(disk.folder, *SMALL_SEGMENTS) as place:
-        figures.count(disk=disk.kind)
+    figures = ScenarioReport()
+    with _disk() as disk, make_testbed(disk.folder, *SMALL_SEGMENTS) as place:
+        figures.record(disk=disk.kind)
         with place.service() as service:
             asyncio.run(_fill(figures, place, disk, service.url))
     return figures
 
 
-async def _fill(figures: Figures, place: Place, disk: Disk, url: str) -> None:
-    async with crowd(url, size=6, joining=0.3) as people:
+async def _fill(figures: ScenarioReport, place: Testbed, disk: Disk, url: str) -> None:
+    async with run_workload(url, size=6, joining=0.3) as people:
         await asyncio.sleep(2)
         began = time.monotonic()
         await asyncio.to_thread(disk.fill)
@@ -57,32 +57,34 @@ async def _fill(figures: Figures, place: Place, disk: Disk, url: str) -> None:
         freed = time.monotonic()
         await asyncio.to_thread(watcher.stop)
         back = await _until_written(people, freed)
-    figures.count(
-        while_full=statuses(full),
+    figures.record(
+        while_full=count_statuses(full),
         worst_wait_while_full=percentile(full, 1),
         writes_again_after_seconds=back,
-        requests=len(people.seen),
-        statuses=statuses(people.seen),
+        requests=len(people.requests),
+        statuses=count_statuses(people.requests),
     )
-    figures.promise(holds=503 in statuses(full), that="the disk was full")
-    figures.promise(
-        holds={each.status for each in people.seen} <= UNDERSTOOD,
-        that="503 and nothing else, and an answer to every request",
+    figures.check(holds=503 in count_statuses(full), promise="the disk was full")
+    figures.check(
+        holds={each.status for each in people.requests} <= EXPECTED_STATUSES,
+        promise="503 and nothing else, and an answer to every request",
     )
-    figures.promise(holds=back < BACK_SECONDS, that="writes work again within 5 s")
+    figures.check(holds=back < MAX_RECOVERY_SECONDS, promise="writes work again within 5 s")
     async with place.connection() as connection:
-        lost = await people.missing(connection)
-    figures.count(acknowledged=people.acknowledged, found=people.acknowledged - lost, lost=lost)
-    figures.promise(holds=lost == 0, that="every acknowledged write is there")
+        lost = await people.find_lost_writes(connection)
+    figures.record(
+        acknowledged=people.count_acknowledged, found=people.count_acknowledged - lost, lost=lost
+    )
+    figures.check(holds=lost == 0, promise="every acknowledged write is there")
 
 
-async def _until_written(people: Crowd, since: float) -> float:
+async def _until_written(people: Workload, since: float) -> float:
     """Wait for a write that began after the disk had room again; return how long that took."""
-    deadline = since + 3 * BACK_SECONDS
+    deadline = since + 3 * MAX_RECOVERY_SECONDS
     while time.monotonic() < deadline:
         for each in people.between(since):
-            if each.what in {"issue", "register"} and each.status == 201:
-                return each.at + each.took - since
+            if each.kind in {"issue", "register"} and each.status == 201:
+                return each.started_at + each.seconds - since
         await asyncio.sleep(0.05)
     return time.monotonic() - since
 

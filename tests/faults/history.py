@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-ELSEWHERE_SECONDS = 1.0
+MAX_STALENESS_SECONDS = 1.0
 """How long another process' look-ups may show a code after its end."""
 
 
@@ -26,11 +26,11 @@ class Change(NamedTuple):
     process: str
     began: float
     ended: float
-    gave_way: bool = True
+    replaced: bool = True
     """False for a new code that may be made only while none is in force."""
 
 
-class Sight(NamedTuple):
+class Read(NamedTuple):
     """An answer that showed codes in force: of a look-up, which may remember, or of the truth."""
 
     user: str
@@ -38,10 +38,10 @@ class Sight(NamedTuple):
     process: str
     began: float
     ended: float
-    remembers: bool
+    cached: bool
 
 
-class Joining(NamedTuple):
+class Registration(NamedTuple):
     """A registration with a code that was acknowledged."""
 
     user: str
@@ -56,10 +56,10 @@ class History:
     """All that happened to some users' codes."""
 
     changes: list[Change] = field(default_factory=list)
-    sights: list[Sight] = field(default_factory=list)
-    joinings: list[Joining] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    registrations: list[Registration] = field(default_factory=list)
 
-    def violations(self, uses: Mapping[str, int], accounts: Iterable[str]) -> list[str]:
+    def find_violations(self, uses: Mapping[str, int], accounts: Iterable[str]) -> list[str]:
         """Return what breaks the rules, given the uses and the accounts found at the end."""
         return [
             *self._two_at_once(),
@@ -88,14 +88,14 @@ class History:
         return None
 
     def _two_at_once(self) -> Iterator[str]:
-        for sight in self.sights:
+        for sight in self.reads:
             if len(sight.codes) > 1:
                 yield f"two codes of {sight.user} in force at {sight.began}: {sorted(sight.codes)}"
 
     def _made_beside_another(self) -> Iterator[str]:
         """Find codes that were made although another was certainly in force all the time."""
         for new in self.changes:
-            if new.gave_way or not new.starts:
+            if new.replaced or not new.starts:
                 continue
             others = [each for each in self._of(new.user) if each.code != new.code and each.starts]
             for other in others:
@@ -112,36 +112,36 @@ class History:
         )
 
     def _shown_after_the_end(self) -> Iterator[str]:
-        for sight, code in ((each, code) for each in self.sights for code in each.codes):
-            process = sight.process if sight.remembers else None
+        for sight, code in ((each, code) for each in self.reads for code in each.codes):
+            process = sight.process if sight.cached else None
             end = self._ended_before(
-                sight.user, code, sight.began, sight.ended, ELSEWHERE_SECONDS, process
+                sight.user, code, sight.began, sight.ended, MAX_STALENESS_SECONDS, process
             )
             if end is not None:
                 late = sight.began - end.ended
                 yield f"{sight.process} showed {code} {late:.3f} s after {end.process} ended it"
 
     def _credited_after_the_end(self) -> Iterator[str]:
-        for joining in self.joinings:
+        for joining in self.registrations:
             user, code, email, began, ended = joining
             if self._ended_before(user, code, began, ended, 0, None):
                 yield f"{email} joined with {code} after its end"
 
     def _miscounted(self, uses: Mapping[str, int]) -> Iterator[str]:
-        counted = Counter(joining.code for joining in self.joinings)
+        counted = Counter(joining.code for joining in self.registrations)
         for code in counted.keys() | uses.keys():
             if counted[code] != uses.get(code, 0):
                 yield f"{code} has {uses.get(code, 0)} uses, and {counted[code]} joined with it"
 
     def _accounts_not_once(self, accounts: Iterable[str]) -> Iterator[str]:
         found = Counter(accounts)
-        acknowledged = Counter(joining.email for joining in self.joinings)
+        acknowledged = Counter(joining.email for joining in self.registrations)
         for email, times in acknowledged.items():
             if times > 1 or found[email] != 1:
                 yield f"{email} was acknowledged {times} times, and there {found[email]} times"
 
 
-def overlaps(history: History) -> int:
+def count_overlaps(history: History) -> int:
     """Count changes that began while another of that user was on: with none, nothing raced."""
     ordered = sorted(history.changes, key=lambda change: (change.user, change.began))
     return sum(

@@ -4,23 +4,23 @@ import asyncio
 from dataclasses import asdict
 
 from referral.settings import Settings
-from tests.faults.figures import Figures
-from tests.faults.place import a_place
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import make_testbed
 from tests.faults.worker_kills import BACKLOG, kill_workers
 
 KILLS = 200
 
 
-def run(kills: int = KILLS) -> Figures:
+def run(kills: int = KILLS) -> ScenarioReport:
     """Kill so many workers, and count what became of the mails."""
-    figures = Figures()
+    figures = ScenarioReport()
     _kill(figures, kills, 1)
     _kill(figures, kills // 4, BACKLOG)
     return figures
 
 
-def _kill(figures: Figures, kills: int, backlog: int) -> None:
-    with a_place() as place:
+def _kill(figures: ScenarioReport, kills: int, backlog: int) -> None:
+    with make_testbed() as place:
         settings = Settings(
             data_dir=place.folder,
             database_url=place.database.url,
@@ -28,11 +28,11 @@ def _kill(figures: Figures, kills: int, backlog: int) -> None:
         )
         outcome = asyncio.run(kill_workers(settings, place.sink, kills, backlog))
     where = f", {backlog} mails waiting"
-    figures.count(**{name + where: value for name, value in asdict(outcome).items()})
-    figures.promise(holds=outcome.lost == 0, that="no mail is lost" + where)
-    figures.promise(holds=outcome.left == 0, that="nothing is stuck" + where)
-    figures.promise(holds=outcome.ids_per_mail == 1, that="a mail has one Message-ID" + where)
-    figures.promise(
+    figures.record(**{name + where: value for name, value in asdict(outcome).items()})
+    figures.check(holds=outcome.lost == 0, promise="no mail is lost" + where)
+    figures.check(holds=outcome.left == 0, promise="nothing is stuck" + where)
+    figures.check(holds=outcome.ids_per_mail == 1, promise="a mail has one Message-ID" + where)
+    figures.check(
         holds=outcome.duplicates <= outcome.in_flight,
-        that="no more duplicates than mails in flight at the kills" + where,
+        promise="no more duplicates than mails in flight at the kills" + where,
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 
 from tests.faults.crowd import look_up
-from tests.faults.figures import Figures
+from tests.faults.figures import ScenarioReport
 from tests.faults.forked import start
-from tests.faults.place import Place, a_place
+from tests.faults.place import Testbed, make_testbed
 from tests.support.journey import Member, join, register
 from tests.support.processes import environment, free_port
-from tests.support.waiting import until_found
+from tests.support.waiting import wait_for_value
 
 ROUNDS = 15
 MINUTES = 3
@@ -20,15 +20,15 @@ HOUR = {"access_token_minutes": "60"}
 """Tokens that outlive the jumps."""
 
 
-def run(rounds: int = ROUNDS) -> Figures:
+def run(rounds: int = ROUNDS) -> ScenarioReport:
     """Two processes share a clock, which jumps over the end of one code after another."""
-    figures = Figures()
-    with a_place() as place:
+    figures = ScenarioReport()
+    with make_testbed() as place:
         asyncio.run(_jump(figures, place, rounds))
     return figures
 
 
-async def _jump(figures: Figures, place: Place, rounds: int) -> None:
+async def _jump(figures: ScenarioReport, place: Testbed, rounds: int) -> None:
     clock = place.folder / "clock"
     clock.write_text("0")
     told = environment(place.folder / "api", **place.settings(**HOUR))
@@ -41,9 +41,9 @@ async def _jump(figures: Figures, place: Place, rounds: int) -> None:
         ):
             member, seconds, late, credited = await join(here), 0, 0, 0
             for _ in range(rounds):
-                code = await member.issue(lifetime_minutes=MINUTES)
+                code = await member.issue_code(lifetime_minutes=MINUTES)
                 for client in (here, there):
-                    await until_found(partial(_is_shown, client, member.email), 2)
+                    await wait_for_value(partial(_is_shown, client, member.email), 2)
                 seconds += MINUTES * 60 + 1
                 _set(clock, seconds)
                 answers = [await look_up(client, member.email) for client in (here, there)]
@@ -59,14 +59,14 @@ async def _jump(figures: Figures, place: Place, rounds: int) -> None:
     finally:
         for process in processes:
             process.kill()
-    figures.count(
+    figures.record(
         codes_that_ended=rounds,
         minutes_jumped=seconds // 60,
         shown_after_the_end=late,
         credited_after_the_end=credited,
     )
-    figures.promise(holds=late == 0, that="no code is shown after its end")
-    figures.promise(holds=credited == 0, that="nobody joins with a code that has ended")
+    figures.check(holds=late == 0, promise="no code is shown after its end")
+    figures.check(holds=credited == 0, promise="nobody joins with a code that has ended")
 
 
 def _set(clock: Path, seconds: int) -> None:

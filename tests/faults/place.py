@@ -13,21 +13,21 @@ import asyncpg
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
-from tests.support.processes import REFERRAL, Service, environment, free_port, running
-from tests.support.servers import OwnRedis
-from tests.support.sink import Sink
+from tests.support.processes import COMMAND, Service, environment, free_port, running_service
+from tests.support.servers import RedisProcess
+from tests.support.sink import SmtpSink
 
 STOP_SECONDS = 15
 
 
 @dataclass(frozen=True)
-class Place:
+class Testbed:
     """PostgreSQL, Redis, a recording SMTP server, and a key."""
 
     folder: Path
     database: EmbeddedPostgres
-    redis: OwnRedis
-    sink: Sink
+    redis: RedisProcess
+    sink: SmtpSink
     key: Path
 
     def settings(self, **changes: str) -> dict[str, str]:
@@ -45,7 +45,7 @@ class Place:
     def service(self, **changes: str) -> AbstractContextManager[Service]:
         """Run `referral run` until the block ends."""
         port = free_port()
-        return running(self.folder / f"api-{port}", port=port, **self.settings(**changes))
+        return running_service(self.folder / f"api-{port}", port=port, **self.settings(**changes))
 
     @contextmanager
     def worker(self, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -53,7 +53,7 @@ class Place:
         told = environment(self.folder / "worker", **self.settings(**changes))
         with (self.folder / "worker.log").open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [*REFERRAL, "worker"], env=told, stdout=output, stderr=subprocess.STDOUT
+                [*COMMAND, "worker"], env=told, stdout=output, stderr=subprocess.STDOUT
             )
         try:
             yield process
@@ -72,18 +72,18 @@ class Place:
 
 
 @contextmanager
-def a_place(postgres: Path | None = None, *options: str) -> Iterator[Place]:
+def make_testbed(postgres: Path | None = None, *options: str) -> Iterator[Testbed]:
     """Make one, and remove it afterwards; PostgreSQL's folder may be elsewhere."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
     database = EmbeddedPostgres(postgres or folder / "postgres", *options)
-    redis, sink, key = OwnRedis(), Sink(free_port()), folder / "signing.pem"
+    redis, sink, key = RedisProcess(), SmtpSink(free_port()), folder / "signing.pem"
     make_key_file(key)
     database.start()
     redis.start()
     sink.start()
     try:
         migrate(database.url)
-        yield Place(folder, database, redis, sink, key)
+        yield Testbed(folder, database, redis, sink, key)
     finally:
         sink.stop()
         redis.close()

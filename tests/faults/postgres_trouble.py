@@ -13,32 +13,41 @@ import asyncpg
 import httpx
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from tests.faults.crowd import Crowd, Seen, crowd, outage, percentile, statuses
-from tests.faults.figures import Figures
-from tests.faults.place import Place, a_place
+from tests.faults.crowd import (
+    RequestRecord,
+    Workload,
+    count_statuses,
+    longest_outage,
+    percentile,
+    run_workload,
+)
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
 
 PHASE_SECONDS = 4.0
-ANSWER_SECONDS = 3.0
+MAX_RESPONSE_SECONDS = 3.0
 """`1 s or so`: a wait for a place, one for a connection, and room for a busy machine."""
 
-BACK_SECONDS = 5.0
-UNDERSTOOD = {200, 201, 204, 503}
-OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'referral'"
+MAX_RECOVERY_SECONDS = 5.0
+EXPECTED_STATUSES = {200, 201, 204, 503}
+TERMINATE_SQL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'referral'"
+)
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Fault:
     """A way for PostgreSQL to go wrong: how it begins, and how it ends."""
 
     begin: Callable[[], Awaitable[None]]
     end: Callable[[], Awaitable[None]]
 
 
-def run() -> Figures:
+def run() -> ScenarioReport:
     """Have a crowd at work while PostgreSQL is in trouble."""
-    figures = Figures()
-    with a_place() as place:
+    figures = ScenarioReport()
+    with make_testbed() as place:
         folder = place.folder / "proxy"
         folder.mkdir()
         socket = ".s.PGSQL.5432"
@@ -51,8 +60,8 @@ def run() -> Figures:
     return figures
 
 
-async def _trouble(figures: Figures, place: Place, proxy: Proxy, url: str) -> None:
-    async with crowd(url, size=6) as people:
+async def _trouble(figures: ScenarioReport, place: Testbed, proxy: Proxy, url: str) -> None:
+    async with run_workload(url, size=6) as people:
         await asyncio.sleep(2)
         for name, trouble in _troubles(place, proxy).items():
             began = time.monotonic()
@@ -61,39 +70,49 @@ async def _trouble(figures: Figures, place: Place, proxy: Proxy, url: str) -> No
             await trouble.end()
             back = await _until_back(people)
             seen = people.between(began)
-            figures.count(**{f"{name}": _told(seen, back)})
-            figures.promise(
-                holds=back < BACK_SECONDS, that=f"{name}: back within 5 s, and not {back:.1f}"
+            figures.record(**{f"{name}": _told(seen, back)})
+            figures.check(
+                holds=back < MAX_RECOVERY_SECONDS,
+                promise=f"{name}: back within 5 s, and not {back:.1f}",
             )
-            figures.promise(
-                holds=percentile(seen, 1) < ANSWER_SECONDS,
-                that=f"{name}: an answer in a second or so",
+            figures.check(
+                holds=percentile(seen, 1) < MAX_RESPONSE_SECONDS,
+                promise=f"{name}: an answer in a second or so",
             )
     _judge(figures, people)
     async with place.connection() as connection:
-        lost = await people.missing(connection)
-    figures.count(acknowledged=people.acknowledged, found=people.acknowledged - lost, lost=lost)
-    figures.promise(holds=lost == 0, that="every acknowledged write is there")
-
-
-def _judge(figures: Figures, people: Crowd) -> None:
-    figures.count(requests=len(people.seen), statuses=statuses(people.seen), faults=people.faults)
-    figures.promise(
-        holds={each.status for each in people.seen} <= UNDERSTOOD,
-        that="503 and nothing else, and an answer to every request",
+        lost = await people.find_lost_writes(connection)
+    figures.record(
+        acknowledged=people.count_acknowledged, found=people.count_acknowledged - lost, lost=lost
     )
-    figures.promise(
-        holds=not people.faults["503 without Retry-After"], that="every 503 has Retry-After"
+    figures.check(holds=lost == 0, promise="every acknowledged write is there")
+
+
+def _judge(figures: ScenarioReport, people: Workload) -> None:
+    figures.record(
+        requests=len(people.requests),
+        statuses=count_statuses(people.requests),
+        faults=people.errors,
+    )
+    figures.check(
+        holds={each.status for each in people.requests} <= EXPECTED_STATUSES,
+        promise="503 and nothing else, and an answer to every request",
+    )
+    figures.check(
+        holds=not people.errors["503 without Retry-After"], promise="every 503 has Retry-After"
     )
 
 
-def _told(seen: list[Seen], back: float) -> str:
-    counted = statuses(seen)
-    worst, gap = percentile(seen, 1), outage(each for each in seen if each.what != "look up")
+def _told(seen: list[RequestRecord], back: float) -> str:
+    counted = count_statuses(seen)
+    worst, gap = (
+        percentile(seen, 1),
+        longest_outage(each for each in seen if each.kind != "look up"),
+    )
     return f"{counted}, worst {worst:.2f} s, outage {gap:.1f} s, back after {back:.2f} s"
 
 
-async def _until_back(people: Crowd) -> float:
+async def _until_back(people: Workload) -> float:
     """Wait until each member has had an answer of the service in health, and say how long."""
     began = time.monotonic()
     while True:
@@ -105,7 +124,7 @@ async def _until_back(people: Crowd) -> float:
         await asyncio.sleep(0.02)
 
 
-def _troubles(place: Place, proxy: Proxy) -> dict[str, Trouble]:
+def _troubles(place: Testbed, proxy: Proxy) -> dict[str, Fault]:
     async def nothing() -> None:
         pass
 
@@ -127,26 +146,26 @@ def _troubles(place: Place, proxy: Proxy) -> dict[str, Trouble]:
         await asyncio.to_thread(watcher.stop)
 
     return {
-        "restarted": Trouble(restart, nothing),
-        "stopped": Trouble(stop, start),
-        "killed": Trouble(kill, nothing),
+        "restarted": Fault(restart, nothing),
+        "stopped": Fault(stop, start),
+        "killed": Fault(kill, nothing),
         "terminated_in_a_loop": _terminating(place),
         "frozen": _freezing(place),
-        "silent": Trouble(*_silence(proxy)),
-        "slow_by_50_ms": Trouble(*_latency(proxy)),
-        "reset": Trouble(_cut(proxy), nothing),
+        "silent": Fault(*_silence(proxy)),
+        "slow_by_50_ms": Fault(*_latency(proxy)),
+        "reset": Fault(_cut(proxy), nothing),
         "used_up_by_locks": _locking(place),
     }
 
 
-def _terminating(place: Place) -> Trouble:
+def _terminating(place: Testbed) -> Fault:
     over = asyncio.Event()
     tasks: list[asyncio.Task[None]] = []
 
     async def loop() -> None:
         async with place.connection() as connection:
             while not over.is_set():
-                await connection.execute(OURS)
+                await connection.execute(TERMINATE_SQL)
                 await asyncio.sleep(0.05)
 
     async def begin() -> None:
@@ -156,10 +175,10 @@ def _terminating(place: Place) -> Trouble:
         over.set()
         await tasks[0]
 
-    return Trouble(begin, end)
+    return Fault(begin, end)
 
 
-def _freezing(place: Place) -> Trouble:
+def _freezing(place: Testbed) -> Fault:
     frozen: list[int] = []
 
     async def begin() -> None:
@@ -169,10 +188,10 @@ def _freezing(place: Place) -> Trouble:
     async def end() -> None:
         _signal(frozen, signal.SIGCONT)
 
-    return Trouble(begin, end)
+    return Fault(begin, end)
 
 
-def _locking(place: Place) -> Trouble:
+def _locking(place: Testbed) -> Fault:
     """Hold the rows of all users: whoever writes waits, until no connection is free."""
     held: list[asyncpg.Connection] = []
 
@@ -185,7 +204,7 @@ def _locking(place: Place) -> Trouble:
         await held[0].execute("ROLLBACK")
         await held[0].close()
 
-    return Trouble(begin, end)
+    return Fault(begin, end)
 
 
 def _silence(proxy: Proxy) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
@@ -218,7 +237,7 @@ def _cut(proxy: Proxy) -> Callable[[], Awaitable[None]]:
     return begin
 
 
-async def _processes(place: Place) -> list[int]:
+async def _processes(place: Testbed) -> list[int]:
     """Return the server's processes, its first one before the others."""
     async with place.connection() as connection:
         first = "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int"

@@ -36,7 +36,7 @@ class Proxy:
         self._thread.start()
         self._do(self._serve())
 
-    def forget(self) -> None:
+    def blackhole_open_connections(self) -> None:
         """Pass nothing on any more for the connections there are; new ones work."""
         self._forgotten |= self._open
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 
 from tests.faults.crowd import look_up
-from tests.faults.figures import Figures
-from tests.faults.history import Change, History, Joining, Sight, overlaps
-from tests.faults.place import Place, a_place
+from tests.faults.figures import ScenarioReport
+from tests.faults.history import Change, History, Read, Registration, count_overlaps
+from tests.faults.place import Testbed, make_testbed
 from tests.support.journey import Member, join, new_email, register
 
 SECONDS = 30
@@ -87,7 +87,7 @@ class Racer:
 
     def _see(self, codes: set[str], times: Times, *, remembers: bool) -> None:
         user, shown = self.member.email, frozenset(codes)
-        self.history.sights.append(Sight(user, shown, self.process, *times, remembers))
+        self.history.reads.append(Read(user, shown, self.process, *times, remembers))
 
     async def read(self) -> None:
         """Look the code up, or list what is in force, or join with it."""
@@ -107,19 +107,21 @@ class Racer:
             joining = register(self.member.client, email, referral_code=text)
             answer, times = await self._ask(joining)
             if answer.status_code == CREATED:
-                self.history.joinings.append(Joining(self.member.email, text, email, *times))
+                self.history.registrations.append(
+                    Registration(self.member.email, text, email, *times)
+                )
 
 
-def run(seconds: int = SECONDS) -> Figures:
+def run(seconds: int = SECONDS) -> ScenarioReport:
     """Race over two processes of the service."""
-    figures = Figures()
-    with a_place() as place, ExitStack() as stack:
+    figures = ScenarioReport()
+    with make_testbed() as place, ExitStack() as stack:
         urls = [stack.enter_context(place.service()).url for _ in range(2)]
         asyncio.run(race(figures, place, urls, seconds))
     return figures
 
 
-async def race(figures: Figures, place: Place, urls: list[str], seconds: float) -> None:
+async def race(figures: ScenarioReport, place: Testbed, urls: list[str], seconds: float) -> None:
     """Let all of them race, and judge what they saw."""
     history, racers = History(), []
     async with _clients(urls) as clients:
@@ -138,16 +140,16 @@ async def race(figures: Figures, place: Place, urls: list[str], seconds: float) 
         )
     uses, accounts = await _truth(place)
     failures = [failure for racer in racers for failure in racer.failures]
-    violations = history.violations(uses, accounts)
-    figures.count(
+    violations = history.find_violations(uses, accounts)
+    figures.record(
         changes=len(history.changes),
-        of_which_overlapped=overlaps(history),
-        sights=len(history.sights),
-        joined=len(history.joinings),
+        of_which_overlapped=count_overlaps(history),
+        sights=len(history.reads),
+        joined=len(history.registrations),
         violations=len(violations),
         answers_of_5xx=len(failures),
     )
-    figures.broken += [*violations[:20], *failures[:5]]
+    figures.violations += [*violations[:20], *failures[:5]]
 
 
 async def _keep(racer: Racer, over: float, *, writes: bool) -> None:
@@ -156,7 +158,7 @@ async def _keep(racer: Racer, over: float, *, writes: bool) -> None:
         await asyncio.sleep(random.uniform(0, 0.05 if writes else 0.01))  # noqa: S311 - no secret
 
 
-async def _truth(place: Place) -> tuple[dict[str, int], list[str]]:
+async def _truth(place: Testbed) -> tuple[dict[str, int], list[str]]:
     async with place.connection() as connection:
         query = (
             "SELECT text, uses, (SELECT count(*) FROM referrals WHERE code_id = codes.id) AS found "

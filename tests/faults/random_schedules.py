@@ -2,37 +2,39 @@
 
 from hypothesis.errors import Flaky
 
-from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.observability.logs import configure_logging
 from referral.settings import Settings
-from tests.faults.figures import Figures
-from tests.faults.place import a_place
-from tests.integration.test_model import Codes, explore
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import make_testbed
+from tests.integration.test_model import CodesMachine, run_histories
 from tests.support.fakes import FakeClock
-from tests.support.journey import UNLIMITED
+from tests.support.journey import UNLIMITED_SETTINGS
 
 HISTORIES, STEPS = 300, 25
 
 
-def run(histories: int = HISTORIES) -> Figures:
+def run(histories: int = HISTORIES) -> ScenarioReport:
     """Let Hypothesis try, without the seed of the ordinary tests."""
-    figures = Figures()
-    set_up_logs("json", "error")
-    with a_place() as place:
+    figures = ScenarioReport()
+    configure_logging("json", "error")
+    with make_testbed() as place:
         settings = Settings(
             data_dir=place.folder,
             database_url=place.database.url,
             signing_key_file=str(place.key),
             worker="off",
             email_verification="off",
-            **UNLIMITED,
+            **UNLIMITED_SETTINGS,
         )
-        Codes.histories = Codes.schedules = 0
+        CodesMachine.histories = CodesMachine.schedules = 0
         try:
-            explore(settings, FakeClock(), max_examples=histories, stateful_step_count=STEPS)
+            run_histories(settings, FakeClock(), max_examples=histories, stateful_step_count=STEPS)
         except (AssertionError, Flaky) as error:
-            figures.broken.append(f"the rules and the service disagree: {error}")
-    figures.count(
-        histories=Codes.histories, steps_each_at_most=STEPS, steps_at_once=Codes.schedules
+            figures.violations.append(f"the rules and the service disagree: {error}")
+    figures.record(
+        histories=CodesMachine.histories,
+        steps_each_at_most=STEPS,
+        steps_at_once=CodesMachine.schedules,
     )
-    figures.promise(holds=Codes.histories >= histories, that="all histories were tried")
+    figures.check(holds=CodesMachine.histories >= histories, promise="all histories were tried")
     return figures

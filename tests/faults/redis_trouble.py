@@ -10,9 +10,9 @@ from contextlib import suppress
 import httpx
 from redis import Redis
 
-from tests.faults.crowd import Crowd, crowd, look_up, percentile, statuses
-from tests.faults.figures import Figures
-from tests.faults.place import Place, a_place
+from tests.faults.crowd import Workload, count_statuses, look_up, percentile, run_workload
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
 from tests.support.journey import API, Member, join
 from tests.support.processes import free_port
@@ -24,10 +24,10 @@ AT_ONCE = 100
 OWNERS = 100
 
 
-def run(cancelled: int = CANCELLED) -> Figures:
+def run(cancelled: int = CANCELLED) -> ScenarioReport:
     """Have a crowd at work while Redis is in trouble, and cancel very many requests."""
-    figures = Figures()
-    with a_place() as place:
+    figures = ScenarioReport()
+    with make_testbed() as place:
         port = free_port()
         proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", place.redis.port))
         proxy.start()
@@ -38,7 +38,9 @@ def run(cancelled: int = CANCELLED) -> Figures:
     return figures
 
 
-def _phases(place: Place, proxy: Proxy) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+def _phases(
+    place: Testbed, proxy: Proxy
+) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
     """Return how each trouble begins and ends."""
 
     def flush() -> None:
@@ -73,8 +75,8 @@ def _phases(place: Place, proxy: Proxy) -> dict[str, tuple[Callable[[], None], C
     return {
         "killed": (place.redis.kill, place.redis.start),
         "stopped": (
-            lambda: place.redis.send(signal.SIGSTOP),
-            lambda: place.redis.send(signal.SIGCONT),
+            lambda: place.redis.send_signal(signal.SIGSTOP),
+            lambda: place.redis.send_signal(signal.SIGCONT),
         ),
         "flushed": (flush, nothing),
         "spoilt": (spoil, nothing),
@@ -84,44 +86,44 @@ def _phases(place: Place, proxy: Proxy) -> dict[str, tuple[Callable[[], None], C
     }
 
 
-async def _trouble(figures: Figures, place: Place, proxy: Proxy, url: str) -> None:
-    async with crowd(url, size=4, joining=0.02) as people:
+async def _trouble(figures: ScenarioReport, place: Testbed, proxy: Proxy, url: str) -> None:
+    async with run_workload(url, size=4, joining=0.02) as people:
         await asyncio.sleep(1)
         idle = await _phase(people)
-        figures.count(p99_in_peace=idle)
+        figures.record(p99_in_peace=idle)
         for name, (begin, end) in _phases(place, proxy).items():
             await asyncio.to_thread(begin)
             p99 = await _phase(people)
             await asyncio.to_thread(end)
-            figures.count(**{f"p99_{name}": p99})
-            figures.promise(
-                holds=p99 < idle + MORE_SECONDS, that=f"{name}: p99 at most 100 ms more"
+            figures.record(**{f"p99_{name}": p99})
+            figures.check(
+                holds=p99 < idle + MORE_SECONDS, promise=f"{name}: p99 at most 100 ms more"
             )
             await asyncio.sleep(1.5)
-    seen = people.seen
-    figures.count(requests=len(seen), statuses=statuses(seen), worst=percentile(seen, 1))
-    figures.promise(
+    seen = people.requests
+    figures.record(requests=len(seen), statuses=count_statuses(seen), worst=percentile(seen, 1))
+    figures.check(
         holds=all(0 < each.status < 500 for each in seen),
-        that="no 5xx and no request without an answer",
+        promise="no 5xx and no request without an answer",
     )
     async with place.connection() as connection:
-        lost = await people.missing(connection)
-    figures.count(acknowledged=people.acknowledged, lost=lost)
-    figures.promise(holds=lost == 0, that="every acknowledged write is there")
+        lost = await people.find_lost_writes(connection)
+    figures.record(acknowledged=people.count_acknowledged, lost=lost)
+    figures.check(holds=lost == 0, promise="every acknowledged write is there")
 
 
-async def _phase(people: Crowd) -> float:
+async def _phase(people: Workload) -> float:
     began = time.monotonic()
     await asyncio.sleep(PHASE_SECONDS)
     return percentile(people.between(began), 0.99)
 
 
-async def _cancel(figures: Figures, url: str, number: int) -> None:
+async def _cancel(figures: ScenarioReport, url: str, number: int) -> None:
     """Hang up on very many requests midway, and look whether others get what is theirs."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
         owners = [await join(client) for _ in range(OWNERS)]
-        codes = {owner.email: (await owner.issue())["code"] for owner in owners}
+        codes = {owner.email: (await owner.issue_code())["code"] for owner in owners}
         wrong = asked = 0
         for _ in range(number // AT_ONCE):
             hanging_up = [_hang_up(url, random.choice(owners)) for _ in range(AT_ONCE)]  # noqa: S311
@@ -134,8 +136,8 @@ async def _cancel(figures: Figures, url: str, number: int) -> None:
                 answer.status_code != 200 or answer.json()["code"] != codes[email]
                 for answer, email in zip(answers, emails, strict=True)
             )
-    figures.count(requests_cancelled=number, look_ups_meanwhile=asked, wrong_answers=wrong)
-    figures.promise(holds=wrong == 0, that="nobody gets another key's value")
+    figures.record(requests_cancelled=number, look_ups_meanwhile=asked, wrong_answers=wrong)
+    figures.check(holds=wrong == 0, promise="nobody gets another key's value")
 
 
 async def _hang_up(url: str, owner: Member) -> None:

@@ -7,23 +7,23 @@ from contextlib import suppress
 
 import httpx
 
-from tests.faults.figures import Figures
-from tests.faults.place import Place, a_place
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import Testbed, make_testbed
 from tests.support.journey import API, PASSWORD, new_email
 from tests.support.processes import Service
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 ROUNDS = 4
 AT_ONCE = 24
 END_SECONDS = 15.0
 
 
-def run(rounds: int = ROUNDS) -> Figures:
+def run(rounds: int = ROUNDS) -> ScenarioReport:
     """Ask services and workers to end while they are busy, again and again."""
-    figures = Figures()
+    figures = ScenarioReport()
     emails: list[str] = []
     answered, slowest = 0, 0.0
-    with a_place() as place:
+    with make_testbed() as place:
         for _ in range(rounds):
             with place.service() as service:
                 fresh = [new_email() for _ in range(AT_ONCE)]
@@ -31,11 +31,11 @@ def run(rounds: int = ROUNDS) -> Figures:
                 began = time.monotonic()
                 code = service.process.wait(END_SECONDS)
                 slowest = max(slowest, time.monotonic() - began)
-                figures.promise(holds=code == 0, that=f"the exit code is 0, and not {code}")
+                figures.check(holds=code == 0, promise=f"the exit code is 0, and not {code}")
                 emails += fresh
-        figures.count(rounds=rounds, requests_in_flight=len(emails), answered=answered)
-        figures.count(slowest_end=slowest)
-        figures.promise(holds=answered == len(emails), that="requests in flight finish")
+        figures.record(rounds=rounds, requests_in_flight=len(emails), answered=answered)
+        figures.record(slowest_end=slowest)
+        figures.check(holds=answered == len(emails), promise="requests in flight finish")
         asyncio.run(_mail(figures, place, emails))
     return figures
 
@@ -54,22 +54,22 @@ async def _end_while_busy(service: Service, emails: list[str]) -> int:
     return sum(isinstance(each, httpx.Response) and each.is_success for each in answers)
 
 
-async def _mail(figures: Figures, place: Place, emails: list[str]) -> None:
+async def _mail(figures: ScenarioReport, place: Testbed, emails: list[str]) -> None:
     """End one worker after the other while it mails; the last one may finish."""
-    place.sink.answer = lambda _: _slowly()
+    place.sink.reply = lambda _: _slowly()
     ended = 0
     while ended < ROUNDS and len(place.sink.received) < len(emails):
         before = len(place.sink.received)
         with suppress(AssertionError), place.worker():
-            await until(lambda before=before: len(place.sink.received) > before)  # type: ignore[misc]
+            await wait_until(lambda before=before: len(place.sink.received) > before)  # type: ignore[misc]
         ended += 1
-    place.sink.answer = lambda _: "250 OK"
+    place.sink.reply = lambda _: "250 OK"
     with place.worker():
-        await until(lambda: len(place.sink.ids()) >= len(emails))
-    ids = place.sink.ids()
-    figures.count(workers_ended=ended, mails=len(ids), doubled=sum(ids.values()) - len(ids))
-    figures.promise(holds=len(ids) == len(emails), that="the worker gives its jobs back")
-    figures.promise(holds=set(ids.values()) == {1}, that="no mail comes twice")
+        await wait_until(lambda: len(place.sink.count_by_message_id()) >= len(emails))
+    ids = place.sink.count_by_message_id()
+    figures.record(workers_ended=ended, mails=len(ids), doubled=sum(ids.values()) - len(ids))
+    figures.check(holds=len(ids) == len(emails), promise="the worker gives its jobs back")
+    figures.check(holds=set(ids.values()) == {1}, promise="no mail comes twice")
 
 
 def _slowly() -> str:

@@ -5,14 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from referral.adapters.jobs.admin import Monitor
-from tests.faults.crowd import Crowd, crowd, percentile, statuses
-from tests.faults.figures import Figures
-from tests.faults.place import Place, a_place
+from referral.adapters.jobs.admin import JobAdmin
+from tests.faults.crowd import Workload, count_statuses, percentile, run_workload
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
-from tests.support.processes import free_port, referral
-from tests.support.sink import Received
-from tests.support.waiting import until_found
+from tests.support.processes import free_port, run_command
+from tests.support.sink import ReceivedMail
+from tests.support.waiting import wait_for_value
 
 PHASE_SECONDS = 5.0
 MORE_SECONDS = 0.1
@@ -21,10 +21,10 @@ REFUSED = 20
 """So many mails are refused for good."""
 
 
-def run() -> Figures:
+def run() -> ScenarioReport:
     """Let SMTP fail in every way under a crowd, and count what has arrived in the end."""
-    figures = Figures()
-    with a_place() as place:
+    figures = ScenarioReport()
+    with make_testbed() as place:
         port = free_port()
         proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", place.sink.port))
         proxy.start()
@@ -35,75 +35,77 @@ def run() -> Figures:
     return figures
 
 
-async def _trouble(figures: Figures, place: Place, proxy: Proxy, url: str) -> None:
-    async with crowd(url, size=3, joining=0.1) as people:
+async def _trouble(figures: ScenarioReport, place: Testbed, proxy: Proxy, url: str) -> None:
+    async with run_workload(url, size=3, joining=0.1) as people:
         await asyncio.sleep(1)
         idle = await _phase(people)
-        figures.count(p99_in_peace=idle)
+        figures.record(p99_in_peace=idle)
         for name, (begin, end) in _phases(place, proxy).items():
             begin()
             p99 = await _phase(people)
             end()
-            figures.count(**{f"p99_{name}": p99})
-            figures.promise(
-                holds=p99 < idle + MORE_SECONDS, that=f"{name}: the API does not notice"
+            figures.record(**{f"p99_{name}": p99})
+            figures.check(
+                holds=p99 < idle + MORE_SECONDS, promise=f"{name}: the API does not notice"
             )
-    figures.count(requests=len(people.seen), statuses=statuses(people.seen))
-    figures.promise(
-        holds={each.status for each in people.seen} <= {200, 201}, that="no request fails"
+    figures.record(requests=len(people.requests), statuses=count_statuses(people.requests))
+    figures.check(
+        holds={each.status for each in people.requests} <= {200, 201}, promise="no request fails"
     )
     began = time.monotonic()
     held = await _drain(place)
-    figures.promise(holds=held > 0, that="what is refused for good is held")
+    figures.check(holds=held > 0, promise="what is refused for good is held")
     put_back = await asyncio.to_thread(
-        referral, place.folder / "operator", "jobs", "retry", "--all", **place.settings()
+        run_command, place.folder / "operator", "jobs", "retry", "--all", **place.settings()
     )
-    figures.promise(holds=put_back.returncode == 0, that="an operator puts held jobs back")
+    figures.check(holds=put_back.returncode == 0, promise="an operator puts held jobs back")
     left = await _drain(place)
-    figures.count(held_for_an_operator=held, held_at_the_end=left)
-    figures.count(seconds_to_drain=time.monotonic() - began)
+    figures.record(held_for_an_operator=held, held_at_the_end=left)
+    figures.record(seconds_to_drain=time.monotonic() - began)
     _judge(figures, place, people)
 
 
-def _judge(figures: Figures, place: Place, people: Crowd) -> None:
+def _judge(figures: ScenarioReport, place: Testbed, people: Workload) -> None:
     ids = Counter(mail.id for mail in place.sink.received)
     greeted = {mail.to for mail in place.sink.received}
     lost = len(people.accounts.keys() - greeted)
-    figures.count(
+    figures.record(
         accounts=len(people.accounts),
         mails_sent=len(place.sink.received),
         doubled=sum(ids.values()) - len(ids),
         lost=lost,
     )
-    figures.promise(holds=lost == 0, that="every account is greeted")
-    figures.promise(holds=set(ids.values()) == {1}, that="no mail comes twice")
+    figures.check(holds=lost == 0, promise="every account is greeted")
+    figures.check(holds=set(ids.values()) == {1}, promise="no mail comes twice")
 
 
-async def _phase(people: Crowd) -> float:
+async def _phase(people: Workload) -> float:
     began = time.monotonic()
     await asyncio.sleep(PHASE_SECONDS)
     return percentile(people.between(began), 0.99)
 
 
-def _phases(place: Place, proxy: Proxy) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+def _phases(
+    place: Testbed, proxy: Proxy
+) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
     """Return how each trouble begins and ends."""
     sink, refused = place.sink, Counter[str]()
 
     def say(text: str) -> Callable[[], None]:
         def begin() -> None:
-            sink.answer = lambda _: text
+            sink.reply = lambda _: text
 
         return begin
 
     def refuse() -> None:
-        def answer(mail: Received) -> str:
+        def answer(mail: ReceivedMail) -> str:
             refused[mail.id] += 1
             return "550 No" if len(refused) <= REFUSED else "250 OK"
 
-        sink.answer = answer
+        sink.reply = answer
 
     def take() -> None:
-        sink.answer = lambda _: "250 OK"
+        sink.reply = lambda _: "250 OK"
 
     def fall_silent() -> None:
         proxy.is_silent = True
@@ -128,12 +130,12 @@ def _phases(place: Place, proxy: Proxy) -> dict[str, tuple[Callable[[], None], C
     }
 
 
-async def _drain(place: Place) -> int:
+async def _drain(place: Testbed) -> int:
     """Wait until no job waits or runs; return how many are held."""
-    monitor = Monitor(place.database.url)
+    monitor = JobAdmin(place.database.url)
 
     async def is_drained() -> bool:
-        return not sum(state.waiting + state.running for state in await monitor.states())
+        return not sum(state.waiting + state.running for state in await monitor.stats())
 
-    await until_found(is_drained, DRAIN_SECONDS)
-    return sum(state.held for state in await monitor.states())
+    await wait_for_value(is_drained, DRAIN_SECONDS)
+    return sum(state.held for state in await monitor.stats())

@@ -19,11 +19,11 @@ import httpx
 from redis import Redis
 
 from tests.faults.crowd import look_up
-from tests.faults.figures import Figures
-from tests.faults.place import Place, a_place
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import Testbed, make_testbed
 from tests.support.journey import API, PASSWORD, Member, join, log_in, new_email, register
 from tests.support.processes import Service
-from tests.support.watching import memory, open_files, worker_of
+from tests.support.watching import find_worker, memory_usage, open_file_count
 
 MEMBERS = 40
 MEASURING_SECONDS = 10.0
@@ -33,7 +33,7 @@ CONNECTIONS = 32
 REFUSALS = {404, 409, 422}
 """What the mixture itself brings about: a code that was replaced by somebody else in between."""
 
-RISE = {"memory_mb": 5.0, "file_handles": 8.0, "postgres": 4.0, "redis": 4.0}
+MAX_RISE = {"memory_mb": 5.0, "file_handles": 8.0, "postgres": 4.0, "redis": 4.0}
 """By how much the line may rise from the middle to the end. What fills up once, such as a cache or
 a pool of connections, has done so before.
 """
@@ -110,16 +110,16 @@ class Load:
         return await gone.request("DELETE", "/me", json={"password": PASSWORD})
 
 
-def run(minutes: float) -> Figures:
+def run(minutes: float) -> ScenarioReport:
     """Run the service and its worker under half of the load that they bear."""
-    figures = Figures()
+    figures = ScenarioReport()
     settings = {"access_token_minutes": "60", "limit_mail": "off"}
-    with a_place() as place, place.service(**settings) as service, place.worker(**settings):
+    with make_testbed() as place, place.service(**settings) as service, place.worker(**settings):
         asyncio.run(_soak(figures, place, service, minutes * 60))
     return figures
 
 
-async def _soak(figures: Figures, place: Place, service: Service, seconds: float) -> None:
+async def _soak(figures: ScenarioReport, place: Testbed, service: Service, seconds: float) -> None:
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     async with httpx.AsyncClient(base_url=service.url, timeout=30, limits=limits) as client:
         members = [await join(client) for _ in range(MEMBERS)]
@@ -129,7 +129,7 @@ async def _soak(figures: Figures, place: Place, service: Service, seconds: float
         watching = asyncio.create_task(_watch(place, service, seconds))
         await _keep_up(load, rate * SHARE, seconds)
         readings = await watching
-    figures.count(
+    figures.record(
         capacity_a_second=rate,
         asked_a_second=len(load.waits) / seconds,
         answers=dict(load.answers),
@@ -137,12 +137,12 @@ async def _soak(figures: Figures, place: Place, service: Service, seconds: float
         p99=statistics.quantiles(load.waits, n=100)[98],
         bad=dict(load.bad),
     )
-    figures.promise(holds=not load.bad, that="no request fails")
-    for name, allowed in RISE.items():
+    figures.check(holds=not load.bad, promise="no request fails")
+    for name, allowed in MAX_RISE.items():
         values = [(at, reading[name]) for at, reading in readings]
         rise = _rise(values[len(values) // 2 :])
-        figures.count(**{name: f"{values[0][1]:.0f} to {values[-1][1]:.0f}, line {rise:+.1f}"})
-        figures.promise(holds=rise <= allowed, that=f"{name} is flat")
+        figures.record(**{name: f"{values[0][1]:.0f} to {values[-1][1]:.0f}, line {rise:+.1f}"})
+        figures.check(holds=rise <= allowed, promise=f"{name} is flat")
 
 
 async def _capacity(load: Load) -> float:
@@ -168,24 +168,24 @@ async def _keep_up(load: Load, rate: float, seconds: float) -> None:
 
 
 async def _watch(
-    place: Place, service: Service, seconds: float
+    place: Testbed, service: Service, seconds: float
 ) -> list[tuple[float, dict[str, float]]]:
     readings, began = [], time.monotonic()
-    process = worker_of(service)
+    process = find_worker(service)
     while (at := time.monotonic() - began) < seconds:
         readings.append((at, await _read(place, process)))
         await asyncio.sleep(EVERY_SECONDS)
     return readings
 
 
-async def _read(place: Place, process: int) -> dict[str, float]:
+async def _read(place: Testbed, process: int) -> dict[str, float]:
     async with place.connection() as connection:
         postgres = await connection.fetchval("SELECT count(*) FROM pg_stat_activity")
     with Redis(port=place.redis.port) as redis:
         clients = redis.info("clients")["connected_clients"]
     return {
-        "memory_mb": memory(process).resident,
-        "file_handles": open_files(process),
+        "memory_mb": memory_usage(process).rss_mb,
+        "file_handles": open_file_count(process),
         "postgres": postgres,
         "redis": clients,
     }
@@ -204,7 +204,7 @@ def main() -> None:
     began = time.monotonic()
     figures = run(minutes)
     figures.show("soak", time.monotonic() - began)
-    sys.exit(bool(figures.broken))
+    sys.exit(bool(figures.violations))
 
 
 if __name__ == "__main__":

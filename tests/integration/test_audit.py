@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.support.audit import find_fault
+from tests.support.audit import find_failure
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ def test_an_audit_that_asked_nobody_says_so(
     """A package that nobody could tell of is not one without holes."""
     done = subprocess.CompletedProcess([], 0, stdout=said)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    assert bool(find_fault("a==1 \\\n    --hash=sha256:00\n")) == skipped
+    assert bool(find_failure("a==1 \\\n    --hash=sha256:00\n")) == skipped

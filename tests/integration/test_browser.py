@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.support.browsing import chromium, service
+from tests.support.browsing import chromium, service_client
 from tests.support.journey import PASSWORD, new_email, register
 
 
@@ -21,7 +21,7 @@ async def running(
         "REFERRAL_DATABASE_URL": database_url,
         "REFERRAL_SIGNING_KEY_FILE": str(key_file),
     }
-    async with service(**settings) as client:
+    async with service_client(**settings) as client:
         yield client
 
 
@@ -32,26 +32,26 @@ async def context() -> AsyncIterator[BrowserContext]:
         yield await browser.new_context()
 
 
-class Watch:
+class PageMonitor:
     """All that a page asks for and complains about."""
 
     def __init__(self, page: Page) -> None:
         """Listen from now on."""
-        self.asked: list[str] = []
-        self.faults: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("requestfailed", lambda request: self.faults.append(request.url))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", self._hear)
+        self.requested_urls: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.requested_urls.append(request.url))
+        page.on("requestfailed", lambda request: self.errors.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._on_console)
 
-    def _hear(self, message: object) -> None:
+    def _on_console(self, message: object) -> None:
         if getattr(message, "type", "") in {"error", "warning"}:
-            self.faults.append(getattr(message, "text", ""))
+            self.errors.append(getattr(message, "text", ""))
 
-    def elsewhere(self, url: httpx.URL) -> list[str]:
+    def requests_to_other_hosts(self, url: httpx.URL) -> list[str]:
         """Return what was asked of anyone but the service; a data: URL asks nobody."""
         home = (str(url), f"blob:{url}", "data:")
-        return [asked for asked in self.asked if not asked.startswith(home)]
+        return [asked for asked in self.requested_urls if not asked.startswith(home)]
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ async def test_a_page_shows_the_operations_and_loads_all_from_the_service(
 ) -> None:
     """A page is whole in a closed network: no console message, nothing blocked, no other host."""
     page = await context.new_page()
-    watch = Watch(page)
+    watch = PageMonitor(page)
     await page.goto(f"{running.base_url}{path}")
     await expect(page.locator(content)).to_be_visible()
     await page.wait_for_load_state("networkidle")
-    assert watch.faults == []
-    assert watch.elsewhere(running.base_url) == []
-    assert f"{running.base_url}/openapi.json" in watch.asked
+    assert watch.errors == []
+    assert watch.requests_to_other_hosts(running.base_url) == []
+    assert f"{running.base_url}/openapi.json" in watch.requested_urls
 
 
 async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
@@ -82,7 +82,7 @@ async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
     email = new_email()
     await register(running, email)
     page = await context.new_page()
-    watch = Watch(page)
+    watch = PageMonitor(page)
     await page.goto(f"{running.base_url}/docs")
     await _authorize(page, email)
     operation = page.locator("#operations-Accounts-show_my_account")
@@ -94,7 +94,7 @@ async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
     answer = operation.locator(".live-responses-table")
     await expect(answer.locator(".response-col_status").last).to_contain_text("200")
     await expect(answer.locator(".response-col_description").last).to_contain_text(email)
-    assert watch.faults == []
+    assert watch.errors == []
 
 
 async def test_swagger_ui_keeps_no_credential(

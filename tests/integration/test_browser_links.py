@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.browsing import chromium
 from tests.support.journey import API, PASSWORD, Member, join, log_in, register
-from tests.support.processes import Service, free_port, running
-from tests.support.waiting import until_found
+from tests.support.processes import Service, free_port, running_service
+from tests.support.waiting import wait_for_value
 
-OTHER = "staple battery horse"
-ZOE = "zoe@example.com"
+NEW_PASSWORD = "staple battery horse"
+EMAIL = "zoe@example.com"
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ async def link(tmp_path: Path) -> Any:
 
     async def find(page: str, email: str) -> str:
         async def look() -> str:
-            return _link(tmp_path / "data" / "mail", page, email)
+            return _find_link(tmp_path / "data" / "mail", page, email)
 
-        return await until_found(look)
+        return await wait_for_value(look)
 
     return find
 
 
-def _link(folder: Path, page: str, email: str) -> str:
+def _find_link(folder: Path, page: str, email: str) -> str:
     for file in folder.glob("*.eml"):
         mail = message_from_bytes(file.read_bytes(), policy=SMTPUTF8)
         body = mail.get_body(("plain",))
@@ -46,22 +46,22 @@ async def test_register_confirm_log_in_forget_reset_erase(tmp_path: Path, link: 
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     settings = {"public_url": address, "email_verification": "on"}
-    with running(tmp_path / "data", port=port, **settings) as service:
-        await _live(service, link)
+    with running_service(tmp_path / "data", port=port, **settings) as service:
+        await _run_account_lifecycle(service, link)
     assert "Traceback" not in service.log.read_text()
-    assert ZOE not in service.log.read_text()
+    assert EMAIL not in service.log.read_text()
 
 
-async def _live(service: Service, link: Any) -> None:
+async def _run_account_lifecycle(service: Service, link: Any) -> None:
     async with httpx.AsyncClient(base_url=service.url) as client, chromium() as browser:
         ann = await join(client)
-        code = (await ann.issue())["code"]
-        assert (await register(client, ZOE, referral_code=code, locale="ru")).status_code == 201
+        code = (await ann.issue_code())["code"]
+        assert (await register(client, EMAIL, referral_code=code, locale="ru")).status_code == 201
         assert (await ann.request("GET", "/me/referrals")).json()["items"][0]["status"] == "pending"
         page = await (await browser.new_context(java_script_enabled=False, locale="ru")).new_page()
 
-        await page.goto(await link("confirm", ZOE))
-        assert ZOE in await page.inner_text("main")
+        await page.goto(await link("confirm", EMAIL))
+        assert EMAIL in await page.inner_text("main")
         await page.get_by_label("Пароль").fill("not the password")
         await page.get_by_role("button", name="Подтвердить").click()
         assert await page.get_by_role("alert").is_visible()
@@ -71,22 +71,22 @@ async def _live(service: Service, link: Any) -> None:
         referral = (await ann.request("GET", "/me/referrals")).json()["items"][0]
         assert referral["status"] == "confirmed"
 
-        await client.post(f"{API}/auth/password/forgot", json={"email": ZOE})
-        await page.goto(await link("reset", ZOE))
+        await client.post(f"{API}/auth/password/forgot", json={"email": EMAIL})
+        await page.goto(await link("reset", EMAIL))
         await page.get_by_label("Новый пароль").fill("password123")
         await page.get_by_role("button").click()
         assert await page.get_by_role("alert").is_visible()
-        await page.get_by_label("Новый пароль").fill(OTHER)
+        await page.get_by_label("Новый пароль").fill(NEW_PASSWORD)
         await page.get_by_role("button").click()
         assert "Пароль изменён" in await page.inner_text("h1")
 
-        assert (await log_in(client, ZOE, PASSWORD)).status_code == 400
-        tokens = (await log_in(client, ZOE, OTHER)).json()
+        assert (await log_in(client, EMAIL, PASSWORD)).status_code == 400
+        tokens = (await log_in(client, EMAIL, NEW_PASSWORD)).json()
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-        zoe = Member(client, referral["id"], ZOE, headers)
+        zoe = Member(client, referral["id"], EMAIL, headers)
         assert (await zoe.request("GET", "/me")).json()["email_verified"] is True
-        left = await zoe.request("DELETE", "/me", json={"password": OTHER})
+        left = await zoe.request("DELETE", "/me", json={"password": NEW_PASSWORD})
         assert left.status_code == 204
-        assert (await log_in(client, ZOE, OTHER)).status_code == 400
+        assert (await log_in(client, EMAIL, NEW_PASSWORD)).status_code == 400
         me = (await ann.request("GET", "/me")).json()
         assert (me["referral_count"], me["recent_referrals"][0]["email"]) == (1, None)

@@ -15,7 +15,7 @@ async def test_an_smtp_server_is_asked_with_traces_or_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, traced: bool
 ) -> None:
     """A span around each mail does not hide the server from the check."""
-    monkeypatch.setattr(tracing, "is_on", lambda: traced)
+    monkeypatch.setattr(tracing, "is_enabled", lambda: traced)
     smtp_url = "smtp://127.0.0.1:1"
     container = make_container(Settings(data_dir=tmp_path, smtp_url=smtp_url))
     parts = (await container.get(CheckParts)).parts

@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from referral.settings import Settings
-from tests.conftest import Serve
+from tests.conftest import ServiceFactory
 from tests.support.fakes import FakeClock
 from tests.support.journey import API, join
 
 
-class PassingClock(FakeClock):
+class AdvancingClock(FakeClock):
     """A clock on which some time passes whenever it is read."""
 
     step = timedelta()
@@ -27,24 +27,24 @@ class PassingClock(FakeClock):
 
 
 @pytest.fixture
-def clock() -> PassingClock:
+def clock() -> AdvancingClock:
     """The clock of the services in this module."""
-    return PassingClock()
+    return AdvancingClock()
 
 
 @pytest.fixture
-async def client(serve: Serve, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def client(serve: ServiceFactory, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client whose access token does not expire while the clock passes."""
     async with serve(replace(settings, access_token_minutes=60)) as client:
         yield client
 
 
 async def test_a_code_is_active_in_the_answer_that_finds_makes_or_renews_it(
-    client: httpx.AsyncClient, clock: PassingClock
+    client: httpx.AsyncClient, clock: AdvancingClock
 ) -> None:
     """Though it expires before the answer is written; a repeated request gets the same answer."""
     ann = await join(client)
-    code = await ann.issue(lifetime_minutes=1)
+    code = await ann.issue_code(lifetime_minutes=1)
     one = f"/me/codes/{code['id']}"
     minute, few_minutes = {"lifetime_minutes": 1}, {"lifetime_minutes": 3}
     clock.advance(seconds=-61)  # what checking the access token takes of the code's minute

@@ -9,7 +9,7 @@ import pytest
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from tests.support.journey import API, PASSWORD
-from tests.support.processes import Service, free_port, referral, running
+from tests.support.processes import Service, free_port, run_command, running_service
 
 ANN = "ann@example.com"
 
@@ -33,13 +33,13 @@ def folder(home: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def service(home: Path) -> Iterator[Service]:
     """A service of two workers on a data folder of its own."""
-    with running(home / "served", "--workers", "2") as service:
+    with running_service(home / "served", "--workers", "2") as service:
         assert register(service, ANN).status_code == 201
         yield service
 
 
 @pytest.fixture
-def served(home: Path, service: Service) -> Path:
+def service_options(home: Path, service: Service) -> Path:
     """The data folder of the service that runs."""
     assert service.process.poll() is None
     return home / "served"
@@ -65,7 +65,7 @@ def log_in(service: Service, email: str) -> httpx.Response:
 
 def test_a_first_run_makes_all_it_needs_and_ends_on_sigterm(folder: Path) -> None:
     """SIGTERM ends the service within 15 seconds, with exit code 0, and the database with it."""
-    with running(folder) as service:
+    with running_service(folder) as service:
         assert register(service, ANN).status_code == 201
         assert database_pid(folder)
         assert service.stop() == 0
@@ -75,12 +75,12 @@ def test_a_first_run_makes_all_it_needs_and_ends_on_sigterm(folder: Path) -> Non
 
 def test_nothing_is_lost_by_kill_9(folder: Path) -> None:
     """After kill -9 the next start serves at once, with every account of before."""
-    with running(folder) as service:
+    with running_service(folder) as service:
         assert register(service, "bob@example.com").status_code == 201
         database = database_pid(folder)
         service.process.kill()
         service.process.wait()
-    with running(folder) as service:
+    with running_service(folder) as service:
         assert database_pid(folder) == database
         assert log_in(service, ANN).status_code == 200
         assert log_in(service, "bob@example.com").status_code == 200
@@ -89,14 +89,14 @@ def test_nothing_is_lost_by_kill_9(folder: Path) -> None:
 
 def test_nothing_is_lost_when_the_database_is_killed_as_well(folder: Path) -> None:
     """After a crash of everything the next start recovers every account."""
-    with running(folder) as service:
+    with running_service(folder) as service:
         assert register(service, "eve@example.com").status_code == 201
         database = database_pid(folder)
         assert database
         service.process.kill()
         service.process.wait()
         os.kill(database, 9)
-    with running(folder) as service:
+    with running_service(folder) as service:
         assert log_in(service, "eve@example.com").status_code == 200
 
 
@@ -107,18 +107,18 @@ def test_two_workers_serve(service: Service) -> None:
     assert [answer.status_code for answer in answers] == [200] * 12
 
 
-def test_a_data_folder_has_one_service(service: Service, served: Path) -> None:
+def test_a_data_folder_has_one_service(service: Service, service_options: Path) -> None:
     """A second service on the same folder says so and ends, though its port is free."""
-    second = referral(served, "run", "--port", str(free_port()))
+    second = run_command(service_options, "run", "--port", str(free_port()))
     assert second.returncode == 1
-    assert f"Another service runs on {served}" in second.stderr
+    assert f"Another service runs on {service_options}" in second.stderr
     assert httpx.get(f"{service.url}/health/ready").status_code == 200
 
 
 def test_a_port_that_is_taken_is_named(service: Service, tmp_path: Path) -> None:
     """Who starts on a taken port is told which, before anything is made."""
     taken = service.url.rpartition(":")[2]
-    second = referral(tmp_path / "other", "run", "--port", taken)
+    second = run_command(tmp_path / "other", "run", "--port", taken)
     assert second.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{taken}" in second.stderr
     assert not (tmp_path / "other").exists()
@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_is_named(service: Service, tmp_path: Path) -> None
 @pytest.mark.parametrize("host", ["a..b", "nowhere.invalid", "fe80::1%lo"])
 def test_a_host_that_is_none_of_ours_is_named(tmp_path: Path, host: str) -> None:
     """A name without an address, or what the server cannot listen on, is told in words."""
-    done = referral(tmp_path / "var", "run", "--host", host)
+    done = run_command(tmp_path / "var", "run", "--host", host)
     assert done.returncode == 1
     assert f"Cannot listen on {host}:8000: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -137,7 +137,7 @@ def test_a_host_that_is_none_of_ours_is_named(tmp_path: Path, host: str) -> None
 def test_bad_settings_are_told_all_at_once(tmp_path: Path) -> None:
     """Every bad setting is named with its fault, and the exit code is 2."""
     bad = {"public_url": "ftp://x", "access_token_minutes": "soon", "log_level": "loud"}
-    done = referral(tmp_path / "var", "run", **bad)
+    done = run_command(tmp_path / "var", "run", **bad)
     assert done.returncode == 2
     named = [line.partition(":")[0] for line in done.stderr.splitlines()]
     assert sorted(named) == [
@@ -148,23 +148,23 @@ def test_bad_settings_are_told_all_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "var").exists()
 
 
-def test_migrate_works_beside_a_running_service(service: Service, served: Path) -> None:
+def test_migrate_works_beside_a_running_service(service: Service, service_options: Path) -> None:
     """The schema can be brought up to date without stopping the service, nor the database."""
-    done = referral(served, "migrate")
+    done = run_command(service_options, "migrate")
     assert (done.returncode, done.stdout) == (0, "The schema is up to date.\n")
     assert log_in(service, ANN).status_code == 200
 
 
-def test_a_setting_that_does_not_exist_is_pointed_out(served: Path) -> None:
+def test_a_setting_that_does_not_exist_is_pointed_out(service_options: Path) -> None:
     """A slip of the pen in a setting's name is told, and does not stop anything."""
-    done = referral(served, "migrate", databaze_url="postgresql://db/referral")
+    done = run_command(service_options, "migrate", databaze_url="postgresql://db/referral")
     assert done.returncode == 0
     assert "REFERRAL_DATABAZE_URL" in done.stderr
 
 
 def test_help_shows_the_commands(tmp_path: Path) -> None:
     """`--help` lists what one can do, and touches nothing."""
-    done = referral(tmp_path / "var", "--help")
+    done = run_command(tmp_path / "var", "--help")
     assert done.returncode == 0
     shown = done.stdout.partition("Commands:")[2].split()
     assert {"run", "migrate"} <= set(shown)

@@ -12,72 +12,74 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
-from tests.conftest import Serve, serving
-from tests.support.journey import API, PASSWORD, UNLIMITED, Member, join, log_in, register
-from tests.support.logged import logged
-from tests.support.servers import OwnRedis
-from tests.support.sink import Sink
-from tests.support.waiting import until_found
+from tests.conftest import ServiceFactory, run_service
+from tests.support.journey import API, PASSWORD, UNLIMITED_SETTINGS, Member, join, log_in, register
+from tests.support.logged import captured_logs
+from tests.support.servers import RedisProcess
+from tests.support.sink import SmtpSink
+from tests.support.waiting import wait_for_value
 
-IDS = "an id or a time, which tells nothing once the address is gone"
+NOT_PERSONAL = "an id or a time, which tells nothing once the address is gone"
 COUNTS = "counts of referrals stay"
-TAKEN = "a code's text is never given out again"
-REFERRED = "a keyed digest, for a year at most, so that one mailbox is not referred twice"
-COUNTED = "a keyed digest, for a day at most, so that leaving is no way around the limit of mails"
-SERVICE = "about a service, not about a person"
+NEVER_REUSED = "a code's text is never given out again"
+REFERRAL_DIGEST = "a keyed digest, for a year at most, so that one mailbox is not referred twice"
+LIMIT_DIGEST = (
+    "a keyed digest, for a day at most, so that leaving is no way around the limit of mails"
+)
+ABOUT_CLIENT = "about a service, not about a person"
 
-KEPT = {
-    "users.id": IDS,
-    "users.role": IDS,
-    "users.locale": IDS,
-    "users.email_verified": IDS,
-    "users.notify_on_referral": IDS,
-    "users.created_at": IDS,
-    "users.blocked_at": IDS,
-    "users.erased_at": IDS,
-    "codes.id": IDS,
-    "codes.user_id": IDS,
-    "codes.text": TAKEN,
-    "codes.text_key": TAKEN,
-    "codes.created_at": IDS,
-    "codes.expires_at": IDS,
+KEPT_COLUMNS = {
+    "users.id": NOT_PERSONAL,
+    "users.role": NOT_PERSONAL,
+    "users.locale": NOT_PERSONAL,
+    "users.email_verified": NOT_PERSONAL,
+    "users.notify_on_referral": NOT_PERSONAL,
+    "users.created_at": NOT_PERSONAL,
+    "users.blocked_at": NOT_PERSONAL,
+    "users.erased_at": NOT_PERSONAL,
+    "codes.id": NOT_PERSONAL,
+    "codes.user_id": NOT_PERSONAL,
+    "codes.text": NEVER_REUSED,
+    "codes.text_key": NEVER_REUSED,
+    "codes.created_at": NOT_PERSONAL,
+    "codes.expires_at": NOT_PERSONAL,
     "codes.max_uses": COUNTS,
     "codes.uses": COUNTS,
-    "codes.enabled": IDS,
-    "codes.deleted_at": IDS,
-    "referrals.id": IDS,
+    "codes.enabled": NOT_PERSONAL,
+    "codes.deleted_at": NOT_PERSONAL,
+    "referrals.id": NOT_PERSONAL,
     "referrals.referrer_id": COUNTS,
     "referrals.referred_id": COUNTS,
     "referrals.code_id": COUNTS,
-    "referrals.code": TAKEN,
+    "referrals.code": NEVER_REUSED,
     "referrals.status": COUNTS,
     "referrals.joined_at": COUNTS,
-    "referrals.told_by": IDS,
-    "mails.id": COUNTED,
-    "mails.address_digest": COUNTED,
-    "mails.counted_at": COUNTED,
-    "referred_emails.fingerprint": REFERRED,
-    "referred_emails.referred_at": REFERRED,
-    "clients.id": SERVICE,
-    "clients.name": SERVICE,
-    "clients.secret_digest": SERVICE,
-    "clients.scopes": SERVICE,
-    "clients.created_at": SERVICE,
+    "referrals.told_by": NOT_PERSONAL,
+    "mails.id": LIMIT_DIGEST,
+    "mails.address_digest": LIMIT_DIGEST,
+    "mails.counted_at": LIMIT_DIGEST,
+    "referred_emails.fingerprint": REFERRAL_DIGEST,
+    "referred_emails.referred_at": REFERRAL_DIGEST,
+    "clients.id": ABOUT_CLIENT,
+    "clients.name": ABOUT_CLIENT,
+    "clients.secret_digest": ABOUT_CLIENT,
+    "clients.scopes": ABOUT_CLIENT,
+    "clients.created_at": ABOUT_CLIENT,
 }
 """The columns whose values stay, and why they may."""
 
-EMPTIED = {
+CLEARED_COLUMNS = {
     "users.email", "users.email_key", "users.password_hash", "users.deliverability",
     "users.confirm_by",
 }  # fmt: skip
 """The columns that are emptied in a row that stays."""
 
-DELETED = {
+DELETED_TABLES = {
     "sessions", "refresh_tokens", "attempts", "one_time_tokens", "profiles", "verdicts",
 }  # fmt: skip
 """The tables whose rows go."""
 
-QUEUE = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
+QUEUE_TABLES = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
 """The tables of jobs, which hold ids and no address."""
 
 
@@ -87,9 +89,9 @@ def test_every_column_has_been_thought_of() -> None:
         str(column)
         for table in metadata.sorted_tables
         for column in table.columns
-        if table.name not in DELETED
+        if table.name not in DELETED_TABLES
     }
-    assert columns == KEPT.keys() | EMPTIED
+    assert columns == KEPT_COLUMNS.keys() | CLEARED_COLUMNS
 
 
 async def test_every_table_has_been_thought_of(database: PostgresDatabase) -> None:
@@ -97,20 +99,22 @@ async def test_every_table_has_been_thought_of(database: PostgresDatabase) -> No
     query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     async with database.read() as records:
         found = set((await records.session.execute(query)).scalars())
-    assert found == {table.name for table in metadata.sorted_tables} | QUEUE | {"alembic_version"}
+    assert found == {table.name for table in metadata.sorted_tables} | QUEUE_TABLES | {
+        "alembic_version"
+    }
 
 
-async def leave(member: Member) -> None:
+async def delete_account(member: Member) -> None:
     """Erase an account."""
     answer = await member.request("DELETE", "/me", json={"password": PASSWORD})
     assert answer.status_code == 204
 
 
-async def dump(database: PostgresDatabase) -> str:
+async def dump_database(database: PostgresDatabase) -> str:
     """Return every row of every table as text."""
     rows: list[str] = []
     async with database.read() as records:
-        for name in {table.name for table in metadata.sorted_tables} | QUEUE:
+        for name in {table.name for table in metadata.sorted_tables} | QUEUE_TABLES:
             found = await records.session.execute(text(f"SELECT * FROM {name}"))  # noqa: S608 - ours
             values = (value for row in found for value in row)
             rows += [
@@ -131,19 +135,19 @@ async def test_the_address_is_nowhere(
     token = (await log_in(client, email)).json()["access_token"]
     erna = Member(client, "", email, {"Authorization": f"Bearer {token}"})
     await erna.request("POST", "/me/codes", json={"lifetime_minutes": 5})
-    before = (await dump(database)).lower()
+    before = (await dump_database(database)).lower()
     assert before.count("erna.erased") >= 3
-    await leave(erna)
-    after = (await dump(database)).lower()
+    await delete_account(erna)
+    after = (await dump_database(database)).lower()
     assert "erna" not in after
     assert after.count("$argon2id$") == before.count("$argon2id$") - 1
 
 
 async def test_a_mail_that_failed_leaves_no_address(
-    settings: Settings, sink: Sink, database: PostgresDatabase
+    settings: Settings, sink: SmtpSink, database: PostgresDatabase
 ) -> None:
     """A server's words about an address are in none of the queue's tables."""
-    sink.answer = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
+    sink.reply = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
     mailing = replace(settings, smtp_url=sink.url, worker="inline")
 
     async def held() -> bool:
@@ -151,32 +155,32 @@ async def test_a_mail_that_failed_leaves_no_address(
         async with database.read() as records:
             return bool((await records.session.execute(query)).scalar_one())
 
-    async with serving(mailing) as client:
+    async with run_service(mailing) as client:
         fay = await join(client)
-        await until_found(held)
-        assert fay.email in await dump(database)
-        await leave(fay)
-    assert fay.email not in await dump(database)
+        await wait_for_value(held)
+        assert fay.email in await dump_database(database)
+        await delete_account(fay)
+    assert fay.email not in await dump_database(database)
 
 
 async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
-    serve: Serve, settings: Settings, own_redis: OwnRedis
+    serve: ServiceFactory, settings: Settings, own_redis: RedisProcess
 ) -> None:
     """Limits, look-ups, guesses and erasure, with all there is to log."""
-    limits = dict.fromkeys(UNLIMITED, Rate.read("1000/minute"))
+    limits = dict.fromkeys(UNLIMITED_SETTINGS, Rate.parse("1000/minute"))
     told = replace(settings, redis_url=own_redis.url, log_level="debug", **limits)
-    with logged("json") as output:
+    with captured_logs("json") as output:
         async with serve(told) as client:
             gil = await join(client)
-            await gil.issue()
+            await gil.issue_code()
             await log_in(client, gil.email, f"{PASSWORD} not")
             tokens = (await log_in(client, gil.email)).json()
             await client.get(f"{API}/codes/lookup", params={"email": gil.email})
-            await until_found(lambda: _kept(own_redis))
-            before = await _kept(own_redis)
-            await leave(gil)
+            await wait_for_value(lambda: dump_redis(own_redis))
+            before = await dump_redis(own_redis)
+            await delete_account(gil)
             await client.get(f"{API}/codes/lookup", params={"email": gil.email})
-            after = await _kept(own_redis)
+            after = await dump_redis(own_redis)
     printed = output.getvalue()
     assert "request" in printed
     bearer = gil.headers["Authorization"].removeprefix("Bearer ")
@@ -185,7 +189,7 @@ async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
         assert secret.encode() not in before + after
 
 
-async def _kept(server: OwnRedis) -> bytes:
+async def dump_redis(server: RedisProcess) -> bytes:
     """Return all keys and values of a Redis."""
     async with Redis.from_url(server.url) as redis:
         keys: list[Any] = await redis.keys("*")
@@ -195,16 +199,16 @@ async def _kept(server: OwnRedis) -> bytes:
 async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:
     """A referrer still has the referral, without an address; nothing leads back to the erased."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     bob = await join(client, referral_code=code["code"])
-    await leave(bob)
+    await delete_account(bob)
     me = (await ann.request("GET", "/me")).json()
     assert me["referral_count"] == 1
     assert me["recent_referrals"][0]["email"] is None
     listed = (await ann.request("GET", "/me/referrals")).json()["items"]
     assert [(item["id"], item["email"]) for item in listed] == [(bob.id, None)]
     cleo = await join(client, referral_code=code["code"])
-    await leave(ann)
+    await delete_account(ann)
     assert (await cleo.request("GET", "/me")).json()["referrer"] is None
     assert (await cleo.request("GET", f"/users/{ann.id}/referrals")).status_code == 404
 
@@ -212,8 +216,8 @@ async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:
 async def test_the_codes_of_the_erased_are_good_for_nobody(client: httpx.AsyncClient) -> None:
     """They cannot be used, looked up or given out again."""
     ann = await join(client)
-    await ann.issue(code="Gone-For-Good")
-    await leave(ann)
+    await ann.issue_code(code="Gone-For-Good")
+    await delete_account(ann)
     assert (await client.get(f"{API}/codes/GONE-FOR-GOOD/validity")).json()["valid"] is False
     found = await client.get(f"{API}/codes/lookup", params={"email": ann.email})
     assert found.status_code == 404
@@ -227,7 +231,7 @@ async def test_the_codes_of_the_erased_are_good_for_nobody(client: httpx.AsyncCl
 async def test_the_erased_is_out_and_the_address_free(client: httpx.AsyncClient) -> None:
     """The access token opens nothing of the account, and the address may join anew."""
     ann = await join(client)
-    await leave(ann)
+    await delete_account(ann)
     for method, path in (
         ("GET", "/me"),
         ("GET", "/me/codes"),
@@ -256,7 +260,7 @@ async def test_leaving_takes_the_right_password(client: httpx.AsyncClient) -> No
 async def test_the_export_holds_all_that_is_stored(client: httpx.AsyncClient) -> None:
     """Account, codes, who joined, by whom one joined, and logins; no hash and no digest."""
     ann = await join(client)
-    code = await ann.issue(code="Export-Me")
+    code = await ann.issue_code(code="Export-Me")
     bob = await join(client, referral_code=code["code"])
     mine = (await ann.request("GET", "/me/export")).json()
     assert mine["account"]["email"] == ann.email

@@ -6,27 +6,27 @@ import pytest
 
 from tests.faults import __main__ as faults
 from tests.faults.api_kills import campaign
-from tests.faults.figures import Figures
-from tests.faults.place import a_place
+from tests.faults.figures import ScenarioReport
+from tests.faults.place import make_testbed
 
 KILLS = 6
 
 
 def test_nothing_acknowledged_is_lost_when_the_api_is_killed() -> None:
     """Around the commit; a retry with its key completes, and has one effect and one mail job."""
-    with a_place() as place:
+    with make_testbed() as place:
         figures = asyncio.run(campaign(place, KILLS))
-    assert figures.broken == []
-    assert figures.counted["kills"] == KILLS
-    assert int(str(figures.counted["unanswered_at_the_kill"])) > 0
+    assert figures.violations == []
+    assert figures.values["kills"] == KILLS
+    assert int(str(figures.values["unanswered_at_the_kill"])) > 0
 
 
 @pytest.mark.parametrize(
     ("scenario", "code"),
     [
-        (lambda: Figures({"lost": 0}), False),
-        (lambda: Figures({"lost": 1}, ["nothing is lost"]), True),
-        (lambda: Figures({"share": 1 / 0}), True),
+        (lambda: ScenarioReport({"lost": 0}), False),
+        (lambda: ScenarioReport({"lost": 1}, ["nothing is lost"]), True),
+        (lambda: ScenarioReport({"share": 1 / 0}), True),
     ],
 )
 def test_a_broken_promise_ends_with_1(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.figures import Figures
-from tests.faults.history import Change, History, Joining, Sight
-from tests.faults.place import a_place
+from tests.faults.figures import ScenarioReport
+from tests.faults.history import Change, History, Read, Registration
+from tests.faults.place import make_testbed
 from tests.faults.races import race
 
-SECONDS = 4
+RACE_SECONDS = 4
 
 
 def made(code: str, began: float, ended: float, *, gave_way: bool = True) -> Change:
@@ -23,59 +23,59 @@ def gone(code: str, began: float, ended: float) -> Change:
     return Change("ann", code, False, "A", began, ended)  # noqa: FBT003 - a tuple
 
 
-def seen(code: str, process: str, began: float, *, remembers: bool = True) -> Sight:
+def seen(code: str, process: str, began: float, *, remembers: bool = True) -> Read:
     """A code that was shown, a tenth of a second later."""
-    return Sight("ann", frozenset({code}), process, began, began + 0.1, remembers)
+    return Read("ann", frozenset({code}), process, began, began + 0.1, remembers)
 
 
-def joined(code: str, began: float, email: str = "bob") -> Joining:
+def joined(code: str, began: float, email: str = "bob") -> Registration:
     """Someone who joined with a code."""
-    return Joining("ann", code, email, began, began + 0.1)
+    return Registration("ann", code, email, began, began + 0.1)
 
 
-GOOD = History([made("X", 0, 1), gone("X", 3, 4)], [seen("X", "A", 2)], [joined("X", 2)])
+CONSISTENT = History([made("X", 0, 1), gone("X", 3, 4)], [seen("X", "A", 2)], [joined("X", 2)])
 
-FINE = {
+ALLOWED_READS = {
     "shown by another process within a second": [seen("X", "B", 4.9)],
     "shown while it ends": [seen("X", "A", 3.9)],
 }
 
-WRONG = {
+VIOLATIONS = {
     "two at once": replace(
-        GOOD,
-        sights=[Sight("ann", frozenset({"X", "Y"}), "A", 2, 2.1, remembers=False)],
+        CONSISTENT,
+        reads=[Read("ann", frozenset({"X", "Y"}), "A", 2, 2.1, cached=False)],
         changes=[made("X", 0, 1), made("Y", 0, 3)],
     ),
     "made beside another": replace(
-        GOOD, changes=[*GOOD.changes, made("Y", 1.5, 2.5, gave_way=False)]
+        CONSISTENT, changes=[*CONSISTENT.changes, made("Y", 1.5, 2.5, gave_way=False)]
     ),
-    "shown by the same process": replace(GOOD, sights=[seen("X", "A", 4.1)]),
-    "shown by another process after a second": replace(GOOD, sights=[seen("X", "B", 5.1)]),
-    "listed by another process": replace(GOOD, sights=[seen("X", "B", 4.1, remembers=False)]),
+    "shown by the same process": replace(CONSISTENT, reads=[seen("X", "A", 4.1)]),
+    "shown by another process after a second": replace(CONSISTENT, reads=[seen("X", "B", 5.1)]),
+    "listed by another process": replace(CONSISTENT, reads=[seen("X", "B", 4.1, remembers=False)]),
     "shown after it was replaced": replace(
-        GOOD, changes=[made("X", 0, 1), made("Y", 1, 2)], sights=[seen("X", "A", 2.1)]
+        CONSISTENT, changes=[made("X", 0, 1), made("Y", 1, 2)], reads=[seen("X", "A", 2.1)]
     ),
-    "credited after its end": replace(GOOD, joinings=[joined("X", 4.1)]),
-    "acknowledged twice": replace(GOOD, joinings=[joined("X", 2), joined("X", 2.5)]),
+    "credited after its end": replace(CONSISTENT, registrations=[joined("X", 4.1)]),
+    "acknowledged twice": replace(CONSISTENT, registrations=[joined("X", 2), joined("X", 2.5)]),
 }
 
 
 def test_a_history_by_the_rules_is_fine() -> None:
     """A code is made, shown, used and deleted."""
-    assert GOOD.violations({"X": 1}, ["bob"]) == []
+    assert CONSISTENT.find_violations({"X": 1}, ["bob"]) == []
 
 
-@pytest.mark.parametrize("sights", FINE.values(), ids=FINE)
-def test_what_may_be_is_no_violation(sights: list[Sight]) -> None:
+@pytest.mark.parametrize("sights", ALLOWED_READS.values(), ids=ALLOWED_READS)
+def test_what_may_be_is_no_violation(sights: list[Read]) -> None:
     """Within the bounds an old answer is allowed."""
-    assert replace(GOOD, sights=sights).violations({"X": 1}, ["bob"]) == []
+    assert replace(CONSISTENT, reads=sights).find_violations({"X": 1}, ["bob"]) == []
 
 
-@pytest.mark.parametrize("history", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("history", VIOLATIONS.values(), ids=VIOLATIONS)
 def test_what_may_not_be_is_found(history: History) -> None:
     """One thing is wrong in each, and the checker says which."""
-    uses = {"X": len(history.joinings)}
-    assert len(history.violations(uses, ["bob"])) == 1
+    uses = {"X": len(history.registrations)}
+    assert len(history.find_violations(uses, ["bob"])) == 1
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_what_may_not_be_is_found(history: History) -> None:
 )
 def test_wrong_sums_are_found(uses: dict[str, int], accounts: list[str]) -> None:
     """Uses that are no referrals, and accounts that are missing or there twice."""
-    assert len(GOOD.violations(uses, accounts)) == 1
+    assert len(CONSISTENT.find_violations(uses, accounts)) == 1
 
 
 def test_a_code_that_may_be_in_force_again_is_fine() -> None:
     """It was activated at some time between its end and the look."""
     again = Change("ann", "X", True, "B", 3.5, 9)  # noqa: FBT003 - a tuple
-    history = replace(GOOD, changes=[*GOOD.changes, again], sights=[seen("X", "A", 6)])
-    assert history.violations({"X": 1}, ["bob"]) == []
+    history = replace(CONSISTENT, changes=[*CONSISTENT.changes, again], reads=[seen("X", "A", 6)])
+    assert history.find_violations({"X": 1}, ["bob"]) == []
 
 
 def test_two_processes_race_by_the_rules() -> None:
     """Some seconds of it; `make test-faults` races for longer."""
-    figures = Figures()
-    with a_place() as place, place.service() as one, place.service() as two:
-        asyncio.run(race(figures, place, [one.url, two.url], SECONDS))
-    assert figures.broken == []
-    assert int(str(figures.counted["of_which_overlapped"])) > SECONDS
+    figures = ScenarioReport()
+    with make_testbed() as place, place.service() as one, place.service() as two:
+        asyncio.run(race(figures, place, [one.url, two.url], RACE_SECONDS))
+    assert figures.violations == []
+    assert int(str(figures.values["of_which_overlapped"])) > RACE_SECONDS

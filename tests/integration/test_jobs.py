@@ -24,27 +24,27 @@ from structlog.testing import capture_logs
 
 from referral.adapters.jobs import executor as execution
 from referral.adapters.jobs import worker_queries as queries
-from referral.adapters.jobs.admin import ListedJob, Monitor
-from referral.adapters.jobs.executor import FIRST_WAIT, backoff
+from referral.adapters.jobs.admin import JobAdmin, ListedJob
+from referral.adapters.jobs.executor import INITIAL_BACKOFF, backoff
 from referral.adapters.jobs.queue import PGQUEUER_NAMES, make_queries
-from referral.adapters.jobs.worker import Worker
+from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.jobs.worker_queries import (
-    BATCH_SIZE,
-    CONCURRENT,
-    PACE_SECONDS,
+    DEQUEUE_DELAY_PER_JOB_SECONDS,
+    JOB_BATCH_SIZE,
+    MAX_CONCURRENT_JOBS,
     FilteringDriver,
     WorkerQueries,
 )
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.entities.jobs import Job, JobContext, Pruning, WelcomeMail
+from referral.core.entities.jobs import Job, JobContext, PruneJob, WelcomeMailJob
 from referral.core.errors import MailRefused, RescheduleJob, Unavailable
-from tests.conftest import execute, fetch
-from tests.support.waiting import elapsing, until, until_found
+from tests.conftest import execute, fetch_value
+from tests.support.waiting import measure_thread_time, wait_for_value, wait_until
 
-HARDLY_EVER = "0 0 29 2 *"
+LEAP_DAY = "0 0 29 2 *"
 """When to prune, lest the full hour brings a job that a test did not queue."""
 
-SCHEDULED = """
+RETRY_DELAY = """
 SELECT execute_after - (
     SELECT max(created) FROM pgqueuer_log WHERE job_id = job.id AND status = 'queued'
 ) FROM pgqueuer AS job
@@ -54,13 +54,15 @@ SELECT execute_after - (
 UNANNOUNCED_SECONDS = 20.0
 """Much longer than the wait and the second; pgqueuer itself looks every 30 s."""
 
-Do = Callable[[Job, JobContext], Coroutine[Any, Any, None]]
+JobHandler = Callable[[Job, JobContext], Coroutine[Any, Any, None]]
 
 
-class Work(Protocol):
+class StartWorker(Protocol):
     """Run a worker with a job of the test's own until the block ends."""
 
-    def __call__(self, do: Do, **options: Any) -> AbstractAsyncContextManager[Worker]: ...
+    def __call__(
+        self, do: JobHandler, **options: Any
+    ) -> AbstractAsyncContextManager[JobWorker]: ...
 
 
 POISON = """
@@ -79,19 +81,19 @@ asyncio.run(Worker(sys.argv[1], do, heartbeat=timedelta(seconds=1)).run())
 
 
 @pytest.fixture
-async def monitor(database_url: str) -> Monitor:
+async def monitor(database_url: str) -> JobAdmin:
     """What the operator sees; the queue is empty at first."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    return Monitor(database_url)
+    return JobAdmin(database_url)
 
 
 @pytest.fixture
-def work(database_url: str) -> Work:
+def work(database_url: str) -> StartWorker:
     """Run a worker with a job of the test's own until the block ends."""
 
     @asynccontextmanager
-    async def start(do: Do, **options: Any) -> AsyncIterator[Worker]:
-        worker = Worker(database_url, do, **{"pruning": HARDLY_EVER} | options)
+    async def start(do: JobHandler, **options: Any) -> AsyncIterator[JobWorker]:
+        worker = JobWorker(database_url, do, **{"pruning": LEAP_DAY} | options)
         task = asyncio.create_task(worker.run())
         yield worker
         worker.stop()
@@ -106,51 +108,51 @@ async def enqueue(database: PostgresDatabase, *jobs: Job) -> None:
         await records.jobs.enqueue(*jobs)
 
 
-def welcomes(number: int) -> list[WelcomeMail]:
+def make_jobs(number: int) -> list[WelcomeMailJob]:
     """Make up some jobs."""
-    return [WelcomeMail(uuid4()) for _ in range(number)]
+    return [WelcomeMailJob(uuid4()) for _ in range(number)]
 
 
-async def is_empty(monitor: Monitor) -> bool:
+async def is_empty(monitor: JobAdmin) -> bool:
     """Tell whether there is no job left, of whatever status."""
-    return sum(s.waiting + s.running + s.held for s in await monitor.states()) == 0
+    return sum(s.waiting + s.running + s.held for s in await monitor.stats()) == 0
 
 
-async def until_empty(monitor: Monitor, seconds: float = 120) -> None:
+async def until_empty(monitor: JobAdmin, seconds: float = 120) -> None:
     """Wait for the last job."""
-    await until_found(lambda: is_empty(monitor), seconds)
+    await wait_for_value(lambda: is_empty(monitor), seconds)
 
 
-async def until_held(monitor: Monitor, seconds: float = 120) -> int:
+async def until_held(monitor: JobAdmin, seconds: float = 120) -> int:
     """Wait for a job to be held; return its id."""
-    held = await until_found(lambda: monitor.listed("held", 9), seconds)
+    held = await wait_for_value(lambda: monitor.list_jobs("held", 9), seconds)
     return held[0].id
 
 
 async def test_a_job_is_queued_with_its_transaction_and_not_before(
-    database: PostgresDatabase, monitor: Monitor
+    database: PostgresDatabase, monitor: JobAdmin
 ) -> None:
     """Also when queueing is the first thing that a transaction does (1)."""
     with suppress(ZeroDivisionError):
         async with database.begin() as records:
-            await records.jobs.enqueue(*welcomes(1))
+            await records.jobs.enqueue(*make_jobs(1))
             raise ZeroDivisionError
     assert await is_empty(monitor)
-    await enqueue(database, *welcomes(2))
-    assert len(await monitor.listed("waiting", 9)) == 2
+    await enqueue(database, *make_jobs(2))
+    assert len(await monitor.list_jobs("waiting", 9)) == 2
 
 
 async def test_every_job_is_done_once_by_several_workers(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """Two hundred jobs, three workers."""
     done: Counter[UUID] = Counter()
 
     async def do(job: Job, _: JobContext) -> None:
-        assert isinstance(job, WelcomeMail)
+        assert isinstance(job, WelcomeMailJob)
         done[job.user_id] += 1
 
-    jobs = welcomes(200)
+    jobs = make_jobs(200)
     async with work(do), work(do), work(do):
         await enqueue(database, *jobs)
         await until_empty(monitor)
@@ -159,9 +161,9 @@ async def test_every_job_is_done_once_by_several_workers(
 
 async def test_a_failed_job_is_tried_again_soon(
     database: PostgresDatabase,
-    monitor: Monitor,
+    monitor: JobAdmin,
     database_url: str,
-    work: Work,
+    work: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is due in two seconds at most, and though it fails when the worker waits already and
@@ -180,24 +182,24 @@ async def test_a_failed_job_is_tried_again_soon(
         runs.append(run)
         if run.attempt == 0:
             looks.clear()
-            await until(lambda: looks)
+            await wait_until(lambda: looks)
             raise OSError
-        waits.append(await fetch(database_url, SCHEDULED))
+        waits.append(await fetch_value(database_url, RETRY_DELAY))
 
     monkeypatch.setattr(WorkerQueries, "next_deferred_eta", look)
-    async with work(do), elapsing() as waited:
-        await enqueue(database, *welcomes(1))
+    async with work(do), measure_thread_time() as waited:
+        await enqueue(database, *make_jobs(1))
         await until_empty(monitor)
     (wait,) = waits
     assert isinstance(wait, timedelta)
-    assert FIRST_WAIT / 2 <= wait <= FIRST_WAIT
+    assert INITIAL_BACKOFF / 2 <= wait <= INITIAL_BACKOFF
     assert waited.seconds < UNANNOUNCED_SECONDS
     assert [run.attempt for run in runs] == [0, 1]
     assert len({run.id for run in runs}) == 1
 
 
 async def test_a_job_that_has_to_wait_waits_as_long_as_it_says(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """It is put back, and neither failed nor held."""
     wait = timedelta(hours=1)
@@ -206,26 +208,26 @@ async def test_a_job_that_has_to_wait_waits_as_long_as_it_says(
         raise RescheduleJob(wait)
 
     async with work(do):
-        await enqueue(database, *welcomes(1))
-        await until_attempted(monitor)
-    (job,) = await monitor.listed("waiting", 9)
+        await enqueue(database, *make_jobs(1))
+        await until_retried(monitor)
+    (job,) = await monitor.list_jobs("waiting", 9)
     assert timedelta(minutes=59) < job.execute_after - datetime.now(UTC) < wait
 
 
-async def until_attempted(monitor: Monitor) -> None:
+async def until_retried(monitor: JobAdmin) -> None:
     """Wait until a job has been put back."""
 
     async def was_attempted() -> bool:
-        return any(job.attempts for job in await monitor.listed("waiting", 9))
+        return any(job.attempts for job in await monitor.list_jobs("waiting", 9))
 
-    await until_found(was_attempted)
+    await wait_for_value(was_attempted)
 
 
 async def test_a_lost_connection_is_made_anew(
     database: PostgresDatabase,
-    monitor: Monitor,
+    monitor: JobAdmin,
     database_url: str,
-    work: Work,
+    work: StartWorker,
 ) -> None:
     """The worker has a connection of its own (10), and gets another when that one goes (3)."""
 
@@ -238,10 +240,10 @@ async def test_a_lost_connection_is_made_anew(
     )
     with capture_logs() as logs:
         async with work(do):
-            await enqueue(database, *welcomes(1))
+            await enqueue(database, *make_jobs(1))
             await until_empty(monitor)
             await execute(database_url, lost)
-            await enqueue(database, *welcomes(1))
+            await enqueue(database, *make_jobs(1))
             await until_empty(monitor)
     told = [line for line in logs if line["event"].startswith("worker ")]
     assert [line["event"] for line in told] == ["worker lost its connection"]
@@ -249,7 +251,7 @@ async def test_a_lost_connection_is_made_anew(
 
 
 async def test_a_cancelled_job_is_not_lost(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """Pgqueuer deletes a job in which a `CancelledError` comes up (4)."""
     attempts: list[int] = []
@@ -260,16 +262,16 @@ async def test_a_cancelled_job_is_not_lost(
             raise asyncio.CancelledError
 
     async with work(do):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         await until_empty(monitor)
     assert attempts == [0, 1]
 
 
 async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
-    database: PostgresDatabase, monitor: Monitor, database_url: str, tmp_path: os.PathLike[str]
+    database: PostgresDatabase, monitor: JobAdmin, database_url: str, tmp_path: os.PathLike[str]
 ) -> None:
     """Three deaths in a row are enough, though pgqueuer counts none (5)."""
-    poison, *others = jobs = welcomes(6)
+    poison, *others = jobs = make_jobs(6)
     await enqueue(database, *jobs)
     done = f"{tmp_path}/done"
     command = (sys.executable, "-c", POISON, database_url, str(poison.user_id), done)
@@ -281,9 +283,9 @@ async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
         if worker.returncode is not None:
             deaths += 1
             worker = await asyncio.create_subprocess_exec(*command)
-        return await monitor.listed("held", 9)
+        return await monitor.list_jobs("held", 9)
 
-    held = await until_found(restarted, 300)
+    held = await wait_for_value(restarted, 300)
     await until_only_held(monitor)
     worker.terminate()
     await worker.wait()
@@ -296,25 +298,25 @@ async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
 async def test_the_end_of_a_suspect_is_noted_before_another_job_begins(
     database: PostgresDatabase,
     database_url: str,
-    monitor: Monitor,
-    work: Work,
+    monitor: JobAdmin,
+    work: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that a worker that dies of the next one does not count against it."""
-    suspect, *others = welcomes(5)
+    suspect, *others = make_jobs(5)
     began: list[UUID] = []
     at_the_end: list[int] = []
     finish = WorkerQueries.finish
 
     async def note(queries: WorkerQueries, job: Any) -> None:
-        if job.id in queries.suspects:
+        if job.id in queries.quarantined:
             with suppress(AssertionError):
-                await until(lambda: len(began) > 1, 0.3)
+                await wait_until(lambda: len(began) > 1, 0.3)
             at_the_end.append(len(began))
         await finish(queries, job)
 
     async def do(job: Job, _: JobContext) -> None:
-        assert isinstance(job, WelcomeMail)
+        assert isinstance(job, WelcomeMailJob)
         began.append(job.user_id)
         if job == suspect:
             await enqueue(database, *others)
@@ -332,13 +334,13 @@ async def test_the_end_of_a_suspect_is_noted_before_another_job_begins(
     assert len(began) == 5
 
 
-async def until_only_held(monitor: Monitor) -> None:
+async def until_only_held(monitor: JobAdmin) -> None:
     """Wait until nothing waits or runs."""
 
     async def is_so() -> bool:
-        return not sum(s.waiting + s.running for s in await monitor.states())
+        return not sum(s.waiting + s.running for s in await monitor.stats())
 
-    await until_found(is_so)
+    await wait_for_value(is_so)
 
 
 def test_retries_back_off_with_jitter() -> None:
@@ -353,7 +355,7 @@ def test_retries_back_off_with_jitter() -> None:
 
 
 async def test_a_worker_does_not_take_more_than_it_can_do(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """However many wait (6)."""
     gate = asyncio.Event()
@@ -367,15 +369,18 @@ async def test_a_worker_does_not_take_more_than_it_can_do(
         running -= 1
 
     async with work(do):
-        await enqueue(database, *welcomes(3 * CONCURRENT))
-        await until(lambda: running == CONCURRENT)
+        await enqueue(database, *make_jobs(3 * MAX_CONCURRENT_JOBS))
+        await wait_until(lambda: running == MAX_CONCURRENT_JOBS)
         gate.set()
         await until_empty(monitor)
-    assert most == CONCURRENT
+    assert most == MAX_CONCURRENT_JOBS
 
 
 async def test_a_worker_with_a_backlog_takes_no_naps(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Pgqueuer sleeps for 0.1 s when it has as many as it may; what it asks before is told (6)."""
     started = done = 0
@@ -390,21 +395,24 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
     async def do(_: Job, __: JobContext) -> None:
         nonlocal started, done, full
         started, gate = started + 1, full
-        if started % CONCURRENT == 0:
+        if started % MAX_CONCURRENT_JOBS == 0:
             gate.set()
             full = asyncio.Event()
         await gate.wait()
         done += 1
 
     monkeypatch.setattr(WorkerQueries, "eligible_queued_work", ask)
-    await enqueue(database, *welcomes(10 * CONCURRENT))
+    await enqueue(database, *make_jobs(10 * MAX_CONCURRENT_JOBS))
     async with work(do):
         await until_empty(monitor)
-    assert set(naps) <= {10 * CONCURRENT}
+    assert set(naps) <= {10 * MAX_CONCURRENT_JOBS}
 
 
 async def test_jobs_that_come_one_by_one_are_taken_together(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In a flood of registrations, looking for jobs would cost more than doing them (6)."""
     looks: list[int] = []
@@ -421,13 +429,13 @@ async def test_jobs_that_come_one_by_one_are_taken_together(
     monkeypatch.setattr(WorkerQueries, "dequeue", note)
     now = asyncio.get_running_loop().time
     async with work(do):
-        await until(lambda: looks)
+        await wait_until(lambda: looks)
         looks.clear()
         began = now()
-        for job in welcomes(BATCH_SIZE - 1):
+        for job in make_jobs(JOB_BATCH_SIZE - 1):
             await enqueue(database, job)
-        await until(lambda: sum(looks) == BATCH_SIZE - 1)
-        assert sum(map(bool, looks)) <= (now() - began) / PACE_SECONDS + 1
+        await wait_until(lambda: sum(looks) == JOB_BATCH_SIZE - 1)
+        assert sum(map(bool, looks)) <= (now() - began) / DEQUEUE_DELAY_PER_JOB_SECONDS + 1
         await until_empty(monitor)
 
 
@@ -437,7 +445,7 @@ async def test_what_is_queued_is_heard_once_for_each_look(
     """Else the news of a flood would pile up, as looks are paced (6)."""
     connection = await asyncpg.connect(database_url)
     driver = FilteringDriver(connection)
-    statements, heard = WorkerQueries.over(driver, lambda: False), list[str]()
+    statements, heard = WorkerQueries.create(driver, lambda: False), list[str]()
     await driver.add_listener(PGQUEUER_NAMES["channel"], lambda payload: heard.append(str(payload)))
 
     async def queue(*jobs: Job) -> None:
@@ -445,18 +453,20 @@ async def test_what_is_queued_is_heard_once_for_each_look(
             await enqueue(database, job)
         # What is sent in its turn arrives in its turn.
         await connection.execute("SELECT pg_notify($1, 'last')", PGQUEUER_NAMES["channel"])
-        await until(lambda: "last" in heard)
+        await wait_until(lambda: "last" in heard)
         heard.remove("last")
 
     async def look() -> None:
         kinds: Any = {"welcome-mail": EntrypointExecutionParameter(0)}
-        await statements.dequeue(BATCH_SIZE, kinds, uuid4(), CONCURRENT, timedelta(seconds=6))
+        await statements.dequeue(
+            JOB_BATCH_SIZE, kinds, uuid4(), MAX_CONCURRENT_JOBS, timedelta(seconds=6)
+        )
 
     try:
-        await queue(*welcomes(5))
+        await queue(*make_jobs(5))
         assert len(heard) == 1
         await look()
-        await queue(*welcomes(5))
+        await queue(*make_jobs(5))
         assert len(heard) == 2
     finally:
         await connection.close()
@@ -473,18 +483,21 @@ async def test_only_what_an_event_says_itself_counts(database_url: str) -> None:
     try:
         for payload in (*told, mentions, "no JSON", "[]"):
             await connection.execute("SELECT pg_notify('here', $1)", payload)
-        await until(lambda: "[]" in heard)
+        await wait_until(lambda: "[]" in heard)
     finally:
         await connection.close()
     assert heard == [told[1], mentions, "no JSON", "[]"]
 
 
 async def test_an_error_of_the_worker_is_no_lost_connection(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is logged as what it is, with its traceback, and the worker begins anew."""
     ends = [LookupError(), None]
-    make = WorkerQueries.over
+    make = WorkerQueries.create
 
     def fail_once(*args: Any) -> WorkerQueries:
         if (error := ends.pop(0)) is not None:
@@ -494,9 +507,9 @@ async def test_an_error_of_the_worker_is_no_lost_connection(
     async def do(_: Job, __: JobContext) -> None:
         return
 
-    monkeypatch.setattr(WorkerQueries, "over", fail_once)
-    monkeypatch.setattr("referral.adapters.jobs.worker.RESTART_SECONDS", 0.01)
-    await enqueue(database, *welcomes(1))
+    monkeypatch.setattr(WorkerQueries, "create", fail_once)
+    monkeypatch.setattr("referral.adapters.jobs.worker.RESTART_DELAY_SECONDS", 0.01)
+    await enqueue(database, *make_jobs(1))
     with capture_logs() as logs:
         async with work(do):
             await until_empty(monitor)
@@ -508,7 +521,10 @@ async def test_an_error_of_the_worker_is_no_lost_connection(
 
 
 async def test_a_backlog_is_not_taken_at_leisure(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where a look left jobs behind, the next one comes at once (6)."""
 
@@ -517,17 +533,17 @@ async def test_a_backlog_is_not_taken_at_leisure(
 
     monkeypatch.setattr(queries, "PACE_SECONDS", 600)
     monkeypatch.setattr(queries, "MAX_PACE_SECONDS", 600)
-    await enqueue(database, *welcomes(4 * BATCH_SIZE))
+    await enqueue(database, *make_jobs(4 * JOB_BATCH_SIZE))
     async with work(do):
         await until_empty(monitor)
 
 
 async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """As many as there is room for, though it is room for no batch (6)."""
     gate = asyncio.Event()
-    slow, quick = welcomes(CONCURRENT - 2), welcomes(20)
+    slow, quick = make_jobs(MAX_CONCURRENT_JOBS - 2), make_jobs(20)
     started: list[Job] = []
 
     async def do(job: Job, _: JobContext) -> None:
@@ -537,17 +553,17 @@ async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(
 
     async with work(do):
         await enqueue(database, *slow)
-        await until(lambda: len(started) == len(slow))
+        await wait_until(lambda: len(started) == len(slow))
         await enqueue(database, *quick)
-        await until(lambda: len(started) == len(slow) + len(quick))
+        await wait_until(lambda: len(started) == len(slow) + len(quick))
         gate.set()
         await until_empty(monitor)
 
 
 async def test_a_stopped_worker_gives_back_what_does_not_finish(
     database: PostgresDatabase,
-    monitor: Monitor,
-    work: Work,
+    monitor: JobAdmin,
+    work: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It waits a little for what runs, and no longer (6)."""
@@ -559,13 +575,13 @@ async def test_a_stopped_worker_gives_back_what_does_not_finish(
         await asyncio.Event().wait()
 
     async with asyncio.timeout(60), work(do):
-        await enqueue(database, *welcomes(3))
-        await until(lambda: len(started) == 3)
-    assert len(await monitor.listed("waiting", 9)) == 3
+        await enqueue(database, *make_jobs(3))
+        await wait_until(lambda: len(started) == 3)
+    assert len(await monitor.list_jobs("waiting", 9)) == 3
 
 
 async def test_a_stopped_worker_lets_finish_what_does(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """A job that ends within the grace is done, and once."""
     gate, started = asyncio.Event(), asyncio.Event()
@@ -575,7 +591,7 @@ async def test_a_stopped_worker_lets_finish_what_does(
         await gate.wait()
 
     async with work(do) as worker:
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         await started.wait()
         worker.stop()
         gate.set()
@@ -584,8 +600,8 @@ async def test_a_stopped_worker_lets_finish_what_does(
 
 async def test_an_endless_attempt_is_ended(
     database: PostgresDatabase,
-    monitor: Monitor,
-    work: Work,
+    monitor: JobAdmin,
+    work: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each has its time (6)."""
@@ -596,15 +612,15 @@ async def test_an_endless_attempt_is_ended(
             await asyncio.Event().wait()
 
     async with work(do):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         await until_empty(monitor)
 
 
 async def test_the_log_is_pruned(
-    database: PostgresDatabase, monitor: Monitor, database_url: str
+    database: PostgresDatabase, monitor: JobAdmin, database_url: str
 ) -> None:
     """What is older goes, the rest stays (6)."""
-    await enqueue(database, *welcomes(2))
+    await enqueue(database, *make_jobs(2))
     await execute(database_url, "UPDATE pgqueuer_log SET created = now() - interval '9 days' "
                                 "WHERE id = (SELECT min(id) FROM pgqueuer_log)")  # fmt: skip
     async with database.begin() as records:
@@ -615,7 +631,7 @@ async def test_the_log_is_pruned(
 
 
 async def test_a_second_job_of_which_one_is_enough_is_skipped(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """While the first waits and while it runs; the transaction goes on (8)."""
     gate, started = asyncio.Event(), asyncio.Event()
@@ -624,25 +640,25 @@ async def test_a_second_job_of_which_one_is_enough_is_skipped(
         started.set()
         await gate.wait()
 
-    await enqueue(database, Pruning(), Pruning())
-    assert len(await monitor.listed("waiting", 9)) == 1
+    await enqueue(database, PruneJob(), PruneJob())
+    assert len(await monitor.list_jobs("waiting", 9)) == 1
     async with work(do):
         await started.wait()
-        await enqueue(database, Pruning())
-        assert await monitor.listed("waiting", 9) == []
+        await enqueue(database, PruneJob())
+        assert await monitor.list_jobs("waiting", 9) == []
         gate.set()
         await until_empty(monitor)
 
 
 async def test_a_periodic_job_fires_once_however_many_workers_run(
-    database_url: str, monitor: Monitor, work: Work
+    database_url: str, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """It is a job like any other, tried again when it fails (9)."""
     failures: list[JobContext] = []
     done: list[JobContext] = []
 
     async def do(job: Job, run: JobContext) -> None:
-        assert job == Pruning()
+        assert job == PruneJob()
         if not failures:
             failures.append(run)
             raise OSError
@@ -652,7 +668,7 @@ async def test_a_periodic_job_fires_once_however_many_workers_run(
     connection = await asyncpg.connect(database_url)
     began = await connection.fetchval("SELECT now()")
     async with work(do, **every_second), work(do, **every_second), work(do, **every_second):
-        await until(lambda: len(done) >= 5, 120)
+        await wait_until(lambda: len(done) >= 5, 120)
     seconds, fired = await connection.fetchrow(
         "SELECT extract(epoch FROM now() - $1::timestamptz), count(*) FROM pgqueuer_log "
         "WHERE entrypoint = 'pruning' AND status = 'queued' AND traceback IS NULL",
@@ -665,7 +681,7 @@ async def test_a_periodic_job_fires_once_however_many_workers_run(
 
 
 async def test_a_job_that_fails_for_good_is_held_until_an_operator_acts(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """With its traceback; put back, it is done, and discarded, it is gone."""
     broken = True
@@ -675,24 +691,24 @@ async def test_a_job_that_fails_for_good_is_held_until_an_operator_acts(
             raise MailRefused("550")
 
     async with work(do):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         held = await until_held(monitor)
-        (job,) = await monitor.listed("held", 9)
-        assert job.fault == "MailRefused: 550"
-        assert "Traceback" in job.trace
+        (job,) = await monitor.list_jobs("held", 9)
+        assert job.error == "MailRefused: 550"
+        assert "Traceback" in job.traceback
         broken = False
         await monitor.retry([held])
         await until_empty(monitor)
         broken = True
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         assert await monitor.discard([await until_held(monitor)]) == 1
         assert await is_empty(monitor)
 
 
 async def test_the_last_attempt_holds_the_job(
     database: PostgresDatabase,
-    monitor: Monitor,
-    work: Work,
+    monitor: JobAdmin,
+    work: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Retries end."""
@@ -702,10 +718,10 @@ async def test_the_last_attempt_holds_the_job(
         raise OSError
 
     async with work(do):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         await until_held(monitor)
-    (job,) = await monitor.listed("held", 9)
-    assert (job.attempts, job.fault) == (1, "OSError: ")
+    (job,) = await monitor.list_jobs("held", 9)
+    assert (job.attempts, job.error) == (1, "OSError: ")
 
 
 @pytest.fixture
@@ -717,7 +733,10 @@ def second_failure_holds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("second_failure_holds")
 async def test_waiting_is_no_failure(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither for the last attempt nor for how long the next one waits."""
     backed_off: list[int] = []
@@ -737,16 +756,19 @@ async def test_waiting_is_no_failure(
 
     monkeypatch.setattr(execution, "backoff", note)
     async with work(do):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         await until_held(monitor)
-    (job,) = await monitor.listed("held", 9)
-    assert (job.attempts, job.fault) == (4, "LookupError: ")
+    (job,) = await monitor.list_jobs("held", 9)
+    assert (job.attempts, job.error) == (4, "LookupError: ")
     assert backed_off == [0]
 
 
 @pytest.mark.usefixtures("second_failure_holds")
 async def test_the_end_of_a_worker_is_no_failure(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However often workers are restarted, a job has all its attempts left."""
     monkeypatch.setattr(execution, "GRACE_SECONDS", 0.01)
@@ -760,10 +782,10 @@ async def test_the_end_of_a_worker_is_no_failure(
         runs.append(run)
         raise OSError
 
-    await enqueue(database, *welcomes(1))
+    await enqueue(database, *make_jobs(1))
     for attempt in range(2):
         async with work(hang):
-            await until(lambda attempt=attempt: len(runs) > attempt)  # type: ignore[misc]
+            await wait_until(lambda attempt=attempt: len(runs) > attempt)  # type: ignore[misc]
     async with work(fail):
         await until_held(monitor)
     assert [run.attempt for run in runs] == [0, 1, 2, 3]
@@ -772,7 +794,7 @@ async def test_the_end_of_a_worker_is_no_failure(
 @pytest.mark.usefixtures("second_failure_holds")
 @pytest.mark.parametrize("way", ["referral jobs retry", "the web page"])
 async def test_a_job_that_was_put_back_has_all_its_attempts_again(
-    database: PostgresDatabase, database_url: str, monitor: Monitor, work: Work, way: str
+    database: PostgresDatabase, database_url: str, monitor: JobAdmin, work: StartWorker, way: str
 ) -> None:
     """Also where the first thing that happens then is no failure."""
     runs: list[JobContext] = []
@@ -784,7 +806,7 @@ async def test_a_job_that_was_put_back_has_all_its_attempts_again(
         raise OSError
 
     async with work(do):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
         held = await until_held(monitor)
         if way == "the web page":
             connection = await asyncpg.connect(database_url)
@@ -793,14 +815,14 @@ async def test_a_job_that_was_put_back_has_all_its_attempts_again(
             await connection.close()
         else:
             await monitor.retry([held])
-        await until(lambda: len(runs) == 5)
+        await wait_until(lambda: len(runs) == 5)
         await until_held(monitor)
     assert [run.attempt for run in runs] == [0, 1, 0, 1, 2]
     assert [dict(run.counters) for run in runs] == [{}, {"failures": 1}, {}, {}, {"failures": 1}]
 
 
 async def test_a_job_knows_what_was_counted_before(
-    database: PostgresDatabase, database_url: str, monitor: Monitor, work: Work
+    database: PostgresDatabase, database_url: str, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """By each counter; what the job took along from its request stays."""
     ends = [
@@ -816,10 +838,10 @@ async def test_a_job_knows_what_was_counted_before(
         raise ends[run.attempt] if run.attempt < len(ends) else RescheduleJob(timedelta(hours=1))
 
     with bound_contextvars(request_id="joined"):
-        await enqueue(database, *welcomes(1))
+        await enqueue(database, *make_jobs(1))
     async with work(do):
-        await until(lambda: len(runs) == 5)
-        await until_attempted(monitor)
+        await wait_until(lambda: len(runs) == 5)
+        await until_retried(monitor)
     assert dict(runs[-1].counters) == {"asked": 2, "failures": 1}
     connection = await asyncpg.connect(database_url)
     kept = await connection.fetchval("SELECT headers ->> 'request_id' FROM pgqueuer")
@@ -828,7 +850,7 @@ async def test_a_job_knows_what_was_counted_before(
 
 
 async def test_why_a_job_is_tried_again_is_logged(
-    database: PostgresDatabase, monitor: Monitor, work: Work
+    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
 ) -> None:
     """By the types of the error and of what it came from; their texts may hold an address."""
     ends = [
@@ -844,7 +866,7 @@ async def test_why_a_job_is_tried_again_is_logged(
 
     with capture_logs() as logs:
         async with work(do):
-            await enqueue(database, *welcomes(1))
+            await enqueue(database, *make_jobs(1))
             await until_held(monitor)
     told = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
     assert told == [
@@ -856,7 +878,10 @@ async def test_why_a_job_is_tried_again_is_logged(
 
 
 async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
-    database: PostgresDatabase, monitor: Monitor, work: Work, monkeypatch: pytest.MonkeyPatch
+    database: PostgresDatabase,
+    monitor: JobAdmin,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A database that is away for a moment holds no job after its first failure."""
     lost = [asyncpg.ConnectionDoesNotExistError("connection was closed")]
@@ -875,8 +900,8 @@ async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
 
     monkeypatch.setattr(Queries, "retry_job", fail_once)
     async with work(do, heartbeat=timedelta(seconds=1)):
-        await enqueue(database, *welcomes(1))
-        await until(lambda: len(runs) == 2)
+        await enqueue(database, *make_jobs(1))
+        await wait_until(lambda: len(runs) == 2)
         await until_empty(monitor)
     assert not lost
 

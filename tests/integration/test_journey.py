@@ -10,7 +10,7 @@ async def test_someone_joins_with_a_code_and_the_referrer_sees_it(
 ) -> None:
     """Register, log in, make a code, look it up, have someone join with it, see the referral."""
     ann = await join(client)
-    code = await ann.issue(code="Ann-2026")
+    code = await ann.issue_code(code="Ann-2026")
     found = await client.get(f"{API}/codes/lookup", params={"email": ann.email.upper()})
     assert found.json()["code"] == code["code"] == "Ann-2026"
 

@@ -18,32 +18,32 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.journey import API
-from tests.support.logged import Output, logged
-from tests.support.processes import Service, referral, running
-from tests.support.servers import OwnRedis
-from tests.support.sink import Received, Sink
-from tests.support.waiting import until
+from tests.support.logged import LogOutput, captured_logs
+from tests.support.processes import Service, run_command, running_service
+from tests.support.servers import RedisProcess
+from tests.support.sink import ReceivedMail, SmtpSink
+from tests.support.waiting import wait_until
 
 FIRST, SECOND = "first horse staple 71", "second horse staple 72"
 TOKEN = re.compile(r"token=([\w-]+)")
 
 
 @dataclass
-class Walk:
+class Journey:
     """A journey over HTTP that remembers everything that must not be logged."""
 
     client: httpx.Client
-    sink: Sink
+    sink: SmtpSink
     secrets: list[str] = field(default_factory=lambda: [FIRST, SECOND])
 
-    def keep(self, secret: str) -> str:
+    def remember(self, secret: str) -> str:
         """Remember a secret."""
         self.secrets.append(secret)
         return secret
 
     def join(self, name: str, **rest: Any) -> str:
         """Register someone; the request is known by the name."""
-        email = self.keep(f"{name}.{uuid4().hex}@example.com")
+        email = self.remember(f"{name}.{uuid4().hex}@example.com")
         body = {"email": email, "password": FIRST} | rest
         headers = {"X-Request-ID": f"join-{name}", "Idempotency-Key": uuid4().hex}
         made = self.client.post(f"{API}/auth/register", json=body, headers=headers)
@@ -59,8 +59,8 @@ class Walk:
         renewed = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
         second = self.client.post(url, data=renewed).json()
         for tokens in (first, second):
-            self.keep(tokens["access_token"])
-            self.keep(tokens["refresh_token"])
+            self.remember(tokens["access_token"])
+            self.remember(tokens["refresh_token"])
         self.client.get(f"{API}/me?token={first['access_token']}")
         self.client.get(f"{API}/me", headers={"Authorization": f"Token {first['access_token']}"})
         return {"Authorization": f"Bearer {second['access_token']}"}
@@ -70,7 +70,7 @@ class Walk:
         body: dict[str, Any] = {"lifetime_minutes": 60, "replace": True}
         body |= {"code": text} if text else {}
         made = self.client.post(f"{API}/me/codes", json=body, headers=headers).json()
-        code = self.keep(made["code"])
+        code = self.remember(made["code"])
         for path in (f"/r/{code}", f"{API}/codes/{code}/validity", f"/nowhere/{code}"):
             assert self.client.get(path).status_code in {200, 302, 404}
         again = self.client.post(f"{API}/me/codes", json=body | {"code": code}, headers=headers)
@@ -85,14 +85,14 @@ class Walk:
 
     async def mailed_token(self, email: str, page: str) -> str:
         """Wait for a mail with a link to a page."""
-        await until(lambda: self._links(email, page))
-        return self.keep(self._links(email, page)[0])
+        await wait_until(lambda: self._links(email, page))
+        return self.remember(self._links(email, page)[0])
 
     def _links(self, email: str, page: str) -> list[str]:
-        parts = [mail.part("plain") for mail in self.sink.to(email)]
+        parts = [mail.part("plain") for mail in self.sink.mails_to(email)]
         return [found[1] for part in parts if page in part and (found := TOKEN.search(part))]
 
-    def send_nonsense(self, email: str) -> None:
+    def send_bad_input(self, email: str) -> None:
         """Send bad input with secrets in it."""
         url = f"{API}/auth/register"
         self.client.post(url, content=f'{{"email": "{email}", "password": "{FIRST}"')
@@ -107,7 +107,7 @@ def _answer(refused: set[str]) -> Any:
     """Refuse each address once for now, and some for good, repeating the address."""
     seen: set[str] = set()
 
-    def answer(mail: Received) -> str:
+    def answer(mail: ReceivedMail) -> str:
         if mail.to.startswith("gone"):
             return f"550 5.1.1 <{mail.to}> is unknown"
         if mail.to not in seen:
@@ -119,10 +119,10 @@ def _answer(refused: set[str]) -> Any:
     return answer
 
 
-async def walk(service: Service, sink: Sink, redis: OwnRedis) -> list[str]:
+async def run_journey(service: Service, sink: SmtpSink, redis: RedisProcess) -> list[str]:
     """Go through everything that the service does; return what must not be in the log."""
     with httpx.Client(base_url=service.url, timeout=20) as client:
-        steps = Walk(client, sink)
+        steps = Journey(client, sink)
         ann = steps.join("ann")
         token = await steps.mailed_token(ann, "/confirm")
         steps.client.get(f"/confirm?token={token}")
@@ -139,7 +139,7 @@ async def walk(service: Service, sink: Sink, redis: OwnRedis) -> list[str]:
         steps.client.post(f"{API}/auth/password/forgot", json={"email": bob})
         reset = {"token": await steps.mailed_token(bob, "/reset"), "new_password": SECOND}
         assert steps.client.post(f"{API}/auth/password/reset", json=reset).status_code == 204
-        steps.send_nonsense(ann)
+        steps.send_bad_input(ann)
         redis.kill()
         steps.look_up(ann)
         signed_in = steps.log_in(bob, SECOND)
@@ -147,25 +147,27 @@ async def walk(service: Service, sink: Sink, redis: OwnRedis) -> list[str]:
             "DELETE", f"{API}/me", json={"password": SECOND}, headers=signed_in
         )
         assert gone.status_code == 204
-        await until(lambda: '"outcome":"held"' in service.log.read_text().replace('": "', '":"'))
+        await wait_until(
+            lambda: '"outcome":"held"' in service.log.read_text().replace('": "', '":"')
+        )
         return steps.secrets
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
 async def test_a_whole_run_leaves_no_secret_in_the_log(
-    tmp_path: Path, sink: Sink, own_redis: OwnRedis, level: str
+    tmp_path: Path, sink: SmtpSink, own_redis: RedisProcess, level: str
 ) -> None:
     """No address, password, token or code; each request by its template, each job by its request.
 
     The SMTP server refuses for now and for good, Redis is killed, input is bad.
     """
     refused: set[str] = set()
-    sink.answer = _answer(refused)
+    sink.reply = _answer(refused)
     parts = {"smtp_url": sink.url, "redis_url": own_redis.url}
     folder = tmp_path / "data"
-    with running(folder, log_level=level, log_format="json", **parts) as service:
-        secrets = await walk(service, sink, own_redis)
-        made = referral(folder, "create-client", "shop", "--scope", "codes:read", **parts)
+    with running_service(folder, log_level=level, log_format="json", **parts) as service:
+        secrets = await run_journey(service, sink, own_redis)
+        made = run_command(folder, "create-client", "shop", "--scope", "codes:read", **parts)
         assert made.returncode == 0
     assert len(refused) > 1
     log = service.log.read_text()
@@ -187,9 +189,9 @@ async def test_a_whole_run_leaves_no_secret_in_the_log(
 
 
 @pytest.fixture(params=["json", "console"])
-def printed(request: pytest.FixtureRequest) -> Iterator[Output]:
+def printed(request: pytest.FixtureRequest) -> Iterator[LogOutput]:
     """All that is logged in one of the two forms."""
-    with logged(request.param) as output:
+    with captured_logs(request.param) as output:
         yield output
 
 
@@ -204,7 +206,7 @@ def _errors() -> list[Exception]:
     return [taken, wrapped, wrong, mail, url, token]
 
 
-def _fail(error: Exception) -> None:
+def _raise(error: Exception) -> None:
     try:
         raise error
     except type(error) as cause:
@@ -212,10 +214,10 @@ def _fail(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", _errors(), ids=lambda error: type(error).__name__)
-def test_texts_of_errors_lose_their_values(printed: Output, error: Exception) -> None:
+def test_texts_of_errors_lose_their_values(printed: LogOutput, error: Exception) -> None:
     """Ours and those of libraries, caught and not, in both forms."""
     try:
-        _fail(error)
+        _raise(error)
     except RuntimeError as outer:
         structlog.get_logger().error("unforeseen error", exc_info=outer)
         structlog.get_logger().warning("unavailable", cause=repr(error))
@@ -228,7 +230,7 @@ def test_texts_of_errors_lose_their_values(printed: Output, error: Exception) ->
     assert "outer" in log
 
 
-def test_libraries_are_silent_below_warning(printed: Output) -> None:
+def test_libraries_are_silent_below_warning(printed: LogOutput) -> None:
     """Whatever the level of the service: what they tell of at debug is what went over the wire."""
     for name in ("pgqueuer", "sqlalchemy.engine", "aiosmtplib", "httpx", "granian.access"):
         logging.getLogger(name).debug("SELECT 'ann'")

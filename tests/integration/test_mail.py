@@ -15,60 +15,60 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from referral.adapters.jobs.admin import Monitor
+from referral.adapters.jobs.admin import JobAdmin
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import MailRenderer
-from referral.adapters.mail.smtp import CONNECTIONS, SmtpMailer
+from referral.adapters.mail.smtp import MAX_CONNECTIONS, SmtpMailer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
 from referral.settings import Sender, Settings
-from tests.conftest import execute, serving
+from tests.conftest import execute, run_service
 from tests.support.certificate import make_certificate
 from tests.support.fakes import FakeClock
 from tests.support.journey import Member, join, new_email, register
 from tests.support.processes import free_port
-from tests.support.sink import BlackHole, Received, Sink
-from tests.support.waiting import until, until_found
+from tests.support.sink import BlackHole, ReceivedMail, SmtpSink
+from tests.support.waiting import wait_for_value, wait_until
 
 
 @pytest.fixture
-async def mailing(settings: Settings, sink: Sink, database_url: str) -> Settings:
+async def worker_settings(settings: Settings, sink: SmtpSink, database_url: str) -> Settings:
     """Settings of a service that mails to the sink, its queue empty at first."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     return replace(settings, smtp_url=sink.url, worker="inline")
 
 
 @pytest.fixture
-async def service(mailing: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def service(worker_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Such a service."""
-    async with serving(mailing) as client:
+    async with run_service(worker_settings) as client:
         yield client
 
 
 async def test_a_registration_is_mailed_about_at_once(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """The new user is greeted, the referrer reads the address as it was typed."""
     ann = await join(service)
-    await ann.issue(code="Mail-Ann")
+    await ann.issue_code(code="Mail-Ann")
     typed = "Bob.O'Neil+x@Example.COM"
     await join(service, typed, referral_code="Mail-Ann", locale="ru")
-    await until(lambda: len(sink.received) == 3)
+    await wait_until(lambda: len(sink.received) == 3)
     welcome = next(mail for mail in sink.received if mail.to == "Bob.O'Neil+x@example.com")
     assert welcome.message["Subject"] == "Добро пожаловать"
-    told = {mail.message["Subject"]: mail for mail in sink.to(ann.email)}
+    told = {mail.message["Subject"]: mail for mail in sink.mails_to(ann.email)}
     news = told["Someone joined with your code"]
     assert typed in news.part("plain")
     assert "Bob.O&#39;Neil+x@Example.COM" in news.part("html")
 
 
 async def test_every_mail_carries_what_a_machine_wants_to_know(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """From, Date, an id of its own, and that no human wrote it."""
     ann = await join(service)
-    await until(lambda: sink.to(ann.email))
-    message = sink.to(ann.email)[0].message
+    await wait_until(lambda: sink.mails_to(ann.email))
+    message = sink.mails_to(ann.email)[0].message
     assert message["From"] == "Referral <no-reply@localhost>"
     assert message["To"] == ann.email
     assert message["Date"].datetime.tzinfo is not None
@@ -78,13 +78,15 @@ async def test_every_mail_carries_what_a_machine_wants_to_know(
     assert "List-Unsubscribe" not in message
 
 
-async def test_the_active_code_comes_with_a_picture(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_the_active_code_comes_with_a_picture(
+    service: httpx.AsyncClient, sink: SmtpSink
+) -> None:
     """The link is in the text, and as an inline QR code in the page."""
     ann = await join(service)
-    code = await ann.issue(code="Mail-Picture", max_uses=7)
+    code = await ann.issue_code(code="Mail-Picture", max_uses=7)
     assert (await ann.request("POST", "/me/codes/active/email")).status_code == 202
-    await until(lambda: len(sink.to(ann.email)) == 2)
-    mail = next(one for one in sink.to(ann.email) if "code" in one.message["Subject"])
+    await wait_until(lambda: len(sink.mails_to(ann.email)) == 2)
+    mail = next(one for one in sink.mails_to(ann.email) if "code" in one.message["Subject"])
     assert code["url"] in mail.part("plain")
     assert "Uses left: 7" in mail.part("plain")
     (picture,) = [part for part in mail.message.walk() if part.get_content_type() == "image/png"]
@@ -95,14 +97,14 @@ async def test_the_active_code_comes_with_a_picture(service: httpx.AsyncClient, 
 
 
 async def test_a_mail_is_ended_by_one_click_and_not_by_a_look(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """RFC 8058: the form-encoded POST mutes, whoever follows the link sees a page."""
     ann = await join(service)
-    await ann.issue(code="Mail-Mute")
+    await ann.issue_code(code="Mail-Mute")
     await join(service, referral_code="Mail-Mute")
-    await until(lambda: len(sink.to(ann.email)) == 2)
-    news = next(mail for mail in sink.to(ann.email) if "joined" in mail.message["Subject"])
+    await wait_until(lambda: len(sink.mails_to(ann.email)) == 2)
+    news = next(mail for mail in sink.mails_to(ann.email) if "joined" in mail.message["Subject"])
     assert news.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     header = next(
         line for line in news.content.split(b"\r\n") if line.startswith(b"List-Unsubscribe:")
@@ -111,34 +113,34 @@ async def test_a_mail_is_ended_by_one_click_and_not_by_a_look(
     assert link.geturl() in news.part("plain")
     page = await service.get(link.path)
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert await is_told(ann)
+    assert await gets_news(ann)
     done = await service.post(link.path, data={"List-Unsubscribe": "One-Click"})
     assert done.status_code == 200
-    assert not await is_told(ann)
+    assert not await gets_news(ann)
     for wrong in (link.path[:-1], f"{link.path}x", "/unsubscribe/é", "/unsubscribe/AAAA"):
         assert (await service.post(wrong)).status_code == 404
 
 
-async def is_told(member: Member) -> bool:
+async def gets_news(member: Member) -> bool:
     """Tell whether a member is told of new referrals."""
     told: bool = (await member.request("GET", "/me")).json()["notify_on_referral"]
     return told
 
 
 async def test_a_burst_of_requests_gets_no_more_than_five_mails_out(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """Twenty at once; the welcome is one of the five."""
     ann = await join(service)
-    await ann.issue()
-    await until(lambda: sink.to(ann.email))
+    await ann.issue_code()
+    await wait_until(lambda: sink.mails_to(ann.email))
     asked = [ann.request("POST", "/me/codes/active/email") for _ in range(20)]
     answers = await asyncio.gather(*asked)
     assert sorted(answer.status_code for answer in answers) == [202] * 4 + [429] * 16
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert 3500 < int(refused.headers["Retry-After"]) <= 3600
     assert refused.json()["type"].endswith("/problems/too-many-requests")
-    await until(lambda: len(sink.to(ann.email)) == 5)
+    await wait_until(lambda: len(sink.mails_to(ann.email)) == 5)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ async def test_a_burst_of_requests_gets_no_more_than_five_mails_out(
     ],
 )
 async def test_odd_addresses_are_mailed_or_refused(
-    service: httpx.AsyncClient, sink: Sink, email: str, mailbox: str | None
+    service: httpx.AsyncClient, sink: SmtpSink, email: str, mailbox: str | None
 ) -> None:
     """One recipient, one To, one line each, whatever it is spelt like."""
     answer = await register(service, email)
@@ -163,56 +165,56 @@ async def test_odd_addresses_are_mailed_or_refused(
         assert answer.status_code == 422
         return
     assert answer.status_code == 201
-    await until(lambda: sink.to(mailbox))
-    (mail,) = sink.to(mailbox)
+    await wait_until(lambda: sink.mails_to(mailbox))
+    (mail,) = sink.mails_to(mailbox)
     headers = mail.content.partition(b"\r\n\r\n")[0].decode().split("\r\n")
     assert f"To: {mailbox}" in headers
     assert email in mail.part("plain").replace("\n", "")
 
 
 async def test_what_a_user_typed_is_text_in_the_page_and_no_markup(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """An ampersand in an address is written as one."""
     await register(service, "a&b'c@example.com")
-    await until(lambda: sink.to("a&b'c@example.com"))
-    html = sink.to("a&b'c@example.com")[0].part("html")
+    await wait_until(lambda: sink.mails_to("a&b'c@example.com"))
+    html = sink.mails_to("a&b'c@example.com")[0].part("html")
     assert "a&amp;b&#39;c@example.com" in html
 
 
 @pytest.mark.parametrize("answer", ["451 4.3.0 later", "421 4.3.2 closing", None])
 async def test_a_mail_that_the_server_does_not_take_now_goes_out_later(
-    mailing: Settings, sink: Sink, answer: str | None, monkeypatch: pytest.MonkeyPatch
+    worker_settings: Settings, sink: SmtpSink, answer: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused for now or hanging after the data: the next attempt has the same Message-ID."""
-    monkeypatch.setattr("referral.adapters.mail.smtp.TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("referral.adapters.mail.smtp.REPLY_TIMEOUT_SECONDS", 0.5)
     seen: list[str] = []
 
-    def once(mail: Received) -> str | None:
+    def once(mail: ReceivedMail) -> str | None:
         seen.append(mail.id)
         return answer if len(seen) == 1 else "250 OK"
 
-    sink.answer = once
-    async with serving(mailing) as service:
+    sink.reply = once
+    async with run_service(worker_settings) as service:
         ann = await join(service)
-        await until(lambda: sink.to(ann.email), 10)
+        await wait_until(lambda: sink.mails_to(ann.email), 10)
     assert [seen[0], seen[0]] == seen
     assert len(sink.received) == 1
 
 
 async def test_a_mail_that_is_refused_for_good_is_held(
-    service: httpx.AsyncClient, sink: Sink, database_url: str
+    service: httpx.AsyncClient, sink: SmtpSink, database_url: str
 ) -> None:
     """The operator sees the code and no address, and puts it back."""
-    sink.answer = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
+    sink.reply = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
     ann = await join(service)
-    monitor = Monitor(database_url)
-    (job,) = await until_found(lambda: monitor.listed("held", 9))
-    assert job.fault.endswith("SMTPDataError 550 5.1.1")
-    assert ann.email not in job.trace
-    sink.answer = lambda _: "250 OK"
+    monitor = JobAdmin(database_url)
+    (job,) = await wait_for_value(lambda: monitor.list_jobs("held", 9))
+    assert job.error.endswith("SMTPDataError 550 5.1.1")
+    assert ann.email not in job.traceback
+    sink.reply = lambda _: "250 OK"
     await monitor.retry([job.id])
-    await until(lambda: sink.to(ann.email), 5)
+    await wait_until(lambda: sink.mails_to(ann.email), 5)
 
 
 async def test_a_server_without_smtputf8_holds_only_mails_that_need_it(
@@ -220,47 +222,47 @@ async def test_a_server_without_smtputf8_holds_only_mails_that_need_it(
 ) -> None:
     """A letter beyond ASCII in the local part; a domain of such letters is written in ASCII."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    sink = Sink(free_port(), smtputf8=False)
+    sink = SmtpSink(free_port(), smtputf8=False)
     sink.start()
-    async with serving(replace(settings, smtp_url=sink.url, worker="inline")) as service:
+    async with run_service(replace(settings, smtp_url=sink.url, worker="inline")) as service:
         await register(service, "пётр@example.com")
         await register(service, "petr@пример.рф")
-        await until(lambda: sink.to("petr@xn--e1afmkfd.xn--p1ai"))
-        (job,) = await until_found(lambda: Monitor(database_url).listed("held", 9))
-    assert job.fault.endswith("SMTPNotSupported")
+        await wait_until(lambda: sink.mails_to("petr@xn--e1afmkfd.xn--p1ai"))
+        (job,) = await wait_for_value(lambda: JobAdmin(database_url).list_jobs("held", 9))
+    assert job.error.endswith("SMTPNotSupported")
     sink.stop()
 
 
 async def test_one_connection_carries_several_mails(
-    mailing: Settings, service: httpx.AsyncClient, sink: Sink
+    worker_settings: Settings, service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """One after another over the same one, and a new one when the server has dropped it."""
     for _ in range(4):
         email = new_email()
         await register(service, email)
-        await until(lambda email=email: sink.to(email))  # type: ignore[misc]
+        await wait_until(lambda email=email: sink.mails_to(email))  # type: ignore[misc]
     assert len(sink.connections) == 1
     sink.stop()
-    again = Sink(urlsplit(mailing.smtp_url or "").port or 0)
+    again = SmtpSink(urlsplit(worker_settings.smtp_url or "").port or 0)
     again.start()
     ann = await join(service)
-    await until(lambda: again.to(ann.email), 5)
+    await wait_until(lambda: again.mails_to(ann.email), 5)
     again.stop()
 
 
-async def test_mails_at_once_take_few_connections(sink: Sink) -> None:
+async def test_mails_at_once_take_few_connections(sink: SmtpSink) -> None:
     """Servers refuse those who open many; the others wait for one that is free."""
     letters = MailRenderer(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
     mailer = SmtpMailer(sink.url, letters)
     facts: dict[str, object] = {"email": "ann@example.com", "docs": "http://test/docs"}
     mails = [
         Mail(uuid4(), f"ann{number}@example.com", Locale.EN, "welcome", facts)
-        for number in range(3 * CONNECTIONS)
+        for number in range(3 * MAX_CONNECTIONS)
     ]
     await asyncio.gather(*map(mailer.send, mails))
     await mailer.close()
     assert len(sink.received) == len(mails)
-    assert len(sink.connections) <= CONNECTIONS
+    assert len(sink.connections) <= MAX_CONNECTIONS
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
@@ -276,22 +278,24 @@ async def test_mail_goes_over_tls_with_a_login(
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(make_certificate(tmp_path / "server.pem"))
-    sink = Sink(free_port(), tls=context, implicit=scheme == "smtps", login=("us:er", "p@ss"))
+    sink = SmtpSink(
+        free_port(), tls=context, implicit_tls=scheme == "smtps", credentials=("us:er", "p@ss")
+    )
     sink.start()
     url = f"{scheme}://us%3Aer:p%40ss@127.0.0.1:{sink.port}"
     secure = replace(settings, smtp_url=url, worker="inline")
-    async with serving(secure) as service:
+    async with run_service(secure) as service:
         ann = await join(service)
-        monitor = Monitor(database_url)
+        monitor = JobAdmin(database_url)
 
         async def has_failed() -> bool:
-            return any(job.fault for job in await monitor.listed("waiting", 9))
+            return any(job.error for job in await monitor.list_jobs("waiting", 9))
 
-        await until_found(has_failed)
+        await wait_for_value(has_failed)
         assert sink.received == []
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
-    async with serving(secure):
-        await until(lambda: sink.to(ann.email))
+    async with run_service(secure):
+        await wait_until(lambda: sink.mails_to(ann.email))
     sink.stop()
 
 
@@ -300,19 +304,19 @@ async def test_registrations_do_not_notice_a_server_that_says_nothing(
 ) -> None:
     """They are answered as ever, and all mails go out once it speaks again."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    monkeypatch.setattr("referral.adapters.mail.smtp.TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("referral.adapters.mail.smtp.REPLY_TIMEOUT_SECONDS", 1.0)
     port = free_port()
     hole = BlackHole(port)
     silent = replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", worker="inline")
-    async with serving(silent) as service:
+    async with run_service(silent) as service:
         async with asyncio.timeout(10):
             members = [await join(service) for _ in range(5)]
         hole.close()
-        sink = Sink(port)
+        sink = SmtpSink(port)
         sink.start()
         for member in members:
-            await until(lambda member=member: sink.to(member.email), 15)  # type: ignore[misc]
-    assert set(sink.ids().values()) == {1}
+            await wait_until(lambda member=member: sink.mails_to(member.email), 15)  # type: ignore[misc]
+    assert set(sink.count_by_message_id().values()) == {1}
     sink.stop()
 
 
@@ -320,44 +324,48 @@ async def test_without_smtp_mail_goes_into_files(settings: Settings, database_ur
     """Private ones, one for each mail, in the data folder."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     folder = settings.data_dir / "mail"
-    async with serving(replace(settings, worker="inline")) as service:
+    async with run_service(replace(settings, worker="inline")) as service:
         ann = await join(service)
-        await until(lambda: list(folder.glob("*.eml")))
+        await wait_until(lambda: list(folder.glob("*.eml")))
     (file,) = folder.glob("*.eml")
     assert f"To: {ann.email}".encode() in file.read_bytes()
     assert file.stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-async def test_the_sender_is_the_operators_choice(mailing: Settings, sink: Sink) -> None:
+async def test_the_sender_is_the_operators_choice(
+    worker_settings: Settings, sink: SmtpSink
+) -> None:
     """Its domain is that of the Message-ID too."""
-    chosen = replace(mailing, mail_from=Sender.read("Реферал <hello@example.org>"))
-    async with serving(chosen) as service:
+    chosen = replace(worker_settings, mail_from=Sender.parse("Реферал <hello@example.org>"))
+    async with run_service(chosen) as service:
         ann = await join(service)
-        await until(lambda: sink.to(ann.email))
-    message = sink.to(ann.email)[0].message
+        await wait_until(lambda: sink.mails_to(ann.email))
+    message = sink.mails_to(ann.email)[0].message
     assert message["From"] == "Реферал <hello@example.org>"
     assert message["Message-ID"].endswith("@example.org>")
 
 
-async def test_a_refused_registration_mails_nobody(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_a_refused_registration_mails_nobody(
+    service: httpx.AsyncClient, sink: SmtpSink
+) -> None:
     """Not the owner of the address either."""
     ann = await join(service)
-    await until(lambda: sink.to(ann.email))
+    await wait_until(lambda: sink.mails_to(ann.email))
     taken = await register(service, ann.email.upper())
     unusable = await register(service, "zoe@example.com", referral_code="NOBODYS")
     assert (taken.status_code, unusable.status_code) == (409, 422)
     last = await join(service)
-    await until(lambda: sink.to(last.email))
+    await wait_until(lambda: sink.mails_to(last.email))
     assert [mail.to for mail in sink.received] == [ann.email, last.email]
 
 
 async def test_the_job_holds_ids_and_no_address(settings: Settings, database_url: str) -> None:
     """What waits in the database tells nobody whom it is about."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    async with serving(settings) as service:
+    async with run_service(settings) as service:
         ann = await join(service)
-        (waiting,) = await Monitor(database_url).listed("waiting", 9)
+        (waiting,) = await JobAdmin(database_url).list_jobs("waiting", 9)
         assert waiting.kind == "welcome-mail"
     connection = await asyncpg.connect(database_url)
     payload = await connection.fetchval("SELECT payload FROM pgqueuer")

@@ -16,24 +16,24 @@ from asgi_lifespan import LifespanManager
 from structlog.testing import capture_logs
 
 from referral.adapters.jobs import metrics as queue_figures
-from referral.adapters.jobs.metrics import QueueFigures
+from referral.adapters.jobs.metrics import QueueMetrics
 from referral.adapters.observability import prometheus as metrics
-from referral.adapters.observability.prometheus import ProcessMetrics
-from referral.adapters.observability.samples import Histogram, RequestCounts, Sample
+from referral.adapters.observability.prometheus import PrometheusMetrics
+from referral.adapters.observability.samples import Histogram, RequestMetrics, Sample
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.app import create_app
-from referral.core.entities.jobs import Job, JobContext, ResetMail, WelcomeMail
+from referral.core.entities.jobs import Job, JobContext, PasswordResetMailJob, WelcomeMailJob
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
-from tests.conftest import Serve, execute
-from tests.integration.test_jobs import Work
+from tests.conftest import ServiceFactory, execute
+from tests.integration.test_jobs import StartWorker
 from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
-from tests.support.fakes import FakeFingerprints
-from tests.support.figures import Figures, scrape
+from tests.support.fakes import FakeFingerprinter
+from tests.support.figures import Metrics, scrape
 from tests.support.journey import API, join, log_in, new_email
-from tests.support.processes import running
-from tests.support.servers import OwnRedis
-from tests.support.waiting import until, until_found
+from tests.support.processes import running_service
+from tests.support.servers import RedisProcess
+from tests.support.waiting import wait_for_value, wait_until
 
 
 async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.AsyncClient) -> None:
@@ -55,18 +55,18 @@ async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.Asy
 
 
 async def test_parts_tell_how_they_are(
-    settings: Settings, serve: Serve, own_redis: OwnRedis
+    settings: Settings, serve: ServiceFactory, own_redis: RedisProcess
 ) -> None:
     """Caches by layer, breakers, limits, pools and the queue of hashes."""
     wanted = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,
-        limit_lookup=Rate.read("3/minute"),
-        limit_token=Rate.read("30/minute"),
+        limit_lookup=Rate.parse("3/minute"),
+        limit_token=Rate.parse("30/minute"),
     )
     async with serve(wanted) as client:
         ann = await join(client)
-        await ann.issue()
+        await ann.issue_code()
         for _ in range(5):
             await client.get(f"{API}/codes/lookup", params={"email": ann.email})
         healthy = await scrape(client)
@@ -96,14 +96,14 @@ async def test_a_pool_tells_who_works_and_who_waits(database: PostgresDatabase) 
             await free.wait()
 
     holders = [asyncio.create_task(hold()) for _ in range(12)]
-    await until_found(lambda: _is(_pool(database) == (10, 2)))
+    await wait_for_value(lambda: _is(_pool(database) == (10, 2)))
     free.set()
     await asyncio.gather(*holders)
     assert _pool(database) == (0, 0)
 
 
 def _pool(database: PostgresDatabase) -> tuple[Any, Any]:
-    told = {measure.name: measure.value for measure in database.measures()}
+    told = {measure.name: measure.value for measure in database.samples()}
     return told["referral_pool_in_use"], told["referral_pool_waiting"]
 
 
@@ -112,49 +112,54 @@ async def _is(found: bool) -> bool:  # noqa: FBT001 - as it comes
 
 
 async def test_the_queue_is_asked_of_the_database(
-    database_url: str, database: PostgresDatabase, work: Work, monkeypatch: pytest.MonkeyPatch
+    database_url: str,
+    database: PostgresDatabase,
+    work: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Depth by state, the age of the oldest, and how attempts of the last minute ended."""
     monkeypatch.setattr(queue_figures, "CACHE_SECONDS", 0)
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with database.begin() as records:
-        await records.jobs.enqueue(WelcomeMail(uuid4()), WelcomeMail(uuid4()), ResetMail(uuid4()))
+        await records.jobs.enqueue(
+            WelcomeMailJob(uuid4()), WelcomeMailJob(uuid4()), PasswordResetMailJob(uuid4())
+        )
     await execute(database_url, "UPDATE pgqueuer SET created = created - interval '1 hour'")
-    ask = QueueFigures(database)
-    before = dict(_by_key(await ask()))
+    ask = QueueMetrics(database)
+    before = dict(_by_series(await ask()))
     assert before["referral_jobs", ("welcome-mail", "waiting")] == 2
     age = before["referral_jobs_oldest_waiting_seconds", ("reset-mail",)]
     assert isinstance(age, float)
     assert 3600 <= age < 3700
 
     async def do(job: Job, _: JobContext) -> None:
-        if isinstance(job, ResetMail):
+        if isinstance(job, PasswordResetMailJob):
             raise ConnectionError
 
     async with work(do):
 
         async def ended() -> dict[Any, Any] | None:
-            found = dict(_by_key(await ask()))
+            found = dict(_by_series(await ask()))
             done = found.get(("referral_jobs_ended", ("welcome-mail", "done")))
             again = found.get(("referral_jobs_ended", ("reset-mail", "again")))
             return found if done == 2 and again else None
 
-        found = await until_found(ended)
+        found = await wait_for_value(ended)
         assert found is not None
     assert 0 <= found["referral_job_seconds", ("welcome-mail", "0.95")] < 60
 
 
-def _by_key(measures: list[Sample]) -> Any:
+def _by_series(measures: list[Sample]) -> Any:
     return (((name, labels), value) for name, labels, value in measures)
 
 
 async def test_a_scrape_does_not_fail_with_the_database() -> None:
     """The rest is told, and that the database is not there."""
     engine = make_engine("postgresql://nobody@127.0.0.1:9/nothing")
-    figures = ProcessMetrics(
-        (RequestCounts(),), QueueFigures(PostgresDatabase(engine, FakeFingerprints()))
+    figures = PrometheusMetrics(
+        (RequestMetrics(),), QueueMetrics(PostgresDatabase(engine, FakeFingerprinter()))
     )
-    told = Figures((await figures.render()).decode())
+    told = Metrics((await figures.render()).decode())
     await engine.dispose()
     assert told.value("referral_database_up") == 0
     assert told.value("referral_processes") == 1
@@ -200,7 +205,7 @@ async def test_figures_are_not_for_the_public(
         assert answer.json()["detail"] == nothing.json()["detail"]
 
 
-def published(folder: Path) -> float:
+def published_counts(folder: Path) -> float:
     """Return how many times the processes have written that `/health/live` was asked."""
     files = [file for file in folder.iterdir() if not file.suffix]
     found = [msgspec.msgpack.decode(file.read_bytes(), type=list[Sample]) for file in files]
@@ -208,13 +213,13 @@ def published(folder: Path) -> float:
     return sum(cast("float", each.value) for each in counts if "/health/live" in each.labels)
 
 
-class Flawed:
+class FailingSource:
     """A part that cannot tell its figures the first time."""
 
     def __init__(self) -> None:
         self.ends: list[Exception] = [LookupError()]
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         if self.ends:
             raise self.ends.pop()
         yield Sample("referral_processes", (), 1)
@@ -228,24 +233,26 @@ async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
     async def ask_queue() -> list[Sample]:
         return []
 
-    monkeypatch.setattr("referral.adapters.observability.prometheus.SNAPSHOT_SECONDS", 0.01)
-    metrics = ProcessMetrics([Flawed()], ask_queue, tmp_path)
+    monkeypatch.setattr(
+        "referral.adapters.observability.prometheus.SNAPSHOT_INTERVAL_SECONDS", 0.01
+    )
+    metrics = PrometheusMetrics([FailingSource()], ask_queue, tmp_path)
     with capture_logs() as logs:
         async with metrics.publishing():
-            await until(lambda: [file for file in tmp_path.iterdir() if not file.suffix])
+            await wait_until(lambda: [file for file in tmp_path.iterdir() if not file.suffix])
     assert [line["event"] for line in logs] == ["figures not published"]
 
 
 async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
     """Whichever is asked tells of all requests, also of a process that was killed."""
     folder = tmp_path / "data" / "metrics"
-    with running(tmp_path / "data", "--workers", "2") as service:
+    with running_service(tmp_path / "data", "--workers", "2") as service:
         async with httpx.AsyncClient(base_url=service.url) as client:
 
             async def both() -> bool:
                 return (await scrape(client)).value("referral_processes") == 2
 
-            await until_found(both)
+            await wait_for_value(both)
             before = (await scrape(client)).value("referral_requests_total", route="/health/live")
             for _ in range(40):
                 async with httpx.AsyncClient(base_url=service.url) as other:
@@ -254,9 +261,9 @@ async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
             async def counted() -> bool:
                 told = await scrape(client)
                 count = told.value("referral_requests_total", route="/health/live")
-                return count == published(folder) == before + 40
+                return count == published_counts(folder) == before + 40
 
-            await until_found(counted)
+            await wait_for_value(counted)
         one = int(next(file.name for file in folder.iterdir() if not file.suffix).split("-")[0])
         os.kill(one, signal.SIGKILL)
         async with httpx.AsyncClient(
@@ -276,17 +283,19 @@ async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
                     and told.value("referral_processes") == 2
                 )
 
-            await until_found(again)
+            await wait_for_value(again)
 
 
 def test_spreads_of_processes_add_up() -> None:
     """Bucket by bucket."""
     key = ("referral_hash_wait_seconds", ())
     measures = [Sample(*key, Histogram((1, 2), 0.5)), Sample(*key, Histogram((0, 3), 1.5))]
-    assert metrics._sum(measures) == {key: Histogram((1, 5), 2.0)}  # noqa: SLF001
+    assert metrics._merge_samples(measures) == {key: Histogram((1, 5), 2.0)}  # noqa: SLF001
 
 
-async def test_log_ins_show_in_the_queue_of_hashes(settings: Settings, serve: Serve) -> None:
+async def test_log_ins_show_in_the_queue_of_hashes(
+    settings: Settings, serve: ServiceFactory
+) -> None:
     """Refused ones too: what matters is the work."""
     async with serve(settings) as client:
         await asyncio.gather(*(log_in(client, new_email()) for _ in range(4)))

@@ -11,12 +11,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from referral.adapters.postgres.migrations import make_config
-from tests.support.processes import running
+from referral.adapters.postgres.migrations import make_alembic_config
+from tests.support.processes import running_service
 from tests.support.steady_load import steady_load
-from tests.support.waiting import elapsing, until
+from tests.support.waiting import measure_thread_time, wait_until
 
-NEXT = '''
+NEXT_RELEASE = '''
 """What a next release may do: a column, and an index over rows that are there."""
 from alembic import op
 revision, down_revision, branch_labels, depends_on = "next", "{head}", None, None
@@ -31,12 +31,12 @@ def downgrade():
 @pytest.fixture
 def next_release(database_url: str, tmp_path: Path) -> Config:
     """Our migrations and one more."""
-    config = make_config(database_url)
+    config = make_alembic_config(database_url)
     ours = Path(config.get_main_option("script_location") or "")
     theirs = tmp_path / "migrations"
     shutil.copytree(ours, theirs, ignore=shutil.ignore_patterns("__pycache__"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    (theirs / "versions" / "next.py").write_text(NEXT.format(head=head))
+    (theirs / "versions" / "next.py").write_text(NEXT_RELEASE.format(head=head))
     config.set_main_option("script_location", str(theirs))
     return config
 
@@ -46,14 +46,14 @@ async def test_a_migration_under_load_fails_no_request(
 ) -> None:
     """The schema goes up and down while this release serves, and every request succeeds."""
     shared = {"database_url": database_url, "signing_key_file": str(key_file)}
-    with running(tmp_path / "data", email_verification="off", **shared) as service:
+    with running_service(tmp_path / "data", email_verification="off", **shared) as service:
         async with steady_load(service.url, clients=4) as tally:
             for change, target in ((command.upgrade, "next"), (command.downgrade, "-1")):
-                asked = tally.answers.total()
-                await until(lambda asked=asked: tally.answers.total() > asked + 50, 60)  # type: ignore[misc]
+                asked = tally.responses.total()
+                await wait_until(lambda asked=asked: tally.responses.total() > asked + 50, 60)  # type: ignore[misc]
                 await asyncio.to_thread(change, next_release, target)
-            asked = tally.answers.total()
-            await until(lambda: tally.answers.total() > asked + 50, 60)
+            asked = tally.responses.total()
+            await wait_until(lambda: tally.responses.total() > asked + 50, 60)
     assert tally.failures == {}
 
 
@@ -64,7 +64,7 @@ async def test_a_migration_gives_up_rather_than_hold_everyone_up(
     holder = await asyncpg.connect(database_url)
     async with holder.transaction():
         await holder.execute("LOCK TABLE users IN ACCESS SHARE MODE")
-        async with elapsing() as waited:
+        async with measure_thread_time() as waited:
             with pytest.raises(DBAPIError, match="lock timeout"):
                 await asyncio.to_thread(command.upgrade, next_release, "next")
         assert waited.seconds < 15

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from alembic import command
 
-from referral.adapters.postgres.migrations import make_config, migrate
-from tests.conftest import on_database
+from referral.adapters.postgres.migrations import make_alembic_config, migrate
+from tests.conftest import replace_database
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ async def empty_url(postgres_url: str) -> AsyncIterator[str]:
     name = f"empty_{uuid4().hex}"
     admin = await asyncpg.connect(postgres_url)
     await admin.execute(f"CREATE DATABASE {name}")
-    yield on_database(postgres_url, name)
+    yield replace_database(postgres_url, name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
 
 
 async def test_the_schema_goes_up_down_and_up_over_data(empty_url: str) -> None:
     """Every revision can be taken back and made again with rows in the tables."""
-    config = make_config(empty_url)
+    config = make_alembic_config(empty_url)
     await asyncio.to_thread(migrate, empty_url)
     connection = await asyncpg.connect(empty_url)
     await connection.execute(
@@ -48,7 +48,7 @@ async def test_the_schema_goes_up_down_and_up_over_data(empty_url: str) -> None:
 
 async def test_rows_of_the_release_before_are_good_after_a_migration(empty_url: str) -> None:
     """A login and a link outlive it, back and forth, and the release before may go on storing."""
-    config = make_config(empty_url)
+    config = make_alembic_config(empty_url)
     await asyncio.to_thread(command.upgrade, config, "0004")
     connection = await asyncpg.connect(empty_url)
     await connection.execute(
@@ -88,7 +88,7 @@ async def test_rows_of_the_release_before_are_good_after_a_migration(empty_url: 
 async def test_the_tables_are_what_the_migrations_make(empty_url: str) -> None:
     """`alembic check` finds no difference."""
     await asyncio.to_thread(migrate, empty_url)
-    await asyncio.to_thread(command.check, make_config(empty_url))
+    await asyncio.to_thread(command.check, make_alembic_config(empty_url))
 
 
 async def test_two_migrators_at_once_do_the_work_once(empty_url: str, key_file: Path) -> None:

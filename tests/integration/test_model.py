@@ -16,44 +16,46 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from referral.core.ports.security import PasswordHasher
 from referral.core.ports.system import Clock
 from referral.settings import Settings
-from tests.conftest import serving
+from tests.conftest import run_service
 from tests.support.fakes import FakeClock, FakePasswordHasher
 from tests.support.journey import Member, join
 from tests.support.rules import (
-    Activate,
-    End,
-    Issue,
-    Join,
-    LookUp,
-    Renew,
-    Request,
+    ActivateCode,
+    DeactivateOrDeleteCode,
+    IssueCode,
+    LookUpCode,
+    Operation,
+    RegisterWithCode,
+    RenewCode,
     State,
-    active,
-    after_all,
-    listed,
-    read,
+    active_code,
+    listed_codes,
+    parse_code,
+    possible_states,
 )
 
-AT_ONCE = 4
+MAX_CONCURRENT = 4
 MINUTES = st.integers(min_value=1, max_value=30)
-MAXIMA = st.none() | st.integers(min_value=1, max_value=2)
+MAX_USES = st.none() | st.integers(min_value=1, max_value=2)
 ISSUES = st.builds(
-    Issue, minutes=MINUTES, max_uses=MAXIMA, activate=st.booleans(), replace=st.booleans()
+    IssueCode, minutes=MINUTES, max_uses=MAX_USES, activate=st.booleans(), replace=st.booleans()
 )
-ABOUT_A_CODE = st.tuples(
+CODE_REQUESTS = st.tuples(
     st.integers(min_value=0, max_value=10_000),
-    st.just(Activate)
-    | st.just(Join)
-    | st.builds(partial, st.just(End), delete=st.booleans())
-    | st.builds(partial, st.just(Renew), minutes=MINUTES, max_uses=MAXIMA),
+    st.just(ActivateCode)
+    | st.just(RegisterWithCode)
+    | st.builds(partial, st.just(DeactivateOrDeleteCode), delete=st.booleans())
+    | st.builds(partial, st.just(RenewCode), minutes=MINUTES, max_uses=MAX_USES),
 )
 """Which of the codes that there are, and what is asked for."""
 
-Drawn = Request | tuple[int, Callable[[str], Request]]
-REQUESTS = st.lists(ISSUES | ABOUT_A_CODE | st.just(LookUp()), min_size=2, max_size=AT_ONCE)
+DrawnRequest = Operation | tuple[int, Callable[[str], Operation]]
+REQUESTS = st.lists(
+    ISSUES | CODE_REQUESTS | st.just(LookUpCode()), min_size=2, max_size=MAX_CONCURRENT
+)
 
 
-class Codes(RuleBasedStateMachine):
+class CodesMachine(RuleBasedStateMachine):
     """One user's codes, and those who join with them."""
 
     service: httpx.AsyncClient
@@ -71,51 +73,51 @@ class Codes(RuleBasedStateMachine):
         """Those that all answers allow; what is in a code that is over shows only later."""
 
     @rule(drawn=REQUESTS)
-    def ask_at_once(self, drawn: list[Drawn]) -> None:
+    def send_concurrently(self, drawn: list[DrawnRequest]) -> None:
         """Have requests under way at the same time; some order must explain all the answers."""
         known = next(iter(self.states))
-        requests = [settled for each in drawn if (settled := _settled(each, known))]
-        answers = self.runner.run(_all(*(each.ask(self.owner, known) for each in requests)))
+        requests = [settled for each in drawn if (settled := _resolve(each, known))]
+        answers = self.runner.run(_all(*(each.send(self.owner, known) for each in requests)))
         done = list(zip(requests, answers, strict=True))
         now, before = self.clock.now(), self.states
-        self.states = set().union(*(after_all(state, now, done) for state in before))
+        self.states = set().union(*(possible_states(state, now, done) for state in before))
         told = [(request, answer.status_code, answer.text) for request, answer in done]
         assert self.states, f"no order of {told} explains the answers after {before}"
         type(self).schedules += len(requests) > 1
 
     @rule(minutes=MINUTES)
-    def wait(self, minutes: int) -> None:
+    def advance_clock(self, minutes: int) -> None:
         """Let time pass."""
         self.clock.advance(minutes=minutes)
-        self.owner = self.runner.run(self.owner.come_back())
+        self.owner = self.runner.run(self.owner.log_in_again())
 
     @invariant()
-    def every_view_agrees(self) -> None:
+    def all_views_agree(self) -> None:
         """The list, the look-up and the account say what the rules say."""
         now = self.clock.now()
         query = {"limit": 100}
         codes, found, me = self.runner.run(
             _all(
                 self.owner.request("GET", "/me/codes", params=query),
-                LookUp().ask(self.owner, frozenset()),
+                LookUpCode().send(self.owner, frozenset()),
                 self.owner.request("GET", "/me"),
             )
         )
         items = codes.json()["items"]
-        shown, ids = {read(code) for code in items}, [code["id"] for code in items]
+        shown, ids = {parse_code(code) for code in items}, [code["id"] for code in items]
         assert ids == sorted(set(ids), reverse=True), "each once, newest first"
-        states = {state for state in self.states if listed(state, now) == shown}
+        states = {state for state in self.states if listed_codes(state, now) == shown}
         assert states, f"{shown} is listed instead of {self.states}"
-        assert len({active(state, now) for state in states}) == 1
+        assert len({active_code(state, now) for state in states}) == 1
         self.states = states
         state = next(iter(states))
-        code = active(state, now)
-        assert LookUp().after(state, now, found) == state, found.text
+        code = active_code(state, now)
+        assert LookUpCode().next_state(state, now, found) == state, found.text
         assert (me.json()["active_code"] or {}).get("id") == (code and code.id)
         assert me.json()["referral_count"] == sum(code.uses for code in state)
 
 
-def _settled(drawn: Drawn, state: State) -> Request | None:
+def _resolve(drawn: DrawnRequest, state: State) -> Operation | None:
     if not isinstance(drawn, tuple):
         return drawn
     pick, make = drawn
@@ -127,19 +129,19 @@ async def _all(*requests: Awaitable[httpx.Response]) -> list[httpx.Response]:
     return await asyncio.gather(*requests)
 
 
-def explore(service: Settings, clock: FakeClock, **wanted: Any) -> None:
+def run_histories(service: Settings, clock: FakeClock, **wanted: Any) -> None:
     """Try histories against a service by the clock; raises the shortest that breaks a rule."""
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
     fakes.provide(FakePasswordHasher, provides=PasswordHasher, override=True)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        client = runner.run(stack.enter_async_context(serving(service, fakes)))
-        Codes.service, Codes.runner, Codes.clock = client, runner, clock
+        client = runner.run(stack.enter_async_context(run_service(service, fakes)))
+        CodesMachine.service, CodesMachine.runner, CodesMachine.clock = client, runner, clock
         slow = list(HealthCheck)
         try:
             run_state_machine_as_test(
-                Codes, settings=how(deadline=None, suppress_health_check=slow, **wanted)
+                CodesMachine, settings=how(deadline=None, suppress_health_check=slow, **wanted)
             )
         finally:
             runner.run(stack.aclose())
@@ -149,5 +151,5 @@ def test_no_history_breaks_the_rules(settings: Settings, clock: FakeClock) -> No
     """Hypothesis tries 250 histories of up to 25 steps, the same ones each time, and in some two
     thousand steps two to four requests are under way at once.
     """
-    explore(settings, clock, max_examples=250, stateful_step_count=25, derandomize=True)
-    assert Codes.schedules > 1000
+    run_histories(settings, clock, max_examples=250, stateful_step_count=25, derandomize=True)
+    assert CodesMachine.schedules > 1000

@@ -18,23 +18,23 @@ from referral.adapters.postgres import embedded
 from referral.adapters.postgres.embedded import SYSTEM_USER, EmbeddedPostgres
 from referral.adapters.private_folders import make_private_folder
 from referral.core.errors import Unavailable
-from referral.package_files import folder_of
+from referral.package_files import package_folder
 from tests.support.journey import API, PASSWORD
-from tests.support.processes import referral, running
-from tests.support.servers import FAST
-from tests.support.waiting import until
+from tests.support.processes import run_command, running_service
+from tests.support.servers import NO_DURABILITY
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
-OTHER = "nobody"
+OTHER_USER = "nobody"
 SYSTEM_PYTHON = "/usr/bin/python3"
 """One that every user may run; that of the tests may be in a home folder."""
 
 SOURCES = Path(__file__).parents[2] / "src"
-PACKAGE = folder_of(embedded.PACKAGE)
+PACKAGE = package_folder(embedded.POSTGRES_PACKAGE)
 PROGRAMS = PACKAGE / "pginstall18" / "bin"
 
-WALK = """
+WALK_SCRIPT = """
 import json, os, sys
 found = []
 for folder, folders, files in os.walk(sys.argv[1]):
@@ -54,17 +54,17 @@ print(server.url)
 server.stop()
 """
 
-ASK = (PROGRAMS / "psql", "-Atc", "SELECT 1", "-d")
+QUERY_COMMAND = (PROGRAMS / "psql", "-Atc", "SELECT 1", "-d")
 
-TRUSTING = "local all all trust\nlocal replication all trust\n"
+TRUST_ALL = "local all all trust\nlocal replication all trust\n"
 """What earlier releases left in pg_hba.conf."""
 
 
-def as_other(*command: str | Path) -> subprocess.CompletedProcess[str]:
+def run_as_other_user(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a command as another user of the machine."""
     return subprocess.run(  # noqa: S603 - our own command
         command,
-        user=OTHER,
+        user=OTHER_USER,
         group="nogroup",
         extra_groups=[],
         cwd="/",
@@ -76,14 +76,14 @@ def as_other(*command: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def ask(url: str) -> subprocess.CompletedProcess[str]:
+def query(url: str) -> subprocess.CompletedProcess[str]:
     """Ask a database as the other user."""
-    return as_other(*ASK, url)
+    return run_as_other_user(*QUERY_COMMAND, url)
 
 
 def wait_for(holds: Callable[[], object]) -> None:
     """Return as soon as something holds; fails when it does not in time."""
-    asyncio.run(until(holds))
+    asyncio.run(wait_until(holds))
 
 
 @pytest.fixture
@@ -108,18 +108,18 @@ def started(server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
 def test_others_reach_nothing_in_a_used_data_folder(place: Path) -> None:
     """Sockets, keys, mails, figures, locks and logs, be the data folder itself open or not."""
     data = place / "data"
-    with running(data, "--workers", "2") as service:
+    with running_service(data, "--workers", "2") as service:
         body = {"email": "ann@example.com", "password": PASSWORD}
         assert httpx.post(f"{service.url}{API}/auth/register", json=body).status_code == 201
 
         wait_for(lambda: list((data / "mail").glob("*.eml")))
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
         data.chmod(0o755)  # as earlier releases made it
-        walked = as_other(SYSTEM_PYTHON, "-c", WALK, data)
+        walked = run_as_other_user(SYSTEM_PYTHON, "-c", WALK_SCRIPT, data)
         found = {Path(path).name: modes for path, modes in json.loads(walked.stdout)}
         assert {"postgres", "keys", "mail", "metrics", "service.lock"} <= set(found)
         assert not any(found.values()), found
-        refused = ask(EmbeddedPostgres(data / "postgres").url)
+        refused = query(EmbeddedPostgres(data / "postgres").url)
         assert "Permission denied" in refused.stderr
 
 
@@ -127,24 +127,24 @@ def test_others_reach_nothing_in_a_used_data_folder(place: Path) -> None:
 def test_another_user_who_gets_at_the_socket_is_refused(place: Path, earlier: str) -> None:
     """The server asks the system who connects, on data and beside servers of before as well."""
     folder = place / "postgres"
-    before = EmbeddedPostgres(folder, *FAST)
+    before = EmbeddedPostgres(folder, *NO_DURABILITY)
     if earlier != "none":
         before.start()
-        (folder / "data" / "pg_hba.conf").write_text(TRUSTING)
+        (folder / "data" / "pg_hba.conf").write_text(TRUST_ALL)
         before._control("reload" if earlier == "running" else "stop")  # noqa: SLF001
-    with started(EmbeddedPostgres(folder, *FAST)) as server:
+    with started(EmbeddedPostgres(folder, *NO_DURABILITY)) as server:
         folder.chmod(0o755)
         (folder / ".s.PGSQL.5432").chmod(0o777)
         # One that was running takes a moment to read its settings again.
-        wait_for(lambda: "Peer authentication failed" in ask(server.url).stderr)
-        assert subprocess.check_output([*ASK, server.url], text=True) == "1\n"  # noqa: S603 - psql
+        wait_for(lambda: "Peer authentication failed" in query(server.url).stderr)
+        assert subprocess.check_output([*QUERY_COMMAND, server.url], text=True) == "1\n"  # noqa: S603 - psql
     before.stop()
 
 
 @pytest.fixture
 def distant(place: Path) -> Iterator[EmbeddedPostgres]:
     """A server whose folder has a name that is too long for a socket."""
-    server = EmbeddedPostgres(place / ("long" * 25) / "postgres", *FAST)
+    server = EmbeddedPostgres(place / ("long" * 25) / "postgres", *NO_DURABILITY)
     yield server
     server.stop()
 
@@ -177,10 +177,10 @@ def test_a_folder_that_another_made_for_the_socket_is_refused(
     distant: EmbeddedPostgres, socket_folder: Path, mode: int
 ) -> None:
     """Whoever makes it first gets no connection of the service's, nor the folder changed."""
-    assert as_other("mkdir", f"--mode={mode:o}", socket_folder).returncode == 0
-    with pytest.raises(Unavailable, match=f"{socket_folder} belongs to the user '{OTHER}'"):
+    assert run_as_other_user("mkdir", f"--mode={mode:o}", socket_folder).returncode == 0
+    with pytest.raises(Unavailable, match=f"{socket_folder} belongs to the user '{OTHER_USER}'"):
         distant.start()
-    assert (socket_folder.owner(), list(socket_folder.iterdir())) == (OTHER, [])
+    assert (socket_folder.owner(), list(socket_folder.iterdir())) == (OTHER_USER, [])
 
 
 def test_a_socket_folder_that_others_may_enter_is_refused(
@@ -200,7 +200,7 @@ def test_a_symbolic_link_for_the_socket_is_refused(
     """What it leads to keeps its owner."""
     target = place / "target"
     target.mkdir(0o700)
-    assert as_other("ln", "-s", target, socket_folder).returncode == 0
+    assert run_as_other_user("ln", "-s", target, socket_folder).returncode == 0
     with pytest.raises(Unavailable, match=f"{socket_folder} is a symbolic link"):
         distant.start()
     assert target.owner() == "root"
@@ -212,9 +212,9 @@ def test_root_opens_no_folder_above_the_data(place: Path) -> None:
     home.mkdir(0o700)
     data = home / "a folder, with 'signs' & 100 %"
     above = {one: one.stat() for one in (home, *home.parents)}
-    done = referral(data, "migrate")
+    done = run_command(data, "migrate")
     assert (done.returncode, done.stderr) == (0, "")
-    checked = referral(data, "check")
+    checked = run_command(data, "check")
     assert checked.returncode == 0, checked.stderr
     assert all(
         (one.stat().st_mode, one.stat().st_uid) == (was.st_mode, was.st_uid)
@@ -244,21 +244,21 @@ def test_root_leaves_the_data_of_another_user_alone(place: Path, command: str) -
     """A command that root runs by mistake does not take the folder away from the service."""
     folder = place / "postgres"
     folder.mkdir(0o700)
-    shutil.chown(folder, OTHER)
-    done = referral(place, command)
+    shutil.chown(folder, OTHER_USER)
+    done = run_command(place, command)
     assert done.returncode == 1
-    assert f"{folder} belongs to the user '{OTHER}'" in done.stderr
+    assert f"{folder} belongs to the user '{OTHER_USER}'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert folder.owner() == OTHER
+    assert folder.owner() == OTHER_USER
 
 
 def test_a_key_that_another_user_made_is_not_taken(place: Path) -> None:
     """A folder for keys that is somebody else's ends the start."""
     (place / "keys").mkdir()
-    shutil.chown(place / "keys", OTHER)
-    done = referral(place, "run", "--port", "18303")
+    shutil.chown(place / "keys", OTHER_USER)
+    done = run_command(place, "run", "--port", "18303")
     assert done.returncode == 1
-    assert f"{place / 'keys'} belongs to the user '{OTHER}'" in done.stderr
+    assert f"{place / 'keys'} belongs to the user '{OTHER_USER}'" in done.stderr
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
@@ -269,18 +269,18 @@ def test_a_data_folder_that_every_user_may_write_to_is_refused(
     """With the embedded database or another: mails and figures are in it as well."""
     place.chmod(mode)
     settings = {"database_url": url, "signing_key_file": str(key_file)} if url else {}
-    done = referral(place, "run", "--port", "18303", **settings)
+    done = run_command(place, "run", "--port", "18303", **settings)
     assert done.returncode == 1
     assert f"Every user may write to {place}" in done.stderr
 
 
 def test_a_data_folder_that_another_user_could_replace_is_refused(place: Path) -> None:
     """It is theirs, or one above it: they could put keys of their own in place of the service's."""
-    shutil.chown(place, OTHER)
+    shutil.chown(place, OTHER_USER)
     for folder in (place, place / "data"):
-        done = referral(folder, "run", "--port", "18303")
+        done = run_command(folder, "run", "--port", "18303")
         assert done.returncode == 1
-        assert f"{place} belongs to the user '{OTHER}'" in done.stderr
+        assert f"{place} belongs to the user '{OTHER_USER}'" in done.stderr
 
 
 def test_a_link_does_not_close_the_folder_that_it_leads_to(place: Path) -> None:
@@ -312,9 +312,11 @@ def test_folders_that_others_may_read_are_closed(place: Path) -> None:
 
 def test_a_user_other_than_root_runs_the_server(place: Path) -> None:
     """As themselves, in a folder of their own."""
-    shutil.chown(place, OTHER)
-    done = as_other(SYSTEM_PYTHON, "-c", START_AND_STOP, place / "data" / "postgres")
+    shutil.chown(place, OTHER_USER)
+    done = run_as_other_user(SYSTEM_PYTHON, "-c", START_AND_STOP, place / "data" / "postgres")
     assert done.returncode == 0, done.stderr
-    assert (place / "data" / "postgres" / "data").owner() == OTHER
-    refused = referral(place / "data", "migrate")
-    assert f"belongs to the user '{OTHER}' instead of the user '{SYSTEM_USER}'" in refused.stderr
+    assert (place / "data" / "postgres" / "data").owner() == OTHER_USER
+    refused = run_command(place / "data", "migrate")
+    assert (
+        f"belongs to the user '{OTHER_USER}' instead of the user '{SYSTEM_USER}'" in refused.stderr
+    )

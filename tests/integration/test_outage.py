@@ -15,14 +15,14 @@ import pytest
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.settings import Settings
-from tests.conftest import Serve
-from tests.support.journey import API, UNLIMITED, join
-from tests.support.servers import FAST
-from tests.support.waiting import elapsing, until_found
+from tests.conftest import ServiceFactory
+from tests.support.journey import API, UNLIMITED_SETTINGS, join
+from tests.support.servers import NO_DURABILITY
+from tests.support.waiting import measure_thread_time, wait_for_value
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 
-A_SECOND_OR_SO = 2.6
+MAX_SECONDS = 2.6
 """The promise, and room for what else the event loop does."""
 
 
@@ -30,7 +30,7 @@ A_SECOND_OR_SO = 2.6
 def server() -> Iterator[EmbeddedPostgres]:
     """A server that the test may stop."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
-    server = EmbeddedPostgres(folder, *FAST)
+    server = EmbeddedPostgres(folder, *NO_DURABILITY)
     server.start()
     yield server
     server.stop()
@@ -39,7 +39,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 async def service(
-    server: EmbeddedPostgres, serve: Serve, key_file: Path, tmp_path: Path
+    server: EmbeddedPostgres, serve: ServiceFactory, key_file: Path, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A service over that server."""
     await asyncio.to_thread(migrate, server.url)
@@ -47,26 +47,26 @@ async def service(
         data_dir=tmp_path,
         database_url=server.url,
         signing_key_file=str(key_file),
-        **UNLIMITED,
+        **UNLIMITED_SETTINGS,
     )
     async with serve(settings) as client:
         yield client
 
 
-async def until_it_answers(client: httpx.AsyncClient) -> None:
+async def until_ready(client: httpx.AsyncClient) -> None:
     """Wait until the service is ready again."""
 
     async def is_ready() -> bool:
         return (await client.get("/health/ready")).status_code == 200
 
-    await until_found(is_ready)
+    await wait_for_value(is_ready)
 
 
 async def assert_unavailable(client: httpx.AsyncClient) -> None:
     """Check that a look-up is refused in time, and says when to come back."""
-    async with elapsing() as waited:
+    async with measure_thread_time() as waited:
         answer = await client.get(f"{API}/codes/lookup", params={"email": "ann@example.com"})
-    assert waited.seconds < A_SECOND_OR_SO
+    assert waited.seconds < MAX_SECONDS
     assert answer.status_code == 503
     assert answer.headers["Retry-After"].isdigit()
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -77,13 +77,13 @@ async def test_a_stopped_database_means_503_until_it_is_back(
 ) -> None:
     """What was acknowledged before is there afterwards."""
     ann = await join(service)
-    code = await ann.issue()
+    code = await ann.issue_code()
     await asyncio.to_thread(server.stop)
     await assert_unavailable(service)
     assert (await service.get("/health/ready")).status_code == 503
     assert (await service.get("/health/live")).status_code == 200
     await asyncio.to_thread(server.start)
-    await until_it_answers(service)
+    await until_ready(service)
     found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
     assert found.json()["code"] == code["code"]
 
@@ -97,14 +97,14 @@ async def test_a_hanging_database_means_503_in_time(
     processes = await server_processes(server)
     signal_all(processes, signal.SIGSTOP)
     try:
-        async with elapsing() as waited:
+        async with measure_thread_time() as waited:
             assert (await ann.request("GET", "/me")).status_code == 503
-        assert waited.seconds < A_SECOND_OR_SO
+        assert waited.seconds < MAX_SECONDS
         await assert_unavailable(service)
         await asyncio.gather(*(assert_unavailable(service) for _ in range(30)))
     finally:
         signal_all(processes, signal.SIGCONT)
-    await until_it_answers(service)
+    await until_ready(service)
 
 
 async def test_terminated_connections_are_replaced(
@@ -120,7 +120,7 @@ async def test_terminated_connections_are_replaced(
         await admin.execute(query)
         answer = await ann.request("GET", "/me")
         assert answer.status_code in {200, 503}
-        await until_it_answers(service)
+        await until_ready(service)
     await admin.close()
 
 

@@ -11,18 +11,18 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.postgres.read_model import ACCOUNT, LOOK_UP
+from referral.adapters.postgres.read_model import ACCOUNT, CODES_BY_EMAIL
 from referral.core.entities.codes import CodeStatus
-from referral.core.entities.email_links import Purpose
+from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.sessions import RefreshToken
-from tests.support.fakes import FakeFingerprints
+from tests.support.fakes import FakeFingerprinter
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))
 NOW = datetime.now(UTC)
 
-FILL = """
+FILL_SQL = """
 CREATE FUNCTION id_of(number bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS
     $$ SELECT lpad(to_hex(number), 32, '0')::uuid $$;
 INSERT INTO users SELECT id_of(n), 'U' || n || '@example.com', 'u' || n || '@example.com', 'x',
@@ -49,7 +49,7 @@ async def engine(database_url: str) -> Any:
     """A database with that many users, and its statistics."""
     engine = make_engine(database_url, command_timeout=60)
     async with engine.begin() as connection:
-        for statement in FILL.strip().split(";\n"):
+        for statement in FILL_SQL.strip().split(";\n"):
             await connection.exec_driver_sql(statement)
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -58,50 +58,53 @@ async def engine(database_url: str) -> Any:
     await engine.dispose()
 
 
-def scans(plan: dict[str, Any]) -> Iterator[str]:
+def find_scans(plan: dict[str, Any]) -> Iterator[str]:
     """Yield the tables that a plan reads from end to end."""
     if plan["Node Type"] == "Seq Scan":
         yield plan["Relation Name"]
     for part in plan.get("Plans", []):
-        yield from scans(part)
+        yield from find_scans(part)
 
 
 async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> None:
     """Each statement of the reading ports, and each lock, is planned without a table scan."""
-    sent: list[tuple[str, Any]] = [(LOOK_UP, (["u5000@example.com"],)), (ACCOUNT, (REFERRER, 10))]
+    sent: list[tuple[str, Any]] = [
+        (CODES_BY_EMAIL, (["u5000@example.com"],)),
+        (ACCOUNT, (REFERRER, 10)),
+    ]
 
     def note(*arguments: Any) -> None:
         sent.append((arguments[2], arguments[3]))
 
     event.listen(engine.sync_engine, "before_cursor_execute", note)
-    async with PostgresDatabase(engine, FakeFingerprints()).begin() as records:
+    async with PostgresDatabase(engine, FakeFingerprinter()).begin() as records:
         records.session.driver.add_query_logger(lambda one: sent.append((one.query, one.args)))
-        await records.users.get(REFERRER)
-        await records.users.by_email("u5000@example.com")
+        await records.users.find(REFERRER)
+        await records.users.find_by_email("u5000@example.com")
         await records.users.lock(REFERRER)
-        await records.codes.get(REFERRER, REFERRER)
+        await records.codes.find(REFERRER, REFERRER)
         await records.codes.lock(REFERRER, REFERRER)
-        await records.codes.lock_usable("code5000")
+        await records.codes.lock_enabled_by_text("code5000")
         await records.codes.lock_enabled(REFERRER)
         await records.codes.count_use(REFERRER, NOW)
-        await records.codes.retire(REFERRER, spent_at=NOW)
-        await records.codes.active(REFERRER, NOW)
-        await records.codes.by_text("code5000")
+        await records.codes.retire(REFERRER, only_spent_at=NOW)
+        await records.codes.find_active(REFERRER, NOW)
+        await records.codes.find_by_text("code5000")
         for status in (None, *CodeStatus):
-            await records.codes.newest(REFERRER, NOW, status=status, after=None, limit=21)
+            await records.codes.list_page(REFERRER, NOW, status=status, after=None, limit=21)
         for state in (None, *ReferralStatus):
-            await records.referrals.newest(REFERRER, status=state, after=MIDDLE, limit=21)
-        await records.referrals.of(MIDDLE)
-        await records.sessions.lock(b"\0" * 32)
+            await records.referrals.list_page(REFERRER, status=state, after=MIDDLE, limit=21)
+        await records.referrals.find_by_referred(MIDDLE)
+        await records.sessions.lock_by_token(b"\0" * 32)
         for parent in (None, b"\1" * 32):
             await records.sessions.mark_used(RefreshToken(b"\0" * 32, MIDDLE, None, parent), NOW)
-        await records.one_time_tokens.claim(b"\0" * 32, Purpose.RESET, NOW, NOW)
+        await records.one_time_tokens.acquire(b"\0" * 32, TokenPurpose.RESET, NOW, NOW)
         await records.one_time_tokens.release(b"\0" * 32, NOW)
-        await records.sessions.end(REFERRER)
-        await records.profiles.of(REFERRER)
+        await records.sessions.revoke(REFERRER)
+        await records.profiles.find(REFERRER)
         await records.profiles.delete(REFERRER)
-        await records.verdicts.find((b"\0" * 32, b"\1" * 32), NOW)
-        await records.verdicts.forget((b"\0" * 32, b"\1" * 32))
+        await records.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
+        await records.verification_results.delete((b"\0" * 32, b"\1" * 32))
     event.remove(engine.sync_engine, "before_cursor_execute", note)
     assert len(sent) > 26
     async with engine.connect() as connection:
@@ -111,4 +114,4 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
             )
             plan = explained.scalar_one()
             plan = json.loads(plan) if isinstance(plan, str) else plan
-            assert not list(scans(plan[0]["Plan"])), statement
+            assert not list(find_scans(plan[0]["Plan"])), statement

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from referral.adapters.postgres.embedded import SYSTEM_USER
 from referral.settings import Settings
-from tests.conftest import serving
+from tests.conftest import run_service
 from tests.support.journey import API, join
-from tests.support.processes import free_port, referral
-from tests.support.steady_load import steady_load_in
-from tests.support.waiting import until, until_listening
+from tests.support.processes import free_port, run_command
+from tests.support.steady_load import steady_load_through
+from tests.support.waiting import wait_for_port, wait_until
 
 CONFIGURATION = """\
 [databases]
@@ -58,7 +58,7 @@ def pooled_url(database_url: str) -> Iterator[str]:
     assert program, "Install pgbouncer; `make test` does so on Debian as root."
     command = [program, "-q", *as_owner, str(configuration)]
     with subprocess.Popen(command) as process:  # noqa: S603 - a program of the tests
-        until_listening(listen)
+        wait_for_port(listen)
         yield f"postgresql://{user}@127.0.0.1:{listen}{parts.path}?pooler=transaction"
         process.kill()
     shutil.rmtree(folder)
@@ -73,14 +73,14 @@ def pooled(settings: Settings, pooled_url: str) -> Settings:
 @pytest.fixture
 async def service(pooled: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Such a service."""
-    async with serving(pooled) as client:
+    async with run_service(pooled) as client:
         yield client
 
 
 async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> None:
     """Registration, codes, look-ups and lists work as they do without it."""
     ann = await join(service)
-    code = await ann.issue()
+    code = await ann.issue_code()
     found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
     assert found.json()["code"] == code["code"]
     bob = await join(service, referral_code=code["code"])
@@ -92,17 +92,17 @@ async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> Non
 
 async def test_many_at_once_share_two_connections(service: httpx.AsyncClient) -> None:
     """No statement is looked for on a connection that has never heard of it."""
-    async with steady_load_in(service) as tally:
-        await until(lambda: tally.answers.total() > 300, 60)
+    async with steady_load_through(service) as tally:
+        await wait_until(lambda: tally.responses.total() > 300, 60)
     assert tally.failures == {}
 
 
 def test_the_worker_wants_a_direct_address(pooled_url: str, key_file: Path, tmp_path: Path) -> None:
     """Neither the API nor the worker listens through a pooler without a word."""
     named = {"database_url": pooled_url, "signing_key_file": str(key_file)}
-    inline = referral(tmp_path, "run", "--port", str(free_port()), **named)
+    inline = run_command(tmp_path, "run", "--port", str(free_port()), **named)
     assert inline.returncode == 2
     assert inline.stderr.startswith("REFERRAL_WORKER: has to be 'off'")
-    alone = referral(tmp_path, "worker", worker="off", **named)
+    alone = run_command(tmp_path, "worker", worker="off", **named)
     assert alone.returncode == 1
     assert "direct address" in alone.stderr

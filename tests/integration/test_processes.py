@@ -15,12 +15,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from referral.adapters.redis.rate_limits import PROCESSES
+from referral.adapters.redis.rate_limits import PROCESSES_KEY
 from tests.conftest import execute
 from tests.support.journey import API, join, log_in, new_email, register
-from tests.support.processes import Service, running
-from tests.support.servers import OwnRedis
-from tests.support.waiting import until_found
+from tests.support.processes import Service, running_service
+from tests.support.servers import RedisProcess
+from tests.support.waiting import wait_for_value
 
 T = TypeVar("T")
 
@@ -29,10 +29,10 @@ CALLERS = 200
 LOGINS = 450
 """More than may wait for a hash."""
 
-CROWD = 10
-TRIES = 5
+CROWD_SIZE = 10
+MAX_TRIES = 5
 
-WATCHED = """
+COUNT_READS_SQL = """
 ALTER TABLE codes RENAME TO stored_codes;
 CREATE SEQUENCE asked;
 CREATE VIEW codes AS SELECT * FROM stored_codes WHERE nextval('asked') > 0
@@ -42,13 +42,13 @@ CREATE VIEW codes AS SELECT * FROM stored_codes WHERE nextval('asked') > 0
 
 @pytest.fixture
 def services(
-    database_url: str, key_file: Path, tmp_path: Path, own_redis: OwnRedis
+    database_url: str, key_file: Path, tmp_path: Path, own_redis: RedisProcess
 ) -> Iterator[list[Service]]:
     """Two servers that believe a proxy on this machine."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                running(
+                running_service(
                     tmp_path / name,
                     database_url=database_url,
                     signing_key_file=str(key_file),
@@ -69,13 +69,13 @@ async def crowds(services: list[Service]) -> AsyncIterator[list[list[httpx.Async
     and the server does not wait that long for what a connection has to say.
     """
     async with AsyncExitStack() as stack:
-        limits = httpx.Limits(max_connections=LOGINS // CROWD)
+        limits = httpx.Limits(max_connections=LOGINS // CROWD_SIZE)
         yield [
             [
                 await stack.enter_async_context(
                     httpx.AsyncClient(base_url=service.url, limits=limits, timeout=300)
                 )
-                for _ in range(CROWD)
+                for _ in range(CROWD_SIZE)
             ]
             for service in services
         ]
@@ -128,8 +128,8 @@ async def while_redis_answers(
         states = [(await client.get("/health/ready")).json()["redis"] for client in clients]
         return set(states) == {"ok"}
 
-    for _ in range(TRIES):
-        await until_found(are_ready)
+    for _ in range(MAX_TRIES):
+        await wait_for_value(are_ready)
         before = warnings(services)
         result = await work()
         if warnings(services) == before:
@@ -157,7 +157,7 @@ async def test_without_redis_each_allows_its_share(
     crowds: list[list[httpx.AsyncClient]],
     clients: list[httpx.AsyncClient],
     services: list[Service],
-    own_redis: OwnRedis,
+    own_redis: RedisProcess,
 ) -> None:
     """Once they know of each other and Redis is gone, together they allow the limit, and no 5xx."""
     await burst(clients[1:], 1, "192.0.2.9")
@@ -166,9 +166,9 @@ async def test_without_redis_each_allows_its_share(
 
         async def know_of_each_other() -> bool:
             await burst(clients, 2, next(callers))
-            return await redis.zcount(PROCESSES, began, "inf") == len(clients)
+            return await redis.zcount(PROCESSES_KEY, began, "inf") == len(clients)
 
-        await until_found(know_of_each_other, seconds=60)
+        await wait_for_value(know_of_each_other, seconds=60)
     own_redis.kill()
     for crowd in crowds:
         assert await burst(crowd, 200, "192.0.2.2") == {404: LIMIT // 2, 429: 200 - LIMIT // 2}
@@ -183,9 +183,9 @@ async def test_look_ups_go_on_during_a_flood_of_logins(
     client = crowd[0]
     await register(client, owner)
     seen, callers, refused = Counter[int](), map(caller, itertools.count()), Counter[int]()
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         guesses = [
-            log_in(crowd[number % CROWD], owner, f"a wrong guess {number}")
+            log_in(crowd[number % CROWD_SIZE], owner, f"a wrong guess {number}")
             for number in range(LOGINS)
         ]
         flood = asyncio.gather(*guesses)
@@ -206,18 +206,18 @@ async def test_a_hot_address_that_expires_is_asked_for_once_a_process(
     clients: list[httpx.AsyncClient],
     services: list[Service],
     database_url: str,
-    own_redis: OwnRedis,
+    own_redis: RedisProcess,
 ) -> None:
     """Hundreds ask while what was remembered is lost: each process reads the database once."""
     ann = await join(crowds[0][0])
-    await ann.issue()
-    await execute(database_url, WATCHED)
+    await ann.issue_code()
+    await execute(database_url, COUNT_READS_SQL)
     connection = await asyncpg.connect(database_url)
     callers = map(caller, itertools.count())
 
     async def ask() -> set[int]:
         asked = [
-            look_up(crowd[number % CROWD], ann.email, next(callers))
+            look_up(crowd[number % CROWD_SIZE], ann.email, next(callers))
             for number in range(CALLERS)
             for crowd in crowds
         ]
@@ -236,7 +236,7 @@ async def test_a_hot_address_that_expires_is_asked_for_once_a_process(
             assert await ask() == {200}
             return await reads() > before
 
-        await until_found(was_read)
+        await wait_for_value(was_read)
         assert await ask() == {200}
         return await reads() - before
 

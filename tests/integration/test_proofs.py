@@ -14,19 +14,19 @@ from sqlalchemy import text
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
-from tests.conftest import Serve, execute, fetch, serving
+from tests.conftest import ServiceFactory, execute, fetch_value, run_service
 from tests.support.fakes import FakeClock
 from tests.support.journey import API, PASSWORD, join, log_in, new_email, register
-from tests.support.sink import Received, Sink
-from tests.support.waiting import until, until_found
+from tests.support.sink import ReceivedMail, SmtpSink
+from tests.support.waiting import wait_for_value, wait_until
 
-OTHER = "staple battery horse"
-CONFIRM = "Confirm your e-mail address"
-REFERRED = "Someone joined with your code"
+NEW_PASSWORD = "staple battery horse"
+CONFIRM_SUBJECT = "Confirm your e-mail address"
+REFERRED_SUBJECT = "Someone joined with your code"
 
 
 @pytest.fixture
-async def mailing(settings: Settings, sink: Sink, database_url: str) -> Settings:
+async def mailing(settings: Settings, sink: SmtpSink, database_url: str) -> Settings:
     """Settings of a service that mails to the sink and has addresses confirmed."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     return replace(settings, smtp_url=sink.url, worker="inline", email_verification="on")
@@ -35,7 +35,7 @@ async def mailing(settings: Settings, sink: Sink, database_url: str) -> Settings
 @pytest.fixture
 async def service(mailing: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """Such a service."""
-    async with serving(mailing) as client:
+    async with run_service(mailing) as client:
         yield client
 
 
@@ -44,7 +44,7 @@ def slug(answer: httpx.Response) -> str:
     return str(answer.json()["type"]).rpartition("/")[2]
 
 
-def token_of(mail: Received) -> str:
+def token_of(mail: ReceivedMail) -> str:
     """Return the token of the link in a mail, the same in both of its parts."""
     pattern = r"http://127\.0\.0\.1:8000/(?:confirm|reset)\?token=([\w-]{43})"
     plain = re.findall(pattern, mail.part("plain"))
@@ -53,20 +53,20 @@ def token_of(mail: Received) -> str:
     return str(plain[0])
 
 
-async def mails(sink: Sink, email: str, number: int) -> list[Received]:
+async def mails(sink: SmtpSink, email: str, number: int) -> list[ReceivedMail]:
     """Wait until someone has got so many mails."""
-    await until(lambda: len(sink.to(email)) >= number)
-    return sink.to(email)
+    await wait_until(lambda: len(sink.mails_to(email)) >= number)
+    return sink.mails_to(email)
 
 
-async def subjects(sink: Sink, email: str, database_url: str) -> list[str]:
+async def subjects(sink: SmtpSink, email: str, database_url: str) -> list[str]:
     """Return what the mails to someone are about, sorted, once no job is left."""
 
     async def is_empty() -> bool:
-        return await fetch(database_url, "SELECT count(*) FROM pgqueuer") == 0
+        return await fetch_value(database_url, "SELECT count(*) FROM pgqueuer") == 0
 
-    await until_found(is_empty)
-    return sorted(str(mail.message["Subject"]) for mail in sink.to(email))
+    await wait_for_value(is_empty)
+    return sorted(str(mail.message["Subject"]) for mail in sink.mails_to(email))
 
 
 async def confirm(
@@ -82,23 +82,25 @@ async def disown(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.post(f"{API}/auth/email/disown", json={"token": token})
 
 
-async def forget(client: httpx.AsyncClient, email: str) -> httpx.Response:
+async def request_reset(client: httpx.AsyncClient, email: str) -> httpx.Response:
     """Ask for a new password."""
     return await client.post(f"{API}/auth/password/forgot", json={"email": email})
 
 
-async def reset(client: httpx.AsyncClient, token: str, password: str = OTHER) -> httpx.Response:
+async def reset(
+    client: httpx.AsyncClient, token: str, password: str = NEW_PASSWORD
+) -> httpx.Response:
     """Set a new password."""
     body = {"token": token, "new_password": password}
     return await client.post(f"{API}/auth/password/reset", json=body)
 
 
 async def test_a_referral_counts_once_the_address_is_confirmed(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """Pending and untold before; confirmed, greeted and told after the link, which works once."""
     ann = await join(service)
-    code = (await ann.issue())["code"]
+    code = (await ann.issue_code())["code"]
     bob = await join(service, referral_code=code)
     (letter,) = await mails(sink, bob.email, 1)
     assert letter.message["Subject"] == "Confirm your e-mail address"
@@ -114,7 +116,7 @@ async def test_a_referral_counts_once_the_address_is_confirmed(
     assert (again.status_code, slug(again)) == (409, "email-already-verified")
 
 
-async def test_only_who_registered_confirms(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_only_who_registered_confirms(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """With the password or an own bearer token; anything else leaves the link good."""
     bob, eve = await join(service), await join(service)
     token = token_of((await mails(sink, bob.email, 1))[0])
@@ -132,12 +134,12 @@ async def test_only_who_registered_confirms(service: httpx.AsyncClient, sink: Si
 
 
 async def test_the_owner_of_a_mailbox_disowns_an_account(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """Who made it is out, the address is free, and the code has its use back."""
     ann = await join(service)
     await confirm(service, token_of((await mails(sink, ann.email, 1))[0]))
-    code = (await ann.issue(max_uses=1))["code"]
+    code = (await ann.issue_code(max_uses=1))["code"]
     eve = await join(service, referral_code=code)
     token = token_of((await mails(sink, eve.email, 1))[0])
     assert (await disown(service, token)).status_code == 204
@@ -154,26 +156,26 @@ async def test_the_owner_of_a_mailbox_disowns_an_account(
     assert (await confirm(service, second)).status_code == 204
 
 
-async def test_a_reset_takes_an_account_over(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_a_reset_takes_an_account_over(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """Whoever reads the mailbox is confirmed, and who registered is out."""
     eve = await join(service)
     await mails(sink, eve.email, 1)
-    await forget(service, eve.email)
+    await request_reset(service, eve.email)
     token = token_of((await mails(sink, eve.email, 2))[-1])
     assert (await reset(service, token)).status_code == 204
     assert (await log_in(service, eve.email)).status_code == 400
-    owner = (await log_in(service, eve.email, OTHER)).json()
+    owner = (await log_in(service, eve.email, NEW_PASSWORD)).json()
     headers = {"Authorization": f"Bearer {owner['access_token']}"}
     me = (await service.get(f"{API}/me", headers=headers)).json()
     assert me["email_verified"] is True
 
 
 async def test_an_address_finds_its_code_as_soon_as_it_is_confirmed(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """Although a moment ago, as the caches remember, there was nothing to find."""
     ann = await join(service)
-    code = (await ann.issue())["code"]
+    code = (await ann.issue_code())["code"]
     where = {"email": ann.email}
     token = token_of((await mails(sink, ann.email, 1))[0])
     assert (await service.get(f"{API}/codes/lookup", params=where)).status_code == 404
@@ -181,20 +183,20 @@ async def test_an_address_finds_its_code_as_soon_as_it_is_confirmed(
     assert (await service.get(f"{API}/codes/lookup", params=where)).json()["code"] == code
 
 
-async def test_a_fresh_link_can_be_asked_for(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_a_fresh_link_can_be_asked_for(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """Either link confirms, in the user's language, and then both are used up."""
     bob = await join(service, locale="ru")
     await mails(sink, bob.email, 1)
     assert (await bob.request("POST", "/auth/email/verification")).status_code == 202
     first, second = [token_of(mail) for mail in await mails(sink, bob.email, 2)]
-    assert sink.to(bob.email)[-1].message["Subject"] == "Подтвердите адрес электронной почты"
+    assert sink.mails_to(bob.email)[-1].message["Subject"] == "Подтвердите адрес электронной почты"
     assert first != second
     assert (await confirm(service, second)).status_code == 204
     assert slug(await confirm(service, first)) == "token-unusable"
 
 
 async def test_an_address_gets_no_more_than_five_links_an_hour(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """The sixth request is refused, and says when to come again."""
     bob = await join(service)
@@ -202,17 +204,17 @@ async def test_an_address_gets_no_more_than_five_links_an_hour(
     asked = [await bob.request("POST", "/auth/email/verification") for _ in range(5)]
     assert [answer.status_code for answer in asked] == [202] * 4 + [429]
     assert int(asked[-1].headers["Retry-After"]) > 0
-    assert (await forget(service, bob.email)).status_code == 202
+    assert (await request_reset(service, bob.email)).status_code == 202
 
 
 async def test_requests_for_reset_links_take_no_places_of_other_mails(
-    serve: Serve, mailing: Settings, sink: Sink
+    serve: ServiceFactory, mailing: Settings, sink: SmtpSink
 ) -> None:
     """Whoever asks for them, before and after the account is made, keeps its owner from nothing."""
     async with serve(mailing) as client:
         email = new_email()
         for _ in range(7):
-            await forget(client, email)
+            await request_reset(client, email)
         ann = await join(client, email)
         await mails(sink, email, 1)
         asked = [await ann.request("POST", "/auth/email/verification") for _ in range(4)]
@@ -220,25 +222,25 @@ async def test_requests_for_reset_links_take_no_places_of_other_mails(
 
 
 async def test_a_request_for_a_reset_link_is_answered_alike_for_every_address(
-    serve: Serve, mailing: Settings, sink: Sink
+    serve: ServiceFactory, mailing: Settings, sink: SmtpSink
 ) -> None:
     """Of nobody, of somebody, and of somebody who got all the mails of an hour, also past the mails
     of an hour: 202, and the same bytes and headers.
     """
-    async with serve(replace(mailing, limit_token=Rate.read("1000/minute"))) as client:
+    async with serve(replace(mailing, limit_token=Rate.parse("1000/minute"))) as client:
         ann, bob = await join(client), await join(client)
         await mails(sink, bob.email, 1)
         for _ in range(4):
             await bob.request("POST", "/auth/email/verification")
         told = []
         for email in (new_email(), ann.email, bob.email):
-            answers = [await forget(client, email) for _ in range(7)]
-            told.append([_told(answer) for answer in answers])
+            answers = [await request_reset(client, email) for _ in range(7)]
+            told.append([_observable(answer) for answer in answers])
     assert [status for status, _, _ in told[0]] == [202] * 7
     assert told[0] == told[1] == told[2]
 
 
-def _told(answer: httpx.Response) -> tuple[int, dict[str, str], str]:
+def _observable(answer: httpx.Response) -> tuple[int, dict[str, str], str]:
     """Return what an answer tells, less what is new in each."""
     new, request_id = {"ratelimit"}, answer.headers["X-Request-ID"]
     headers = {name: value.replace(request_id, "") for name, value in answer.headers.items()}
@@ -246,12 +248,12 @@ def _told(answer: httpx.Response) -> tuple[int, dict[str, str], str]:
     return answer.status_code, left, answer.text.replace(request_id, "")
 
 
-async def test_a_forgotten_password_is_set_anew(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_a_forgotten_password_is_set_anew(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """The link works once, and every session ends."""
     ann = await join(service)
     await mails(sink, ann.email, 1)
     tokens = (await log_in(service, ann.email)).json()
-    assert (await forget(service, ann.email.upper())).status_code == 202
+    assert (await request_reset(service, ann.email.upper())).status_code == 202
     token = token_of((await mails(sink, ann.email, 2))[-1])
     weak = await reset(service, token, "password123")
     assert (weak.status_code, slug(weak)) == (422, "weak-password")
@@ -261,26 +263,26 @@ async def test_a_forgotten_password_is_set_anew(service: httpx.AsyncClient, sink
     form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
     assert (await service.post(f"{API}/auth/token", data=form)).status_code == 400
     assert (await log_in(service, ann.email)).status_code == 400
-    assert (await log_in(service, ann.email, OTHER)).status_code == 200
+    assert (await log_in(service, ann.email, NEW_PASSWORD)).status_code == 200
 
 
 async def test_forgetting_tells_nobody_who_has_an_account(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """The same answer, and mail to none but the user."""
     ann, nobody = await join(service), new_email()
     await mails(sink, ann.email, 1)
-    known, unknown = await forget(service, ann.email), await forget(service, nobody)
+    known, unknown = await request_reset(service, ann.email), await request_reset(service, nobody)
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
     await mails(sink, ann.email, 2)
-    assert sink.to(nobody) == []
+    assert sink.mails_to(nobody) == []
 
 
-async def test_a_link_is_for_one_thing(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_a_link_is_for_one_thing(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """A confirmation sets no password, a reset confirms nothing, and neither is used up by it."""
     ann = await join(service)
     confirming = token_of((await mails(sink, ann.email, 1))[0])
-    await forget(service, ann.email)
+    await request_reset(service, ann.email)
     resetting = token_of((await mails(sink, ann.email, 2))[-1])
     assert slug(await reset(service, confirming)) == "token-unusable"
     assert slug(await confirm(service, resetting)) == "token-unusable"
@@ -289,26 +291,26 @@ async def test_a_link_is_for_one_thing(service: httpx.AsyncClient, sink: Sink) -
 
 
 async def test_links_are_used_once_whoever_comes_at_once(
-    service: httpx.AsyncClient, sink: Sink, database_url: str
+    service: httpx.AsyncClient, sink: SmtpSink, database_url: str
 ) -> None:
     """Of twenty, one gets through, and the referrer hears of it once."""
     ann = await join(service)
-    bob = await join(service, referral_code=(await ann.issue())["code"])
+    bob = await join(service, referral_code=(await ann.issue_code())["code"])
     token = token_of((await mails(sink, bob.email, 1))[0])
     answers = await asyncio.gather(
         *(confirm(service, token, None, headers=bob.headers) for _ in range(20))
     )
     assert sorted(answer.status_code for answer in answers) == [204] + [422] * 19
-    assert await subjects(sink, bob.email, database_url) == [CONFIRM, "Welcome"]
-    assert await subjects(sink, ann.email, database_url) == [CONFIRM, REFERRED]
+    assert await subjects(sink, bob.email, database_url) == [CONFIRM_SUBJECT, "Welcome"]
+    assert await subjects(sink, ann.email, database_url) == [CONFIRM_SUBJECT, REFERRED_SUBJECT]
 
 
 async def test_a_link_confirms_or_disowns_but_never_both(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """Whichever comes first: the account is confirmed and there, or gone with its referral."""
     ann = await join(service)
-    code = (await ann.issue())["code"]
+    code = (await ann.issue_code())["code"]
     for _ in range(5):
         bob = await join(service, referral_code=code)
         token = token_of((await mails(sink, bob.email, 1))[0])
@@ -329,11 +331,11 @@ async def test_a_link_confirms_or_disowns_but_never_both(
 
 
 async def test_uses_are_those_of_the_referrals_that_count(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """Strangers join with a code with three uses while others are disowned from it."""
     ann = await join(service)
-    code = await ann.issue(max_uses=3)
+    code = await ann.issue_code(max_uses=3)
     first = [await join(service, referral_code=code["code"]) for _ in range(3)]
     tokens = [token_of((await mails(sink, one.email, 1))[0]) for one in first]
     answers = await asyncio.gather(
@@ -349,14 +351,19 @@ async def test_uses_are_those_of_the_referrals_that_count(
 
 @pytest.mark.parametrize(("purpose", "hours"), [("confirm", 24), ("reset", 1)])
 async def test_links_run_out(
-    serve: Serve, mailing: Settings, sink: Sink, clock: FakeClock, purpose: str, hours: int
+    serve: ServiceFactory,
+    mailing: Settings,
+    sink: SmtpSink,
+    clock: FakeClock,
+    purpose: str,
+    hours: int,
 ) -> None:
     """After a day, or for a password after an hour."""
     async with serve(mailing) as client:
         ann = await join(client)
         token = token_of((await mails(sink, ann.email, 1))[0])
         if purpose == "reset":
-            await forget(client, ann.email)
+            await request_reset(client, ann.email)
             token = token_of((await mails(sink, ann.email, 2))[-1])
         clock.advance(hours=hours, seconds=1)
         answer = await (confirm if purpose == "confirm" else reset)(client, token)
@@ -365,7 +372,7 @@ async def test_links_run_out(
 
 async def test_no_token_is_stored_or_logged(
     service: httpx.AsyncClient,
-    sink: Sink,
+    sink: SmtpSink,
     database: PostgresDatabase,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -386,7 +393,7 @@ async def test_no_token_is_stored_or_logged(
     assert token not in printed
 
 
-async def test_opening_a_page_consumes_nothing(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_opening_a_page_consumes_nothing(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """Mail scanners open links; only the form of the page does something, in plain HTML."""
     ann = await join(service)
     token = token_of((await mails(sink, ann.email, 1))[0])
@@ -412,7 +419,7 @@ async def test_opening_a_page_consumes_nothing(service: httpx.AsyncClient, sink:
     assert (await service.get("/confirm", params={"token": token})).status_code == 422
 
 
-async def test_the_page_has_a_way_to_disown(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_the_page_has_a_way_to_disown(service: httpx.AsyncClient, sink: SmtpSink) -> None:
     """A form of its own, which takes no password; the account is gone."""
     eve = await join(service)
     token = token_of((await mails(sink, eve.email, 1))[0])
@@ -436,7 +443,7 @@ async def test_a_page_says_at_once_that_a_link_is_good_for_nothing(
 async def test_a_page_says_that_a_part_does_not_answer(settings: Settings) -> None:
     """In HTML, with the time to come again."""
     gone = replace(settings, database_url="postgresql://127.0.0.1:1/none")
-    async with serving(gone) as client:
+    async with run_service(gone) as client:
         for page in ("confirm", "reset"):
             shown = await client.get(f"/{page}", params={"token": "any"})
             assert shown.status_code == 503
@@ -445,11 +452,11 @@ async def test_a_page_says_that_a_part_does_not_answer(settings: Settings) -> No
 
 
 async def test_the_page_for_a_password_says_what_is_wrong(
-    service: httpx.AsyncClient, sink: Sink
+    service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
     """A weak one brings the form again, and the link is still good."""
     ann = await join(service)
-    await forget(service, ann.email)
+    await request_reset(service, ann.email)
     letters = await mails(sink, ann.email, 2)
     token = next(token_of(mail) for mail in letters if "/reset?" in mail.part("plain"))
     weak = await service.post("/reset", data={"token": token, "new_password": "short"})
@@ -457,9 +464,9 @@ async def test_the_page_for_a_password_says_what_is_wrong(
     assert token in weak.text
     assert escape(ann.email) in weak.text
     assert 'role="alert"' in weak.text
-    done = await service.post("/reset", data={"token": token, "new_password": OTHER})
+    done = await service.post("/reset", data={"token": token, "new_password": NEW_PASSWORD})
     assert done.status_code == 200
-    assert (await log_in(service, ann.email, OTHER)).status_code == 200
+    assert (await log_in(service, ann.email, NEW_PASSWORD)).status_code == 200
 
 
 @pytest.mark.parametrize("page", ["confirm", "reset"])
@@ -470,13 +477,15 @@ async def test_a_body_that_is_no_form_is_an_unusable_link(
     assert (await client.post(f"/{page}", content=b"\xff\xfe")).status_code == 422
 
 
-async def test_the_pages_show_an_address_as_text(service: httpx.AsyncClient, sink: Sink) -> None:
+async def test_the_pages_show_an_address_as_text(
+    service: httpx.AsyncClient, sink: SmtpSink
+) -> None:
     """It is no mark-up, neither where it is read nor where a password manager finds it."""
     email = f"o'neil&lt+{new_email()}"
     await join(service, email)
     token = token_of((await mails(sink, email, 1))[0])
     shown = (await service.get("/confirm", params={"token": token})).text
-    await forget(service, email)
+    await request_reset(service, email)
     letters = await mails(sink, email, 2)
     token = next(token_of(mail) for mail in letters if "/reset?" in mail.part("plain"))
     resetting = (await service.get("/reset", params={"token": token})).text
@@ -487,7 +496,7 @@ async def test_the_pages_show_an_address_as_text(service: httpx.AsyncClient, sin
 
 
 async def test_links_lead_to_the_pages_of_the_settings(
-    serve: Serve, mailing: Settings, sink: Sink
+    serve: ServiceFactory, mailing: Settings, sink: SmtpSink
 ) -> None:
     """A page of the product's own gets the token in its query."""
     own = replace(mailing, confirm_url="https://shop.example/hello?from=mail")
@@ -498,27 +507,27 @@ async def test_links_lead_to_the_pages_of_the_settings(
 
 
 async def test_leaving_makes_links_useless(
-    service: httpx.AsyncClient, sink: Sink, database_url: str
+    service: httpx.AsyncClient, sink: SmtpSink, database_url: str
 ) -> None:
     """The tokens go with the account, and whoever asks for a new password gets no mail."""
     ann = await join(service)
     token = token_of((await mails(sink, ann.email, 1))[0])
     await ann.request("DELETE", "/me", json={"password": PASSWORD})
     assert slug(await confirm(service, token)) == "token-unusable"
-    assert (await forget(service, ann.email)).status_code == 202
-    assert await subjects(sink, ann.email, database_url) == [CONFIRM]
+    assert (await request_reset(service, ann.email)).status_code == 202
+    assert await subjects(sink, ann.email, database_url) == [CONFIRM_SUBJECT]
     assert [mail.to for mail in sink.received] == [ann.email]
 
 
 async def test_what_waits_in_the_queue_mails_nobody_who_has_left(
-    serve: Serve, mailing: Settings, sink: Sink, database_url: str
+    serve: ServiceFactory, mailing: Settings, sink: SmtpSink, database_url: str
 ) -> None:
     """Neither the first link, nor a fresh one, nor one for a password."""
     async with serve(replace(mailing, worker="off")) as client:
         ann = await join(client)
         assert (await ann.request("POST", "/auth/email/verification")).status_code == 202
-        assert (await forget(client, ann.email)).status_code == 202
-        assert await fetch(database_url, "SELECT count(*) FROM pgqueuer") == 3
+        assert (await request_reset(client, ann.email)).status_code == 202
+        assert await fetch_value(database_url, "SELECT count(*) FROM pgqueuer") == 3
         await ann.request("DELETE", "/me", json={"password": PASSWORD})
     async with serve(mailing):
         assert await subjects(sink, ann.email, database_url) == []
@@ -526,7 +535,7 @@ async def test_what_waits_in_the_queue_mails_nobody_who_has_left(
 
 
 async def test_mail_routes_take_an_idempotency_key(
-    service: httpx.AsyncClient, sink: Sink, database_url: str
+    service: httpx.AsyncClient, sink: SmtpSink, database_url: str
 ) -> None:
     """Asked twice with one key, one mail goes out."""
     ann = await join(service)
@@ -535,4 +544,4 @@ async def test_mail_routes_take_an_idempotency_key(
     path = f"{API}/auth/email/verification"
     answers = [await service.post(path, headers=headers) for _ in range(2)]
     assert [(answer.status_code, answer.content) for answer in answers] == [(202, b"")] * 2
-    assert await subjects(sink, ann.email, database_url) == [CONFIRM] * 2
+    assert await subjects(sink, ann.email, database_url) == [CONFIRM_SUBJECT] * 2

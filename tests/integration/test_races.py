@@ -15,11 +15,20 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security import passwords
 from referral.adapters.system import RandomTokenGenerator, SystemClock
-from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.errors import NotFound
 from tests.support.fakes import FakeClock
-from tests.support.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
-from tests.support.waiting import until_found
+from tests.support.journey import (
+    API,
+    PASSWORD,
+    Member,
+    block_account,
+    join,
+    log_in,
+    new_email,
+    register,
+)
+from tests.support.waiting import wait_for_value
 
 HOUR = timedelta(hours=1)
 
@@ -56,7 +65,7 @@ async def test_of_replacing_creates_the_last_one_stays(client: httpx.AsyncClient
 async def test_activating_many_codes_at_once_leaves_one(client: httpx.AsyncClient) -> None:
     """Every activation succeeds in turn; never are two in force."""
     ann = await join(client)
-    codes = [await ann.issue(activate=False) for _ in range(20)]
+    codes = [await ann.issue_code(activate=False) for _ in range(20)]
     paths = [f"/me/codes/{code['id']}/activate" for code in codes for _ in range(10)]
     assert await statuses(ann.request("POST", path) for path in paths) == {200: 200}
     assert await active_codes(ann) == 1
@@ -67,8 +76,8 @@ async def test_create_against_activate_against_expiry_leaves_one(
 ) -> None:
     """A code that ran out is revived, another activated, a third made: one is in force."""
     ann = await join(client)
-    expired = await ann.issue(lifetime_minutes=1)
-    other = await ann.issue(activate=False)
+    expired = await ann.issue_code(lifetime_minutes=1)
+    other = await ann.issue_code(activate=False)
     clock.advance(minutes=2)
     answers = await statuses(
         ann.request(method, path, json=body)
@@ -86,7 +95,7 @@ async def test_create_against_activate_against_expiry_leaves_one(
 async def test_one_address_in_every_spelling_becomes_one_account(client: httpx.AsyncClient) -> None:
     """200 registrations of one address make one account and one referral."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     address = new_email()
     spellings = [address, address.upper(), address.title(), address.swapcase()] * 50
     answers = await statuses(
@@ -99,7 +108,7 @@ async def test_one_address_in_every_spelling_becomes_one_account(client: httpx.A
 async def test_the_last_use_of_a_code_is_credited_once(client: httpx.AsyncClient) -> None:
     """Of 100 who register with one use left one joins, and the others have no account."""
     ann = await join(client)
-    code = await ann.issue(max_uses=1)
+    code = await ann.issue_code(max_uses=1)
     emails = [new_email() for _ in range(100)]
     answers = await asyncio.gather(
         *(register(client, email, referral_code=code["code"]) for email in emails)
@@ -118,7 +127,7 @@ async def test_nobody_is_credited_after_a_code_ended(
 ) -> None:
     """What joined before the end counts, what comes after is refused, and nothing in between."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     path = f"/me/codes/{code['id']}"
     end = (
         ann.request("DELETE", path)
@@ -139,7 +148,7 @@ async def test_a_delete_waits_for_a_registration_that_holds_the_code(
 ) -> None:
     """A registration that finds the code locked by a delete is refused once that commits."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     deleting = await asyncpg.connect(database_url)
     try:
         transaction = deleting.transaction()
@@ -160,7 +169,7 @@ async def test_a_code_that_expires_while_one_waits_is_refused(
 ) -> None:
     """The time that counts is the one after the lock."""
     ann = await join(client)
-    code = await ann.issue(lifetime_minutes=1)
+    code = await ann.issue_code(lifetime_minutes=1)
     holding = await asyncpg.connect(database_url)
     try:
         transaction = holding.transaction()
@@ -180,13 +189,13 @@ async def test_a_block_waits_for_a_registration_that_holds_the_code(
 ) -> None:
     """Who joined before it counts; nobody joins after it, nor while it is on its way."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     watcher = await asyncpg.connect(database_url)
     try:
         async with database.begin() as joining:
-            held = await joining.codes.lock_usable(code["code"])
+            held = await joining.codes.lock_enabled_by_text(code["code"])
             assert held is not None
-            blocking = asyncio.create_task(block(database, ann.email))
+            blocking = asyncio.create_task(block_account(database, ann.email))
             await until_someone_waits(watcher)
             assert await joining.codes.count_use(held.id, SystemClock().now())
         await blocking
@@ -201,7 +210,7 @@ async def test_a_registration_that_waits_for_a_block_is_refused(
 ) -> None:
     """What was not blocked when it asked for the code is blocked when it has it."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     watcher = await asyncpg.connect(database_url)
     try:
         async with database.begin() as blocking:
@@ -225,7 +234,7 @@ async def test_erasing_and_being_blocked_at_once_leaves_no_free_address_behind_a
         ann = await join(client)
         erased, blocked = await asyncio.gather(
             ann.request("DELETE", "/me", json={"password": PASSWORD}),
-            block(database, ann.email),
+            block_account(database, ann.email),
             return_exceptions=True,
         )
         assert isinstance(erased, httpx.Response)
@@ -262,7 +271,7 @@ async def until_someone_waits(connection: asyncpg.Connection) -> None:
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    await until_found(lambda: connection.fetchval(query))
+    await wait_for_value(lambda: connection.fetchval(query))
 
 
 async def test_of_twenty_heirs_used_at_once_one_is_served(client: httpx.AsyncClient) -> None:
@@ -284,11 +293,11 @@ async def test_300_resets_with_one_link_hash_once(
     ann = await join(client)
     secrets, now = RandomTokenGenerator(), datetime.now(UTC)
     token = secrets.new()
-    proof = OneTimeToken(secrets.digest(token), UUID(ann.id), Purpose.RESET, now + HOUR)
+    proof = OneTimeToken(secrets.digest(token), UUID(ann.id), TokenPurpose.RESET, now + HOUR)
     async with database.begin() as records:
         await records.one_time_tokens.add(proof)
     hashed: list[str] = []
-    hash_password = passwords.HASHER.hash
+    hash_password = passwords.ARGON2.hash
 
     def note(password: str) -> str:
         hashed.append(password)

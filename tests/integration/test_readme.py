@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.support.processes import running
+from tests.support.processes import running_service
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -19,7 +19,7 @@ def first_session() -> str:
 
 def test_the_first_session_works_as_printed(tmp_path: Path) -> None:
     """Ann makes a code, Bob joins with it, and Ann sees him."""
-    with running(tmp_path / "data") as service:
+    with running_service(tmp_path / "data") as service:
         done = subprocess.run(  # noqa: S603 - our own README
             ["/bin/sh", "-e", "-c", first_session()],
             env=os.environ | {"API": f"{service.url}/api/v1"},

@@ -14,21 +14,21 @@ from redis.exceptions import RedisError
 from referral.adapters.redis import client as redis
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
-from tests.conftest import Serve
+from tests.conftest import ServiceFactory
 from tests.support.journey import API, join, new_email
-from tests.support.servers import OwnRedis
-from tests.support.waiting import elapsing, until_found
+from tests.support.servers import RedisProcess
+from tests.support.waiting import measure_thread_time, wait_for_value
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 
 
 @pytest.fixture
 async def client(
-    serve: Serve, settings: Settings, own_redis: OwnRedis
+    serve: ServiceFactory, settings: Settings, own_redis: RedisProcess
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service with a Redis of its own, and limits that count there."""
     shared = msgspec.structs.replace(
-        settings, redis_url=own_redis.url, limit_lookup=Rate.read("100000/minute")
+        settings, redis_url=own_redis.url, limit_lookup=Rate.parse("100000/minute")
     )
     async with serve(shared) as client:
         yield client
@@ -52,10 +52,10 @@ async def look_up(client: httpx.AsyncClient, emails: list[str]) -> None:
 def given_up(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long each question that Redis did not answer was waited for, as the event loop had it."""
     times: list[float] = []
-    patiently = redis._patiently  # noqa: SLF001 - all waiting for Redis is there
+    patiently = redis._wait_for_reply  # noqa: SLF001 - all waiting for Redis is there
 
     async def note(answer: Awaitable[Any]) -> Any:
-        async with elapsing() as waited:
+        async with measure_thread_time() as waited:
             try:
                 return await patiently(answer)
             except (RedisError, OSError, TimeoutError):
@@ -68,22 +68,22 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 A_MOMENT = 0.5
 
-TROUBLE: dict[str, Callable[[OwnRedis], None]] = {
+TROUBLE: dict[str, Callable[[RedisProcess], None]] = {
     "killed": lambda server: server.kill(),
-    "stopped": lambda server: server.send(signal.SIGSTOP),
+    "stopped": lambda server: server.send_signal(signal.SIGSTOP),
 }
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
 async def test_a_redis_that_is_gone_costs_little(
     client: httpx.AsyncClient,
-    own_redis: OwnRedis,
+    own_redis: RedisProcess,
     given_up: list[float],
     trouble: str,
 ) -> None:
     """No 5xx, no change that fails, one short wait; afterwards Redis is used again."""
     member = await join(client)
-    code = await member.issue()
+    code = await member.issue_code()
     await look_up(client, [member.email, new_email()])
     TROUBLE[trouble](own_redis)
     given_up.clear()
@@ -91,7 +91,7 @@ async def test_a_redis_that_is_gone_costs_little(
     # Of strangers this process remembers nothing yet.
     await look_up(client, [member.email, *(new_email() for _ in range(200))])
     # One look-up waits, and what an earlier one has stored; then the probes, the first at once.
-    most = 3 + (time.monotonic() - began) / redis.PROBE_SECONDS
+    most = 3 + (time.monotonic() - began) / redis.PROBE_INTERVAL_SECONDS
     assert 1 <= len(given_up) <= most
     assert max(given_up) < A_MOMENT
     assert (await member.request("DELETE", f"/me/codes/{code['id']}")).status_code == 204
@@ -99,22 +99,22 @@ async def test_a_redis_that_is_gone_costs_little(
     if trouble == "killed":
         own_redis.start()
     else:
-        own_redis.send(signal.SIGCONT)
+        own_redis.send_signal(signal.SIGCONT)
 
     async def is_back() -> bool:
         return await state(client) == "ok"
 
-    await until_found(is_back)
+    await wait_for_value(is_back)
     answer = await client.get(f"{API}/codes/lookup", params={"email": member.email})
     assert answer.status_code == 404
 
 
 async def test_garbage_in_every_key_changes_no_answer(
-    client: httpx.AsyncClient, own_redis: OwnRedis
+    client: httpx.AsyncClient, own_redis: RedisProcess
 ) -> None:
     """Keys flushed, overwritten or of another type: look-ups and limits go on."""
     member = await join(client)
-    code = await member.issue()
+    code = await member.issue_code()
     async with Redis.from_url(own_redis.url) as server:
         for spoil in ("flush", "text", "list"):
             emails = [member.email, *(f"{spoil}{number}@example.com" for number in range(20))]

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from referral.server import free_address
-from tests.support.balancer import balancing
+from referral.server import resolve_listen_ip
+from tests.support.balancer import run_nginx
 from tests.support.journey import API
-from tests.support.processes import STOP_SECONDS, Service, free_port, running
+from tests.support.processes import STOP_SECONDS, Service, free_port, running_service
 from tests.support.steady_load import steady_load
-from tests.support.waiting import until
+from tests.support.waiting import wait_until
 
 PROBLEM = "application/problem+json"
 DRAIN = ("--drain", "1")
@@ -35,10 +35,10 @@ def shared(database_url: str, key_file: Path) -> dict[str, str]:
 
 def test_readiness_fails_first(tmp_path: Path, shared: dict[str, str]) -> None:
     """After SIGTERM balancers are told to go elsewhere, and whoever still comes is served."""
-    with running(tmp_path / "data", "--drain", "3", **shared) as service:
+    with running_service(tmp_path / "data", "--drain", "3", **shared) as service:
         service.process.terminate()
         with httpx.Client(base_url=service.url) as client:
-            asyncio.run(until(lambda: client.get("/health/ready").status_code == 503))
+            asyncio.run(wait_until(lambda: client.get("/health/ready").status_code == 503))
             assert client.get("/health/ready").headers["Content-Type"] == PROBLEM
             answer = client.get(f"{API}/codes/NONE/validity")
         assert answer.status_code == 200
@@ -50,11 +50,11 @@ def test_at_the_end_no_connection_is_made_and_then_broken(
     tmp_path: Path, shared: dict[str, str]
 ) -> None:
     """Connecting fails before a request is sent, and a connection made before is still served."""
-    with running(tmp_path / "data", *DRAIN, **shared) as service:
+    with running_service(tmp_path / "data", *DRAIN, **shared) as service:
         port = httpx.URL(service.url).port or 0
         early = socket.create_connection(("127.0.0.1", port), timeout=5)
         service.process.terminate()
-        asyncio.run(until(lambda: not _connects(port)))
+        asyncio.run(wait_until(lambda: not _connects(port)))
         early.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert early.recv(100).startswith(b"HTTP/1.1 200 ")
         early.close()
@@ -76,14 +76,14 @@ def test_at_the_start_no_connection_is_made_and_then_broken() -> None:
 
 def _look_often(port: int) -> None:
     for _ in range(10_000):
-        assert free_address("127.0.0.1", port) == "127.0.0.1"
+        assert resolve_listen_ip("127.0.0.1", port) == "127.0.0.1"
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, shared: dict[str, str]) -> None:
     """Whoever is in a hurry need not wait for balancers."""
-    with running(tmp_path / "data", "--drain", "60", **shared) as service:
+    with running_service(tmp_path / "data", "--drain", "60", **shared) as service:
         service.process.terminate()
-        asyncio.run(until(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503))
+        asyncio.run(wait_until(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503))
         assert service.stop() == 0
 
 
@@ -100,22 +100,22 @@ def test_a_rolling_restart_loses_no_request(tmp_path: Path, shared: dict[str, st
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         services = [
-            stack.enter_context(running(tmp_path / str(port), *DRAIN, port=port, **shared))
+            stack.enter_context(running_service(tmp_path / str(port), *DRAIN, port=port, **shared))
             for port in ports
         ]
-        url = stack.enter_context(balancing(tmp_path / "nginx", ports))
+        url = stack.enter_context(run_nginx(tmp_path / "nginx", ports))
 
         def restart(service: Service, port: int) -> None:
             assert service.stop() == 0
-            stack.enter_context(running(tmp_path / str(port), *DRAIN, port=port, **shared))
+            stack.enter_context(running_service(tmp_path / str(port), *DRAIN, port=port, **shared))
 
         async def roll() -> None:
             async with steady_load(url) as tally:
-                await until(lambda: tally.answers.total() > 200, PATIENCE)
+                await wait_until(lambda: tally.responses.total() > 200, PATIENCE)
                 for service, port in zip(services, ports, strict=True):
                     await asyncio.to_thread(restart, service, port)
-                restarted = tally.answers.total()
-                await until(lambda: tally.answers.total() > restarted + 200, PATIENCE)
+                restarted = tally.responses.total()
+                await wait_until(lambda: tally.responses.total() > restarted + 200, PATIENCE)
             assert tally.failures == {}
 
         asyncio.run(roll())

@@ -8,17 +8,17 @@ from dishka import Provider
 from dishka import Scope as Lifetime
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.security.passwords import DECOY, HASHER, ArgonPasswordHasher
+from referral.adapters.security.passwords import ARGON2, DECOY_HASH, ArgonPasswordHasher
 from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
-from tests.conftest import serving
-from tests.support.dump import everything
-from tests.support.journey import API, PASSWORD, block, join, log_in, new_email
-from tests.support.processes import referral, running
+from tests.conftest import run_service
+from tests.support.dump import dump_tables
+from tests.support.journey import API, PASSWORD, block_account, join, log_in, new_email
+from tests.support.processes import run_command, running_service
 
-SECRET = "a password that stands out"  # noqa: S105 - of one test
+SECRET = "a password that stands out"
 
 
 async def test_a_dump_holds_no_secret(
@@ -37,7 +37,7 @@ async def test_a_dump_holds_no_secret(
     await client.post(f"{API}/auth/introspect", data=form, auth=pair)
     await log_in(client, email, SECRET + "x")
     secrets = [SECRET, client_secret, tokens["access_token"], tokens["refresh_token"]]
-    dump, printed = await everything(database), "".join(capfd.readouterr())
+    dump, printed = await dump_tables(database), "".join(capfd.readouterr())
     assert email in dump
     assert "request" in printed
     for secret in secrets:
@@ -47,7 +47,7 @@ async def test_a_dump_holds_no_secret(
     assert email not in printed
 
 
-class CountedPasswords(ArgonPasswordHasher):
+class CountingPasswordHasher(ArgonPasswordHasher):
     """Notes what is done, which is what takes the time."""
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class CountedPasswords(ArgonPasswordHasher):
         return await super().hash(password)
 
     async def verify(self, password: str, hashed: str | None) -> bool:
-        text = hashed or DECOY
-        assert not HASHER.check_needs_rehash(text), "it takes another time"
+        text = hashed or DECOY_HASH
+        assert not ARGON2.check_needs_rehash(text), "it takes another time"
         self.done.append("verify")
         return await super().verify(password, hashed)
 
@@ -71,12 +71,12 @@ async def test_the_time_of_a_refusal_tells_nothing(
     """An unknown address, a wrong password, and an account that is blocked: each costs one hash of
     the same strength, beside which all else takes no time.
     """
-    passwords = CountedPasswords()
+    passwords = CountingPasswordHasher()
     hashes = Provider(scope=Lifetime.APP)
     hashes.provide(lambda: passwords, provides=ArgonPasswordHasher, override=True)
-    async with serving(settings, hashes) as client:
+    async with run_service(settings, hashes) as client:
         ann, bob = await join(client), await join(client)
-        await block(database, bob.email)
+        await block_account(database, bob.email)
         for email, password in (
             (new_email(), PASSWORD),
             (ann.email, "not the password"),
@@ -92,13 +92,13 @@ async def test_the_time_of_a_refusal_tells_nothing(
 def test_operators_make_admins_and_clients_and_shut_users_out(tmp_path: Path) -> None:
     """Beside a running service; the password comes by standard input and is shown nowhere."""
     folder = tmp_path / "data"
-    with running(folder) as service:
-        weak = referral(folder, "create-admin", "root@example.com", stdin="short\n")
+    with running_service(folder) as service:
+        weak = run_command(folder, "create-admin", "root@example.com", stdin="short\n")
         assert weak.returncode == 1
-        made = referral(folder, "create-admin", "root@example.com", stdin=f"{SECRET}\n")
+        made = run_command(folder, "create-admin", "root@example.com", stdin=f"{SECRET}\n")
         assert made.returncode == 0, made.stderr
         assert SECRET not in made.stdout + made.stderr
-        again = referral(folder, "create-admin", "ROOT@example.com", stdin=f"{SECRET}\n")
+        again = run_command(folder, "create-admin", "ROOT@example.com", stdin=f"{SECRET}\n")
         assert "has an account already" in again.stderr
         form = {"grant_type": "password", "username": "root@example.com", "password": SECRET}
         token = httpx.post(f"{service.url}{API}/auth/token", data=form).json()["access_token"]
@@ -106,20 +106,20 @@ def test_operators_make_admins_and_clients_and_shut_users_out(tmp_path: Path) ->
         me = httpx.get(f"{service.url}{API}/me", headers=headers).json()
         assert (me["role"], me["email_verified"]) == ("admin", True)
 
-        blocked = referral(folder, "block", "Root@example.com")
+        blocked = run_command(folder, "block", "Root@example.com")
         assert (blocked.returncode, blocked.stdout) == (0, "root@example.com is shut out.\n")
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 400
-        again = referral(folder, "block", "--undo", "root@example.com")
+        again = run_command(folder, "block", "--undo", "root@example.com")
         assert "may log in again" in again.stdout
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 200
-        nobody = referral(folder, "block", "nobody@example.com")
+        nobody = run_command(folder, "block", "nobody@example.com")
         assert (nobody.returncode, nobody.stderr) == (1, "Error: No account has this address.\n")
 
         scopes = ("--scope", "codes:read", "--scope", "users:read")
-        shown = referral(folder, "create-client", "shop", *scopes)
+        shown = run_command(folder, "create-client", "shop", *scopes)
         said = dict(line.split("=", 1) for line in shown.stdout.split())
         grant = {"grant_type": "client_credentials"}
         pair = (said["client_id"], said["client_secret"])
         tokens = httpx.post(f"{service.url}{API}/auth/token", data=grant, auth=pair).json()
         assert tokens["scope"] == "codes:read users:read"
-        assert referral(folder, "create-client", "shop", "--scope", "account").returncode == 2
+        assert run_command(folder, "create-client", "shop", "--scope", "account").returncode == 2

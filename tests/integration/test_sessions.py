@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from referral.adapters.postgres.database import PostgresDatabase
 from tests.support.fakes import FakeClock
-from tests.support.journey import API, PASSWORD, Member, block, join, log_in
+from tests.support.journey import API, PASSWORD, Member, block_account, join, log_in
 
-OTHER = "staple battery horse"
+NEW_PASSWORD = "staple battery horse"
 
 
 async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
@@ -22,7 +22,7 @@ async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
     return await client.post(f"{API}/auth/token", data=form)
 
 
-async def begin(ann: Member) -> str:
+async def log_in_for_refresh_token(ann: Member) -> str:
     """Log in, and return the refresh token."""
     token: str = (await log_in(ann.client, ann.email)).json()["refresh_token"]
     return token
@@ -32,7 +32,7 @@ async def test_a_refresh_token_is_opaque_random_and_stored_as_a_digest(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
     """The table holds the SHA-256 of 256 random bits, and the token tells nothing."""
-    token = await begin(await join(client))
+    token = await log_in_for_refresh_token(await join(client))
     assert len(token) == 43
     digest = hashlib.sha256(token.encode()).digest()
     async with database.read() as records:
@@ -44,7 +44,7 @@ async def test_a_stolen_refresh_token_ends_the_family_and_is_logged(
     client: httpx.AsyncClient, clock: FakeClock
 ) -> None:
     """Played again within 10 s it gives another pair, later it ends all that came of the login."""
-    first = await begin(await join(client))
+    first = await log_in_for_refresh_token(await join(client))
     second = (await refresh(client, first)).json()["refresh_token"]
     assert (await refresh(client, first)).status_code == 200
     clock.advance(seconds=11)
@@ -61,7 +61,7 @@ async def test_a_session_ends_30_days_after_the_login(
     client: httpx.AsyncClient, clock: FakeClock
 ) -> None:
     """Rotation does not make a session live longer."""
-    token = await begin(await join(client))
+    token = await log_in_for_refresh_token(await join(client))
     for _ in range(2):
         clock.advance(days=14)
         token = (await refresh(client, token)).json()["refresh_token"]
@@ -77,7 +77,7 @@ async def revoke(ann: Member, token: str) -> None:
 
 async def change_password(ann: Member, _: str) -> None:
     """Change the password."""
-    body = {"current_password": PASSWORD, "new_password": OTHER}
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     assert (await ann.request("PUT", "/me/password", json=body)).status_code == 204
 
 
@@ -96,7 +96,7 @@ async def test_refresh_tokens_end_at_once(
 ) -> None:
     """Logging out, a new password and leaving end the refresh tokens of the login."""
     ann = await join(client)
-    token = await begin(ann)
+    token = await log_in_for_refresh_token(ann)
     await end(ann, token)
     assert (await refresh(client, token)).json()["error"] == "invalid_grant"
 
@@ -106,14 +106,14 @@ async def test_a_blocked_account_is_out_at_once_and_cannot_get_in(
 ) -> None:
     """Blocking ends the sessions, and the right password is answered like a wrong one."""
     ann = await join(client)
-    token = await begin(ann)
-    await block(database, ann.email)
+    token = await log_in_for_refresh_token(ann)
+    await block_account(database, ann.email)
     assert (await refresh(client, token)).json()["error"] == "invalid_grant"
     wrong = await log_in(client, ann.email, "not the password")
     right = await log_in(client, ann.email)
     assert (right.status_code, right.content) == (wrong.status_code, wrong.content)
     assert right.status_code == 400
-    await block(database, ann.email, undo=True)
+    await block_account(database, ann.email, undo=True)
     assert (await log_in(client, ann.email)).status_code == 200
 
 
@@ -132,22 +132,22 @@ async def test_a_new_password_leaves_the_session_that_changed_it(
 ) -> None:
     """The others end; the new password logs in and the old one does not."""
     ann = await join(client)
-    other = await begin(ann)
+    other = await log_in_for_refresh_token(ann)
     here = (await log_in(client, ann.email)).json()
     headers = {"Authorization": f"Bearer {here['access_token']}"}
-    body = {"current_password": PASSWORD, "new_password": OTHER}
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     changed = await client.put(f"{API}/me/password", json=body, headers=headers)
     assert changed.status_code == 204
     assert (await refresh(client, here["refresh_token"])).status_code == 200
     assert (await refresh(client, other)).status_code == 400
     assert (await log_in(client, ann.email)).status_code == 400
-    assert (await log_in(client, ann.email, OTHER)).status_code == 200
+    assert (await log_in(client, ann.email, NEW_PASSWORD)).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("current", "new", "slug", "pointer"),
     [
-        ("not the password", OTHER, "wrong-password", "/current_password"),
+        ("not the password", NEW_PASSWORD, "wrong-password", "/current_password"),
         (PASSWORD, "short", "weak-password", "/new_password"),
         (PASSWORD, "password123", "weak-password", "/new_password"),
         (PASSWORD, "x" * 1025, "weak-password", "/new_password"),
@@ -158,7 +158,7 @@ async def test_a_bad_change_of_password_changes_nothing(
 ) -> None:
     """A wrong or weak password is 422, and sessions go on."""
     ann = await join(client)
-    token = await begin(ann)
+    token = await log_in_for_refresh_token(ann)
     body = {"current_password": current, "new_password": new}
     refused = await ann.request("PUT", "/me/password", json=body)
     assert refused.status_code == 422
@@ -175,7 +175,7 @@ async def test_a_login_that_a_new_password_overtakes_is_refused(
     """However many log in with the old password meanwhile, none is left in."""
     ann = await join(client)
     logins = [log_in(client, ann.email) for _ in range(10)]
-    body = {"current_password": PASSWORD, "new_password": OTHER}
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     *answers, changed = await asyncio.gather(*logins, ann.request("PUT", "/me/password", json=body))
     assert changed.status_code == 204
     tokens = [answer.json()["refresh_token"] for answer in answers if answer.status_code == 200]

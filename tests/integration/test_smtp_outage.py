@@ -8,19 +8,19 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from referral.adapters.jobs.admin import Monitor
-from referral.adapters.jobs.executor import LONGEST_WAIT, MAX_FAILURES, backoff
+from referral.adapters.jobs.admin import JobAdmin
+from referral.adapters.jobs.executor import MAX_BACKOFF, MAX_FAILURES, backoff
 from referral.settings import Settings
-from tests.conftest import execute, serving
+from tests.conftest import execute, run_service
 from tests.support.journey import join
 from tests.support.processes import free_port
-from tests.support.sink import Sink
-from tests.support.waiting import until_found
+from tests.support.sink import SmtpSink
+from tests.support.waiting import wait_for_value
 
 HOUR = timedelta(hours=1)
 MEMBERS = 3
 
-WAIT = """
+MAKE_DUE_SQL = """
 UPDATE pgqueuer SET execute_after = now()
 FROM (SELECT id, execute_after - now() AS waited FROM pgqueuer
       WHERE status = 'queued' AND execute_after > now() AND NOT id = ANY($1::bigint[])) AS early
@@ -29,7 +29,7 @@ WHERE pgqueuer.id = early.id RETURNING pgqueuer.id, early.waited, pgqueuer.attem
 """Let the time pass that jobs have to wait, but for some."""
 
 
-class Waiting:
+class RetryTimeline:
     """The clocks of the jobs: how long each has waited, and how often it was tried."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
@@ -37,9 +37,9 @@ class Waiting:
         self.waited: dict[int, timedelta] = defaultdict(timedelta)
         self.attempts: dict[int, int] = {}
 
-    async def is_over(self) -> bool:
+    async def has_passed(self) -> bool:
         """Let time pass for the jobs; tell whether an hour has for all of them."""
-        for row in await self.connection.fetch(WAIT, self._done()):
+        for row in await self.connection.fetch(MAKE_DUE_SQL, self._done()):
             self.waited[row["id"]] += row["waited"]
             self.attempts[row["id"]] = row["attempts"]
         return len(self._done()) == MEMBERS
@@ -52,27 +52,27 @@ async def test_mails_of_an_hour_without_smtp_go_out_afterwards(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are tried again and again, later and later, each at times of its own; none is held."""
-    monkeypatch.setattr("referral.adapters.jobs.worker.POLL", timedelta(milliseconds=50))
+    monkeypatch.setattr("referral.adapters.jobs.worker.POLL_INTERVAL", timedelta(milliseconds=50))
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    sink, monitor = Sink(free_port()), Monitor(database_url)
+    sink, monitor = SmtpSink(free_port()), JobAdmin(database_url)
     connection = await asyncpg.connect(database_url)
-    jobs = Waiting(connection)
-    async with serving(replace(settings, smtp_url=sink.url, worker="inline")) as service:
+    jobs = RetryTimeline(connection)
+    async with run_service(replace(settings, smtp_url=sink.url, worker="inline")) as service:
         members = [await join(service) for _ in range(MEMBERS)]
-        await until_found(jobs.is_over, 60)
-        assert await monitor.listed("held", 9) == []
+        await wait_for_value(jobs.has_passed, 60)
+        assert await monitor.list_jobs("held", 9) == []
         sink.start()
 
         async def are_told() -> bool:
             # Again and again: an attempt under way when the server started failed after all.
             await connection.execute("UPDATE pgqueuer SET execute_after = now()")
-            return all(sink.to(member.email) for member in members)
+            return all(sink.mails_to(member.email) for member in members)
 
-        await until_found(are_told)
+        await wait_for_value(are_told)
     await connection.close()
     sink.stop()
-    assert [len(sink.to(member.email)) for member in members] == [1] * MEMBERS
-    assert all(HOUR <= waited < HOUR + LONGEST_WAIT for waited in jobs.waited.values())
+    assert [len(sink.mails_to(member.email)) for member in members] == [1] * MEMBERS
+    assert all(HOUR <= waited < HOUR + MAX_BACKOFF for waited in jobs.waited.values())
     assert all(10 < attempts < MAX_FAILURES / 2 for attempts in jobs.attempts.values())
     assert len(set(jobs.waited.values())) == MEMBERS
 
@@ -88,4 +88,4 @@ def test_no_luck_with_the_jitter_holds_a_mail_within_an_hour(
         waited += backoff(attempts)
         attempts += 1
     assert 10 < attempts < MAX_FAILURES / 2
-    assert waited < HOUR + LONGEST_WAIT
+    assert waited < HOUR + MAX_BACKOFF

@@ -9,35 +9,38 @@ import httpx
 import msgspec
 import pytest
 
-from referral.adapters.redis.client import LOOKS
+from referral.adapters.redis.client import REPLY_POLLS
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
-from tests.conftest import Serve
+from tests.conftest import ServiceFactory
 from tests.support.journey import API, Member, join, register
-from tests.support.servers import OwnRedis
-from tests.support.waiting import PAUSE, SECONDS, Elapsed, elapsing
+from tests.support.servers import RedisProcess
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, ThreadTime, measure_thread_time
 
-A_SECOND = 1.0
+MAX_SECONDS = 1.0
 CACHED_SECONDS = 25.0
 """The promise for a change of which Redis did not hear."""
 
-PATIENT_LOOKS = 2_000
+MAX_LOOKUPS = 2_000
 
 
 @pytest.fixture
 async def two(
-    serve: Serve, settings: Settings, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+    serve: ServiceFactory,
+    settings: Settings,
+    own_redis: RedisProcess,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """Two processes, as far as caches go, over one database and one Redis, which both have so much
     patience with that none takes it for gone because the machine is busy.
     """
-    monkeypatch.setattr("referral.adapters.redis.client.LOOKS", PATIENT_LOOKS)
-    monkeypatch.setattr("referral.adapters.redis.client.SOCKET_SECONDS", SECONDS)
+    monkeypatch.setattr("referral.adapters.redis.client.REPLY_POLLS", MAX_LOOKUPS)
+    monkeypatch.setattr("referral.adapters.redis.client.SOCKET_TIMEOUT_SECONDS", WAIT_SECONDS)
     shared = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,
-        limit_lookup=Rate.read("off"),
-        limit_register=Rate.read("off"),
+        limit_lookup=Rate.parse("off"),
+        limit_register=Rate.parse("off"),
     )
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(serve(shared))
@@ -51,17 +54,17 @@ async def look_up(client: httpx.AsyncClient, email: str) -> str | None:
     return str(answer.json()["code"]) if answer.status_code == 200 else None
 
 
-async def change(member: Member, code: dict[str, str], how: str) -> str | None:
+async def end_code(member: Member, code: dict[str, str], how: str) -> str | None:
     """Change a member's code; return what a look-up shows from then on."""
     path = f"/me/codes/{code['id']}"
     if how == "replace":
-        return str((await member.issue(replace=True))["code"])
+        return str((await member.issue_code(replace=True))["code"])
     if how == "use up":
         joined = await register(member.client, referral_code=code["code"])
         assert joined.status_code == 201
         return None
     if how == "activate another":
-        other = await member.issue(activate=False)
+        other = await member.issue_code(activate=False)
         await member.request("POST", f"/me/codes/{other['id']}/activate")
         return str(other["code"])
     method, path = ("DELETE", path) if how == "delete" else ("POST", f"{path}/deactivate")
@@ -70,7 +73,7 @@ async def change(member: Member, code: dict[str, str], how: str) -> str | None:
 
 
 async def until_shown(
-    client: httpx.AsyncClient, email: str, code: str | None, since: Elapsed, within: float
+    client: httpx.AsyncClient, email: str, code: str | None, since: ThreadTime, within: float
 ) -> None:
     """Return when a look-up shows the code; none that began later than so many seconds after the
     change may show another.
@@ -80,7 +83,7 @@ async def until_shown(
         if await look_up(client, email) == code:
             return
         assert asked_at < within
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 CHANGES = ("delete", "deactivate", "replace", "activate another", "use up")
@@ -93,12 +96,12 @@ async def test_a_change_shows_at_once_here_and_within_a_second_elsewhere(
     """No answer after the change's own has the old code; another process has a second."""
     here, there = two
     member = await join(here)
-    code = await member.issue(max_uses=1)
+    code = await member.issue_code(max_uses=1)
     assert await look_up(here, member.email) == await look_up(there, member.email) == code["code"]
-    now = await change(member, code, how)
-    async with elapsing() as since:
+    now = await end_code(member, code, how)
+    async with measure_thread_time() as since:
         assert await look_up(here, member.email) == now
-        await until_shown(there, member.email, now, since, A_SECOND)
+        await until_shown(there, member.email, now, since, MAX_SECONDS)
     assert await look_up(here, member.email) == now
 
 
@@ -107,7 +110,7 @@ async def test_a_renewal_shows_the_new_end(
 ) -> None:
     """A code that was renewed is shown with its new expiry."""
     member = await join(two[0])
-    code = await member.issue()
+    code = await member.issue_code()
     await look_up(two[0], member.email)
     body = {"lifetime_minutes": 600}
     renewed = (await member.request("PATCH", f"/me/codes/{code['id']}", json=body)).json()
@@ -121,13 +124,13 @@ async def test_a_first_code_shows_at_once(
     """That there was no code is forgotten when there is one."""
     member = await join(two[0])
     assert await look_up(two[0], member.email) is None
-    code = await member.issue()
+    code = await member.issue_code()
     assert await look_up(two[0], member.email) == code["code"]
 
 
 async def test_what_redis_missed_is_never_shown_by_the_same_process(
     two: tuple[httpx.AsyncClient, httpx.AsyncClient],
-    own_redis: OwnRedis,
+    own_redis: RedisProcess,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Redis stands still during the change: this process shows nothing old, others neither when
@@ -135,14 +138,14 @@ async def test_what_redis_missed_is_never_shown_by_the_same_process(
     """
     here, there = two
     member = await join(here)
-    code = await member.issue()
+    code = await member.issue_code()
     assert await look_up(here, member.email) == await look_up(there, member.email) == code["code"]
-    monkeypatch.setattr("referral.adapters.redis.client.LOOKS", LOOKS)
-    own_redis.send(signal.SIGSTOP)
+    monkeypatch.setattr("referral.adapters.redis.client.REPLY_POLLS", REPLY_POLLS)
+    own_redis.send_signal(signal.SIGSTOP)
     await member.request("DELETE", f"/me/codes/{code['id']}")
-    async with elapsing() as since:
+    async with measure_thread_time() as since:
         assert await look_up(here, member.email) is None
-        own_redis.send(signal.SIGCONT)
+        own_redis.send_signal(signal.SIGCONT)
         assert await look_up(here, member.email) is None
         await until_shown(there, member.email, None, since, CACHED_SECONDS)
     assert await look_up(here, member.email) is None
@@ -168,10 +171,10 @@ async def test_changes_and_look_ups_at_once_never_bring_a_code_back(
     askers = [asyncio.create_task(keep_asking(client)) for client in (here, there) * 3]
     last = ""
     for _ in range(30):
-        last = (await member.issue(replace=True))["code"]
+        last = (await member.issue_code(replace=True))["code"]
         assert await look_up(here, member.email) == last
 
-    async with elapsing() as since:
-        await until_shown(there, member.email, last, since, A_SECOND)
+    async with measure_thread_time() as since:
+        await until_shown(there, member.email, last, since, MAX_SECONDS)
     over.set()
     assert min(await asyncio.gather(*askers)) > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from referral.settings import BadSettingsError, read_settings
+from referral.settings import InvalidSettingsError, read_settings
 
 ROOT = Path(__file__).parents[2]
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
@@ -42,12 +42,12 @@ def test_a_short_key_refuses_to_start(tmp_path: Path, bits: int) -> None:
     key = tmp_path / "short.pem"
     command = ["openssl", "genrsa", "-out", str(key), str(bits)]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - a fixed command
-    with pytest.raises(BadSettingsError, match="SIGNING_KEY_FILE"):
+    with pytest.raises(InvalidSettingsError, match="SIGNING_KEY_FILE"):
         read_settings({"REFERRAL_SIGNING_KEY_FILE": str(key)})
 
 
 def test_no_secret_has_a_default() -> None:
     """A database of one's own needs a key of one's own; nothing else is secret by default."""
-    with pytest.raises(BadSettingsError, match="SIGNING_KEY_FILE"):
+    with pytest.raises(InvalidSettingsError, match="SIGNING_KEY_FILE"):
         read_settings({"REFERRAL_DATABASE_URL": "postgresql://db/referral"})
     assert read_settings({}).signing_key_file == ""

@@ -8,12 +8,12 @@ import pytest
 from opentelemetry import trace
 
 from referral.adapters.observability import tracing
-from tests.integration.test_logs import walk
-from tests.support.processes import running
-from tests.support.servers import OwnRedis
-from tests.support.sink import Received, Sink
-from tests.support.spans import Collector, collecting
-from tests.support.waiting import until
+from tests.integration.test_logs import run_journey
+from tests.support.processes import running_service
+from tests.support.servers import RedisProcess
+from tests.support.sink import ReceivedMail, SmtpSink
+from tests.support.spans import TraceCollector, run_trace_collector
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ from tests.support.waiting import until
 )
 def test_the_standard_variables_decide(variables: dict[str, str], wanted: bool) -> None:  # noqa: FBT001
     """Off unless they ask for it."""
-    assert tracing.is_wanted(variables) == wanted
-    assert not tracing.is_on(), trace.get_tracer_provider()
+    assert tracing.is_requested(variables) == wanted
+    assert not tracing.is_enabled(), trace.get_tracer_provider()
 
 
 def test_the_service_imports_without_the_extra() -> None:
@@ -48,33 +48,33 @@ def test_the_service_imports_without_the_extra() -> None:
     assert "referral[tracing]" in done.stdout + done.stderr
 
 
-def _answer(mail: Received) -> str:
+def _smtp_reply(mail: ReceivedMail) -> str:
     return f"550 5.1.1 <{mail.to}> is unknown" if mail.to.startswith("gone") else "250 OK"
 
 
 async def test_one_trace_leads_from_the_request_to_the_mail(
-    tmp_path: Path, sink: Sink, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sink: SmtpSink, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A registration's SQL, its job and its mail are in its trace; no span shows a secret."""
-    sink.answer = _answer
-    with collecting() as collector:
+    sink.reply = _smtp_reply
+    with run_trace_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         parts = {"smtp_url": sink.url, "redis_url": own_redis.url, "log_format": "json"}
-        with running(tmp_path / "data", **parts) as service:
-            secrets = await walk(service, sink, own_redis)
-            await until(lambda: collector.named("DELETE /api/v1/me"))
+        with running_service(tmp_path / "data", **parts) as service:
+            secrets = await run_journey(service, sink, own_redis)
+            await wait_until(lambda: collector.spans_named("DELETE /api/v1/me"))
         _check_one_trace(collector)
-        assert collector.named("redis")
-        sent = bytes(collector.raw).lower()
+        assert collector.spans_named("redis")
+        sent = bytes(collector.request_bodies).lower()
         for secret in secrets:
             assert secret.lower().encode() not in sent
-    routes = {span.name for span in collector.named("GET ")}
+    routes = {span.name for span in collector.spans_named("GET ")}
     assert {"GET /r/{code}", "GET unknown", "GET /api/v1/codes/lookup"} <= routes
 
 
-def _check_one_trace(collector: Collector) -> None:
-    first = collector.named("POST /api/v1/auth/register")[0]
+def _check_one_trace(collector: TraceCollector) -> None:
+    first = collector.spans_named("POST /api/v1/auth/register")[0]
     mine = [span for span in collector.spans if span.trace_id == first.trace_id]
     by_id = {span.span_id: span for span in mine}
     names = {span.name for span in mine}
@@ -83,6 +83,6 @@ def _check_one_trace(collector: Collector) -> None:
         assert span is first or span.parent_span_id in by_id
     mail = next(span for span in mine if span.name == "smtp")
     assert by_id[mail.parent_span_id].name == "job confirmation-mail"
-    refused = [span for span in collector.named("smtp") if span.status.code == 2]
+    refused = [span for span in collector.spans_named("smtp") if span.status.code == 2]
     assert {span.status.message for span in refused} == {"MailRefused"}
     assert not any(span.events for span in collector.spans)

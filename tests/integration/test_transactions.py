@@ -10,19 +10,19 @@ from sqlalchemy import text
 
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.database import (
-    POOL,
-    ImpatientConnection,
+    POOL_SIZE,
     PostgresDatabase,
+    QuickClosingConnection,
     make_engine,
 )
 from referral.core.errors import Unavailable
 from tests.contracts.rows import make_user
-from tests.support.fakes import FakeFingerprints
-from tests.support.waiting import until_found
+from tests.support.fakes import FakeFingerprinter
+from tests.support.waiting import wait_for_value
 
 pytestmark = pytest.mark.usefixtures("time_limits")
 
-OPEN = """
+OPEN_TRANSACTIONS_SQL = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state LIKE 'idle in transaction%'
 """
@@ -43,7 +43,7 @@ async def test_what_was_broken_off_is_undone(
                 raise TimeoutError
             await asyncio.Event().wait()
 
-    for _ in range(POOL + 1):
+    for _ in range(POOL_SIZE + 1):
         inside.clear()
         task = asyncio.create_task(store())
         async with asyncio.timeout(10):
@@ -53,12 +53,12 @@ async def test_what_was_broken_off_is_undone(
     watcher = await asyncpg.connect(database_url)
 
     async def nothing_is_open() -> bool:
-        return not await watcher.fetchval(OPEN)
+        return not await watcher.fetchval(OPEN_TRANSACTIONS_SQL)
 
-    await until_found(nothing_is_open)
+    await wait_for_value(nothing_is_open)
     await watcher.close()
     async with database.read() as records:
-        assert await records.users.get(user.id) is None
+        assert await records.users.find(user.id) is None
 
 
 async def test_a_connection_that_was_cut_is_not_handed_out(
@@ -74,28 +74,28 @@ async def test_a_connection_that_was_cut_is_not_handed_out(
     async def is_cut() -> bool:
         return bool(driver.is_closed())
 
-    await until_found(is_cut)
+    await wait_for_value(is_cut)
     assert await database.check() == "ok"
 
 
-Ask = Callable[[DatabaseSession, str], Awaitable[object]]
+SendQuery = Callable[[DatabaseSession, str], Awaitable[object]]
 
-WAYS: dict[str, Ask] = {
+QUERY_PATHS: dict[str, SendQuery] = {
     "through SQLAlchemy": lambda session, statement: session.execute(text(statement)),
-    "rows by the driver": lambda session, statement: session.fetch_text(statement),
-    "by the driver": lambda session, statement: session.execute_text(statement),
+    "rows by the driver": lambda session, statement: session.fetch_sql(statement),
+    "by the driver": lambda session, statement: session.execute_sql(statement),
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", QUERY_PATHS)
 async def test_a_call_that_gets_no_answer_in_time_is_an_outage(database_url: str, way: str) -> None:
     """The error comes from the call itself, and its connection is not used again."""
     engine = make_engine(database_url, command_timeout=0.1)
-    database = PostgresDatabase(engine, FakeFingerprints())
+    database = PostgresDatabase(engine, FakeFingerprinter())
     async with database.read() as records:
         driver = records.session.driver
         with pytest.raises(Unavailable) as outage:
-            await WAYS[way](records.session, "SELECT pg_sleep(60)")
+            await QUERY_PATHS[way](records.session, "SELECT pg_sleep(60)")
     assert isinstance(outage.value.__cause__, TimeoutError)
     assert driver.is_closed()
     assert await database.check() == "ok"
@@ -106,14 +106,14 @@ async def test_a_value_that_does_not_fit_is_no_outage(database: PostgresDatabase
     """The driver refuses it before the server sees it; waiting would not help."""
     async with database.read() as records:
         with pytest.raises(asyncpg.DataError):
-            await records.session.fetch_text("SELECT $1::int", 10**26)
+            await records.session.fetch_sql("SELECT $1::int", 10**26)
         with pytest.raises(Exception, match="value out of int32 range") as refused:
             await records.session.execute(text("SELECT (:number)::int"), {"number": 10**26})
         assert not isinstance(refused.value, Unavailable)
     assert await database.check() == "ok"
 
 
-class Deaf(ImpatientConnection):
+class FailingDriver(QuickClosingConnection):
     """A connection that is cut before the ROLLBACK."""
 
     async def execute(self, query: str, *args: object, **options: object) -> str:
@@ -124,8 +124,8 @@ class Deaf(ImpatientConnection):
 
 async def test_a_rollback_that_fails_does_not_hide_why_it_was_needed(database_url: str) -> None:
     """The first error goes on, and the connection is closed, which undoes the transaction."""
-    engine = make_engine(database_url, connection_class=Deaf)
-    database, user = PostgresDatabase(engine, FakeFingerprints()), make_user()
+    engine = make_engine(database_url, connection_class=FailingDriver)
+    database, user = PostgresDatabase(engine, FakeFingerprinter()), make_user()
     drivers = []
 
     async def store() -> None:
@@ -138,7 +138,7 @@ async def test_a_rollback_that_fails_does_not_hide_why_it_was_needed(database_ur
         await store()
     assert drivers[0].is_closed()
     async with database.read() as records:
-        assert await records.users.get(user.id) is None
+        assert await records.users.find(user.id) is None
     await engine.dispose()
 
 
@@ -147,11 +147,11 @@ async def test_an_outage_that_is_passed_over_leaves_no_broken_connection(
 ) -> None:
     """Though the block ends well, the next one gets another connection."""
     engine = make_engine(database_url, command_timeout=0.1)
-    database = PostgresDatabase(engine, FakeFingerprints())
+    database = PostgresDatabase(engine, FakeFingerprinter())
     async with database.read() as records:
         broken = records.session.driver
         with suppress(Unavailable):
-            await records.session.fetch_text("SELECT pg_sleep(60)")
+            await records.session.fetch_sql("SELECT pg_sleep(60)")
     async with database.read() as records:
         assert records.session.driver is not broken
     await engine.dispose()

@@ -8,33 +8,33 @@ import pytest
 from referral.settings import Settings
 from tests.faults.worker_kills import BACKLOG, kill_workers
 from tests.support.journey import new_email, register
-from tests.support.processes import running
-from tests.support.sink import Sink
-from tests.support.waiting import until
+from tests.support.processes import running_service
+from tests.support.sink import SmtpSink
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(("kills", "backlog"), [(8, 1), (4, BACKLOG)])
 async def test_no_mail_is_lost_or_stuck_when_workers_are_killed(
-    settings: Settings, sink: Sink, kills: int, backlog: int
+    settings: Settings, sink: SmtpSink, kills: int, backlog: int
 ) -> None:
     """Those that were in flight may come twice, with one Message-ID; a backlog changes nothing."""
     outcome = await kill_workers(settings, sink, kills, backlog)
-    assert outcome.is_right, outcome
+    assert outcome.is_as_promised, outcome
     assert outcome.kills == kills
     assert outcome.mails >= max(kills, backlog)
 
 
 async def test_a_service_killed_right_after_its_answer_still_mails(
-    tmp_path: Path, sink: Sink
+    tmp_path: Path, sink: SmtpSink
 ) -> None:
     """The job was committed with the account: the next start does it."""
     folder, email = tmp_path / "data", new_email()
-    with running(folder, smtp_url=sink.url, worker="off") as service:
+    with running_service(folder, smtp_url=sink.url, worker="off") as service:
         async with httpx.AsyncClient(base_url=service.url) as client:
             assert (await register(client, email)).status_code == 201
             service.process.kill()
         service.process.wait()
     assert sink.received == []
-    with running(folder, smtp_url=sink.url):
-        await until(lambda: sink.to(email))
-    assert set(sink.ids().values()) == {1}
+    with running_service(folder, smtp_url=sink.url):
+        await wait_until(lambda: sink.mails_to(email))
+    assert set(sink.count_by_message_id().values()) == {1}

@@ -12,13 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from referral.adapters.security.passwords import HASHER
+from referral.adapters.security.passwords import ARGON2
 from tests.performance.fill import fill
 from tests.performance.floods import MINUTES, RATE, SAMPLE_SECONDS, floods, memory_under_load
 from tests.performance.growth import growth, pages
-from tests.performance.load import SECONDS, Measured
+from tests.performance.load import SECONDS, Measurement
 from tests.performance.measures import ROUNDS, compare
-from tests.performance.stage import Stage, stage
+from tests.performance.stage import Testbed, make_testbed
 from tests.support.journey import PASSWORD
 
 SMALL = 10_100
@@ -62,32 +62,32 @@ def measure(scale: int) -> str:
     )
     with (
         tempfile.TemporaryDirectory(prefix="referral-") as home,
-        stage(Path(home), SMALL) as staged,
+        make_testbed(Path(home), SMALL) as staged,
     ):
-        asyncio.run(fill(staged.small.database, 1, SMALL, HASHER.hash(PASSWORD)))
+        asyncio.run(fill(staged.small.database, 1, SMALL, ARGON2.hash(PASSWORD)))
         parts = [machine, TARGETS + "".join(_row(*row) for row in compare(staged))]
         parts += [FLOODS.format(rate=RATE) + "".join(_flood(*row) for row in floods(staged))]
         parts += [*_growth(staged, scale), _memory(staged)]
     return "\n".join(parts) + "\n"
 
 
-def _row(name: str, target: float | None, ours: Measured, limit: Measured) -> str:
+def _row(name: str, target: float | None, ours: Measurement, limit: Measurement) -> str:
     return _tell(
         f"| {name} | {ours.rate:,.0f} | {limit.rate:,.0f} | {ours.rate / limit.rate:.2f} "
         f"| {target or ''} | {ours.cpu:.2f} | {limit.cpu:.2f} | {ours.p50:.1f} | {ours.p99:.1f} |\n"
     )
 
 
-def _flood(name: str, idle: Measured, flooded: Measured) -> str:
+def _flood(name: str, idle: Measurement, flooded: Measurement) -> str:
     return _tell(
         f"| {name} | {flooded.p50:.1f} | {idle.p50:.1f} | {flooded.p99:.1f} | {idle.p99:.1f} "
         f"| {flooded.p99 / idle.p99:.1f} | {TIMES:.0f} |\n"
     )
 
 
-def _growth(staged: Stage, scale: int) -> list[str]:
-    with staged.place(scale) as large:
-        seconds = asyncio.run(fill(large.database, 1, scale, HASHER.hash(PASSWORD)))
+def _growth(staged: Testbed, scale: int) -> list[str]:
+    with staged.open_dataset(scale) as large:
+        seconds = asyncio.run(fill(large.database, 1, scale, ARGON2.hash(PASSWORD)))
         _tell(f"{scale:,} users after {seconds:.0f} s\n")
         rows = [
             _tell(f"| {name} | {few.p50:.2f} | {many.p50:.2f} | {many.p50 / few.p50:.2f} | 1.2 |\n")
@@ -103,17 +103,17 @@ def _growth(staged: Stage, scale: int) -> list[str]:
     return [table, depths]
 
 
-def _memory(staged: Stage) -> str:
+def _memory(staged: Testbed) -> str:
     found = memory_under_load(staged)
     a_minute = 60 // SAMPLE_SECONDS
     early, late = found[:a_minute][-1], found[-1]
-    highest = max(one.resident for one in found)
+    highest = max(one.rss_mb for one in found)
     return (
         f"Memory of the worker during {MINUTES:g} minutes of registrations, look-ups, `GET /me` "
-        f"and codes at once: {early.resident:.0f} MB after the first minute, "
-        f"{late.resident:.0f} MB at the end, {highest:.0f} MB at most; the target is "
+        f"and codes at once: {early.rss_mb:.0f} MB after the first minute, "
+        f"{late.rss_mb:.0f} MB at the end, {highest:.0f} MB at most; the target is "
         f"{MEGABYTES} MB. With what it shares with other processes divided among them: "
-        f"{early.share:.0f} and {late.share:.0f} MB."
+        f"{early.pss_mb:.0f} and {late.pss_mb:.0f} MB."
     )
 
 

@@ -35,7 +35,7 @@ WHERE u.email_key = $1
 
 
 @get("/same", media_type=MediaType.JSON)
-async def same(email: str) -> str:  # noqa: ARG001 - read, as in the service
+async def static_response(email: str) -> str:  # noqa: ARG001 - read, as in the service
     """Answer what the service answered."""
     return BODY
 
@@ -131,7 +131,7 @@ def make() -> Litestar:
     """Make the app: what a worker process of the server calls."""
     private = load_pem_private_key(Path(os.environ["BARE_KEY"]).read_bytes(), None)
     return Litestar(
-        [same, from_redis, from_database, me, create_code, delete_code, ready],
+        [static_response, from_redis, from_database, me, create_code, delete_code, ready],
         openapi_config=None,
         logging_config=None,
         lifespan=[parts],

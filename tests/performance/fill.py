@@ -34,7 +34,7 @@ def user_id(number: int) -> UUID:
     return UUID(int=BASE + number)
 
 
-def address(number: int) -> str:
+def email_of(number: int) -> str:
     """Return the address of a user."""
     return f"b{number}@bench.example"
 
@@ -69,7 +69,7 @@ async def _copy(url: str, table: str, rows: Iterator[tuple[object, ...]]) -> Non
 
 
 def _user(number: int, hashed: str) -> tuple[object, ...]:
-    email = address(number)
+    email = email_of(number)
     return user_id(number), email, email, hashed, "member", "en", True, True, NOW
 
 

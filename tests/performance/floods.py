@@ -7,11 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.performance.load import SECONDS, Measured, load, paced
-from tests.performance.measures import ROUNDS, SIGNED_IN, codes, middle, register, spread
-from tests.performance.stage import Stage
+from tests.performance.load import SECONDS, Measurement, run_at_rate, run_wrk
+from tests.performance.measures import (
+    AUTHORIZED_SCRIPT,
+    ROUNDS,
+    codes,
+    median_measurement,
+    register,
+    spread,
+)
+from tests.performance.stage import Testbed
 from tests.support.journey import API
-from tests.support.watching import Memory, memory
+from tests.support.watching import MemoryUsage, memory_usage
 
 RATE = 500
 LOGINS, LOGIN_CONNECTIONS = 300, 60
@@ -19,7 +26,7 @@ MINUTES = float(os.environ.get("BENCH_MINUTES", "5"))
 SAMPLE_SECONDS = 5
 
 # Each connection waits between its requests for so long that together they send the rate.
-LOG_IN = """
+LOGIN_SCRIPT = """
 local number = 0
 function delay() return {pause} end
 request = function()
@@ -39,17 +46,17 @@ end
 Flood = Callable[[float], object]
 
 
-def floods(stage: Stage) -> Iterator[tuple[str, Measured, Measured]]:
+def floods(stage: Testbed) -> Iterator[tuple[str, Measurement, Measurement]]:
     """Yield the name of each flood, and hot look-ups in peace and during it, in turns."""
 
     def registrations(seconds: float) -> object:
-        return load(stage.service.url, register(), connections=64, seconds=seconds)
+        return run_wrk(stage.service.url, register(), connections=64, seconds=seconds)
 
     def logins(seconds: float) -> object:
         pause = LOGIN_CONNECTIONS * 1000 // LOGINS
-        script = LOG_IN.format(pause=pause, path=f"{API}/auth/token")
+        script = LOGIN_SCRIPT.format(pause=pause, path=f"{API}/auth/token")
         connections = LOGIN_CONNECTIONS
-        return load(
+        return run_wrk(
             stage.service.url, script, connections=connections, seconds=seconds, refusals=True
         )
 
@@ -57,44 +64,46 @@ def floods(stage: Stage) -> Iterator[tuple[str, Measured, Measured]]:
     yield f"{LOGINS} logins a second", *_beside(stage, logins)
 
 
-def _beside(stage: Stage, flood: Flood) -> tuple[Measured, Measured]:
+def _beside(stage: Testbed, flood: Flood) -> tuple[Measurement, Measurement]:
     idle, flooded = [], []
     _look_up(stage, 1)
     for _ in range(ROUNDS):
         idle.append(_look_up(stage, SECONDS))
-        with _meanwhile(lambda: flood(SECONDS + 2)):
+        with _run_together(lambda: flood(SECONDS + 2)):
             time.sleep(1)  # until the queue of hashes is full
             flooded.append(_look_up(stage, SECONDS))
-    return middle(idle), middle(flooded)
+    return median_measurement(idle), median_measurement(flooded)
 
 
-def _look_up(stage: Stage, seconds: float) -> Measured:
+def _look_up(stage: Testbed, seconds: float) -> Measurement:
     port = int(stage.service.url.rpartition(":")[2])
-    return asyncio.run(paced(port, f"{API}/codes/lookup?email=b1@bench.example", RATE, seconds))
+    return asyncio.run(
+        run_at_rate(port, f"{API}/codes/lookup?email=b1@bench.example", RATE, seconds)
+    )
 
 
-def memory_under_load(stage: Stage) -> list[Memory]:
+def memory_under_load(stage: Testbed) -> list[MemoryUsage]:
     """Return what a worker takes, every few seconds of all kinds of load at once."""
     seconds, ours = MINUTES * 60, stage.service.url
-    me = SIGNED_IN.format(token=stage.token(1))
+    me = AUTHORIZED_SCRIPT.format(token=stage.token(1))
     path = f"{API}/codes/lookup"
     loads: list[Callable[[], object]] = [
-        lambda: load(ours, register(), connections=8, seconds=seconds),
-        lambda: load(ours, spread(path), connections=4, seconds=seconds),
-        lambda: load(f"{ours}{API}/me", me, connections=2, seconds=seconds),
+        lambda: run_wrk(ours, register(), connections=8, seconds=seconds),
+        lambda: run_wrk(ours, spread(path), connections=4, seconds=seconds),
+        lambda: run_wrk(f"{ours}{API}/me", me, connections=2, seconds=seconds),
         lambda: codes(stage, seconds=seconds),
     ]
-    found: list[Memory] = []
-    with _meanwhile(*loads):
+    found: list[MemoryUsage] = []
+    with _run_together(*loads):
         end = time.monotonic() + seconds - SAMPLE_SECONDS
         while time.monotonic() < end:
             time.sleep(SAMPLE_SECONDS)
-            found.append(memory(stage.service.worker()))
+            found.append(memory_usage(stage.service.worker()))
     return found
 
 
 @contextmanager
-def _meanwhile(*works: Callable[[], object]) -> Iterator[None]:
+def _run_together(*works: Callable[[], object]) -> Iterator[None]:
     faults: list[Exception] = []
 
     def guarded(work: Callable[[], object]) -> None:

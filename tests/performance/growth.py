@@ -7,45 +7,47 @@ import asyncpg
 
 from referral.web.parsing import make_cursor
 from tests.performance.fill import FIRST, user_id
-from tests.performance.load import SECONDS, Measured, load
+from tests.performance.load import SECONDS, Measurement, run_wrk
 from tests.performance.measures import (
     ADDRESSES,
+    AUTHORIZED_SCRIPT,
     ROUNDS,
-    SIGNED_IN,
     codes,
-    middle,
+    median_measurement,
     register,
     spread,
 )
-from tests.performance.stage import Place, Stage
+from tests.performance.stage import Dataset, Testbed
 from tests.support.journey import API
 
 PAGE = 20
 DEPTH = 10_000
-BRIEF = max(SECONDS // 2, 1)
+SHORT_SECONDS = max(SECONDS // 2, 1)
 
-Pair = tuple[Measured, Measured]
+Pair = tuple[Measurement, Measurement]
 
 
-def growth(stage: Stage, small: Place, large: Place) -> dict[str, Pair]:
+def growth(stage: Testbed, small: Dataset, large: Dataset) -> dict[str, Pair]:
     """Return what each operation takes with few and with many users, one request at a time."""
     few, many = (_operations(stage, place) for place in (small, large))
     return {name: in_pairs(few[name], many[name]) for name in few}
 
 
-def in_pairs(one: Callable[[], Measured], other: Callable[[], Measured]) -> Pair:
+def in_pairs(one: Callable[[], Measurement], other: Callable[[], Measurement]) -> Pair:
     """Measure one and the other by turns; return the medians."""
     one(), other()
     rounds = [(one(), other()) for _ in range(ROUNDS)]
-    return middle([first for first, _ in rounds]), middle([second for _, second in rounds])
+    return median_measurement([first for first, _ in rounds]), median_measurement(
+        [second for _, second in rounds]
+    )
 
 
-def _operations(stage: Stage, place: Place) -> dict[str, Callable[[], Measured]]:
-    ours, script = place.service.url, SIGNED_IN.format(token=stage.token(FIRST))
+def _operations(stage: Testbed, place: Dataset) -> dict[str, Callable[[], Measurement]]:
+    ours, script = place.service.url, AUTHORIZED_SCRIPT.format(token=stage.token(FIRST))
     many = spread(f"{API}/codes/lookup", place.users // ADDRESSES)
 
-    def ask(url: str, script: str = "") -> Callable[[], Measured]:
-        return lambda: load(url, script, connections=1, seconds=BRIEF)
+    def ask(url: str, script: str = "") -> Callable[[], Measurement]:
+        return lambda: run_wrk(url, script, connections=1, seconds=SHORT_SECONDS)
 
     return {
         "look-up, hot": ask(f"{ours}{API}/codes/lookup?email=b1@bench.example"),
@@ -54,19 +56,23 @@ def _operations(stage: Stage, place: Place) -> dict[str, Callable[[], Measured]]
         "`GET /me/referrals`": ask(f"{ours}{API}/me/referrals", script),
         "`GET /me/codes`": ask(f"{ours}{API}/me/codes", script),
         "`GET /codes/{code}/validity`": ask(f"{ours}{API}/codes/BENCH-1/validity"),
-        "registration with a code": lambda: load(ours, register(), connections=1, seconds=BRIEF),
-        "`POST /me/codes`, `DELETE`, 8 at a time": lambda: codes(stage, place.service, BRIEF),
+        "registration with a code": lambda: run_wrk(
+            ours, register(), connections=1, seconds=SHORT_SECONDS
+        ),
+        "`POST /me/codes`, `DELETE`, 8 at a time": lambda: codes(
+            stage, place.service, SHORT_SECONDS
+        ),
     }
 
 
-def pages(stage: Stage, place: Place) -> tuple[int, Measured, Measured]:
+def pages(stage: Testbed, place: Dataset) -> tuple[int, Measurement, Measurement]:
     """Return how many pages in the second one is, and what it and the first take."""
-    script = SIGNED_IN.format(token=stage.token(FIRST))
+    script = AUTHORIZED_SCRIPT.format(token=stage.token(FIRST))
     url = f"{place.service.url}{API}/me/referrals?limit={PAGE}"
     depth, cursor = asyncio.run(_cursor(place.database))
     first, deep = in_pairs(
-        lambda: load(url, script, connections=1),
-        lambda: load(f"{url}&cursor={cursor}", script, connections=1),
+        lambda: run_wrk(url, script, connections=1),
+        lambda: run_wrk(f"{url}&cursor={cursor}", script, connections=1),
     )
     return depth, first, deep
 

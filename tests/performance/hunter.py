@@ -16,7 +16,7 @@ import httpx
 
 from tests.performance.stage import LIMITS
 from tests.support.journey import register
-from tests.support.processes import free_port, running
+from tests.support.processes import free_port, running_service
 from tests.support.sink import BlackHole
 
 ROUNDS = 200
@@ -32,8 +32,8 @@ def main() -> None:
     dead = {"hunter_url": f"http://127.0.0.1:{hole.port}", "hunter_api_key": "none"}
     with (
         tempfile.TemporaryDirectory(prefix="referral-hunter-") as home,
-        running(Path(home) / "none", **LIMITS) as none,
-        running(Path(home) / "dead", **LIMITS, **dead) as gone,
+        running_service(Path(home) / "none", **LIMITS) as none,
+        running_service(Path(home) / "dead", **LIMITS, **dead) as gone,
     ):
         times = asyncio.run(measure([none.url, gone.url]))
     hole.close()

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 SECONDS = int(os.environ.get("BENCH_SECONDS", "4"))
 CONNECTIONS = 32
-PATIENCE = "--timeout=20s"
+TIMEOUT_OPTION = "--timeout=20s"
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """How many a second, how long one took, and the CPU time of the process for each, in ms."""
 
     rate: float
@@ -26,7 +26,7 @@ class Measured:
     cpu: float = 0.0
 
 
-def load(
+def run_wrk(
     url: str,
     script: str = "",
     *,
@@ -34,14 +34,14 @@ def load(
     connections: int = CONNECTIONS,
     seconds: float = SECONDS,
     refusals: bool = False,
-) -> Measured:
+) -> Measurement:
     """Ask as fast as there are answers; a script in Lua says what is asked."""
     command = [
         shutil.which("wrk") or "wrk",
         f"-t{threads}",
         f"-c{connections}",
         f"-d{seconds:.0f}",
-        PATIENCE,
+        TIMEOUT_OPTION,
     ]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
@@ -54,14 +54,14 @@ def load(
     bad = ("Socket errors", "unexpected") if refusals else ("Socket errors", "Non-2xx")
     if any(word in done.stdout for word in bad):
         raise RuntimeError(done.stdout)
-    return Measured(
+    return Measurement(
         float(_find(r"Requests/sec:\s+([\d.]+)", done.stdout)[0]),
         _milliseconds("50%", done.stdout),
         _milliseconds("99%", done.stdout),
     )
 
 
-async def paced(port: int, path: str, rate: int, seconds: float) -> Measured:
+async def run_at_rate(port: int, path: str, rate: int, seconds: float) -> Measurement:
     """Ask `rate` times a second, whether or not the answers keep up; a non-200 is an error."""
     free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
@@ -87,13 +87,13 @@ async def paced(port: int, path: str, rate: int, seconds: float) -> Measured:
             group.create_task(ask(due))
     while free.qsize():
         free.get_nowait()[1].close()
-    return summed_up(took, time.perf_counter() - began)
+    return summarize(took, time.perf_counter() - began)
 
 
-def summed_up(took: list[float], seconds: float) -> Measured:
+def summarize(took: list[float], seconds: float) -> Measurement:
     """Return the figures of requests that took so many milliseconds each."""
     cuts = statistics.quantiles(took, n=100)
-    return Measured(len(took) / seconds, cuts[49], cuts[98])
+    return Measurement(len(took) / seconds, cuts[49], cuts[98])
 
 
 def _milliseconds(share: str, text: str) -> float:

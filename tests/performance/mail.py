@@ -19,15 +19,15 @@ import httpx
 from msgspec.structs import replace
 
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.core.entities.jobs import ConfirmationMail, WelcomeMail
+from referral.core.entities.jobs import ConfirmationMailJob, WelcomeMailJob
 from referral.settings import Settings
-from tests.support.fakes import FakeFingerprints
+from tests.support.fakes import FakeFingerprinter
 from tests.support.journey import new_email, register
-from tests.support.processes import free_port, running
-from tests.support.sink import BlackHole, Sink, sinking
-from tests.support.waiting import until
+from tests.support.processes import free_port, running_service
+from tests.support.sink import BlackHole, SmtpSink, run_smtp_sink
+from tests.support.waiting import wait_until
 from tests.support.watching import cpu_seconds
-from tests.support.workers import a_place, queue_mails, start_worker, stop_worker
+from tests.support.workers import enqueue_mails, start_worker, stop_worker, temporary_settings
 
 MAILS = 3000
 WARM = 200
@@ -44,7 +44,7 @@ PACE = 0.05
 
 def main() -> None:
     """Measure."""
-    with a_place() as settings:
+    with temporary_settings() as settings:
         figures = asyncio.run(measure(settings))
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
 
@@ -53,8 +53,8 @@ async def measure(settings: Settings) -> dict[str, float]:
     """Measure one after the other."""
     return {
         **await time_mails(settings),
-        **await count_mails(settings, "welcome", WelcomeMail),
-        **await count_mails(settings, "confirmation", ConfirmationMail),
+        **await count_mails(settings, "welcome", WelcomeMailJob),
+        **await count_mails(settings, "confirmation", ConfirmationMailJob),
         **await compare_registrations(),
     }
 
@@ -62,14 +62,14 @@ async def measure(settings: Settings) -> dict[str, float]:
 async def time_mails(settings: Settings) -> dict[str, float]:
     """Time mails one by one, from after the commit to the end of the data at the server."""
     committed: dict[str, float] = {}
-    with sinking() as sink, working(replace(settings, smtp_url=sink.url)):
+    with run_smtp_sink() as sink, working(replace(settings, smtp_url=sink.url)):
         async with databases(settings) as database:
             for number in range(TIMED + 20):
                 email = f"timed{number}@example.com"
-                await queue_mails(settings, database, [email])
+                await enqueue_mails(settings, database, [email])
                 committed[email] = time.time()
-                await until(lambda email=email: sink.to(email))  # type: ignore[misc]
-        took = sorted((mail.at - committed[mail.to]) * 1000 for mail in sink.received[20:])
+                await wait_until(lambda email=email: sink.mails_to(email))  # type: ignore[misc]
+        took = sorted((mail.received_at - committed[mail.to]) * 1000 for mail in sink.received[20:])
     return {
         "commit to SMTP, median ms": round(statistics.median(took), 1),
         "commit to SMTP, p99 ms": round(took[int(len(took) * 0.99)], 1),
@@ -77,16 +77,16 @@ async def time_mails(settings: Settings) -> dict[str, float]:
 
 
 async def count_mails(
-    settings: Settings, name: str, kind: type[WelcomeMail | ConfirmationMail]
+    settings: Settings, name: str, kind: type[WelcomeMailJob | ConfirmationMailJob]
 ) -> dict[str, float]:
     """Count how many of a backlog go through one worker in a second, and what one costs it."""
     emails = [f"{name}{number}@example.com" for number in range(WARM + MAILS)]
     async with databases(settings) as database:
-        await queue_mails(settings, database, emails, kind)
-    with sinking() as sink, working(replace(settings, smtp_url=sink.url)) as worker:
-        await until(lambda: len(sink.received) >= WARM, 120)
+        await enqueue_mails(settings, database, emails, kind)
+    with run_smtp_sink() as sink, working(replace(settings, smtp_url=sink.url)) as worker:
+        await wait_until(lambda: len(sink.received) >= WARM, 120)
         began, before = time.perf_counter(), (cpu_seconds(worker.pid or 0), len(sink.received))
-        await until(lambda: len(sink.received) == len(emails), 120)
+        await wait_until(lambda: len(sink.received) == len(emails), 120)
         took = time.perf_counter() - began
         mails = len(emails) - before[1]
         spent = cpu_seconds(worker.pid or 0) - before[0]
@@ -103,7 +103,7 @@ async def compare_registrations() -> dict[str, float]:
     Two services stand side by side, so that what else the machine does hits both alike.
     """
     took: dict[str, list[float]] = {"answering": [], "silent": []}
-    sink, hole = Sink(free_port()), BlackHole(silent_port := free_port())
+    sink, hole = SmtpSink(free_port()), BlackHole(silent_port := free_port())
     sink.start()
     async with serving(sink.url) as answering, serving(f"smtp://127.0.0.1:{silent_port}") as silent:
         services = {"answering": answering, "silent": silent}
@@ -112,10 +112,10 @@ async def compare_registrations() -> dict[str, float]:
         for _ in range(ROUNDS):
             await time_registrations(services, took, REGISTRATIONS)
         hole.close()
-        late = Sink(silent_port)
+        late = SmtpSink(silent_port)
         late.start()
         mails = ROUNDS * REGISTRATIONS + 10
-        await until(lambda: len(sink.received) == len(late.received) == mails, 180)
+        await wait_until(lambda: len(sink.received) == len(late.received) == mails, 180)
     sink.stop()
     late.stop()
     return ratios(took)
@@ -151,7 +151,7 @@ async def serving(smtp_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A service with a database of its own."""
     with tempfile.TemporaryDirectory(prefix="referral-", ignore_cleanup_errors=True) as folder:
         told = {"smtp_url": smtp_url, "log_level": "error"}
-        with running(Path(folder) / "data", **told) as service:
+        with running_service(Path(folder) / "data", **told) as service:
             async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
                 yield client
 
@@ -160,7 +160,7 @@ async def serving(smtp_url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def databases(settings: Settings) -> AsyncIterator[PostgresDatabase]:
     """The adapter that enqueues."""
     engine = make_engine(settings.database_url or "", command_timeout=None)
-    yield PostgresDatabase(engine, FakeFingerprints())
+    yield PostgresDatabase(engine, FakeFingerprinter())
     await engine.dispose()
 
 

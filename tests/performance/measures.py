@@ -14,11 +14,11 @@ import uvloop
 
 from referral.adapters.postgres.repositories import codes as code_statements
 from referral.adapters.postgres.repositories import users as user_statements
-from referral.adapters.security.passwords import HASHER, THREADS, step_back
+from referral.adapters.security.passwords import ARGON2, HASH_THREADS, lower_thread_priority
 from tests.performance.bare import DISABLED
 from tests.performance.fill import END, NOW, user_id
-from tests.performance.load import SECONDS, Measured, load, summed_up
-from tests.performance.stage import Server, Stage
+from tests.performance.load import SECONDS, Measurement, run_wrk, summarize
+from tests.performance.stage import Server, Testbed
 from tests.support.journey import API, PASSWORD
 from tests.support.watching import cpu_seconds
 
@@ -26,7 +26,7 @@ ADDRESSES = 10_000
 WRITERS = 8
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 
-SPREAD = """
+SPREAD_SCRIPT = """
 local number = 0
 request = function()
     number = number % {addresses} + 1
@@ -34,9 +34,9 @@ request = function()
 end
 """
 
-SIGNED_IN = 'wrk.headers["Authorization"] = "Bearer {token}"'
+AUTHORIZED_SCRIPT = 'wrk.headers["Authorization"] = "Bearer {token}"'
 
-CODES = """
+CODES_SCRIPT = """
 local tokens = {{ {tokens} }}
 local threads, last = 0, nil
 setup = function(thread)
@@ -58,7 +58,7 @@ response = function(status, _, body)
 end
 """
 
-REGISTER = """
+REGISTER_SCRIPT = """
 local number = 0
 request = function()
     number = number + 1
@@ -68,59 +68,61 @@ request = function()
 end
 """
 
-Row = tuple[str, float | None, Measured, Measured]
-Measure = Callable[[], Measured]
+Row = tuple[str, float | None, Measurement, Measurement]
+Measure = Callable[[], Measurement]
 
 
-def compare(stage: Stage) -> Iterator[Row]:
+def compare(stage: Testbed) -> Iterator[Row]:
     """Yield each operation's name, the ratio that it is to reach, if any, and both measurements."""
     ours, bare, path = stage.service, stage.bare, f"{API}/codes/lookup"
 
     def asked(service: Server, path: str, script: str = "") -> Measure:
-        return lambda: load(f"{service.url}{path}", script)
+        return lambda: run_wrk(f"{service.url}{path}", script)
 
     hot = "?email=b1@bench.example"
     limit = with_cpu(bare, asked(bare, f"/same{hot}"))
-    yield "look-up, one hot address", 0.75, *in_turns(asked(ours, path + hot), limit, ours)
+    yield "look-up, one hot address", 0.75, *alternate(asked(ours, path + hot), limit, ours)
     limit = with_cpu(bare, asked(bare, "", spread("/redis")))
     one = asked(ours, "", spread(path))
-    yield "look-up, 10,000 addresses in Redis", 0.5, *in_turns(one, limit, ours)
+    yield "look-up, 10,000 addresses in Redis", 0.5, *alternate(one, limit, ours)
     limit = with_cpu(bare, asked(bare, "", spread("/database")))
     one = asked(stage.small.uncached, "", spread(path))
-    yield "look-up, not cached", 0.6, *in_turns(one, limit, stage.small.uncached)
-    script = SIGNED_IN.format(token=stage.token(1))
+    yield "look-up, not cached", 0.6, *alternate(one, limit, stage.small.uncached)
+    script = AUTHORIZED_SCRIPT.format(token=stage.token(1))
     limit = with_cpu(bare, asked(bare, "/me", script))
-    yield "`GET /me`", 0.5, *in_turns(asked(ours, f"{API}/me", script), limit, ours)
+    yield "`GET /me`", 0.5, *alternate(asked(ours, f"{API}/me", script), limit, ours)
     limit = lambda: in_this_process(bare_codes(stage))  # noqa: E731 - as those above
-    yield "`POST /me/codes`, `DELETE`", 0.5, *in_turns(lambda: codes(stage), limit, ours)
+    yield "`POST /me/codes`, `DELETE`", 0.5, *alternate(lambda: codes(stage), limit, ours)
     limit = with_cpu(bare, lambda: codes(stage, bare, path="/codes"))
     name = "the same, beside a bare handler"
-    yield name, None, *in_turns(lambda: codes(stage), limit, ours)
+    yield name, None, *alternate(lambda: codes(stage), limit, ours)
     limit = lambda: in_this_process(bare_hashes())  # noqa: E731
-    one = lambda: load(ours.url, register(), connections=8)  # noqa: E731
-    yield "registration with a code", 0.85, *in_turns(one, limit, ours)
+    one = lambda: run_wrk(ours.url, register(), connections=8)  # noqa: E731
+    yield "registration with a code", 0.85, *alternate(one, limit, ours)
 
 
-def in_turns(ours: Measure, limit: Measure, service: Server) -> tuple[Measured, Measured]:
+def alternate(ours: Measure, limit: Measure, service: Server) -> tuple[Measurement, Measurement]:
     """Measure both, one after the other and again, so that what else the machine does at the time
     concerns both; return the medians.
     """
     one = with_cpu(service, ours)
     one()  # warms up, and fills the caches
     rounds = [(one(), limit()) for _ in range(ROUNDS)]
-    return middle([ours for ours, _ in rounds]), middle([limit for _, limit in rounds])
+    return median_measurement([ours for ours, _ in rounds]), median_measurement(
+        [limit for _, limit in rounds]
+    )
 
 
-def middle(found: list[Measured]) -> Measured:
+def median_measurement(found: list[Measurement]) -> Measurement:
     """Return the median of each figure."""
     columns = zip(*((one.rate, one.p50, one.p99, one.cpu) for one in found), strict=True)
-    return Measured(*(statistics.median(column) for column in columns))
+    return Measurement(*(statistics.median(column) for column in columns))
 
 
 def with_cpu(service: Server, measure: Measure) -> Measure:
     """Measure the CPU time of the service's process as well."""
 
-    def measured() -> Measured:
+    def measured() -> Measurement:
         process = service.worker()
         before, began = cpu_seconds(process), time.perf_counter()
         found = measure()
@@ -130,10 +132,10 @@ def with_cpu(service: Server, measure: Measure) -> Measure:
     return measured
 
 
-def in_this_process(measure: Awaitable[Measured]) -> Measured:
+def in_this_process(measure: Awaitable[Measurement]) -> Measurement:
     """Measure what this process does itself, on the event loop that the service has."""
 
-    async def measured() -> Measured:
+    async def measured() -> Measurement:
         before, began = time.process_time(), time.perf_counter()
         found = await measure
         spent, seconds = time.process_time() - before, time.perf_counter() - began
@@ -145,29 +147,29 @@ def in_this_process(measure: Awaitable[Measured]) -> Measured:
 
 def spread(path: str, step: int = 1) -> str:
     """Return a script that asks for one address after the other, `step` apart."""
-    return SPREAD.format(path=path, addresses=ADDRESSES, step=step)
+    return SPREAD_SCRIPT.format(path=path, addresses=ADDRESSES, step=step)
 
 
 def register() -> str:
     """Return a script that registers addresses which nobody has."""
     path = f"{API}/auth/register"
-    return REGISTER.format(path=path, password=PASSWORD, run=uuid.uuid4().hex)
+    return REGISTER_SCRIPT.format(path=path, password=PASSWORD, run=uuid.uuid4().hex)
 
 
 def codes(
-    stage: Stage,
+    stage: Testbed,
     service: Server | None = None,
     seconds: float = SECONDS,
     path: str = f"{API}/me/codes",
-) -> Measured:
+) -> Measurement:
     """Create a code and delete it, over and over, as several users."""
     tokens = ", ".join(f'"{stage.token(ADDRESSES + 1 + number)}"' for number in range(WRITERS))
-    script = CODES.format(tokens=tokens, path=path)
+    script = CODES_SCRIPT.format(tokens=tokens, path=path)
     url = (service or stage.service).url
-    return load(url, script, threads=WRITERS, connections=WRITERS, seconds=seconds)
+    return run_wrk(url, script, threads=WRITERS, connections=WRITERS, seconds=seconds)
 
 
-async def bare_codes(stage: Stage) -> Measured:
+async def bare_codes(stage: Testbed) -> Measurement:
     """Send the very same statements, in transactions, by asyncpg alone: one connection a writer."""
 
     async def one(connection: asyncpg.Connection, owner: uuid.UUID, made: list[uuid.UUID]) -> None:
@@ -195,14 +197,16 @@ async def bare_codes(stage: Stage) -> Measured:
     return found
 
 
-async def bare_hashes() -> Measured:
+async def bare_hashes() -> Measurement:
     """Hash passwords in as many threads as the service does, and do nothing else."""
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(THREADS, initializer=step_back) as pool:
-        return await _repeat([lambda: loop.run_in_executor(pool, HASHER.hash, PASSWORD)] * THREADS)
+    with ThreadPoolExecutor(HASH_THREADS, initializer=lower_thread_priority) as pool:
+        return await _repeat(
+            [lambda: loop.run_in_executor(pool, ARGON2.hash, PASSWORD)] * HASH_THREADS
+        )
 
 
-async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measured:
+async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measurement:
     took: list[float] = []
     end = time.perf_counter() + SECONDS
 
@@ -213,4 +217,4 @@ async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measured:
 
     began = time.perf_counter()
     await asyncio.gather(*(again(one) for one in workers))
-    return summed_up(took, time.perf_counter() - began)
+    return summarize(took, time.perf_counter() - began)

@@ -20,13 +20,13 @@ from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Scope
 from tests.performance.fill import user_id
-from tests.support.journey import LIMITED
-from tests.support.processes import Service, free_port, running
-from tests.support.servers import OwnRedis
-from tests.support.watching import worker_of
+from tests.support.journey import LIMITED_GROUPS
+from tests.support.processes import Service, free_port, running_service
+from tests.support.servers import RedisProcess
+from tests.support.watching import find_worker
 
 LIMIT = "999999/second"
-LIMITS = {f"limit_{group}": LIMIT for group in LIMITED}
+LIMITS = {f"limit_{group}": LIMIT for group in LIMITED_GROUPS}
 TOKEN_MINUTES = 180
 BODY = (
     '{"code":"BENCH-1","expires_at":"2027-03-01T12:00:00.123456Z",'
@@ -40,11 +40,11 @@ class Server(Service):
 
     def worker(self) -> int:
         """Return the process that answers."""
-        return worker_of(self)
+        return find_worker(self)
 
 
 @dataclass(frozen=True)
-class Place:
+class Dataset:
     """A database with so many users, a service over it with Redis, and one without a cache."""
 
     users: int
@@ -54,13 +54,13 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Testbed:
     """All that runs."""
 
     home: Path
     redis: str
     key: Path
-    small: Place
+    small: Dataset
     bare: Server
     tokens: JwtAccessTokens
 
@@ -74,7 +74,7 @@ class Stage:
         return self.tokens.issue(str(user_id(number)), "first-party", Scope.ACCOUNT)
 
     @contextmanager
-    def place(self, users: int) -> Iterator[Place]:
+    def open_dataset(self, users: int) -> Iterator[Dataset]:
         """Run services over another database of the same server, with so many users."""
         name = f"users{users}"
         asyncio.run(_execute(self.small.database, f"CREATE DATABASE {name}"))
@@ -86,13 +86,13 @@ class Stage:
             _served(self.home / name, **settings, redis_url=f"{self.redis[:-1]}1") as service,
             _served(self.home / f"{name}-uncached", worker="off", **settings) as uncached,
         ):
-            yield Place(users, url, service, uncached)
+            yield Dataset(users, url, service, uncached)
 
 
 @contextmanager
-def stage(home: Path, users: int) -> Iterator[Stage]:
+def make_testbed(home: Path, users: int) -> Iterator[Testbed]:
     """Run it all until the block ends."""
-    redis, key = OwnRedis(), home / "signing.pem"
+    redis, key = RedisProcess(), home / "signing.pem"
     make_key_file(key)
     with ExitStack() as stack:
         redis.start()
@@ -107,13 +107,13 @@ def stage(home: Path, users: int) -> Iterator[Stage]:
             "http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES, SystemClock()
         )
         time.sleep(1)  # what has just started is still warming up
-        small = Place(users, database, service, uncached)
-        yield Stage(home, redis.url, key, small, bare, tokens)
+        small = Dataset(users, database, service, uncached)
+        yield Testbed(home, redis.url, key, small, bare, tokens)
 
 
 @contextmanager
 def _served(folder: Path, **settings: str) -> Iterator[Server]:
-    with running(folder, **settings) as service:
+    with running_service(folder, **settings) as service:
         yield Server(service.process, service.url, service.log)
 
 

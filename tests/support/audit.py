@@ -12,20 +12,20 @@ COMMAND = (sys.executable, "-m", "pip_audit", "--disable-pip", "--progress-spinn
 
 def main(locks: list[str]) -> int:
     """Check each lock; return what pip-audit does."""
-    fault = find_fault(Path(locks[0]).read_text())
-    if fault:
-        print(f"audit skipped: the advisories cannot be reached ({fault})")  # noqa: T201
+    failure = find_failure(Path(locks[0]).read_text())
+    if failure:
+        print(f"audit skipped: the advisories cannot be reached ({failure})")  # noqa: T201
         return 0
-    named = [part for lock in locks for part in ("-r", lock)]
-    command = [*COMMAND, "--require-hashes", "--strict", *named]
+    options = [part for lock in locks for part in ("-r", lock)]
+    command = [*COMMAND, "--require-hashes", "--strict", *options]
     return subprocess.run(command, check=False).returncode  # noqa: S603 - our own command
 
 
-def find_fault(lock: str) -> str:
+def find_failure(lock: str) -> str:
     """Return why one package cannot be asked about, or nothing."""
-    one = re.search(r"^[a-z0-9-]+==[^ ]+", lock, re.MULTILINE)
+    package = re.search(r"^[a-z0-9-]+==[^ ]+", lock, re.MULTILINE)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write(one[0] if one else "")
+        file.write(package[0] if package else "")
         file.flush()
         command = [*COMMAND, "--no-deps", "--timeout", "5", "--format", "json", "-r", file.name]
         try:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.processes import free_port
-from tests.support.waiting import until_listening
+from tests.support.waiting import wait_for_port
 
-TEMPLATE = Path(__file__).parents[2] / "docs" / "operations" / "nginx" / "referral.conf.template"
-MAIN = """\
+SITE_TEMPLATE = (
+    Path(__file__).parents[2] / "docs" / "operations" / "nginx" / "referral.conf.template"
+)
+CONFIG_TEMPLATE = """\
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
@@ -29,21 +31,21 @@ http {{
 
 
 @contextmanager
-def balancing(folder: Path, ports: Sequence[int]) -> Iterator[str]:
+def run_nginx(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     """Run nginx over services on these ports, and give its URL."""
     folder.mkdir()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     values = {"LISTEN": f"127.0.0.1:{port}", "API": "services", "RESOLVER": "127.0.0.1"}
     values |= {"PUBLIC_URL": url, "RATE": "10000"}
-    site = re.sub(r"\$\{([A-Z_]+)\}", lambda found: values[found[1]], TEMPLATE.read_text())
+    site = re.sub(r"\$\{([A-Z_]+)\}", lambda found: values[found[1]], SITE_TEMPLATE.read_text())
     servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
     configuration = folder / "nginx.conf"
-    configuration.write_text(MAIN.format(folder=folder, servers=servers, site=site))
+    configuration.write_text(CONFIG_TEMPLATE.format(folder=folder, servers=servers, site=site))
     command = [_program(), "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(configuration)]
     with subprocess.Popen(command) as process:  # noqa: S603 - a program of the tests
         try:
-            until_listening(port)
+            wait_for_port(port)
             yield url
         finally:
             process.terminate()

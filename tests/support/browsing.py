@@ -12,18 +12,18 @@ from playwright.async_api import Browser, async_playwright
 
 from tests.support.processes import free_port
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 STOP_SECONDS = 20
 
 
 @asynccontextmanager
-async def service(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
+async def service_client(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
     """Run the command that users run; give a client of it once it is ready."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    told = {"REFERRAL_PUBLIC_URL": url, "REFERRAL_LOG_LEVEL": "warning"}
+    defaults = {"REFERRAL_PUBLIC_URL": url, "REFERRAL_LOG_LEVEL": "warning"}
     command = (sys.executable, "-m", "referral", "run", "--port", str(port))
-    process = await asyncio.create_subprocess_exec(*command, env=os.environ | told | settings)
+    process = await asyncio.create_subprocess_exec(*command, env=os.environ | defaults | settings)
     transport = httpx.AsyncHTTPTransport(retries=7)  # 0.5 s, 1 s, 2 s and so on, until it listens
     try:
         async with httpx.AsyncClient(base_url=url, transport=transport) as client:
@@ -37,7 +37,7 @@ async def service(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """Start the machine's Chromium, or the one that `playwright install` brought."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=found)
         try:

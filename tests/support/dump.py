@@ -5,7 +5,7 @@ from sqlalchemy import text
 from referral.adapters.postgres.database import PostgresDatabase
 
 
-async def everything(database: PostgresDatabase) -> str:
+async def dump_tables(database: PostgresDatabase) -> str:
     """Return all rows of all tables as text, bytes in hexadecimal."""
     query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     async with database.read() as records:

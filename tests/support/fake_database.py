@@ -9,18 +9,27 @@ from uuid import UUID
 
 from referral.core.entities.account_view import AccountView
 from referral.core.entities.codes import Code
-from referral.core.entities.email_links import Purpose
+from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
 from tests.support.fake_idempotency_records import (
-    FakeClients,
-    FakeIdempotencyRecords,
-    FakeOneTimeTokens,
+    FakeClientRepository,
+    FakeIdempotencyRepository,
+    FakeOneTimeTokenRepository,
 )
-from tests.support.fake_knowledge import FakeProfiles, FakeReferredEmails, FakeVerdicts
-from tests.support.fake_mail import FakeJobs, FakeMails
-from tests.support.fake_repositories import FakeCodes, FakeReferrals, FakeSessions, FakeUsers
+from tests.support.fake_knowledge import (
+    FakeProfileRepository,
+    FakeReferredEmailRepository,
+    FakeVerificationResults,
+)
+from tests.support.fake_mail import FakeJobQueue, FakeMailQuota
+from tests.support.fake_repositories import (
+    FakeCodeRepository,
+    FakeReferralRepository,
+    FakeSessionRepository,
+    FakeUserRepository,
+)
 from tests.support.fake_tables import Tables
 
 
@@ -31,54 +40,54 @@ class FakeRepositories:
     tables: Tables
 
     @property
-    def users(self) -> FakeUsers:
-        return FakeUsers(self._usable())
+    def users(self) -> FakeUserRepository:
+        return FakeUserRepository(self._open_tables())
 
     @property
-    def codes(self) -> FakeCodes:
-        return FakeCodes(self._usable())
+    def codes(self) -> FakeCodeRepository:
+        return FakeCodeRepository(self._open_tables())
 
     @property
-    def referrals(self) -> FakeReferrals:
-        return FakeReferrals(self._usable())
+    def referrals(self) -> FakeReferralRepository:
+        return FakeReferralRepository(self._open_tables())
 
     @property
-    def sessions(self) -> FakeSessions:
-        return FakeSessions(self._usable())
+    def sessions(self) -> FakeSessionRepository:
+        return FakeSessionRepository(self._open_tables())
 
     @property
-    def clients(self) -> FakeClients:
-        return FakeClients(self._usable())
+    def clients(self) -> FakeClientRepository:
+        return FakeClientRepository(self._open_tables())
 
     @property
-    def idempotency(self) -> FakeIdempotencyRecords:
-        return FakeIdempotencyRecords(self._usable())
+    def idempotency(self) -> FakeIdempotencyRepository:
+        return FakeIdempotencyRepository(self._open_tables())
 
     @property
-    def one_time_tokens(self) -> FakeOneTimeTokens:
-        return FakeOneTimeTokens(self._usable())
+    def one_time_tokens(self) -> FakeOneTimeTokenRepository:
+        return FakeOneTimeTokenRepository(self._open_tables())
 
     @property
-    def mails(self) -> FakeMails:
-        return FakeMails(self._usable())
+    def mail_quota(self) -> FakeMailQuota:
+        return FakeMailQuota(self._open_tables())
 
     @property
-    def profiles(self) -> FakeProfiles:
-        return FakeProfiles(self._usable())
+    def profiles(self) -> FakeProfileRepository:
+        return FakeProfileRepository(self._open_tables())
 
     @property
-    def verdicts(self) -> FakeVerdicts:
-        return FakeVerdicts(self._usable())
+    def verification_results(self) -> FakeVerificationResults:
+        return FakeVerificationResults(self._open_tables())
 
     @property
-    def referred_emails(self) -> FakeReferredEmails:
-        return FakeReferredEmails(self._usable())
+    def referred_emails(self) -> FakeReferredEmailRepository:
+        return FakeReferredEmailRepository(self._open_tables())
 
     @property
-    def jobs(self) -> FakeJobs:
-        return FakeJobs(self._usable())
+    def jobs(self) -> FakeJobQueue:
+        return FakeJobQueue(self._open_tables())
 
-    def _usable(self) -> Tables:
+    def _open_tables(self) -> Tables:
         if self.tables.aborted:
             raise Unavailable
         return self.tables
@@ -89,18 +98,18 @@ class FakeDatabase:
 
     def __init__(self) -> None:
         self._tables = Tables()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[FakeRepositories]:
-        async with self._turn:
+        async with self._lock:
             draft = Tables()
-            _assign(draft, self._tables)
+            _copy_tables(draft, self._tables)
             # Here others come between, as they do while PostgreSQL answers.
             await asyncio.sleep(0)
             yield FakeRepositories(draft)
             if not draft.aborted:
-                _assign(self._tables, draft)
+                _copy_tables(self._tables, draft)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[FakeRepositories]:
@@ -113,9 +122,9 @@ class FakeReadModel:
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
 
-    async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
+    async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         async with self._database.read() as records:
-            owner = await records.users.by_email(email_key)
+            owner = await records.users.find_by_email(email_key)
             if owner is None or owner.blocked_at is not None:
                 return None
             if confirmed_only and not owner.email_verified:
@@ -123,30 +132,32 @@ class FakeReadModel:
             codes = records.tables.codes.values()
             return next((code for code in codes if code.user_id == owner.id and code.enabled), None)
 
-    async def may_change(self, user_id: UUID, session_id: UUID) -> bool:
+    async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
         async with self._database.read() as records:
             user = records.tables.users.get(user_id)
             blocked = user is not None and user.blocked_at is not None
-            return blocked or await records.sessions.get(session_id) is not None
+            return blocked or await records.sessions.find(session_id) is not None
 
-    async def account(self, user_id: UUID, recent: int, now: datetime) -> AccountView | None:
+    async def find_account(
+        self, user_id: UUID, recent_limit: int, now: datetime
+    ) -> AccountView | None:
         async with self._database.read() as records:
-            user = await records.users.get(user_id)
+            user = await records.users.find(user_id)
             if user is None:
                 return None
-            joined_by = await records.referrals.of(user_id)
-            referrer = joined_by and await records.users.get(joined_by.referrer_id)
+            joined_by = await records.referrals.find_by_referred(user_id)
+            referrer = joined_by and await records.users.find(joined_by.referrer_id)
             codes = records.tables.codes.values()
             return AccountView(
                 user=user,
                 referrer=Referrer(referrer.id, referrer.email) if referrer else None,
                 referral_count=sum(code.uses for code in codes if code.user_id == user_id),
-                recent_referrals=await records.referrals.newest(
-                    user_id, status=None, after=None, limit=recent
+                recent_referrals=await records.referrals.list_page(
+                    user_id, status=None, after=None, limit=recent_limit
                 ),
-                active_code=await records.codes.active(user_id, now),
-                now=now,
-                profile=await records.profiles.of(user_id),
+                active_code=await records.codes.find_active(user_id, now),
+                as_of=now,
+                profile=await records.profiles.find(user_id),
             )
 
 
@@ -156,23 +167,23 @@ class FakeMailReservations:
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
 
-    async def take(self, postage: MailReservationRequest) -> MailReservation | None:
-        token = postage.token
+    async def reserve(self, request: MailReservationRequest) -> MailReservation | None:
+        token = request.token
         async with self._database.begin() as records:
-            user = await records.users.get(postage.user_id)
+            user = await records.users.find(request.user_id)
             if user is None:
                 return None
-            if token is not None and token.purpose is Purpose.CONFIRM and user.email_verified:
+            if token is not None and token.purpose is TokenPurpose.CONFIRM and user.email_verified:
                 return None
             free_at = (
                 None
-                if postage.places is None
-                else await records.mails.take_place(
-                    postage.mail,
+                if request.slots is None
+                else await records.mail_quota.reserve_slot(
+                    request.mail_id,
                     user.email_key,
-                    postage.at,
-                    mails=postage.places,
-                    within=postage.within,
+                    request.requested_at,
+                    slots=request.slots,
+                    window=request.window,
                 )
             )
             if token is not None and free_at is None:
@@ -180,7 +191,7 @@ class FakeMailReservations:
         return MailReservation(user, free_at)
 
 
-def _assign(to: Tables, tables: Tables) -> None:
+def _copy_tables(to: Tables, tables: Tables) -> None:
     for each in fields(Tables):
         value = getattr(tables, each.name)
         setattr(to, each.name, value.copy() if isinstance(value, dict | set) else value)

@@ -7,14 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from referral.core.entities.clients import Client
-from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.errors import IdempotencyKeyReused
-from tests.support.fake_tables import KeptAttempt, Tables
+from tests.support.fake_tables import StoredIdempotentResponse, Tables
 
 
 @dataclass(frozen=True)
-class FakeClients:
+class FakeClientRepository:
     """Clients in a dict."""
 
     tables: Tables
@@ -22,53 +22,61 @@ class FakeClients:
     async def add(self, client: Client) -> None:
         self.tables.clients[client.id] = client
 
-    async def get(self, client_id: UUID) -> Client | None:
+    async def find(self, client_id: UUID) -> Client | None:
         return self.tables.clients.get(client_id)
 
 
 @dataclass(frozen=True)
-class FakeIdempotencyRecords:
+class FakeIdempotencyRepository:
     """Answered requests in a dict; transactions in memory follow each other, so none is held."""
 
     tables: Tables
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
-    ) -> KeptResponse | None:
-        kept = self.tables.attempts.get(key)
+    ) -> StoredResponse | None:
+        kept = self.tables.idempotent_responses.get(key)
         if kept is None or kept.created_at < since:
             return None
         if kept.fingerprint not in fingerprints:
             raise IdempotencyKeyReused
-        return kept.answer
+        return kept.response
 
-    async def claim(self, attempt: IdempotentRequest[Any], since: datetime) -> KeptResponse | None:
-        return await self.find(attempt.key, attempt.fingerprints, since)
+    async def acquire(
+        self, request: IdempotentRequest[Any], since: datetime
+    ) -> StoredResponse | None:
+        return await self.find(request.key, request.fingerprints, since)
 
-    async def keep(
+    async def save(
         self,
-        attempt: IdempotentRequest[Any],
-        answer: KeptResponse,
+        request: IdempotentRequest[Any],
+        response: StoredResponse,
         user_id: UUID | None,
         now: datetime,
     ) -> None:
-        kept = KeptAttempt(attempt.fingerprints[0], answer, user_id, now)
-        self.tables.attempts[attempt.key] = kept
+        kept = StoredIdempotentResponse(request.fingerprints[0], response, user_id, now)
+        self.tables.idempotent_responses[request.key] = kept
 
-    async def forget(self, user_id: UUID) -> None:
-        self._drop(key for key, kept in self.tables.attempts.items() if kept.user_id == user_id)
+    async def delete(self, user_id: UUID) -> None:
+        self._delete(
+            key for key, kept in self.tables.idempotent_responses.items() if kept.user_id == user_id
+        )
 
     async def prune(self, before: datetime) -> bool:
-        self._drop(key for key, kept in self.tables.attempts.items() if kept.created_at < before)
+        self._delete(
+            key
+            for key, kept in self.tables.idempotent_responses.items()
+            if kept.created_at < before
+        )
         return False
 
-    def _drop(self, keys: Iterable[bytes]) -> None:
+    def _delete(self, keys: Iterable[bytes]) -> None:
         for key in list(keys):
-            del self.tables.attempts[key]
+            del self.tables.idempotent_responses[key]
 
 
 @dataclass(frozen=True)
-class FakeOneTimeTokens:
+class FakeOneTimeTokenRepository:
     """What links prove, in a dict."""
 
     tables: Tables
@@ -76,38 +84,42 @@ class FakeOneTimeTokens:
     async def add(self, token: OneTimeToken) -> None:
         self.tables.one_time_tokens[token.digest] = token
 
-    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+    async def find_user_id(
+        self, digest: bytes, purpose: TokenPurpose, now: datetime
+    ) -> UUID | None:
         token = self.tables.one_time_tokens.get(digest)
         good = token is not None and token.purpose is purpose and token.expires_at > now
         return token.user_id if token and good else None
 
-    async def claim(self, digest: bytes, purpose: Purpose, now: datetime, until: datetime) -> bool:
-        taken_until = self.tables.claims.get(digest)
+    async def acquire(
+        self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
+    ) -> bool:
+        taken_until = self.tables.token_reservations.get(digest)
         if taken_until is not None and taken_until > now:
             return False
-        if await self.find(digest, purpose, now) is None:
+        if await self.find_user_id(digest, purpose, now) is None:
             return False
-        self.tables.claims[digest] = until
+        self.tables.token_reservations[digest] = until
         return True
 
     async def release(self, digest: bytes, until: datetime) -> None:
-        if self.tables.claims.get(digest) == until:
-            del self.tables.claims[digest]
+        if self.tables.token_reservations.get(digest) == until:
+            del self.tables.token_reservations[digest]
 
-    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
-        user_id = await self.find(digest, purpose, now)
+    async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
+        user_id = await self.find_user_id(digest, purpose, now)
         if user_id is not None:
-            await self.forget(user_id, purpose)
+            await self.delete(user_id, purpose)
         return user_id
 
-    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
-        self._keep(lambda one: one.user_id != user_id or purpose not in {None, one.purpose})
+    async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
+        self._retain(lambda one: one.user_id != user_id or purpose not in {None, one.purpose})
 
     async def prune(self, now: datetime) -> bool:
-        self._keep(lambda one: one.expires_at > now)
+        self._retain(lambda one: one.expires_at > now)
         return False
 
-    def _keep(self, wanted: Callable[[OneTimeToken], bool]) -> None:
+    def _retain(self, wanted: Callable[[OneTimeToken], bool]) -> None:
         for digest, token in list(self.tables.one_time_tokens.items()):
             if not wanted(token):
                 del self.tables.one_time_tokens[digest]

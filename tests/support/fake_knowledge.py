@@ -12,7 +12,7 @@ from tests.support.fake_tables import Tables
 
 
 @dataclass(frozen=True)
-class FakeProfiles:
+class FakeProfileRepository:
     """Profiles in a dict."""
 
     tables: Tables
@@ -26,7 +26,7 @@ class FakeProfiles:
         self.tables.require(holds=user_id in self.tables.users, constraint="user_id")
         self.tables.profiles[user_id] = profile
 
-    async def of(self, user_id: UUID) -> Profile | None:
+    async def find(self, user_id: UUID) -> Profile | None:
         return self.tables.profiles.get(user_id)
 
     async def delete(self, user_id: UUID) -> None:
@@ -34,37 +34,37 @@ class FakeProfiles:
 
 
 @dataclass(frozen=True)
-class FakeVerdicts:
+class FakeVerificationResults:
     """Verdicts in a dict."""
 
     tables: Tables
 
     async def find(self, fingerprints: tuple[bytes, ...], since: datetime) -> Deliverability | None:
-        given = (self.tables.verdicts.get(fingerprint) for fingerprint in fingerprints)
+        given = (self.tables.verification_results.get(fingerprint) for fingerprint in fingerprints)
         recent = [one for one in given if one is not None and one[0] >= since]
         return max(recent)[1] if recent else None
 
-    async def keep(self, fingerprint: bytes, verdict: Deliverability, now: datetime) -> None:
-        self.tables.verdicts[fingerprint] = (now, verdict)
+    async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
+        self.tables.verification_results[fingerprint] = (now, result)
 
-    async def forget(self, fingerprints: tuple[bytes, ...]) -> None:
+    async def delete(self, fingerprints: tuple[bytes, ...]) -> None:
         for fingerprint in fingerprints:
-            self.tables.verdicts.pop(fingerprint, None)
+            self.tables.verification_results.pop(fingerprint, None)
 
     async def prune(self, before: datetime) -> bool:
-        for fingerprint, (at, _) in list(self.tables.verdicts.items()):
+        for fingerprint, (at, _) in list(self.tables.verification_results.items()):
             if at < before:
-                del self.tables.verdicts[fingerprint]
+                del self.tables.verification_results[fingerprint]
         return False
 
 
 @dataclass(frozen=True)
-class FakeReferredEmails:
+class FakeReferredEmailRepository:
     """Addresses that were referred, in a dict."""
 
     tables: Tables
 
-    async def includes(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
+    async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
         known = (self.tables.referred_emails.get(fingerprint) for fingerprint in fingerprints)
         return any(at is not None and at > since for at in known)
 
@@ -77,25 +77,25 @@ class FakeReferredEmails:
         return False
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     """Do nothing."""
 
 
 @dataclass
-class FakeVerifier:
+class FakeEmailVerifier:
     """Says what it was told to, or does not answer without; `asked` tells about whom."""
 
-    verdict: Deliverability | None = Deliverability.VALID
-    may_learn: bool = True
-    asked: list[tuple[str, timedelta]] = field(default_factory=list)
-    meanwhile: Callable[[], Awaitable[None]] = _nothing
+    result: Deliverability | None = Deliverability.VALID
+    supports_recheck: bool = True
+    calls: list[tuple[str, timedelta]] = field(default_factory=list)
+    during_call: Callable[[], Awaitable[None]] = _do_nothing
 
-    async def verify(self, mailbox: str, within: timedelta) -> Deliverability:
-        self.asked.append((mailbox, within))
-        await self.meanwhile()
-        if self.verdict is None:
+    async def verify(self, email: str, time_limit: timedelta) -> Deliverability:
+        self.calls.append((email, time_limit))
+        await self.during_call()
+        if self.result is None:
             raise Unavailable
-        return self.verdict
+        return self.result
 
 
 @dataclass
@@ -103,17 +103,17 @@ class FakeEnrichment:
     """Knows one profile, or none; does not answer when it is told so."""
 
     profile: Profile | None = None
-    answers: bool = True
-    asked: list[str] = field(default_factory=list)
-    meanwhile: Callable[[], Awaitable[None]] = _nothing
+    available: bool = True
+    calls: list[str] = field(default_factory=list)
+    during_call: Callable[[], Awaitable[None]] = _do_nothing
 
     async def find(
         self,
-        mailbox: str,
-        within: timedelta,  # noqa: ARG002 - at once
+        email: str,
+        time_limit: timedelta,  # noqa: ARG002 - at once
     ) -> Profile | None:
-        self.asked.append(mailbox)
-        await self.meanwhile()
-        if not self.answers:
+        self.calls.append(email)
+        await self.during_call()
+        if not self.available:
             raise Unavailable
         return self.profile

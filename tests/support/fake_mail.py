@@ -11,24 +11,24 @@ from tests.support.fake_tables import Tables
 
 
 @dataclass(frozen=True)
-class FakeMails:
+class FakeMailQuota:
     """Counted mails in a dict."""
 
     tables: Tables
 
-    async def take_place(
-        self, mail: UUID, quota: str, now: datetime, *, mails: int, within: timedelta
+    async def reserve_slot(
+        self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
-        if mail in self.tables.mails:
+        if mail_id in self.tables.mails:
             return None
-        own = (at for to, at in self.tables.mails.values() if to == quota and at > now - within)
+        own = (at for to, at in self.tables.mails.values() if to == quota and at > now - window)
         newest = sorted(own, reverse=True)
-        if len(newest) >= mails:
-            return newest[mails - 1] + within
-        self.tables.mails[mail] = (quota, now)
+        if len(newest) >= slots:
+            return newest[slots - 1] + window
+        self.tables.mails[mail_id] = (quota, now)
         return None
 
-    async def forget(self, quota: str) -> None:
+    async def reset(self, quota: str) -> None:
         for mail in [mail for mail, (to, _) in self.tables.mails.items() if to == quota]:
             del self.tables.mails[mail]
 
@@ -39,7 +39,7 @@ class FakeMails:
 
 
 @dataclass(frozen=True)
-class FakeJobs:
+class FakeJobQueue:
     """The queue as a dict; its log has nothing to prune."""
 
     tables: Tables
@@ -57,11 +57,11 @@ class FakeMailer:
     """Keeps the mails, or raises what it was told to."""
 
     sent: list[Mail] = field(default_factory=list)
-    fault: Exception | None = None
+    error: Exception | None = None
 
     async def send(self, mail: Mail) -> None:
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         self.sent.append(mail)
 
 
@@ -90,7 +90,7 @@ class FakeUnsubscribeTokens:
     def sign(self, user_id: UUID) -> str:
         return f"mute-{user_id}"
 
-    def read(self, token: str) -> UUID:
+    def verify(self, token: str) -> UUID:
         try:
             return UUID(token.removeprefix("mute-"))
         except ValueError as error:

@@ -18,25 +18,25 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class FakeUsers:
+class FakeUserRepository:
     """Accounts in a dict."""
 
     tables: Tables
 
     async def add(self, user: User) -> None:
-        if await self.by_email(user.email_key) is not None:
-            self.tables.refuse(EmailTaken(field="email"))
+        if await self.find_by_email(user.email_key) is not None:
+            self.tables.reject(EmailTaken(field="email"))
         self.tables.users[user.id] = user
 
-    async def get(self, user_id: UUID) -> User | None:
-        return None if user_id in self.tables.erased else self.tables.users.get(user_id)
+    async def find(self, user_id: UUID) -> User | None:
+        return None if user_id in self.tables.erased_users else self.tables.users.get(user_id)
 
-    async def by_email(self, email_key: str) -> User | None:
+    async def find_by_email(self, email_key: str) -> User | None:
         found = _first(user for user in self.tables.users.values() if user.email_key == email_key)
         return None if found is None or not email_key else found
 
     async def lock(self, user_id: UUID) -> User | None:
-        return await self.get(user_id)
+        return await self.find(user_id)
 
     async def save(self, user: User) -> None:
         created_at = self.tables.users[user.id].created_at
@@ -48,10 +48,10 @@ class FakeUsers:
             for user in self.tables.users.values()
             if user.confirm_by is not None
             and user.confirm_by <= now
-            and not (user.email_verified or user.blocked_at or user.id in self.tables.erased)
+            and not (user.email_verified or user.blocked_at or user.id in self.tables.erased_users)
         )
 
-    async def waive_confirmation(self) -> bool:
+    async def clear_confirmation_deadlines(self) -> bool:
         for user in list(self.tables.users.values()):
             self.tables.users[user.id] = replace(user, confirm_by=None)
         return False
@@ -66,27 +66,30 @@ class FakeUsers:
             confirm_by=None,
             deliverability=Deliverability.UNKNOWN,
         )
-        self.tables.erased.add(user_id)
+        self.tables.erased_users.add(user_id)
 
 
 @dataclass(frozen=True)
-class FakeCodes:
+class FakeCodeRepository:
     """Codes in a dict; deleted ones stay, with their ids in a set."""
 
     tables: Tables
 
     async def add(self, code: Code) -> None:
-        if any(_key(other.text) == _key(code.text) for other in self.tables.codes.values()):
-            self.tables.refuse(CodeTaken(field="code"))
-        if code.enabled and self._enabled(code.user_id):
-            self.tables.refuse(ActiveCodeExists())
+        if any(
+            _normal_text(other.text) == _normal_text(code.text)
+            for other in self.tables.codes.values()
+        ):
+            self.tables.reject(CodeTaken(field="code"))
+        if code.enabled and self._enabled_of(code.user_id):
+            self.tables.reject(ActiveCodeExists())
         self.tables.require(holds=code.user_id in self.tables.users, constraint="user_id")
-        self._put(code)
+        self._store(code)
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
-        return await self.get(user_id, code_id)
+        return await self.find(user_id, code_id)
 
-    async def lock_usable(self, text: str) -> Code | None:
+    async def lock_enabled_by_text(self, text: str) -> Code | None:
         code = self._by_text(text)
         return code if code is not None and code.enabled else None
 
@@ -95,56 +98,56 @@ class FakeCodes:
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         code = self.tables.codes.get(code_id)
-        if code is None or not code.is_active(now) or not self._let_in(code):
+        if code is None or not code.is_active(now) or not self._owner_not_blocked(code):
             return False
-        self._put(replace(code, uses=code.uses + 1))
+        self._store(replace(code, uses=code.uses + 1))
         return True
 
-    async def give_back(self, code_id: UUID) -> Code | None:
+    async def revert_use(self, code_id: UUID) -> Code | None:
         code = self.tables.codes[code_id]
         self.tables.require(holds=code.uses > 0, constraint="uses")
-        self._put(replace(code, uses=code.uses - 1))
-        return None if code_id in self.tables.deleted else self.tables.codes[code_id]
+        self._store(replace(code, uses=code.uses - 1))
+        return None if code_id in self.tables.deleted_codes else self.tables.codes[code_id]
 
     async def save(self, code: Code) -> None:
         stored = self.tables.codes[code.id]
-        others = [other for other in self._enabled(code.user_id) if other.id != code.id]
+        others = [other for other in self._enabled_of(code.user_id) if other.id != code.id]
         free = not (code.enabled and others)
         self.tables.require(holds=free, constraint="uq_codes_enabled")
-        live = not (code.enabled and code.id in self.tables.deleted)
+        live = not (code.enabled and code.id in self.tables.deleted_codes)
         self.tables.require(holds=live, constraint="deleted_disabled")
-        self._put(replace(code, uses=stored.uses, text=stored.text))
+        self._store(replace(code, uses=stored.uses, text=stored.text))
 
     async def delete(self, code_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
-        self.tables.deleted.add(code_id)
-        self._put(self.tables.codes[code_id].deactivated())
+        self.tables.deleted_codes.add(code_id)
+        self._store(self.tables.codes[code_id].deactivated())
 
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
-        for code in self._own(user_id):
+        for code in self._owned_by(user_id):
             await self.delete(code.id, now)
 
-    async def lock_all(self, user_id: UUID, other: UUID | None) -> None:
+    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
         """See the port; transactions come one after another here."""
 
-    async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
-        for code in self._enabled(user_id):
-            if spent_at is None or not code.is_active(spent_at):
-                self._put(code.deactivated())
+    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
+        for code in self._enabled_of(user_id):
+            if only_spent_at is None or not code.is_active(only_spent_at):
+                self._store(code.deactivated())
 
-    async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
-        return _first(code for code in self._own(user_id) if code.id == code_id)
+    async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
+        return _first(code for code in self._owned_by(user_id) if code.id == code_id)
 
-    async def all(self, user_id: UUID) -> list[Code]:
-        return sorted(self._own(user_id), key=lambda code: code.id, reverse=True)
+    async def list_all(self, user_id: UUID) -> list[Code]:
+        return sorted(self._owned_by(user_id), key=lambda code: code.id, reverse=True)
 
-    async def active(self, user_id: UUID, now: datetime) -> Code | None:
-        return _first(code for code in self._own(user_id) if code.is_active(now))
+    async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
+        return _first(code for code in self._owned_by(user_id) if code.is_active(now))
 
-    async def by_text(self, text: str) -> Code | None:
+    async def find_by_text(self, text: str) -> Code | None:
         code = self._by_text(text)
-        return code if code is not None and self._let_in(code) else None
+        return code if code is not None and self._owner_not_blocked(code) else None
 
-    async def newest(
+    async def list_page(
         self,
         user_id: UUID,
         now: datetime,
@@ -155,36 +158,38 @@ class FakeCodes:
     ) -> list[Code]:
         found = [
             code
-            for code in self._own(user_id)
+            for code in self._owned_by(user_id)
             if status in {None, code.status(now)} and (after is None or code.id < after)
         ]
         return sorted(found, key=lambda code: code.id, reverse=True)[:limit]
 
     def _by_text(self, text: str) -> Code | None:
         self.tables.check_text(text)
-        return _first(code for code in self._live() if _key(code.text) == _key(text))
+        return _first(
+            code for code in self._not_deleted() if _normal_text(code.text) == _normal_text(text)
+        )
 
-    def _let_in(self, code: Code) -> bool:
+    def _owner_not_blocked(self, code: Code) -> bool:
         return self.tables.users[code.user_id].blocked_at is None
 
-    def _put(self, code: Code) -> None:
+    def _store(self, code: Code) -> None:
         positive = code.max_uses is None or code.max_uses > 0
         self.tables.require(holds=positive, constraint="uses")
         self.tables.codes[code.id] = code
 
-    def _live(self) -> list[Code]:
+    def _not_deleted(self) -> list[Code]:
         codes = self.tables.codes.values()
-        return [code for code in codes if code.id not in self.tables.deleted]
+        return [code for code in codes if code.id not in self.tables.deleted_codes]
 
-    def _own(self, user_id: UUID) -> list[Code]:
-        return [code for code in self._live() if code.user_id == user_id]
+    def _owned_by(self, user_id: UUID) -> list[Code]:
+        return [code for code in self._not_deleted() if code.user_id == user_id]
 
-    def _enabled(self, user_id: UUID) -> list[Code]:
-        return [code for code in self._own(user_id) if code.enabled]
+    def _enabled_of(self, user_id: UUID) -> list[Code]:
+        return [code for code in self._owned_by(user_id) if code.enabled]
 
 
 @dataclass(frozen=True)
-class FakeReferrals:
+class FakeReferralRepository:
     """Referrals in a dict."""
 
     tables: Tables
@@ -194,8 +199,8 @@ class FakeReferrals:
         known = {referral.referrer_id, referral.referred_id} <= users.keys()
         require(holds=known and referral.code_id in self.tables.codes, constraint="foreign key")
         require(holds=referral.referrer_id != referral.referred_id, constraint="not_oneself")
-        if await self.of(referral.referred_id) is not None:
-            self.tables.refuse(AlreadyReferred())
+        if await self.find_by_referred(referral.referred_id) is not None:
+            self.tables.reject(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
 
     async def lock_pending(self, user_id: UUID) -> Referral | None:
@@ -204,18 +209,18 @@ class FakeReferrals:
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
         return _first(row for row in self._pending() if row.joined_at <= joined_before)
 
-    async def decide(self, referral_id: UUID, status: ReferralStatus) -> None:
+    async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         row = self.tables.referrals[referral_id]
         self.tables.referrals[referral_id] = replace(row, status=status)
 
-    async def of(self, user_id: UUID) -> Referral | None:
+    async def find_by_referred(self, user_id: UUID) -> Referral | None:
         return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)
 
-    async def newest(
+    async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]:
         found = [
-            self._joined(row)
+            self._list_item(row)
             for row in self.tables.referrals.values()
             if row.referrer_id == user_id
             and status in {None, row.status}
@@ -223,33 +228,41 @@ class FakeReferrals:
         ]
         return sorted(found, key=lambda joined: joined.referral_id, reverse=True)[:limit]
 
-    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+    async def assign_to_mail(
+        self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
+    ) -> User | None:
         own = self.tables.referrals.get(referral_id)
         if own is None:
             return None
         for row in self.tables.referrals.values():
-            mine = row.id == referral_id or (with_others and row.referrer_id == own.referrer_id)
-            if mine and row.id not in self.tables.told:
-                self.tables.told[row.id] = mail
-        told = self.tables.told[referral_id] == mail
-        return await FakeUsers(self.tables).get(own.referrer_id) if told else None
+            mine = row.id == referral_id or (
+                include_unassigned and row.referrer_id == own.referrer_id
+            )
+            if mine and row.id not in self.tables.notified_referrals:
+                self.tables.notified_referrals[row.id] = mail_id
+        told = self.tables.notified_referrals[referral_id] == mail_id
+        return await FakeUserRepository(self.tables).find(own.referrer_id) if told else None
 
-    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[ReferralListItem]:
+    async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
         rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)
         own = (row for row in rows if row.referrer_id == referrer_id)
-        return [self._joined(row) for row in own if self.tables.told.get(row.id) == mail]
+        return [
+            self._list_item(row)
+            for row in own
+            if self.tables.notified_referrals.get(row.id) == mail_id
+        ]
 
     def _pending(self) -> list[Referral]:
         rows = self.tables.referrals.values()
         return [row for row in rows if row.status is ReferralStatus.PENDING]
 
-    def _joined(self, row: Referral) -> ReferralListItem:
+    def _list_item(self, row: Referral) -> ReferralListItem:
         email = self.tables.users[row.referred_id].email or None
         return ReferralListItem(row.id, row.referred_id, email, row.status, row.code, row.joined_at)
 
 
 @dataclass(frozen=True)
-class FakeSessions:
+class FakeSessionRepository:
     """Sessions and their tokens in dicts."""
 
     tables: Tables
@@ -261,15 +274,17 @@ class FakeSessions:
     async def add_token(self, token: RefreshToken) -> None:
         known = token.session_id in self.tables.sessions
         self.tables.require(holds=known, constraint="session_id")
-        self.tables.require(holds=token.digest not in self.tables.tokens, constraint="digest")
-        self.tables.tokens[token.digest] = token
+        self.tables.require(
+            holds=token.digest not in self.tables.refresh_tokens, constraint="digest"
+        )
+        self.tables.refresh_tokens[token.digest] = token
 
-    async def lock(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
-        token = self.tables.tokens.get(digest)
+    async def lock_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+        token = self.tables.refresh_tokens.get(digest)
         return None if token is None else (self.tables.sessions[token.session_id], token)
 
     async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
-        tokens = self.tables.tokens
+        tokens = self.tables.refresh_tokens
         if token.parent is not None:
             parent = tokens[token.parent]
             if parent.heir is not None:
@@ -281,31 +296,33 @@ class FakeSessions:
     async def prune(self, now: datetime) -> bool:
         ended = [one.id for one in self.tables.sessions.values() if one.expires_at <= now]
         for session_id in ended:
-            await self.end(session_id)
+            await self.revoke(session_id)
         return False
 
-    async def end(self, session_id: UUID) -> None:
+    async def revoke(self, session_id: UUID) -> None:
         self.tables.sessions.pop(session_id, None)
-        ended = [token for token in self.tables.tokens.values() if token.session_id == session_id]
+        ended = [
+            token for token in self.tables.refresh_tokens.values() if token.session_id == session_id
+        ]
         for token in ended:
-            del self.tables.tokens[token.digest]
+            del self.tables.refresh_tokens[token.digest]
 
-    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
-        return await self.lock(digest)
+    async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+        return await self.lock_by_token(digest)
 
-    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
-        for session in await self.all(user_id):
-            if session.id != but:
-                await self.end(session.id)
+    async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
+        for session in await self.list_all(user_id):
+            if session.id != except_id:
+                await self.revoke(session.id)
 
-    async def get(self, session_id: UUID) -> Session | None:
+    async def find(self, session_id: UUID) -> Session | None:
         return self.tables.sessions.get(session_id)
 
-    async def all(self, user_id: UUID) -> list[Session]:
+    async def list_all(self, user_id: UUID) -> list[Session]:
         return [session for session in self.tables.sessions.values() if session.user_id == user_id]
 
 
-def _key(text: str) -> str:
+def _normal_text(text: str) -> str:
     return text.upper()
 
 

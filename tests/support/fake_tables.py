@@ -11,7 +11,7 @@ from referral.core.entities.clients import Client
 from referral.core.entities.codes import Code
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.email_links import OneTimeToken
-from referral.core.entities.idempotency import KeptResponse
+from referral.core.entities.idempotency import StoredResponse
 from referral.core.entities.jobs import Job
 from referral.core.entities.referrals import Referral
 from referral.core.entities.sessions import RefreshToken, Session
@@ -19,11 +19,11 @@ from referral.core.entities.users import Profile, User
 
 
 @dataclass(frozen=True)
-class KeptAttempt:
+class StoredIdempotentResponse:
     """A request with an idempotency key that was answered."""
 
     fingerprint: bytes
-    answer: KeptResponse
+    response: StoredResponse
     user_id: UUID | None
     created_at: datetime
 
@@ -33,25 +33,25 @@ class Tables:
     """All rows; they are immutable, so that a copy of the dicts is a copy of the state."""
 
     users: dict[UUID, User] = field(default_factory=dict)
-    erased: set[UUID] = field(default_factory=set)
+    erased_users: set[UUID] = field(default_factory=set)
     codes: dict[UUID, Code] = field(default_factory=dict)
-    deleted: set[UUID] = field(default_factory=set)
+    deleted_codes: set[UUID] = field(default_factory=set)
     referrals: dict[UUID, Referral] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
-    tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    refresh_tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
     clients: dict[UUID, Client] = field(default_factory=dict)
-    attempts: dict[bytes, KeptAttempt] = field(default_factory=dict)
+    idempotent_responses: dict[bytes, StoredIdempotentResponse] = field(default_factory=dict)
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
-    claims: dict[bytes, datetime] = field(default_factory=dict)
+    token_reservations: dict[bytes, datetime] = field(default_factory=dict)
     profiles: dict[UUID, Profile] = field(default_factory=dict)
-    verdicts: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
+    verification_results: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
     referred_emails: dict[bytes, datetime] = field(default_factory=dict)
-    told: dict[UUID, UUID] = field(default_factory=dict)
+    notified_referrals: dict[UUID, UUID] = field(default_factory=dict)
     mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 
-    def refuse(self, error: Exception) -> NoReturn:
+    def reject(self, error: Exception) -> NoReturn:
         """Refuse a statement; as in PostgreSQL, that is the end of its transaction."""
         self.aborted = True
         raise error
@@ -59,9 +59,9 @@ class Tables:
     def require(self, *, holds: bool, constraint: str) -> None:
         """Refuse a statement that breaks a constraint which no port has an error for."""
         if not holds:
-            self.refuse(IntegrityConstraintViolationError(constraint))
+            self.reject(IntegrityConstraintViolationError(constraint))
 
     def check_text(self, text: str) -> None:
         """Refuse a text that PostgreSQL cannot hold."""
         if "\0" in text:
-            self.refuse(DataError("a zero byte"))
+            self.reject(DataError("a zero byte"))

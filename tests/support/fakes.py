@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from referral.core.entities.clients import AccessToken, Caller, Scope
+from referral.core.entities.clients import AccessTokenClaims, Caller, Scope
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import LimitGroup, RateLimitResult
-from referral.core.entities.users import Address
+from referral.core.entities.limits import RateLimitGroup, RateLimitResult
+from referral.core.entities.users import EmailAddress
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
 
 
@@ -46,12 +46,12 @@ class FakeCodeGenerator:
     """Texts that a test has put in `script`, and then counted ones."""
 
     def __init__(self) -> None:
-        self.script: list[str] = []
+        self.scripted: list[str] = []
         self._count = 0
 
     def new(self) -> str:
-        if self.script:
-            return self.script.pop(0)
+        if self.scripted:
+            return self.scripted.pop(0)
         self._count += 1
         return f"MADE{self._count:04}"
 
@@ -70,23 +70,23 @@ class FakeTokenGenerator:
         return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
-class FakeFingerprints:
+class FakeFingerprinter:
     """Digests by keys that a test may change, the newest first."""
 
     def __init__(self) -> None:
         self.keys = [b"key"]
 
-    def of(self, data: bytes) -> tuple[bytes, ...]:
+    def compute(self, data: bytes) -> tuple[bytes, ...]:
         return tuple(hashlib.sha256(key + data).digest() for key in self.keys)
 
 
 class FakeEmailParser:
     """Addresses are whatever has an @-sign; case is their only other spelling."""
 
-    def parse(self, text: str) -> Address:
+    def parse(self, text: str) -> EmailAddress:
         if "@" not in text:
             raise InvalidRequest("This is no e-mail address.", field="email")
-        return Address(text, text.lower())
+        return EmailAddress(text, text.lower())
 
 
 class FakePasswordHasher:
@@ -96,94 +96,94 @@ class FakePasswordHasher:
     """
 
     def __init__(self) -> None:
-        self.fault: BaseException | None = None
-        self.compared: list[str | None] = []
-        self.outdated: set[str] = set()
-        self.hashed = 0
+        self.error: BaseException | None = None
+        self.verified_hashes: list[str | None] = []
+        self.outdated_hashes: set[str] = set()
+        self.hash_count = 0
 
     async def hash(self, password: str) -> str:
         # Here others come between, as they do while the threads hash.
         await asyncio.sleep(0)
-        if self.fault is not None:
-            raise self.fault
-        self.hashed += 1
-        return f"{self.hashed}:{_sha256(password)}"
+        if self.error is not None:
+            raise self.error
+        self.hash_count += 1
+        return f"{self.hash_count}:{_sha256(password)}"
 
-    def needs_rehash(self, hashed: str) -> bool:
-        return hashed in self.outdated
+    def needs_rehash(self, password_hash: str) -> bool:
+        return password_hash in self.outdated_hashes
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(self, password: str, password_hash: str | None) -> bool:
         # Here as well.
         await asyncio.sleep(0)
-        self.compared.append(hashed)
-        return hashed is not None and hashed.partition(":")[2] == _sha256(password)
+        self.verified_hashes.append(password_hash)
+        return password_hash is not None and password_hash.partition(":")[2] == _sha256(password)
 
 
-class FakeAccessTokens:
+class FakeAccessTokenIssuer:
     """Tokens that mean what this object remembers of them."""
 
-    lifetime = 600
+    lifetime_seconds = 600
 
     def __init__(self) -> None:
-        self._issued: dict[str, AccessToken] = {}
+        self._tokens: dict[str, AccessTokenClaims] = {}
 
     def issue(
         self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
     ) -> str:
-        token = f"access-{len(self._issued) + 1}"
+        token = f"access-{len(self._tokens) + 1}"
         scopes = frozenset(scope.split())
         user_id = UUID(subject) if Scope.ACCOUNT in scopes else None
         caller = Caller(client_id, scopes, user_id, session_id)
-        self._issued[token] = AccessToken(token, subject, caller, 0, self.lifetime)
+        self._tokens[token] = AccessTokenClaims(token, subject, caller, 0, self.lifetime_seconds)
         return token
 
-    def verify(self, token: str) -> AccessToken:
-        if token not in self._issued:
+    def verify(self, token: str) -> AccessTokenClaims:
+        if token not in self._tokens:
             raise Unauthenticated
-        return self._issued[token]
+        return self._tokens[token]
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         return {"keys": []}
 
 
-class FakeCache:
+class FakeLookupCache:
     """Remembers for ever; `cleared` tells which addresses were to be forgotten."""
 
     def __init__(self) -> None:
-        self.cleared: list[str] = []
-        self.answers = True
-        self._known: dict[str, Code | None] = {}
+        self.invalidated: list[str] = []
+        self.available = True
+        self._entries: dict[str, Code | None] = {}
 
-    async def fetch(
-        self, email_key: str, find: Callable[[], Awaitable[Code | None]]
+    async def get_or_load(
+        self, email_key: str, load: Callable[[], Awaitable[Code | None]]
     ) -> Code | None:
-        if email_key not in self._known:
-            self._known[email_key] = await find()
-        return self._known[email_key]
+        if email_key not in self._entries:
+            self._entries[email_key] = await load()
+        return self._entries[email_key]
 
-    def recall(self, email_key: str) -> Code | None:
-        return self._known.get(email_key)
+    def find_cached(self, email_key: str) -> Code | None:
+        return self._entries.get(email_key)
 
-    async def clear(self, email_key: str) -> bool:
-        if self.answers:
-            self.cleared.append(email_key)
-            self._known.pop(email_key, None)
-        return self.answers
+    async def invalidate(self, email_key: str) -> bool:
+        if self.available:
+            self.invalidated.append(email_key)
+            self._entries.pop(email_key, None)
+        return self.available
 
 
-class FakeLimits:
+class FakeRateLimiter:
     """Counts by group and caller against `limits`; a group that is not there is off."""
 
-    def __init__(self, limits: Mapping[LimitGroup, int] | None = None) -> None:
+    def __init__(self, limits: Mapping[RateLimitGroup, int] | None = None) -> None:
         self.limits = dict(limits or {})
         self._counts = Counter[tuple[str, str]]()
 
-    async def take(self, group: LimitGroup, who: str) -> RateLimitResult | None:
+    async def hit(self, group: RateLimitGroup, key: str) -> RateLimitResult | None:
         limit = self.limits.get(group)
         if limit is None:
             return None
-        self._counts[group, who] += 1
-        left = limit - self._counts[group, who]
+        self._counts[group, key] += 1
+        left = limit - self._counts[group, key]
         return RateLimitResult(left >= 0, limit, 60, max(0, left), 60)
 
 

@@ -4,7 +4,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 
-class Figures:
+class Metrics:
     """One answer of `/metrics`."""
 
     def __init__(self, text: str) -> None:
@@ -21,9 +21,9 @@ class Figures:
         )
 
 
-async def scrape(client: httpx.AsyncClient) -> Figures:
+async def scrape(client: httpx.AsyncClient) -> Metrics:
     """Ask for the figures."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    return Figures(answer.text)
+    return Metrics(answer.text)

@@ -21,11 +21,19 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-KEY = "a-key-that-stands-out"
-HUGE = 100 * 1024 * 1024
+API_KEY = "a-key-that-stands-out"
+OVERSIZED_BYTES = 100 * 1024 * 1024
 SLOW_SECONDS = 3.0
-VERIFIED = ("valid", "invalid", "accept_all", "webmail", "disposable", "unknown", "blocked")
-STATUSES = {
+VERIFIER_STATUSES = (
+    "valid",
+    "invalid",
+    "accept_all",
+    "webmail",
+    "disposable",
+    "unknown",
+    "blocked",
+)
+ERROR_MESSAGES = {
     "202": "The verification is still in progress.",
     "222": "The remote SMTP server answered unexpectedly.",
     "400": "The parameter is missing.",
@@ -39,7 +47,7 @@ STATUSES = {
     "502": "Something went wrong.",
     "503": "Something went wrong.",
 }
-SHAPES: dict[str, bytes] = {
+MALFORMED_BODIES: dict[str, bytes] = {
     "garbage": b"\x00\xff<html>{{{",
     "empty": b"",
     "null": b"null",
@@ -62,7 +70,7 @@ PERSON = {
     "avatar": "https://images.example.com/ann.png",
 }
 COMPANY = {"name": "Example", "domain": "example.com", "geo": {"country": "Sweden"}}
-NASTY = {
+HOSTILE_PERSON = {
     "name": {"fullName": "  An\x00n\ud800 \u202eExample\r\nBcc: x " + "n" * 5000},
     "employment": {"name": ["Example"], "domain": "not a domain", "title": 7},
     "geo": "Finland",
@@ -72,13 +80,13 @@ NASTY = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecordedRequest:
     """A request."""
 
     path: str
     email: str
     key: str
-    at: float
+    received_at: float
 
 
 @dataclass
@@ -90,29 +98,29 @@ class HunterStub:
 
     port: int = 0
     host: str = "127.0.0.1"
-    key: str = KEY
+    key: str = API_KEY
     fault: str | None = None
     person: dict[str, Any] = field(default_factory=lambda: dict(PERSON))
-    used: int = 8
-    asked: list[Asked] = field(default_factory=list)
-    callers: set[object] = field(default_factory=set)
-    poured: int = 0
-    watch: Callable[[], Awaitable[None]] | None = None
+    verifications_used: int = 8
+    requests: list[RecordedRequest] = field(default_factory=list)
+    client_addresses: set[object] = field(default_factory=set)
+    bytes_sent: int = 0
+    on_request: Callable[[], Awaitable[None]] | None = None
     _server: asyncio.Server | None = None
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _connections: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
         """Where it listens."""
         return f"http://{self.host}:{self.port}"
 
-    def to(self, path: str) -> list[Asked]:
+    def requests_to(self, path: str) -> list[RecordedRequest]:
         """Return the requests to a path."""
-        return [one for one in self.asked if one.path.endswith(path)]
+        return [one for one in self.requests if one.path.endswith(path)]
 
     async def start(self) -> None:
         """Listen; what takes long to make is made before anybody asks for it."""
-        await asyncio.to_thread(_packed)
+        await asyncio.to_thread(_gzip_bomb)
         self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -121,49 +129,49 @@ class HunterStub:
         server, self._server = self._server, None
         if server is not None:
             server.close()
-        for task in list(self._open):
+        for task in list(self._connections):
             task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._open.add(task)
+        self._connections.add(task)
         try:
-            while await self._answer(reader, writer):
+            while await self._respond(reader, writer):
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._open.discard(task)
+            self._connections.discard(task)
             with suppress(OSError, RuntimeError):
                 writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         method, target, *_ = head.split()
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if url.path.startswith("/stub"):
-            self._obey(method, url.path, writer)
+            self._control(method, url.path, writer)
             return True
         bearer = re.search(r"(?im)^authorization: bearer (\S+)", head)
         key = bearer[1] if bearer else query.get("api_key", "")
         email = query.get("email", "")
-        self.callers.add(writer.get_extra_info("peername"))
-        self.asked.append(Asked(url.path, email, key, time.time()))
-        if self.watch is not None:
-            await self.watch()
-        said = self.fault or _word(email)
-        if said in FLOODS:
-            await self._flood(writer, said)
+        self.client_addresses.add(writer.get_extra_info("peername"))
+        self.requests.append(RecordedRequest(url.path, email, key, time.time()))
+        if self.on_request is not None:
+            await self.on_request()
+        said = self.fault or _keyword(email)
+        if said in OVERSIZED_RESPONSES:
+            await self._send_oversized(writer, said)
             return False
         if said in FAULTS:
             await FAULTS[said](writer)
             return False
-        answer = STATUSES.get(said)
+        answer = ERROR_MESSAGES.get(said)
         if answer is None and key != self.key:
-            said, answer = "401", STATUSES["401"]
+            said, answer = "401", ERROR_MESSAGES["401"]
         if answer is not None:
             errors = [{"id": "stub", "code": int(said), "details": f"{answer} {email}"}]
             _send(writer, int(said), json.dumps({"errors": errors}).encode())
@@ -173,41 +181,41 @@ class HunterStub:
         return True
 
     def _content(self, path: str, email: str, said: str, *, clearbit: bool) -> tuple[int, bytes]:
-        if said in SHAPES:
-            return 200, SHAPES[said]
+        if said in MALFORMED_BODIES:
+            return 200, MALFORMED_BODIES[said]
         if path == "/v2/account":
             return 200, json.dumps({"data": self._account()}).encode()
         if not email:
             return 400, json.dumps({"errors": [{"code": 400}]}).encode()
         if path == "/v2/email-verifier":
-            found: dict[str, Any] = {"status": said if said in VERIFIED else "valid"}
+            found: dict[str, Any] = {"status": said if said in VERIFIER_STATUSES else "valid"}
             return 200, json.dumps({"data": found | {"email": email, "score": 50}}).encode()
         if path == "/v2/combined/find":
-            person = NASTY if said == "nasty" else self.person
+            person = HOSTILE_PERSON if said == "nasty" else self.person
             found = {"person": person | {"email": email}, "company": COMPANY}
             return 200, json.dumps(found if clearbit else {"data": found, "meta": {}}).encode()
         return 404, b"{}"
 
     def _account(self) -> dict[str, Any]:
-        verifications = {"used": self.used, "available": 50}
+        verifications = {"used": self.verifications_used, "available": 50}
         return {"plan_name": "Free", "requests": {"verifications": verifications}}
 
-    async def _flood(self, writer: asyncio.StreamWriter, kind: str) -> None:
-        header, wrap = FLOODS[kind]
+    async def _send_oversized(self, writer: asyncio.StreamWriter, kind: str) -> None:
+        header, wrap = OVERSIZED_RESPONSES[kind]
         writer.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
         part = b" " * (1024 * 1024)
-        while self.poured < HUGE:
+        while self.bytes_sent < OVERSIZED_BYTES:
             writer.write(wrap(part))
             await writer.drain()
-            self.poured += len(part)
+            self.bytes_sent += len(part)
 
-    def _obey(self, method: str, path: str, writer: asyncio.StreamWriter) -> None:
+    def _control(self, method: str, path: str, writer: asyncio.StreamWriter) -> None:
         if method == "PUT":
             self.fault = path.removeprefix("/stub/")
         if method == "DELETE":
             self.fault = None
-            self.asked.clear()
-        told = {"fault": self.fault, "asked": [asdict(one) for one in self.asked]}
+            self.requests.clear()
+        told = {"fault": self.fault, "asked": [asdict(one) for one in self.requests]}
         _send(writer, 200, json.dumps(told).encode())
 
 
@@ -222,7 +230,7 @@ async def hunter_stub(**options: Any) -> AsyncIterator[HunterStub]:
         await stub.stop()
 
 
-def _word(email: str) -> str:
+def _keyword(email: str) -> str:
     return re.split(r"[.+@]", email)[0].lower()
 
 
@@ -232,7 +240,7 @@ def _send(writer: asyncio.StreamWriter, status: int, body: bytes, *headers: str)
     writer.write(head.encode() + body)
 
 
-def _definite() -> bytes:
+def _invalid_result() -> bytes:
     return json.dumps({"data": {"status": "invalid"}}).encode()
 
 
@@ -255,7 +263,7 @@ async def _trickle(writer: asyncio.StreamWriter) -> None:
 
 
 async def _bomb(writer: asyncio.StreamWriter) -> None:
-    _send(writer, 200, _packed(), "Content-Encoding: gzip")
+    _send(writer, 200, _gzip_bomb(), "Content-Encoding: gzip")
     await writer.drain()
 
 
@@ -271,8 +279,8 @@ async def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def _cut(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + _definite())
+async def _truncate(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + _invalid_result())
     await writer.drain()
 
 
@@ -287,8 +295,8 @@ async def _headers(writer: asyncio.StreamWriter) -> None:
 
 
 @cache
-def _packed() -> bytes:
-    return gzip.compress(_definite() + b" " * HUGE, 9)
+def _gzip_bomb() -> bytes:
+    return gzip.compress(_invalid_result() + b" " * OVERSIZED_BYTES, 9)
 
 
 CLOSE = "Connection: close"
@@ -299,14 +307,14 @@ FAULTS: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
     "bomb": _bomb,
     "redirect": _redirect,
     "reset": _reset,
-    "cut": _cut,
+    "cut": _truncate,
     "no-http": _no_http,
     "headers": _headers,
 }
 """What may happen on the way; after it the connection ends."""
 
-FLOODS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "huge": (f"Content-Length: {HUGE}", lambda part: part),
+OVERSIZED_RESPONSES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "huge": (f"Content-Length: {OVERSIZED_BYTES}", lambda part: part),
     "endless": ("Transfer-Encoding: chunked", lambda part: b"%x\r\n%b\r\n" % (len(part), part)),
 }
 """Answers of 100 MB; `poured` tells how much of them went out."""
@@ -320,12 +328,12 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    words = [*VERIFIED, *STATUSES, *SHAPES, *FAULTS, *FLOODS]
+    words = [*VERIFIER_STATUSES, *ERROR_MESSAGES, *MALFORMED_BODIES, *FAULTS, *OVERSIZED_RESPONSES]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--key", default=KEY)
+    parser.add_argument("--key", default=API_KEY)
     parser.add_argument("--fault", choices=words, help="what everything is answered with")
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(parser.parse_args()))

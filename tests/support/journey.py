@@ -7,21 +7,21 @@ from uuid import uuid4
 import httpx
 
 from referral.adapters.email_addresses import ValidatingEmailParser
-from referral.adapters.in_memory import MemoryCache
+from referral.adapters.in_memory import MemoryLookupCache
 from referral.adapters.system import SystemClock
-from referral.core.entities.limits import OFF
+from referral.core.entities.limits import UNLIMITED
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.use_cases.accounts import BlockAccount
 
 API = "/api/v1"
-LIMITED = ("register", "token", "lookup", "codes")
-UNLIMITED: dict[str, Any] = {f"limit_{group}": OFF for group in LIMITED}
+LIMITED_GROUPS = ("register", "token", "lookup", "codes")
+UNLIMITED_SETTINGS: dict[str, Any] = {f"limit_{group}": UNLIMITED for group in LIMITED_GROUPS}
 """Settings of a service in this process."""
 
-UNLIMITED_TEXTS = dict.fromkeys(UNLIMITED, "off")
+UNLIMITED_ENV = dict.fromkeys(UNLIMITED_SETTINGS, "off")
 """The same as text, for the environment of a process."""
-PASSWORD = "correct horse battery"  # noqa: S105 - of accounts that live for one test
+PASSWORD = "correct horse battery"
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Member:
         """Send a request with the member's token."""
         return await self.client.request(method, f"{API}{path}", headers=self.headers, **rest)
 
-    async def issue(self, **wanted: Any) -> dict[str, Any]:
+    async def issue_code(self, **fields: Any) -> dict[str, Any]:
         """Make a code that lives an hour, unless told otherwise."""
-        body = {"lifetime_minutes": 60} | wanted
+        body = {"lifetime_minutes": 60} | fields
         answer = await self.request("POST", "/me/codes", json=body)
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
         return made
 
-    async def come_back(self) -> "Member":
+    async def log_in_again(self) -> "Member":
         """Log in again, as whoever comes back when their access token has expired."""
-        return replace(self, headers=await _sign_in(self.client, self.email))
+        return replace(self, headers=await _auth_headers(self.client, self.email))
 
 
 def new_email() -> str:
@@ -69,9 +69,9 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD
     return await client.post(f"{API}/auth/token", data=form)
 
 
-async def block(database: Database, email: str, *, undo: bool = False) -> None:
+async def block_account(database: Database, email: str, *, undo: bool = False) -> None:
     """Shut someone out as an operator does, or let them in again."""
-    clear = InvalidateLookup(MemoryCache(), database)
+    clear = InvalidateLookup(MemoryLookupCache(), database)
     await BlockAccount(ValidatingEmailParser(), clear, SystemClock(), database)(email, undo=undo)
 
 
@@ -80,10 +80,10 @@ async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any)
     email = email or new_email()
     user = await register(client, email, **rest)
     assert user.status_code == 201, user.text
-    return Member(client, user.json()["id"], email, await _sign_in(client, email))
+    return Member(client, user.json()["id"], email, await _auth_headers(client, email))
 
 
-async def _sign_in(client: httpx.AsyncClient, email: str) -> dict[str, str]:
+async def _auth_headers(client: httpx.AsyncClient, email: str) -> dict[str, str]:
     tokens = await log_in(client, email)
     assert tokens.status_code == 200, tokens.text
     return {"Authorization": f"Bearer {tokens.json()['access_token']}"}

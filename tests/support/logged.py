@@ -8,10 +8,10 @@ from typing import Literal
 
 import structlog
 
-from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.observability.logs import configure_logging
 
 
-class Output(io.TextIOWrapper):
+class LogOutput(io.TextIOWrapper):
     """What was written, as text or as bytes."""
 
     def getvalue(self) -> str:
@@ -21,15 +21,15 @@ class Output(io.TextIOWrapper):
 
 
 @contextmanager
-def logged(kind: Literal["console", "json"]) -> Iterator[Output]:
+def captured_logs(log_format: Literal["console", "json"]) -> Iterator[LogOutput]:
     """Log in one of the two forms, at the level that tells the most."""
-    before, root = structlog.get_config(), logging.getLogger()
+    configuration, root = structlog.get_config(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        with redirect_stderr(Output(io.BytesIO(), "utf-8", write_through=True)) as output:
-            set_up_logs(kind, "debug")
+        with redirect_stderr(LogOutput(io.BytesIO(), "utf-8", write_through=True)) as output:
+            configure_logging(log_format, "debug")
             yield output
     finally:
-        structlog.configure(**before)
+        structlog.configure(**configuration)
         root.handlers[:] = handlers
         root.setLevel(level)

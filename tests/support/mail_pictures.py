@@ -20,18 +20,21 @@ from tests.support.browsing import chromium
 from tests.support.fakes import FakeClock
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
-LINK = "https://referral.example/r/ANN-2026"
-WIDTH = 600
+SHARE_URL = "https://referral.example/r/ANN-2026"
+WIDTH_PIXELS = 600
 
 CODE: dict[str, object] = {
     "code": "ANN-2026",
     "expires_at": datetime(2026, 12, 31, 23, 59, tzinfo=UTC),
-    "link": LINK,
+    "link": SHARE_URL,
     "left": 100,
 }
 WELCOME: dict[str, object] = {"email": "ann@example.com", "docs": "https://referral.example/docs"}
-ONE: dict[str, object] = {"emails": ["bob@example.com"], "more": 0}
-MANY: dict[str, object] = {"emails": [f"user{one}@example.com" for one in range(5)], "more": 12}
+ONE_REFERRAL: dict[str, object] = {"emails": ["bob@example.com"], "more": 0}
+MANY_REFERRALS: dict[str, object] = {
+    "emails": [f"user{one}@example.com" for one in range(5)],
+    "more": 12,
+}
 CONFIRM: dict[str, object] = {
     "email": "ann@example.com",
     "link": "https://referral.example/confirm?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc",
@@ -39,44 +42,50 @@ CONFIRM: dict[str, object] = {
 RESET: dict[str, object] = CONFIRM | {
     "link": "https://referral.example/reset?token=Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"
 }
-MUTE = "https://referral.example/unsubscribe/AZqk1v9fcpS6"
+UNSUBSCRIBE_URL = "https://referral.example/unsubscribe/AZqk1v9fcpS6"
 
 MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
     "welcome": ("welcome", WELCOME, None, None),
     "confirm": ("confirm", CONFIRM, None, None),
     "reset": ("reset", RESET, None, None),
-    "code": ("code", CODE, None, LINK),
-    "referral": ("referral", ONE, MUTE, None),
-    "referrals": ("referral", MANY, MUTE, None),
+    "code": ("code", CODE, None, SHARE_URL),
+    "referral": ("referral", ONE_REFERRAL, UNSUBSCRIBE_URL, None),
+    "referrals": ("referral", MANY_REFERRALS, UNSUBSCRIBE_URL, None),
 }
 """The mails by the name of their picture: template, facts, and what goes with them."""
 
 
-async def draw() -> None:
+async def take_screenshots() -> None:
     """Draw all of them, in every language, light and dark, and those with pictures without."""
     sender = Address("Referral", "no-reply", "referral.example")
-    letters = MailRenderer(sender, FakeClock(), SegnoQrCodes())
+    mail_renderer = MailRenderer(sender, FakeClock(), SegnoQrCodes())
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser:
-        for name, (template, facts, mute, qr) in MAILS.items():
+        for name, (template, facts, unsubscribe_url, qr) in MAILS.items():
             for locale in Locale:
-                mail = Mail(UUID(int=1), "ann@example.com", locale, template, facts, mute, qr)
-                message, place = _read(letters.write(mail)), f"mail-{name}-{locale}"
-                await _draw(browser, message, "light", f"{place}-light")
-                await _draw(browser, message, "dark", f"{place}-dark")
+                mail = Mail(
+                    UUID(int=1), "ann@example.com", locale, template, facts, unsubscribe_url, qr
+                )
+                message, name_prefix = _parse(mail_renderer.render(mail)), f"mail-{name}-{locale}"
+                await _take_screenshot(browser, message, "light", f"{name_prefix}-light")
+                await _take_screenshot(browser, message, "dark", f"{name_prefix}-dark")
                 if qr:
-                    await _draw(browser, message, "light", f"{place}-without-pictures")
+                    await _take_screenshot(
+                        browser, message, "light", f"{name_prefix}-without-pictures"
+                    )
 
 
-def _read(written: EmailMessage) -> EmailMessage:
+def _parse(written: EmailMessage) -> EmailMessage:
     """Read a mail as its recipient does."""
     return message_from_bytes(written.as_bytes(policy=SMTPUTF8), policy=SMTPUTF8)
 
 
-async def _draw(
+async def _take_screenshot(
     browser: Browser, message: EmailMessage, scheme: Literal["light", "dark"], name: str
 ) -> None:
-    page = await browser.new_page(color_scheme=scheme, viewport={"width": WIDTH, "height": 100})
+    page = await browser.new_page(
+        color_scheme=scheme, viewport={"width": WIDTH_PIXELS, "height": 100}
+    )
     await page.set_content(_html(message, pictures=not name.endswith("without-pictures")))
     await page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
     await page.close()
@@ -93,4 +102,4 @@ def _html(message: EmailMessage, *, pictures: bool) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(draw())
+    asyncio.run(take_screenshots())

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.journey import UNLIMITED_TEXTS
+from tests.support.journey import UNLIMITED_ENV
 
 START_SECONDS = 180
 STOP_SECONDS = 60
 """When it is taken for granted that it never will; a busy machine takes its time."""
 
-PAUSE = 0.05
-NO_BALANCER = ("--drain", "0")
+POLL_SECONDS = 0.05
+NO_DRAIN = ("--drain", "0")
 
-TRIES = 3
-TAKEN = os.strerror(errno.EADDRINUSE)
+MAX_START_TRIES = 3
+PORT_IN_USE = os.strerror(errno.EADDRINUSE)
 """What the log says of a port that is not free."""
 
-LOCKS = os.open(
+PORT_LOCKS = os.open(
     Path(tempfile.gettempdir(), f"referral-test-ports-{os.getuid()}"), os.O_RDWR | os.O_CREAT, 0o600
 )
 """A file whose byte with the number of a port is locked by the run of the tests that has it."""
@@ -46,9 +46,9 @@ class Service:
     def wait_until_ready(self) -> None:
         """Return when it can do its work; fails with its log when it ends before."""
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(f"{self.url}/health/ready"):
+        while not _is_ready(f"{self.url}/health/ready"):
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(PAUSE)
+                self.process.wait(POLL_SECONDS)
             assert self.process.returncode is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
 
@@ -57,14 +57,14 @@ class Service:
         self.process.terminate()
         return self.process.wait(STOP_SECONDS)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Stop it, if it has not ended."""
         if self.process.poll() is None:
             self.stop()
 
 
 @contextmanager
-def running(
+def running_service(
     folder: Path, *options: str, port: int | str | None = None, **settings: str
 ) -> Iterator[Service]:
     """Run the service on a data folder until the block ends. Where no port is asked for and another
@@ -74,24 +74,24 @@ def running(
     try:
         yield service
     finally:
-        service.end()
+        service.close()
 
 
 def _start(
     folder: Path, port: int | str | None, options: tuple[str, ...], settings: dict[str, str]
 ) -> Service:
-    tries = 1 if port else TRIES
+    tries = 1 if port else MAX_START_TRIES
     while True:
         service = _launch(folder, int(port or free_port()), options, settings)
         try:
             service.wait_until_ready()
         except AssertionError:
-            service.end()
+            service.close()
             tries -= 1
-            if not tries or TAKEN not in service.log.read_text():
+            if not tries or PORT_IN_USE not in service.log.read_text():
                 raise
         except BaseException:
-            service.end()
+            service.close()
             raise
         else:
             return service
@@ -101,7 +101,7 @@ def _launch(folder: Path, port: int, options: tuple[str, ...], settings: dict[st
     log = folder.with_name(f"{folder.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [*REFERRAL, "run", "--port", str(port), *NO_BALANCER, *options],
+            [*COMMAND, "run", "--port", str(port), *NO_DRAIN, *options],
             env=environment(folder, **settings),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -109,12 +109,12 @@ def _launch(folder: Path, port: int, options: tuple[str, ...], settings: dict[st
     return Service(process, f"http://127.0.0.1:{port}", log)
 
 
-def referral(
+def run_command(
     folder: Path, *arguments: str, stdin: str | None = None, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(  # noqa: S603 - our own command
-        [*REFERRAL, *arguments],
+        [*COMMAND, *arguments],
         env=environment(folder, **settings),
         capture_output=True,
         input=stdin,
@@ -129,7 +129,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     # Compiling everything anew would double the time that a start takes.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    ours = {"data_dir": str(folder)} | UNLIMITED_TEXTS | settings
+    ours = {"data_dir": str(folder)} | UNLIMITED_ENV | settings
     return kept | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
 
 
@@ -140,15 +140,15 @@ def free_port() -> int:
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
         with suppress(OSError):
-            fcntl.lockf(LOCKS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            fcntl.lockf(PORT_LOCKS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             with socket.create_server(("127.0.0.1", port)):
                 return port
 
 
-def _answers(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     with suppress(httpx.TransportError):
         return httpx.get(url, timeout=5).is_success
     return False
 
 
-REFERRAL = (sys.executable, "-m", "referral")
+COMMAND = (sys.executable, "-m", "referral")

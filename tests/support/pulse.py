@@ -10,60 +10,64 @@ from dataclasses import dataclass
 import httpx
 
 from tests.support.processes import Service
-from tests.support.watching import cpu_seconds, worker_of
+from tests.support.watching import cpu_seconds, find_worker
 
-EVERY = 0.01
-PATIENCE = 30.0
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: example.com\r\n\r\n"
+POLL_SECONDS = 0.01
+TIMEOUT_SECONDS = 30.0
+LIVENESS_REQUEST = b"GET /health/live HTTP/1.1\r\nHost: example.com\r\n\r\n"
 
 
 @dataclass(frozen=True)
-class Beat:
+class HealthSample:
     """One answer of `/health/live`, and how much of a processor the service took meanwhile."""
 
-    began: float
-    ended: float
-    busy: float
+    started_at: float
+    ended_at: float
+    cpu_seconds: float
 
     @property
-    def still(self) -> float:
+    def delay_seconds(self) -> float:
         """How long the service itself kept us waiting.
 
         A machine that has no time for the service, or for us, makes us wait as well, but then
         the service takes no processor meanwhile.
         """
-        return min(self.ended - self.began, self.busy)
+        return min(self.ended_at - self.started_at, self.cpu_seconds)
 
 
-class Pulse(threading.Thread):
+class HealthPoller(threading.Thread):
     """Asks for `/health/live` all the time."""
 
     def __init__(self, service: Service) -> None:
         """Begin with `start`."""
         super().__init__(daemon=True)
-        self.process = worker_of(service)
-        self.beats: list[Beat] = []
+        self.process = find_worker(service)
+        self.samples: list[HealthSample] = []
         self.stopping = threading.Event()
         self._answered = threading.Condition()
         self._address = (httpx.URL(service.url).host, httpx.URL(service.url).port or 80)
 
     def run(self) -> None:
         """Ask until told to stop."""
-        with socket.create_connection(self._address, PATIENCE) as connection:
-            while not self.stopping.wait(EVERY):
+        with socket.create_connection(self._address, TIMEOUT_SECONDS) as connection:
+            while not self.stopping.wait(POLL_SECONDS):
                 used, began = cpu_seconds(self.process), time.monotonic()
-                connection.sendall(LIVE)
+                connection.sendall(LIVENESS_REQUEST)
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
                 ended = time.monotonic()
                 busy = cpu_seconds(self.process) - used
                 with self._answered:
-                    self.beats.append(Beat(began, ended, busy))
+                    self.samples.append(HealthSample(began, ended, busy))
                     self._answered.notify_all()
 
-    def still(self, began: float, ended: float) -> float:
+    def max_delay_seconds(self, began: float, ended: float) -> float:
         """Return the longest wait that falls into a time."""
         return max(
-            (beat.still for beat in self.beats if beat.began < ended and began < beat.ended),
+            (
+                beat.delay_seconds
+                for beat in self.samples
+                if beat.started_at < ended and began < beat.ended_at
+            ),
             default=0.0,
         )
 
@@ -72,19 +76,19 @@ class Pulse(threading.Thread):
         now = time.monotonic()
         with self._answered:
             came = self._answered.wait_for(
-                lambda: self.beats and self.beats[-1].began > now, PATIENCE
+                lambda: self.samples and self.samples[-1].started_at > now, TIMEOUT_SECONDS
             )
         assert came, "/health/live does not answer"
 
 
 @contextmanager
-def pulse_of(service: Service) -> Iterator[Pulse]:
+def poll_health(service: Service) -> Iterator[HealthPoller]:
     """Ask for `/health/live` until the block ends."""
-    pulse = Pulse(service)
-    pulse.start()
+    poller = HealthPoller(service)
+    poller.start()
     try:
-        pulse.wait()
-        yield pulse
+        poller.wait()
+        yield poller
     finally:
-        pulse.stopping.set()
-        pulse.join(PATIENCE)
+        poller.stopping.set()
+        poller.join(TIMEOUT_SECONDS)

@@ -9,7 +9,7 @@ import httpx
 from referral.app import create_app
 from referral.settings import Settings
 
-PLACE = Path(__file__).parents[2] / "docs" / "openapi.json"
+OPENAPI_FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 async def current_document() -> str:
@@ -21,4 +21,4 @@ async def current_document() -> str:
 
 
 if __name__ == "__main__":
-    PLACE.write_text(asyncio.run(current_document()), encoding="utf-8")
+    OPENAPI_FILE.write_text(asyncio.run(current_document()), encoding="utf-8")

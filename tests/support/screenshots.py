@@ -10,12 +10,12 @@ import httpx
 
 from referral.app import create_app
 from referral.settings import Settings
-from tests.support.browsing import chromium, service
+from tests.support.browsing import chromium, service_client
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAGES = {"swagger": ("/docs", ".opblock"), "redoc": ("/redoc", "[id^='tag/'] h2")}
 
-SHOWN = IMAGES / "shown.sha256"
+DIGEST_FILE = IMAGES / "shown.sha256"
 """The digest of what the pictures show, taken with them."""
 
 
@@ -31,18 +31,18 @@ async def digest() -> str:
     return sha256(b"".join((*content, document.content))).hexdigest()
 
 
-async def take_all() -> None:
+async def take_screenshots() -> None:
     """Photograph each page of a new service."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        async with service(REFERRAL_DATA_DIR=folder) as client, chromium() as browser:
+        async with service_client(REFERRAL_DATA_DIR=folder) as client, chromium() as browser:
             page = await browser.new_page(viewport={"width": 1280, "height": 900})
             for name, (path, content) in PAGES.items():
                 await page.goto(f"{client.base_url}{path}", wait_until="networkidle")
                 await page.locator(content).first.wait_for()
                 await page.screenshot(path=IMAGES / f"{name}.png")
-    SHOWN.write_text(f"{await digest()}\n")
+    DIGEST_FILE.write_text(f"{await digest()}\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(take_all())
+    asyncio.run(take_screenshots())

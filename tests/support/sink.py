@@ -20,12 +20,12 @@ from tests.support.processes import free_port
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedMail:
     """A mail that was taken with a 250."""
 
     to: str
     content: bytes
-    at: float
+    received_at: float
 
     @property
     def message(self) -> EmailMessage:
@@ -37,24 +37,24 @@ class Received:
         """Its Message-ID."""
         return str(self.message["Message-ID"])
 
-    def part(self, kind: str) -> str:
+    def part(self, subtype: str) -> str:
         """Return the text of its part of a kind such as `plain` or `html`."""
-        body = self.message.get_body((kind,))
+        body = self.message.get_body((subtype,))
         assert body is not None
         return str(cast("EmailMessage", body).get_content())
 
 
 @dataclass
-class Sink:
+class SmtpSink:
     """The server; `answer` is asked what to say at the end of each mail's data."""
 
     port: int
-    answer: Callable[[Received], str | None] = lambda _: "250 OK"
+    reply: Callable[[ReceivedMail], str | None] = lambda _: "250 OK"
     tls: ssl.SSLContext | None = None
-    implicit: bool = False
-    login: tuple[str, str] | None = None
+    implicit_tls: bool = False
+    credentials: tuple[str, str] | None = None
     smtputf8: bool = True
-    received: list[Received] = field(default_factory=list)
+    received: list[ReceivedMail] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
     _server: Controller | None = None
 
@@ -66,10 +66,10 @@ class Sink:
     def start(self) -> None:
         """Listen."""
         options: dict[str, Any] = {"enable_SMTPUTF8": self.smtputf8}
-        options["ssl_context" if self.implicit else "tls_context"] = self.tls
-        if self.login:
+        options["ssl_context" if self.implicit_tls else "tls_context"] = self.tls
+        if self.credentials:
             options |= {"authenticator": self._check, "auth_required": True}
-            options["auth_require_tls"] = not self.implicit
+            options["auth_require_tls"] = not self.implicit_tls
         self._server = Controller(self, hostname="127.0.0.1", port=self.port, **options)
         self._server.start()
 
@@ -79,11 +79,11 @@ class Sink:
         if server is not None:
             server.stop()
 
-    def to(self, address: str) -> list[Received]:
+    def mails_to(self, email: str) -> list[ReceivedMail]:
         """Return the mails to an address."""
-        return [mail for mail in self.received if mail.to == address]
+        return [mail for mail in self.received if mail.to == email]
 
-    def ids(self) -> Counter[str]:
+    def count_by_message_id(self) -> Counter[str]:
         """Count the mails by Message-ID."""
         return Counter(mail.id for mail in self.received)
 
@@ -93,8 +93,8 @@ class Sink:
         """Take a mail, unless the answer says otherwise."""
         self.connections.add(session.peer)
         content = cast("bytes", envelope.content)
-        mail = Received(envelope.rcpt_tos[0], content, time.time())
-        answer = self.answer(mail)
+        mail = ReceivedMail(envelope.rcpt_tos[0], content, time.time())
+        answer = self.reply(mail)
         if answer is None:
             return await _hang()
         if answer.startswith("250"):
@@ -102,7 +102,7 @@ class Sink:
         return answer
 
     def _check(self, *given: Any) -> AuthResult:
-        wanted = tuple(part.encode() for part in self.login or ())
+        wanted = tuple(part.encode() for part in self.credentials or ())
         return AuthResult(success=(given[4].login, given[4].password) == wanted)
 
 
@@ -120,9 +120,9 @@ class BlackHole:
 
 
 @contextmanager
-def sinking() -> Iterator[Sink]:
+def run_smtp_sink() -> Iterator[SmtpSink]:
     """A sink that listens until the block ends."""
-    sink = Sink(free_port())
+    sink = SmtpSink(free_port())
     sink.start()
     try:
         yield sink

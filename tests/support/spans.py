@@ -12,34 +12,34 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 @dataclass
-class Collector:
+class TraceCollector:
     """What came so far."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
-    raw: bytearray = field(default_factory=bytearray)
+    request_bodies: bytearray = field(default_factory=bytearray)
 
-    def take(self, body: bytes) -> None:
+    def receive(self, body: bytes) -> None:
         """Read one request of an exporter."""
-        self.raw += body
+        self.request_bodies += body
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 self.spans += scope.spans
 
-    def named(self, name: str) -> list[Span]:
+    def spans_named(self, name: str) -> list[Span]:
         """Return the spans whose name begins so."""
         return [span for span in self.spans if span.name.startswith(name)]
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
+def run_trace_collector() -> Iterator[TraceCollector]:
     """Listen until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             packed = self.headers.get("Content-Encoding") == "gzip"
-            collector.take(gzip.decompress(body) if packed else body)
+            collector.receive(gzip.decompress(body) if packed else body)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -48,7 +48,7 @@ def collecting() -> Iterator[Collector]:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        collector = Collector(f"http://127.0.0.1:{server.server_port}")
+        collector = TraceCollector(f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield collector

@@ -10,40 +10,42 @@ import httpx
 
 from tests.support.journey import API, PASSWORD, Member, join
 
-CLIENTS = 8
+CLIENT_COUNT = 8
 
 
 @dataclass
-class Tally:
+class ResponseCounts:
     """What the answers were; a status of 0 is a connection that broke."""
 
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     @property
     def failures(self) -> dict[tuple[str, int], int]:
         """Those that are no success."""
-        return {one: count for one, count in self.answers.items() if not 200 <= one[1] < 300}
+        return {one: count for one, count in self.responses.items() if not 200 <= one[1] < 300}
 
 
 @asynccontextmanager
-async def steady_load(url: str, clients: int = CLIENTS) -> AsyncIterator[Tally]:
+async def steady_load(url: str, clients: int = CLIENT_COUNT) -> AsyncIterator[ResponseCounts]:
     """Ask until the block ends; each client has an account of its own."""
     async with (
         httpx.AsyncClient(base_url=url, timeout=30) as client,
-        steady_load_in(client, clients) as tally,
+        steady_load_through(client, clients) as tally,
     ):
         yield tally
 
 
 @asynccontextmanager
-async def steady_load_in(client: httpx.AsyncClient, clients: int = CLIENTS) -> AsyncIterator[Tally]:
+async def steady_load_through(
+    client: httpx.AsyncClient, clients: int = CLIENT_COUNT
+) -> AsyncIterator[ResponseCounts]:
     """Ask by way of a client that is there."""
-    tally, stopping = Tally(), asyncio.Event()
+    tally, stopping = ResponseCounts(), asyncio.Event()
 
     async def ask() -> None:
         member = await join(client)
         while not stopping.is_set():
-            await _round(member, tally)
+            await _send_each_request(member, tally)
 
     tasks = [asyncio.create_task(ask()) for _ in range(clients)]
     try:
@@ -53,7 +55,7 @@ async def steady_load_in(client: httpx.AsyncClient, clients: int = CLIENTS) -> A
         await asyncio.gather(*tasks)
 
 
-async def _round(member: Member, tally: Tally) -> None:
+async def _send_each_request(member: Member, tally: ResponseCounts) -> None:
     form = {"grant_type": "password", "username": member.email, "password": PASSWORD}
     code = {"lifetime_minutes": 60, "activate": False}
     for name, method, path, rest in (
@@ -73,6 +75,6 @@ async def _round(member: Member, tally: Tally) -> None:
                 **rest,
             )
         except httpx.TransportError:
-            tally.answers[name, 0] += 1
+            tally.responses[name, 0] += 1
         else:
-            tally.answers[name, answer.status_code] += 1
+            tally.responses[name, answer.status_code] += 1

@@ -10,27 +10,27 @@ from pathlib import Path
 
 import asyncpg
 
-from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.observability.logs import configure_logging
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
 from referral.cli.worker import run_worker
-from referral.core.entities.jobs import ConfirmationMail, WelcomeMail
+from referral.core.entities.jobs import ConfirmationMailJob, WelcomeMailJob
 from referral.settings import Settings
 
-INSERT = """
+INSERT_USERS = """
 INSERT INTO users
 SELECT gen_random_uuid(), email, email, 'x', 'member', 'en', false, true, now()
 FROM unnest($1::text[]) AS email RETURNING id
 """
 
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["referral.cli.worker"])
+_forkserver = multiprocessing.get_context("forkserver")
+_forkserver.set_forkserver_preload(["referral.cli.worker"])
 
 
 @contextmanager
-def a_place() -> Iterator[Settings]:
+def temporary_settings() -> Iterator[Settings]:
     """A folder with a database of its own, which is as durable as in production."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
     server = EmbeddedPostgres(folder / "postgres")
@@ -47,7 +47,7 @@ def a_place() -> Iterator[Settings]:
 
 def start_worker(settings: Settings) -> BaseProcess:
     """Start a worker that logs errors alone."""
-    process = _processes.Process(target=_work, args=(settings,))
+    process = _forkserver.Process(target=_run, args=(settings,))
     process.start()
     return process
 
@@ -58,20 +58,20 @@ def stop_worker(worker: BaseProcess) -> None:
     worker.join(10)
 
 
-async def queue_mails(
+async def enqueue_mails(
     settings: Settings,
     database: PostgresDatabase,
     emails: list[str],
-    kind: type[WelcomeMail | ConfirmationMail] = WelcomeMail,
+    kind: type[WelcomeMailJob | ConfirmationMailJob] = WelcomeMailJob,
 ) -> None:
     """Make accounts and queue a mail to each, many in one transaction."""
     connection = await asyncpg.connect(settings.database_url)
-    rows = await connection.fetch(INSERT, emails)
+    rows = await connection.fetch(INSERT_USERS, emails)
     await connection.close()
     async with database.begin() as records:
         await records.jobs.enqueue(*(kind(row["id"]) for row in rows))
 
 
-def _work(settings: Settings) -> None:
-    set_up_logs("json", "error")
+def _run(settings: Settings) -> None:
+    configure_logging("json", "error")
     run_worker(settings)

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from referral.settings import Settings
-from tests.conftest import serving
-from tests.support.journey import UNLIMITED
+from tests.conftest import run_service
+from tests.support.journey import UNLIMITED_SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,11 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service in this process."""
     settings = Settings(
-        **UNLIMITED,
+        **UNLIMITED_SETTINGS,
         data_dir=tmp_path_factory.mktemp("data"),
         database_url=database_url,
         signing_key_file=str(key_file),
         worker="off",
     )
-    async with serving(settings) as client:
+    async with run_service(settings) as client:
         yield client

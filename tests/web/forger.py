@@ -26,7 +26,7 @@ def decode(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-class Forger:
+class TokenForger:
     """Someone with the service's own key, who makes one thing wrong at a time."""
 
     def __init__(self, key: RSAPrivateKey, token: str) -> None:
@@ -61,7 +61,7 @@ class Forger:
         hmac.update(text.encode())
         return f"{text}.{encode(hmac.finalize())}"
 
-    def with_own_key(self, **values: Any) -> str:
+    def with_embedded_key(self, **values: Any) -> str:
         """Sign with another key, and say where to find it."""
         own = generate_private_key(65537, 2048)
         numbers = own.public_key().public_numbers()
@@ -83,7 +83,7 @@ def _changed(old: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in (old | values).items() if value is not None}
 
 
-async def pair(client: httpx.AsyncClient) -> dict[str, Any]:
+async def log_in_new_user(client: httpx.AsyncClient) -> dict[str, Any]:
     """Join, and return the tokens."""
     email = new_email()
     await register(client, email)

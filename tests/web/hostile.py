@@ -12,18 +12,18 @@ from uuid import uuid4
 
 from tests.support.journey import new_email
 
-BODY = 63 * 1024
-HEAD = 30 * 1024
+MAX_BODY_BYTES = 63 * 1024
+MAX_HEAD_BYTES = 30 * 1024
 """How many bytes a text may fill, a little below what the service takes."""
 
 CHUNKS = 20_000
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 Node = dict[str, Any]
-Units = tuple[str, tuple[str, ...], str]
+Filler = tuple[str, tuple[str, ...], str]
 """What a long text begins with, what it repeats one after the other, and what it ends with."""
 
-TEXTS: dict[str, Units] = {
+TEXTS: dict[str, Filler] = {
     "combining marks out of order": ("", ("\u0315", "\u0327"), ""),
     "combining marks in an address": ("", ("\u0315", "\u0327"), "@example.com"),
     "combining marks in a domain": ("a@", ("\u0315", "\u0327"), ".com"),
@@ -52,7 +52,7 @@ TEXTS: dict[str, Units] = {
     "a token's parts": ("", ("a.",), ""),
 }
 DEEP_HEAD = urlsafe_b64encode(b'{"alg":"RS256","kid":' + b"[" * 20_000).decode()
-TOKENS: dict[str, Units] = {
+TOKENS: dict[str, Filler] = {
     "a deep head": (f"{DEEP_HEAD}.", ("a",), ".a"),
     "a bearer": ("Bearer ", ("a",), ""),
     "a bearer of parts": ("Bearer ", ("a.",), ""),
@@ -62,7 +62,7 @@ TOKENS: dict[str, Units] = {
     "a client of colons": ("Basic ", (b64encode(b":::").decode(),), ""),
     "a client of percent signs": ("Basic ", (b64encode(b"%41").decode(),), ""),
 }
-VALUES: dict[str, Units] = {
+JSON_VALUES: dict[str, Filler] = {
     "a deep list": ("", ("[",), ""),
     "a deep list that ends": ("", ("[", "]"), ""),
     "a deep object": ("", ('{"a":',), "1"),
@@ -77,7 +77,7 @@ VALUES: dict[str, Units] = {
     "escapes": ('"', ("\\u0315", "\\u0327"), '"'),
     "white space": ("", (" ", "\t", "\n"), "1"),
 }
-PAIRS: dict[str, Units] = {
+FORM_FIELDS: dict[str, Filler] = {
     "many fields": ("", ("a=1&",), ""),
     "many empty fields": ("", ("&",), ""),
     "many semicolons": ("", ("a=1;",), ""),
@@ -99,17 +99,17 @@ HEADERS = (
 )
 """Those that no operation describes as its own."""
 
-PAGES = {
+PAGE_FORMS = {
     "/confirm": ("token",),
     "/reset": ("token", "new_password"),
     "/unsubscribe/{token}": ("List-Unsubscribe",),
 }
-PLACES = ("/problems/{slug}", "/docs/files/{name}")
+EXTRA_PATHS = ("/problems/{slug}", "/docs/files/{name}")
 """What is not in the document: pages with a form and its fields, and what one only reads."""
 
 
 @dataclass(frozen=True)
-class Someone:
+class Caller:
     """Who asks: an account of their own for each place, as some texts may end it."""
 
     bearer: str
@@ -123,13 +123,13 @@ class Attack:
     """A long request: its name, and how it is written down."""
 
     operation: "Operation"
-    where: str
+    target: str
     text: str
-    write: Callable[[Someone], bytes]
+    write: Callable[[Caller], bytes]
 
     def __str__(self) -> str:
         """Name the operation, the field and the text."""
-        return f"{self.operation.method} {self.operation.path}, {self.where}: {self.text}"
+        return f"{self.operation.method} {self.operation.path}, {self.target}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Operation:
 
     def write(
         self,
-        who: Someone,
+        who: Caller,
         *,
         path: Mapping[str, str] | None = None,
         query: str = "",
@@ -193,7 +193,7 @@ def operations(document: Node) -> list[Operation]:
         for path, item in document["paths"].items()
         for method, operation in item.items()
     ]
-    for path, fields in (PAGES | dict.fromkeys(PLACES, ())).items():
+    for path, fields in (PAGE_FORMS | dict.fromkeys(EXTRA_PATHS, ())).items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
         inside = tuple(("path", name) for name in names)
         asked = tuple(("query", name) for name in fields)
@@ -234,12 +234,12 @@ def _into_parameter(operation: Operation, where: str, name: str) -> Iterator[Att
         yield from _into_header(operation, name)
         return
     for title, units in texts_for(name).items():
-        value = (fill(units, HEAD, _escaped) or b"").decode()
+        value = (fill(units, MAX_HEAD_BYTES, _escaped) or b"").decode()
         sent: Node = {"path": {name: value}} if where == "path" else {"query": f"{name}={value}"}
         yield Attack(operation, f"{where} {name}", title, partial(operation.write, **sent))
 
 
-def texts_for(name: str) -> dict[str, Units]:
+def texts_for(name: str) -> dict[str, Filler]:
     """Return what to send as a field or parameter of a name."""
     return TEXTS | TOKENS if "token" in name else TEXTS
 
@@ -247,21 +247,24 @@ def texts_for(name: str) -> dict[str, Units]:
 def _into_query(operation: Operation) -> Iterator[Attack]:
     names = [name for where, name in operation.parameters if where == "query"]
     again = {f"{name} again and again": ("", (f"{name}=1&",), "") for name in names}
-    for title, units in (PAIRS | again).items():
-        query = (fill(units, HEAD, str.encode) or b"").decode()
+    for title, units in (FORM_FIELDS | again).items():
+        query = (fill(units, MAX_HEAD_BYTES, str.encode) or b"").decode()
         yield Attack(operation, "query", title, partial(operation.write, query=query))
 
 
 def _into_header(operation: Operation, name: str) -> Iterator[Attack]:
     many = b"a\r\n" + b"".join(b"a%x: b\r\n" % number for number in range(3_000)) + b"z: z"
-    values = {title: fill(units, HEAD, _in_header) for title, units in (TEXTS | TOKENS).items()}
+    values = {
+        title: fill(units, MAX_HEAD_BYTES, _header_escaped)
+        for title, units in (TEXTS | TOKENS).items()
+    }
     for title, value in (values | {"many headers": many}).items():
         if value is not None:
             write = partial(_with_header, operation, name, value)
             yield Attack(operation, f"header {name}", title, write)
 
 
-def _with_header(operation: Operation, name: str, value: bytes, who: Someone) -> bytes:
+def _with_header(operation: Operation, name: str, value: bytes, who: Caller) -> bytes:
     if name == "Content-Type" or not operation.bodies:
         return operation.write(who, headers={name: value})
     ((kind, (_, examples)),) = operation.bodies.items()
@@ -271,13 +274,16 @@ def _with_header(operation: Operation, name: str, value: bytes, who: Someone) ->
 
 def _into_field(operation: Operation, kind: str, field: str, example: Node) -> Iterator[Attack]:
     texts = texts_for(field)
-    encode = _in_json if kind == JSON else _in_form
-    values = {name: fill(units, BODY, encode) or b"" for name, units in texts.items()}
+    encode = _json_escaped if kind == JSON else _form_escaped
+    values = {name: fill(units, MAX_BODY_BYTES, encode) or b"" for name, units in texts.items()}
     if kind == JSON:
         values = {name: b'"%b"' % value for name, value in values.items()}
-        values |= {name: fill(units, BODY, str.encode) or b"" for name, units in VALUES.items()}
+        values |= {
+            name: fill(units, MAX_BODY_BYTES, str.encode) or b""
+            for name, units in JSON_VALUES.items()
+        }
 
-    def write(value: bytes, who: Someone) -> bytes:
+    def write(value: bytes, who: Caller) -> bytes:
         return operation.write(who, kind=kind, body=write_body(kind, example, who, {field: value}))
 
     for title, value in values.items():
@@ -289,22 +295,22 @@ def _into_body(
 ) -> Iterator[Attack]:
     if kind == JSON:
         names = ",".join(f'"{number:x}":1' for number in range(6_000))
-        whole = VALUES | {"many names": ("{" + names, (" ",), "}")}
+        whole = JSON_VALUES | {"many names": ("{" + names, (" ",), "}")}
         again = {name: ("{", (f'"{name}":"",',), f'"{name}":""}}') for name in fields}
     else:
-        whole, again = PAIRS, {name: ("", (f"{name}=1&",), "") for name in fields}
+        whole, again = FORM_FIELDS, {name: ("", (f"{name}=1&",), "") for name in fields}
     for title, units in (whole | {f"{name} again": units for name, units in again.items()}).items():
-        body = fill(units, BODY, str.encode) or b""
+        body = fill(units, MAX_BODY_BYTES, str.encode) or b""
         yield Attack(operation, "body", title, partial(operation.write, kind=kind, body=body))
 
-    def in_chunks(who: Someone) -> bytes:
+    def in_chunks(who: Caller) -> bytes:
         body = write_body(kind, example, who).ljust(CHUNKS, b" " if kind == JSON else b"&")
         return operation.write(who, kind=kind, body=body, chunked=True)
 
     yield Attack(operation, "body", "chunks of one byte", in_chunks)
 
 
-def fill(units: Units, room: int, encode: Callable[[str], bytes | None]) -> bytes | None:
+def fill(units: Filler, size: int, encode: Callable[[str], bytes | None]) -> bytes | None:
     """Repeat as often as there is room; None for what cannot be written in such a place."""
     before, repeated, after = units
     parts = [encode(text) for text in (before, after, *repeated)]
@@ -312,7 +318,7 @@ def fill(units: Units, room: int, encode: Callable[[str], bytes | None]) -> byte
     if len(known) < len(parts):
         return None
     first, last, *middle = known
-    times = (room - len(first) - len(last)) // sum(map(len, middle))
+    times = (size - len(first) - len(last)) // sum(map(len, middle))
     return first + b"".join(unit * times for unit in middle) + last
 
 
@@ -320,7 +326,7 @@ def _escaped(text: str) -> bytes:
     return quote(text, safe="", errors="surrogatepass").encode()
 
 
-def _in_form(text: str) -> bytes:
+def _form_escaped(text: str) -> bytes:
     """Escape what has to be, and nothing else, so that more of it fits in."""
     return b"".join(
         letter.encode()
@@ -330,17 +336,17 @@ def _in_form(text: str) -> bytes:
     )
 
 
-def _in_json(text: str) -> bytes:
+def _json_escaped(text: str) -> bytes:
     half = any("\ud800" <= letter <= "\udfff" for letter in text)
     return json.dumps(text, ensure_ascii=half)[1:-1].encode()
 
 
-def _in_header(text: str) -> bytes | None:
+def _header_escaped(text: str) -> bytes | None:
     return None if "\0" in text else text.encode(errors="surrogatepass")
 
 
 def write_body(
-    kind: str, example: Node, who: Someone, hostile: Mapping[str, bytes] = MappingProxyType({})
+    kind: str, example: Node, who: Caller, hostile: Mapping[str, bytes] = MappingProxyType({})
 ) -> bytes:
     """Write a body down that is right but for the hostile values, which are written already."""
     right = example | {name: who.known[name] for name in example if name in who.known}

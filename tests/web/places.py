@@ -9,7 +9,7 @@ import httpx
 
 from tests.support.journey import API, PASSWORD, Member, new_email
 
-NASTY = {
+HOSTILE_TEXTS = {
     "empty": "",
     "blank": " \t",
     "NUL": "a\0b",
@@ -70,10 +70,10 @@ NASTY = {
     "JSON": '{"a": [1, 2]}',
 }
 
-Send = Callable[[Member, str], tuple[str, str, dict[str, Any]]]
+BuildRequest = Callable[[Member, str], tuple[str, str, dict[str, Any]]]
 
 
-def _body(method: str, path: str, field: str, **others: object) -> Send:
+def _body(method: str, path: str, field: str, **others: object) -> BuildRequest:
     def send(_: Member, text: str) -> tuple[str, str, dict[str, Any]]:
         # The dump escapes what is beyond ASCII, and so gets half pairs through.
         content = json.dumps(others | {field: text})
@@ -82,7 +82,7 @@ def _body(method: str, path: str, field: str, **others: object) -> Send:
     return send
 
 
-def _register(field: str) -> Send:
+def _register(field: str) -> BuildRequest:
     def send(_: Member, text: str) -> tuple[str, str, dict[str, Any]]:
         body = {"email": new_email(), "password": PASSWORD} | {field: text}
         return "POST", f"{API}/auth/register", {"content": json.dumps(body), "headers": JSON}
@@ -90,7 +90,7 @@ def _register(field: str) -> Send:
     return send
 
 
-def _form(field: str, **others: str) -> Send:
+def _form(field: str, **others: str) -> BuildRequest:
     def send(_: Member, text: str) -> tuple[str, str, dict[str, Any]]:
         pairs = (others | {field: text}).items()
         content = "&".join(f"{name}={escape(value)}" for name, value in pairs)
@@ -99,14 +99,14 @@ def _form(field: str, **others: str) -> Send:
     return send
 
 
-def _query(path: str, name: str) -> Send:
+def _query(path: str, name: str) -> BuildRequest:
     def send(member: Member, text: str) -> tuple[str, str, dict[str, Any]]:
         return "GET", f"{API}{path.format(member.id)}?{name}={escape(text)}", {}
 
     return send
 
 
-def _path(method: str, path: str) -> Send:
+def _path(method: str, path: str) -> BuildRequest:
     def send(_: Member, text: str) -> tuple[str, str, dict[str, Any]]:
         return method, path.format(escape(text)), {}
 
@@ -139,7 +139,7 @@ PATHS = (
 )
 LISTS = ("/me/codes", "/me/referrals", "/users/{}/referrals")
 
-PLACES: dict[str, Send] = {
+INJECTION_POINTS: dict[str, BuildRequest] = {
     **{f"register {name}": _register(name) for name in USER_FIELDS},
     **{f"{path} {name}": _query(path, name) for path in LISTS for name in ("limit", "cursor")},
     **{f"{path} status": _query(path, "status") for path in LISTS},
@@ -168,7 +168,7 @@ PLACES: dict[str, Send] = {
 }
 
 
-async def send(member: Member, place: Send, text: str) -> httpx.Response:
+async def send(member: Member, place: BuildRequest, text: str) -> httpx.Response:
     """Put a text into a place, and ask as the member."""
     method, url, rest = place(member, text)
     headers = member.headers | rest.pop("headers", {})

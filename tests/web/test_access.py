@@ -12,18 +12,27 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
-from referral.core.entities.referrals import Visibility
+from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import Role
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
-from tests.conftest import Serve
+from tests.conftest import ServiceFactory
 from tests.support.fakes import FakeClock
-from tests.support.journey import API, PASSWORD, Member, block, join, log_in, new_email, register
+from tests.support.journey import (
+    API,
+    PASSWORD,
+    Member,
+    block_account,
+    join,
+    log_in,
+    new_email,
+    register,
+)
 from tests.support.refresh_openapi import current_document
 
 Statuses = tuple[int, int, int, int, int, int, int]
 
-WHO = (
+CALLERS = (
     "nobody",
     "owner",
     "another user",
@@ -49,7 +58,7 @@ def _change(owner: int, other: int | None = None) -> Statuses:
     return *_own(owner, other)[:-1], 401
 
 
-ACCESS: dict[str, Statuses] = {
+EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /.well-known/jwks.json": _all(200),
     "GET /.well-known/oauth-authorization-server": _all(200),
     "GET /health/live": _all(200),
@@ -136,7 +145,7 @@ async def test_every_route_is_in_the_table() -> None:
     """A route cannot be added without saying who may use it."""
     paths = msgspec.json.decode(await current_document())["paths"]
     found = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
-    assert found == set(ACCESS)
+    assert found == set(EXPECTED_STATUSES)
 
 
 async def headers_of(
@@ -165,7 +174,7 @@ async def headers_of(
     return {} if who == "nobody" else owner.headers
 
 
-BLOCKED: dict[str, int] = {
+BLOCKED_STATUSES: dict[str, int] = {
     "GET /api/v1/me": 200,
     "GET /api/v1/me/codes": 200,
     "GET /api/v1/me/codes/active": 200,
@@ -192,20 +201,20 @@ BLOCKED: dict[str, int] = {
 
 def test_every_route_of_users_says_what_the_blocked_get() -> None:
     """A route cannot be added without saying what happens to them there."""
-    users = {route for route, statuses in ACCESS.items() if statuses[0] == 401}
-    assert set(BLOCKED) == users - {"POST /api/v1/auth/introspect"}
+    users = {route for route, statuses in EXPECTED_STATUSES.items() if statuses[0] == 401}
+    assert set(BLOCKED_STATUSES) == users - {"POST /api/v1/auth/introspect"}
 
 
-@pytest.mark.parametrize("route", BLOCKED)
+@pytest.mark.parametrize("route", BLOCKED_STATUSES)
 async def test_what_a_blocked_user_gets(
     client: httpx.AsyncClient, database: PostgresDatabase, route: str
 ) -> None:
     """Nothing can be changed, erased or mailed."""
     owner = await join(client)
-    code = await owner.issue()
-    await block(database, owner.email)
+    code = await owner.issue_code()
+    await block_account(database, owner.email)
     answer = await client.request(**request_for(route, owner, code), headers=owner.headers)
-    assert answer.status_code == BLOCKED[route]
+    assert answer.status_code == BLOCKED_STATUSES[route]
     if answer.status_code == 403:
         assert answer.json()["type"].endswith("/problems/account-blocked")
         assert "www-authenticate" not in answer.headers
@@ -217,8 +226,8 @@ async def test_a_blocked_user_and_the_code_are_out_by_every_public_door(
 ) -> None:
     """The code is as if it were not there, the address is taken, and the login is refused."""
     owner = await join(client)
-    code = (await owner.issue())["code"]
-    await block(database, owner.email)
+    code = (await owner.issue_code())["code"]
+    await block_account(database, owner.email)
     await owner.request("DELETE", "/me", json={"password": PASSWORD})
     found = await client.get(f"{API}/codes/lookup", params={"email": owner.email})
     assert found.json()["type"].endswith("/no-active-code")
@@ -237,17 +246,17 @@ async def test_a_blocked_user_and_the_code_are_out_by_every_public_door(
     assert (await log_in(client, owner.email)).status_code == 400
 
 
-@pytest.mark.parametrize("visibility", Visibility)
+@pytest.mark.parametrize("visibility", ReferralVisibility)
 async def test_a_code_does_not_tell_whose_it_is(
-    settings: Settings, serve: Serve, visibility: Visibility
+    settings: Settings, serve: ServiceFactory, visibility: ReferralVisibility
 ) -> None:
     """Who joins with it learns its owner's address only where everything is open."""
     async with serve(msgspec.structs.replace(settings, referrals_visibility=visibility)) as client:
         owner = await join(client)
-        joined = await join(client, referral_code=(await owner.issue())["code"])
+        joined = await join(client, referral_code=(await owner.issue_code())["code"])
         me = (await joined.request("GET", "/me")).json()
         exported = (await joined.request("GET", "/me/export")).text
-    email = owner.email if visibility is Visibility.OPEN else None
+    email = owner.email if visibility is ReferralVisibility.OPEN else None
     assert me["referrer"] == {"id": owner.id, "email": email}
     assert owner.email not in exported
 
@@ -260,30 +269,30 @@ async def promote(member: Member, database: PostgresDatabase) -> None:
         await records.users.save(replace(user, role=Role.ADMIN))
 
 
-@pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("route", ACCESS)
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("route", EXPECTED_STATUSES)
 async def test_who_gets_what(
     client: httpx.AsyncClient, database: PostgresDatabase, route: str, who: str
 ) -> None:
     """The table holds, and what is someone else's is as if it were not there."""
     owner = await join(client)
-    code = await owner.issue()
+    code = await owner.issue_code()
     headers = await headers_of(who, route, owner, database)
     answer = await client.request(**request_for(route, owner, code), headers=headers)
-    assert answer.status_code == ACCESS[route][WHO.index(who)], answer.text
+    assert answer.status_code == EXPECTED_STATUSES[route][CALLERS.index(who)], answer.text
     if answer.status_code in {401, 403, 404}:
         assert code["code"] not in answer.text
         assert owner.email not in answer.text
 
 
 async def test_an_admin_and_a_client_see_referrals_in_full(
-    settings: Settings, serve: Serve, database: PostgresDatabase
+    settings: Settings, serve: ServiceFactory, database: PostgresDatabase
 ) -> None:
     """Whatever strangers see; a member who is told so by nobody does not become one."""
-    hidden = msgspec.structs.replace(settings, referrals_visibility=Visibility.OWNER)
+    hidden = msgspec.structs.replace(settings, referrals_visibility=ReferralVisibility.OWNER)
     async with serve(hidden) as client:
         owner, admin = await join(client), await join(client)
-        joined = await join(client, referral_code=(await owner.issue())["code"])
+        joined = await join(client, referral_code=(await owner.issue_code())["code"])
         url = f"{API}/users/{owner.id}/referrals"
         assert (await client.get(url, headers=admin.headers)).status_code == 404
         await promote(admin, database)
@@ -291,23 +300,23 @@ async def test_an_admin_and_a_client_see_referrals_in_full(
     assert [item["email"] for item in seen] == [joined.email]
 
 
-@pytest.mark.parametrize("route", [route for route in ACCESS if "{code_id}" in route])
+@pytest.mark.parametrize("route", [route for route in EXPECTED_STATUSES if "{code_id}" in route])
 async def test_what_a_stranger_tries_changes_nothing(client: httpx.AsyncClient, route: str) -> None:
     """After every refusal the owner's code is as it was."""
     owner, stranger = await join(client), await join(client)
-    code = await owner.issue()
+    code = await owner.issue_code()
     refused = await client.request(**request_for(route, owner, code), headers=stranger.headers)
     assert refused.status_code == 404
     assert (await owner.request("GET", f"/me/codes/{code['id']}")).json() == code
 
 
-@pytest.mark.parametrize("route", [route for route in ACCESS if "{code_id}" in route])
+@pytest.mark.parametrize("route", [route for route in EXPECTED_STATUSES if "{code_id}" in route])
 async def test_a_strangers_code_looks_like_no_code_at_all(
     client: httpx.AsyncClient, route: str
 ) -> None:
     """Nobody finds out which ids there are."""
     owner, stranger = await join(client), await join(client)
-    theirs = await owner.issue()
+    theirs = await owner.issue_code()
     nothing = theirs | {"id": "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"}
     answers = [
         (await client.request(**request_for(route, owner, code), headers=stranger.headers)).json()
@@ -320,12 +329,12 @@ async def test_a_strangers_code_looks_like_no_code_at_all(
 
 @pytest.mark.parametrize("route", PRIVATE_LOOKUPS)
 async def test_look_ups_can_be_put_behind_a_token(
-    settings: Settings, serve: Serve, route: str
+    settings: Settings, serve: ServiceFactory, route: str
 ) -> None:
     """REFERRAL_LOOKUP_ACCESS=authenticated turns away who is not signed in."""
     async with serve(msgspec.structs.replace(settings, lookup_access="authenticated")) as client:
         owner, stranger = await join(client), await join(client)
-        request = request_for(route, owner, await owner.issue())
+        request = request_for(route, owner, await owner.issue_code())
         found = await client.request(**request, headers=stranger.headers)
         refused = await client.request(**request)
     assert found.status_code == 200
@@ -336,18 +345,22 @@ async def test_look_ups_can_be_put_behind_a_token(
 @pytest.mark.parametrize(
     ("visibility", "status", "fields"),
     [
-        (Visibility.REDACTED, 200, {"id", "status", "joined_at"}),
-        (Visibility.OPEN, 200, {"id", "status", "joined_at", "email", "code"}),
-        (Visibility.OWNER, 404, set()),
+        (ReferralVisibility.REDACTED, 200, {"id", "status", "joined_at"}),
+        (ReferralVisibility.OPEN, 200, {"id", "status", "joined_at", "email", "code"}),
+        (ReferralVisibility.OWNER, 404, set()),
     ],
 )
 async def test_a_stranger_sees_of_referrals_what_the_setting_says(
-    settings: Settings, serve: Serve, visibility: Visibility, status: int, fields: set[str]
+    settings: Settings,
+    serve: ServiceFactory,
+    visibility: ReferralVisibility,
+    status: int,
+    fields: set[str],
 ) -> None:
     """No address by default, everything where it is open, a missing user where it is closed."""
     async with serve(msgspec.structs.replace(settings, referrals_visibility=visibility)) as client:
         owner, stranger = await join(client), await join(client)
-        await register(client, referral_code=(await owner.issue())["code"])
+        await register(client, referral_code=(await owner.issue_code())["code"])
         url = f"{API}/users/{owner.id}/referrals"
         answer = await client.get(url, headers=stranger.headers)
         own = (await client.get(url, headers=owner.headers)).json()["items"]
@@ -358,12 +371,12 @@ async def test_a_stranger_sees_of_referrals_what_the_setting_says(
     assert missing.status_code == 404
 
 
-async def _ended(client: httpx.AsyncClient, database: PostgresDatabase, how: str) -> str:
+async def _make_ended_code(client: httpx.AsyncClient, database: PostgresDatabase, how: str) -> str:
     """Return the address of someone whose code ended in one of many ways."""
     member = await join(client)
     if how == "no code":
         return member.email
-    code = await member.issue(max_uses=1, lifetime_minutes=1)
+    code = await member.issue_code(max_uses=1, lifetime_minutes=1)
     path = f"/me/codes/{code['id']}"
     if how == "deleted":
         await member.request("DELETE", path)
@@ -372,25 +385,30 @@ async def _ended(client: httpx.AsyncClient, database: PostgresDatabase, how: str
     if how == "used up":
         await register(client, referral_code=code["code"])
     if how == "blocked":
-        await block(database, member.email)
+        await block_account(database, member.email)
     if how == "erased":
         await member.request("DELETE", "/me", json={"password": PASSWORD})
     return member.email
 
 
-ENDS = (
+END_REASONS = (
     "unknown", "no code", "expired", "deleted", "deactivated", "used up", "erased", "blocked",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_look_up_of_nothing_tells_nothing(
-    settings: Settings, serve: Serve, clock: FakeClock, database: PostgresDatabase, method: str
+    settings: Settings,
+    serve: ServiceFactory,
+    clock: FakeClock,
+    database: PostgresDatabase,
+    method: str,
 ) -> None:
     """An unknown address and one without an active code, why ever, get the same bytes."""
     async with serve(settings) as client:
         emails = [
-            new_email() if how == "unknown" else await _ended(client, database, how) for how in ENDS
+            new_email() if how == "unknown" else await _make_ended_code(client, database, how)
+            for how in END_REASONS
         ]
         clock.advance(minutes=2)
         headers = {"X-Request-ID": "same"}
@@ -411,12 +429,12 @@ async def test_a_look_up_of_nothing_tells_nothing(
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_look_up_of_an_unconfirmed_address_tells_nothing(
-    settings: Settings, serve: Serve, method: str
+    settings: Settings, serve: ServiceFactory, method: str
 ) -> None:
     """Whoever typed somebody else's address is not found by it: the bytes are the same."""
     async with serve(msgspec.structs.replace(settings, email_verification="on")) as client:
         owner = await join(client)
-        code = (await owner.issue())["code"]
+        code = (await owner.issue_code())["code"]
         answers = [
             await client.request(
                 method,
@@ -439,20 +457,20 @@ BAD_BODIES: list[dict[str, Any]] = [
     {"content": b"[1", "headers": {"Content-Type": "application/json"}},
     {"content": b"x", "headers": {"Content-Type": "text/plain"}},
 ]
-WITH_BODIES = (
+ROUTES_WITH_BODY = (
     "POST /api/v1/me/codes", "PATCH /api/v1/me/codes/{code_id}", "PATCH /api/v1/me",
     "DELETE /api/v1/me", "PUT /api/v1/me/password", "POST /api/v1/me/referrer",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("sent", BAD_BODIES)
-@pytest.mark.parametrize("route", WITH_BODIES)
+@pytest.mark.parametrize("route", ROUTES_WITH_BODY)
 async def test_who_asks_comes_before_what_is_asked(
     client: httpx.AsyncClient, database: PostgresDatabase, route: str, sent: dict[str, Any]
 ) -> None:
     """Whoever may not do a thing hears so, whatever body came with it."""
     owner = await join(client)
-    asked = request_for(route, owner, await owner.issue())
+    asked = request_for(route, owner, await owner.issue_code())
     for who, status in (("nobody", 401), ("a client without", 403)):
         headers = await headers_of(who, route, owner, database) | sent.get("headers", {})
         bad = sent | {"headers": headers}

@@ -16,12 +16,12 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
-from tests.support.fakes import FakeFingerprints
+from tests.support.fakes import FakeFingerprinter
 from tests.support.journey import API
-from tests.web.forger import Forger, decode, encode, pair
+from tests.web.forger import TokenForger, decode, encode, log_in_new_user
 
 ISSUER = "http://127.0.0.1:8000"
-Forge = Callable[[Forger], str]
+Forge = Callable[[TokenForger], str]
 
 
 def _flip(part: str) -> str:
@@ -48,10 +48,10 @@ FORGERIES: dict[str, Forge] = {
     "crit unknown": lambda f: f.with_header(crit=["x"], x=1),
     "crit empty": lambda f: f.with_header(crit=[]),
     "crit a text": lambda f: f.with_header(crit="x"),
-    "jwk of another": lambda f: f.with_own_key(),
-    "jwk, kid of another": lambda f: f.with_own_key(kid="mine"),
-    "jku": lambda f: f.with_own_key(jku="http://127.0.0.1:1/jwks.json"),
-    "x5u": lambda f: f.with_own_key(x5u="http://127.0.0.1:1/cert.pem"),
+    "jwk of another": lambda f: f.with_embedded_key(),
+    "jwk, kid of another": lambda f: f.with_embedded_key(kid="mine"),
+    "jku": lambda f: f.with_embedded_key(jku="http://127.0.0.1:1/jwks.json"),
+    "x5u": lambda f: f.with_embedded_key(x5u="http://127.0.0.1:1/cert.pem"),
     "kid a path": lambda f: f.with_header(kid="../../../../dev/null"),
     "kid SQL": lambda f: f.with_header(kid="' OR 1=1 --"),
     "kid with NUL": lambda f: f.with_header(kid="\0"),
@@ -116,7 +116,7 @@ FORGERIES: dict[str, Forge] = {
 
 
 NUMBERS: list[Any] = [None, True, "", "1", -1, 1e300, 10**30, [], [1], {}]
-WRONG: dict[str, list[Any]] = {
+WRONG_CLAIMS: dict[str, list[Any]] = {
     claim: [None, True, 0, 1.5, [], ["x"], {}, {"x": 1}]
     for claim in ("iss", "aud", "sub", "client_id", "scope", "jti", "sid")
 } | dict.fromkeys(("iat", "exp", "nbf"), NUMBERS)
@@ -141,16 +141,16 @@ def signing_key(key_file: Path) -> RSAPrivateKey:
 @pytest.fixture(scope="module")
 async def token(client: httpx.AsyncClient) -> str:
     """A good access token."""
-    return str((await pair(client))["access_token"])
+    return str((await log_in_new_user(client))["access_token"])
 
 
 @pytest.fixture(scope="module")
-async def shop(database_url: str) -> tuple[str, str]:
+async def client_credentials(database_url: str) -> tuple[str, str]:
     """The id and the secret of another service."""
     engine = make_engine(database_url)
     make = CreateClient(
         SystemClock(),
-        PostgresDatabase(engine, FakeFingerprints()),
+        PostgresDatabase(engine, FakeFingerprinter()),
         SystemIdGenerator(),
         RandomTokenGenerator(),
     )
@@ -160,9 +160,9 @@ async def shop(database_url: str) -> tuple[str, str]:
 
 
 @pytest.fixture
-async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: str) -> Forger:
+async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: str) -> TokenForger:
     """A forger with a good token at hand, whose own signing is beyond doubt."""
-    forger = Forger(signing_key, token)
+    forger = TokenForger(signing_key, token)
     headers = {"Authorization": f"Bearer {forger.signed()}"}
     assert (await client.get(f"{API}/me", headers=headers)).status_code == 200
     return forger
@@ -170,7 +170,7 @@ async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: s
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_access_token_is_refused(
-    client: httpx.AsyncClient, forger: Forger, forge: Forge
+    client: httpx.AsyncClient, forger: TokenForger, forge: Forge
 ) -> None:
     """Whatever is wrong with a token, the answer is 401."""
     headers = {b"Authorization": f"Bearer {forge(forger)}".encode("latin-1")}
@@ -179,13 +179,13 @@ async def test_a_forged_access_token_is_refused(
 
 @pytest.mark.parametrize(
     ("claim", "value"),
-    [(claim, value) for claim, values in WRONG.items() for value in values],
+    [(claim, value) for claim, values in WRONG_CLAIMS.items() for value in values],
     ids=str,
 )
 @pytest.mark.parametrize("scope", ["account", "codes:read"])
 async def test_a_claim_of_the_wrong_type_is_refused(
-    client: httpx.AsyncClient, forger: Forger, shop: tuple[str, str], claim: str, value: Any,
-    scope: str,
+    client: httpx.AsyncClient, forger: TokenForger, client_credentials: tuple[str, str], claim: str,
+    value: Any, scope: str,
 ) -> None:  # fmt: skip
     """A token that is really signed is no reason to trust what it holds: 401, and not active."""
     claims = forger.claims | {"scope": scope} | {claim: value}
@@ -193,24 +193,29 @@ async def test_a_claim_of_the_wrong_type_is_refused(
     headers = {"Authorization": f"Bearer {token}"}
     assert refused(await client.get(f"{API}/me", headers=headers))
     form = {"token": token}
-    asked = await client.post(f"{API}/auth/introspect", data=form, auth=shop)
+    asked = await client.post(f"{API}/auth/introspect", data=form, auth=client_credentials)
     assert (asked.status_code, asked.json()) == (200, {"active": False})
     assert (await client.post(f"{API}/auth/revoke", data=form)).status_code == 200
 
 
 @pytest.mark.parametrize("subject", ["", "ann", "\0", "\U0010ffff", "0" * 500])
 async def test_a_client_that_is_no_id_is_not_active(
-    client: httpx.AsyncClient, forger: Forger, shop: tuple[str, str], subject: str
+    client: httpx.AsyncClient,
+    forger: TokenForger,
+    client_credentials: tuple[str, str],
+    subject: str,
 ) -> None:
     """The subject of a client's token is looked up as an id, whatever it is."""
     token = forger.with_claims(scope="codes:read", sub=subject)
-    asked = await client.post(f"{API}/auth/introspect", data={"token": token}, auth=shop)
+    asked = await client.post(
+        f"{API}/auth/introspect", data={"token": token}, auth=client_credentials
+    )
     assert (asked.status_code, asked.json()) == (200, {"active": False})
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Token", "DPoP", "Bearer:", ""])
 async def test_a_good_token_with_another_word_is_refused(
-    client: httpx.AsyncClient, forger: Forger, scheme: str
+    client: httpx.AsyncClient, forger: TokenForger, scheme: str
 ) -> None:
     """Only the scheme Bearer is served."""
     headers = {"Authorization": f"{scheme} {forger.token}"}
@@ -218,7 +223,7 @@ async def test_a_good_token_with_another_word_is_refused(
 
 
 async def test_two_authorization_headers_are_refused(
-    client: httpx.AsyncClient, forger: Forger
+    client: httpx.AsyncClient, forger: TokenForger
 ) -> None:
     """Nobody is to guess which of the two counts, even where both are good."""
     headers = [("Authorization", f"Bearer {forger.token}")] * 2
@@ -226,7 +231,7 @@ async def test_two_authorization_headers_are_refused(
 
 
 async def test_a_token_in_the_query_does_not_count(
-    client: httpx.AsyncClient, forger: Forger
+    client: httpx.AsyncClient, forger: TokenForger
 ) -> None:
     """Addresses end up in logs (RFC 9700, 4.3.2)."""
     answer = await client.get(f"{API}/me", params={"access_token": forger.token})
@@ -235,5 +240,5 @@ async def test_a_token_in_the_query_does_not_count(
 
 async def test_a_refresh_token_is_no_access_token(client: httpx.AsyncClient) -> None:
     """Each of the two is good for one thing."""
-    headers = {"Authorization": f"Bearer {(await pair(client))['refresh_token']}"}
+    headers = {"Authorization": f"Bearer {(await log_in_new_user(client))['refresh_token']}"}
     assert refused(await client.get(f"{API}/me", headers=headers))

@@ -5,11 +5,11 @@ import msgspec
 import pytest
 
 from referral.settings import Settings
-from tests.conftest import Serve
+from tests.conftest import ServiceFactory
 from tests.support.journey import API, join
 
 PATHS = ("/health/live", "/nowhere", f"{API}/me", "/docs", "/confirm", "/openapi.json", "/r/NONE")
-OURS, OTHERS = "https://app.example.com", "https://evil.example.com"
+ALLOWED_ORIGIN, OTHER_ORIGIN = "https://app.example.com", "https://evil.example.com"
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -34,7 +34,7 @@ async def test_no_answer_is_kept_by_caches(client: httpx.AsyncClient, path: str)
 async def test_nothing_about_a_user_is_kept_by_caches(client: httpx.AsyncClient) -> None:
     """The account, the export, codes, pictures and look-ups, from memory as well."""
     ann = await join(client)
-    code = await ann.issue()
+    code = await ann.issue_code()
     paths = ["/me", "/me/export", "/me/referrals", f"/me/codes/{code['id']}/qr.svg"]
     paths += [f"/codes/lookup?email={ann.email}"] * 3 + ["/codes/lookup"]
     for path in paths:
@@ -62,47 +62,51 @@ async def test_public_documents_may_be_kept_for_a_while(
 @pytest.mark.parametrize("path", PATHS)
 async def test_no_other_origin_is_let_in_by_default(client: httpx.AsyncClient, path: str) -> None:
     """Neither the request nor the question before it is allowed."""
-    headers = {"Origin": OTHERS, "Access-Control-Request-Method": "GET"}
+    headers = {"Origin": OTHER_ORIGIN, "Access-Control-Request-Method": "GET"}
     for method in ("GET", "OPTIONS"):
         answer = await client.request(method, path, headers=headers)
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-async def test_a_listed_origin_is_let_in_and_no_other(settings: Settings, serve: Serve) -> None:
+async def test_a_listed_origin_is_let_in_and_no_other(
+    settings: Settings, serve: ServiceFactory
+) -> None:
     """And none may send cookies, of which there are none."""
-    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
-        ours = await client.get("/health/live", headers={"Origin": OURS})
-        others = await client.get("/health/live", headers={"Origin": OTHERS})
-    assert ours.headers["Access-Control-Allow-Origin"] == OURS
+    async with serve(msgspec.structs.replace(settings, cors_origins=(ALLOWED_ORIGIN,))) as client:
+        ours = await client.get("/health/live", headers={"Origin": ALLOWED_ORIGIN})
+        others = await client.get("/health/live", headers={"Origin": OTHER_ORIGIN})
+    assert ours.headers["Access-Control-Allow-Origin"] == ALLOWED_ORIGIN
     assert "Access-Control-Allow-Credentials" not in ours.headers
-    assert others.headers.get("Access-Control-Allow-Origin") != OTHERS
+    assert others.headers.get("Access-Control-Allow-Origin") != OTHER_ORIGIN
     assert others.headers.get("Access-Control-Allow-Origin") != "*"
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_page_that_is_not_listed_is_answered_like_anybody(
-    settings: Settings, serve: Serve, path: str
+    settings: Settings, serve: ServiceFactory, path: str
 ) -> None:
     """Its questions before a request too, and neither learns what others may."""
-    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
+    async with serve(msgspec.structs.replace(settings, cors_origins=(ALLOWED_ORIGIN,))) as client:
         for method in ("GET", "OPTIONS"):
             wanted = {"Access-Control-Request-Method": "PATCH"}
             plain = await client.request(method, path)
-            others = await client.request(method, path, headers={"Origin": OTHERS} | wanted)
+            others = await client.request(method, path, headers={"Origin": OTHER_ORIGIN} | wanted)
             assert others.status_code == plain.status_code
             assert others.headers.get("content-type") == plain.headers.get("content-type")
             assert not [name for name in others.headers if name.startswith("access-control-")]
 
 
-async def test_a_listed_page_reads_what_it_needs(settings: Settings, serve: Serve) -> None:
+async def test_a_listed_page_reads_what_it_needs(settings: Settings, serve: ServiceFactory) -> None:
     """It may send what every route takes, and read when to come again."""
-    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
+    async with serve(msgspec.structs.replace(settings, cors_origins=(ALLOWED_ORIGIN,))) as client:
         wanted = {
             "Access-Control-Request-Method": "POST",
             "Access-Control-Request-Headers": "authorization, idempotency-key",
         }
-        before = await client.options(f"{API}/me/codes", headers={"Origin": OURS} | wanted)
-        answer = await client.get(f"{API}/me", headers={"Origin": OURS})
+        before = await client.options(
+            f"{API}/me/codes", headers={"Origin": ALLOWED_ORIGIN} | wanted
+        )
+        answer = await client.get(f"{API}/me", headers={"Origin": ALLOWED_ORIGIN})
     assert before.status_code == 204
     assert "POST" in before.headers["Access-Control-Allow-Methods"]
     allowed = before.headers["Access-Control-Allow-Headers"].lower().split(", ")
@@ -138,15 +142,20 @@ async def test_figures_have_the_type_that_prometheus_knows(client: httpx.AsyncCl
 
 
 async def test_an_answer_that_is_kept_names_no_other_callers_origin(
-    settings: Settings, serve: Serve
+    settings: Settings, serve: ServiceFactory
 ) -> None:
     """A look-up that is answered from memory is for everybody, whoever asked first."""
-    async with serve(msgspec.structs.replace(settings, cors_origins=(OURS,))) as client:
+    async with serve(msgspec.structs.replace(settings, cors_origins=(ALLOWED_ORIGIN,))) as client:
         ann = await join(client)
-        await ann.issue()
+        await ann.issue_code()
         path = f"{API}/codes/lookup?email={ann.email}"
-        for headers in ({"Origin": OURS}, {"Origin": OURS}, {}, {"Origin": OTHERS}):
+        for headers in (
+            {"Origin": ALLOWED_ORIGIN},
+            {"Origin": ALLOWED_ORIGIN},
+            {},
+            {"Origin": OTHER_ORIGIN},
+        ):
             answer = await client.get(path, headers=headers)
             assert answer.status_code == 200
             told = answer.headers.get("Access-Control-Allow-Origin")
-            assert told == (OURS if headers.get("Origin") == OURS else None)
+            assert told == (ALLOWED_ORIGIN if headers.get("Origin") == ALLOWED_ORIGIN else None)

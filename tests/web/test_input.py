@@ -7,7 +7,7 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from tests.support.journey import Member, join, register
-from tests.web.places import NASTY, PLACES, Send, send
+from tests.web.places import HOSTILE_TEXTS, INJECTION_POINTS, BuildRequest, send
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ async def ann(client: httpx.AsyncClient) -> Member:
     return await join(client)
 
 
-def faults(answer: httpx.Response) -> list[dict[str, str]]:
+def errors(answer: httpx.Response) -> list[dict[str, str]]:
     """Return the faults of an `invalid-request`."""
     assert answer.status_code == 422, answer.text
     assert answer.json()["type"].endswith("/invalid-request")
@@ -24,10 +24,10 @@ def faults(answer: httpx.Response) -> list[dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-async def test_no_text_breaks_the_service(ann: Member, place: Send) -> None:
+@pytest.mark.parametrize("place", INJECTION_POINTS.values(), ids=INJECTION_POINTS)
+async def test_no_text_breaks_the_service(ann: Member, place: BuildRequest) -> None:
     """Whatever text comes, the answer is no 5xx, and a refusal is in its proper form."""
-    for name, text in NASTY.items():
+    for name, text in HOSTILE_TEXTS.items():
         answer = await send(ann, place, text)
         assert answer.status_code < 500, (name, answer.text)
         if answer.status_code >= 400:
@@ -40,14 +40,14 @@ TEXTS = st.one_of(
     st.text(st.characters(categories=["Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"]), max_size=12),
     st.text(st.characters(categories=["Mn", "Me", "Nl", "No", "So", "Sk"]), max_size=40),
     st.text("\\'\"`%{}[]()<>&;|$#@!~^*=+-/?:,. \t\r\n\0", max_size=40),
-    st.sampled_from(sorted(NASTY)).flatmap(lambda name: st.just(NASTY[name] * 3)),
+    st.sampled_from(sorted(HOSTILE_TEXTS)).flatmap(lambda name: st.just(HOSTILE_TEXTS[name] * 3)),
     st.integers().map(str),
     st.floats().map(str),
 )
 """A big list of naughty strings that nobody has written down."""
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("place", INJECTION_POINTS.values(), ids=INJECTION_POINTS)
 @how(
     max_examples=15,
     derandomize=True,
@@ -55,7 +55,9 @@ TEXTS = st.one_of(
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # one account does for all
 )
 @given(text=TEXTS)
-async def test_no_made_up_text_breaks_the_service(ann: Member, place: Send, text: str) -> None:
+async def test_no_made_up_text_breaks_the_service(
+    ann: Member, place: BuildRequest, text: str
+) -> None:
     """Texts of every category, the same ones each time."""
     answer = await send(ann, place, text)
     assert answer.status_code < 500, answer.text
@@ -65,11 +67,11 @@ async def test_no_made_up_text_breaks_the_service(ann: Member, place: Send, text
 FORMS = ("application/problem+json", "application/json")
 
 
-@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
 async def test_an_address_is_refused_or_kept_as_typed(ann: Member, text: str) -> None:
     """No address is changed on the way in, and none that was taken is dangerous in a mail."""
     address = text if "@" in text else f"x{text}@example.com"
-    answer = await send(ann, PLACES["register email"], address)
+    answer = await send(ann, INJECTION_POINTS["register email"], address)
     if answer.status_code != 201:
         assert answer.status_code in {400, 409, 422}, answer.text
         return
@@ -81,7 +83,7 @@ async def test_an_address_is_refused_or_kept_as_typed(ann: Member, text: str) ->
 @pytest.mark.parametrize("text", ["a\nb@example.com", "a@exa\rmple.com", "a@example.com\n"])
 async def test_an_address_cannot_break_a_line(client: httpx.AsyncClient, text: str) -> None:
     """A line break in an address would write mail headers."""
-    assert [fault["pointer"] for fault in faults(await register(client, text))] == ["/email"]
+    assert [fault["pointer"] for fault in errors(await register(client, text))] == ["/email"]
 
 
 @pytest.mark.parametrize("path", ["/me/codes", "/me/referrals"])
@@ -92,7 +94,7 @@ async def test_an_address_cannot_break_a_line(client: httpx.AsyncClient, text: s
 async def test_a_limit_is_a_number_from_1_to_100(ann: Member, path: str, limit: str) -> None:
     """Digits and nothing else, whatever Python would read as a number."""
     answer = await ann.request("GET", path, params={"limit": limit})
-    assert [fault["parameter"] for fault in faults(answer)] == ["limit"]
+    assert [fault["parameter"] for fault in errors(answer)] == ["limit"]
 
 
 @pytest.mark.parametrize("limit", ["1", "100", "007"])
@@ -107,20 +109,20 @@ async def test_a_parameter_sent_twice_does_no_harm(ann: Member, query: str) -> N
     """It is one parameter, and still has to be right."""
     name = query.partition("=")[0]
     answer = await ann.request("GET", f"/me/codes?{query}")
-    assert [fault["parameter"] for fault in faults(answer)] == [name]
+    assert [fault["parameter"] for fault in errors(answer)] == [name]
 
 
 @pytest.mark.parametrize("path", ["/me/codes", "/me/referrals"])
 async def test_an_unknown_status_is_refused(ann: Member, path: str) -> None:
     """A filter that means nothing is not ignored."""
     answer = await ann.request("GET", path, params={"status": "gone"})
-    assert [fault["parameter"] for fault in faults(answer)] == ["status"]
+    assert [fault["parameter"] for fault in errors(answer)] == ["status"]
 
 
 async def cursor_of(member: Member, path: str = "/me/codes") -> str:
     """Return the cursor of a list's second page."""
     for _ in range(2):
-        await member.issue(activate=False)
+        await member.issue_code(activate=False)
     cursor = (await member.request("GET", path, params={"limit": 1})).json()["next_cursor"]
     assert isinstance(cursor, str)
     return cursor
@@ -138,7 +140,7 @@ async def test_a_cursor_leads_to_the_next_page(ann: Member) -> None:
 async def test_a_made_up_cursor_is_refused(ann: Member, garbage: str) -> None:
     """A cursor is opaque; what the service did not make is 422."""
     answer = await ann.request("GET", "/me/codes", params={"cursor": garbage})
-    assert [fault["parameter"] for fault in faults(answer)] == ["cursor"]
+    assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
 
 
 @pytest.mark.parametrize("change", ["changed", "longer", "padded"])
@@ -148,7 +150,7 @@ async def test_a_cursor_that_was_changed_is_refused(ann: Member, change: str) ->
     first = "A" if cursor[0] != "A" else "B"
     odd = {"changed": first + cursor[1:], "longer": cursor + "A", "padded": cursor + "=="}[change]
     answer = await ann.request("GET", "/me/codes", params={"cursor": odd})
-    assert [fault["parameter"] for fault in faults(answer)] == ["cursor"]
+    assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
 
 
 async def test_a_cursor_of_another_list_is_refused(ann: Member) -> None:
@@ -156,14 +158,14 @@ async def test_a_cursor_of_another_list_is_refused(ann: Member) -> None:
     cursor = await cursor_of(ann)
     for path, filters in [("/me/referrals", {}), ("/me/codes", {"status": "active"})]:
         answer = await ann.request("GET", path, params={"cursor": cursor} | filters)
-        assert [fault["parameter"] for fault in faults(answer)] == ["cursor"]
+        assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
 
 
 async def test_a_cursor_of_another_user_is_refused(ann: Member, client: httpx.AsyncClient) -> None:
     """A cursor fits nobody else's list."""
     bob = await join(client)
     answer = await bob.request("GET", "/me/codes", params={"cursor": await cursor_of(ann)})
-    assert [fault["parameter"] for fault in faults(answer)] == ["cursor"]
+    assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
 
 
 TIMES = {
@@ -189,11 +191,11 @@ TIMES = {
 @pytest.mark.parametrize("time", TIMES.values(), ids=TIMES)
 async def test_a_time_that_is_none_or_out_of_range_is_refused(ann: Member, time: str | int) -> None:
     """A code ends between a minute and a year ahead, at a time that is one instant everywhere."""
-    code = await ann.issue()
+    code = await ann.issue_code()
     made = await ann.request("POST", "/me/codes", json={"expires_at": time, "replace": True})
     renewed = await ann.request("PATCH", f"/me/codes/{code['id']}", json={"expires_at": time})
     for answer in (made, renewed):
-        assert [fault["pointer"] for fault in faults(answer)] == ["/expires_at"]
+        assert [fault["pointer"] for fault in errors(answer)] == ["/expires_at"]
 
 
 NUMBERS = [0, -1, 1.5, 1e300, 10**26, 2**31, 2**63, 2**64, "5", True, [], {}]
@@ -205,7 +207,7 @@ async def test_a_number_out_of_range_is_refused(ann: Member, field: str, number:
     """Neither the database nor the calendar ever sees it."""
     body = {"lifetime_minutes": 60} | {field: number}
     answer = await ann.request("POST", "/me/codes", json=body)
-    assert [fault["pointer"] for fault in faults(answer)] == [f"/{field}"]
+    assert [fault["pointer"] for fault in errors(answer)] == [f"/{field}"]
 
 
 CODES = [
@@ -226,10 +228,10 @@ CODES = [
 async def test_a_wording_out_of_the_alphabet_is_refused(ann: Member, text: str) -> None:
     """3 to 32 of A-Z a-z 0-9 and the hyphen."""
     answer = await ann.request("POST", "/me/codes", json={"lifetime_minutes": 60, "code": text})
-    assert [fault["pointer"] for fault in faults(answer)] == ["/code"]
+    assert [fault["pointer"] for fault in errors(answer)] == ["/code"]
 
 
 @pytest.mark.parametrize("text", ["abc", "---", "A-z-0-9", "x" * 32])
 async def test_a_wording_is_kept_as_it_was_sent(ann: Member, text: str) -> None:
     """Capitals or not, it is the owner's wording."""
-    assert (await ann.issue(code=text))["code"] == text
+    assert (await ann.issue_code(code=text))["code"] == text

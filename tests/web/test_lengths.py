@@ -12,21 +12,21 @@ import pytest
 from litestar.testing import RequestFactory
 
 from referral.adapters.mail import unsubscribe_tokens as mute
-from referral.adapters.observability.redaction import CUT, redact
+from referral.adapters.observability.redaction import REDACTED, redact
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.keys import KeyRing
 from referral.adapters.system import RandomTokenGenerator, SystemIdGenerator
-from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.errors import InvalidClient, NotFound
-from referral.core.use_cases.clients import Credentials
+from referral.core.use_cases.clients import ClientCredentials
 from referral.web import oauth_forms as forms
 from referral.web import parsing as requests
-from referral.web.problems import Misfit
+from referral.web.problems import ValidationFailed
 from tests.support.journey import join
 
-LONG = "A" * 30_000
+LONG_TEXT = "A" * 30_000
 
-A_MOMENT = 0.5
+MAX_SECONDS = 0.5
 """Of the processor's time, in seconds: a hundred times what is needed."""
 
 
@@ -47,23 +47,23 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_a_long_cursor_is_not_decoded(decoded: list[object]) -> None:
     """All cursors have the same length."""
-    with pytest.raises(Misfit):
-        requests.PageRequest(20, LONG).after()
+    with pytest.raises(ValidationFailed):
+        requests.PageRequest(20, LONG_TEXT).after()
     assert decoded == []
 
 
 def test_a_long_token_of_a_mail_is_not_decoded(decoded: list[object], key_file: Path) -> None:
     """All tokens of `List-Unsubscribe` have the same length."""
     with pytest.raises(NotFound):
-        mute.SignedUnsubscribeTokens(KeyRing([key_file])).read(LONG)
+        mute.SignedUnsubscribeTokens(KeyRing([key_file])).verify(LONG_TEXT)
     assert decoded == []
 
 
 def test_long_credentials_are_not_decoded(decoded: list[object]) -> None:
     """Ids and secrets of clients are short."""
-    request = RequestFactory().post(headers={"Authorization": f"Basic {LONG}"})
+    request = RequestFactory().post(headers={"Authorization": f"Basic {LONG_TEXT}"})
     with pytest.raises(InvalidClient):
-        forms.read_credentials(request)
+        forms.require_client_credentials(request)
     assert decoded == []
 
 
@@ -81,11 +81,11 @@ async def test_a_page_takes_no_more_fields_than_a_form_of_the_token_endpoint(
     """What a form with 500 fields asks for is not done; with as many as may be it is."""
     secrets, ann = RandomTokenGenerator(), await join(client)
     token, ends = secrets.new(), datetime.now(UTC) + timedelta(hours=1)
-    proof = OneTimeToken(secrets.digest(token), UUID(ann.id), Purpose.RESET, ends)
+    proof = OneTimeToken(secrets.digest(token), UUID(ann.id), TokenPurpose.RESET, ends)
     async with database.begin() as records:
         await records.one_time_tokens.add(proof)
     asked = {"token": token, "new_password": "staple battery horse"}
-    for fields, status in [(500, 422), (forms.MAX_FIELDS, 200)]:
+    for fields, status in [(500, 422), (forms.MAX_FORM_FIELDS, 200)]:
         more = {f"f{number}": "1" for number in range(fields - len(asked))}
         assert (await client.post("/reset", data=asked | more)).status_code == status
 
@@ -93,10 +93,10 @@ async def test_a_page_takes_no_more_fields_than_a_form_of_the_token_endpoint(
 @pytest.mark.parametrize(
     ("text", "cleaned"),
     [
-        ("ann@example.com", CUT),
-        ("Key (ann@example.com)", f"Key ({CUT})"),
-        ("to=ann@example.com,bob@example.com;", f"to={CUT},{CUT};"),
-        ("a@b@example.com", f"{CUT}@example.com"),
+        ("ann@example.com", REDACTED),
+        ("Key (ann@example.com)", f"Key ({REDACTED})"),
+        ("to=ann@example.com,bob@example.com;", f"to={REDACTED},{REDACTED};"),
+        ("a@b@example.com", f"{REDACTED}@example.com"),
         ("nobody", "nobody"),
     ],
 )
@@ -108,17 +108,17 @@ def test_addresses_are_cut_out_of_the_log(text: str, cleaned: str) -> None:
 def test_the_log_searches_a_long_word_once() -> None:
     """A search that begins anew at each letter would take this thread seconds for 60 KB."""
     began = time.thread_time()
-    assert redact(None, "", {"cause": "a" * 60_000})["cause"] == CUT
-    assert time.thread_time() - began < A_MOMENT
+    assert redact(None, "", {"cause": "a" * 60_000})["cause"] == REDACTED
+    assert time.thread_time() - began < MAX_SECONDS
 
 
 def test_credentials_may_be_encoded_in_the_longest_way() -> None:
     """RFC 6749 has clients form-encode both, and some do so with every character."""
-    sent = Credentials(str(SystemIdGenerator().new()), RandomTokenGenerator().new())
+    sent = ClientCredentials(str(SystemIdGenerator().new()), RandomTokenGenerator().new())
     encoded = [quote_all(text) for text in (sent.client_id, sent.secret)]
     basic = b64encode(":".join(encoded).encode()).decode()
     request = RequestFactory().post(headers={"Authorization": f"Basic {basic}"})
-    assert forms.read_credentials(request) == sent
+    assert forms.require_client_credentials(request) == sent
 
 
 def quote_all(text: str) -> str:

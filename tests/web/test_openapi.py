@@ -8,7 +8,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.support.refresh_openapi import PLACE, current_document
+from tests.support.refresh_openapi import OPENAPI_FILE, current_document
 
 Node = dict[str, Any]
 PICTURES = {"image/png", "image/svg+xml"}
@@ -46,7 +46,7 @@ def media(document: Node) -> Iterator[tuple[str, Node]]:
 
 async def test_the_committed_document_is_the_one_that_the_service_shows() -> None:
     """Whoever changes the API sees in the diff what clients will see."""
-    committed = PLACE.read_text(encoding="utf-8")
+    committed = OPENAPI_FILE.read_text(encoding="utf-8")
     assert committed == await current_document(), "Stale. Run 'make openapi'."
 
 
@@ -99,7 +99,7 @@ async def test_every_refusal_is_a_problem_document(document: Node) -> None:
             if status >= "400" and not (name in OAUTH and status in {"400", "401"}):
                 assert kinds == {"application/problem+json"}, (name, status)
                 problem = response["content"]["application/problem+json"]
-                assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
+                assert problem["schema"] == {"$ref": "#/components/schemas/ProblemDetails"}
                 assert all(
                     entry["value"]["status"] == int(status)
                     for entry in problem["examples"].values()

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from referral.adapters.observability.prometheus import METRICS, Metric
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = (DOCS / "operations.md").read_text()
+OPERATIONS_PAGE = (DOCS / "operations.md").read_text()
 RULES = yaml.safe_load((DOCS / "operations/alerts.yml").read_text())["groups"][0]["rules"]
 PANELS = json.loads((DOCS / "operations/dashboard.json").read_text())["panels"]
 
@@ -25,9 +25,9 @@ GROUPED = re.compile(r"by \(([^)]*)\)")
 
 def _samples(metric: Metric) -> dict[str, set[str]]:
     labels = set(metric.labels)
-    if metric.kind is CounterMetricFamily:
+    if metric.family_type is CounterMetricFamily:
         return {f"{metric.name}_total": labels}
-    if metric.kind is HistogramMetricFamily:
+    if metric.family_type is HistogramMetricFamily:
         names = {f"{metric.name}_{end}": labels for end in ("sum", "count")}
         return names | {f"{metric.name}_bucket": labels | {"le"}}
     return {metric.name: labels}
@@ -53,7 +53,9 @@ def test_every_figure_is_explained_and_shown() -> None:
     """On the page, with its labels, and on the dashboard."""
     shown = set(WORD.findall(" ".join(EXPRESSIONS)))
     for metric in METRICS:
-        row = re.search(rf"^\| `{metric.name}(_total)?` \| ([^|]*)\|", PAGE, re.MULTILINE)
+        row = re.search(
+            rf"^\| `{metric.name}(_total)?` \| ([^|]*)\|", OPERATIONS_PAGE, re.MULTILINE
+        )
         assert row, metric.name
         assert set(re.findall(r"`(\w+)`", row[2])) == set(metric.labels), metric.name
         assert set(_samples(metric)) & shown, metric.name
@@ -61,7 +63,7 @@ def test_every_figure_is_explained_and_shown() -> None:
 
 def test_every_alert_says_what_to_do() -> None:
     """A section of the page for each, and none for one that is gone."""
-    sections = set(re.findall(r"^### (Referral\w+)$", PAGE, re.MULTILINE))
+    sections = set(re.findall(r"^### (Referral\w+)$", OPERATIONS_PAGE, re.MULTILINE))
     assert sections == {rule["alert"] for rule in RULES}
     for rule in RULES:
         assert rule["annotations"]["summary"]

@@ -14,12 +14,12 @@ from referral.core.errors import EmailTaken, NoActiveCode, NotFound, ReferralErr
 from referral.core.use_cases.lookups import CheckCode
 from referral.settings import Settings
 from referral.web.problems import all_problems, slug_of, title_of
-from tests.conftest import Serve, serving
+from tests.conftest import ServiceFactory, run_service
 from tests.support.journey import API, join
 
 REGISTER = f"{API}/auth/register"
 JSON = {"Content-Type": "application/json"}
-DEEP = 100_000
+NESTING_DEPTH = 100_000
 
 
 def check(answer: httpx.Response, status: int, slug: str) -> dict[str, object]:
@@ -161,20 +161,23 @@ async def test_a_query_that_is_too_long_is_refused(
 
 async def test_nesting_without_end_is_too_long(client: httpx.AsyncClient) -> None:
     """Depth beyond the limit of a body's length does not even get to the parser."""
-    answer = await client.post(REGISTER, content=b"[" * DEEP, headers=JSON)
+    answer = await client.post(REGISTER, content=b"[" * NESTING_DEPTH, headers=JSON)
     check(answer, 413, "content-too-large")
 
 
-GOOD = '"email": "a@example.com", "password": "12345678"'
-MISFITS = {
-    "an unknown field": ("{" + GOOD + ', "is_admin": true}', "/is_admin"),
-    "an unknown field with a slash": ("{" + GOOD + ', "a/b~c": 1}', "/a~1b~0c"),
-    "an unknown field without a name": ("{" + GOOD + ', "": 1}', "/"),
-    "an unknown field of quotes": ("{" + GOOD + ', "`x` - at `$.y`": 1}', "/`x` - at `$.y`"),
+VALID_FIELDS = '"email": "a@example.com", "password": "12345678"'
+INVALID_BODIES = {
+    "an unknown field": ("{" + VALID_FIELDS + ', "is_admin": true}', "/is_admin"),
+    "an unknown field with a slash": ("{" + VALID_FIELDS + ', "a/b~c": 1}', "/a~1b~0c"),
+    "an unknown field without a name": ("{" + VALID_FIELDS + ', "": 1}', "/"),
+    "an unknown field of quotes": (
+        "{" + VALID_FIELDS + ', "`x` - at `$.y`": 1}',
+        "/`x` - at `$.y`",
+    ),
     "a missing field": ('{"email": "a@example.com"}', "/password"),
     "a number for a text": ('{"email": 5, "password": "12345678"}', "/email"),
     "null for a text": ('{"email": null, "password": "12345678"}', "/email"),
-    "an unknown word": ("{" + GOOD + ', "locale": "xx"}', "/locale"),
+    "an unknown word": ("{" + VALID_FIELDS + ', "locale": "xx"}', "/locale"),
     "an array": ("[]", ""),
     "a number": ("1", ""),
     "null": ("null", ""),
@@ -182,7 +185,7 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize(("body", "pointer"), MISFITS.values(), ids=MISFITS)
+@pytest.mark.parametrize(("body", "pointer"), INVALID_BODIES.values(), ids=INVALID_BODIES)
 async def test_json_that_does_not_fit_is_told_where(
     client: httpx.AsyncClient, body: str, pointer: str
 ) -> None:
@@ -232,7 +235,7 @@ async def test_an_unforeseen_error_tells_nothing_of_itself(settings: Settings) -
 
     broken = Provider(scope=Scope.APP)
     broken.provide(Broken, provides=CheckCode, override=True)
-    async with serving(settings, broken) as client:
+    async with run_service(settings, broken) as client:
         answer = await client.get(f"{API}/codes/ANN-2026/validity")
     check(answer, 500, "internal-server-error")
     assert "postgres" not in answer.text
@@ -303,7 +306,7 @@ async def test_the_scheme_is_read_without_regard_to_case(
     assert answer.status_code == 200
 
 
-async def test_the_type_has_the_public_address(settings: Settings, serve: Serve) -> None:
+async def test_the_type_has_the_public_address(settings: Settings, serve: ServiceFactory) -> None:
     """`type` leads to this service as the world sees it."""
     public = msgspec.structs.replace(settings, public_url="https://referral.example.com")
     async with serve(public) as client:

@@ -12,7 +12,7 @@ from referral.web.middleware.request_context import RequestContextMiddleware
 START = {"type": "http.response.start", "status": 201, "headers": []}
 
 
-class Broken:
+class FailingApp:
     """An app that may begin an answer, and then raises."""
 
     def __init__(self, error: BaseException, *, begins: bool) -> None:
@@ -48,7 +48,7 @@ async def test_a_request_that_ends_in_an_error_is_counted_and_logged(
 
     with capture_logs() as logs:
         app = RequestContextMiddleware(
-            cast("Any", Broken(error, begins=begins)), count, Drain(), https=False
+            cast("Any", FailingApp(error, begins=begins)), count, Drain(), https=False
         )
         scope: Any = {"type": "http", "method": "GET", "headers": [], "http_version": "1.1"}
         with pytest.raises(type(error)):

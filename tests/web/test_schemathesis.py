@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.support.browsing import service
-from tests.support.journey import UNLIMITED_TEXTS, log_in, register
+from tests.support.browsing import service_client
+from tests.support.journey import UNLIMITED_ENV, log_in, register
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 HOOKS = {
@@ -18,11 +18,11 @@ CHAIN_SECONDS = 20
 """How long chains of requests are tried; without a time they would end after twenty."""
 
 SECONDS = 120
-LINKS = 3
+MIN_LINKS = 3
 """How many ways from one operation to the next have to be gone, of those in the document;
 a busy machine goes few, a quiet one thirty."""
 
-UNGUESSED = "a password that is in no example"
+PASSWORD = "a password that is in no example"
 
 
 async def test_the_document_and_the_service_agree(
@@ -34,15 +34,17 @@ async def test_the_document_and_the_service_agree(
         "REFERRAL_DATABASE_URL": database_url,
         "REFERRAL_SIGNING_KEY_FILE": str(key_file),
     }
-    settings |= {f"REFERRAL_{name.upper()}": value for name, value in UNLIMITED_TEXTS.items()}
-    async with service(**settings) as client:
+    settings |= {f"REFERRAL_{name.upper()}": value for name, value in UNLIMITED_ENV.items()}
+    async with service_client(**settings) as client:
         # Not the password of the examples, with which the account would soon be erased.
-        await register(client, "ann@example.com", password=UNGUESSED)
-        tokens = (await log_in(client, "ann@example.com", UNGUESSED)).json()
+        await register(client, "ann@example.com", password=PASSWORD)
+        tokens = (await log_in(client, "ann@example.com", PASSWORD)).json()
         bearer = f"Bearer {tokens['access_token']}"
         url = f"{client.base_url}/openapi.json"
-        single = await hold(url, bearer, tmp_path, "--phases", "examples,coverage,fuzzing")
-        chains = await hold(
+        single = await run_schemathesis(
+            url, bearer, tmp_path, "--phases", "examples,coverage,fuzzing"
+        )
+        chains = await run_schemathesis(
             url, bearer, tmp_path, "--phases", "stateful", "--max-time", str(CHAIN_SECONDS)
         )
     assert re.search(r" (\d+) selected / \1 total", single), single
@@ -50,10 +52,10 @@ async def test_the_document_and_the_service_agree(
     assert "✅  Stateful" in chains, chains
     followed = re.search(r"API Links: +(\d+) covered", chains)
     assert followed is not None, chains
-    assert int(followed[1]) >= LINKS, chains
+    assert int(followed[1]) >= MIN_LINKS, chains
 
 
-async def hold(url: str, bearer: str, folder: Path, *options: str) -> str:
+async def run_schemathesis(url: str, bearer: str, folder: Path, *options: str) -> str:
     """Hold a document against its service, and return the report; it has to find nothing."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),

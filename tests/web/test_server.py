@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from referral.server import Server
-from referral.web.middleware.draining import SIGNAL
+from referral.web.middleware.draining import DRAIN_SIGNAL
 
 
 def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,7 @@ def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.Monke
     children = [SimpleNamespace(pid=None), SimpleNamespace(pid=4711)]
     monkeypatch.setattr(multiprocessing, "active_children", lambda: children)
     monkeypatch.setattr("threading.Timer.start", lambda _: None)
-    server = Server("referral.server:worker")
+    server = Server("referral.server:make_app")
     server.drain_seconds = 1
     server.signal_handler_interrupt(signal.SIGTERM, None)
-    assert sent == [(4711, SIGNAL)]
+    assert sent == [(4711, DRAIN_SIGNAL)]

@@ -9,9 +9,9 @@ import pytest
 
 from referral.adapters.postgres import embedded
 from referral.core.entities.limits import Rate
-from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
 
-FAULTS = {
+INVALID_VALUES = {
     "REFERRAL_ACCESS_TOKEN_MINUTES": "0",
     "REFERRAL_CLEARBIT_API_KEY": "two words",
     "REFERRAL_CLEARBIT_URL": "clearbit.example",
@@ -36,11 +36,11 @@ FAULTS = {
 }
 
 
-def faults_of(environment: dict[str, str]) -> list[str]:
+def load_errors(environment: dict[str, str]) -> list[str]:
     """Return the lines of fault that an environment gets."""
-    with pytest.raises(BadSettingsError) as caught:
+    with pytest.raises(InvalidSettingsError) as caught:
         read_settings(environment)
-    return caught.value.faults
+    return caught.value.errors
 
 
 def test_nothing_needs_to_be_set() -> None:
@@ -50,20 +50,22 @@ def test_nothing_needs_to_be_set() -> None:
 
 def test_an_empty_variable_is_an_unset_one() -> None:
     """Compose files pass empty values on."""
-    assert read_settings(dict.fromkeys(FAULTS, " ")) == Settings()
+    assert read_settings(dict.fromkeys(INVALID_VALUES, " ")) == Settings()
 
 
 def test_every_fault_is_told_at_once_by_name() -> None:
     """Nobody has to start the service once for each fault."""
-    faults = faults_of(FAULTS)
-    assert {fault.partition(":")[0] for fault in faults} == set(FAULTS)
+    faults = load_errors(INVALID_VALUES)
+    assert {fault.partition(":")[0] for fault in faults} == set(INVALID_VALUES)
     assert all(len(fault.partition(": ")[2]) > 10 for fault in faults)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", INVALID_VALUES)
 def test_each_fault_alone_is_told(name: str) -> None:
     """One line for one fault."""
-    assert [fault.partition(":")[0] for fault in faults_of({name: FAULTS[name]})] == [name]
+    assert [fault.partition(":")[0] for fault in load_errors({name: INVALID_VALUES[name]})] == [
+        name
+    ]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_each_fault_alone_is_told(name: str) -> None:
 def test_values_out_of_range_are_refused(name: str, values: list[str]) -> None:
     """Bounds hold, and a number is a number."""
     for value in values:
-        assert faults_of({name: value})[0].startswith(name)
+        assert load_errors({name: value})[0].startswith(name)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_addresses_are_verified_where_mail_arrives(
 ) -> None:
     """Unless the operator says otherwise; where mails are files nobody could follow a link."""
     environment = {"REFERRAL_EMAIL_VERIFICATION": set_to, "REFERRAL_SMTP_URL": smtp_url}
-    assert read_settings(environment).verifies_addresses is verifies
+    assert read_settings(environment).requires_confirmed_email is verifies
 
 
 def test_every_limit_is_written_in_one_form() -> None:
@@ -102,14 +104,14 @@ def test_every_limit_is_written_in_one_form() -> None:
     names = [f"limit_{group}" for group in ("register", "token", "lookup", "mail", "codes")]
     for text in ("7/second", "7/day", "off"):
         settings = read_settings({f"REFERRAL_{name.upper()}": text for name in names})
-        assert {getattr(settings, name) for name in names} == {Rate.read(text)}
+        assert {getattr(settings, name) for name in names} == {Rate.parse(text)}
 
 
 @pytest.mark.parametrize("by", ["hunter", "clearbit"])
 def test_enrichment_needs_someone_to_ask(by: str) -> None:
     """A key, or a server of one's own; a list of domains knows nobody."""
     wanted, name = {"REFERRAL_ENRICHMENT": by}, f"REFERRAL_{by.upper()}"
-    [fault] = faults_of(wanted)
+    [fault] = load_errors(wanted)
     assert fault.startswith("REFERRAL_ENRICHMENT: ")
     assert f"{name}_API_KEY" in fault
     assert read_settings(wanted | {f"{name}_API_KEY": "key"}).enrichment == by
@@ -119,23 +121,23 @@ def test_enrichment_needs_someone_to_ask(by: str) -> None:
 def test_a_list_of_domains_has_no_use_for_a_key() -> None:
     """Whoever sets both is told, and does not wonder later what is in use."""
     offline = {"REFERRAL_HUNTER_URL": "offline"}
-    assert not read_settings(offline).asks_hunter
-    [fault] = faults_of(offline | {"REFERRAL_HUNTER_API_KEY": "hunter2"})
+    assert not read_settings(offline).uses_hunter
+    [fault] = load_errors(offline | {"REFERRAL_HUNTER_API_KEY": "hunter2"})
     assert fault.startswith("REFERRAL_HUNTER_URL: ")
     assert "hunter2" not in fault
-    [fault] = faults_of(offline | {"REFERRAL_ENRICHMENT": "hunter"})
+    [fault] = load_errors(offline | {"REFERRAL_ENRICHMENT": "hunter"})
     assert fault.startswith("REFERRAL_ENRICHMENT: ")
 
 
 def test_a_bad_key_is_not_repeated() -> None:
     """Faults end up in logs."""
-    [fault] = faults_of({"REFERRAL_HUNTER_API_KEY": "my hunter2"})
+    [fault] = load_errors({"REFERRAL_HUNTER_API_KEY": "my hunter2"})
     assert "hunter2" not in fault
 
 
 def test_a_database_of_ones_own_needs_a_key_of_ones_own() -> None:
     """Two services on one database would otherwise sign with a key each."""
-    faults = faults_of({"REFERRAL_DATABASE_URL": "postgresql://host/name"})
+    faults = load_errors({"REFERRAL_DATABASE_URL": "postgresql://host/name"})
     assert [fault.partition(":")[0] for fault in faults] == ["REFERRAL_SIGNING_KEY_FILE"]
 
 
@@ -144,14 +146,14 @@ def test_a_key_file_without_a_key_is_refused(tmp_path: Path, content: str) -> No
     """The fault names the file, and shows nothing of what is in it."""
     path = tmp_path / "signing.pem"
     path.write_text(content)
-    [fault] = faults_of({"REFERRAL_SIGNING_KEY_FILE": str(path)})
+    [fault] = load_errors({"REFERRAL_SIGNING_KEY_FILE": str(path)})
     assert str(path) in fault
     assert not content or content not in fault
 
 
 def test_a_password_in_a_bad_url_is_not_repeated() -> None:
     """Faults end up in logs."""
-    [fault] = faults_of({"REFERRAL_DATABASE_URL": "mysql://ann:hunter2@host/name"})
+    [fault] = load_errors({"REFERRAL_DATABASE_URL": "mysql://ann:hunter2@host/name"})
     assert "hunter2" not in fault
 
 
@@ -168,14 +170,14 @@ def test_a_password_in_a_bad_url_is_not_repeated() -> None:
 def test_several_hosts_are_refused_in_words(name: str, url: str) -> None:
     """One host is supported; a start with more ends before it has begun."""
     fault = f"REFERRAL_{name}_URL: names several hosts; only one is supported"
-    assert fault in faults_of({f"REFERRAL_{name}_URL": url})
+    assert fault in load_errors({f"REFERRAL_{name}_URL": url})
 
 
 @pytest.mark.parametrize("url", ["postgresql://ann:hun/ter2@host/name", "redis://h:hunter2/0"])
 def test_a_port_that_is_no_number_is_not_repeated(url: str) -> None:
     """It may be a part of a password that was not percent-encoded."""
     name = "REFERRAL_DATABASE_URL" if url.startswith("postgresql") else "REFERRAL_REDIS_URL"
-    fault = next(fault for fault in faults_of({name: url}) if fault.startswith(name))
+    fault = next(fault for fault in load_errors({name: url}) if fault.startswith(name))
     assert fault == f"{name}: has no port number from 0 to 65535"
 
 
@@ -201,7 +203,7 @@ def test_a_name_that_is_no_setting_is_told() -> None:
 async def test_the_command_ends_with_2_and_starts_nothing(tmp_path: Path) -> None:
     """Every fault is on standard error, in words and without a traceback."""
     folder = tmp_path / "data"
-    environment = os.environ | FAULTS | {"REFERRAL_DATA_DIR": str(folder)}
+    environment = os.environ | INVALID_VALUES | {"REFERRAL_DATA_DIR": str(folder)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "referral", "run"),
         env=environment,
@@ -210,19 +212,19 @@ async def test_the_command_ends_with_2_and_starts_nothing(tmp_path: Path) -> Non
     _, output = await process.communicate()
     lines = output.decode().splitlines()
     assert process.returncode == 2
-    assert {line.partition(":")[0] for line in lines} == set(FAULTS)
+    assert {line.partition(":")[0] for line in lines} == set(INVALID_VALUES)
     assert not folder.exists()
 
 
 def test_without_the_embedded_database_another_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The image for containers has none, and says so instead of failing later."""
-    monkeypatch.setattr(embedded, "PACKAGE", "no_such_package")
-    assert [fault.partition(":")[0] for fault in faults_of({})] == ["REFERRAL_DATABASE_URL"]
+    monkeypatch.setattr(embedded, "POSTGRES_PACKAGE", "no_such_package")
+    assert [fault.partition(":")[0] for fault in load_errors({})] == ["REFERRAL_DATABASE_URL"]
 
 
 def test_jobs_are_not_done_by_way_of_a_pooler(key_file: Path) -> None:
     """LISTEN passes none, so the API is to leave jobs to a worker with a direct address."""
     url = "postgresql://host/name?sslmode=require&pooler=transaction"
     pooled = {"REFERRAL_DATABASE_URL": url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
-    assert [fault.partition(":")[0] for fault in faults_of(pooled)] == ["REFERRAL_WORKER"]
+    assert [fault.partition(":")[0] for fault in load_errors(pooled)] == ["REFERRAL_WORKER"]
     assert read_settings(pooled | {"REFERRAL_WORKER": "off"}).database_url == url

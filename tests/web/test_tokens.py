@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.support.journey import API, PASSWORD, join, log_in, new_email, register
-from tests.web.forger import decode, pair
+from tests.web.forger import decode, log_in_new_user
 
 ISSUER = "http://127.0.0.1:8000"
 TOKEN = f"{API}/auth/token"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-GOOD = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
+VALID_FORM = {"grant_type": "password", "username": "ann@example.com", "password": PASSWORD}
 BAD_FORMS: dict[str, tuple[str, str]] = {
     "nothing": ("", "invalid_request"),
     "no grant": ("username=a&password=b", "invalid_request"),
@@ -78,8 +78,8 @@ async def test_a_bad_form_is_refused_as_the_standard_says(
 async def test_a_body_that_is_no_form_is_refused(client: httpx.AsyncClient, kind: str) -> None:
     """JSON is no form, and no reason to answer in another shape."""
     bodies: dict[str, dict[str, Any]] = {
-        "json": {"json": GOOD},
-        "multipart": {"files": {name: (None, value) for name, value in GOOD.items()}},
+        "json": {"json": VALID_FORM},
+        "multipart": {"files": {name: (None, value) for name, value in VALID_FORM.items()}},
         "text": {"content": "grant_type=password", "headers": {"Content-Type": "text/plain"}},
         "none": {},
     }
@@ -124,14 +124,17 @@ async def test_the_empty_client_credentials_of_swagger_ui_do_not_hinder(
     """Its password form sends `Authorization: Basic Og==` along."""
     email = new_email()
     await register(client, email)
-    form = GOOD | {"username": email}
+    form = VALID_FORM | {"username": email}
     answer = await client.post(TOKEN, data=form, headers={"Authorization": "Basic Og=="})
     assert answer.status_code == 200
 
 
 async def test_an_access_token_is_no_refresh_token(client: httpx.AsyncClient) -> None:
     """Each of the two is good for one thing."""
-    form = {"grant_type": "refresh_token", "refresh_token": (await pair(client))["access_token"]}
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": (await log_in_new_user(client))["access_token"],
+    }
     assert token_error(await client.post(TOKEN, data=form)) == "invalid_grant"
 
 
@@ -141,7 +144,7 @@ async def test_anyone_can_verify_a_token_with_the_published_keys(
     """A gateway needs the JWKS and nothing of ours; here it is done by hand (RFC 7515, 7518)."""
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     keys = (await client.get(httpx.URL(metadata["jwks_uri"]).path)).json()["keys"]
-    head, payload, signature = (await pair(client))["access_token"].split(".")
+    head, payload, signature = (await log_in_new_user(client))["access_token"].split(".")
     header = json.loads(decode(head))
     assert header["typ"] == "at+jwt"
     assert header["alg"] == "RS256"
@@ -165,7 +168,7 @@ async def test_the_keys_hold_nothing_private(client: httpx.AsyncClient) -> None:
 
 async def test_a_common_library_takes_the_token(client: httpx.AsyncClient) -> None:
     """PyJWT, told the issuer and the audience, agrees with the check by hand."""
-    token = (await pair(client))["access_token"]
+    token = (await log_in_new_user(client))["access_token"]
     [key] = (await client.get("/.well-known/jwks.json")).json()["keys"]
     claims = jwt.decode(token, jwt.PyJWK(key), ["RS256"], audience=ISSUER, issuer=ISSUER)
     assert claims["jti"]

@@ -11,28 +11,28 @@ import httpx
 import pytest
 from litestar import Litestar, Request, Response, post
 
-from referral.web.middleware.request_guard import MAX_BODY, RequestGuard
-from tests.support.processes import Service, running
-from tests.support.pulse import Pulse, pulse_of
-from tests.support.waiting import elapsing, until
-from tests.support.watching import memory, worker_of
+from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
+from tests.support.processes import Service, running_service
+from tests.support.pulse import HealthPoller, poll_health
+from tests.support.waiting import measure_thread_time, wait_until
+from tests.support.watching import find_worker, memory_usage
 
-IN_TIME = 10.0
+TIMEOUT_SECONDS = 10.0
 """How long headers, and a body, may take."""
 
-MARGIN = 4.0
-SLOW = 500
-GROWTH_MB = 50
-HEALTH_SECONDS = 0.1
+MARGIN_SECONDS = 4.0
+SLOW_CONNECTIONS = 500
+MAX_GROWTH_MB = 50
+MAX_HEALTH_SECONDS = 0.1
 
 HOST = b"Host: example.com\r\n"
 CLOSE = HOST + b"Connection: close\r\n"
 JSON = CLOSE + b"Content-Type: application/json\r\n"
-JOIN = b"POST /api/v1/auth/register HTTP/1.1\r\n"
+REGISTER_LINE = b"POST /api/v1/auth/register HTTP/1.1\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-LIVE = b"GET /health/live HTTP/1.1\r\n"
-KILOBYTES = b"1000\r\n" + b" " * 4096 + b"\r\n"
-MANY = b"".join(b"X-%d: a\r\n" % number for number in range(10_000))
+LIVE_LINE = b"GET /health/live HTTP/1.1\r\n"
+CHUNK = b"1000\r\n" + b" " * 4096 + b"\r\n"
+MANY_HEADERS = b"".join(b"X-%d: a\r\n" % number for number in range(10_000))
 
 
 def _get(target: bytes) -> bytes:
@@ -40,17 +40,17 @@ def _get(target: bytes) -> bytes:
 
 
 def _host(*hosts: bytes) -> bytes:
-    return LIVE + b"".join(b"Host: " + host + b"\r\n" for host in hosts) + b"\r\n"
+    return LIVE_LINE + b"".join(b"Host: " + host + b"\r\n" for host in hosts) + b"\r\n"
 
 
 def _post(headers: bytes, body: bytes = b"") -> bytes:
-    return JOIN + JSON + headers + b"\r\n" + body
+    return REGISTER_LINE + JSON + headers + b"\r\n" + body
 
 
-SHAPES: dict[str, tuple[bytes, int]] = {
+REQUESTS: dict[str, tuple[bytes, int]] = {
     "as it should be": (_get(b"/health/live"), 200),
     "HTTP/1.0 without a host": (b"GET /health/live HTTP/1.0\r\n\r\n", 200),
-    "no host": (LIVE + b"Connection: close\r\n\r\n", 400),
+    "no host": (LIVE_LINE + b"Connection: close\r\n\r\n", 400),
     "two hosts": (_host(b"a", b"b"), 400),
     "empty host": (_host(b""), 400),
     "host with a space": (_host(b"a b"), 400),
@@ -80,12 +80,12 @@ SHAPES: dict[str, tuple[bytes, int]] = {
     "HTTP/3 in text": (b"GET /health/live HTTP/3.0\r\n" + CLOSE + b"\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n", 400),
     "a long URL": (_get(b"/" + b"a" * 100_000), 431),
-    "a long header": (LIVE + CLOSE + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", 431),
-    "10,000 headers": (LIVE + CLOSE + MANY + b"\r\n", 431),
-    "a folded header": (LIVE + CLOSE + b"X-A: b\r\n c\r\n\r\n", 400),
-    "NUL in a header": (LIVE + CLOSE + b"X-A: b\0c\r\n\r\n", 400),
-    "a lone CR in a header": (LIVE + CLOSE + b"X-A: b\rc\r\n\r\n", 400),
-    "a space before the colon": (LIVE + CLOSE + b"X-A : b\r\n\r\n", 400),
+    "a long header": (LIVE_LINE + CLOSE + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+    "10,000 headers": (LIVE_LINE + CLOSE + MANY_HEADERS + b"\r\n", 431),
+    "a folded header": (LIVE_LINE + CLOSE + b"X-A: b\r\n c\r\n\r\n", 400),
+    "NUL in a header": (LIVE_LINE + CLOSE + b"X-A: b\0c\r\n\r\n", 400),
+    "a lone CR in a header": (LIVE_LINE + CLOSE + b"X-A: b\rc\r\n\r\n", 400),
+    "a space before the colon": (LIVE_LINE + CLOSE + b"X-A : b\r\n\r\n", 400),
     "a path beyond ASCII": (_get(b"/r/\xff"), 400),
     "a space in the path": (_get(b"/r/a b"), 400),
     "NUL in the path": (_get(b"/r/%00"), 302),
@@ -111,7 +111,7 @@ SHAPES: dict[str, tuple[bytes, int]] = {
         413,
     ),
     "a long body": (_post(b"Content-Length: 70000\r\n", b" " * 70_000), 413),
-    "a long body in chunks": (_post(CHUNKED, KILOBYTES * 17 + b"0\r\n\r\n"), 413),
+    "a long body in chunks": (_post(CHUNKED, CHUNK * 17 + b"0\r\n\r\n"), 413),
     "a body in chunks of a byte": (_post(CHUNKED, b"1\r\n \r\n" * 60_000 + b"0\r\n\r\n"), 413),
     "1,024 chunks": (_post(CHUNKED, b"2\r\n{}\r\n" * 1_024 + b"0\r\n\r\n"), 400),
     "1,025 chunks": (_post(CHUNKED, b"2\r\n{}\r\n" * 1_025 + b"0\r\n\r\n"), 413),
@@ -121,7 +121,7 @@ SHAPES: dict[str, tuple[bytes, int]] = {
         _post(CHUNKED, b"2;" + b"a" * 100_000 + b"\r\n{}\r\n0\r\n\r\n"),
         400,
     ),
-    "10,000 trailers": (_post(CHUNKED, b"2\r\n{}\r\n0\r\n" + MANY + b"\r\n"), 400),
+    "10,000 trailers": (_post(CHUNKED, b"2\r\n{}\r\n0\r\n" + MANY_HEADERS + b"\r\n"), 400),
     "chunked by another name": (_post(b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n"), 400),
     "chunked with a space": (_post(b"Transfer-Encoding : chunked\r\n", b"0\r\n\r\n"), 400),
     "chunked, then not": (_post(CHUNKED + b"Transfer-Encoding: identity\r\n", b"0\r\n\r\n"), 400),
@@ -134,12 +134,23 @@ SHAPES: dict[str, tuple[bytes, int]] = {
 
 SMUGGLED = b"GET /health/ready HTTP/1.1\r\n" + HOST + b"\r\n"
 SMUGGLING = {
-    "CL.TE": JOIN + HOST + b"Content-Length: 6\r\n" + CHUNKED + b"\r\n0\r\n\r\n" + SMUGGLED,
-    "TE.CL": JOIN + HOST + CHUNKED + b"Content-Length: 6\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "TE.TE": JOIN + HOST + CHUNKED + b"Transfer-Encoding: x\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "CL.CL": JOIN + HOST + b"Content-Length: 0\r\nContent-Length: 99\r\n\r\n" + SMUGGLED,
-    "TE and a tab": JOIN + HOST + b"Transfer-Encoding:\tchunked\t, x\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "line feeds alone": JOIN + HOST + b"X: y\nTransfer-Encoding : chunked\r\n\r\n" + SMUGGLED,
+    "CL.TE": REGISTER_LINE
+    + HOST
+    + b"Content-Length: 6\r\n"
+    + CHUNKED
+    + b"\r\n0\r\n\r\n"
+    + SMUGGLED,
+    "TE.CL": REGISTER_LINE + HOST + CHUNKED + b"Content-Length: 6\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "TE.TE": REGISTER_LINE + HOST + CHUNKED + b"Transfer-Encoding: x\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "CL.CL": REGISTER_LINE + HOST + b"Content-Length: 0\r\nContent-Length: 99\r\n\r\n" + SMUGGLED,
+    "TE and a tab": REGISTER_LINE
+    + HOST
+    + b"Transfer-Encoding:\tchunked\t, x\r\n\r\n0\r\n\r\n"
+    + SMUGGLED,
+    "line feeds alone": REGISTER_LINE
+    + HOST
+    + b"X: y\nTransfer-Encoding : chunked\r\n\r\n"
+    + SMUGGLED,
 }
 """Two lengths for one body; a proxy may have believed the other one."""
 
@@ -151,11 +162,11 @@ async def service(
     """A service in a process of its own, with the server that users get."""
     folder = tmp_path_factory.mktemp("wire") / "data"
     settings = {"database_url": database_url, "signing_key_file": str(key_file), "worker": "off"}
-    with running(folder, **settings) as service:
+    with running_service(folder, **settings) as service:
         yield service
 
 
-async def exchange(service: Service, sent: bytes, seconds: float = 6 * IN_TIME) -> bytes:
+async def exchange(service: Service, sent: bytes, seconds: float = 6 * TIMEOUT_SECONDS) -> bytes:
     """Send bytes, and return all that comes back until the service closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(service.url).port)
     received = b""
@@ -179,9 +190,9 @@ def statuses(received: bytes) -> list[int]:
 
 async def test_each_shape_gets_its_one_answer(service: Service) -> None:
     """No 5xx, no second answer, and no connection that stays open."""
-    received = await asyncio.gather(*(exchange(service, sent) for sent, _ in SHAPES.values()))
-    found = {name: statuses(answer) for name, answer in zip(SHAPES, received, strict=True)}
-    assert found == {name: [status] for name, (_, status) in SHAPES.items()}
+    received = await asyncio.gather(*(exchange(service, sent) for sent, _ in REQUESTS.values()))
+    found = {name: statuses(answer) for name, answer in zip(REQUESTS, received, strict=True)}
+    assert found == {name: [status] for name, (_, status) in REQUESTS.items()}
 
 
 @pytest.mark.parametrize("sent", SMUGGLING.values(), ids=SMUGGLING)
@@ -192,7 +203,7 @@ async def test_nothing_is_smuggled_in_a_body(service: Service, sent: bytes) -> N
 
 async def test_requests_in_a_row_get_answers_in_a_row(service: Service) -> None:
     """Fifty sent at once on one connection."""
-    sent = (LIVE + HOST + b"\r\n") * 49 + _get(b"/health/live")
+    sent = (LIVE_LINE + HOST + b"\r\n") * 49 + _get(b"/health/live")
     assert statuses(await exchange(service, sent)) == [200] * 50
 
 
@@ -204,7 +215,7 @@ async def test_http_2_is_not_spoken(service: Service) -> None:
 @pytest.mark.parametrize(("size", "status"), [(64, 422), (1, 413)])
 async def test_a_body_may_come_in_small_pieces(size: int, status: int) -> None:
     """Segments of 64 bytes are read to the end of the longest body; single bytes are not."""
-    body = b'{"email": "' + b"a" * (MAX_BODY - 13) + b'"}'
+    body = b'{"email": "' + b"a" * (MAX_BODY_BYTES - 13) + b'"}'
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     taken, sent = 0, list[Any]()
 
@@ -222,7 +233,7 @@ async def test_a_body_may_come_in_small_pieces(size: int, status: int) -> None:
         assert await request.body() == body
         return Response("", status_code=422)
 
-    app = RequestGuard(Litestar([take], request_max_body_size=MAX_BODY), "http://test")
+    app = RequestGuard(Litestar([take], request_max_body_size=MAX_BODY_BYTES), "http://test")
     scope: Any = {
         "type": "http",
         "http_version": "1.1",
@@ -247,42 +258,47 @@ async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service)
     """500 that send headers, or a body, byte by byte: each ends within its time, health answers
     within 100 ms meanwhile, and memory grows by less than 50 MB.
     """
-    process = worker_of(service)
-    before = memory(process).resident
-    async with elapsing() as waited:
-        slow = asyncio.gather(*(_dawdle(service, body=number % 2 == 0) for number in range(SLOW)))
-        with pulse_of(service) as pulse:
-            await until(lambda: len(pulse.beats) > 100)
-            highest = memory(process).resident
+    process = find_worker(service)
+    before = memory_usage(process).rss_mb
+    async with measure_thread_time() as waited:
+        slow = asyncio.gather(
+            *(
+                open_slow_connection(service, body=number % 2 == 0)
+                for number in range(SLOW_CONNECTIONS)
+            )
+        )
+        with poll_health(service) as pulse:
+            await wait_until(lambda: len(pulse.samples) > 100)
+            highest = memory_usage(process).rss_mb
             answers = await slow
-    assert waited.seconds < IN_TIME + MARGIN
-    assert [statuses(answer) for answer in answers] == [[408], []] * (SLOW // 2)
-    assert slowest(pulse) < HEALTH_SECONDS
-    assert highest - before < GROWTH_MB
+    assert waited.seconds < TIMEOUT_SECONDS + MARGIN_SECONDS
+    assert [statuses(answer) for answer in answers] == [[408], []] * (SLOW_CONNECTIONS // 2)
+    assert slowest(pulse) < MAX_HEALTH_SECONDS
+    assert highest - before < MAX_GROWTH_MB
 
 
 async def test_long_headers_on_many_connections_take_little_memory(service: Service) -> None:
     """500 connections that fill what the service may keep of a head, and stop there."""
-    process = worker_of(service)
-    before = memory(process).resident
+    process = find_worker(service)
+    before = memory_usage(process).rss_mb
     held = asyncio.gather(
-        *(exchange(service, LIVE + b"X-A: " + b"a" * 65_000) for _ in range(SLOW))
+        *(exchange(service, LIVE_LINE + b"X-A: " + b"a" * 65_000) for _ in range(SLOW_CONNECTIONS))
     )
-    with pulse_of(service) as pulse:
-        await until(lambda: len(pulse.beats) > 50)
-        assert memory(process).resident - before < GROWTH_MB
+    with poll_health(service) as pulse:
+        await wait_until(lambda: len(pulse.samples) > 50)
+        assert memory_usage(process).rss_mb - before < MAX_GROWTH_MB
         assert {tuple(statuses(answer)) for answer in await held} <= {(431,), ()}
-    assert slowest(pulse) < HEALTH_SECONDS
+    assert slowest(pulse) < MAX_HEALTH_SECONDS
 
 
-def slowest(pulse: Pulse) -> float:
+def slowest(pulse: HealthPoller) -> float:
     """Return how long the service itself kept its health waiting, but for one time in twenty."""
-    return sorted(beat.still for beat in pulse.beats)[len(pulse.beats) * 95 // 100]
+    return sorted(beat.delay_seconds for beat in pulse.samples)[len(pulse.samples) * 95 // 100]
 
 
-async def _dawdle(service: Service, *, body: bool) -> bytes:
+async def open_slow_connection(service: Service, *, body: bool) -> bytes:
     """Send a byte a second until the service has had enough of it."""
-    head = _post(b"Content-Length: 1000\r\n") if body else LIVE + HOST
+    head = _post(b"Content-Length: 1000\r\n") if body else LIVE_LINE + HOST
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(service.url).port)
     answer = asyncio.create_task(reader.read())
     with suppress(ConnectionError):

@@ -12,33 +12,33 @@ from sqlalchemy.exc import DBAPIError
 from referral.core.errors import Unavailable
 
 DEFAULT_PORTS = {"redis": 6379, "rediss": 6379}
-POSTGRES_PORT = 5432
+DEFAULT_POSTGRES_PORT = 5432
 
-MISSING_SCHEMA = {"42P01", "42703"}
+MISSING_SCHEMA_SQLSTATES = {"42P01", "42703"}
 """SQLSTATEs of a table and of a column that do not exist."""
 
-WRONG_DATA = ("22", "23")
+DATA_ERROR_CLASSES = ("22", "23")
 """Classes of SQLSTATEs that no operator can mend."""
 
 
 @contextmanager
-def explained(url: str) -> Iterator[None]:
+def explain_database_errors(url: str) -> Iterator[None]:
     """Raise `Unavailable` with the address of the database and the cause when a block fails."""
     try:
         yield
     except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        if _sqlstate(error).startswith(WRONG_DATA):
+        if _sqlstate(error).startswith(DATA_ERROR_CLASSES):
             raise
-        raise Unavailable(_explain(url, error)) from error
+        raise Unavailable(_describe(url, error)) from error
     except Unavailable as error:
         if error.__cause__ is None:
             raise
-        raise Unavailable(_explain(url, error)) from error
+        raise Unavailable(_describe(url, error)) from error
 
 
-def cause_of(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Return what is at the bottom of a chain of errors."""
-    error = _root(error)
+    error = _root_cause(error)
     if isinstance(error, gaierror) and error.strerror:
         return error.strerror
     if isinstance(error, OSError) and error.errno:
@@ -48,36 +48,38 @@ def cause_of(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def server_of(url: str) -> str:
+def host_and_port(url: str) -> str:
     """Return the host and port of a URL, or the folder of a Unix socket."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     host = parts.hostname or query.get("host", "localhost")
     if host.startswith("/"):
         return host
-    port = parts.port or query.get("port") or DEFAULT_PORTS.get(parts.scheme, POSTGRES_PORT)
+    port = parts.port or query.get("port") or DEFAULT_PORTS.get(parts.scheme, DEFAULT_POSTGRES_PORT)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _explain(url: str, error: BaseException) -> str:
-    if _sqlstate(error) in MISSING_SCHEMA:
-        return f"The schema at {server_of(url)} is missing or old. Run 'referral migrate'."
-    file = getattr(_root(error), "filename", None)
-    return f"{file or f'PostgreSQL at {server_of(url)}'} cannot be used: {cause_of(error)}"
+def _describe(url: str, error: BaseException) -> str:
+    if _sqlstate(error) in MISSING_SCHEMA_SQLSTATES:
+        return f"The schema at {host_and_port(url)} is missing or old. Run 'referral migrate'."
+    file = getattr(_root_cause(error), "filename", None)
+    return (
+        f"{file or f'PostgreSQL at {host_and_port(url)}'} cannot be used: {describe_cause(error)}"
+    )
 
 
 def _sqlstate(error: BaseException) -> str:
-    return getattr(_root(error), "sqlstate", None) or ""
+    return getattr(_root_cause(error), "sqlstate", None) or ""
 
 
-def _root(error: BaseException) -> BaseException:
-    while below := _below(error):
-        error = below
+def _root_cause(error: BaseException) -> BaseException:
+    while cause := _direct_cause(error):
+        error = cause
     return error
 
 
-def _below(error: BaseException) -> BaseException | None:
-    below: BaseException | None = getattr(error, "orig", None) or error.__cause__
-    if below is None and isinstance(error.__context__, OSError) and not error.__suppress_context__:
+def _direct_cause(error: BaseException) -> BaseException | None:
+    cause: BaseException | None = getattr(error, "orig", None) or error.__cause__
+    if cause is None and isinstance(error.__context__, OSError) and not error.__suppress_context__:
         return error.__context__  # redis-py names no cause
-    return below
+    return cause

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from referral.core.errors import Unavailable
 
-PRIVATE_MODE = 0o700
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
+PRIVATE_FOLDER_MODE = 0o700
+OTHERS_MODE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_data_folder(folder: Path) -> None:
     """Make the service's data folder. An existing one is the operator's and is not changed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(PRIVATE_MODE, exist_ok=True)
+    folder.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True)
 
 
 def check_data_folder(folder: Path) -> None:
@@ -26,23 +26,25 @@ def check_data_folder(folder: Path) -> None:
     and nobody else may write to them. In a folder above, the sticky bit is enough.
     """
     real = folder.resolve()
-    _check_place(real, allowed=0)
-    check_parents(real)
+    _check_permissions(real, allowed_mode=0)
+    check_parent_folders(real)
 
 
-def check_parents(folder: Path) -> None:
+def check_parent_folders(folder: Path) -> None:
     """Raise `Unavailable` when another user may replace a folder or one above it."""
     for parent in folder.resolve().parents:
-        _check_place(parent, allowed=stat.S_ISVTX)
+        _check_permissions(parent, allowed_mode=stat.S_ISVTX)
 
 
-def _check_place(place: Path, allowed: int) -> None:
-    found = place.stat()
-    if found.st_uid not in {0, os.geteuid()}:
-        detail = f"{place} belongs to {_name(found.st_uid)}, who could replace what is in it."
+def _check_permissions(folder: Path, allowed_mode: int) -> None:
+    status = folder.stat()
+    if status.st_uid not in {0, os.geteuid()}:
+        detail = (
+            f"{folder} belongs to {_describe_user(status.st_uid)}, who could replace what is in it."
+        )
         raise Unavailable(f"{detail} Set REFERRAL_DATA_DIR to another folder.")
-    if found.st_mode & stat.S_IWOTH and not found.st_mode & allowed:
-        detail = f"Every user may write to {place}. Run 'chmod o-w {place}' and try again."
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & allowed_mode:
+        detail = f"Every user may write to {folder}. Run 'chmod o-w {folder}' and try again."
         raise Unavailable(detail)
 
 
@@ -53,21 +55,21 @@ def make_private_folder(folder: Path, owner: pwd.struct_passwd | None = None) ->
     belongs to another user.
     """
     make_data_folder(folder.parent)
-    folder.mkdir(PRIVATE_MODE, exist_ok=True)
-    opened = _open(folder)
+    folder.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True)
+    descriptor = _open_folder(folder)
     try:
-        _take(opened, folder, owner)
-        if os.fstat(opened).st_mode & OTHERS:
-            _close_to_others(opened, folder)
+        _ensure_owner(descriptor, folder, owner)
+        if os.fstat(descriptor).st_mode & OTHERS_MODE_BITS:
+            _revoke_others(descriptor, folder)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-def _close_to_others(opened: int, folder: Path) -> None:
+def _revoke_others(descriptor: int, folder: Path) -> None:
     if folder.is_symlink():
         detail = f"{folder} leads to a folder that other users may enter. Run 'chmod 700' on it."
         raise Unavailable(detail)
-    os.fchmod(opened, PRIVATE_MODE)
+    os.fchmod(descriptor, PRIVATE_FOLDER_MODE)
 
 
 def make_temporary_folder(folder: Path, owner: pwd.struct_passwd | None = None) -> None:
@@ -77,18 +79,18 @@ def make_temporary_folder(folder: Path, owner: pwd.struct_passwd | None = None) 
     may enter.
     """
     with suppress(FileExistsError):
-        folder.mkdir(PRIVATE_MODE)
-    opened = _open(folder, os.O_NOFOLLOW)
+        folder.mkdir(PRIVATE_FOLDER_MODE)
+    descriptor = _open_folder(folder, os.O_NOFOLLOW)
     try:
-        _take(opened, folder, owner)
-        if os.fstat(opened).st_mode & OTHERS:
+        _ensure_owner(descriptor, folder, owner)
+        if os.fstat(descriptor).st_mode & OTHERS_MODE_BITS:
             detail = f"Other users may enter {folder}. Remove it and try again."
             raise Unavailable(detail)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
-def _open(folder: Path, flags: int = 0) -> int:
+def _open_folder(folder: Path, flags: int = 0) -> int:
     try:
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | flags)
     except OSError as error:
@@ -98,22 +100,22 @@ def _open(folder: Path, flags: int = 0) -> int:
         raise Unavailable(detail) from None
 
 
-def _take(opened: int, folder: Path, owner: pwd.struct_passwd | None) -> None:
+def _ensure_owner(descriptor: int, folder: Path, owner: pwd.struct_passwd | None) -> None:
     """Check the owner of an open folder; a new one is given to the owner first."""
-    wanted, found = owner.pw_uid if owner else os.geteuid(), os.fstat(opened)
-    if found.st_uid == wanted:
+    owner_uid, status = owner.pw_uid if owner else os.geteuid(), os.fstat(descriptor)
+    if status.st_uid == owner_uid:
         return
     # A symbolic link may lead to a folder that is none of the service's.
-    is_new = os.path.samestat(found, folder.lstat()) and not os.listdir(opened)
-    if owner is None or found.st_uid != os.geteuid() or not is_new:
-        owners = f"{_name(found.st_uid)} instead of {_name(wanted)}"
+    is_new = os.path.samestat(status, folder.lstat()) and not os.listdir(descriptor)
+    if owner is None or status.st_uid != os.geteuid() or not is_new:
+        owners = f"{_describe_user(status.st_uid)} instead of {_describe_user(owner_uid)}"
         hint = "Change its owner, or set another REFERRAL_DATA_DIR."
         detail = f"{folder} belongs to {owners}. {hint}"
         raise Unavailable(detail)
-    os.fchown(opened, owner.pw_uid, owner.pw_gid)
+    os.fchown(descriptor, owner.pw_uid, owner.pw_gid)
 
 
-def _name(uid: int) -> str:
+def _describe_user(uid: int) -> str:
     try:
         return f"the user '{pwd.getpwuid(uid).pw_name}'"
     except KeyError:

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """Digits and capitals without those that look alike: 0 and O, 1, I and L."""
 
-CODE_LENGTH = 8
+CODE_CHARACTERS = 8
 
 
 class SystemClock:
@@ -34,7 +34,7 @@ class RandomCodeGenerator:
 
     def new(self) -> str:
         """See the port."""
-        return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+        return "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS))
 
 
 class RandomTokenGenerator:
@@ -44,6 +44,6 @@ class RandomTokenGenerator:
         """See the port."""
         return secrets.token_urlsafe(32)
 
-    def digest(self, secret: str) -> bytes:
+    def digest(self, token: str) -> bytes:
         """See the port."""
-        return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+        return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

@@ -6,7 +6,7 @@ import click
 from dishka import AsyncContainer
 
 from referral.cli.environment import (
-    with_container,
+    run_with_container,
 )
 from referral.core.entities.users import Role, User
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
@@ -25,12 +25,12 @@ def create_admin(email: str) -> None:
         if sys.stdin.isatty()
         else sys.stdin.readline().rstrip("\r\n")
     )
-    wanted = NewAccount(email, password, role=Role.ADMIN)
+    new_account = NewAccount(email, password, role=Role.ADMIN)
 
     async def create(container: AsyncContainer) -> User:
-        return await (await container.get(Register))(wanted)
+        return await (await container.get(Register))(new_account)
 
-    user = with_container(create)
+    user = run_with_container(create)
     click.echo(f"{user.email} is an admin now.")
 
 
@@ -43,5 +43,5 @@ def block(email: str, *, undo: bool) -> None:
     async def change(container: AsyncContainer) -> User:
         return await (await container.get(BlockAccount))(email, undo=undo)
 
-    user = with_container(change)
+    user = run_with_container(change)
     click.echo(f"{user.email} may log in again." if undo else f"{user.email} is shut out.")

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import click
 from dishka import AsyncContainer
 
-from referral.adapters.failure_causes import cause_of, server_of
+from referral.adapters.failure_causes import describe_cause, host_and_port
 from referral.cli.environment import (
+    run_with_container,
     settings_from_environment,
-    with_container,
 )
 from referral.cli.text_tables import print_table
 from referral.container.configuration import (
@@ -28,15 +28,15 @@ def check() -> None:
     async def ask(container: AsyncContainer) -> list[PartHealth]:
         return await (await container.get(CheckParts))()
 
-    states = with_container(ask)
+    states = run_with_container(ask)
     _show_parts(parts_in_use(settings), states, _servers(settings))
-    sys.exit(0 if all(state.answers for state in states) else 1)
+    sys.exit(0 if all(state.is_available for state in states) else 1)
 
 
 def _servers(settings: Settings) -> dict[str, str]:
     """Return the addresses of the servers that `referral check` asks, by the part's name."""
     named = {"database": database_url(settings), "redis": settings.redis_url}
-    return {part: server_of(url) for part, url in named.items() if url}
+    return {part: host_and_port(url) for part, url in named.items() if url}
 
 
 def _show_parts(
@@ -45,11 +45,11 @@ def _show_parts(
     """Show which parts are in use, and then how those are that can be asked."""
     print_table(("part", "in use"), list(in_use.items()))
     click.echo()
-    print_table(("asked", "state"), [(state.part, _word(state, servers)) for state in states])
+    print_table(("asked", "state"), [(state.name, _describe(state, servers)) for state in states])
 
 
-def _word(state: PartHealth, servers: Mapping[str, str]) -> str:
+def _describe(state: PartHealth, servers: Mapping[str, str]) -> str:
     if state.error is None or state.error.__cause__ is None:
-        return state.word
-    server = f"{servers[state.part]}, " if state.part in servers else ""
-    return f"{state.word}: {server}{cause_of(state.error)}"
+        return state.status
+    server = f"{servers[state.name]}, " if state.name in servers else ""
+    return f"{state.status}: {server}{describe_cause(state.error)}"

@@ -6,10 +6,10 @@ import click
 from dishka import AsyncContainer
 
 from referral.cli.environment import (
-    with_container,
+    run_with_container,
 )
 from referral.core.entities.clients import Client, Scope
-from referral.core.use_cases.clients import GRANTABLE, CreateClient
+from referral.core.use_cases.clients import GRANTABLE_SCOPES, CreateClient
 
 
 @click.command()
@@ -20,7 +20,7 @@ from referral.core.use_cases.clients import GRANTABLE, CreateClient
     multiple=True,
     required=True,
     callback=lambda _, __, values: _scopes(values),
-    help=f"What it may do: {', '.join(sorted(GRANTABLE))}. May be given several times.",
+    help=f"What it may do: {', '.join(sorted(GRANTABLE_SCOPES))}. May be given several times.",
 )
 def create_client(name: str, scopes: list[Scope]) -> None:
     """Register an OAuth 2.0 client; print its id and its secret, which is shown only once."""
@@ -28,13 +28,13 @@ def create_client(name: str, scopes: list[Scope]) -> None:
     async def create(container: AsyncContainer) -> tuple[Client, str]:
         return await (await container.get(CreateClient))(name, scopes)
 
-    client, secret = with_container(create)
+    client, secret = run_with_container(create)
     click.echo(f"client_id={client.id}\nclient_secret={secret}")
 
 
 def _scopes(values: Sequence[str]) -> list[Scope]:
     named = [name for value in values for name in value.replace(",", " ").split()]
-    unknown = set(named) - GRANTABLE
+    unknown = set(named) - GRANTABLE_SCOPES
     if unknown or not named:
         fault = f"{', '.join(sorted(unknown)) or 'nothing'} is no scope that a client can have"
         raise click.BadParameter(fault)

@@ -11,8 +11,8 @@ import click
 import structlog
 from dishka import AsyncContainer
 
-from referral.adapters.failure_causes import explained
-from referral.adapters.observability.logs import set_up_logs
+from referral.adapters.failure_causes import explain_database_errors
+from referral.adapters.observability.logs import configure_logging
 from referral.adapters.postgres.pooler import is_pooled
 from referral.container import make_container
 from referral.container.configuration import (
@@ -20,35 +20,35 @@ from referral.container.configuration import (
     embedded_postgres,
 )
 from referral.core.errors import ReferralError, Unavailable
-from referral.settings import BadSettingsError, Settings, read_settings, unknown_settings
+from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
 
 T = TypeVar("T")
 
-BAD_SETTINGS = 2
+INVALID_SETTINGS_EXIT_STATUS = 2
 
 
 def settings_from_environment() -> Settings:
     """Read the settings and set up the logs; end with status 2 where settings are invalid."""
     try:
         settings = read_settings(os.environ)
-    except BadSettingsError as error:
-        for fault in error.faults:
+    except InvalidSettingsError as error:
+        for fault in error.errors:
             click.echo(fault, err=True)
-        sys.exit(BAD_SETTINGS)
-    set_up_logs(settings.log_format, settings.log_level)
+        sys.exit(INVALID_SETTINGS_EXIT_STATUS)
+    configure_logging(settings.log_format, settings.log_level)
     for name in unknown_settings(os.environ):
         structlog.get_logger().warning("there is no such setting", name=name)
     return settings
 
 
-def with_container(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
+def run_with_container(command: Callable[[AsyncContainer], Awaitable[T]]) -> T:
     """Do something with the service's parts, whether the service runs or not."""
     settings = settings_from_environment()
 
     async def run() -> T:
         container = make_container(settings)
         try:
-            return await work(container)
+            return await command(container)
         finally:
             await container.close()
 
@@ -57,25 +57,25 @@ def with_container(work: Callable[[AsyncContainer], Awaitable[T]]) -> T:
 
 
 @contextmanager
-def using_database(settings: Settings, *, makes: bool = False) -> Iterator[None]:
+def using_database(settings: Settings, *, create: bool = False) -> Iterator[None]:
     """Run the database while the block uses it; a failure of the block ends in one line."""
-    with running_database(settings, makes=makes):
+    with running_database(settings, create=create):
         try:
-            with explained(database_url(settings)):
+            with explain_database_errors(database_url(settings)):
                 yield
         except ReferralError as error:
             raise click.ClickException(error.detail or type(error).__name__) from error
 
 
 @contextmanager
-def running_database(settings: Settings, *, makes: bool = False) -> Iterator[None]:
+def running_database(settings: Settings, *, create: bool = False) -> Iterator[None]:
     """Keep the embedded database running for as long as it is needed."""
     embedded = embedded_postgres(settings)
     if embedded is None:
         yield
         return
-    with faults_in_one_line():
-        if not (makes or embedded.exists):
+    with folder_errors_in_one_line():
+        if not (create or embedded.exists):
             fault = f"There is no database in {settings.data_dir}. 'referral migrate' makes one."
             raise click.ClickException(fault)
         embedded.start()
@@ -86,7 +86,7 @@ def running_database(settings: Settings, *, makes: bool = False) -> Iterator[Non
 
 
 @contextmanager
-def faults_in_one_line() -> Iterator[None]:
+def folder_errors_in_one_line() -> Iterator[None]:
     """Turn what is wrong with a folder into an error that the command shows in one line."""
     try:
         yield
@@ -97,7 +97,7 @@ def faults_in_one_line() -> Iterator[None]:
         raise click.ClickException(fault) from error
 
 
-def refuse_pooler(settings: Settings) -> None:
+def reject_pooler(settings: Settings) -> None:
     """Raise when the database's URL is a pooler: jobs need LISTEN, so a direct connection."""
     if is_pooled(settings.database_url or ""):
         fault = "REFERRAL_DATABASE_URL is a pooler: jobs need a direct address of PostgreSQL."

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import click
 
-from referral.adapters.jobs.admin import STATUSES, Monitor, QueueStats
+from referral.adapters.jobs.admin import JOB_STATUSES, JobAdmin, QueueStats
 from referral.cli.environment import (
-    refuse_pooler,
+    reject_pooler,
     settings_from_environment,
     using_database,
 )
@@ -19,7 +19,7 @@ from referral.container.configuration import (
     database_url,
 )
 
-LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
+WEB_LOGIN_ENV = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
 
 
 @click.group(invoke_without_command=True)
@@ -27,28 +27,28 @@ LOGIN = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
 def jobs(context: click.Context) -> None:
     """Show the jobs, and put back or discard those that are held."""
     settings = settings_from_environment()
-    refuse_pooler(settings)
+    reject_pooler(settings)
     context.with_resource(using_database(settings))
-    context.obj = Monitor(database_url(settings))
+    context.obj = JobAdmin(database_url(settings))
     if context.invoked_subcommand is None:
         _show_states(context.obj)
 
 
-def _show_states(monitor: Monitor) -> None:
+def _show_states(monitor: JobAdmin) -> None:
     """Show how many jobs of each kind wait, run and are held."""
-    rows = [_state(state) for state in asyncio.run(monitor.states())]
+    rows = [_queue_row(state) for state in asyncio.run(monitor.stats())]
     print_table(("kind", "waiting", "oldest", "running", "held", "done in an hour"), rows)
 
 
 @jobs.command("list")
-@click.option("--status", default="held", show_default=True, type=click.Choice(list(STATUSES)))
+@click.option("--status", default="held", show_default=True, type=click.Choice(list(JOB_STATUSES)))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.pass_obj
-def list_jobs(monitor: Monitor, status: str, limit: int) -> None:
+def list_jobs(monitor: JobAdmin, status: str, limit: int) -> None:
     """List jobs, the oldest first, with what went wrong last."""
-    jobs = asyncio.run(monitor.listed(status, limit))
+    jobs = asyncio.run(monitor.list_jobs(status, limit))
     rows = [
-        (job.id, job.kind, job.status, job.attempts, _minute(job.created), job.fault)
+        (job.id, job.kind, job.status, job.attempts, _format_minute(job.created), job.error)
         for job in jobs
     ]
     print_table(("id", "kind", "status", "attempts", "since", "last fault"), rows)
@@ -57,10 +57,10 @@ def list_jobs(monitor: Monitor, status: str, limit: int) -> None:
 @jobs.command("trace")
 @click.argument("job_id", type=int, metavar="ID")
 @click.pass_obj
-def show_trace(monitor: Monitor, job_id: int) -> None:
+def show_trace(monitor: JobAdmin, job_id: int) -> None:
     """Show the traceback of a held job."""
-    held = asyncio.run(monitor.listed("held", sys.maxsize))
-    trace = next((job.trace for job in held if job.id == job_id), None)
+    held = asyncio.run(monitor.list_jobs("held", sys.maxsize))
+    trace = next((job.traceback for job in held if job.id == job_id), None)
     if trace is None:
         raise click.ClickException(f"No job {job_id} is held.")
     click.echo(trace)
@@ -70,11 +70,11 @@ def show_trace(monitor: Monitor, job_id: int) -> None:
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
 @click.option("--all", "every", is_flag=True, help="All that are held.")
 @click.pass_obj
-def retry(monitor: Monitor, ids: Sequence[int], *, every: bool) -> None:
+def retry(monitor: JobAdmin, ids: Sequence[int], *, every: bool) -> None:
     """Put held jobs back into the queue."""
     if every == bool(ids):
         raise click.UsageError("Name the jobs, or say --all.")
-    held = [job.id for job in asyncio.run(monitor.listed("held", sys.maxsize))]
+    held = [job.id for job in asyncio.run(monitor.list_jobs("held", sys.maxsize))]
     chosen = [one for one in held if every or one in ids]
     asyncio.run(monitor.retry(chosen))
     click.echo(f"Put back: {len(chosen)}")
@@ -83,7 +83,7 @@ def retry(monitor: Monitor, ids: Sequence[int], *, every: bool) -> None:
 @jobs.command()
 @click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
 @click.pass_obj
-def discard(monitor: Monitor, ids: Sequence[int]) -> None:
+def discard(monitor: JobAdmin, ids: Sequence[int]) -> None:
     """Delete jobs that are held or waiting."""
     click.echo(f"Discarded: {asyncio.run(monitor.discard(list(ids)))}")
 
@@ -92,10 +92,12 @@ def discard(monitor: Monitor, ids: Sequence[int]) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.pass_obj
-def web(monitor: Monitor, host: str, port: int) -> None:
+def web(monitor: JobAdmin, host: str, port: int) -> None:
     """Serve pgqueuer's own page; needs the extra `referral[monitor]` and a login."""
-    if not all(os.environ.get(name) for name in LOGIN):
-        raise click.ClickException(f"Set {LOGIN[0]} and {LOGIN[1]}: the page can change jobs.")
+    if not all(os.environ.get(name) for name in WEB_LOGIN_ENV):
+        raise click.ClickException(
+            f"Set {WEB_LOGIN_ENV[0]} and {WEB_LOGIN_ENV[1]}: the page can change jobs."
+        )
     try:
         import uvicorn  # noqa: PLC0415 - of the extra
         from pgqueuer.web import create_web_app  # noqa: PLC0415
@@ -104,11 +106,11 @@ def web(monitor: Monitor, host: str, port: int) -> None:
     uvicorn.run(create_web_app(monitor.url), host=host, port=port, log_level="warning")
 
 
-def _state(state: QueueStats) -> tuple[object, ...]:
+def _queue_row(state: QueueStats) -> tuple[object, ...]:
     oldest = state.oldest_waiting
     age = "" if oldest is None else f"{(datetime.now(UTC) - oldest).total_seconds():.0f} s"
     return (state.kind, state.waiting, age, state.running, state.held, state.done)
 
 
-def _minute(time: datetime) -> str:
+def _format_minute(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import structlog
 
-from referral.adapters.failure_causes import explained
+from referral.adapters.failure_causes import explain_database_errors
 from referral.adapters.postgres.migrations import migrate as migrate_database
 from referral.adapters.private_folders import (
     check_data_folder,
@@ -20,7 +20,7 @@ from referral.adapters.private_folders import (
     make_private_folder,
 )
 from referral.cli.environment import (
-    faults_in_one_line,
+    folder_errors_in_one_line,
     running_database,
     settings_from_environment,
     using_database,
@@ -32,10 +32,10 @@ from referral.container.configuration import (
     private_folders,
 )
 from referral.core.errors import Unavailable
-from referral.server import free_address, serve_on
+from referral.server import resolve_listen_ip, run_server
 from referral.settings import Settings
 
-DRAIN_SECONDS = 2
+DEFAULT_DRAIN_SECONDS = 2
 """How long to go on serving after SIGTERM, so that balancers notice."""
 
 
@@ -45,7 +45,7 @@ DRAIN_SECONDS = 2
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option(
     "--drain",
-    default=DRAIN_SECONDS,
+    default=DEFAULT_DRAIN_SECONDS,
     show_default=True,
     type=click.IntRange(0, 60),
     help="Seconds to go on serving after SIGTERM, while readiness says 503.",
@@ -53,17 +53,17 @@ DRAIN_SECONDS = 2
 def run(host: str, port: int, workers: int, drain: int) -> None:
     """Serve the API; with the embedded database, start and migrate that first."""
     settings = settings_from_environment()
-    address = free_address(host, port)
-    with _only_service(settings.data_dir), running_database(settings, makes=True):
+    listen_ip = resolve_listen_ip(host, port)
+    with _locked_data_folder(settings.data_dir), running_database(settings, create=True):
         _make_folders(settings)
         if settings.database_url is None:
-            _migrate_apart(database_url(settings))
+            _migrate_in_subprocess(database_url(settings))
         log = structlog.get_logger()
         log.info("starting", **parts_in_use(settings))
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("docs", swagger=f"{url}/docs", redoc=f"{url}/redoc")
-        serve_on(address, port, workers, drain)
+        run_server(listen_ip, port, workers, drain)
         log.info("stopped")
 
 
@@ -71,12 +71,12 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
 def migrate() -> None:
     """Bring the database's schema up to date."""
     settings = settings_from_environment()
-    with using_database(settings, makes=True):
+    with using_database(settings, create=True):
         migrate_database(database_url(settings))
     click.echo("The schema is up to date.")
 
 
-def _migrate_apart(url: str) -> None:
+def _migrate_in_subprocess(url: str) -> None:
     """Migrate in a process of its own: what Alembic needs of memory ends with it."""
     migrating = multiprocessing.get_context("fork").Process(target=_migrate, args=(url,))
     migrating.start()
@@ -87,7 +87,7 @@ def _migrate_apart(url: str) -> None:
 
 def _migrate(url: str) -> None:
     try:
-        with explained(url):
+        with explain_database_errors(url):
             migrate_database(url)
     except Unavailable as error:
         click.echo(error.detail, err=True)
@@ -96,15 +96,15 @@ def _migrate(url: str) -> None:
 
 def _make_folders(settings: Settings) -> None:
     """Make the private folders before the server's processes need them."""
-    with faults_in_one_line():
+    with folder_errors_in_one_line():
         for folder in private_folders(settings):
             make_private_folder(folder)
 
 
 @contextmanager
-def _only_service(folder: Path) -> Iterator[None]:
+def _locked_data_folder(folder: Path) -> Iterator[None]:
     """Hold the data folder; a second service would sign and mail beside the first."""
-    with faults_in_one_line():
+    with folder_errors_in_one_line():
         make_data_folder(folder)
         check_data_folder(folder)
         held = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -8,10 +8,10 @@ import click
 import structlog
 import uvloop
 
-from referral.adapters.jobs.worker import Worker
-from referral.adapters.observability.tracing import send_rest, set_up_tracing
+from referral.adapters.jobs.worker import JobWorker
+from referral.adapters.observability.tracing import flush_spans, set_up_tracing
 from referral.cli.environment import (
-    refuse_pooler,
+    reject_pooler,
     running_database,
     settings_from_environment,
 )
@@ -26,20 +26,20 @@ from referral.settings import Settings
 def worker() -> None:
     """Run jobs outside the API's processes, on this machine or another; several may run."""
     settings = settings_from_environment()
-    refuse_pooler(settings)
+    reject_pooler(settings)
     with running_database(settings):
         run_worker(settings)
 
 
 def run_worker(settings: Settings) -> None:
     """Do jobs until SIGTERM or SIGINT."""
-    uvloop.run(_work(settings))
+    uvloop.run(_run_until_signal(settings))
 
 
-async def _work(settings: Settings) -> None:
+async def _run_until_signal(settings: Settings) -> None:
     set_up_tracing(os.environ)
     container = make_container(settings)
-    worker = await container.get(Worker)
+    worker = await container.get(JobWorker)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
@@ -49,5 +49,5 @@ async def _work(settings: Settings) -> None:
         await worker.run()
     finally:
         await container.close()
-        await asyncio.to_thread(send_rest)
+        await asyncio.to_thread(flush_spans)
     log.info("stopped")

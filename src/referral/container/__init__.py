@@ -2,7 +2,7 @@
 
 from dishka import AsyncContainer, Provider, make_async_container
 
-from referral.adapters.observability.samples import RequestCounts
+from referral.adapters.observability.samples import RequestMetrics
 from referral.container.adapters import Adapters, NoThirdParties
 from referral.container.observability import Observability
 from referral.container.use_cases import UseCases
@@ -10,10 +10,10 @@ from referral.settings import Settings
 
 
 def make_container(
-    settings: Settings, *replacements: Provider, requests: RequestCounts | None = None
+    settings: Settings, *replacements: Provider, request_counts: RequestMetrics | None = None
 ) -> AsyncContainer:
     """Wire everything; `replacements` override single parts, as tests do."""
-    context = {Settings: settings, RequestCounts: requests or RequestCounts()}
+    context = {Settings: settings, RequestMetrics: request_counts or RequestMetrics()}
     return make_async_container(
         Adapters(),
         _third_parties(settings),
@@ -25,7 +25,7 @@ def make_container(
 
 
 def _third_parties(settings: Settings) -> Provider:
-    if not settings.asks_anybody:
+    if not settings.uses_third_parties:
         return NoThirdParties()
     from referral.container.third_parties import ThirdParties  # noqa: PLC0415 - 7 MB of memory
 

@@ -14,28 +14,28 @@ from dishka import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.email_addresses import ValidatingEmailParser
-from referral.adapters.in_memory import MemoryCache
-from referral.adapters.jobs.worker import Worker
+from referral.adapters.in_memory import MemoryLookupCache
+from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.mail.file_mailer import FileMailer
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import MailRenderer
 from referral.adapters.mail.smtp import SmtpMailer
 from referral.adapters.mail.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.observability import tracing
-from referral.adapters.observability.logs import StructuredSecurityLog
-from referral.adapters.observability.samples import RequestCounts
+from referral.adapters.observability.logs import StructlogSecurityLog
+from referral.adapters.observability.samples import RequestMetrics
 from referral.adapters.observability.tracing import TracedMailer, TracedRedis
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
-from referral.adapters.postgres.pool import DriverPool, make_pool
+from referral.adapters.postgres.pool import DriverPool, make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
-from referral.adapters.redis.client import RedisServer
-from referral.adapters.redis.lookup_cache import RedisCache
-from referral.adapters.redis.rate_limits import CountedLimits
+from referral.adapters.redis.client import RedisClient
+from referral.adapters.redis.lookup_cache import RedisLookupCache
+from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.adapters.security.access_tokens import JwtAccessTokens
-from referral.adapters.security.keys import KeyedFingerprints, KeyRing, make_key_file
-from referral.adapters.security.passwords import ArgonPasswordHasher, common_passwords
+from referral.adapters.security.keys import HmacFingerprints, KeyRing, make_key_file
+from referral.adapters.security.passwords import ArgonPasswordHasher, load_common_passwords
 from referral.adapters.system import (
     RandomCodeGenerator,
     RandomTokenGenerator,
@@ -45,16 +45,16 @@ from referral.adapters.system import (
 from referral.container.configuration import (
     database_url,
     mail_folder,
-    processes,
-    rates_of,
+    process_count,
+    rates_by_group,
 )
-from referral.core.ports.caching import Cache, Limits
+from referral.core.ports.caching import LookupCache, RateLimiter
 from referral.core.ports.delivery import Mailer, MailReservations
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel
 from referral.core.ports.security import (
-    AccessTokens,
-    Fingerprints,
+    AccessTokenIssuer,
+    Fingerprinter,
     PasswordHasher,
     TokenGenerator,
     UnsubscribeTokens,
@@ -64,14 +64,14 @@ from referral.core.ports.system import (
     CodeGenerator,
     HealthProbe,
     IdGenerator,
-    QrCodes,
+    QrCodeRenderer,
     SecurityLog,
 )
-from referral.core.ports.system import Links as LinksPort
+from referral.core.ports.system import LinkBuilder as LinksPort
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.use_cases import job_dispatch as work
 from referral.settings import Settings
-from referral.web.links import Links
+from referral.web.links import PublicUrls
 
 
 class Adapters(Provider):
@@ -79,21 +79,21 @@ class Adapters(Provider):
 
     scope = Scope.APP
     settings = from_context(Settings)
-    requests = from_context(RequestCounts)
-    system = (
+    request_counts = from_context(RequestMetrics)
+    stateless_adapters = (
         provide(SystemClock, provides=Clock)
         + provide(SystemIdGenerator, provides=IdGenerator)
         + provide(RandomCodeGenerator, provides=CodeGenerator)
         + provide(RandomTokenGenerator, provides=TokenGenerator)
         + provide(ValidatingEmailParser, provides=EmailParser)
-        + provide(KeyedFingerprints, provides=Fingerprints)
-        + provide(StructuredSecurityLog, provides=SecurityLog)
-        + provide(SegnoQrCodes, provides=QrCodes)
+        + provide(HmacFingerprints, provides=Fingerprinter)
+        + provide(StructlogSecurityLog, provides=SecurityLog)
+        + provide(SegnoQrCodes, provides=QrCodeRenderer)
     )
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
-        if tracing.is_on():
+        if tracing.is_enabled():
             engine = make_engine(database_url(settings), connection_class=TracedConnection)
             trace_engine(engine)
         else:
@@ -102,109 +102,122 @@ class Adapters(Provider):
         await engine.dispose()
 
     @provide
-    def database(self, engine: AsyncEngine, fingerprints: Fingerprints) -> PostgresDatabase:
+    def database(self, engine: AsyncEngine, fingerprints: Fingerprinter) -> PostgresDatabase:
         return PostgresDatabase(engine, fingerprints)
 
     @provide
     async def pool(self, settings: Settings) -> AsyncIterator[DriverPool]:
-        kind = TracedConnection if tracing.is_on() else asyncpg.Connection
-        async with make_pool(database_url(settings), kind) as pool:
+        kind = TracedConnection if tracing.is_enabled() else asyncpg.Connection
+        async with make_driver_pool(database_url(settings), kind) as pool:
             yield pool
 
     @provide
-    def reads(self, pool: DriverPool) -> ReadModel:
+    def read_model(self, pool: DriverPool) -> ReadModel:
         return PostgresReadModel(pool)
 
     @provide
-    def post_office(self, pool: DriverPool, fingerprints: Fingerprints) -> MailReservations:
+    def mail_reservations(self, pool: DriverPool, fingerprints: Fingerprinter) -> MailReservations:
         return PostgresMailReservations(pool, fingerprints)
 
     @provide
-    def records(self, database: PostgresDatabase) -> Database:
+    def database_port(self, database: PostgresDatabase) -> Database:
         return database
 
     @provide
-    async def redis(self, settings: Settings) -> AsyncIterator[RedisServer | None]:
+    async def redis_server(self, settings: Settings) -> AsyncIterator[RedisClient | None]:
         if settings.redis_url is None:
             yield None
             return
-        server = (TracedRedis if tracing.is_on() else RedisServer)(settings.redis_url)
+        server = (TracedRedis if tracing.is_enabled() else RedisClient)(settings.redis_url)
         yield server
         await server.close()
 
     @provide
-    def redis_cache(self, redis: RedisServer | None) -> RedisCache | None:
-        return RedisCache(redis) if redis else None
+    def redis_cache(self, redis: RedisClient | None) -> RedisLookupCache | None:
+        return RedisLookupCache(redis) if redis else None
 
-    @provide(provides=AnyOf[MemoryCache, Cache])
-    def cache(self, behind: RedisCache | None) -> MemoryCache:
-        return MemoryCache(behind)
+    @provide(provides=AnyOf[MemoryLookupCache, LookupCache])
+    def cache(self, redis_cache: RedisLookupCache | None) -> MemoryLookupCache:
+        return MemoryLookupCache(redis_cache)
 
-    @provide(provides=AnyOf[CountedLimits, Limits])
-    def limits(self, redis: RedisServer | None, settings: Settings) -> CountedLimits:
-        return CountedLimits(rates_of(settings), redis, processes())
+    @provide(provides=AnyOf[FixedWindowRateLimiter, RateLimiter])
+    def rate_limiter(self, redis: RedisClient | None, settings: Settings) -> FixedWindowRateLimiter:
+        return FixedWindowRateLimiter(rates_by_group(settings), redis, process_count())
 
     @provide(provides=AnyOf[ArgonPasswordHasher, PasswordHasher])
-    async def passwords(self) -> AsyncIterator[ArgonPasswordHasher]:
+    async def password_hasher(self) -> AsyncIterator[ArgonPasswordHasher]:
         passwords = ArgonPasswordHasher()
         yield passwords
         passwords.close()
 
     @provide
-    def keys(self, settings: Settings) -> KeyRing:
+    def key_ring(self, settings: Settings) -> KeyRing:
         if not settings.signing_key_file:
-            make_key_file(settings.key_files[0])
-        return KeyRing(settings.key_files)
+            make_key_file(settings.signing_key_files[0])
+        return KeyRing(settings.signing_key_files)
 
     @provide
-    def access_tokens(self, settings: Settings, keys: KeyRing, clock: Clock) -> AccessTokens:
+    def access_tokens(
+        self, settings: Settings, key_ring: KeyRing, clock: Clock
+    ) -> AccessTokenIssuer:
         minutes = settings.access_token_minutes
-        return JwtAccessTokens(settings.public_url, keys, minutes, clock)
+        return JwtAccessTokens(settings.public_url, key_ring, minutes, clock)
 
     @provide
     def common_passwords(self) -> Container[str]:
-        return common_passwords()
+        return load_common_passwords()
 
     @provide
-    def mute_tokens(self, keys: KeyRing) -> UnsubscribeTokens:
-        return SignedUnsubscribeTokens(keys)
+    def unsubscribe_tokens(self, key_ring: KeyRing) -> UnsubscribeTokens:
+        return SignedUnsubscribeTokens(key_ring)
 
     @provide
-    def links(self, settings: Settings) -> Links:
-        return Links(
-            settings.public_url, settings.landing, settings.confirm_page, settings.reset_page
+    def links(self, settings: Settings) -> PublicUrls:
+        return PublicUrls(
+            settings.public_url,
+            settings.landing_page_url,
+            settings.confirm_page_url,
+            settings.reset_page_url,
         )
 
     @provide
-    def own_links(self, links: Links) -> LinksPort:
+    def links_port(self, links: PublicUrls) -> LinksPort:
         return links
 
     @provide
-    def letters(self, settings: Settings, clock: Clock, qr_codes: QrCodes) -> MailRenderer:
+    def mail_renderer(
+        self, settings: Settings, clock: Clock, qr_codes: QrCodeRenderer
+    ) -> MailRenderer:
         sender = settings.mail_from
-        address = Address(sender.name, sender.local_part, sender.domain)
-        return MailRenderer(address, clock, qr_codes)
+        sender_address = Address(sender.name, sender.local_part, sender.domain)
+        return MailRenderer(sender_address, clock, qr_codes)
 
     @provide
-    async def smtp(
-        self, settings: Settings, letters: MailRenderer
+    async def smtp_mailer(
+        self, settings: Settings, mail_renderer: MailRenderer
     ) -> AsyncIterator[SmtpMailer | None]:
         if settings.smtp_url is None:
             yield None
             return
-        mailer = SmtpMailer(settings.smtp_url, letters)
+        mailer = SmtpMailer(settings.smtp_url, mail_renderer)
         yield mailer
         await mailer.close()
 
     @provide
-    def mailer(self, settings: Settings, letters: MailRenderer, smtp: SmtpMailer | None) -> Mailer:
-        if smtp is None:
-            return FileMailer(mail_folder(settings), letters)
-        return TracedMailer(smtp, settings.smtp_url or "") if tracing.is_on() else smtp
+    def mailer(
+        self, settings: Settings, mail_renderer: MailRenderer, smtp_mailer: SmtpMailer | None
+    ) -> Mailer:
+        if smtp_mailer is None:
+            return FileMailer(mail_folder(settings), mail_renderer)
+        return (
+            TracedMailer(smtp_mailer, settings.smtp_url or "")
+            if tracing.is_enabled()
+            else smtp_mailer
+        )
 
     @provide
-    def worker(self, settings: Settings, do_job: work.DispatchJob) -> Worker:
-        return Worker(database_url(settings), do_job)
+    def worker(self, settings: Settings, dispatch_job: work.DispatchJob) -> JobWorker:
+        return JobWorker(database_url(settings), dispatch_job)
 
 
 class NoThirdParties(Provider):
@@ -221,5 +234,5 @@ class NoThirdParties(Provider):
         return None
 
     @provide
-    def parts(self) -> tuple[HealthProbe, ...]:
+    def health_probes(self) -> tuple[HealthProbe, ...]:
         return ()

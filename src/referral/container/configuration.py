@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from referral.adapters.third_parties.guarded_client import BUDGET
-from referral.core.entities.limits import LimitGroup, Rate, network_rates
-from referral.core.policies.login_throttle import guessing_rates
-from referral.settings import OFFLINE, Settings
+from referral.adapters.third_parties.guarded_client import RATE_BUDGET
+from referral.core.entities.limits import Rate, RateLimitGroup, network_rates
+from referral.core.policies.login_throttle import login_throttle_rates
+from referral.settings import HUNTER_OFFLINE, Settings
 
 PROCESS_COUNT_ENV = "WEB_CONCURRENCY"
 """The variable by which `referral run` tells its processes how many they are."""
@@ -15,7 +15,7 @@ PROCESS_COUNT_ENV = "WEB_CONCURRENCY"
 THIRD_PARTY_NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
 
-def processes() -> int:
+def process_count() -> int:
     """Return how many processes of this service serve."""
     return int(os.environ.get(PROCESS_COUNT_ENV, "1"))
 
@@ -27,7 +27,7 @@ def metrics_folder(settings: Settings) -> Path:
 
 def private_folders(settings: Settings) -> list[Path]:
     """Return the folders of the data folder where the service writes itself."""
-    keys = [] if settings.signing_key_file else [settings.key_files[0].parent]
+    keys = [] if settings.signing_key_file else [settings.signing_key_files[0].parent]
     mail = [] if settings.smtp_url else [mail_folder(settings)]
     return [*keys, *mail]
 
@@ -50,19 +50,19 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or (embedded.url if embedded else "")
 
 
-def rates_of(settings: Settings) -> dict[LimitGroup, Rate]:
+def rates_by_group(settings: Settings) -> dict[RateLimitGroup, Rate]:
     """Return the rate of every group: those of the settings, and those that follow from them."""
-    by_address = {
-        LimitGroup.REGISTER: settings.limit_register,
-        LimitGroup.TOKEN: settings.limit_token,
-        LimitGroup.LOOKUP: settings.limit_lookup,
+    by_client_ip = {
+        RateLimitGroup.REGISTER: settings.limit_register,
+        RateLimitGroup.TOKEN: settings.limit_token,
+        RateLimitGroup.LOOKUP: settings.limit_lookup,
     }
     return {
-        **by_address,
-        **network_rates(by_address),
-        LimitGroup.CODES: settings.limit_codes,
-        **guessing_rates(settings.limit_token),
-        **BUDGET,
+        **by_client_ip,
+        **network_rates(by_client_ip),
+        RateLimitGroup.CODES: settings.limit_codes,
+        **login_throttle_rates(settings.limit_token),
+        **RATE_BUDGET,
     }
 
 
@@ -81,10 +81,10 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
 
 
 def _verification(settings: Settings) -> str:
-    if settings.asks_hunter:
+    if settings.uses_hunter:
         return THIRD_PARTY_NAMES["hunter"]
     return (
         "a list of disposable domains"
-        if settings.hunter_url == OFFLINE
+        if settings.hunter_url == HUNTER_OFFLINE
         else THIRD_PARTY_NAMES["off"]
     )

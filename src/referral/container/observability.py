@@ -7,19 +7,19 @@ from dishka import (
     provide,
 )
 
-from referral.adapters.in_memory import MemoryCache
-from referral.adapters.jobs.metrics import QueueFigures
-from referral.adapters.observability.prometheus import ProcessMetrics
-from referral.adapters.observability.samples import MetricSource, RequestCounts
+from referral.adapters.in_memory import MemoryLookupCache
+from referral.adapters.jobs.metrics import QueueMetrics
+from referral.adapters.observability.prometheus import PrometheusMetrics
+from referral.adapters.observability.samples import MetricSource, RequestMetrics
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.pool import DriverPool
-from referral.adapters.redis.client import RedisServer
-from referral.adapters.redis.lookup_cache import RedisCache
-from referral.adapters.redis.rate_limits import CountedLimits
+from referral.adapters.redis.client import RedisClient
+from referral.adapters.redis.lookup_cache import RedisLookupCache
+from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.adapters.security.passwords import ArgonPasswordHasher
 from referral.container.configuration import (
     metrics_folder,
-    processes,
+    process_count,
 )
 from referral.core.ports.system import (
     Metrics,
@@ -34,27 +34,27 @@ class Observability(Provider):
     scope = Scope.APP
 
     @provide
-    def measured(
+    def metric_sources(
         self,
-        requests: RequestCounts,
+        requests: RequestMetrics,
         database: PostgresDatabase,
         pool: DriverPool,
-        memory: MemoryCache,
-        redis: RedisServer | None,
-        redis_cache: RedisCache | None,
-        limits: CountedLimits,
-        passwords: ArgonPasswordHasher,
+        memory: MemoryLookupCache,
+        redis: RedisClient | None,
+        redis_cache: RedisLookupCache | None,
+        limits: FixedWindowRateLimiter,
+        password_hasher: ArgonPasswordHasher,
         verifier: EmailVerifier | None,
         enrichment: Enrichment | None,
     ) -> tuple[MetricSource, ...]:
-        parts = (requests, database, pool, memory, redis, redis_cache, limits, passwords)
+        sources = (requests, database, pool, memory, redis, redis_cache, limits, password_hasher)
         return tuple(
-            part for part in (*parts, verifier, enrichment) if isinstance(part, MetricSource)
+            part for part in (*sources, verifier, enrichment) if isinstance(part, MetricSource)
         )
 
-    @provide(provides=AnyOf[ProcessMetrics, Metrics])
+    @provide(provides=AnyOf[PrometheusMetrics, Metrics])
     def metrics(
-        self, parts: tuple[MetricSource, ...], database: PostgresDatabase, settings: Settings
-    ) -> ProcessMetrics:
-        folder = metrics_folder(settings) if processes() > 1 else None
-        return ProcessMetrics(parts, QueueFigures(database), folder)
+        self, sources: tuple[MetricSource, ...], database: PostgresDatabase, settings: Settings
+    ) -> PrometheusMetrics:
+        folder = metrics_folder(settings) if process_count() > 1 else None
+        return PrometheusMetrics(sources, QueueMetrics(database), folder)

@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator
 
 from dishka import Provider, Scope, provide
 
-from referral.adapters.third_parties.clearbit import Clearbit, ClearbitPart
+from referral.adapters.third_parties.clearbit import ClearbitClient, ClearbitHealthProbe
 from referral.adapters.third_parties.clearbit_parser import HttpEnrichment
-from referral.adapters.third_parties.disposable_domains import OfflineVerifier
-from referral.adapters.third_parties.guarded_client import taking
+from referral.adapters.third_parties.disposable_domains import DisposableDomainVerifier
+from referral.adapters.third_parties.guarded_client import rate_budget
 from referral.adapters.third_parties.http_client import HttpClient
-from referral.adapters.third_parties.hunter import Hunter, HunterPart, HunterVerifier
-from referral.core.ports.caching import Limits
+from referral.adapters.third_parties.hunter import HunterClient, HunterHealthProbe, HunterVerifier
+from referral.core.ports.caching import RateLimiter
 from referral.core.ports.system import HealthProbe
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from referral.settings import OFFLINE, Settings
+from referral.settings import HUNTER_OFFLINE, Settings
 
-HUNTER_URL = "https://api.hunter.io"
-CLEARBIT_URL = "https://person.clearbit.com"
+DEFAULT_HUNTER_URL = "https://api.hunter.io"
+DEFAULT_CLEARBIT_URL = "https://person.clearbit.com"
 
 
 class ThirdParties(Provider):
@@ -28,25 +28,29 @@ class ThirdParties(Provider):
     scope = Scope.APP
 
     @provide
-    async def http(self) -> AsyncIterator[HttpClient]:
+    async def http_client(self) -> AsyncIterator[HttpClient]:
         client = HttpClient()
         yield client
         await client.close()
 
     @provide
-    def hunter(self, http: HttpClient, settings: Settings) -> Hunter:
-        return Hunter(http, settings.hunter_url or HUNTER_URL, settings.hunter_api_key)
+    def hunter(self, http_client: HttpClient, settings: Settings) -> HunterClient:
+        return HunterClient(
+            http_client, settings.hunter_url or DEFAULT_HUNTER_URL, settings.hunter_api_key
+        )
 
     @provide
-    def clearbit(self, http: HttpClient, settings: Settings) -> Clearbit:
-        return Clearbit(http, settings.clearbit_url or CLEARBIT_URL, settings.clearbit_api_key)
+    def clearbit(self, http_client: HttpClient, settings: Settings) -> ClearbitClient:
+        return ClearbitClient(
+            http_client, settings.clearbit_url or DEFAULT_CLEARBIT_URL, settings.clearbit_api_key
+        )
 
     @provide
     async def email_verifier(
-        self, hunter: Hunter, limits: Limits, settings: Settings
+        self, hunter: HunterClient, limits: RateLimiter, settings: Settings
     ) -> AsyncIterator[EmailVerifier | None]:
-        if not settings.asks_hunter:
-            yield OfflineVerifier() if settings.hunter_url == OFFLINE else None
+        if not settings.uses_hunter:
+            yield DisposableDomainVerifier() if settings.hunter_url == HUNTER_OFFLINE else None
             return
         verifier = HunterVerifier(hunter, limits)
         yield verifier
@@ -54,7 +58,11 @@ class ThirdParties(Provider):
 
     @provide
     async def enrichment(
-        self, hunter: Hunter, clearbit: Clearbit, limits: Limits, settings: Settings
+        self,
+        hunter: HunterClient,
+        clearbit: ClearbitClient,
+        limits: RateLimiter,
+        settings: Settings,
     ) -> AsyncIterator[Enrichment | None]:
         match settings.enrichment:
             case "off":
@@ -64,17 +72,17 @@ class ThirdParties(Provider):
                 service, send = "EmailHunter's enrichment", hunter.enrich
             case "clearbit":
                 service, send = "Clearbit", clearbit.enrich
-        enrichment = HttpEnrichment(service, send, taking(limits, settings.enrichment))
+        enrichment = HttpEnrichment(service, send, rate_budget(limits, settings.enrichment))
         yield enrichment
         await enrichment.close()
 
     @provide
-    def parts(
-        self, hunter: Hunter, clearbit: Clearbit, settings: Settings
+    def probes(
+        self, hunter: HunterClient, clearbit: ClearbitClient, settings: Settings
     ) -> tuple[HealthProbe, ...]:
         parts: list[HealthProbe] = []
-        if settings.asks_hunter:
-            parts.append(HunterPart(hunter))
+        if settings.uses_hunter:
+            parts.append(HunterHealthProbe(hunter))
         if settings.enrichment == "clearbit":
-            parts.append(ClearbitPart(clearbit))
+            parts.append(ClearbitHealthProbe(clearbit))
         return tuple(parts)

@@ -11,20 +11,20 @@ from dishka import provide_all as all_of
 
 from referral.adapters.mail.smtp import SmtpMailer
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.redis.client import RedisServer
-from referral.core.entities.users import Verification
+from referral.adapters.redis.client import RedisClient
+from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import CreditReferrer, SettleReferral
-from referral.core.policies.confirmation import Confirm
-from referral.core.policies.email_deliverability import Verify, VerifyEmailAtSignup
-from referral.core.policies.idempotency import RecallAnswer
+from referral.core.policies.attribution import CreditReferrer, ResolveReferral
+from referral.core.policies.confirmation import MarkEmailConfirmed
+from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
+from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle
-from referral.core.policies.lookup_invalidation import InvalidateLookup, InvalidateLookupLater
+from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
 from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel
 from referral.core.ports.security import (
-    AccessTokens,
+    AccessTokenIssuer,
     PasswordHasher,
     TokenGenerator,
 )
@@ -47,51 +47,51 @@ from referral.core.use_cases import email_links as proofs
 from referral.core.use_cases import job_dispatch as work
 from referral.core.use_cases import notifications as mail
 from referral.core.use_cases import retention as upkeep
-from referral.core.use_cases.enrichment import Enrich
+from referral.core.use_cases.enrichment import EnrichProfile
 from referral.core.use_cases.health import CheckHealth, CheckParts
 from referral.settings import Settings
-from referral.web.controllers.tokens import Grants
+from referral.web.controllers.tokens import SupportedGrants
 
 
 class UseCases(Provider):
     """The use cases, and the few values among what they need."""
 
     scope = Scope.APP
-    plain = all_of(
+    use_cases = all_of(
         accounts.BlockAccount,
         accounts.Register,
         clients.AuthenticateClient,
         clients.CreateClient,
-        clients.Introspect,
+        clients.IntrospectToken,
         clients.IssueClientToken,
         erasure.EraseAccount,
         erasure.ExportAccount,
         passwords.ChangePassword,
         LoginThrottle,
-        RecallAnswer,
+        FindStoredResponse,
         InvalidateLookup,
-        InvalidateLookupLater,
-        Confirm,
+        RetryLookupInvalidation,
+        MarkEmailConfirmed,
         CreditReferrer,
-        Enrich,
+        EnrichProfile,
         Reauthenticate,
         RemoveAccount,
         VerifyEmailAtSignup,
-        SettleReferral,
-        Verify,
-        proofs.AskForConfirmation,
+        ResolveReferral,
+        VerifyEmail,
+        proofs.RequestConfirmationMail,
         proofs.ConfirmEmail,
         proofs.DisownEmail,
-        proofs.ForgotPassword,
+        proofs.RequestPasswordReset,
         proofs.InspectLink,
         proofs.ResetPassword,
-        proofs.SendConfirmation,
-        proofs.SendReset,
-        referrals.ClaimReferrer,
+        proofs.SendConfirmationMail,
+        proofs.SendPasswordResetMail,
+        referrals.SetReferrer,
         accounts.UpdateAccount,
         sessions.CheckSession,
-        sessions.Refresh,
-        sessions.Revoke,
+        sessions.RefreshSession,
+        sessions.RevokeSession,
         codes.IssueCode,
         codes.ListCodes,
         codes.ShowCode,
@@ -102,43 +102,43 @@ class UseCases(Provider):
         codes.DeleteCode,
         lookups.LookUpCode,
         lookups.CheckCode,
-        mail.MailActiveCode,
+        mail.RequestCodeMail,
         mail.Unsubscribe,
-        mail.SendCode,
-        mail.SendWelcome,
-        mail.TellReferrer,
+        mail.SendCodeMail,
+        mail.SendWelcomeMail,
+        mail.NotifyReferrer,
         upkeep.ExpireUnconfirmed,
         upkeep.Prune,
         work.DispatchJob,
     )
 
     @provide
-    def verification(self, settings: Settings) -> Verification:
-        return Verification(required=settings.verifies_addresses)
+    def verification(self, settings: Settings) -> EmailConfirmationPolicy:
+        return EmailConfirmationPolicy(required=settings.requires_confirmed_email)
 
     @provide
     def log_in(
         self,
-        access_tokens: AccessTokens,
-        addresses: EmailParser,
+        access_tokens: AccessTokenIssuer,
+        email_parser: EmailParser,
         login_throttle: LoginThrottle,
         clock: Clock,
         database: Database,
-        ids: IdGenerator,
-        passwords: PasswordHasher,
-        secrets: TokenGenerator,
+        id_generator: IdGenerator,
+        password_hasher: PasswordHasher,
+        token_generator: TokenGenerator,
         settings: Settings,
     ) -> sessions.LogIn:
         lifetime = timedelta(days=settings.refresh_token_days)
         return sessions.LogIn(
             access_tokens,
-            addresses,
+            email_parser,
             login_throttle,
             clock,
             database,
-            ids,
-            passwords,
-            secrets,
+            id_generator,
+            password_hasher,
+            token_generator,
             lifetime,
         )
 
@@ -148,29 +148,29 @@ class UseCases(Provider):
 
     @provide
     def show_account(
-        self, clock: Clock, reads: ReadModel, settings: Settings
+        self, clock: Clock, read_model: ReadModel, settings: Settings
     ) -> accounts.ShowAccount:
-        return accounts.ShowAccount(clock, reads, settings.referrals_visibility)
+        return accounts.ShowAccount(clock, read_model, settings.referrals_visibility)
 
     @provide
-    def grants(self, settings: Settings) -> Grants:
-        return Grants(password=settings.allows_passwords)
+    def grants(self, settings: Settings) -> SupportedGrants:
+        return SupportedGrants(password=settings.allows_password_grant)
 
     @provide
     def mail_limit(self, settings: Settings) -> mail.MailLimit:
-        return mail.MailLimit(settings.limit_mail.number, settings.limit_mail.within)
+        return mail.MailLimit(settings.limit_mail.limit, settings.limit_mail.window)
 
     @provide
-    def check_health(self, database: PostgresDatabase, redis: RedisServer | None) -> CheckHealth:
+    def check_health(self, database: PostgresDatabase, redis: RedisClient | None) -> CheckHealth:
         return CheckHealth(database, (redis,) if redis else ())
 
     @provide
     def check_parts(
         self,
         database: PostgresDatabase,
-        redis: RedisServer | None,
-        smtp: SmtpMailer | None,
-        asked: tuple[HealthProbe, ...],
+        redis: RedisClient | None,
+        smtp_mailer: SmtpMailer | None,
+        third_parties: tuple[HealthProbe, ...],
     ) -> CheckParts:
-        own: tuple[HealthProbe | None, ...] = (database, redis, smtp)
-        return CheckParts((*(part for part in own if part is not None), *asked))
+        own_probes: tuple[HealthProbe | None, ...] = (database, redis, smtp_mailer)
+        return CheckParts((*(part for part in own_probes if part is not None), *third_parties))

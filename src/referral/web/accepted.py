@@ -7,23 +7,23 @@ from litestar import MediaType, Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
 from referral.core.entities.idempotency import IdempotentRequest
-from referral.web.idempotency import StoredResponse, attempt_of, make_answer
+from referral.web.idempotency import StoredJsonResponse, idempotent_request, make_stored_response
 
-Whose = TypeVar("Whose")
+Subject = TypeVar("Subject")
 
-ON_ITS_WAY = {202: ResponseSpec(None, description="The mail is on its way.")}
+MAIL_ACCEPTED = {202: ResponseSpec(None, description="The mail is on its way.")}
 
 
-async def queue_mail(
-    use: Callable[[Whose, IdempotentRequest[None] | None], Awaitable[None]],
-    whose: Whose,
+async def respond_accepted(
+    use_case: Callable[[Subject, IdempotentRequest[None] | None], Awaitable[None]],
+    subject: Subject,
     request: Request[Any, Any, Any],
     key: str | None,
 ) -> Response[str]:
     """Have a mail queued, once for each idempotency key of the caller, and say so."""
-    await use(whose, attempt_of(request, key, _accepted))
+    await use_case(subject, idempotent_request(request, key, _accepted))
     return Response("", media_type=MediaType.TEXT)
 
 
-def _accepted(_: None) -> StoredResponse:
-    return make_answer(202, None)
+def _accepted(_: None) -> StoredJsonResponse:
+    return make_stored_response(202, None)

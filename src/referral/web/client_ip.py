@@ -7,22 +7,22 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import islice
 from typing import NamedTuple
 
-SITE_BITS = 64
+IPV6_SITE_BITS = 64
 """One subscriber has all IPv6 addresses that share this many bits, often more of them."""
 
-NETWORK_BITS = 48
+IPV6_NETWORK_BITS = 48
 """The largest IPv6 network that one subscriber usually has."""
 
-NAT64 = ip_network("64:ff9b::/96")
-LOCAL_NAT64 = ip_network("64:ff9b:1::/48")
-LOCAL_SUFFIX_BITS = 40
+NAT64_PREFIX = ip_network("64:ff9b::/96")
+LOCAL_NAT64_PREFIX = ip_network("64:ff9b:1::/48")
+LOCAL_NAT64_SUFFIX_BITS = 40
 
-WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}")
+IP_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}")
 
-MAX_ADDRESS = 64
+MAX_IP_CHARACTERS = 64
 """The longest text that is read as an address, with port and quotes; longer texts are not kept."""
 
-MAX_HOPS = 20
+MAX_FORWARDED_HOPS = 20
 """How many entries of `X-Forwarded-For` are read, from the nearest on."""
 
 
@@ -42,16 +42,16 @@ class TrustedProxies:
     def __init__(self, networks: Sequence[str]) -> None:
         """Take them in CIDR notation."""
         self._networks = [ip_network(network, strict=False) for network in networks]
-        self._remembered = lru_cache(maxsize=10_000)(self._read)
+        self._cached_parse = lru_cache(maxsize=10_000)(self._parse)
 
-    def client(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> ClientIp:
+    def client_ip(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> ClientIp:
         """Return the nearest address that is not a proxy's; those beyond it may be made up."""
-        nearest = self._remembered(peer)
+        nearest = self._cached_parse(peer)
         if nearest is None:
             return ClientIp(peer, None, trusted=False)
         if nearest.trusted:
-            for text in islice(hops_before(headers), MAX_HOPS):
-                hop = self._remembered(text) if len(text) <= MAX_ADDRESS else None
+            for text in islice(forwarded_hops(headers), MAX_FORWARDED_HOPS):
+                hop = self._cached_parse(text) if len(text) <= MAX_IP_CHARACTERS else None
                 if hop is None:
                     break
                 nearest = hop
@@ -61,25 +61,27 @@ class TrustedProxies:
 
     def trusts(self, text: str) -> bool:
         """Tell whether an address is in one of them."""
-        found = self._read(text)
+        found = self._parse(text)
         return found is not None and found.trusted
 
-    def _read(self, text: str) -> ClientIp | None:
-        address = read_address(text)
+    def _parse(self, text: str) -> ClientIp | None:
+        address = parse_ip(text)
         if address is None:
             return None
         trusted = any(address in network for network in self._networks)
-        counted = _ipv4_within(address) or address
+        counted = _embedded_ipv4(address) or address
         if isinstance(counted, IPv4Address):
             return ClientIp(str(counted), None, trusted)
-        site, network = (ip_network((int(counted), bits), strict=False) for bits in BITS)
+        site, network = (
+            ip_network((int(counted), bits), strict=False) for bits in IPV6_PREFIX_BITS
+        )
         return ClientIp(str(site), str(network), trusted)
 
 
-BITS = (SITE_BITS, NETWORK_BITS)
+IPV6_PREFIX_BITS = (IPV6_SITE_BITS, IPV6_NETWORK_BITS)
 
 
-def hops_before(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
+def forwarded_hops(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
     """Yield the entries of `X-Forwarded-For`, the nearest first, without ports."""
     values = [value for name, value in headers if name == b"x-forwarded-for"]
     entries = b",".join(values).decode("latin-1")
@@ -90,7 +92,7 @@ def hops_before(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
         end = begin
 
 
-def read_address(text: str) -> IPv4Address | IPv6Address | None:
+def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
     """Return the address, or None; one of IPv4 as such, though it came by a socket of IPv6."""
     try:
         address = ip_address(text)
@@ -102,14 +104,14 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
 
 def _without_port(entry: str) -> str:
     """Return the address of `192.0.2.1:555`, `[2001:db8::1]:555` or either in quotes."""
-    if len(entry) > MAX_ADDRESS:
+    if len(entry) > MAX_IP_CHARACTERS:
         return entry
     unquoted = entry[1:-1] if entry[:1] == entry[-1:] == '"' else entry
-    found = WITH_PORT.fullmatch(unquoted)
+    found = IP_WITH_PORT.fullmatch(unquoted)
     return found[1] or found[2] if found else unquoted
 
 
-def _ipv4_within(address: IPv4Address | IPv6Address) -> IPv4Address | None:
+def _embedded_ipv4(address: IPv4Address | IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address that an IPv6 address stands for, by a transition mechanism.
 
     Otherwise one IPv4 address had as many limits as there are ways to write it. 6to4 is RFC 3056,
@@ -121,16 +123,16 @@ def _ipv4_within(address: IPv4Address | IPv6Address) -> IPv4Address | None:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in NAT64:
+    if address in NAT64_PREFIX:
         return _last_32_bits(int(address))
-    return _locally_translated(int(address)) if address in LOCAL_NAT64 else None
+    return _ipv4_of_local_nat64(int(address)) if address in LOCAL_NAT64_PREFIX else None
 
 
-def _locally_translated(number: int) -> IPv4Address:
+def _ipv4_of_local_nat64(number: int) -> IPv4Address:
     """Read the form for prefixes of 96 bits, or that for 48, which has a suffix of zeros."""
-    if number % (1 << LOCAL_SUFFIX_BITS):
+    if number % (1 << LOCAL_NAT64_SUFFIX_BITS):
         return _last_32_bits(number)
-    upper, lower = number >> 64 & 0xFFFF, number >> LOCAL_SUFFIX_BITS & 0xFFFF
+    upper, lower = number >> 64 & 0xFFFF, number >> LOCAL_NAT64_SUFFIX_BITS & 0xFFFF
     return IPv4Address(upper << 16 | lower)
 
 

@@ -14,77 +14,79 @@ from litestar import MediaType, Request, Response
 from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
-from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
-from referral.core.policies.idempotency import AnsweredBefore, RecallAnswer
-from referral.core.ports.security import Fingerprints
-from referral.web.auth import identify_user
-from referral.web.parsing import check_json, check_request, check_user
-from referral.web.problems import Fault, Misfit
+from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
+from referral.core.policies.idempotency import FindStoredResponse, IdempotentReplay
+from referral.core.ports.security import Fingerprinter
+from referral.web.auth import authenticate_user
+from referral.web.parsing import check_json_body, require_user, respond_to_options
+from referral.web.problems import FieldError, ValidationFailed
 
 T = TypeVar("T")
 
-SHAPE = re.compile(r"[!-~]{1,255}")
+KEY_PATTERN = re.compile(r"[!-~]{1,255}")
 
-NOBODY = "nobody"
+ANONYMOUS_CALLER = "nobody"
 """Whose the keys are of those who are not signed in, and cannot be told apart."""
 
-HEADER = "Idempotency-Key"
+KEY_HEADER = "Idempotency-Key"
 
-KEYED = "keyed"
+IDEMPOTENCY_STATE_KEY = "keyed"
 """Where in a request's state its key and fingerprints are, once they were looked up."""
 
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
-        name=HEADER,
+        name=KEY_HEADER,
         description="Made up by you, best a UUID: the same request with the same key is done once.",
         schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     ),
 ]
 
 
-async def recall(request: Request[Any, Any, Any]) -> Response[None] | None:
+async def replay_stored_response(request: Request[Any, Any, Any]) -> Response[None] | None:
     """Before a request of anyone is read further: give the answer that its key got before."""
-    answer = await check_request(request)
+    answer = await respond_to_options(request)
     if answer is None:
-        await _recall(request, NOBODY)
+        await _replay(request, ANONYMOUS_CALLER)
     return answer
 
 
-async def recall_user(request: Request[Any, Any, Any]) -> Response[None] | None:
+async def replay_stored_user_response(request: Request[Any, Any, Any]) -> Response[None] | None:
     """The same for what only users may do."""
-    answer = await check_user(request)
+    answer = await require_user(request)
     if answer is None:
-        await _recall(request, str(await identify_user(request)))
+        await _replay(request, str(await authenticate_user(request)))
     return answer
 
 
-async def _recall(request: Request[Any, Any, Any], caller: str) -> None:
-    key = request.headers.get(HEADER)
+async def _replay(request: Request[Any, Any, Any], caller: str) -> None:
+    key = request.headers.get(KEY_HEADER)
     if key is None:
         return
-    if not SHAPE.fullmatch(key):
-        raise Misfit(Fault("Send 1 to 255 visible ASCII characters.", parameter=HEADER))
-    await check_json(request)
+    if not KEY_PATTERN.fullmatch(key):
+        raise ValidationFailed(
+            FieldError("Send 1 to 255 visible ASCII characters.", parameter=KEY_HEADER)
+        )
+    await check_json_body(request)
     container: AsyncContainer = request.app.state.container
-    what = f"{request.method} {request.url.path}\n".encode() + await request.body()
+    request_bytes = f"{request.method} {request.url.path}\n".encode() + await request.body()
     digest = sha256(f"{caller}\n{key}".encode()).digest()
-    fingerprints = (await container.get(Fingerprints)).of(what)
-    await (await container.get(RecallAnswer))(digest, fingerprints)
-    request.scope["state"][KEYED] = digest, fingerprints
+    fingerprints = (await container.get(Fingerprinter)).compute(request_bytes)
+    await (await container.get(FindStoredResponse))(digest, fingerprints)
+    request.scope["state"][IDEMPOTENCY_STATE_KEY] = digest, fingerprints
 
 
-def attempt_of(
-    request: Request[Any, Any, Any], key: str | None, answer: Callable[[T], KeptResponse]
+def idempotent_request(
+    request: Request[Any, Any, Any], key: str | None, make_response: Callable[[T], StoredResponse]
 ) -> IdempotentRequest[T] | None:
     """Return what is needed to do a request once, if it carries a key; for routes that `recall`."""
     if key is None:
         return None
-    digest, fingerprints = request.scope["state"][KEYED]
-    return IdempotentRequest(digest, fingerprints, answer)
+    digest, fingerprints = request.scope["state"][IDEMPOTENCY_STATE_KEY]
+    return IdempotentRequest(digest, fingerprints, make_response)
 
 
-class StoredResponse(TypedDict):
+class StoredJsonResponse(TypedDict):
     """What is kept of a response; the names are those of the columns that it is stored in."""
 
     status: int
@@ -92,15 +94,17 @@ class StoredResponse(TypedDict):
     location: str | None
 
 
-def make_answer(status: int, body: object, location: str | None = None) -> StoredResponse:
+def make_stored_response(
+    status: int, body: object, location: str | None = None
+) -> StoredJsonResponse:
     """Put a response together as the framework does, to be sent now and again later."""
     encoded = b"" if body is None else encode_json(body)
-    return StoredResponse(status=status, body=encoded, location=location)
+    return StoredJsonResponse(status=status, body=encoded, location=location)
 
 
-def repeat(_: Request[Any, Any, Any], error: AnsweredBefore) -> Response[bytes]:
+def send_stored_response(_: Request[Any, Any, Any], error: IdempotentReplay) -> Response[bytes]:
     """Give the answer of the first time."""
-    answer = cast("StoredResponse", error.answer)
+    answer = cast("StoredJsonResponse", error.response)
     headers = {"Location": answer["location"]} if answer["location"] else {}
     return Response(
         answer["body"],

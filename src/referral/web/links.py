@@ -5,7 +5,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class PublicUrls:
     """Links of this service, and to the landing page of whoever runs it."""
 
     public_url: str

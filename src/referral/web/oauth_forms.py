@@ -21,27 +21,27 @@ from litestar.openapi.spec import (
 from msgspec import Struct
 
 from referral.core.errors import InvalidClient, InvalidGrant, InvalidScope
-from referral.core.use_cases.clients import Credentials
+from referral.core.use_cases.clients import ClientCredentials
 
-FORM = "application/x-www-form-urlencoded"
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-MAX_FIELDS = 20
+FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
+NO_STORE_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+MAX_FORM_FIELDS = 20
 
-MAX_CREDENTIALS = 1024
+MAX_CREDENTIALS_CHARACTERS = 1024
 """Characters of a client's credentials in Base64; those that this service makes have 108."""
 
-NO_CLIENT = ":"
+EMPTY_CREDENTIALS = ":"
 """An empty id and an empty secret, which Swagger UI sends along when no client is filled in."""
 
 
-class TokenError(Struct):
+class TokenErrorResponse(Struct):
     """A refusal (RFC 6749, section 5.2)."""
 
     error: str
     error_description: str
 
 
-class BadTokenRequest(HTTPException):
+class TokenRequestError(HTTPException):
     """A token request out of shape; `detail` is the description, `error` the code of the RFC."""
 
     status_code = 400
@@ -52,77 +52,99 @@ class BadTokenRequest(HTTPException):
         self.error = error
 
 
-UNKNOWN = f"{InvalidClient.default} Authenticate by HTTP Basic."
+INVALID_CLIENT_DESCRIPTION = f"{InvalidClient.default_detail} Authenticate by HTTP Basic."
 
-REFUSAL = ResponseSpec(
-    TokenError, generate_examples=False, description="The refusals of RFC 6749, 5.2."
+TOKEN_ERROR_SPEC = ResponseSpec(
+    TokenErrorResponse, generate_examples=False, description="The refusals of RFC 6749, 5.2."
 )
-UNKNOWN_CLIENT = ResponseSpec(
-    TokenError,
+INVALID_CLIENT_SPEC = ResponseSpec(
+    TokenErrorResponse,
     generate_examples=False,
     description="`invalid_client`: who are you?",
-    examples=[Example(value={"error": "invalid_client", "error_description": UNKNOWN})],
+    examples=[
+        Example(value={"error": "invalid_client", "error_description": INVALID_CLIENT_DESCRIPTION})
+    ],
 )
 
 
-def check_type(request: Request[Any, Any, Any], *, optional: bool = False) -> None:
+def check_content_type(request: Request[Any, Any, Any], *, optional: bool = False) -> None:
     """Raise `BadTokenRequest` for a body that is no form."""
     kind = request.content_type[0]
-    if kind != FORM and not (optional and not kind):
-        raise BadTokenRequest("invalid_request", f"Send a form: Content-Type {FORM}.")
+    if kind != FORM_MEDIA_TYPE and not (optional and not kind):
+        raise TokenRequestError("invalid_request", f"Send a form: Content-Type {FORM_MEDIA_TYPE}.")
 
 
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     """Return the form's fields, each sent once; raises `BadTokenRequest`."""
-    check_type(request)
+    check_content_type(request)
     try:
         text = (await request.body()).decode()
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+        pairs = parse_qsl(
+            text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict"
+        )
     except ValueError as error:
-        raise BadTokenRequest("invalid_request", "The form cannot be read.") from error
+        raise TokenRequestError("invalid_request", "The form cannot be read.") from error
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise BadTokenRequest("invalid_request", "A parameter was sent twice.")
+        raise TokenRequestError("invalid_request", "A parameter was sent twice.")
     return {name: value for name, value in fields.items() if value}
 
 
-def need(form: dict[str, str], name: str) -> str:
+def require_field(form: dict[str, str], name: str) -> str:
     """Return a field of the form, or raise `BadTokenRequest`."""
     if name not in form:
-        raise BadTokenRequest("invalid_request", f"The parameter '{name}' is missing.")
+        raise TokenRequestError("invalid_request", f"The parameter '{name}' is missing.")
     return form[name]
 
 
-def refuse(_: Request[Any, Any, Any], error: BadTokenRequest) -> Response[TokenError]:
+def handle_token_request_error(
+    _: Request[Any, Any, Any], error: TokenRequestError
+) -> Response[TokenErrorResponse]:
     """Answer in the form of RFC 6749."""
-    return Response(TokenError(error.error, error.detail), status_code=400, headers=NO_STORE)
+    return Response(
+        TokenErrorResponse(error.error, error.detail), status_code=400, headers=NO_STORE_HEADERS
+    )
 
 
-def refuse_grant(_: Request[Any, Any, Any], error: InvalidGrant) -> Response[TokenError]:
+def handle_invalid_grant(
+    _: Request[Any, Any, Any], error: InvalidGrant
+) -> Response[TokenErrorResponse]:
     """Answer that the credentials are not valid."""
-    return Response(TokenError("invalid_grant", error.detail), status_code=400, headers=NO_STORE)
+    return Response(
+        TokenErrorResponse("invalid_grant", error.detail), status_code=400, headers=NO_STORE_HEADERS
+    )
 
 
-def refuse_client(_: Request[Any, Any, Any], __: InvalidClient) -> Response[TokenError]:
+def handle_invalid_client(
+    _: Request[Any, Any, Any], __: InvalidClient
+) -> Response[TokenErrorResponse]:
     """Answer that the client is not known."""
-    headers = NO_STORE | {"WWW-Authenticate": 'Basic realm="referral"'}
-    return Response(TokenError("invalid_client", UNKNOWN), status_code=401, headers=headers)
+    headers = NO_STORE_HEADERS | {"WWW-Authenticate": 'Basic realm="referral"'}
+    return Response(
+        TokenErrorResponse("invalid_client", INVALID_CLIENT_DESCRIPTION),
+        status_code=401,
+        headers=headers,
+    )
 
 
-def refuse_scope(_: Request[Any, Any, Any], error: InvalidScope) -> Response[TokenError]:
+def handle_invalid_scope(
+    _: Request[Any, Any, Any], error: InvalidScope
+) -> Response[TokenErrorResponse]:
     """Answer that the scope is more than there is to give."""
-    return Response(TokenError("invalid_scope", error.detail), status_code=400, headers=NO_STORE)
+    return Response(
+        TokenErrorResponse("invalid_scope", error.detail), status_code=400, headers=NO_STORE_HEADERS
+    )
 
 
-REFUSALS: dict[int | type[Exception], Any] = {
-    BadTokenRequest: refuse,
-    InvalidClient: refuse_client,
-    InvalidGrant: refuse_grant,
-    InvalidScope: refuse_scope,
+TOKEN_ERROR_HANDLERS: dict[int | type[Exception], Any] = {
+    TokenRequestError: handle_token_request_error,
+    InvalidClient: handle_invalid_client,
+    InvalidGrant: handle_invalid_grant,
+    InvalidScope: handle_invalid_scope,
 }
 
 
-def find_credentials(request: Request[Any, Any, Any]) -> Credentials | None:
+def find_client_credentials(request: Request[Any, Any, Any]) -> ClientCredentials | None:
     """Return what a client sent by HTTP Basic, None where it sent nothing; raises `InvalidClient`
     for what cannot be read.
     """
@@ -130,7 +152,7 @@ def find_credentials(request: Request[Any, Any, Any]) -> Credentials | None:
     if not any(_is_basic(value) for value in values):
         return None
     encoded = values[0].partition(" ")[2].strip()
-    if len(values) > 1 or len(encoded) > MAX_CREDENTIALS:
+    if len(values) > 1 or len(encoded) > MAX_CREDENTIALS_CHARACTERS:
         raise InvalidClient
     try:
         sent = b64decode(encoded, validate=True).decode()
@@ -138,12 +160,16 @@ def find_credentials(request: Request[Any, Any, Any]) -> Credentials | None:
         raise InvalidClient from error
     client_id, _, secret = sent.partition(":")
     # RFC 6749, 2.3.1: both are form-encoded before they are put together.
-    return None if sent == NO_CLIENT else Credentials(unquote_plus(client_id), unquote_plus(secret))
+    return (
+        None
+        if sent == EMPTY_CREDENTIALS
+        else ClientCredentials(unquote_plus(client_id), unquote_plus(secret))
+    )
 
 
-def read_credentials(request: Request[Any, Any, Any]) -> Credentials:
+def require_client_credentials(request: Request[Any, Any, Any]) -> ClientCredentials:
     """Return what a client sent by HTTP Basic, or raise `InvalidClient`."""
-    credentials = find_credentials(request)
+    credentials = find_client_credentials(request)
     if credentials is None:
         raise InvalidClient
     return credentials
@@ -162,11 +188,11 @@ def describe_form(
         for name, description in fields.items()
     }
     form = Schema(type=OpenAPIType.OBJECT, properties=properties, required=required)
-    return RequestBody({FORM: OpenAPIMediaType(form, examples=examples)}, required=True)
+    return RequestBody({FORM_MEDIA_TYPE: OpenAPIMediaType(form, examples=examples)}, required=True)
 
 
 @dataclass
-class TokenOnly(Operation):
+class TokenFormOperation(Operation):
     """An operation on the one token that its form holds."""
 
     def __post_init__(self) -> None:

@@ -16,10 +16,10 @@ from litestar.types import Method
 Node = dict[str, Any]
 
 PACKAGE = __name__.rpartition(".")[0]
-SCHEMAS = "#/components/schemas/"
+SCHEMA_REF_PREFIX = "#/components/schemas/"
 
-ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
-FIELDS: Node = {
+EXAMPLE_ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
+FIELD_EXAMPLES: Node = {
     "active": True,
     "aud": "http://127.0.0.1:8000",
     "blocked_at": None,
@@ -30,8 +30,8 @@ FIELDS: Node = {
     "iat": 1_796_116_200,
     "iss": "http://127.0.0.1:8000",
     "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
-    "referrer_id": ID,
-    "sub": ID,
+    "referrer_id": EXAMPLE_ID,
+    "sub": EXAMPLE_ID,
     "username": "ann@example.com",
     "access_token": "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl",
     "avatar_url": "https://example.com/ann.png",
@@ -47,7 +47,7 @@ FIELDS: Node = {
     "error_description": "The e-mail address or the password is not right.",
     "expires_at": "2026-12-31T23:59:59Z",
     "expires_in": 600,
-    "id": ID,
+    "id": EXAMPLE_ID,
     "joined_at": "2026-12-02T17:05:00Z",
     "max_uses": 100,
     "name": "Ann Example",
@@ -65,10 +65,10 @@ FIELDS: Node = {
 }
 """What a field looks like, wherever it appears. A field may have an example of its own."""
 
-BODIES: Node = {
-    "NewCode": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
-    "Renewal": {"expires_at": FIELDS["expires_at"]},
-    "Metadata": {
+SCHEMA_EXAMPLES: Node = {
+    "CreateCodeRequest": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
+    "RenewCodeRequest": {"expires_at": FIELD_EXAMPLES["expires_at"]},
+    "AuthorizationServerMetadata": {
         "issuer": "http://127.0.0.1:8000",
         "token_endpoint": "http://127.0.0.1:8000/api/v1/auth/token",
         "revocation_endpoint": "http://127.0.0.1:8000/api/v1/auth/revoke",
@@ -82,7 +82,7 @@ BODIES: Node = {
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "service_documentation": "http://127.0.0.1:8000/docs",
     },
-    "Key": {
+    "JsonWebKey": {
         "kty": "RSA",
         "kid": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
         "use": "sig",
@@ -93,15 +93,20 @@ BODIES: Node = {
 }
 """Bodies that say more as a whole than field by field."""
 
-ID_OF_CODE = {"code_id": "$response.body#/id"}
-OF_CODES = (
+CODE_ID_PARAMETER = {"code_id": "$response.body#/id"}
+CODE_OPERATIONS = (
     *("show_a_code", "renew_a_code", "delete_a_code", "activate_a_code", "deactivate_a_code"),
     *("show_a_qr_code_as_svg", "show_a_qr_code_as_png"),
 )
-LINKS: Node = {
+OPERATION_LINKS: Node = {
     **{
-        operation: [*((name, ID_OF_CODE) for name in OF_CODES if name != operation)]
-        for operation in ("create_a_code", "show_my_active_code", *OF_CODES[:2], *OF_CODES[3:5])
+        operation: [*((name, CODE_ID_PARAMETER) for name in CODE_OPERATIONS if name != operation)]
+        for operation in (
+            "create_a_code",
+            "show_my_active_code",
+            *CODE_OPERATIONS[:2],
+            *CODE_OPERATIONS[3:5],
+        )
     },
     "register": [("list_a_users_referrals", {"user_id": "$response.body#/id"})],
     **{
@@ -111,7 +116,7 @@ LINKS: Node = {
 }
 """Which operations an answer leads to, and where their parameters come from."""
 
-HEADERS: Node = {
+RESPONSE_HEADERS: Node = {
     "201": ("Location", "Where the new resource is.", "/api/v1/me"),
     "401": ("WWW-Authenticate", "How to authenticate (RFC 6750).", "Bearer"),
     "429": ("Retry-After", "After how many seconds there is room again.", "1800"),
@@ -119,14 +124,14 @@ HEADERS: Node = {
 }
 """The header that comes with every answer of a status."""
 
-UNKNOWN_CLIENT = (
+CLIENT_CHALLENGE = (
     "WWW-Authenticate",
     "How clients authenticate (RFC 7617).",
     'Basic realm="referral"',
 )
 """The same for a refusal of the token service, which is no problem document."""
 
-NO_ANSWER = {"Validation Exception"}
+UNSENT_RESPONSES = {"Validation Exception"}
 """The framework documents a form of 400 that this service never sends."""
 
 
@@ -136,7 +141,7 @@ def operation_id(handler: HTTPRouteHandler, _: Method, __: list[Any]) -> str:
     return re.sub(r"\W+", "_", words).strip("_")
 
 
-def complete(document: Node) -> Node:
+def complete_document(document: Node) -> Node:
     """Fill what is missing into the document that Litestar made."""
     schemas = document["components"]["schemas"]
     schemas.update(_schemas(set(schemas)))
@@ -150,7 +155,7 @@ def complete(document: Node) -> Node:
 
 def _schemas(names: set[str]) -> Node:
     kinds = [kind for kind in _structs() if kind.__name__ in names]
-    found = msgspec.json.schema_components(kinds, ref_template=SCHEMAS + "{name}")[1]
+    found = msgspec.json.schema_components(kinds, ref_template=SCHEMA_REF_PREFIX + "{name}")[1]
     return {name: {"type": "string"} | schema for name, schema in found.items()}
 
 
@@ -165,24 +170,24 @@ def _structs() -> Iterator[type[msgspec.Struct]]:
 
 def _complete_operation(operation: Node, schemas: Node) -> None:
     for parameter in operation.get("parameters", ()):
-        parameter["schema"] = _not_null(parameter["schema"])
+        parameter["schema"] = _without_null(parameter["schema"])
     for medium in operation.get("requestBody", {}).get("content", {}).values():
         _complete_medium(medium, schemas)
     responses = operation["responses"]
     for status, response in list(responses.items()):
         media = response.get("content", {}).values()
-        if any(medium["schema"].get("description") in NO_ANSWER for medium in media):
+        if any(medium["schema"].get("description") in UNSENT_RESPONSES for medium in media):
             del responses[status]
             continue
         for medium in media:
             _complete_medium(medium, schemas)
         _complete_response(status, response, schemas)
     operation["responses"] = dict(sorted(responses.items()))
-    _link(operation)
+    _add_links(operation)
 
 
-def _link(operation: Node) -> None:
-    for name, parameters in LINKS.get(operation["operationId"], ()):
+def _add_links(operation: Node) -> None:
+    for name, parameters in OPERATION_LINKS.get(operation["operationId"], ()):
         answer = next(iter(operation["responses"].values()))
         link = {"operationId": name, "parameters": parameters}
         answer.setdefault("links", {})[name] = link
@@ -193,9 +198,9 @@ def _complete_response(status: str, response: Node, schemas: Node) -> None:
         named = [_resolve(m["schema"], schemas) for m in response.get("content", {}).values()]
         text = "".join(schema.get("description", "") for schema in named)
         response["description"] = text or response["description"]
-    if status in HEADERS:
+    if status in RESPONSE_HEADERS:
         is_of_tokens = status == "401" and "application/json" in response.get("content", {})
-        name, description, example = UNKNOWN_CLIENT if is_of_tokens else HEADERS[status]
+        name, description, example = CLIENT_CHALLENGE if is_of_tokens else RESPONSE_HEADERS[status]
         headers = response.setdefault("headers", {})
         headers.setdefault(name, {"schema": {"type": "string"}})
         headers[name] |= {"description": description, "required": True, "example": example}
@@ -213,8 +218,8 @@ def _example(schema: Node, schemas: Node) -> Any:  # noqa: ANN401 - any JSON val
     schema = _resolve(schema, schemas)
     if "examples" in schema:
         return schema["examples"][0]
-    if schema.get("title") in BODIES:
-        return BODIES[schema["title"]]
+    if schema.get("title") in SCHEMA_EXAMPLES:
+        return SCHEMA_EXAMPLES[schema["title"]]
     if "enum" in schema:
         return schema["enum"][0]
     if schema["type"] == "array":
@@ -223,19 +228,19 @@ def _example(schema: Node, schemas: Node) -> Any:  # noqa: ANN401 - any JSON val
 
 
 def _field(name: str, schema: Node, schemas: Node) -> Any:  # noqa: ANN401
-    if name in FIELDS:
-        return FIELDS[name]
+    if name in FIELD_EXAMPLES:
+        return FIELD_EXAMPLES[name]
     if "examples" not in schema and schema.get("default") is not None:
         return schema["default"]
-    return _example(_not_null(schema), schemas)
+    return _example(_without_null(schema), schemas)
 
 
 def _resolve(schema: Node, schemas: Node) -> Node:
     name = schema.get("$ref")
-    return dict(schemas[name.removeprefix(SCHEMAS)]) if name else schema
+    return dict(schemas[name.removeprefix(SCHEMA_REF_PREFIX)]) if name else schema
 
 
-def _not_null(schema: Node) -> Node:
+def _without_null(schema: Node) -> Node:
     """Return what a value looks like that is there."""
     choices = schema.get("anyOf") or schema.get("oneOf") or ()
     real: list[Node] = [choice for choice in choices if choice != {"type": "null"}]

@@ -8,12 +8,12 @@ import msgspec
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
 from pgqueuer.domain.types import JobId
 
-from referral.adapters.jobs.executor import FORGET_COUNTERS
+from referral.adapters.jobs.executor import RESET_COUNTERS
 from referral.adapters.jobs.queue import make_queries
 
 QUERY_TIMEOUT_SECONDS = 10.0
 
-STATES = """
+QUEUE_COUNTS = """
 SELECT entrypoint AS kind,
     count(*) FILTER (WHERE status = 'queued') AS waiting,
     count(*) FILTER (WHERE status = 'picked') AS running,
@@ -22,13 +22,13 @@ SELECT entrypoint AS kind,
 FROM pgqueuer GROUP BY entrypoint ORDER BY entrypoint
 """
 
-DONE = """
+COMPLETED_LAST_HOUR = """
 SELECT entrypoint AS kind, count(*) AS jobs FROM pgqueuer_log
 WHERE status = 'successful' AND created > now() - interval '1 hour'
 GROUP BY entrypoint ORDER BY entrypoint
 """
 
-LISTED = """
+JOBS_BY_STATUS = """
 SELECT job.id, job.entrypoint AS kind, job.status::text AS status, job.attempts, job.created,
     job.execute_after, log.traceback
 FROM pgqueuer AS job LEFT JOIN LATERAL (
@@ -38,7 +38,7 @@ FROM pgqueuer AS job LEFT JOIN LATERAL (
 WHERE job.status::text = $1 ORDER BY job.id LIMIT $2
 """
 
-STATUSES = {"waiting": "queued", "running": "picked", "held": "failed"}
+JOB_STATUSES = {"waiting": "queued", "running": "picked", "held": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class ListedJob:
     attempts: int
     created: datetime
     execute_after: datetime
-    fault: str
-    trace: str
+    error: str
+    traceback: str
 
 
-class Trace(msgspec.Struct):
+class StoredTraceback(msgspec.Struct):
     """What pgqueuer keeps of a failure."""
 
     exception_type: str
@@ -75,42 +75,42 @@ class Trace(msgspec.Struct):
     traceback: str
 
 
-class Monitor:
+class JobAdmin:
     """Looks at the jobs in a database, and puts back or discards those held or waiting."""
 
     def __init__(self, url: str) -> None:
         """Take the database's address."""
         self.url = url
 
-    async def states(self) -> list[QueueStats]:
+    async def stats(self) -> list[QueueStats]:
         """Count the jobs of each kind."""
         connection = await self._connect()
         try:
-            done = {row["kind"]: row["jobs"] for row in await connection.fetch(DONE)}
-            found = {row["kind"]: dict(row) for row in await connection.fetch(STATES)}
+            done = {row["kind"]: row["jobs"] for row in await connection.fetch(COMPLETED_LAST_HOUR)}
+            found = {row["kind"]: dict(row) for row in await connection.fetch(QUEUE_COUNTS)}
         finally:
             await connection.close()
-        nothing = {"waiting": 0, "running": 0, "held": 0, "oldest_waiting": None}
+        zeros = {"waiting": 0, "running": 0, "held": 0, "oldest_waiting": None}
         return [
-            QueueStats(**({"kind": kind} | nothing | found.get(kind, {})), done=done.get(kind, 0))
+            QueueStats(**({"kind": kind} | zeros | found.get(kind, {})), done=done.get(kind, 0))
             for kind in sorted(done.keys() | found.keys())
         ]
 
-    async def listed(self, which: str, limit: int) -> list[ListedJob]:
+    async def list_jobs(self, status: str, limit: int) -> list[ListedJob]:
         """List jobs that are `waiting`, `running` or `held`, the oldest first."""
         connection = await self._connect()
         try:
-            rows = await connection.fetch(LISTED, STATUSES[which], limit)
+            rows = await connection.fetch(JOBS_BY_STATUS, JOB_STATUSES[status], limit)
         finally:
             await connection.close()
-        return [_listed(which, dict(row)) for row in rows]
+        return [_to_listed_job(status, dict(row)) for row in rows]
 
     async def retry(self, ids: list[int]) -> None:
         """Put held jobs back, as if they had never been tried."""
         connection = await self._connect()
         try:
             driver = AsyncpgDriver(connection)
-            await driver.execute(FORGET_COUNTERS, ids)
+            await driver.execute(RESET_COUNTERS, ids)
             await make_queries(driver).requeue_jobs([JobId(one) for one in ids])
         finally:
             await connection.close()
@@ -134,9 +134,9 @@ class Monitor:
         )
 
 
-def _listed(which: str, row: dict[str, object]) -> ListedJob:
+def _to_listed_job(status: str, row: dict[str, object]) -> ListedJob:
     traceback = row.pop("traceback")
-    trace = msgspec.json.decode(str(traceback), type=Trace) if traceback else None
-    fault = f"{trace.exception_type}: {trace.exception_message}" if trace else ""
-    told = {"status": which, "fault": fault, "trace": trace.traceback if trace else ""}
-    return ListedJob(**(row | told))  # type: ignore[arg-type]  # the columns are its fields
+    trace = msgspec.json.decode(str(traceback), type=StoredTraceback) if traceback else None
+    error = f"{trace.exception_type}: {trace.exception_message}" if trace else ""
+    details = {"status": status, "fault": error, "trace": trace.traceback if trace else ""}
+    return ListedJob(**(row | details))  # type: ignore[arg-type]  # the columns are its fields

@@ -11,47 +11,47 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from referral.adapters.observability.tracing import carried, job_span
+from referral.adapters.observability.tracing import job_span, trace_headers
 
 REQUEST_ID = "request_id"
 
 
-def headers() -> dict[str, str] | None:
+def propagation_headers() -> dict[str, str] | None:
     """Return what a job that is queued now takes along: ids and nothing else."""
     request_id = get_contextvars().get(REQUEST_ID)
-    return carried() | ({REQUEST_ID: request_id} if request_id else {}) or None
+    return trace_headers() | ({REQUEST_ID: request_id} if request_id else {}) or None
 
 
 @contextmanager
-def following(job: Job) -> Iterator[None]:
+def observed_attempt(job: Job) -> Iterator[None]:
     """Log an attempt at a job, and see to it that what is logged from now on names its request.
 
     The worker gives each job a task of its own, so that nothing has to be unbound.
     """
     request_id = (job.headers or {}).get(REQUEST_ID)
     bind_contextvars(job=job.id, **({REQUEST_ID: request_id} if request_id else {}))
-    began, outcome, why = time.perf_counter(), "held", dict[str, str]()
+    started, outcome, cause = time.perf_counter(), "held", dict[str, str]()
     try:
         with job_span(job.entrypoint, job.headers or {}):
             yield
         outcome = "done"
     except RetryRequested as retry:
-        outcome, why = "again", {"cause": causes_of(retry.__cause__ or retry)}
+        outcome, cause = "again", {"cause": error_chain(retry.__cause__ or retry)}
         raise
     except asyncio.CancelledError:
         outcome = "dropped"
         raise
     except Exception as error:
-        why = {"cause": causes_of(error)}
+        cause = {"cause": error_chain(error)}
         raise
     finally:
-        ms = round((time.perf_counter() - began) * 1000, 2)
+        ms = round((time.perf_counter() - started) * 1000, 2)
         structlog.get_logger().info(
-            "job", kind=job.entrypoint, attempt=job.attempts, outcome=outcome, ms=ms, **why
+            "job", kind=job.entrypoint, attempt=job.attempts, outcome=outcome, ms=ms, **cause
         )
 
 
-def causes_of(error: BaseException) -> str:
+def error_chain(error: BaseException) -> str:
     """Name an error and those that it came from by their types: a text may hold an address."""
     chain: list[BaseException] = []
     cause: BaseException | None = error

@@ -1,8 +1,7 @@
 """Jobs into pgqueuer's tables, in the transaction of the fact that they follow from."""
 
-import re
 from datetime import datetime
-from typing import cast, get_args
+from typing import cast
 
 import msgspec
 from pgqueuer.adapters.persistence.qb import (
@@ -16,10 +15,22 @@ from pgqueuer.ports.driver import Driver
 from sqlalchemy import BigInteger, Column, DateTime, Table
 from sqlalchemy.schema import MetaData
 
-from referral.adapters.jobs.context import headers
+from referral.adapters.jobs.context import propagation_headers
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
-from referral.core.entities.jobs import Job, Pruning, delay_of
+from referral.core.entities.jobs import (
+    CodeMailJob,
+    ConfirmationMailJob,
+    EnrichProfileJob,
+    InvalidateLookupJob,
+    Job,
+    PasswordResetMailJob,
+    PruneJob,
+    ReferralMailJob,
+    VerifyEmailJob,
+    WelcomeMailJob,
+    initial_delay,
+)
 
 PGQUEUER_NAMES = {
     "channel": "ch_pgqueuer",
@@ -31,20 +42,28 @@ PGQUEUER_NAMES = {
     "trigger": "tg_pgqueuer_changed",
     "schedules_table": "pgqueuer_schedules",
 }
-SETTINGS = DBSettings.model_validate({"prefix": "", "db_schema": None, **PGQUEUER_NAMES})
+PGQUEUER_SETTINGS = DBSettings.model_validate({"prefix": "", "db_schema": None, **PGQUEUER_NAMES})
 """The names that the migration made: left alone, pgqueuer reads them from variables of the
 environment as common as CHANNEL and TRIGGER.
 """
 
-KINDS: dict[str, type[Job]] = {
-    re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in get_args(Job)
+JOB_TYPES: dict[str, type[Job]] = {
+    "welcome-mail": WelcomeMailJob,
+    "referral-mail": ReferralMailJob,
+    "code-mail": CodeMailJob,
+    "confirmation-mail": ConfirmationMailJob,
+    "reset-mail": PasswordResetMailJob,
+    "verifying": VerifyEmailJob,
+    "enriching": EnrichProfileJob,
+    "clearing": InvalidateLookupJob,
+    "pruning": PruneJob,
 }
-"""Every kind of job by the name that it has in the queue."""
+"""Job types by their names in the queue; a name stays as long as a row of the queue may have it."""
 
-_NAME_OF = {kind: name for name, kind in KINDS.items()}
-_ENVIRONMENT = QueryBuilderEnvironment(SETTINGS)
-_QUEUE = QueryQueueBuilder(SETTINGS)
-_SCHEDULER = QuerySchedulerBuilder(SETTINGS)
+_JOB_NAMES = {kind: name for name, kind in JOB_TYPES.items()}
+_ENVIRONMENT_BUILDER = QueryBuilderEnvironment(PGQUEUER_SETTINGS)
+_QUEUE_BUILDER = QueryQueueBuilder(PGQUEUER_SETTINGS)
+_SCHEDULER_BUILDER = QuerySchedulerBuilder(PGQUEUER_SETTINGS)
 
 # The two of pgqueuer's tables that are pruned; not of our metadata, since pgqueuer defines them.
 _log = Table(
@@ -69,14 +88,14 @@ class SessionDriver:
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         """Run a statement and return its rows."""
-        return [dict(row) for row in await self._session.fetch_text(query, *args)]
+        return [dict(row) for row in await self._session.fetch_sql(query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement that returns no rows."""
-        return await self._session.execute_text(query, *args)
+        return await self._session.execute_sql(query, *args)
 
 
-class PostgresJobs:
+class PostgresJobQueue:
     """The queue, for those who put something in."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -87,12 +106,12 @@ class PostgresJobs:
         """See the port. A duplicate is skipped: raising would break the transaction."""
         driver = cast("Driver", SessionDriver(self._session))
         await make_queries(driver).enqueue(
-            [_NAME_OF[type(job)] for job in jobs],
+            [_JOB_NAMES[type(job)] for job in jobs],
             [msgspec.json.encode(job) for job in jobs],
             [0] * len(jobs),
-            execute_after=[delay_of(job) for job in jobs],
+            execute_after=[initial_delay(job) for job in jobs],
             dedupe_key=[dedupe_key(job) for job in jobs],
-            headers=[headers()] * len(jobs),
+            headers=[propagation_headers()] * len(jobs),
             on_conflict="skip",
         )
 
@@ -102,16 +121,18 @@ class PostgresJobs:
         return await prune(self._session, _statistics, _statistics.c.created < before) or log
 
 
-def make_queries(driver: Driver, kind: type[Queries] = Queries) -> Queries:
+def make_queries(driver: Driver, queries_type: type[Queries] = Queries) -> Queries:
     """Return pgqueuer's statements for the tables that the migration made."""
-    return kind(driver, qbe=_ENVIRONMENT, qbq=_QUEUE, qbs=_SCHEDULER)
+    return queries_type(
+        driver, qbe=_ENVIRONMENT_BUILDER, qbq=_QUEUE_BUILDER, qbs=_SCHEDULER_BUILDER
+    )
 
 
 def dedupe_key(job: Job) -> str | None:
     """Return what a job of which one at a time is enough shares with its like."""
-    return "pruning" if isinstance(job, Pruning) else None
+    return "pruning" if isinstance(job, PruneJob) else None
 
 
-def decode(name: str, payload: bytes | None) -> Job:
+def decode_job(name: str, payload: bytes | None) -> Job:
     """Return the job that stands in the queue."""
-    return msgspec.json.decode(payload or b"{}", type=KINDS[name])
+    return msgspec.json.decode(payload or b"{}", type=JOB_TYPES[name])

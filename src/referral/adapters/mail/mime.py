@@ -11,8 +11,10 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, Policy
 from uuid import UUID
 
-PART = "Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{more}\r\n{content}"
-PICTURE = 'Content-ID: {cid}\r\nContent-Disposition: inline; filename="{name}"\r\n'
+PART_TEMPLATE = (
+    "Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{more}\r\n{content}"
+)
+IMAGE_HEADERS_TEMPLATE = 'Content-ID: {cid}\r\nContent-Disposition: inline; filename="{name}"\r\n'
 
 
 class HeaderValue(str):
@@ -24,9 +26,9 @@ class HeaderValue(str):
     @classmethod
     def of(cls, name: str, value: str) -> "HeaderValue":
         """Take a value that is folded already, or needs no folding."""
-        line = cls(value)
-        line.name = name
-        return line
+        header = cls(value)
+        header.name = name
+        return header
 
     def fold(self, *, policy: Policy) -> str:
         """Return the line, as the standard library asks for it."""
@@ -41,56 +43,58 @@ class MimeMessage(EmailMessage):
     sender: str
     recipient: str
 
-    def __init__(self, kind: str, body: str) -> None:
+    def __init__(self, content_type: str, body: str) -> None:
         """Take the media type of the whole, with its boundary, and the body in ASCII."""
         super().__init__(SMTP)
-        self.put("MIME-Version", "1.0")
-        self.put("Content-Type", kind)
+        self.set_header("MIME-Version", "1.0")
+        self.set_header("Content-Type", content_type)
         self.set_payload(body)
 
-    def put(self, name: str, value: str) -> None:
+    def set_header(self, name: str, value: str) -> None:
         """Add a header of one line; raises `ValueError` for a value that would begin another."""
         if "\r" in value or "\n" in value:
             raise ValueError("A header is one line.")
-        self.put_line(HeaderValue.of(name, value))
+        self.set_folded_header(HeaderValue.of(name, value))
 
-    def put_line(self, line: HeaderValue) -> None:
+    def set_folded_header(self, header: HeaderValue) -> None:
         """Add a header that `fold` made."""
-        self.set_raw(line.name, line)
+        self.set_raw(header.name, header)
 
 
-def text_part(kind: str, text: str) -> str:
+def text_part(subtype: str, text: str) -> str:
     """Return text as a part, in quoted-printable."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     content = binascii.b2a_qp(lines.encode()).decode("ascii")
-    whole = f'text/{kind}; charset="utf-8"'
-    return PART.format(kind=whole, encoding="quoted-printable", more="", content=content)
+    content_type = f'text/{subtype}; charset="utf-8"'
+    return PART_TEMPLATE.format(
+        kind=content_type, encoding="quoted-printable", more="", content=content
+    )
 
 
-def picture_part(picture: bytes, name: str, cid: str) -> str:
+def image_part(image: bytes, name: str, content_id: str) -> str:
     """Return a PNG as a part that a page can show."""
-    content = encodebytes(picture).decode("ascii").replace("\n", "\r\n")
-    more = PICTURE.format(cid=cid, name=name)
-    return PART.format(kind="image/png", encoding="base64", more=more, content=content)
+    content = encodebytes(image).decode("ascii").replace("\n", "\r\n")
+    headers = IMAGE_HEADERS_TEMPLATE.format(cid=content_id, name=name)
+    return PART_TEMPLATE.format(kind="image/png", encoding="base64", more=headers, content=content)
 
 
-def parts_of(kind: str, mail: UUID, *parts: str) -> tuple[str, str]:
+def multipart(subtype: str, mail_id: UUID, *parts: str) -> tuple[str, str]:
     """Return several parts as the media type and the body of one.
 
     `=_` stands in no quoted-printable text and in no base64, so no part holds the boundary.
     """
-    boundary = f"=_{kind}_{mail.hex}"
+    boundary = f"=_{subtype}_{mail_id.hex}"
     body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts)
-    return f'multipart/{kind}; boundary="{boundary}"', f"{body}--{boundary}--\r\n"
+    return f'multipart/{subtype}; boundary="{boundary}"', f"{body}--{boundary}--\r\n"
 
 
-def nested(whole: tuple[str, str]) -> str:
+def as_part(content: tuple[str, str]) -> str:
     """Return what `parts_of` made as a part of something else."""
-    kind, body = whole
-    return f"Content-Type: {kind}\r\n\r\n{body}"
+    content_type, body = content
+    return f"Content-Type: {content_type}\r\n\r\n{body}"
 
 
-def fold(name: str, value: str | Address) -> HeaderValue:
+def fold_header(name: str, value: str | Address) -> HeaderValue:
     """Return a header as it goes out, with encoded words where it needs them.
 
     Not for what differs from mail to mail: it takes the time that the rest here saves.

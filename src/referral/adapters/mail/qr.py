@@ -19,7 +19,7 @@ class SegnoQrCodes:
 
 
 @lru_cache(256)
-def _draw(link: str, kind: str) -> bytes:
-    picture = io.BytesIO()
-    segno.make(link, error="m", micro=False).save(picture, kind=kind, scale=8, light="white")
-    return picture.getvalue()
+def _draw(link: str, image_format: str) -> bytes:
+    image = io.BytesIO()
+    segno.make(link, error="m", micro=False).save(image, kind=image_format, scale=8, light="white")
+    return image.getvalue()

@@ -11,17 +11,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from referral.adapters.mail.mime import (
     HeaderValue,
     MimeMessage,
-    fold,
-    nested,
-    parts_of,
-    picture_part,
+    as_part,
+    fold_header,
+    image_part,
+    multipart,
     text_part,
 )
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
-from referral.core.ports.system import Clock, QrCodes
+from referral.core.ports.system import Clock, QrCodeRenderer
 
-MONTHS = {
+MONTH_NAMES = {
     Locale.EN: "January February March April May June July August September October November "
     "December",
     Locale.RU: "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
@@ -31,10 +31,10 @@ MONTHS = {
 class MailRenderer:
     """Writes mails. Nothing in a header comes from a user but the address that it goes to."""
 
-    def __init__(self, sender: Address, clock: Clock, qr_codes: QrCodes) -> None:
+    def __init__(self, sender: Address, clock: Clock, qr_codes: QrCodeRenderer) -> None:
         """Take whom the mails are from."""
         self._sender = sender
-        self._from = fold("From", sender)
+        self._from_header = fold_header("From", sender)
         self._clock = clock
         self._qr_codes = qr_codes
         self._templates = Environment(
@@ -45,47 +45,53 @@ class MailRenderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters["day"] = _day
+        self._templates.filters["day"] = _format_time
 
-    def write(self, mail: Mail) -> MimeMessage:
+    def render(self, mail: Mail) -> MimeMessage:
         """Write a mail; of a template's text, the first line is the subject."""
-        facts = {"locale": mail.locale, "mute": mail.mute, "qr": mail.qr is not None}
-        subject, _, text = self._render(mail, "txt", facts).partition("\n")
-        html = text_part("html", self._render(mail, "html", facts | {"subject": subject}))
-        if mail.qr is not None:
-            picture = picture_part(self._qr_codes.png(mail.qr), "qr.png", "<qr@referral>")
-            html = nested(parts_of("related", mail.id, html, picture))
+        variables = {
+            "locale": mail.locale,
+            "mute": mail.unsubscribe_url,
+            "qr": mail.qr_url is not None,
+        }
+        subject, _, text = self._render_template(mail, "txt", variables).partition("\n")
+        html = text_part(
+            "html", self._render_template(mail, "html", variables | {"subject": subject})
+        )
+        if mail.qr_url is not None:
+            image = image_part(self._qr_codes.png(mail.qr_url), "qr.png", "<qr@referral>")
+            html = as_part(multipart("related", mail.id, html, image))
         plain = text_part("plain", text.strip() + "\n")
-        envelope = MimeMessage(*parts_of("alternative", mail.id, plain, html))
-        self._put_headers(envelope, mail, subject)
-        return envelope
+        message = MimeMessage(*multipart("alternative", mail.id, plain, html))
+        self._set_headers(message, mail, subject)
+        return message
 
-    def _render(self, mail: Mail, kind: str, facts: Mapping[str, object]) -> str:
-        template = self._templates.get_template(f"{mail.locale}/{mail.template}.{kind}")
-        return template.render({**mail.facts, **facts})
+    def _render_template(self, mail: Mail, extension: str, variables: Mapping[str, object]) -> str:
+        template = self._templates.get_template(f"{mail.locale}/{mail.template}.{extension}")
+        return template.render({**mail.variables, **variables})
 
-    def _put_headers(self, envelope: MimeMessage, mail: Mail, subject: str) -> None:
+    def _set_headers(self, message: MimeMessage, mail: Mail, subject: str) -> None:
         local_part, _, domain = mail.to.rpartition("@")
-        envelope.sender = self._sender.addr_spec
-        envelope.put_line(self._from)
-        envelope.recipient = Address(username=local_part, domain=domain).addr_spec
-        envelope.put("To", envelope.recipient)
-        envelope.put_line(_subject(subject))
-        envelope.put("Date", format_datetime(self._clock.now()))
-        envelope.put("Message-ID", f"<{mail.id}@{self._sender.domain}>")
-        envelope.put("Auto-Submitted", "auto-generated")
-        envelope.put("Content-Language", str(mail.locale))
-        if mail.mute is not None:
-            envelope.put("List-Unsubscribe", f"<{mail.mute}>")
-            envelope.put("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
+        message.sender = self._sender.addr_spec
+        message.set_folded_header(self._from_header)
+        message.recipient = Address(username=local_part, domain=domain).addr_spec
+        message.set_header("To", message.recipient)
+        message.set_folded_header(_subject_header(subject))
+        message.set_header("Date", format_datetime(self._clock.now()))
+        message.set_header("Message-ID", f"<{mail.id}@{self._sender.domain}>")
+        message.set_header("Auto-Submitted", "auto-generated")
+        message.set_header("Content-Language", str(mail.locale))
+        if mail.unsubscribe_url is not None:
+            message.set_header("List-Unsubscribe", f"<{mail.unsubscribe_url}>")
+            message.set_header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
 
 
 @lru_cache(256)
-def _subject(text: str) -> HeaderValue:
-    return fold("Subject", text)
+def _subject_header(text: str) -> HeaderValue:
+    return fold_header("Subject", text)
 
 
-def _day(time: datetime, locale: Locale) -> str:
-    month = MONTHS[locale].split()[time.month - 1]
+def _format_time(time: datetime, locale: Locale) -> str:
+    month = MONTH_NAMES[locale].split()[time.month - 1]
     year = f"{time.year}" if locale is Locale.EN else f"{time.year} г."
     return f"{time.day} {month} {year}, {time:%H:%M} UTC"

@@ -8,23 +8,23 @@ import structlog
 
 from referral.adapters.observability.redaction import redact
 
-TRACEBACKS = structlog.processors.ExceptionRenderer(
+TRACEBACK_RENDERER = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 """Without the local variables, among which are passwords and tokens."""
 
 
-def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
+def configure_logging(log_format: Literal["console", "json"] | None, level: str) -> None:
     """Log to standard error, in colours on a terminal and as JSON elsewhere unless told."""
-    as_json = kind == "json" or (kind is None and not sys.stderr.isatty())
+    as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendering: list[structlog.types.Processor] = (
-        [TRACEBACKS, redact, structlog.processors.JSONRenderer()]
+    renderers: list[structlog.types.Processor] = (
+        [TRACEBACK_RENDERER, redact, structlog.processors.JSONRenderer()]
         if as_json
         else [
             structlog.processors.format_exc_info,
@@ -33,21 +33,21 @@ def set_up_logs(kind: Literal["console", "json"] | None, level: str) -> None:
         ]
     )
     structlog.configure(
-        processors=[*shared, *rendering],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    foreign = structlog.stdlib.ProcessorFormatter(
+    formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(foreign)
+    handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 
-class StructuredSecurityLog:
+class StructlogSecurityLog:
     """The service's log."""
 
     def warn(self, event: str, **facts: str) -> None:

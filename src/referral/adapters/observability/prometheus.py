@@ -20,21 +20,26 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from referral.adapters.observability.samples import BOUNDS, Histogram, MetricSource, Sample
+from referral.adapters.observability.samples import (
+    BUCKET_BOUNDS_SECONDS,
+    Histogram,
+    MetricSource,
+    Sample,
+)
 from referral.adapters.private_folders import make_private_folder
 
-SNAPSHOT_SECONDS = 1.0
+SNAPSHOT_INTERVAL_SECONDS = 1.0
 """How old the figures of the other processes may be."""
 
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class Metric(NamedTuple):
     """What is told under one name."""
 
     name: str
-    kind: type[Family]
-    about: str
+    family_type: type[MetricFamily]
+    documentation: str
     labels: tuple[str, ...] = ()
 
 
@@ -66,32 +71,34 @@ METRICS = (
     Metric("referral_jobs_ended", GaugeMetricFamily, "Attempts in a minute.", ("kind", "outcome")),
     Metric("referral_job_seconds", GaugeMetricFamily, "Their duration.", ("kind", "quantile")),
 )
-_BY_NAME = {metric.name: metric for metric in METRICS}
+_METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
 
 
-class ProcessMetrics:
+class PrometheusMetrics:
     """See the port `Metrics`. Without a folder the process is the only one."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(
         self,
-        parts: Sequence[MetricSource],
-        ask_queue: Callable[[], Awaitable[Iterable[Sample]]],
+        sources: Sequence[MetricSource],
+        read_queue_samples: Callable[[], Awaitable[Iterable[Sample]]],
         folder: Path | None = None,
     ) -> None:
         """Take whom to ask about this process and about the queue, and where the others write."""
-        self._parts = parts
-        self._ask_queue = ask_queue
+        self._sources = sources
+        self._read_queue_samples = read_queue_samples
         self._folder = folder
-        self._name = f"{os.getpid()}-{uuid4().hex}"
+        self._file_name = f"{os.getpid()}-{uuid4().hex}"
 
     async def render(self) -> bytes:
         """See the port."""
-        figures = _sum([*self._own(), *self._of_others()])
-        figures |= {(name, labels): value for name, labels, value in await self._ask_queue()}
+        values = _merge_samples([*self._own_samples(), *self._other_samples()])
+        values |= {
+            (name, labels): value for name, labels, value in await self._read_queue_samples()
+        }
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Figures(figures))
+        registry.register(_ValueCollector(values))
         return generate_latest(registry)
 
     @asynccontextmanager
@@ -101,92 +108,96 @@ class ProcessMetrics:
             yield
             return
         make_private_folder(self._folder)
-        task = asyncio.create_task(self._publish_often(self._folder))
+        task = asyncio.create_task(self._publish_periodically(self._folder))
         try:
             yield
         finally:
             task.cancel()
 
-    async def _publish_often(self, folder: Path) -> None:
+    async def _publish_periodically(self, folder: Path) -> None:
         while True:
-            draft = folder / f"{self._name}.new"
+            temporary = folder / f"{self._file_name}.new"
             try:
-                draft.write_bytes(msgspec.msgpack.encode(list(self._own())))
-                draft.replace(folder / self._name)
+                temporary.write_bytes(msgspec.msgpack.encode(list(self._own_samples())))
+                temporary.replace(folder / self._file_name)
             except OSError:
                 pass  # a full disk, say: the next time, then
             except Exception:  # noqa: BLE001 - a figure that cannot be told ends no other
                 structlog.get_logger().exception("figures not published")
-            await asyncio.sleep(SNAPSHOT_SECONDS)
+            await asyncio.sleep(SNAPSHOT_INTERVAL_SECONDS)
 
-    def _own(self) -> Iterator[Sample]:
+    def _own_samples(self) -> Iterator[Sample]:
         yield Sample("referral_processes", (), 1)
-        for part in self._parts:
-            yield from part.measures()
+        for source in self._sources:
+            yield from source.samples()
 
-    def _of_others(self) -> Iterator[Sample]:
+    def _other_samples(self) -> Iterator[Sample]:
         for file in sorted(self._folder.iterdir()) if self._folder else ():
-            if file.name == self._name or file.suffix:
+            if file.name == self._file_name or file.suffix:
                 continue
             with suppress(OSError, msgspec.MsgspecError):
-                found = msgspec.msgpack.decode(file.read_bytes(), type=list[Sample])
-                lives = _lives(int(file.name.partition("-")[0]))
-                yield from (each for each in found if lives or not _is_gauge(each))
+                samples = msgspec.msgpack.decode(file.read_bytes(), type=list[Sample])
+                is_running = _is_running(int(file.name.partition("-")[0]))
+                yield from (sample for sample in samples if is_running or not _is_gauge(sample))
 
 
-class _Figures(Collector):
+class _ValueCollector(Collector):
     """Figures in the form that prometheus_client renders."""
 
-    def __init__(self, figures: dict[tuple[str, tuple[str, ...]], float | Histogram]) -> None:
-        self._figures = figures
+    def __init__(self, values: dict[tuple[str, tuple[str, ...]], float | Histogram]) -> None:
+        self._values = values
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterator[MetricFamily]:
         for name, kind, about, labels in METRICS:
             family = kind(name, about, labels=labels)
-            for (other, values), value in sorted(self._figures.items(), key=lambda item: item[0]):
+            for (other, values), value in sorted(self._values.items(), key=lambda item: item[0]):
                 if other == name:
-                    _add(family, values, value)
+                    _add_to_family(family, values, value)
             yield family
 
 
-def _add(family: Family, labels: Sequence[str], value: float | Histogram) -> None:
+def _add_to_family(family: MetricFamily, labels: Sequence[str], value: float | Histogram) -> None:
     if isinstance(family, HistogramMetricFamily):
         assert isinstance(value, Histogram)  # noqa: S101 - of a histogram there is nothing else
-        family.add_metric(labels, list(_buckets(value)), value.total)
+        family.add_metric(labels, list(_buckets(value)), value.total_seconds)
         return
     assert not isinstance(value, Histogram)  # noqa: S101 - likewise
     family.add_metric(labels, value)
 
 
-def _buckets(spread: Histogram) -> Iterator[tuple[str, float]]:
-    so_far = 0
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), spread.counts, strict=True):
-        so_far += count
-        yield bound, so_far
+def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
+    cumulative = 0
+    for bound, count in zip(
+        (*map(str, BUCKET_BOUNDS_SECONDS), "+Inf"), histogram.bucket_counts, strict=True
+    ):
+        cumulative += count
+        yield bound, cumulative
 
 
-def _sum(measures: Iterable[Sample]) -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
-    found: dict[tuple[str, tuple[str, ...]], list[float | Histogram]] = defaultdict(list)
-    for name, labels, value in measures:
-        found[name, labels].append(value)
-    return {key: _added(values) for key, values in found.items()}
+def _merge_samples(
+    samples: Iterable[Sample],
+) -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
+    values: dict[tuple[str, tuple[str, ...]], list[float | Histogram]] = defaultdict(list)
+    for name, labels, value in samples:
+        values[name, labels].append(value)
+    return {key: _merge_values(values) for key, values in values.items()}
 
 
-def _added(values: Sequence[float | Histogram]) -> float | Histogram:
-    spreads = [value for value in values if isinstance(value, Histogram)]
-    if not spreads:
+def _merge_values(values: Sequence[float | Histogram]) -> float | Histogram:
+    histograms = [value for value in values if isinstance(value, Histogram)]
+    if not histograms:
         return sum(value for value in values if not isinstance(value, Histogram))
-    counts = tuple(map(sum, zip(*(spread.counts for spread in spreads), strict=True)))
-    return Histogram(counts, sum(spread.total for spread in spreads))
+    counts = tuple(map(sum, zip(*(spread.bucket_counts for spread in histograms), strict=True)))
+    return Histogram(counts, sum(histogram.total_seconds for histogram in histograms))
 
 
-def _is_gauge(measure: Sample) -> bool:
-    return _BY_NAME[measure.name].kind is GaugeMetricFamily
+def _is_gauge(sample: Sample) -> bool:
+    return _METRICS_BY_NAME[sample.name].family_type is GaugeMetricFamily
 
 
-def _lives(process: int) -> bool:
+def _is_running(process_id: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(process_id, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -8,12 +8,12 @@ from typing import Any
 
 from structlog.types import EventDict, WrappedLogger
 
-CUT = "[…]"
+REDACTED = "[…]"
 
-WORD = r"[^\s@\"'<>()=,;]"
+ADDRESS_CHARACTER = r"[^\s@\"'<>()=,;]"
 """A character of either side of an address."""
 
-RULES = (
+REDACTION_RULES = (
     # PostgreSQL and its driver show values: Key (email)=(…) already exists.
     (
         re.compile(
@@ -21,32 +21,37 @@ RULES = (
             r".*?(?=\n\[SQL|\nTraceback|\n\nThe above|\n\nDuring|\Z)",
             re.DOTALL,
         ),
-        rf"\1 {CUT}",
+        rf"\1 {REDACTED}",
     ),
     # A match starts where a word does: from each letter of a long word it would be quadratic.
-    (re.compile(rf"(?<!{WORD}){WORD}+@{WORD}+"), CUT),
+    (re.compile(rf"(?<!{ADDRESS_CHARACTER}){ADDRESS_CHARACTER}+@{ADDRESS_CHARACTER}+"), REDACTED),
     # Tokens have 43 characters and more, ids and their like 36 at most.
-    (re.compile(r"(?<![\w/.-])[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]+)*(?![\w/])"), CUT),
+    (re.compile(r"(?<![\w/.-])[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]+)*(?![\w/])"), REDACTED),
 )
 
-OPEN = frozenset({"request_id", "kids", "filename", "database", "mail"})
+SAFE_FIELDS = frozenset({"request_id", "kids", "filename", "database", "mail"})
 """Fields of our own that are for everyone: ids, names of keys, paths of files."""
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Cut out what has no place in a log; goes before the last processor of structlog."""
-    return {name: value if name in OPEN else _clean(value) for name, value in event.items()}
+    return {
+        name: value if name in SAFE_FIELDS else _redact_value(value)
+        for name, value in event.items()
+    }
 
 
-def _clean(value: Any) -> Any:  # noqa: ANN401 - whatever is logged
+def _redact_value(value: Any) -> Any:  # noqa: ANN401 - whatever is logged
     if isinstance(value, str):
-        for pattern, instead in RULES:
-            value = pattern.sub(instead, value)
+        for pattern, replacement in REDACTION_RULES:
+            value = pattern.sub(replacement, value)
         return value
     if isinstance(value, dict):
-        return {key: each if key in OPEN else _clean(each) for key, each in value.items()}
+        return {
+            key: each if key in SAFE_FIELDS else _redact_value(each) for key, each in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_clean(each) for each in value]
+        return [_redact_value(each) for each in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _clean(str(value))
+    return _redact_value(str(value))

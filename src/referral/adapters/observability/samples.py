@@ -4,15 +4,29 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BUCKET_BOUNDS_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 """The upper ends, in seconds, of what durations are sorted into."""
 
 
 class Histogram(NamedTuple):
     """How durations spread: how many in each of `BOUNDS` and beyond, and all of them together."""
 
-    counts: tuple[int, ...]
-    total: float
+    bucket_counts: tuple[int, ...]
+    total_seconds: float
 
 
 class Sample(NamedTuple):
@@ -27,52 +41,52 @@ class Sample(NamedTuple):
 class MetricSource(Protocol):
     """A part that tells figures about itself."""
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         """Tell them as they are now."""
         ...
 
 
-class Durations:
+class DurationHistogram:
     """Durations, sorted into `BOUNDS`."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("bucket_counts", "total_seconds")
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.total = 0.0
+        self.bucket_counts = [0] * (len(BUCKET_BOUNDS_SECONDS) + 1)
+        self.total_seconds = 0.0
 
-    def add(self, seconds: float) -> None:
+    def observe(self, seconds: float) -> None:
         """Count one."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
+        self.bucket_counts[bisect_left(BUCKET_BOUNDS_SECONDS, seconds)] += 1
+        self.total_seconds += seconds
 
-    def spread(self) -> Histogram:
+    def histogram(self) -> Histogram:
         """Return them as they are now."""
-        return Histogram(tuple(self.counts), self.total)
+        return Histogram(tuple(self.bucket_counts), self.total_seconds)
 
 
-class RequestCounts:
+class RequestMetrics:
     """Requests that were answered."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._counts: dict[tuple[str, str, int], int] = {}
-        self._durations: dict[tuple[str, str], Durations] = {}
+        self._durations: dict[tuple[str, str], DurationHistogram] = {}
 
-    def add(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one."""
         key = (route, method, status)
         try:
             self._counts[key] += 1
-            self._durations[route, method].add(seconds)
+            self._durations[route, method].observe(seconds)
         except KeyError:
             self._counts[key] = 1
-            self._durations.setdefault((route, method), Durations()).add(seconds)
+            self._durations.setdefault((route, method), DurationHistogram()).observe(seconds)
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         """See `MetricSource`."""
         for (route, method, status), count in self._counts.items():
             yield Sample("referral_requests", (route, method, str(status)), count)
         for labels, durations in self._durations.items():
-            yield Sample("referral_request_seconds", labels, durations.spread())
+            yield Sample("referral_request_seconds", labels, durations.histogram())

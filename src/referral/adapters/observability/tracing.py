@@ -17,23 +17,23 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from redis.asyncio import Redis
 
-from referral.adapters.redis.client import RedisServer
+from referral.adapters.redis.client import RedisClient
 from referral.core.entities.mail import Mail
 from referral.core.ports.delivery import Mailer
 
 T = TypeVar("T")
 
-PARENT = "traceparent"
+TRACEPARENT_HEADER = "traceparent"
 """All that is taken over from others: `tracestate` and baggage may hold anything."""
 
-ERROR = 500
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+MIN_SERVER_ERROR_STATUS = 500
+KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("referral")
 
 
-def is_wanted(environment: Mapping[str, str]) -> bool:
+def is_requested(environment: Mapping[str, str]) -> bool:
     """Tell whether the standard variables ask for traces."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
@@ -46,7 +46,7 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
 
 def set_up_tracing(environment: Mapping[str, str]) -> None:
     """Send traces where the standard variables say, if they do."""
-    if not is_wanted(environment):
+    if not is_requested(environment):
         return
     log = structlog.get_logger()
     try:
@@ -69,12 +69,12 @@ def set_up_tracing(environment: Mapping[str, str]) -> None:
     trace.set_tracer_provider(provider)
 
 
-def is_on() -> bool:
+def is_enabled() -> bool:
     """Tell whether spans go anywhere."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def send_rest() -> None:
+def flush_spans() -> None:
     """Send the spans that are not sent yet; to be called off the event loop."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
@@ -96,34 +96,34 @@ def span(
         dict(attributes),
         record_exception=False,
         set_status_on_exception=False,
-    ) as made:
+    ) as current_span:
         try:
-            yield made
+            yield current_span
         except BaseException as error:
-            made.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            current_span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             raise
 
 
-def carried() -> dict[str, str]:
+def trace_headers() -> dict[str, str]:
     """Return what takes the current trace along."""
-    found: dict[str, str] = {}
-    _propagator.inject(found)
-    return {name: value for name, value in found.items() if name == PARENT}
+    headers: dict[str, str] = {}
+    _propagator.inject(headers)
+    return {name: value for name, value in headers.items() if name == TRACEPARENT_HEADER}
 
 
 @contextmanager
-def job_span(kind: str, taken_along: Mapping[str, object]) -> Iterator[None]:
+def job_span(kind: str, headers: Mapping[str, object]) -> Iterator[None]:
     """Time an attempt at a job, within the trace that queued it."""
-    if not is_on():
+    if not is_enabled():
         yield
         return
-    parent = _extract(str(taken_along.get(PARENT, "")))
+    parent = _extract(str(headers.get(TRACEPARENT_HEADER, "")))
     attributes = {"messaging.system": "postgresql", "messaging.destination.name": kind}
     with span(f"job {kind}", SpanKind.CONSUMER, attributes, parent):
         yield
 
 
-class TracedApp:
+class TracingMiddleware:
     """An ASGI app around the service: a span a request, with its route and not its path."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -137,28 +137,28 @@ class TracedApp:
             return
         status = 0
 
-        async def send_noting(message: Message) -> None:
+        async def send_recording_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        sent = [value for name, value in scope["headers"] if name == PARENT.encode()]
-        parent = _extract(sent[0].decode("latin-1") if len(sent) == 1 else "")
-        with span("request", SpanKind.SERVER, {}, parent) as made:
+        values = [value for name, value in scope["headers"] if name == TRACEPARENT_HEADER.encode()]
+        parent = _extract(values[0].decode("latin-1") if len(values) == 1 else "")
+        with span("request", SpanKind.SERVER, {}, parent) as current_span:
             try:
-                await self._app(scope, receive, send_noting)
+                await self._app(scope, receive, send_recording_status)
             finally:
-                _name(made, scope, status)
+                _set_http_attributes(current_span, scope, status)
 
 
-class TracedRedis(RedisServer):
+class TracedRedis(RedisClient):
     """Redis, with a span for each question."""
 
-    async def ask(self, question: Callable[[Redis], Awaitable[T]]) -> T:
+    async def execute(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """See `RedisServer`."""
         with span("redis", SpanKind.CLIENT, {"db.system.name": "redis"}):
-            return await super().ask(question)
+            return await super().execute(command)
 
 
 class TracedMailer:
@@ -176,19 +176,19 @@ class TracedMailer:
 
 
 def _extract(traceparent: str) -> context.Context:
-    return _propagator.extract({PARENT: traceparent}, context.Context())
+    return _propagator.extract({TRACEPARENT_HEADER: traceparent}, context.Context())
 
 
-def _name(made: Span, scope: Any, status: int) -> None:  # noqa: ANN401 - Litestar adds the route
+def _set_http_attributes(request_span: Span, scope: Any, status: int) -> None:  # noqa: ANN401 - Litestar adds the route
     route = scope.get("path_template") or "unknown"
-    method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-    made.update_name(f"{method} {route}")
-    made.set_attributes(
+    method = scope["method"] if scope["method"] in KNOWN_METHODS else "_OTHER"
+    request_span.update_name(f"{method} {route}")
+    request_span.set_attributes(
         {
             "http.request.method": method,
             "http.response.status_code": status,
             "http.route": route,
         }
     )
-    if status >= ERROR:
-        made.set_status(Status(StatusCode.ERROR))
+    if status >= MIN_SERVER_ERROR_STATUS:
+        request_span.set_status(Status(StatusCode.ERROR))

@@ -16,63 +16,63 @@ class PoolLimiter:
     `patience` seconds is given up.
     """
 
-    def __init__(self, places: int, patience: float) -> None:
+    def __init__(self, size: int, stall_timeout: float) -> None:
         """Take how many may be inside, and how long the queue may stand still."""
-        self.size = places
+        self.size = size
         self.waiting = 0
-        self._free = places
-        self._places = asyncio.Semaphore(places)
-        self._patience = patience
-        self._served = 0.0
+        self._available = size
+        self._semaphore = asyncio.Semaphore(size)
+        self._stall_timeout = stall_timeout
+        self._last_progress = 0.0
 
     @property
     def in_use(self) -> int:
         """How many are inside."""
-        return self.size - self._free
+        return self.size - self._available
 
-    def measures(self, pool: str) -> Iterator[Sample]:
+    def samples(self, pool: str) -> Iterator[Sample]:
         """Tell of it under the name of its pool."""
         yield Sample("referral_pool_size", (pool,), self.size)
         yield Sample("referral_pool_in_use", (pool,), self.in_use)
         yield Sample("referral_pool_waiting", (pool,), self.waiting)
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def permit(self) -> AsyncIterator[None]:
         """Hold a place for the block, or raise `Unavailable`."""
-        await self._enter()
-        self._free -= 1
+        await self._acquire()
+        self._available -= 1
         try:
             yield
         except Unavailable:
             raise  # whoever got nothing done has not moved the queue
         except BaseException:
-            self._served = _now()
+            self._last_progress = _now()
             raise
         else:
-            self._served = _now()
+            self._last_progress = _now()
         finally:
-            self._free += 1
-            self._places.release()
+            self._available += 1
+            self._semaphore.release()
 
-    async def _enter(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
+    async def _acquire(self) -> None:
+        if not self._semaphore.locked():
+            await self._semaphore.acquire()
             return
-        began, entering = _now(), asyncio.ensure_future(self._places.acquire())
+        started, acquiring = _now(), asyncio.ensure_future(self._semaphore.acquire())
         self.waiting += 1
         try:
-            while not (await asyncio.wait({entering}, timeout=self._patience))[0]:
-                self._check(began)
+            while not (await asyncio.wait({acquiring}, timeout=self._stall_timeout))[0]:
+                self._check_stalled(started)
         except BaseException:
             # Give up the place in the queue, or the one that was got in the same moment.
-            if not entering.cancel() and not entering.cancelled():
-                self._places.release()
+            if not acquiring.cancel() and not acquiring.cancelled():
+                self._semaphore.release()
             raise
         finally:
             self.waiting -= 1
 
-    def _check(self, began: float) -> None:
-        if _now() - max(self._served, began) >= self._patience:
+    def _check_stalled(self, started: float) -> None:
+        if _now() - max(self._last_progress, started) >= self._stall_timeout:
             raise Unavailable
 
 

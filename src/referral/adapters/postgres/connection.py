@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
-from referral.adapters.postgres.outages import unavailable
+from referral.adapters.postgres.outages import errors_as_unavailable
 from referral.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -70,47 +70,47 @@ class DatabaseSession:
         self, statement: Executable, values: dict[str, Any] | None = None
     ) -> CursorResult[Any]:
         """Run a statement through SQLAlchemy."""
-        with self._calling():
+        with self._call():
             return await self._connection.execute(statement, values)
 
     async def fetch(self, query: Query, **values: object) -> list[asyncpg.Record]:
         """Run a query by the driver."""
-        return await self.fetch_text(query.text, *query.arguments(values))
+        return await self.fetch_sql(query.text, *query.arguments(values))
 
     async def fetch_one(self, query: Query, **values: object) -> asyncpg.Record | None:
         """Run a query of which at most one row comes back."""
         arguments = query.arguments(values)
-        with self._calling():
+        with self._call():
             return await self.driver.fetchrow(query.text, *arguments)
 
-    async def fetch_text(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    async def fetch_sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Run a statement that is text already, and return its rows."""
-        with self._calling():
+        with self._call():
             rows: list[asyncpg.Record] = await self.driver.fetch(statement, *arguments)
         return rows
 
-    async def execute_text(self, statement: str, *arguments: object) -> str:
+    async def execute_sql(self, statement: str, *arguments: object) -> str:
         """Run a statement that is text already, and return PostgreSQL's word for what it did."""
-        with self._calling():
+        with self._call():
             status: str = await self.driver.execute(statement, *arguments)
         return status
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit at the end of the block, or undo it."""
-        await self.execute_text("BEGIN")
+        await self.execute_sql("BEGIN")
         try:
             yield
         except Exception:
-            await self._undo()
+            await self._roll_back()
             raise
-        await self.execute_text("COMMIT")
+        await self.execute_sql("COMMIT")
 
     @property
     def _is_gone(self) -> bool:
         return self._is_broken or bool(self.driver.is_closed())
 
-    async def _undo(self) -> None:
+    async def _roll_back(self) -> None:
         """Roll back, unless a call was left without its answer: the next would wait as long.
 
         A ROLLBACK that fails does not take the place of the error that led to it. The connection
@@ -119,14 +119,14 @@ class DatabaseSession:
         if self._is_gone:
             return
         try:
-            await self.execute_text("ROLLBACK")
+            await self.execute_sql("ROLLBACK")
         except Unavailable as error:
             cause = type(error.__cause__).__name__
             structlog.get_logger().warning("transaction not rolled back", cause=cause)
 
     @contextmanager
-    def _calling(self) -> Iterator[None]:
-        with unavailable():
+    def _call(self) -> Iterator[None]:
+        with errors_as_unavailable():
             try:
                 yield
             except BaseException as error:
@@ -137,13 +137,13 @@ class DatabaseSession:
 
 
 @asynccontextmanager
-async def connected(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]:
+async def acquire_session(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]:
     """Take a connection from the pool of an engine in autocommit, and give it back.
 
     One that was left in the middle of something, by a time-out or a cancelled request, is closed.
     """
-    with unavailable():
-        connection, driver = await _open(engine)
+    with errors_as_unavailable():
+        connection, driver = await _check_out(engine)
     session = DatabaseSession(connection, driver)
     try:
         yield session
@@ -153,7 +153,7 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]:
         await connection.close()
 
 
-async def _open(engine: AsyncEngine) -> tuple[AsyncConnection, asyncpg.Connection]:
+async def _check_out(engine: AsyncEngine) -> tuple[AsyncConnection, asyncpg.Connection]:
     """Connect, past those in the pool that the server has closed."""
     while True:
         connection = await engine.connect()

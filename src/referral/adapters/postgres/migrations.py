@@ -8,7 +8,7 @@ from referral.core.errors import Unavailable
 if TYPE_CHECKING:
     from alembic.config import Config
 
-PLACES = (
+MIGRATION_FOLDERS = (
     Path(__file__).parents[2] / "migrations",  # in the wheel
     Path(__file__).parents[4] / "migrations",  # in the repository
 )
@@ -22,17 +22,17 @@ def migrate(url: str, revision: str = "head") -> None:
     from alembic.util import CommandError  # noqa: PLC0415 - as above
 
     try:
-        command.upgrade(make_config(url), revision)
+        command.upgrade(make_alembic_config(url), revision)
     except CommandError as error:
         detail = f"The schema cannot be migrated: {error}"
         raise Unavailable(detail) from None
 
 
-def make_config(url: str) -> "Config":
+def make_alembic_config(url: str) -> "Config":
     """Return what Alembic's commands need to know."""
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
-    config.set_main_option("script_location", str(next(p for p in PLACES if p.is_dir())))
+    config.set_main_option("script_location", str(next(p for p in MIGRATION_FOLDERS if p.is_dir())))
     config.attributes["url"] = url
     return config

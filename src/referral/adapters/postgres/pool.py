@@ -8,11 +8,11 @@ import asyncpg
 from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres import pooler
 from referral.adapters.postgres.admission import PoolLimiter
-from referral.adapters.postgres.database import QUEUE_STALL_SECONDS, TIMEOUT_SECONDS
-from referral.adapters.postgres.outages import unavailable
+from referral.adapters.postgres.database import DATABASE_TIMEOUT_SECONDS, POOL_STALL_SECONDS
+from referral.adapters.postgres.outages import errors_as_unavailable
 
-CONNECTIONS = 4
-IDLE_SECONDS = 60.0
+DRIVER_POOL_SIZE = 4
+MAX_IDLE_SECONDS = 60.0
 
 
 class DriverPool:
@@ -21,7 +21,7 @@ class DriverPool:
     def __init__(self, pool: asyncpg.Pool) -> None:
         """Take a pool of `CONNECTIONS` connections."""
         self._pool = pool
-        self._admission = PoolLimiter(CONNECTIONS, QUEUE_STALL_SECONDS)
+        self._limiter = PoolLimiter(DRIVER_POOL_SIZE, POOL_STALL_SECONDS)
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Return the rows of a statement, or raise `Unavailable`."""
@@ -34,15 +34,15 @@ class DriverPool:
         async with self._connection() as connection:
             return await connection.fetchrow(query, *args)
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         """See `Measured`."""
-        return self._admission.measures("reads")
+        return self._limiter.samples("reads")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        async with self._admission.place():
-            with unavailable():
-                async with self._pool.acquire(timeout=TIMEOUT_SECONDS) as connection:
+        async with self._limiter.permit():
+            with errors_as_unavailable():
+                async with self._pool.acquire(timeout=DATABASE_TIMEOUT_SECONDS) as connection:
                     try:
                         yield connection
                     except TimeoutError:
@@ -52,24 +52,24 @@ class DriverPool:
 
 
 @asynccontextmanager
-async def make_pool(
+async def make_driver_pool(
     url: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
 ) -> AsyncIterator[DriverPool]:
     """Make a pool for a `postgresql://` URL; it connects when it is first used."""
     async with asyncpg.create_pool(
-        pooler.plain(url),
+        pooler.driver_url(url),
         connection_class=connection_class,
         min_size=0,
-        max_size=CONNECTIONS,
-        max_inactive_connection_lifetime=IDLE_SECONDS,
-        timeout=TIMEOUT_SECONDS,
-        command_timeout=TIMEOUT_SECONDS,
-        reset=_leave,
+        max_size=DRIVER_POOL_SIZE,
+        max_inactive_connection_lifetime=MAX_IDLE_SECONDS,
+        timeout=DATABASE_TIMEOUT_SECONDS,
+        command_timeout=DATABASE_TIMEOUT_SECONDS,
+        reset=_skip_reset,
         server_settings=pooler.server_settings(url),
         **pooler.driver_options(url),
     ) as pool:
         yield DriverPool(pool)
 
 
-async def _leave(_: asyncpg.Connection) -> None:
+async def _skip_reset(_: asyncpg.Connection) -> None:
     """Leave a connection as it is when it is given back: single statements do not change it."""

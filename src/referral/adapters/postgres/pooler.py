@@ -7,20 +7,20 @@ next one may find another server connection; asyncpg sends an unnamed one along 
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-MARK = ("pooler", "transaction")
+POOLER_PARAMETER = ("pooler", "transaction")
 
 
 def is_pooled(url: str) -> bool:
     """Tell whether a URL leads to such a pooler."""
-    return MARK in parse_qsl(urlsplit(url).query)
+    return POOLER_PARAMETER in parse_qsl(urlsplit(url).query)
 
 
-def plain(url: str) -> str:
+def driver_url(url: str) -> str:
     """Return the URL as drivers want it."""
     if not is_pooled(url):
         return url
     parts = urlsplit(url)
-    query = [pair for pair in parse_qsl(parts.query) if pair != MARK]
+    query = [pair for pair in parse_qsl(parts.query) if pair != POOLER_PARAMETER]
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 

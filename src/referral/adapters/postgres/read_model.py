@@ -16,7 +16,7 @@ from referral.core.entities.codes import Code
 from referral.core.entities.referrals import ReferralListItem
 from referral.core.entities.users import Profile, Referrer, User
 
-LOOK_UP = """
+CODES_BY_EMAIL = """
 SELECT u.email_key, u.email_verified, c.id, c.user_id, c.text, c.created_at, c.expires_at,
        c.max_uses, c.uses, c.enabled
 FROM users u JOIN codes c ON c.user_id = u.id AND c.enabled
@@ -43,14 +43,14 @@ SELECT 1 FROM users WHERE id = $1
 AND (blocked_at IS NOT NULL OR EXISTS (SELECT FROM sessions WHERE id = $2))
 """
 
-USER = msgspec.json.Decoder(User)
-REFERRER = msgspec.json.Decoder(Referrer)
-CODE = msgspec.json.Decoder(Code)
-JOINED = msgspec.json.Decoder(list[ReferralListItem])
-PROFILE = msgspec.json.Decoder(Profile)
+USER_DECODER = msgspec.json.Decoder(User)
+REFERRER_DECODER = msgspec.json.Decoder(Referrer)
+CODE_DECODER = msgspec.json.Decoder(Code)
+REFERRALS_DECODER = msgspec.json.Decoder(list[ReferralListItem])
+PROFILE_DECODER = msgspec.json.Decoder(Profile)
 
 
-class LookUp(NamedTuple):
+class CodeLookup(NamedTuple):
     """One question of the statement that those of a moment share."""
 
     email_key: str
@@ -63,37 +63,41 @@ class PostgresReadModel:
     def __init__(self, pool: DriverPool) -> None:
         """Take a pool of `make_pool`."""
         self._pool = pool
-        self._look_ups: RequestCoalescer[LookUp, Code | None] = RequestCoalescer(self._look_up)
+        self._lookups: RequestCoalescer[CodeLookup, Code | None] = RequestCoalescer(
+            self._fetch_codes
+        )
 
-    async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
+    async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         """See the port."""
-        return await self._look_ups.ask(LookUp(email_key, confirmed_only))
+        return await self._lookups.submit(CodeLookup(email_key, confirmed_only))
 
-    async def may_change(self, user_id: UUID, session_id: UUID) -> bool:
+    async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
         """See the port."""
         return await self._pool.fetch_one(MAY_CHANGE, user_id, session_id) is not None
 
-    async def account(self, user_id: UUID, recent: int, now: datetime) -> AccountView | None:
+    async def find_account(
+        self, user_id: UUID, recent_limit: int, now: datetime
+    ) -> AccountView | None:
         """See the port."""
-        row = await self._pool.fetch_one(ACCOUNT, user_id, recent)
+        row = await self._pool.fetch_one(ACCOUNT, user_id, recent_limit)
         if row is None:
             return None
-        code = CODE.decode(row["code"]) if row["code"] else None
+        code = CODE_DECODER.decode(row["code"]) if row["code"] else None
         return AccountView(
-            user=USER.decode(row["user"]),
-            referrer=REFERRER.decode(row["referrer"]) if row["referrer"] else None,
+            user=USER_DECODER.decode(row["user"]),
+            referrer=REFERRER_DECODER.decode(row["referrer"]) if row["referrer"] else None,
             referral_count=row["referral_count"],
-            recent_referrals=JOINED.decode(row["recent_referrals"] or "[]"),
+            recent_referrals=REFERRALS_DECODER.decode(row["recent_referrals"] or "[]"),
             active_code=code if code is not None and code.is_active(now) else None,
-            now=now,
-            profile=PROFILE.decode(row["profile"]) if row["profile"] else None,
+            as_of=now,
+            profile=PROFILE_DECODER.decode(row["profile"]) if row["profile"] else None,
         )
 
-    async def _look_up(self, asked: list[LookUp]) -> list[Code | None]:
-        rows = await self._pool.fetch(LOOK_UP, sorted({one.email_key for one in asked}))
-        found: dict[LookUp, Code] = {}
+    async def _fetch_codes(self, lookups: list[CodeLookup]) -> list[Code | None]:
+        rows = await self._pool.fetch(CODES_BY_EMAIL, sorted({one.email_key for one in lookups}))
+        found: dict[CodeLookup, Code] = {}
         for email_key, email_verified, *code in rows:
-            found[LookUp(email_key, confirmed_only=False)] = made = Code(*code)
+            found[CodeLookup(email_key, confirmed_only=False)] = made = Code(*code)
             if email_verified:
-                found[LookUp(email_key, confirmed_only=True)] = made
-        return [found.get(one) for one in asked]
+                found[CodeLookup(email_key, confirmed_only=True)] = made
+        return [found.get(one) for one in lookups]

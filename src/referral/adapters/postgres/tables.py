@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 metadata = orm_registry.metadata
 
 
-def _time(name: str, *, nullable: bool = False) -> Column[object]:
+def _timestamp(name: str, *, nullable: bool = False) -> Column[object]:
     return Column(name, DateTimeUTC(timezone=True), nullable=nullable)
 
 
@@ -38,12 +38,12 @@ users = Table(
     Column("locale", Text, nullable=False),
     Column("email_verified", Boolean, nullable=False),
     Column("notify_on_referral", Boolean, nullable=False),
-    _time("created_at"),
-    _time("blocked_at", nullable=True),
-    _time("erased_at", nullable=True),
+    _timestamp("created_at"),
+    _timestamp("blocked_at", nullable=True),
+    _timestamp("erased_at", nullable=True),
     Column("deliverability", Text, nullable=False, server_default="unknown"),
     # When an unconfirmed account is erased; null where no confirmation is required.
-    _time("confirm_by", nullable=True),
+    _timestamp("confirm_by", nullable=True),
     UniqueConstraint("email_key", name="uq_users_email_key"),
     Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
     CheckConstraint(
@@ -61,12 +61,12 @@ codes = Table(
     Column("text", Text, nullable=False),
     # The text in upper case: it stays when the code is deleted, and so is never free again.
     Column("text_key", Text, nullable=False),
-    _time("created_at"),
-    _time("expires_at"),
+    _timestamp("created_at"),
+    _timestamp("expires_at"),
     Column("max_uses", Integer),
     Column("uses", Integer, nullable=False, server_default="0"),
     Column("enabled", Boolean, nullable=False),
-    _time("deleted_at", nullable=True),
+    _timestamp("deleted_at", nullable=True),
     UniqueConstraint("text_key", name="uq_codes_text_key"),
     CheckConstraint("uses >= 0 AND (max_uses IS NULL OR max_uses > 0)", name="uses"),
     CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
@@ -85,7 +85,7 @@ referrals = Table(
     Column("code_id", ForeignKey(codes.c.id), nullable=False),
     Column("code", Text, nullable=False),
     Column("status", Text, nullable=False),
-    _time("joined_at"),
+    _timestamp("joined_at"),
     # The mail that tells the referrer; null until there is one.
     Column("told_by", Uuid),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
@@ -104,8 +104,8 @@ sessions = Table(
     Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
     Column("client_id", Text, nullable=False),
     Column("scope", Text, nullable=False),
-    _time("created_at"),
-    _time("expires_at"),
+    _timestamp("created_at"),
+    _timestamp("expires_at"),
     Index("ix_sessions_user_id", "user_id"),
     Index("ix_sessions_expires_at", "expires_at"),
 )
@@ -115,7 +115,7 @@ refresh_tokens = Table(
     metadata,
     Column("digest", LargeBinary(32), primary_key=True),
     Column("session_id", ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
-    _time("used_at", nullable=True),
+    _timestamp("used_at", nullable=True),
     # Digests of the token that it was given for, and of the first used of those given for it.
     Column("parent", LargeBinary(32)),
     Column("heir", LargeBinary(32)),
@@ -129,17 +129,17 @@ clients = Table(
     Column("name", Text, nullable=False),
     Column("secret_digest", LargeBinary(32), nullable=False),
     Column("scopes", ARRAY(Text), nullable=False),
-    _time("created_at"),
+    _timestamp("created_at"),
 )
 
-attempts = Table(
+idempotency_records = Table(
     "attempts",
     metadata,
     # Digests of the idempotency key and of whose it is, and of the body, by a key of the service.
     Column("key", LargeBinary(32), primary_key=True),
     Column("fingerprint", LargeBinary(32), nullable=False),
     Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE")),
-    _time("created_at"),
+    _timestamp("created_at"),
     Column("status", SmallInteger, nullable=False),
     Column("location", Text),
     Column("body", LargeBinary, nullable=False),
@@ -153,7 +153,7 @@ mails = Table(
     Column("id", Uuid, primary_key=True),
     # A keyed digest of the quota and the canonical address: no address is left behind.
     Column("address_digest", LargeBinary(32), nullable=False),
-    _time("counted_at"),
+    _timestamp("counted_at"),
     Index("ix_mails_address_digest_counted_at", "address_digest", "counted_at"),
     Index("ix_mails_counted_at", "counted_at"),
 )
@@ -164,9 +164,9 @@ one_time_tokens = Table(
     Column("digest", LargeBinary(32), primary_key=True),
     Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
     Column("purpose", Text, nullable=False),
-    _time("expires_at"),
+    _timestamp("expires_at"),
     # Until then another request is using the link; null when none is.
-    _time("claimed_until", nullable=True),
+    _timestamp("claimed_until", nullable=True),
     Index("ix_one_time_tokens_user_id", "user_id"),
     Index("ix_one_time_tokens_expires_at", "expires_at"),
 )
@@ -181,17 +181,17 @@ profiles = Table(
     Column("domain", Text),
     Column("country", Text),
     Column("avatar_url", Text),
-    _time("found_at"),
+    _timestamp("found_at"),
 )
 
-verdicts = Table(
+verification_results = Table(
     "verdicts",
     metadata,
     # A digest of the canonical address by a key of the service: a dump tells no address, and
     # nobody can look up in it whether one was asked about.
     Column("fingerprint", LargeBinary(32), primary_key=True),
     Column("verdict", Text, nullable=False),
-    _time("given_at"),
+    _timestamp("given_at"),
     Index("ix_verdicts_given_at", "given_at"),
 )
 
@@ -201,6 +201,6 @@ referred_emails = Table(
     # A digest of the canonical address by a key of the service, as in `verdicts`. It outlives the
     # account for a year at most, so that one mailbox is not referred again and again.
     Column("fingerprint", LargeBinary(32), primary_key=True),
-    _time("referred_at"),
+    _timestamp("referred_at"),
     Index("ix_referred_emails_referred_at", "referred_at"),
 )

@@ -17,22 +17,22 @@ from referral.core.errors import Unavailable
 
 T = TypeVar("T")
 
-LOOKS, LOOK_SECONDS = 8, 0.01
+REPLY_POLLS, REPLY_POLL_SECONDS = 8, 0.01
 """How often one looks for an answer, and how long each time; see `_patiently`."""
 
-SOCKET_SECONDS = 0.5
+SOCKET_TIMEOUT_SECONDS = 0.5
 """The client's own limit, behind ours; the name of the server is looked up within it."""
 
-CONNECTIONS = 10
-PROBE_SECONDS = 0.5
-CLOSING_SECONDS = 1
+MAX_CONNECTIONS = 10
+PROBE_INTERVAL_SECONDS = 0.5
+CLOSE_TIMEOUT_SECONDS = 1
 
 
-class RedisGone(Exception):
+class RedisUnavailable(Exception):
     """There is no answer from Redis to be had now."""
 
 
-class RedisServer:
+class RedisClient:
     """A server that everybody leaves alone from the first failure on, until it answers a probe.
 
     Whoever comes when all connections are in use waits for one: a burst is no failure. Only
@@ -45,87 +45,87 @@ class RedisServer:
         """Take a `redis://` URL; connects with the first question."""
         pool = BlockingConnectionPool.from_url(
             url,
-            max_connections=CONNECTIONS,
+            max_connections=MAX_CONNECTIONS,
             timeout=None,
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             # Once more, on a new connection: the server may have closed one that was idle.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         self.client: Redis = Redis(connection_pool=pool)
-        self._gate = asyncio.Semaphore(CONNECTIONS)
-        self._recovery: asyncio.Task[None] | None = None
-        self._recoveries = 0
-        self._on_return: list[Callable[[], Awaitable[None]]] = []
+        self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._recovery_task: asyncio.Task[None] | None = None
+        self._recovery_count = 0
+        self._recovery_hooks: list[Callable[[], Awaitable[None]]] = []
 
     @property
-    def answers(self) -> bool:
+    def is_available(self) -> bool:
         """Whether it did, the last time."""
-        return self._recovery is None
+        return self._recovery_task is None
 
-    def when_back(self, action: Callable[[], Awaitable[None]]) -> None:
+    def add_recovery_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Have something done as soon as the server answers again, before anybody else asks."""
-        self._on_return.append(action)
+        self._recovery_hooks.append(hook)
 
-    async def ask(self, question: Callable[[Redis], Awaitable[T]]) -> T:
+    async def execute(self, command: Callable[[Redis], Awaitable[T]]) -> T:
         """Return the answer, or raise `RedisGone`."""
-        async with self._gate:
-            if not self.answers:
-                raise RedisGone
-            recoveries = self._recoveries
+        async with self._permits:
+            if not self.is_available:
+                raise RedisUnavailable
+            recovery_count = self._recovery_count
             try:
-                return await _patiently(question(self.client))
+                return await _wait_for_reply(command(self.client))
             except ResponseError as error:
-                raise RedisGone from error
+                raise RedisUnavailable from error
             except (RedisError, OSError, TimeoutError) as error:
                 # What was asked before a recovery tells nothing about the server after it.
-                if recoveries == self._recoveries:
-                    self._lose(error)
-                raise RedisGone from error
+                if recovery_count == self._recovery_count:
+                    self._mark_unavailable(error)
+                raise RedisUnavailable from error
 
     async def check(self) -> str:
         """See the port `Part`."""
         try:
-            await self.ask(lambda client: client.ping())
-        except RedisGone as error:
+            await self.execute(lambda client: client.ping())
+        except RedisUnavailable as error:
             raise Unavailable from error
         return "ok"
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         """See `Measured`."""
-        yield Sample("referral_breaker_open", (self.name,), not self.answers)
+        yield Sample("referral_breaker_open", (self.name,), not self.is_available)
 
     async def close(self) -> None:
         """End the connections, those in use after their answer."""
-        if self._recovery is not None:
-            self._recovery.cancel()
+        if self._recovery_task is not None:
+            self._recovery_task.cancel()
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSING_SECONDS):
-                for _ in range(CONNECTIONS):
-                    await self._gate.acquire()
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                for _ in range(MAX_CONNECTIONS):
+                    await self._permits.acquire()
         await self.client.connection_pool.aclose()
 
-    def _lose(self, error: Exception) -> None:
-        if self._recovery is None:
+    def _mark_unavailable(self, error: Exception) -> None:
+        if self._recovery_task is None:
             structlog.get_logger().warning("redis does not answer", cause=repr(error))
-            self._recovery = asyncio.create_task(self._recover())
+            self._recovery_task = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
         while True:
-            if await self._is_back():
+            if await self._try_recovery():
                 break
-            await asyncio.sleep(PROBE_SECONDS)
-        self._recovery = None
-        self._recoveries += 1
+            await asyncio.sleep(PROBE_INTERVAL_SECONDS)
+        self._recovery_task = None
+        self._recovery_count += 1
         structlog.get_logger().info("redis answers again")
 
-    async def _is_back(self) -> bool:
+    async def _try_recovery(self) -> bool:
         try:
             # Connections from before may be dead, and whoever got one would find the server gone.
             await self.client.connection_pool.disconnect(inuse_connections=False)
-            await _patiently(self.client.ping())
-            for action in self._on_return:
-                await action()
+            await _wait_for_reply(self.client.ping())
+            for hook in self._recovery_hooks:
+                await hook()
         except (RedisError, OSError, TimeoutError):
             return False
         except Exception:  # noqa: BLE001 - without an end of this task Redis is never used again
@@ -134,14 +134,14 @@ class RedisServer:
         return True
 
 
-async def _patiently(answer: Awaitable[T]) -> T:
+async def _wait_for_reply(reply: Awaitable[T]) -> T:
     """Wait for an answer 80 ms long, or eight rounds of an event loop that is too busy to read it:
     a burst of requests must not look like a server that is gone.
     """
-    task = asyncio.ensure_future(answer)
+    task = asyncio.ensure_future(reply)
     try:
-        for _ in range(LOOKS):
-            done, _ = await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        for _ in range(REPLY_POLLS):
+            done, _ = await asyncio.wait({task}, timeout=REPLY_POLL_SECONDS)
             if done:
                 return task.result()
         raise TimeoutError

@@ -20,174 +20,199 @@ from redis.asyncio import Redis
 
 from referral.adapters.batching import BatchQueue, RequestCoalescer
 from referral.adapters.observability.samples import Sample
-from referral.adapters.redis.client import RedisGone, RedisServer
+from referral.adapters.redis.client import RedisClient, RedisUnavailable
 from referral.core.entities.codes import Code
 
 CACHE_TTL_SECONDS = 25.0
 NEGATIVE_TTL_SECONDS = 10.0
-MARK_SECONDS = 60
+MARKER_TTL_SECONDS = 60
 """How long a mark stays, and a clear that failed is remembered: longer than any entry lives."""
 
-CLEAR_BATCH_SIZE = 500
+INVALIDATION_BATCH_SIZE = 500
 """How many clears that failed are repeated in one trip."""
 
-STORE = """
+STORE_SCRIPT = """
 if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 end
 """
 
 
-class Entry(msgspec.Struct, array_like=True):
+class CacheEntry(msgspec.Struct, array_like=True):
     """What was found, and until when that may be told."""
 
-    until: float
+    expires_at: float
     code: Code | None
 
 
-class Fill(msgspec.Struct):
+class PendingWrite(msgspec.Struct):
     """An entry on its way into Redis, and the mark from before its database was read."""
 
     key: bytes
-    mark: bytes
-    entry: Entry
+    marker: bytes
+    entry: CacheEntry
 
 
-class Held(NamedTuple):
+class StoredValues(NamedTuple):
     """What Redis holds about an address."""
 
     entry: bytes | None
-    mark: bytes | None
+    marker: bytes | None
 
 
-class Uncleared(NamedTuple):
+class PendingInvalidation(NamedTuple):
     """A clear that has not succeeded yet, and when nothing from before it is left to be cleared."""
 
-    mark: bytes
-    until: float
+    marker: bytes
+    expires_at: float
 
 
-ENCODER = msgspec.msgpack.Encoder()
-DECODER = msgspec.msgpack.Decoder(Entry)
+ENTRY_ENCODER = msgspec.msgpack.Encoder()
+ENTRY_DECODER = msgspec.msgpack.Decoder(CacheEntry)
 
 
-class RedisCache:
+class RedisLookupCache:
     """See the port `Cache`. Requests share round trips and none of them owns a connection, so
     that one which is cancelled cannot leave its answer to another.
     """
 
-    def __init__(self, server: RedisServer, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: RedisClient, now: Callable[[], float] = time.time) -> None:
         """Take the server, and a clock that those of other machines agree with."""
-        self._server = server
+        self._client = client
         self._now = now
         self._hits = self._misses = 0
-        self._uncleared: dict[bytes, Uncleared] = {}
-        self._reads: RequestCoalescer[bytes, Held] = RequestCoalescer(self._read)
-        self._fills: BatchQueue[Fill] = BatchQueue(self._store)
-        server.when_back(self._clear_again)
+        self._pending_invalidations: dict[bytes, PendingInvalidation] = {}
+        self._reads: RequestCoalescer[bytes, StoredValues] = RequestCoalescer(self._read)
+        self._writes: BatchQueue[PendingWrite] = BatchQueue(self._store)
+        client.add_recovery_hook(self._retry_invalidations)
 
-    async def fetch(
-        self, email_key: str, find: Callable[[], Awaitable[Code | None]]
+    async def get_or_load(
+        self, email_key: str, load: Callable[[], Awaitable[Code | None]]
     ) -> Code | None:
         """See the port."""
-        key, began = make_key(email_key), self._now()
-        if not self._server.answers or self._is_uncleared(key, began):
-            return await find()
+        key, started_at = entry_key(email_key), self._now()
+        if not self._client.is_available or self._is_invalidation_pending(key, started_at):
+            return await load()
         try:
-            held = await self._reads.ask(key)
-        except RedisGone:
-            return await find()
-        entry = _decode(held.entry)
-        if entry is None or entry.until <= began:
+            stored = await self._reads.submit(key)
+        except RedisUnavailable:
+            return await load()
+        entry = _decode(stored.entry)
+        if entry is None or entry.expires_at <= started_at:
             self._misses += 1
-            entry = Entry(0, await find())
-            self._fill(key, held.mark, entry, began)
+            entry = CacheEntry(0, await load())
+            self._schedule_write(key, stored.marker, entry, started_at)
         else:
             self._hits += 1
         return entry.code
 
-    def recall(self, email_key: str) -> Code | None:  # noqa: ARG002
+    def find_cached(self, email_key: str) -> Code | None:  # noqa: ARG002
         """See the port. The process itself remembers nothing."""
         return None
 
-    async def clear(self, email_key: str) -> bool:
+    async def invalidate(self, email_key: str) -> bool:
         """See the port. What cannot be cleared now is not read here, and cleared later."""
-        key, now = make_key(email_key), self._now()
-        while self._uncleared and next(iter(self._uncleared.values())).until <= now:
-            del self._uncleared[next(iter(self._uncleared))]
-        self._uncleared.pop(key, None)
-        own = self._uncleared[key] = Uncleared(secrets.token_bytes(16), now + MARK_SECONDS)
-        with suppress(RedisGone):
-            await self._server.ask(lambda client: self._mark(client, [(key, own)]))
+        key, now = entry_key(email_key), self._now()
+        while (
+            self._pending_invalidations
+            and next(iter(self._pending_invalidations.values())).expires_at <= now
+        ):
+            del self._pending_invalidations[next(iter(self._pending_invalidations))]
+        self._pending_invalidations.pop(key, None)
+        invalidation = self._pending_invalidations[key] = PendingInvalidation(
+            secrets.token_bytes(16), now + MARKER_TTL_SECONDS
+        )
+        with suppress(RedisUnavailable):
+            await self._client.execute(
+                lambda client: self._write_markers(client, [(key, invalidation)])
+            )
             return True
         return False
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         """See `Measured`."""
         yield Sample("referral_cache_lookups", ("redis", "hit"), self._hits)
         yield Sample("referral_cache_lookups", ("redis", "miss"), self._misses)
 
-    def _is_uncleared(self, key: bytes, now: float) -> bool:
-        uncleared = self._uncleared.get(key)
-        return uncleared is not None and uncleared.until > now
+    def _is_invalidation_pending(self, key: bytes, now: float) -> bool:
+        invalidation = self._pending_invalidations.get(key)
+        return invalidation is not None and invalidation.expires_at > now
 
-    def _fill(self, key: bytes, mark: bytes | None, entry: Entry, began: float) -> None:
-        entry.until = began + (NEGATIVE_TTL_SECONDS if entry.code is None else CACHE_TTL_SECONDS)
+    def _schedule_write(
+        self, key: bytes, marker: bytes | None, entry: CacheEntry, started_at: float
+    ) -> None:
+        entry.expires_at = started_at + (
+            NEGATIVE_TTL_SECONDS if entry.code is None else CACHE_TTL_SECONDS
+        )
         if entry.code is not None:
-            entry.until = min(entry.until, entry.code.expires_at.timestamp())
-        if entry.until > self._now():
-            self._fills.add(Fill(key, mark or b"", entry))
+            entry.expires_at = min(entry.expires_at, entry.code.expires_at.timestamp())
+        if entry.expires_at > self._now():
+            self._writes.add(PendingWrite(key, marker or b"", entry))
 
-    async def _read(self, keys: list[bytes]) -> list[Held]:
-        names = [name for key in keys for name in (key, mark_of(key))]
-        answer = await self._server.ask(lambda client: client.mget(names))
-        held = cast("list[bytes | None]", answer)
-        return [Held(*pair) for pair in zip(held[::2], held[1::2], strict=True)]
+    async def _read(self, keys: list[bytes]) -> list[StoredValues]:
+        names = [name for key in keys for name in (key, marker_key(key))]
+        reply = await self._client.execute(lambda client: client.mget(names))
+        values = cast("list[bytes | None]", reply)
+        return [StoredValues(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
 
-    async def _store(self, batch: list[Fill]) -> None:
+    async def _store(self, batch: list[PendingWrite]) -> None:
         async def store(client: Redis) -> None:
             pipe = client.pipeline(transaction=False)
-            for fill in batch:
-                value, ends = ENCODER.encode(fill.entry), int(fill.entry.until * 1000)
-                pipe.eval(STORE, 2, fill.key, mark_of(fill.key), fill.mark, value, ends)
+            for write in batch:
+                value, expires_at = (
+                    ENTRY_ENCODER.encode(write.entry),
+                    int(write.entry.expires_at * 1000),
+                )
+                pipe.eval(
+                    STORE_SCRIPT,
+                    2,
+                    write.key,
+                    marker_key(write.key),
+                    write.marker,
+                    value,
+                    expires_at,
+                )
             await pipe.execute(raise_on_error=False)
 
-        with suppress(RedisGone):
-            await self._server.ask(store)
+        with suppress(RedisUnavailable):
+            await self._client.execute(store)
 
-    async def _clear_again(self) -> None:
+    async def _retry_invalidations(self) -> None:
         """Repeat what failed, and what fails meanwhile, before anybody is told from Redis again."""
-        while self._uncleared:
-            await self._mark(
-                self._server.client, list(islice(self._uncleared.items(), CLEAR_BATCH_SIZE))
+        while self._pending_invalidations:
+            await self._write_markers(
+                self._client.client,
+                list(islice(self._pending_invalidations.items(), INVALIDATION_BATCH_SIZE)),
             )
 
-    async def _mark(self, client: Redis, some: list[tuple[bytes, Uncleared]]) -> None:
+    async def _write_markers(
+        self, client: Redis, batch: list[tuple[bytes, PendingInvalidation]]
+    ) -> None:
         pipe = client.pipeline(transaction=False)
-        for key, one in some:
+        for key, invalidation in batch:
             # In this order nobody finds the entry gone and the mark from before.
-            pipe.set(mark_of(key), one.mark, ex=MARK_SECONDS)
+            pipe.set(marker_key(key), invalidation.marker, ex=MARKER_TTL_SECONDS)
             pipe.delete(key)
         await pipe.execute()
-        for key, one in some:
-            if self._uncleared.get(key) is one:
-                del self._uncleared[key]
+        for key, invalidation in batch:
+            if self._pending_invalidations.get(key) is invalidation:
+                del self._pending_invalidations[key]
 
 
-def make_key(email_key: str) -> bytes:
+def entry_key(email_key: str) -> bytes:
     """Return the key of an address, which does not show it."""
     return b"referral:code:" + hashlib.sha256(email_key.encode()).digest()[:16]
 
 
-def mark_of(key: bytes) -> bytes:
+def marker_key(key: bytes) -> bytes:
     """Return the key of the mark that belongs to an entry's."""
     return key + b":mark"
 
 
-def _decode(held: bytes | None) -> Entry | None:
-    if held is None:
+def _decode(encoded: bytes | None) -> CacheEntry | None:
+    if encoded is None:
         return None
     try:
-        return DECODER.decode(held)
+        return ENTRY_DECODER.decode(encoded)
     except (msgspec.DecodeError, UnicodeError):
         return None

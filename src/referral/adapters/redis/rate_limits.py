@@ -18,63 +18,65 @@ from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 
 from referral.adapters.observability.samples import Sample
-from referral.adapters.redis.client import RedisGone, RedisServer
-from referral.core.entities.limits import LimitGroup, Rate, RateLimitResult
+from referral.adapters.redis.client import RedisClient, RedisUnavailable
+from referral.core.entities.limits import Rate, RateLimitGroup, RateLimitResult
 
-AHEAD = 1000
+PREFETCH_DIVISOR = 1000
 """A process takes this part of a limit at a time."""
 
-WINDOWS = 50_000
+MAX_WINDOWS_PER_LIMIT = 50_000
 """Of how many callers a process knows its windows, for each limit."""
 
-COUNTING_SECONDS = 10
-KEPT_SECONDS = 300
+PROCESS_COUNT_SECONDS = 10
+PROCESS_TTL_SECONDS = 300
 """How long a process that counts nothing is still taken for one that shares the limits."""
 
-MAX_NAME = 64
+MAX_CALLER_CHARACTERS = 64
 """Longer names of callers are remembered by their digest: a user name may have 64 KiB."""
 
-PROCESSES = "referral:processes"
+PROCESSES_KEY = "referral:processes"
 
 
 class Window:
     """What one caller may still do until the window ends."""
 
-    __slots__ = ("ends", "left", "on_own", "spent", "stored")
+    __slots__ = ("ends_at", "is_exhausted", "is_local", "local_remaining", "shared_remaining")
 
-    def __init__(self, ends: float) -> None:
+    def __init__(self, ends_at: float) -> None:
         """Begin with nothing; `left` is what this process may hand out by itself."""
-        self.ends = ends
-        self.left = 0
-        self.stored = 0
-        self.spent = False
-        self.on_own = False
+        self.ends_at = ends_at
+        self.local_remaining = 0
+        self.shared_remaining = 0
+        self.is_exhausted = False
+        self.is_local = False
 
 
-class Rule:
+class RateLimit:
     """A limit, and the windows of its callers, the oldest first."""
 
-    def __init__(self, amount: int, seconds: int) -> None:
+    def __init__(self, limit: int, seconds: int) -> None:
         """Take what may be done in how long."""
-        self.amount = amount
+        self.limit = limit
         self.seconds = seconds
-        self.ahead = max(1, amount // AHEAD)
+        self.prefetch = max(1, limit // PREFETCH_DIVISOR)
         self.windows: OrderedDict[str, Window] = OrderedDict()
 
-    def window(self, who: str, now: float) -> Window:
+    def window(self, caller: str, now: float) -> Window:
         """Return the caller's window, a new one if the last is over."""
-        window = self.windows.get(who)
-        if window is None or window.ends <= now:
-            self.windows.pop(who, None)
-            self._make_room(now)
-            window = self.windows[who] = Window(now + self.seconds)
+        window = self.windows.get(caller)
+        if window is None or window.ends_at <= now:
+            self.windows.pop(caller, None)
+            self._evict_oldest(now)
+            window = self.windows[caller] = Window(now + self.seconds)
         return window
 
-    def _make_room(self, now: float) -> None:
+    def _evict_oldest(self, now: float) -> None:
         """Forget two windows that are over for each that begins, so that none stay for good."""
         for _ in range(2):
             oldest = next(iter(self.windows.values()), None)
-            if oldest is None or (oldest.ends > now and len(self.windows) < WINDOWS):
+            if oldest is None or (
+                oldest.ends_at > now and len(self.windows) < MAX_WINDOWS_PER_LIMIT
+            ):
                 break
             self.windows.popitem(last=False)
 
@@ -83,126 +85,132 @@ class CounterReading(NamedTuple):
     """What Redis counted, and when its window ends."""
 
     total: int
-    ends: float
+    ends_at: float
 
 
-class CountedLimits:
+class FixedWindowRateLimiter:
     """See the port `Limits`."""
 
     def __init__(
         self,
-        rates: Mapping[LimitGroup, Rate],
-        server: RedisServer | None,
+        rates: Mapping[RateLimitGroup, Rate],
+        client: RedisClient | None,
         processes: int,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Take a rate for every group, and how many processes share them; raises `ValueError`
         when a group has no rate.
         """
-        if missing := set(LimitGroup) - rates.keys():
-            fault = f"no rate for {', '.join(sorted(missing))}"
-            raise ValueError(fault)
-        self._rules = {group: _rule(rate) for group, rate in rates.items()}
-        self._server = server
-        self._storage = _storage(server) if server else None
-        self._configured = self._processes = processes
+        if missing := set(RateLimitGroup) - rates.keys():
+            problem = f"no rate for {', '.join(sorted(missing))}"
+            raise ValueError(problem)
+        self._limits = {group: _rate_limit(rate) for group, rate in rates.items()}
+        self._client = client
+        self._storage = _storage(client) if client else None
+        self._configured_processes = self._processes = processes
         self._now = now
-        self._id = uuid.uuid4().hex
-        self._counted_at = 0.0
-        self._refused = {group: 0 for group, rule in self._rules.items() if rule is not None}
+        self._process_id = uuid.uuid4().hex
+        self._processes_counted_at = 0.0
+        self._refused = {group: 0 for group, rule in self._limits.items() if rule is not None}
 
-    async def take(self, group: LimitGroup, who: str) -> RateLimitResult | None:
+    async def hit(self, group: RateLimitGroup, key: str) -> RateLimitResult | None:
         """See the port."""
-        rule = self._rules[group]
-        if rule is None:
+        limit = self._limits[group]
+        if limit is None:
             return None
-        now, who = self._now(), who if len(who) <= MAX_NAME else _digest(who)
-        window = rule.window(who, now)
-        if not window.left and not window.spent:
-            await self._take_ahead(rule, window, group, who)
-        granted = window.left > 0
+        now, key = self._now(), key if len(key) <= MAX_CALLER_CHARACTERS else _digest(key)
+        window = limit.window(key, now)
+        if not window.local_remaining and not window.is_exhausted:
+            await self._prefetch(limit, window, group, key)
+        granted = window.local_remaining > 0
         if granted:
-            window.left -= 1
+            window.local_remaining -= 1
         else:
             self._refused[group] += 1
         return RateLimitResult(
-            granted=granted,
-            limit=rule.amount,
-            seconds=rule.seconds,
-            remaining=window.left + window.stored,
-            resets_in=max(1, ceil(window.ends - now)),
+            allowed=granted,
+            limit=limit.limit,
+            window_seconds=limit.seconds,
+            remaining=window.local_remaining + window.shared_remaining,
+            reset_seconds=max(1, ceil(window.ends_at - now)),
         )
 
-    def measures(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample]:
         """See `Measured`."""
         for group, refused in self._refused.items():
-            if group is LimitGroup.ATTEMPTS_FIRST:
+            if group is RateLimitGroup.LOGIN_CLIENT_IP:
                 continue  # refuses nothing by itself
             yield Sample("referral_limited", (group,), refused)
 
-    async def _take_ahead(self, rule: Rule, window: Window, group: str, who: str) -> None:
-        taken = None if window.on_own else await self._count(rule, window, group, who)
-        if taken is None:
-            self._give_share(rule, window)
+    async def _prefetch(self, limit: RateLimit, window: Window, group: str, caller: str) -> None:
+        reading = (
+            None if window.is_local else await self._count_in_redis(limit, window, group, caller)
+        )
+        if reading is None:
+            self._use_local_share(limit, window)
             return
-        window.ends = taken.ends
-        got = rule.ahead - max(0, taken.total - rule.amount)
-        window.left += max(0, got)
-        window.stored = max(0, rule.amount - taken.total)
-        window.spent = got <= 0
+        window.ends_at = reading.ends_at
+        granted = limit.prefetch - max(0, reading.total - limit.limit)
+        window.local_remaining += max(0, granted)
+        window.shared_remaining = max(0, limit.limit - reading.total)
+        window.is_exhausted = granted <= 0
 
-    def _give_share(self, rule: Rule, window: Window) -> None:
+    def _use_local_share(self, limit: RateLimit, window: Window) -> None:
         """Let this process hand out its share, once a window, whoever else waited for Redis too."""
-        if window.on_own:
-            window.spent = not window.left
+        if window.is_local:
+            window.is_exhausted = not window.local_remaining
             return
-        window.left = max(1, rule.amount // self._processes)
-        window.stored, window.on_own = 0, True
+        window.local_remaining = max(1, limit.limit // self._processes)
+        window.shared_remaining, window.is_local = 0, True
 
-    async def _count(
-        self, rule: Rule, window: Window, group: str, who: str
+    async def _count_in_redis(
+        self, limit: RateLimit, window: Window, group: str, caller: str
     ) -> CounterReading | None:
-        if self._server is None or self._storage is None:
+        if self._client is None or self._storage is None:
             return None
-        key, storage = f"{group}:{_digest(who)}:{rule.amount}/{rule.seconds}", self._storage
+        key, storage = f"{group}:{_digest(caller)}:{limit.limit}/{limit.seconds}", self._storage
         try:
-            await self._count_processes(self._server)
-            count = await self._server.ask(lambda _: storage.incr(key, rule.seconds, rule.ahead))
-            if count == rule.ahead:
-                return CounterReading(count, self._now() + rule.seconds)
-            if window.stored:
-                return CounterReading(count, window.ends)
-            return CounterReading(count, await self._server.ask(lambda _: storage.get_expiry(key)))
-        except RedisGone:
+            await self._count_processes(self._client)
+            total = await self._client.execute(
+                lambda _: storage.incr(key, limit.seconds, limit.prefetch)
+            )
+            if total == limit.prefetch:
+                return CounterReading(total, self._now() + limit.seconds)
+            if window.shared_remaining:
+                return CounterReading(total, window.ends_at)
+            return CounterReading(
+                total, await self._client.execute(lambda _: storage.get_expiry(key))
+            )
+        except RedisUnavailable:
             return None
 
-    async def _count_processes(self, server: RedisServer) -> None:
+    async def _count_processes(self, client: RedisClient) -> None:
         """Learn, now and then, how many share the limits, for when Redis cannot be asked."""
         now = self._now()
-        if now - self._counted_at < COUNTING_SECONDS:
+        if now - self._processes_counted_at < PROCESS_COUNT_SECONDS:
             return
-        self._counted_at = now
+        self._processes_counted_at = now
 
         async def count(client: Redis) -> list[int]:
             pipe = client.pipeline(transaction=False)
-            pipe.zadd(PROCESSES, {self._id: now})
-            pipe.zremrangebyscore(PROCESSES, 0, now - KEPT_SECONDS)
-            pipe.zcard(PROCESSES)
+            pipe.zadd(PROCESSES_KEY, {self._process_id: now})
+            pipe.zremrangebyscore(PROCESSES_KEY, 0, now - PROCESS_TTL_SECONDS)
+            pipe.zcard(PROCESSES_KEY)
             return await pipe.execute()
 
         # Those that have just started may not have counted anything yet.
-        self._processes = max(self._configured, (await server.ask(count))[-1])
+        self._processes = max(self._configured_processes, (await client.execute(count))[-1])
 
 
-def _storage(server: RedisServer) -> RedisStorage:
-    pool = server.client.connection_pool
+def _storage(client: RedisClient) -> RedisStorage:
+    pool = client.client.connection_pool
     return RedisStorage("async+redis://", implementation="redispy", connection_pool=pool)  # type: ignore[arg-type]
 
 
-def _rule(rate: Rate) -> Rule | None:
-    return None if rate.number is None else Rule(rate.number, round(rate.within.total_seconds()))
+def _rate_limit(rate: Rate) -> RateLimit | None:
+    return None if rate.limit is None else RateLimit(rate.limit, round(rate.window.total_seconds()))
 
 
-def _digest(who: str) -> str:
+def _digest(caller: str) -> str:
     """Name a caller in a way that does not show the address."""
-    return hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(caller.encode(errors="surrogatepass")).hexdigest()[:32]

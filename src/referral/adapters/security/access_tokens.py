@@ -7,19 +7,19 @@ import jwt
 import msgspec
 
 from referral.adapters.security.keys import KeyRing, SigningKey
-from referral.core.entities.clients import AccessToken, Caller, Scope
+from referral.core.entities.clients import AccessTokenClaims, Caller, Scope
 from referral.core.errors import Unauthenticated
 from referral.core.ports.system import Clock
 
-REMEMBERED = 5_000
+VERIFIED_CACHE_SIZE = 5_000
 """Of how many tokens a process knows that they were verified: some 5 MB."""
 
-MAX_LENGTH = 4096
+MAX_TOKEN_CHARACTERS = 4096
 """Characters of a token that are looked at; those that this service issues have about 900."""
 
-SIGNATURES = jwt.PyJWS(algorithms=["RS256"])
+JWS = jwt.PyJWS(algorithms=["RS256"])
 
-Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+NumericDate = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -30,23 +30,23 @@ class Claims(msgspec.Struct, frozen=True):
     sub: str
     client_id: str
     scope: str
-    iat: Seconds
-    exp: Seconds
+    iat: NumericDate
+    exp: NumericDate
     jti: str
-    nbf: Seconds = 0
+    nbf: NumericDate = 0
     sid: UUID | msgspec.UnsetType = msgspec.UNSET
 
 
 class JwtAccessTokens:
     """Tokens of one issuer, which is their audience as well. The first key signs, all verify."""
 
-    def __init__(self, issuer: str, ring: KeyRing, minutes: int, clock: Clock) -> None:
+    def __init__(self, issuer: str, key_ring: KeyRing, lifetime_minutes: int, clock: Clock) -> None:
         """Take who issues, with which keys, for how long, and by which clock."""
-        self.lifetime = minutes * 60
+        self.lifetime_seconds = lifetime_minutes * 60
         self._issuer = issuer
-        self._ring = ring
+        self._key_ring = key_ring
         self._clock = clock
-        self._verified: dict[str, tuple[tuple[SigningKey, ...], AccessToken]] = {}
+        self._verified: dict[str, tuple[tuple[SigningKey, ...], AccessTokenClaims]] = {}
 
     def issue(
         self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
@@ -60,48 +60,48 @@ class JwtAccessTokens:
             "client_id": client_id,
             "scope": scope,
             "iat": now,
-            "exp": now + self.lifetime,
+            "exp": now + self.lifetime_seconds,
             "jti": str(uuid4()),
         }
         if session_id is not None:
             claims["sid"] = str(session_id)
-        key = self._ring.all()[0]
+        key = self._key_ring.all()[0]
         return jwt.encode(claims, key.private, "RS256", {"typ": "at+jwt", "kid": key.kid})
 
-    def verify(self, token: str) -> AccessToken:
+    def verify(self, token: str) -> AccessTokenClaims:
         """See the port. What was verified is not verified anew while the keys are the same."""
         keys, verified = self._verified.get(token, ((), None))
-        if verified and keys is self._ring.all() and verified.expires_at > self._now():
+        if verified and keys is self._key_ring.all() and verified.expires_at > self._now():
             return verified
-        return self._verify(token)
+        return self._verify_uncached(token)
 
-    def _verify(self, token: str) -> AccessToken:
+    def _verify_uncached(self, token: str) -> AccessTokenClaims:
         try:
-            verified = _access_token(self._claims(token))
+            verified = _access_token(self._decode(token))
         except (jwt.PyJWTError, msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
             detail = "The access token is not valid or has expired. Log in again."
             raise Unauthenticated(detail) from error
-        self._remember(token, verified)
+        self._cache(token, verified)
         return verified
 
-    def _remember(self, token: str, verified: AccessToken) -> None:
-        while len(self._verified) >= REMEMBERED:
+    def _cache(self, token: str, verified: AccessTokenClaims) -> None:
+        while len(self._verified) >= VERIFIED_CACHE_SIZE:
             del self._verified[next(iter(self._verified))]
-        self._verified[token] = (self._ring.all(), verified)
+        self._verified[token] = (self._key_ring.all(), verified)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """See the port."""
-        return {"keys": [key.jwk for key in self._ring.all()]}
+        return {"keys": [key.jwk for key in self._key_ring.all()]}
 
-    def _claims(self, token: str) -> Claims:
+    def _decode(self, token: str) -> Claims:
         """Return the claims of a token that is signed and in force, or raise one of many errors."""
-        if len(token) > MAX_LENGTH:
+        if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated
         header = jwt.get_unverified_header(token)
         if header.get("typ") not in {"at+jwt", "application/at+jwt"}:
             raise Unauthenticated
-        key = self._ring.find(header["kid"])
-        payload = SIGNATURES.decode(token, key.public, algorithms=["RS256"])
+        key = self._key_ring.get(header["kid"])
+        payload = JWS.decode(token, key.public, algorithms=["RS256"])
         claims = msgspec.json.decode(payload, type=Claims)
         is_ours = claims.iss == claims.aud == self._issuer
         if not is_ours or not max(claims.iat, claims.nbf) <= self._now() < claims.exp:
@@ -112,7 +112,7 @@ class JwtAccessTokens:
         return self._clock.now().timestamp()
 
 
-def _access_token(claims: Claims) -> AccessToken:
+def _access_token(claims: Claims) -> AccessTokenClaims:
     scopes = frozenset(claims.scope.split())
     caller = Caller(
         client_id=claims.client_id,
@@ -120,4 +120,4 @@ def _access_token(claims: Claims) -> AccessToken:
         user_id=UUID(claims.sub) if Scope.ACCOUNT in scopes else None,
         session_id=claims.sid or None,
     )
-    return AccessToken(claims.jti, claims.sub, caller, claims.iat, claims.exp)
+    return AccessTokenClaims(claims.jti, claims.sub, caller, claims.iat, claims.exp)

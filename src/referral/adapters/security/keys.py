@@ -30,13 +30,13 @@ from jwt.algorithms import RSAAlgorithm
 
 from referral.adapters.private_folders import make_private_folder
 
-MIN_BITS = 2048
-PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+MIN_KEY_BITS = 2048
+PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 
-RECHECK = 30.0
+RELOAD_SECONDS = 30.0
 """After how many seconds the files are looked at again."""
 
-URGENT = 1.0
+UNKNOWN_KEY_RELOAD_SECONDS = 1.0
 """How often that may be sooner, when a token names a key that is not known."""
 
 
@@ -47,7 +47,7 @@ class SigningKey:
     private: RSAPrivateKey
     public: RSAPublicKey
     jwk: dict[str, str]
-    seal: bytes
+    hmac_key: bytes
 
     @property
     def kid(self) -> str:
@@ -62,106 +62,104 @@ class KeyRing:
     service goes on with the keys it has, and says so in the log.
     """
 
-    def __init__(
-        self, files: Sequence[Path], elapsed: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, files: Sequence[Path], now: Callable[[], float] = time.monotonic) -> None:
         """Read the files; raises `ValueError` or `OSError` for what is no key."""
         self._files = files
-        self._elapsed = elapsed
-        self._looked = elapsed()
-        self._stamps = self._read_stamps()
-        self._keys = _load(files)
+        self._now = now
+        self._checked_at = now()
+        self._file_versions = self._read_file_versions()
+        self._keys = _load_files(files)
 
     def all(self) -> tuple[SigningKey, ...]:
         """Return the keys, the one that signs first."""
-        if self._elapsed() - self._looked > RECHECK:
-            self._look()
+        if self._now() - self._checked_at > RELOAD_SECONDS:
+            self._reload_changed()
         return self._keys
 
-    def find(self, kid: str) -> SigningKey:
+    def get(self, kid: str) -> SigningKey:
         """Return the key of that name, or raise `KeyError`; a new one is looked for at once."""
-        found = _named(self.all(), kid)
-        if found is None and self._elapsed() - self._looked > URGENT:
-            self._look()
-            found = _named(self._keys, kid)
-        if found is None:
+        key = _find_key(self.all(), kid)
+        if key is None and self._now() - self._checked_at > UNKNOWN_KEY_RELOAD_SECONDS:
+            self._reload_changed()
+            key = _find_key(self._keys, kid)
+        if key is None:
             raise KeyError(kid)
-        return found
+        return key
 
-    def _look(self) -> None:
-        self._looked = self._elapsed()
-        stamps = self._read_stamps()
-        if stamps == self._stamps:
+    def _reload_changed(self) -> None:
+        self._checked_at = self._now()
+        file_versions = self._read_file_versions()
+        if file_versions == self._file_versions:
             return
-        self._stamps = stamps
+        self._file_versions = file_versions
         log = structlog.get_logger()
         try:
-            self._keys = _load([path for path in self._files if path.exists()])
+            self._keys = _load_files([path for path in self._files if path.exists()])
         except (OSError, ValueError) as error:
             log.warning("signing keys not read, the old ones stay in use", fault=str(error))
         else:
             log.info("signing keys read", kids=[key.kid for key in self._keys])
 
-    def _read_stamps(self) -> list[tuple[int, int, int] | None]:
-        return [_stamp(path) for path in self._files]
+    def _read_file_versions(self) -> list[tuple[int, int, int] | None]:
+        return [_file_version(path) for path in self._files]
 
 
-class KeyedFingerprints:
+class HmacFingerprints:
     """HMAC-SHA256, so that a dump of the database is no help in guessing what was sent."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, key_ring: KeyRing) -> None:
         """Take the keys from which those of the HMAC are derived."""
-        self._ring = ring
+        self._key_ring = key_ring
 
-    def of(self, data: bytes) -> tuple[bytes, ...]:
+    def compute(self, data: bytes) -> tuple[bytes, ...]:
         """See the port."""
-        return tuple(hmac.digest(key.seal, data, "sha256") for key in self._ring.all())
+        return tuple(hmac.digest(key.hmac_key, data, "sha256") for key in self._key_ring.all())
 
 
 def load_keys(pem: bytes) -> list[SigningKey]:
     """Read RSA keys of at least 2,048 bits; raises `ValueError` with what is wrong."""
-    return [_load_key(block) for block in PEM.findall(pem) or [pem]]
+    return [_load_key(block) for block in PEM_BLOCK.findall(pem) or [pem]]
 
 
-def _load(files: Sequence[Path]) -> tuple[SigningKey, ...]:
+def _load_files(files: Sequence[Path]) -> tuple[SigningKey, ...]:
     keys = {key.kid: key for path in files for key in load_keys(path.read_bytes())}
     if not keys:
-        fault = "no file of signing keys is left"
-        raise ValueError(fault)
+        problem = "no file of signing keys is left"
+        raise ValueError(problem)
     return tuple(keys.values())
 
 
 def _load_key(pem: bytes) -> SigningKey:
     try:
-        private = load_pem_private_key(pem, password=None)
+        private_key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        fault = "is no unencrypted private key in PEM form"
-        raise ValueError(fault) from error
-    if not isinstance(private, RSAPrivateKey) or private.key_size < MIN_BITS:
-        fault = f"is no RSA key of {MIN_BITS} bits or more"
-        raise ValueError(fault)
-    public = private.public_key()
-    numbers: dict[str, str] = RSAAlgorithm.to_jwk(public, as_dict=True)
-    named = {name: numbers[name] for name in ("e", "kty", "n")}
-    digest = hashlib.sha256(json.dumps(named, separators=(",", ":")).encode()).digest()
+        problem = "is no unencrypted private key in PEM form"
+        raise ValueError(problem) from error
+    if not isinstance(private_key, RSAPrivateKey) or private_key.key_size < MIN_KEY_BITS:
+        problem = f"is no RSA key of {MIN_KEY_BITS} bits or more"
+        raise ValueError(problem)
+    public_key = private_key.public_key()
+    public_jwk: dict[str, str] = RSAAlgorithm.to_jwk(public_key, as_dict=True)
+    thumbprint_members = {name: public_jwk[name] for name in ("e", "kty", "n")}
+    digest = hashlib.sha256(json.dumps(thumbprint_members, separators=(",", ":")).encode()).digest()
     kid = urlsafe_b64encode(digest).rstrip(b"=").decode()
-    jwk = {**named, "kid": kid, "use": "sig", "alg": "RS256"}
-    return SigningKey(private, public, jwk, _derive_seal(private))
+    jwk = {**thumbprint_members, "kid": kid, "use": "sig", "alg": "RS256"}
+    return SigningKey(private_key, public_key, jwk, _derive_hmac_key(private_key))
 
 
-def _derive_seal(private: RSAPrivateKey) -> bytes:
-    der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+def _derive_hmac_key(private_key: RSAPrivateKey) -> bytes:
+    der = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return HKDF(SHA256(), 32, salt=None, info=b"referral fingerprints").derive(der)
 
 
-def _named(keys: Sequence[SigningKey], kid: str) -> SigningKey | None:
+def _find_key(keys: Sequence[SigningKey], kid: str) -> SigningKey | None:
     return next((key for key in keys if key.kid == kid), None)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _file_version(path: Path) -> tuple[int, int, int] | None:
     with suppress(OSError):
-        found = path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        status = path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
     return None
 
 
@@ -170,13 +168,13 @@ def make_key_file(path: Path) -> None:
     make_private_folder(path.parent)
     if path.exists():
         return
-    key = generate_private_key(public_exponent=65537, key_size=MIN_BITS)
+    key = generate_private_key(public_exponent=65537, key_size=MIN_KEY_BITS)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    opened = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(opened, "wb") as file:
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
     with suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()
+        os.link(temporary, path)
+    temporary.unlink()

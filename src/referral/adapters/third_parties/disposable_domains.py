@@ -7,14 +7,14 @@ from disposable_email_domains import blocklist
 from referral.core.entities.deliverability import Deliverability
 
 
-class OfflineVerifier:
+class DisposableDomainVerifier:
     """See the port `EmailVerifier`."""
 
-    may_learn = False
+    supports_recheck = False
 
-    async def verify(self, mailbox: str, within: timedelta) -> Deliverability:  # noqa: ARG002 - at once
+    async def verify(self, email: str, time_limit: timedelta) -> Deliverability:  # noqa: ARG002 - at once
         """See the port. What is below a domain of the list is disposable as well."""
-        labels = mailbox.rpartition("@")[2].lower().split(".")
+        labels = email.rpartition("@")[2].lower().split(".")
         domains = (".".join(labels[start:]) for start in range(len(labels)))
-        found = any(domain in blocklist for domain in domains)
-        return Deliverability.DISPOSABLE if found else Deliverability.UNKNOWN
+        is_disposable = any(domain in blocklist for domain in domains)
+        return Deliverability.DISPOSABLE if is_disposable else Deliverability.UNKNOWN

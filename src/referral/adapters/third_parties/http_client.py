@@ -14,12 +14,12 @@ from aiohttp import (
 )
 from yarl import URL
 
-from referral.adapters.third_parties.http_response import InvalidResponse, Reply
+from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
 
-CONNECT_SECONDS = 1.0
-CONNECTIONS = 50
-MAX_BYTES = 256 * 1024
-HEADERS = {
+CONNECT_TIMEOUT_SECONDS = 1.0
+MAX_CONNECTIONS = 50
+MAX_RESPONSE_BYTES = 256 * 1024
+REQUEST_HEADERS = {
     "Accept": "application/json",
     # Nothing is unpacked here, so that nothing small becomes huge.
     "Accept-Encoding": "identity",
@@ -34,9 +34,9 @@ class HttpClient:
         """Take nothing; needs a running event loop."""
         self._session = ClientSession(
             auto_decompress=False,
-            connector=TCPConnector(limit=CONNECTIONS),
+            connector=TCPConnector(limit=MAX_CONNECTIONS),
             cookie_jar=DummyCookieJar(),
-            headers=HEADERS,
+            headers=REQUEST_HEADERS,
         )
 
     async def get(
@@ -44,44 +44,46 @@ class HttpClient:
         url: str,
         query: Mapping[str, str],
         *,
-        within: float,
-        bearer: str | None = None,
-    ) -> Reply:
+        timeout_seconds: float,
+        bearer_token: str | None = None,
+    ) -> HttpResponse:
         """Ask, or raise `InvalidResponse`; a redirect is an answer and is not followed."""
         timeout = ClientTimeout(
-            total=within, sock_connect=min(within, CONNECT_SECONDS), sock_read=within
+            total=timeout_seconds,
+            sock_connect=min(timeout_seconds, CONNECT_TIMEOUT_SECONDS),
+            sock_read=timeout_seconds,
         )
-        address = URL(f"{url}?{urlencode(query)}", encoded=True)
-        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        request_url = URL(f"{url}?{urlencode(query)}", encoded=True)
+        headers = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
         try:
             async with self._session.get(
-                address, headers=headers, timeout=timeout, allow_redirects=False
+                request_url, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return Reply(response.status, _decode(await _read(response)))
+                return HttpResponse(response.status, _parse_json(await _read_body(response)))
         except (ClientError, OSError, TimeoutError, ValueError) as error:
-            fault = type(error).__name__
+            failure = type(error).__name__
         # Outside of the handler, since the error and what led to it may show the address.
-        raise InvalidResponse(fault)
+        raise InvalidResponse(failure)
 
     async def close(self) -> None:
         """End all connections."""
         await self._session.close()
 
 
-async def _read(response: ClientResponse) -> bytes:
+async def _read_body(response: ClientResponse) -> bytes:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise ValueError("is packed")
     body = bytearray()
-    async for part in response.content.iter_any():
-        body += part
-        if len(body) > MAX_BYTES:
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_RESPONSE_BYTES:
             raise ValueError("is too large")
     return bytes(body)
 
 
-def _decode(body: bytes) -> object:
+def _parse_json(body: bytes) -> object:
     try:
-        found: object = json.loads(body)
+        content: object = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return found
+    return content

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Reply(NamedTuple):
+class HttpResponse(NamedTuple):
     """What a server answered; the content is None where it is no JSON."""
 
     status: int

@@ -20,5 +20,5 @@ class AccountView:
     referral_count: int
     recent_referrals: list[ReferralListItem]
     active_code: Code | None
-    now: datetime
+    as_of: datetime
     profile: Profile | None = None

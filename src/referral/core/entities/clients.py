@@ -32,7 +32,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessToken:
+class AccessTokenClaims:
     """What an access token says; `subject` is the id of a user or of a client."""
 
     id: str

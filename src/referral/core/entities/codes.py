@@ -12,16 +12,16 @@ from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest
 T = TypeVar("T")
 
 
-MIN_LIFETIME = timedelta(minutes=1)
+MIN_CODE_LIFETIME = timedelta(minutes=1)
 
 
-MAX_LIFETIME = timedelta(days=365)
+MAX_CODE_LIFETIME = timedelta(days=365)
 
 
 MINUTE = timedelta(minutes=1)
 
 
-CLOCK_SKEW = timedelta(seconds=5)
+CLOCK_SKEW_TOLERANCE = timedelta(seconds=5)
 """How far a client's clock, and the way here, may stretch the two bounds above."""
 
 
@@ -31,7 +31,7 @@ MIN_CODE_CHARACTERS = 3
 MAX_CODE_CHARACTERS = 32
 
 
-CODE_TEXT = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
+CODE_PATTERN = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
 """Every text that a code may have; no other is ever looked for."""
 
 
@@ -77,9 +77,9 @@ class Code:
         """Tell whether someone can join with the code at `now`."""
         return self.status(now) is CodeStatus.ACTIVE
 
-    def checked(self) -> "Code":
+    def validated(self) -> "Code":
         """Return the code, or raise `InvalidRequest` for a text or maximum that none may have."""
-        if not CODE_TEXT.fullmatch(self.text):
+        if not CODE_PATTERN.fullmatch(self.text):
             bounds = f"{MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS}"
             detail = f"A code has {bounds} characters: letters A to Z, digits and hyphens."
             raise InvalidRequest(detail, field="code")
@@ -106,26 +106,30 @@ class Code:
 class Expiry:
     """When a code ends: at a time, or so many minutes from now. Exactly one of the two."""
 
-    at: datetime | None = None
-    minutes: int | None = None
+    expires_at: datetime | None = None
+    lifetime_minutes: int | None = None
 
     def resolve(self, now: datetime) -> datetime:
         """Return the time it stands for, or raise `InvalidRequest`."""
-        if (self.at is None) == (self.minutes is None):
+        if (self.expires_at is None) == (self.lifetime_minutes is None):
             detail = "Send exactly one of 'expires_at' and 'lifetime_minutes'."
             raise InvalidRequest(detail, field="expires_at")
-        if self.minutes is not None:
-            return now + self._lifetime(self.minutes)
-        if self.at is None or self.at.tzinfo is None:
+        if self.lifetime_minutes is not None:
+            return now + self._lifetime(self.lifetime_minutes)
+        if self.expires_at is None or self.expires_at.tzinfo is None:
             raise InvalidRequest("A time needs an offset.", field="expires_at")
-        if not MIN_LIFETIME - CLOCK_SKEW <= self.at - now <= MAX_LIFETIME + CLOCK_SKEW:
+        if (
+            not MIN_CODE_LIFETIME - CLOCK_SKEW_TOLERANCE
+            <= self.expires_at - now
+            <= MAX_CODE_LIFETIME + CLOCK_SKEW_TOLERANCE
+        ):
             detail = "A code ends between 1 minute and 365 days from now."
             raise InvalidRequest(detail, field="expires_at")
-        return self.at.astimezone(UTC)
+        return self.expires_at.astimezone(UTC)
 
     @staticmethod
     def _lifetime(minutes: int) -> timedelta:
-        if not MIN_LIFETIME // MINUTE <= minutes <= MAX_LIFETIME // MINUTE:
-            detail = f"A code lives 1 to {MAX_LIFETIME // MINUTE:,} minutes."
+        if not MIN_CODE_LIFETIME // MINUTE <= minutes <= MAX_CODE_LIFETIME // MINUTE:
+            detail = f"A code lives 1 to {MAX_CODE_LIFETIME // MINUTE:,} minutes."
             raise InvalidRequest(detail, field="lifetime_minutes")
         return minutes * MINUTE

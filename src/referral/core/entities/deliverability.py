@@ -23,6 +23,6 @@ class Deliverability(StrEnum):
     BLOCKED = "blocked"
 
     @property
-    def refuses(self) -> bool:
+    def blocks_registration(self) -> bool:
         """Whether nobody may register with such an address."""
         return self in {Deliverability.INVALID, Deliverability.DISPOSABLE}

@@ -9,7 +9,7 @@ from uuid import UUID
 T = TypeVar("T")
 
 
-class Purpose(StrEnum):
+class TokenPurpose(StrEnum):
     """What a link in a mail is for."""
 
     CONFIRM = "confirm"
@@ -22,5 +22,5 @@ class OneTimeToken:
 
     digest: bytes
     user_id: UUID
-    purpose: Purpose
+    purpose: TokenPurpose
     expires_at: datetime

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-KeptResponse = Mapping[str, object]
+StoredResponse = Mapping[str, object]
 """The response to a request, to be given again. Only the web layer knows what is in it."""
 
 
@@ -21,4 +21,4 @@ class IdempotentRequest(Generic[T]):
 
     key: bytes
     fingerprints: tuple[bytes, ...]
-    respond: Callable[[T], KeptResponse]
+    build_response: Callable[[T], StoredResponse]

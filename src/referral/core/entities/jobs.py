@@ -5,26 +5,26 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-FIRST_WAIT = timedelta(seconds=5)
+FIRST_RETRY_DELAY = timedelta(seconds=5)
 """When a third party is asked again that did not answer a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
-class WelcomeMail:
+class WelcomeMailJob:
     """Greet a new user."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class ReferralMail:
+class ReferralMailJob:
     """Tell a referrer who joined."""
 
     referral_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class CodeMail:
+class CodeMailJob:
     """Mail a code to its owner, who asked for it."""
 
     user_id: UUID
@@ -32,7 +32,7 @@ class CodeMail:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmationMail:
+class ConfirmationMailJob:
     """Mail the link that confirms an address; `counted` when the limit allowed it already."""
 
     user_id: UUID
@@ -40,48 +40,48 @@ class ConfirmationMail:
 
 
 @dataclass(frozen=True, slots=True)
-class ResetMail:
+class PasswordResetMailJob:
     """Mail the link that sets a new password; the id may be nobody's."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Verifying:
+class VerifyEmailJob:
     """Ask again whether mail to a user arrives."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Enriching:
+class EnrichProfileJob:
     """Ask what is known about a user."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Clearing:
+class InvalidateLookupJob:
     """Have look-ups forget a user's address."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Pruning:
+class PruneJob:
     """Delete what is of no more use."""
 
 
 Job = (
-    WelcomeMail
-    | ReferralMail
-    | CodeMail
-    | ConfirmationMail
-    | ResetMail
-    | Verifying
-    | Enriching
-    | Clearing
-    | Pruning
+    WelcomeMailJob
+    | ReferralMailJob
+    | CodeMailJob
+    | ConfirmationMailJob
+    | PasswordResetMailJob
+    | VerifyEmailJob
+    | EnrichProfileJob
+    | InvalidateLookupJob
+    | PruneJob
 )
 
 
@@ -97,6 +97,6 @@ class JobContext:
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
-def delay_of(job: Job) -> timedelta:
+def initial_delay(job: Job) -> timedelta:
     """Return how long after the commit a job is due."""
-    return FIRST_WAIT if isinstance(job, Verifying) else timedelta()
+    return FIRST_RETRY_DELAY if isinstance(job, VerifyEmailJob) else timedelta()

@@ -7,13 +7,13 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-RATE = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
+RATE_PATTERN = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
 
-SITES_PER_NETWORK = 10
+NETWORK_RATE_FACTOR = 10
 """An IPv6 network (/48) may do this many times what one site in it (/64) may."""
 
 
-class LimitGroup(StrEnum):
+class RateLimitGroup(StrEnum):
     """Everything that is counted against a limit.
 
     The groups that end in `-network` count all sites of one IPv6 network together. The groups that
@@ -27,17 +27,17 @@ class LimitGroup(StrEnum):
     LOOKUP = "lookup"
     LOOKUP_NETWORK = "lookup-network"
     CODES = "codes"
-    ATTEMPTS_ACCOUNT = "attempts-account"
-    ATTEMPTS_ALL = "attempts-all"
-    ATTEMPTS_FIRST = "attempts-first"
+    LOGIN_ACCOUNT = "attempts-account"
+    LOGIN_TOTAL = "attempts-all"
+    LOGIN_CLIENT_IP = "attempts-first"
     THIRD_PARTY_BURST = "third-party-burst"
     THIRD_PARTY_PACE = "third-party-pace"
 
 
 NETWORK_GROUPS = {
-    LimitGroup.REGISTER: LimitGroup.REGISTER_NETWORK,
-    LimitGroup.TOKEN: LimitGroup.TOKEN_NETWORK,
-    LimitGroup.LOOKUP: LimitGroup.LOOKUP_NETWORK,
+    RateLimitGroup.REGISTER: RateLimitGroup.REGISTER_NETWORK,
+    RateLimitGroup.TOKEN: RateLimitGroup.TOKEN_NETWORK,
+    RateLimitGroup.LOOKUP: RateLimitGroup.LOOKUP_NETWORK,
 }
 """The groups that are counted by network address, and the group of the whole IPv6 network."""
 
@@ -46,31 +46,33 @@ NETWORK_GROUPS = {
 class Rate:
     """At most `number` within a time; None for no limit."""
 
-    number: int | None
-    within: timedelta
+    limit: int | None
+    window: timedelta
 
     @classmethod
-    def read(cls, text: str) -> "Rate":
+    def parse(cls, text: str) -> "Rate":
         """Parse `5/hour` or `off`; raises `ValueError` with what is wrong."""
         if text == "off":
-            return OFF
-        found = RATE.fullmatch(text)
-        if found is None:
-            fault = "must be 'off' or a number (at most 999999) per second, minute, hour or day"
-            raise ValueError(f"{fault}, such as '5/hour'")
-        return cls(int(found[1]), timedelta(**{f"{found[2]}s": 1}))
+            return UNLIMITED
+        match = RATE_PATTERN.fullmatch(text)
+        if match is None:
+            detail = "must be 'off' or a number (at most 999999) per second, minute, hour or day"
+            raise ValueError(f"{detail}, such as '5/hour'")
+        return cls(int(match[1]), timedelta(**{f"{match[2]}s": 1}))
 
-    def times(self, factor: int) -> "Rate":
+    def scaled_by(self, factor: int) -> "Rate":
         """Return a rate that allows several times as much."""
-        return self if self.number is None else Rate(self.number * factor, self.within)
+        return self if self.limit is None else Rate(self.limit * factor, self.window)
 
 
-OFF = Rate(None, timedelta())
+UNLIMITED = Rate(None, timedelta())
 
 
-def network_rates(rates: Mapping[LimitGroup, Rate]) -> dict[LimitGroup, Rate]:
+def network_rates(rates: Mapping[RateLimitGroup, Rate]) -> dict[RateLimitGroup, Rate]:
     """Return the rates of IPv6 networks that follow from those of single callers."""
-    return {NETWORK_GROUPS[group]: rate.times(SITES_PER_NETWORK) for group, rate in rates.items()}
+    return {
+        NETWORK_GROUPS[group]: rate.scaled_by(NETWORK_RATE_FACTOR) for group, rate in rates.items()
+    }
 
 
 T = TypeVar("T")
@@ -80,8 +82,8 @@ T = TypeVar("T")
 class RateLimitResult:
     """Where a caller stands with a limit of so many in so many seconds."""
 
-    granted: bool
+    allowed: bool
     limit: int
-    seconds: int
+    window_seconds: int
     remaining: int
-    resets_in: int
+    reset_seconds: int

@@ -18,11 +18,11 @@ class MailReservationRequest:
     time, or none where it takes none, and maybe the token of its link.
     """
 
-    mail: UUID
+    mail_id: UUID
     user_id: UUID
-    at: datetime
-    places: int | None
-    within: timedelta
+    requested_at: datetime
+    slots: int | None
+    window: timedelta
     token: OneTimeToken | None = None
 
 
@@ -31,7 +31,7 @@ class MailReservation:
     """Whom a mail is for, and when there is a place for it when there is none now."""
 
     user: User
-    free_at: datetime | None
+    retry_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,6 @@ class Mail:
     to: str
     locale: Locale
     template: str
-    facts: Mapping[str, object]
-    mute: str | None = None
-    qr: str | None = None
+    variables: Mapping[str, object]
+    unsubscribe_url: str | None = None
+    qr_url: str | None = None

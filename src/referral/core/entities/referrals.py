@@ -9,15 +9,15 @@ from uuid import UUID
 T = TypeVar("T")
 
 
-CLAIM_WINDOW = timedelta(days=7)
+SET_REFERRER_WINDOW = timedelta(days=7)
 """How long after joining one may still say who one's referrer is."""
 
 
-PENDING_PERIOD = timedelta(days=7)
+REFERRAL_PENDING_PERIOD = timedelta(days=7)
 """How long a referral may be pending before it is rejected."""
 
 
-REFERRED_AGAIN_AFTER = timedelta(days=365)
+REFERRAL_COOLDOWN = timedelta(days=365)
 """How long after somebody joined by a referral the same e-mail address is not referred again."""
 
 
@@ -29,7 +29,7 @@ class ReferralStatus(StrEnum):
     REJECTED = "rejected"
 
 
-class Visibility(StrEnum):
+class ReferralVisibility(StrEnum):
     """What a stranger sees of someone's referrals."""
 
     OPEN = "open"
@@ -51,7 +51,7 @@ class Referral:
 
     def is_overdue(self, now: datetime) -> bool:
         """Tell whether the referral was pending for too long to be confirmed at `now`."""
-        return self.joined_at + PENDING_PERIOD <= now
+        return self.joined_at + REFERRAL_PENDING_PERIOD <= now
 
 
 @dataclass(frozen=True, slots=True)

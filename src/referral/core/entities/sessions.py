@@ -8,7 +8,7 @@ from uuid import UUID
 T = TypeVar("T")
 
 
-REFRESH_GRACE = timedelta(seconds=10)
+REFRESH_TOKEN_GRACE_PERIOD = timedelta(seconds=10)
 """How long a used refresh token may be played again, for an answer lost on the way.
 
 Of all tokens that are given for it, the first one used lives on.
@@ -49,7 +49,7 @@ class RefreshToken:
         """
         if self.used_at is None:
             return False
-        return self.heir is not None or now - self.used_at > REFRESH_GRACE
+        return self.heir is not None or now - self.used_at > REFRESH_TOKEN_GRACE_PERIOD
 
     def has_other_heir(self, token: "RefreshToken") -> bool:
         """Tell whether another token than the one named was used of those given for this one."""

@@ -43,16 +43,16 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EmailAddress:
     """An e-mail address: as typed, and in the form that all its spellings share."""
 
-    typed: str
+    original: str
     canonical: str
 
     @property
     def local_part(self) -> str:
         """What stands before the @-sign, in NFC."""
-        return unicodedata.normalize("NFC", self.typed.rpartition("@")[0])
+        return unicodedata.normalize("NFC", self.original.rpartition("@")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class User:
         return replace(self, blocked_at=None, confirm_by=confirm_by)
 
     @property
-    def mailbox(self) -> str:
+    def delivery_email(self) -> str:
         """Where mail goes: the local part as typed, since its case may matter, and the domain
         in ASCII, so that not every mail to an international domain needs SMTPUTF8.
         """
@@ -89,12 +89,12 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class EmailConfirmationPolicy:
     """Whether a user has to confirm the address before the referral counts."""
 
     required: bool
 
-    def is_done_for(self, user: User) -> bool:
+    def is_satisfied_by(self, user: User) -> bool:
         """Tell whether nothing is left to confirm."""
         return user.email_verified or not self.required
 

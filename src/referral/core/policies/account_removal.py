@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import User
-from referral.core.policies.attribution import SettleReferral
-from referral.core.policies.email_fingerprints import fingerprints_of
+from referral.core.policies.attribution import ResolveReferral
+from referral.core.policies.email_fingerprints import email_fingerprints
 from referral.core.ports.repositories import Repositories
-from referral.core.ports.security import Fingerprints
+from referral.core.ports.security import Fingerprinter
 from referral.core.ports.system import Clock
 
 
@@ -16,28 +16,30 @@ class RemoveAccount:
     """Take away all that is personal. Counts of referrals stay, and so do taken texts of codes."""
 
     clock: Clock
-    fingerprints: Fingerprints
-    settle: SettleReferral
+    fingerprinter: Fingerprinter
+    resolve_referral: ResolveReferral
 
-    async def __call__(self, records: Repositories, user: User) -> list[User]:
+    async def __call__(self, repositories: Repositories, user: User) -> list[User]:
         """Remove a locked account; return whose look-ups to invalidate after the commit."""
-        now, fingerprints = self.clock.now(), fingerprints_of(self.fingerprints, user)
-        pending = await records.referrals.lock_pending(user.id)
+        now, fingerprints = self.clock.now(), email_fingerprints(self.fingerprinter, user)
+        pending = await repositories.referrals.lock_pending(user.id)
         # In one order, or two users who are each other's referrer would wait for one another.
-        await records.codes.lock_all(user.id, pending.code_id if pending else None)
-        referrer = await self.settle.reject(records, pending) if pending else None
-        await self._remember(records, user, fingerprints[0])
-        await records.codes.delete_all(user.id, now)
-        await records.sessions.end_all(user.id)
-        await records.idempotency.forget(user.id)
-        await records.one_time_tokens.forget(user.id)
-        await records.profiles.delete(user.id)
-        await records.verdicts.forget(fingerprints)
-        await records.users.erase(user.id, now)
+        await repositories.codes.lock_all(user.id, pending.code_id if pending else None)
+        referrer = await self.resolve_referral.reject(repositories, pending) if pending else None
+        await self._save_referred_email(repositories, user, fingerprints[0])
+        await repositories.codes.delete_all(user.id, now)
+        await repositories.sessions.revoke_all(user.id)
+        await repositories.idempotency.delete(user.id)
+        await repositories.one_time_tokens.delete(user.id)
+        await repositories.profiles.delete(user.id)
+        await repositories.verification_results.delete(fingerprints)
+        await repositories.users.erase(user.id, now)
         return [user] if referrer is None else [user, referrer]
 
-    async def _remember(self, records: Repositories, user: User, fingerprint: bytes) -> None:
+    async def _save_referred_email(
+        self, repositories: Repositories, user: User, fingerprint: bytes
+    ) -> None:
         """Store that the address was referred, if its referral was confirmed."""
-        referral = await records.referrals.of(user.id)
+        referral = await repositories.referrals.find_by_referred(user.id)
         if referral is not None and referral.status is ReferralStatus.CONFIRMED:
-            await records.referred_emails.add(fingerprint, referral.joined_at)
+            await repositories.referred_emails.add(fingerprint, referral.joined_at)

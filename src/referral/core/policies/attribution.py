@@ -2,45 +2,45 @@
 
 from dataclasses import dataclass
 
-from referral.core.entities.codes import CODE_TEXT, Code
-from referral.core.entities.jobs import ReferralMail
-from referral.core.entities.referrals import REFERRED_AGAIN_AFTER, Referral, ReferralStatus
-from referral.core.entities.users import User, Verification
+from referral.core.entities.codes import CODE_PATTERN, Code
+from referral.core.entities.jobs import ReferralMailJob
+from referral.core.entities.referrals import REFERRAL_COOLDOWN, Referral, ReferralStatus
+from referral.core.entities.users import EmailConfirmationPolicy, User
 from referral.core.errors import ReferralCodeUnusable
-from referral.core.policies.email_fingerprints import fingerprints_of
+from referral.core.policies.email_fingerprints import email_fingerprints
 from referral.core.ports.repositories import Repositories
-from referral.core.ports.security import Fingerprints
+from referral.core.ports.security import Fingerprinter
 from referral.core.ports.system import Clock, IdGenerator
 
 
 @dataclass(frozen=True, slots=True)
-class SettleReferral:
+class ResolveReferral:
     """Confirm or reject pending referrals. A rejected one gives the code its use back."""
 
     clock: Clock
 
-    async def confirm(self, records: Repositories, user: User) -> User | None:
+    async def confirm(self, repositories: Repositories, user: User) -> User | None:
         """Confirm the pending referral of a locked user whose address is confirmed now.
 
         One that is overdue is rejected instead. Returns the owner of the code if it may be active
         again.
         """
-        referral = await records.referrals.lock_pending(user.id)
+        referral = await repositories.referrals.lock_pending(user.id)
         if referral is None:
             return None
         if referral.is_overdue(self.clock.now()):
-            return await self.reject(records, referral)
-        await records.referrals.decide(referral.id, ReferralStatus.CONFIRMED)
-        await records.jobs.enqueue(ReferralMail(referral.id))
+            return await self.reject(repositories, referral)
+        await repositories.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
+        await repositories.jobs.enqueue(ReferralMailJob(referral.id))
         return None
 
-    async def reject(self, records: Repositories, referral: Referral) -> User | None:
+    async def reject(self, repositories: Repositories, referral: Referral) -> User | None:
         """Reject a locked referral; return the owner of the code if it may be active again."""
-        await records.referrals.decide(referral.id, ReferralStatus.REJECTED)
-        code = await records.codes.give_back(referral.code_id)
+        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
+        code = await repositories.codes.revert_use(referral.code_id)
         if code is None or code.max_uses is None:
             return None
-        return await records.users.get(code.user_id)
+        return await repositories.users.find(code.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,30 @@ class CreditReferrer:
     """
 
     clock: Clock
-    fingerprints: Fingerprints
-    ids: IdGenerator
-    verification: Verification
+    fingerprinter: Fingerprinter
+    id_generator: IdGenerator
+    confirmation_policy: EmailConfirmationPolicy
 
-    async def __call__(self, records: Repositories, user: User, text: str) -> User | None:
+    async def __call__(self, repositories: Repositories, user: User, text: str) -> User | None:
         """Credit the code's owner, and return them when that was its last use.
 
         Raises `ReferralCodeUnusable`, for one's own code as well.
         """
-        code = await records.codes.lock_usable(text) if CODE_TEXT.fullmatch(text) else None
+        code = (
+            await repositories.codes.lock_enabled_by_text(text)
+            if CODE_PATTERN.fullmatch(text)
+            else None
+        )
         # Waiting for the lock may have taken long: the time that counts is the one after it.
         now = self.clock.now()
         if code is None or code.user_id == user.id or not code.is_active(now):
             raise ReferralCodeUnusable(field="referral_code")
-        status = await self._status(records, user)
+        status = await self._initial_status(repositories, user)
         counts = status is not ReferralStatus.REJECTED
-        if counts and not await records.codes.count_use(code.id, now):
+        if counts and not await repositories.codes.count_use(code.id, now):
             raise ReferralCodeUnusable(field="referral_code")
         referral = Referral(
-            id=self.ids.new(),
+            id=self.id_generator.new(),
             referrer_id=code.user_id,
             referred_id=user.id,
             code_id=code.id,
@@ -79,17 +83,19 @@ class CreditReferrer:
             status=status,
             joined_at=now,
         )
-        await records.referrals.add(referral)
+        await repositories.referrals.add(referral)
         if status is ReferralStatus.CONFIRMED:
-            await records.jobs.enqueue(ReferralMail(referral.id))
-        return await records.users.get(code.user_id) if counts and _is_last_use(code) else None
+            await repositories.jobs.enqueue(ReferralMailJob(referral.id))
+        return (
+            await repositories.users.find(code.user_id) if counts and _is_last_use(code) else None
+        )
 
-    async def _status(self, records: Repositories, user: User) -> ReferralStatus:
-        since = self.clock.now() - REFERRED_AGAIN_AFTER
-        fingerprints = fingerprints_of(self.fingerprints, user)
-        if await records.referred_emails.includes(fingerprints, since):
+    async def _initial_status(self, repositories: Repositories, user: User) -> ReferralStatus:
+        since = self.clock.now() - REFERRAL_COOLDOWN
+        fingerprints = email_fingerprints(self.fingerprinter, user)
+        if await repositories.referred_emails.contains(fingerprints, since):
             return ReferralStatus.REJECTED
-        if self.verification.is_done_for(user):
+        if self.confirmation_policy.is_satisfied_by(user):
             return ReferralStatus.CONFIRMED
         return ReferralStatus.PENDING
 

@@ -9,26 +9,26 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
+from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
 T = TypeVar("T")
 
-RETENTION = timedelta(hours=24)
+IDEMPOTENCY_RETENTION = timedelta(hours=24)
 
 
-class AnsweredBefore(Exception):
+class IdempotentReplay(Exception):
     """The request was done before; `answer` is what it was answered."""
 
-    def __init__(self, answer: KeptResponse) -> None:
+    def __init__(self, response: StoredResponse) -> None:
         """Take the answer to give again."""
         super().__init__()
-        self.answer = answer
+        self.response = response
 
 
 @dataclass(frozen=True, slots=True)
-class RecallAnswer:
+class FindStoredResponse:
     """Look an idempotency key up, before anything of the request is judged or worked out.
 
     It holds nothing: of requests at the same time, `begin_once` decides which one is done.
@@ -39,31 +39,35 @@ class RecallAnswer:
 
     async def __call__(self, key: bytes, fingerprints: tuple[bytes, ...]) -> None:
         """Return if the key is new; raises `AnsweredBefore` or `IdempotencyKeyReused`."""
-        async with self.database.read() as records:
-            since = self.clock.now() - RETENTION
-            answer = await records.idempotency.find(key, fingerprints, since)
-        if answer is not None:
-            raise AnsweredBefore(answer)
+        async with self.database.read() as repositories:
+            since = self.clock.now() - IDEMPOTENCY_RETENTION
+            response = await repositories.idempotency.find(key, fingerprints, since)
+        if response is not None:
+            raise IdempotentReplay(response)
 
 
-async def begin_once(
-    records: Repositories, clock: Clock, attempt: IdempotentRequest[T] | None
+async def acquire_idempotency_key(
+    repositories: Repositories, clock: Clock, idempotent_request: IdempotentRequest[T] | None
 ) -> None:
     """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
-    if attempt is None:
+    if idempotent_request is None:
         return
-    answer = await records.idempotency.claim(attempt, clock.now() - RETENTION)
-    if answer is not None:
-        raise AnsweredBefore(answer)
+    response = await repositories.idempotency.acquire(
+        idempotent_request, clock.now() - IDEMPOTENCY_RETENTION
+    )
+    if response is not None:
+        raise IdempotentReplay(response)
 
 
-async def finish_once(
-    records: Repositories,
+async def save_idempotent_response(
+    repositories: Repositories,
     clock: Clock,
-    attempt: IdempotentRequest[T] | None,
+    idempotent_request: IdempotentRequest[T] | None,
     result: T,
     user_id: UUID | None = None,
 ) -> None:
     """Keep the answer that follows from a result."""
-    if attempt is not None:
-        await records.idempotency.keep(attempt, attempt.respond(result), user_id, clock.now())
+    if idempotent_request is not None:
+        await repositories.idempotency.save(
+            idempotent_request, idempotent_request.build_response(result), user_id, clock.now()
+        )

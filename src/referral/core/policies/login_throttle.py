@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from referral.core.entities.limits import LimitGroup, Rate
+from referral.core.entities.limits import Rate, RateLimitGroup
 from referral.core.errors import TooManyRequests
-from referral.core.ports.caching import Limits
+from referral.core.ports.caching import RateLimiter
 
-ACCOUNTS_AT_ONCE = 100
+TOTAL_LOGIN_RATE_FACTOR = 100
 """Guessing on all accounts together is slowed down at this many times the limit of one account."""
 
 
-def guessing_rates(log_ins: Rate) -> dict[LimitGroup, Rate]:
+def login_throttle_rates(login_rate: Rate) -> dict[RateLimitGroup, Rate]:
     """Return the limits on guessing, which follow from the limit on log-ins."""
-    first = log_ins if log_ins.number is None else Rate(1, log_ins.within)
+    first = login_rate if login_rate.limit is None else Rate(1, login_rate.window)
     return {
-        LimitGroup.ATTEMPTS_ACCOUNT: log_ins,
-        LimitGroup.ATTEMPTS_ALL: log_ins.times(ACCOUNTS_AT_ONCE),
-        LimitGroup.ATTEMPTS_FIRST: first,
+        RateLimitGroup.LOGIN_ACCOUNT: login_rate,
+        RateLimitGroup.LOGIN_TOTAL: login_rate.scaled_by(TOTAL_LOGIN_RATE_FACTOR),
+        RateLimitGroup.LOGIN_CLIENT_IP: first,
     }
 
 
@@ -30,19 +30,19 @@ class LoginThrottle:
     whatever accounts, is a limit of the route.
     """
 
-    limits: Limits
+    limits: RateLimiter
 
-    async def count(self, account: str, address: str) -> None:
+    async def hit(self, account: str, client_ip: str) -> None:
         """Count one more, or raise `TooManyRequests`; before the password is looked at, so that
         attempts at the same time do not slip through.
         """
-        for group, whom, pair in (
-            (LimitGroup.ATTEMPTS_ACCOUNT, account, f"{account} {address}"),
-            (LimitGroup.ATTEMPTS_ALL, "", address),
+        for group, key, client_key in (
+            (RateLimitGroup.LOGIN_ACCOUNT, account, f"{account} {client_ip}"),
+            (RateLimitGroup.LOGIN_TOTAL, "", client_ip),
         ):
-            first = await self.limits.take(LimitGroup.ATTEMPTS_FIRST, f"{group} {pair}")
-            allowance = await self.limits.take(group, whom)
-            refused = allowance is not None and not allowance.granted
-            if refused and first is not None and not first.granted:
+            first = await self.limits.hit(RateLimitGroup.LOGIN_CLIENT_IP, f"{group} {client_key}")
+            result = await self.limits.hit(group, key)
+            refused = result is not None and not result.allowed
+            if refused and first is not None and not first.allowed:
                 detail = "Too many attempts to log in. Try again later."
-                raise TooManyRequests(detail, retry_after=timedelta(seconds=first.resets_in))
+                raise TooManyRequests(detail, retry_after=timedelta(seconds=first.reset_seconds))

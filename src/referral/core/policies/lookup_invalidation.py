@@ -3,10 +3,10 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from referral.core.entities.jobs import Clearing
+from referral.core.entities.jobs import InvalidateLookupJob
 from referral.core.entities.users import User
 from referral.core.errors import Unavailable
-from referral.core.ports.caching import Cache
+from referral.core.ports.caching import LookupCache
 from referral.core.ports.repositories import Database
 
 
@@ -14,33 +14,33 @@ from referral.core.ports.repositories import Database
 class InvalidateLookup:
     """Have an owner's address looked up anew: for after the commit of a change of their codes."""
 
-    cache: Cache
+    cache: LookupCache
     database: Database
 
     async def __call__(self, *owners: User) -> None:
         """Clear now, or leave it to a job; the change is done and does not fail any more."""
         for owner in owners:
-            await self._clear(owner)
+            await self._invalidate(owner)
 
-    async def _clear(self, owner: User) -> None:
-        if await self.cache.clear(owner.email_key):
+    async def _invalidate(self, owner: User) -> None:
+        if await self.cache.invalidate(owner.email_key):
             return
         # Without the job the entry ends by itself, soon enough for what is promised.
         with suppress(Unavailable):
-            async with self.database.begin() as records:
-                await records.jobs.enqueue(Clearing(owner.id))
+            async with self.database.begin() as repositories:
+                await repositories.jobs.enqueue(InvalidateLookupJob(owner.id))
 
 
 @dataclass(frozen=True, slots=True)
-class InvalidateLookupLater:
+class RetryLookupInvalidation:
     """Do what `InvalidateLookup` could not."""
 
-    cache: Cache
+    cache: LookupCache
     database: Database
 
-    async def __call__(self, job: Clearing) -> None:
+    async def __call__(self, job: InvalidateLookupJob) -> None:
         """Clear, or raise `Unavailable`, to be tried again. Who was erased has no address."""
-        async with self.database.read() as records:
-            owner = await records.users.get(job.user_id)
-        if owner is not None and not await self.cache.clear(owner.email_key):
+        async with self.database.read() as repositories:
+            owner = await repositories.users.find(job.user_id)
+        if owner is not None and not await self.cache.invalidate(owner.email_key):
             raise Unavailable

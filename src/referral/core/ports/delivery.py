@@ -8,7 +8,7 @@ from referral.core.entities.mail import Mail, MailReservation, MailReservationRe
 class MailReservations(Protocol):
     """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
 
-    async def take(self, postage: MailReservationRequest) -> MailReservation | None:
+    async def reserve(self, request: MailReservationRequest) -> MailReservation | None:
         """Count a mail as `Mails` does, and keep its token unless it has to wait.
 
         None for a user who is gone, or who confirmed the address that the token is to confirm.

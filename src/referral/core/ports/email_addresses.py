@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from referral.core.entities.users import Address
+from referral.core.entities.users import EmailAddress
 
 
 class EmailParser(Protocol):
     """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
 
-    def parse(self, text: str) -> Address: ...
+    def parse(self, text: str) -> EmailAddress: ...

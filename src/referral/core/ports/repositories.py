@@ -9,24 +9,24 @@ from referral.core.entities.account_view import AccountView
 from referral.core.entities.clients import Client
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.deliverability import Deliverability
-from referral.core.entities.email_links import OneTimeToken, Purpose
-from referral.core.entities.idempotency import IdempotentRequest, KeptResponse
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.entities.jobs import Job
 from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 
 
-class Users(Protocol):
+class UserRepository(Protocol):
     """Accounts. One that was erased is not found any more, and its address is free again."""
 
     async def add(self, user: User) -> None:
         """Store a new account; raises `EmailTaken` when the canonical address has one."""
         ...
 
-    async def get(self, user_id: UUID) -> User | None: ...
+    async def find(self, user_id: UUID) -> User | None: ...
 
-    async def by_email(self, email_key: str) -> User | None: ...
+    async def find_by_email(self, email_key: str) -> User | None: ...
 
     async def lock(self, user_id: UUID) -> User | None:
         """Hold the account's own affairs for this transaction; joining with its code goes on."""
@@ -50,12 +50,12 @@ class Users(Protocol):
         """
         ...
 
-    async def waive_confirmation(self) -> bool:
+    async def clear_confirmation_deadlines(self) -> bool:
         """Clear `confirm_by` of some accounts; return whether there may be more."""
         ...
 
 
-class Codes(Protocol):
+class CodeRepository(Protocol):
     """Referral codes. A text is found without regard to case, and is never free again."""
 
     async def add(self, code: Code) -> None:
@@ -70,7 +70,7 @@ class Codes(Protocol):
         """Hold the enabled code of a user, as `lock` does: waits for those who join with it."""
         ...
 
-    async def lock_usable(self, text: str) -> Code | None:
+    async def lock_enabled_by_text(self, text: str) -> Code | None:
         """Hold the enabled code with this text for this transaction."""
         ...
 
@@ -80,7 +80,7 @@ class Codes(Protocol):
         """
         ...
 
-    async def give_back(self, code_id: UUID) -> Code | None:
+    async def revert_use(self, code_id: UUID) -> Code | None:
         """Take one use back, also of a deleted code; return the code unless it is deleted."""
         ...
 
@@ -96,27 +96,27 @@ class Codes(Protocol):
         """Take all codes of a user away for good."""
         ...
 
-    async def lock_all(self, user_id: UUID, other: UUID | None) -> None:
+    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
         """Lock all codes of a user and one of somebody else, in an order that all keep to."""
         ...
 
-    async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
+    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
         """Disable the user's enabled code: any, or only one that is spent at that time."""
         ...
 
-    async def get(self, user_id: UUID, code_id: UUID) -> Code | None: ...
+    async def find(self, user_id: UUID, code_id: UUID) -> Code | None: ...
 
-    async def all(self, user_id: UUID) -> list[Code]:
+    async def list_all(self, user_id: UUID) -> list[Code]:
         """Return every code of a user, newest first."""
         ...
 
-    async def active(self, user_id: UUID, now: datetime) -> Code | None: ...
+    async def find_active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
-    async def by_text(self, text: str) -> Code | None:
+    async def find_by_text(self, text: str) -> Code | None:
         """Return the code with this text, unless its owner is blocked."""
         ...
 
-    async def newest(
+    async def list_page(
         self,
         user_id: UUID,
         now: datetime,
@@ -127,7 +127,7 @@ class Codes(Protocol):
     ) -> list[Code]: ...
 
 
-class Referrals(Protocol):
+class ReferralRepository(Protocol):
     """Who joined with whose code."""
 
     async def add(self, referral: Referral) -> None:
@@ -142,41 +142,43 @@ class Referrals(Protocol):
         """Lock one pending referral from before that time, skipping those that are locked."""
         ...
 
-    async def decide(self, referral_id: UUID, status: ReferralStatus) -> None:
+    async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         """Store the status of a locked referral."""
         ...
 
-    async def of(self, user_id: UUID) -> Referral | None:
+    async def find_by_referred(self, user_id: UUID) -> Referral | None:
         """Return the referral by which the user joined."""
         ...
 
-    async def newest(
+    async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]: ...
 
-    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+    async def assign_to_mail(
+        self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
+    ) -> User | None:
         """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
         of; return the referrer, or None when they are gone or another mail tells of it already.
         """
         ...
 
-    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[ReferralListItem]:
+    async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
         """Return the referrals that a mail tells of, the oldest first."""
         ...
 
 
-class Sessions(Protocol):
+class SessionRepository(Protocol):
     """Logins and their chains of refresh tokens."""
 
     async def add(self, session: Session) -> None: ...
 
     async def add_token(self, token: RefreshToken) -> None: ...
 
-    async def lock(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+    async def lock_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
         """Hold the session that a refresh token belongs to for this transaction."""
         ...
 
-    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
+    async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
 
     async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
         """Store the first use of a token, and make it the heir of its parent; False, and nothing
@@ -184,7 +186,7 @@ class Sessions(Protocol):
         """
         ...
 
-    async def end(self, session_id: UUID) -> None:
+    async def revoke(self, session_id: UUID) -> None:
         """End a session: none of its refresh tokens is good any more."""
         ...
 
@@ -192,33 +194,37 @@ class Sessions(Protocol):
         """Delete some of what has ended; tell whether there may be more."""
         ...
 
-    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+    async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
         """End every session of a user, or every other one."""
         ...
 
-    async def get(self, session_id: UUID) -> Session | None: ...
+    async def find(self, session_id: UUID) -> Session | None: ...
 
-    async def all(self, user_id: UUID) -> list[Session]: ...
+    async def list_all(self, user_id: UUID) -> list[Session]: ...
 
 
-class Clients(Protocol):
+class ClientRepository(Protocol):
     """Other services that may ask for tokens of their own."""
 
     async def add(self, client: Client) -> None: ...
 
-    async def get(self, client_id: UUID) -> Client | None: ...
+    async def find(self, client_id: UUID) -> Client | None: ...
 
 
-class OneTimeTokens(Protocol):
+class OneTimeTokenRepository(Protocol):
     """What links in mails prove, each of them once."""
 
     async def add(self, token: OneTimeToken) -> None: ...
 
-    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+    async def find_user_id(
+        self, digest: bytes, purpose: TokenPurpose, now: datetime
+    ) -> UUID | None:
         """Return whose token it is, if it is good."""
         ...
 
-    async def claim(self, digest: bytes, purpose: Purpose, now: datetime, until: datetime) -> bool:
+    async def acquire(
+        self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
+    ) -> bool:
         """Keep others from claiming the token until then; tell whether it was good, and free."""
         ...
 
@@ -226,11 +232,11 @@ class OneTimeTokens(Protocol):
         """Let others claim the token again, if it is still claimed until then."""
         ...
 
-    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+    async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
         """Return whose token it is, if it was good: neither it nor another one for this is now."""
         ...
 
-    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+    async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
         """Make all tokens of a user good for nothing, or those for one purpose."""
         ...
 
@@ -239,19 +245,21 @@ class OneTimeTokens(Protocol):
         ...
 
 
-class IdempotencyRecords(Protocol):
+class IdempotencyRepository(Protocol):
     """Requests with an idempotency key, and what they were answered."""
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
-    ) -> KeptResponse | None:
+    ) -> StoredResponse | None:
         """Return the answer that a key got since then, without holding it.
 
         Raises `IdempotencyKeyReused` when it came with another body.
         """
         ...
 
-    async def claim(self, attempt: IdempotentRequest[Any], since: datetime) -> KeptResponse | None:
+    async def acquire(
+        self, request: IdempotentRequest[Any], since: datetime
+    ) -> StoredResponse | None:
         """Hold the key for this transaction, and return the answer that it got since then.
 
         Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
@@ -259,17 +267,17 @@ class IdempotencyRecords(Protocol):
         """
         ...
 
-    async def keep(
+    async def save(
         self,
-        attempt: IdempotentRequest[Any],
-        answer: KeptResponse,
+        request: IdempotentRequest[Any],
+        response: StoredResponse,
         user_id: UUID | None,
         now: datetime,
     ) -> None:
         """Remember the answer; `user_id` is whose data may be in it."""
         ...
 
-    async def forget(self, user_id: UUID) -> None:
+    async def delete(self, user_id: UUID) -> None:
         """Forget what was answered to a user."""
         ...
 
@@ -278,18 +286,18 @@ class IdempotencyRecords(Protocol):
         ...
 
 
-class Mails(Protocol):
+class MailQuota(Protocol):
     """How many mails were counted against which quota; the address in its name is not stored."""
 
-    async def take_place(
-        self, mail: UUID, quota: str, now: datetime, *, mails: int, within: timedelta
+    async def reserve_slot(
+        self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
         """Count a mail, or return when there is room for it; counting one again changes nothing.
         However many ask at once, no more mails than allowed are counted against a quota.
         """
         ...
 
-    async def forget(self, quota: str) -> None:
+    async def reset(self, quota: str) -> None:
         """Let the count of a quota begin anew."""
         ...
 
@@ -298,40 +306,40 @@ class Mails(Protocol):
         ...
 
 
-class Profiles(Protocol):
+class ProfileRepository(Protocol):
     """What enrichment found about users."""
 
     async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
         """Store what was found, in the place of what was found before."""
         ...
 
-    async def of(self, user_id: UUID) -> Profile | None: ...
+    async def find(self, user_id: UUID) -> Profile | None: ...
 
     async def delete(self, user_id: UUID) -> None: ...
 
 
-class Verdicts(Protocol):
+class VerificationResultRepository(Protocol):
     """What was said of addresses, under their fingerprints by each key that the service has."""
 
     async def find(
         self, fingerprints: tuple[bytes, ...], since: datetime
     ) -> Deliverability | None: ...
 
-    async def keep(self, fingerprint: bytes, verdict: Deliverability, now: datetime) -> None:
+    async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
         """Remember what was said, in the place of what was said before."""
         ...
 
-    async def forget(self, fingerprints: tuple[bytes, ...]) -> None: ...
+    async def delete(self, fingerprints: tuple[bytes, ...]) -> None: ...
 
     async def prune(self, before: datetime) -> bool:
         """Delete some of the older ones; tell whether there may be more."""
         ...
 
 
-class ReferredEmails(Protocol):
+class ReferredEmailRepository(Protocol):
     """Addresses of erased accounts that had a confirmed referral, as keyed fingerprints."""
 
-    async def includes(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool: ...
+    async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool: ...
 
     async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
         """Store when an address was referred, in place of an earlier time."""
@@ -356,37 +364,37 @@ class Repositories(Protocol):
     """All that is stored, within one transaction or one read."""
 
     @property
-    def users(self) -> Users: ...
+    def users(self) -> UserRepository: ...
 
     @property
-    def codes(self) -> Codes: ...
+    def codes(self) -> CodeRepository: ...
 
     @property
-    def referrals(self) -> Referrals: ...
+    def referrals(self) -> ReferralRepository: ...
 
     @property
-    def sessions(self) -> Sessions: ...
+    def sessions(self) -> SessionRepository: ...
 
     @property
-    def clients(self) -> Clients: ...
+    def clients(self) -> ClientRepository: ...
 
     @property
-    def idempotency(self) -> IdempotencyRecords: ...
+    def idempotency(self) -> IdempotencyRepository: ...
 
     @property
-    def one_time_tokens(self) -> OneTimeTokens: ...
+    def one_time_tokens(self) -> OneTimeTokenRepository: ...
 
     @property
-    def mails(self) -> Mails: ...
+    def mail_quota(self) -> MailQuota: ...
 
     @property
-    def profiles(self) -> Profiles: ...
+    def profiles(self) -> ProfileRepository: ...
 
     @property
-    def verdicts(self) -> Verdicts: ...
+    def verification_results(self) -> VerificationResultRepository: ...
 
     @property
-    def referred_emails(self) -> ReferredEmails: ...
+    def referred_emails(self) -> ReferredEmailRepository: ...
 
     @property
     def jobs(self) -> JobQueue: ...
@@ -407,7 +415,7 @@ class Database(Protocol):
 class ReadModel(Protocol):
     """What is asked most often, each with the least work; raises `Unavailable`."""
 
-    async def code_of(self, email_key: str, *, confirmed_only: bool) -> Code | None:
+    async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         """Return the enabled code of whoever has a canonical address; it may be spent.
 
         None where the owner is blocked, and with `confirmed_only` where the address was never
@@ -415,10 +423,12 @@ class ReadModel(Protocol):
         """
         ...
 
-    async def may_change(self, user_id: UUID, session_id: UUID) -> bool:
+    async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
         """Return whether a session goes on, or its user is blocked, which is told apart later."""
         ...
 
-    async def account(self, user_id: UUID, recent: int, now: datetime) -> AccountView | None:
+    async def find_account(
+        self, user_id: UUID, recent_limit: int, now: datetime
+    ) -> AccountView | None:
         """Return an account in full as of `now`, with so many of its newest referrals."""
         ...

@@ -3,7 +3,7 @@
 from typing import Protocol
 from uuid import UUID
 
-from referral.core.entities.clients import AccessToken
+from referral.core.entities.clients import AccessTokenClaims
 
 
 class TokenGenerator(Protocol):
@@ -14,10 +14,10 @@ class TokenGenerator(Protocol):
     def digest(self, secret: str) -> bytes: ...
 
 
-class Fingerprints(Protocol):
+class Fingerprinter(Protocol):
     """Digests by a key of the service: by each it has, the newest first."""
 
-    def of(self, data: bytes) -> tuple[bytes, ...]: ...
+    def compute(self, data: bytes) -> tuple[bytes, ...]: ...
 
 
 class PasswordHasher(Protocol):
@@ -25,20 +25,20 @@ class PasswordHasher(Protocol):
 
     async def hash(self, password: str) -> str: ...
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(self, password: str, password_hash: str | None) -> bool:
         """Compare; without a hash, or with an older and cheaper one, it costs the same time."""
         ...
 
-    def needs_rehash(self, hashed: str) -> bool:
+    def needs_rehash(self, password_hash: str) -> bool:
         """Tell whether a hash was made with other parameters than new ones are."""
         ...
 
 
-class AccessTokens(Protocol):
+class AccessTokenIssuer(Protocol):
     """Signed access tokens (RFC 9068)."""
 
     @property
-    def lifetime(self) -> int:
+    def lifetime_seconds(self) -> int:
         """How long a token is good for, in seconds."""
         ...
 
@@ -46,7 +46,7 @@ class AccessTokens(Protocol):
         self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
     ) -> str: ...
 
-    def verify(self, token: str) -> AccessToken:
+    def verify(self, token: str) -> AccessTokenClaims:
         """Return what the token says, or raise `Unauthenticated`."""
         ...
 
@@ -60,6 +60,6 @@ class UnsubscribeTokens(Protocol):
 
     def sign(self, user_id: UUID) -> str: ...
 
-    def read(self, token: str) -> UUID:
+    def verify(self, token: str) -> UUID:
         """Return whom a token was made for, or raise `NotFound`."""
         ...

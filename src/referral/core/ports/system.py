@@ -51,7 +51,7 @@ class HealthProbe(Protocol):
         ...
 
 
-class Links(Protocol):
+class LinkBuilder(Protocol):
     """Addresses within this service."""
 
     def docs(self) -> str: ...
@@ -65,7 +65,7 @@ class Links(Protocol):
     def reset(self, token: str) -> str: ...
 
 
-class QrCodes(Protocol):
+class QrCodeRenderer(Protocol):
     """QR codes of links."""
 
     def svg(self, link: str) -> bytes: ...
@@ -76,4 +76,4 @@ class QrCodes(Protocol):
 class JobHandler(Protocol):
     """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
 
-    async def __call__(self, job: Job, run: JobContext, /) -> None: ...
+    async def __call__(self, job: Job, context: JobContext, /) -> None: ...

@@ -11,11 +11,11 @@ class EmailVerifier(Protocol):
     """A third party that knows whether mail to an address arrives."""
 
     @property
-    def may_learn(self) -> bool:
+    def supports_recheck(self) -> bool:
         """Whether the same question may get a better answer another time."""
         ...
 
-    async def verify(self, mailbox: str, within: timedelta) -> Deliverability:
+    async def verify(self, email: str, time_limit: timedelta) -> Deliverability:
         """Ask, for so long at most; raises `Unavailable` when there is no answer."""
         ...
 
@@ -23,6 +23,6 @@ class EmailVerifier(Protocol):
 class Enrichment(Protocol):
     """A third party that knows the owners of addresses."""
 
-    async def find(self, mailbox: str, within: timedelta) -> Profile | None:
+    async def find(self, email: str, time_limit: timedelta) -> Profile | None:
         """Return what is known, if anything; raises `Unavailable` when there is no answer yet."""
         ...

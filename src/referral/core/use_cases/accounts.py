@@ -7,15 +7,15 @@ from uuid import UUID
 
 from referral.core.entities.account_view import AccountView
 from referral.core.entities.idempotency import IdempotentRequest
-from referral.core.entities.jobs import ConfirmationMail, Job, Verifying
-from referral.core.entities.passwords import accept_password
-from referral.core.entities.referrals import Visibility
-from referral.core.entities.users import Address, Locale, Role, User, Verification
+from referral.core.entities.jobs import ConfirmationMailJob, Job, VerifyEmailJob
+from referral.core.entities.passwords import validate_new_password
+from referral.core.entities.referrals import ReferralVisibility
+from referral.core.entities.users import EmailAddress, EmailConfirmationPolicy, Locale, Role, User
 from referral.core.errors import NotFound, Unauthenticated
 from referral.core.policies.attribution import CreditReferrer
 from referral.core.policies.confirmation import jobs_after_confirmation
 from referral.core.policies.email_deliverability import VerifyEmailAtSignup
-from referral.core.policies.idempotency import begin_once, finish_once
+from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
 from referral.core.ports.email_addresses import EmailParser
@@ -24,7 +24,7 @@ from referral.core.ports.security import PasswordHasher
 from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.third_parties import Enrichment
 
-RECENT_REFERRALS = 10
+MAX_RECENT_REFERRALS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +45,72 @@ class NewAccount:
 class Register:
     """Make an account, and credit the referrer: both or neither."""
 
-    addresses: EmailParser
-    clear: InvalidateLookup
+    email_parser: EmailParser
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     common_passwords: Container[str]
-    credit: CreditReferrer
+    credit_referrer: CreditReferrer
     database: Database
     enrichment: Enrichment | None
-    ids: IdGenerator
-    passwords: PasswordHasher
-    screen: VerifyEmailAtSignup
-    verification: Verification
+    id_generator: IdGenerator
+    password_hasher: PasswordHasher
+    verify_at_signup: VerifyEmailAtSignup
+    confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(
-        self, wanted: NewAccount, attempt: IdempotentRequest[User] | None = None
+        self, new_account: NewAccount, idempotent_request: IdempotentRequest[User] | None = None
     ) -> User:
         """Return the new user.
 
         Raises `EmailTaken`, `EmailUndeliverable`, `ReferralCodeUnusable` or `WeakPassword`.
         """
-        address = self.addresses.parse(wanted.email)
-        password = accept_password(
-            wanted.password, address, self.common_passwords, field="password"
+        email = self.email_parser.parse(new_account.email)
+        password = validate_new_password(
+            new_account.password, email, self.common_passwords, field="password"
         )
         # Side by side, so that the quicker of the two takes no time.
-        hashed, user = await asyncio.gather(
-            self.passwords.hash(password), self.screen(self._user(address, wanted))
+        password_hash, user = await asyncio.gather(
+            self.password_hasher.hash(password),
+            self.verify_at_signup(self._user(email, new_account)),
         )
-        user = replace(user, password_hash=hashed)
-        spent: User | None = None
-        async with self.database.begin() as records:
-            await begin_once(records, self.clock, attempt)
-            await records.users.add(user)
-            await records.jobs.enqueue(*self._jobs(user))
-            if wanted.referral_code is not None:
-                spent = await self.credit(records, user, wanted.referral_code)
-            await finish_once(records, self.clock, attempt, user, user.id)
-        if spent is not None:
-            await self.clear(spent)
+        user = replace(user, password_hash=password_hash)
+        exhausted_owner: User | None = None
+        async with self.database.begin() as repositories:
+            await acquire_idempotency_key(repositories, self.clock, idempotent_request)
+            await repositories.users.add(user)
+            await repositories.jobs.enqueue(*self._jobs(user))
+            if new_account.referral_code is not None:
+                exhausted_owner = await self.credit_referrer(
+                    repositories, user, new_account.referral_code
+                )
+            await save_idempotent_response(
+                repositories, self.clock, idempotent_request, user, user.id
+            )
+        if exhausted_owner is not None:
+            await self.invalidate_lookup(exhausted_owner)
         return user
 
     def _jobs(self, user: User) -> list[Job]:
-        jobs: list[Job] = [ConfirmationMail(user.id)]
-        if self.verification.is_done_for(user):
+        jobs: list[Job] = [ConfirmationMailJob(user.id)]
+        if self.confirmation_policy.is_satisfied_by(user):
             jobs = jobs_after_confirmation(user, self.enrichment)
-        if self.screen.is_open(user):
-            jobs.append(Verifying(user.id))
+        if self.verify_at_signup.needs_recheck(user):
+            jobs.append(VerifyEmailJob(user.id))
         return jobs
 
-    def _user(self, address: Address, wanted: NewAccount) -> User:
-        now, is_admin = self.clock.now(), wanted.role is Role.ADMIN
+    def _user(self, email: EmailAddress, new_account: NewAccount) -> User:
+        now, is_admin = self.clock.now(), new_account.role is Role.ADMIN
         return User(
-            id=self.ids.new(),
-            email=address.typed,
-            email_key=address.canonical,
+            id=self.id_generator.new(),
+            email=email.original,
+            email_key=email.canonical,
             password_hash="",
-            role=wanted.role,
-            locale=wanted.locale,
+            role=new_account.role,
+            locale=new_account.locale,
             email_verified=is_admin,
             notify_on_referral=True,
             created_at=now,
-            confirm_by=None if is_admin else self.verification.deadline(now),
+            confirm_by=None if is_admin else self.confirmation_policy.deadline(now),
         )
 
 
@@ -114,8 +119,8 @@ class ShowAccount:
     """Show a user their own account."""
 
     clock: Clock
-    reads: ReadModel
-    visibility: Visibility
+    read_model: ReadModel
+    visibility: ReferralVisibility
 
     async def __call__(self, user_id: UUID) -> AccountView:
         """Return the account, or raise `Unauthenticated` when it is gone.
@@ -123,16 +128,18 @@ class ShowAccount:
         Under `open` alone it names the referrer's address: otherwise a code that was posted in
         public would tell it to everyone who joins.
         """
-        account = await self.reads.account(user_id, RECENT_REFERRALS, self.clock.now())
+        account = await self.read_model.find_account(
+            user_id, MAX_RECENT_REFERRALS, self.clock.now()
+        )
         if account is None:
             raise Unauthenticated
-        if account.referrer is None or self.visibility is Visibility.OPEN:
+        if account.referrer is None or self.visibility is ReferralVisibility.OPEN:
             return account
         return replace(account, referrer=replace(account.referrer, email=None))
 
 
 @dataclass(frozen=True, slots=True)
-class AccountChange:
+class AccountUpdate:
     """What is to change; None stays as it is."""
 
     locale: Locale | None
@@ -145,17 +152,17 @@ class UpdateAccount:
 
     database: Database
 
-    async def __call__(self, user_id: UUID, change: AccountChange) -> None:
+    async def __call__(self, user_id: UUID, update: AccountUpdate) -> None:
         """Store the change, or raise `AccountBlocked` or `Unauthenticated`."""
-        async with self.database.begin() as records:
-            user = await lock_account(records, user_id)
-            locale, notify = change.locale, change.notify_on_referral
+        async with self.database.begin() as repositories:
+            user = await lock_account(repositories, user_id)
+            locale, notify = update.locale, update.notify_on_referral
             changed = replace(
                 user,
                 locale=user.locale if locale is None else locale,
                 notify_on_referral=user.notify_on_referral if notify is None else notify,
             )
-            await records.users.save(changed)
+            await repositories.users.save(changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,24 +171,24 @@ class BlockAccount:
     another, no code of theirs is found or used, and the address stays taken.
     """
 
-    addresses: EmailParser
-    clear: InvalidateLookup
+    email_parser: EmailParser
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
     async def __call__(self, email: str, *, undo: bool = False) -> User:
         """Return the account as it is then; raises `InvalidRequest` or `NotFound`."""
-        address = self.addresses.parse(email)
-        async with self.database.begin() as records:
-            found = await records.users.by_email(address.canonical)
-            user = found and await records.users.lock(found.id)
+        parsed = self.email_parser.parse(email)
+        async with self.database.begin() as repositories:
+            found = await repositories.users.find_by_email(parsed.canonical)
+            user = found and await repositories.users.lock(found.id)
             if user is None:
                 raise NotFound("No account has this address.")
             # Whoever is joining with the code does so before the block, or finds it blocked.
-            await records.codes.lock_enabled(user.id)
+            await repositories.codes.lock_enabled(user.id)
             now = self.clock.now()
             user = user.unblocked(now) if undo else replace(user, blocked_at=now)
-            await records.users.save(user)
-            await records.sessions.end_all(user.id)
-        await self.clear(user)
+            await repositories.users.save(user)
+            await repositories.sessions.revoke_all(user.id)
+        await self.invalidate_lookup(user)
         return user

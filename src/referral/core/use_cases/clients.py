@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.entities.clients import AccessToken, Client, Scope
+from referral.core.entities.clients import AccessTokenClaims, Client, Scope
 from referral.core.entities.sessions import RefreshToken
-from referral.core.entities.users import Verification
+from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
 from referral.core.ports.repositories import Database, Repositories
-from referral.core.ports.security import AccessTokens, TokenGenerator
+from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
 
-GRANTABLE = frozenset(Scope) - {Scope.ACCOUNT}
+GRANTABLE_SCOPES = frozenset(Scope) - {Scope.ACCOUNT}
 """What a client may be given; an account is for its user alone."""
 
 
@@ -23,29 +23,29 @@ class CreateClient:
 
     clock: Clock
     database: Database
-    ids: IdGenerator
-    secrets: TokenGenerator
+    id_generator: IdGenerator
+    token_generator: TokenGenerator
 
     async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
         """Return the client and its secret, which is shown this once; raises `InvalidScope`."""
         wanted = frozenset(scopes)
-        if not wanted or wanted - GRANTABLE:
+        if not wanted or wanted - GRANTABLE_SCOPES:
             raise InvalidScope
-        secret = self.secrets.new()
+        secret = self.token_generator.new()
         client = Client(
-            id=self.ids.new(),
+            id=self.id_generator.new(),
             name=name,
-            secret_digest=self.secrets.digest(secret),
+            secret_digest=self.token_generator.digest(secret),
             scopes=wanted,
             created_at=self.clock.now(),
         )
-        async with self.database.begin() as records:
-            await records.clients.add(client)
+        async with self.database.begin() as repositories:
+            await repositories.clients.add(client)
         return client, secret
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class ClientCredentials:
     """What a client says about itself."""
 
     client_id: str
@@ -57,14 +57,14 @@ class AuthenticateClient:
     """Check the credentials of a client, wherever they are sent (RFC 6749, section 3.2.1)."""
 
     database: Database
-    secrets: TokenGenerator
+    token_generator: TokenGenerator
 
-    async def __call__(self, credentials: Credentials | None) -> Client | None:
+    async def __call__(self, credentials: ClientCredentials | None) -> Client | None:
         """Return the client, None without credentials; raises `InvalidClient` for wrong ones."""
         if credentials is None:
             return None
-        async with self.database.read() as records:
-            return await authenticate(records, self.secrets, credentials)
+        async with self.database.read() as repositories:
+            return await authenticate_client(repositories, self.token_generator, credentials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class ClientToken:
 class IssueClientToken:
     """Give a client an access token (RFC 6749, section 4.4)."""
 
-    access_tokens: AccessTokens
+    access_token_issuer: AccessTokenIssuer
 
     async def __call__(self, client: Client, scope: str) -> ClientToken:
         """Return a token of all the client's scopes or those named; raises `InvalidScope`."""
@@ -88,12 +88,12 @@ class IssueClientToken:
         if wanted - client.scopes:
             raise InvalidScope
         granted, subject = " ".join(sorted(wanted)), str(client.id)
-        token = self.access_tokens.issue(subject, subject, granted)
-        return ClientToken(token, self.access_tokens.lifetime, granted)
+        token = self.access_token_issuer.issue(subject, subject, granted)
+        return ClientToken(token, self.access_token_issuer.lifetime_seconds, granted)
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
+class IntrospectionResult:
     """What an active token is: `access_token` when it is one.
 
     `email_verified` is None for a client's token; `email` is there for who may read users, where
@@ -104,88 +104,98 @@ class Inspection:
     subject: str
     scope: str
     expires_at: int
-    access_token: AccessToken | None
+    claims: AccessTokenClaims | None
     email: str | None = None
     email_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Introspect:
+class IntrospectToken:
     """Tell a client whether a token is good at the moment (RFC 7662).
 
     That is more than its signature tells: the session goes on, and the account is there.
     """
 
-    access_tokens: AccessTokens
+    access_token_issuer: AccessTokenIssuer
     clock: Clock
     database: Database
-    secrets: TokenGenerator
-    verification: Verification
+    token_generator: TokenGenerator
+    confirmation_policy: EmailConfirmationPolicy
 
-    async def __call__(self, credentials: Credentials, token: str) -> Inspection | None:
+    async def __call__(
+        self, credentials: ClientCredentials, token: str
+    ) -> IntrospectionResult | None:
         """Return what the token is if it is active; raises `InvalidClient`."""
-        async with self.database.read() as records:
-            client = await authenticate(records, self.secrets, credentials)
-            found = await self._access(records, token) or await self._refresh(records, token)
+        async with self.database.read() as repositories:
+            client = await authenticate_client(repositories, self.token_generator, credentials)
+            found = await self._introspect_access_token(
+                repositories, token
+            ) or await self._introspect_refresh_token(repositories, token)
         if found is None or Scope.USERS_READ in client.scopes:
             return found
         return replace(found, email=None)
 
-    async def _access(self, records: Repositories, token: str) -> Inspection | None:
+    async def _introspect_access_token(
+        self, repositories: Repositories, token: str
+    ) -> IntrospectionResult | None:
         try:
-            read = self.access_tokens.verify(token)
+            claims = self.access_token_issuer.verify(token)
         except Unauthenticated:
             return None
-        caller, scope = read.caller, " ".join(sorted(read.caller.scopes))
-        found = Inspection(caller.client_id, read.subject, scope, read.expires_at, read)
+        caller, scope = claims.caller, " ".join(sorted(claims.caller.scopes))
+        found = IntrospectionResult(
+            caller.client_id, claims.subject, scope, claims.expires_at, claims
+        )
         if caller.user_id is None:
-            return found if await _find(records, read.subject) else None
-        session = caller.session_id and await records.sessions.get(caller.session_id)
-        return await self._about_user(records, caller.user_id, found) if session else None
+            return found if await _find_client(repositories, claims.subject) else None
+        session = caller.session_id and await repositories.sessions.find(caller.session_id)
+        return await self._with_user(repositories, caller.user_id, found) if session else None
 
-    async def _refresh(self, records: Repositories, token: str) -> Inspection | None:
-        found = await records.sessions.find(self.secrets.digest(token))
+    async def _introspect_refresh_token(
+        self, repositories: Repositories, token: str
+    ) -> IntrospectionResult | None:
+        found = await repositories.sessions.find_by_token(self.token_generator.digest(token))
         if found is None:
             return None
         session, refresh_token = found
         over = session.expires_at <= self.clock.now()
-        if over or await _is_spent(records, refresh_token):
+        if over or await _is_spent(repositories, refresh_token):
             return None
         subject, until = str(session.user_id), int(session.expires_at.timestamp())
-        inspection = Inspection(session.client_id, subject, session.scope, until, None)
-        return await self._about_user(records, session.user_id, inspection)
+        result = IntrospectionResult(session.client_id, subject, session.scope, until, None)
+        return await self._with_user(repositories, session.user_id, result)
 
-    async def _about_user(
-        self, records: Repositories, user_id: UUID, found: Inspection
-    ) -> Inspection | None:
+    async def _with_user(
+        self, repositories: Repositories, user_id: UUID, found: IntrospectionResult
+    ) -> IntrospectionResult | None:
         """Add what is known of the user; None for who is gone or blocked."""
-        user = await records.users.get(user_id)
+        user = await repositories.users.find(user_id)
         if user is None or user.blocked_at is not None:
             return None
-        email = user.email if self.verification.is_done_for(user) else None
+        email = user.email if self.confirmation_policy.is_satisfied_by(user) else None
         return replace(found, email=email, email_verified=user.email_verified)
 
 
-async def authenticate(
-    records: Repositories, secrets: TokenGenerator, credentials: Credentials
+async def authenticate_client(
+    repositories: Repositories, token_generator: TokenGenerator, credentials: ClientCredentials
 ) -> Client:
     """Return the client with these credentials, or raise `InvalidClient`."""
-    client = await _find(records, credentials.client_id)
-    sent = secrets.digest(credentials.secret)
+    client = await _find_client(repositories, credentials.client_id)
+    sent = token_generator.digest(credentials.secret)
     if client is None or not hmac.compare_digest(sent, client.secret_digest):
         raise InvalidClient
     return client
 
 
-async def _find(records: Repositories, client_id: str) -> Client | None:
+async def _find_client(repositories: Repositories, client_id: str) -> Client | None:
     try:
-        return await records.clients.get(UUID(client_id))
+        return await repositories.clients.find(UUID(client_id))
     except ValueError:
         return None
 
 
-async def _is_spent(records: Repositories, token: RefreshToken) -> bool:
+async def _is_spent(repositories: Repositories, token: RefreshToken) -> bool:
     if token.used_at is not None or token.parent is None:
         return token.used_at is not None
-    found = await records.sessions.find(token.parent)
+    found = await repositories.sessions.find_by_token(token.parent)
     return found is not None and found[1].has_other_heir(token)

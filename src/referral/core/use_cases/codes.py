@@ -16,13 +16,13 @@ from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.pagination import Page
 from referral.core.entities.users import User
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
-from referral.core.policies.idempotency import begin_once, finish_once
+from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
 
-ATTEMPTS = 5
+MAX_GENERATION_TRIES = 5
 """How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
 
 
@@ -41,51 +41,56 @@ class NewCode:
 class IssueCode:
     """Give a user a new code."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
-    code_texts: CodeGenerator
+    code_generator: CodeGenerator
     database: Database
-    ids: IdGenerator
+    id_generator: IdGenerator
 
     async def __call__(
-        self, user_id: UUID, wanted: NewCode, attempt: IdempotentRequest[Code] | None = None
+        self,
+        user_id: UUID,
+        new_code: NewCode,
+        idempotent_request: IdempotentRequest[Code] | None = None,
     ) -> Code:
         """Return the code; raises `InvalidRequest`, `ActiveCodeExists` or `CodeTaken`."""
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_GENERATION_TRIES):
             try:
-                return await self._store(user_id, wanted, attempt)
+                return await self._store(user_id, new_code, idempotent_request)
             except CodeTaken:
-                if wanted.text is not None:
+                if new_code.text is not None:
                     raise
         raise CodeTaken
 
-    def _code(self, user_id: UUID, wanted: NewCode) -> Code:
+    def _make_code(self, user_id: UUID, new_code: NewCode) -> Code:
         now = self.clock.now()
         return Code(
-            id=self.ids.new(),
+            id=self.id_generator.new(),
             user_id=user_id,
-            text=self.code_texts.new() if wanted.text is None else wanted.text,
+            text=self.code_generator.new() if new_code.text is None else new_code.text,
             created_at=now,
-            expires_at=wanted.expiry.resolve(now),
-            max_uses=wanted.max_uses,
+            expires_at=new_code.expiry.resolve(now),
+            max_uses=new_code.max_uses,
             uses=0,
-            enabled=wanted.activate,
-        ).checked()
+            enabled=new_code.activate,
+        ).validated()
 
     async def _store(
-        self, user_id: UUID, wanted: NewCode, attempt: IdempotentRequest[Code] | None
+        self, user_id: UUID, new_code: NewCode, idempotent_request: IdempotentRequest[Code] | None
     ) -> Code:
-        async with self.database.begin() as records:
-            await begin_once(records, self.clock, attempt)
-            owner = await lock_account(records, user_id)
-            code = self._code(user_id, wanted)
-            if wanted.activate:
-                spent_at = None if wanted.replace else self.clock.now()
-                await records.codes.retire(user_id, spent_at=spent_at)
-            await records.codes.add(code)
-            await finish_once(records, self.clock, attempt, code, user_id)
-        if wanted.activate:
-            await self.clear(owner)
+        async with self.database.begin() as repositories:
+            await acquire_idempotency_key(repositories, self.clock, idempotent_request)
+            owner = await lock_account(repositories, user_id)
+            code = self._make_code(user_id, new_code)
+            if new_code.activate:
+                spent_at = None if new_code.replace else self.clock.now()
+                await repositories.codes.retire(user_id, only_spent_at=spent_at)
+            await repositories.codes.add(code)
+            await save_idempotent_response(
+                repositories, self.clock, idempotent_request, code, user_id
+            )
+        if new_code.activate:
+            await self.invalidate_lookup(owner)
         return code
 
 
@@ -101,13 +106,13 @@ class ListCodes:
     ) -> tuple[Page[Code], datetime]:
         """Return a page, and the time its statuses are for."""
         now = self.clock.now()
-        async with self.database.read() as records:
-            found = await records.codes.newest(
+        async with self.database.read() as repositories:
+            found = await repositories.codes.list_page(
                 user_id, now, status=status, after=after, limit=limit + 1
             )
-            if not found and await records.users.get(user_id) is None:
+            if not found and await repositories.users.find(user_id) is None:
                 raise Unauthenticated
-        return Page.cut(found, limit, lambda code: code.id), now
+        return Page.from_rows(found, limit, lambda code: code.id), now
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,8 @@ class ShowCode:
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
         """Return the code and the instant it is shown at, or raise `NotFound`."""
-        async with self.database.read() as records:
-            code = await records.codes.get(user_id, code_id)
+        async with self.database.read() as repositories:
+            code = await repositories.codes.find(user_id, code_id)
         if code is None:
             raise NotFound
         return code, self.clock.now()
@@ -136,15 +141,15 @@ class ShowActiveCode:
     async def __call__(self, user_id: UUID) -> tuple[Code, datetime]:
         """Return the code and the instant it is active at, or raise `NoActiveCode`."""
         now = self.clock.now()
-        async with self.database.read() as records:
-            code = await records.codes.active(user_id, now)
+        async with self.database.read() as repositories:
+            code = await repositories.codes.find_active(user_id, now)
         if code is None:
             raise NoActiveCode
         return code, now
 
 
 @dataclass(frozen=True, slots=True)
-class Renewal:
+class CodeRenewal:
     """What a renewal changes; `unlimited` takes the maximum of uses away."""
 
     expiry: Expiry | None = None
@@ -153,35 +158,35 @@ class Renewal:
 
     def applied_to(self, code: Code, now: datetime) -> Code:
         """Return the code as it is to be, or raise `InvalidRequest`."""
-        kept = code.max_uses if self.max_uses is None else self.max_uses
+        max_uses = code.max_uses if self.max_uses is None else self.max_uses
         return replace(
             code,
             expires_at=self.expiry.resolve(now) if self.expiry else code.expires_at,
-            max_uses=None if self.unlimited else kept,
-        ).checked()
+            max_uses=None if self.unlimited else max_uses,
+        ).validated()
 
 
 @dataclass(frozen=True, slots=True)
 class RenewCode:
     """Give a code another end or another maximum of uses."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
     async def __call__(
-        self, user_id: UUID, code_id: UUID, renewal: Renewal
+        self, user_id: UUID, code_id: UUID, renewal: CodeRenewal
     ) -> tuple[Code, datetime]:
         """Return the code and the instant it was renewed at.
 
         Raises `InvalidRequest` or `NotFound`.
         """
-        async with self.database.begin() as records:
-            owner, code = await _lock(records, user_id, code_id)
+        async with self.database.begin() as repositories:
+            owner, code = await _lock(repositories, user_id, code_id)
             now = self.clock.now()
             renewed = renewal.applied_to(code, now)
-            await records.codes.save(renewed)
-        await self.clear(owner)
+            await repositories.codes.save(renewed)
+        await self.invalidate_lookup(owner)
         return renewed, now
 
 
@@ -189,7 +194,7 @@ class RenewCode:
 class ActivateCode:
     """Put a code in force, and any other of the user out of it."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
@@ -197,14 +202,14 @@ class ActivateCode:
         """Return the code and the instant it was activated at, or raise `NotFound`, `CodeExpired`
         or `CodeExhausted`.
         """
-        async with self.database.begin() as records:
-            owner, code = await _lock(records, user_id, code_id)
+        async with self.database.begin() as repositories:
+            owner, code = await _lock(repositories, user_id, code_id)
             now = self.clock.now()
             active = code.activated(now)
             if not code.enabled:
-                await records.codes.retire(user_id)
-                await records.codes.save(active)
-        await self.clear(owner)
+                await repositories.codes.retire(user_id)
+                await repositories.codes.save(active)
+        await self.invalidate_lookup(owner)
         return active, now
 
 
@@ -212,17 +217,17 @@ class ActivateCode:
 class DeactivateCode:
     """Take a code out of force until it is activated again."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
         """Return the code and the instant it was deactivated at, or raise `NotFound`."""
-        async with self.database.begin() as records:
-            owner, code = await _lock(records, user_id, code_id)
+        async with self.database.begin() as repositories:
+            owner, code = await _lock(repositories, user_id, code_id)
             now, inactive = self.clock.now(), code.deactivated()
-            await records.codes.save(inactive)
-        await self.clear(owner)
+            await repositories.codes.save(inactive)
+        await self.invalidate_lookup(owner)
         return inactive, now
 
 
@@ -230,21 +235,21 @@ class DeactivateCode:
 class DeleteCode:
     """Take a code away for good; its text is never given out again."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> None:
         """Delete the code, or raise `NotFound`."""
-        async with self.database.begin() as records:
-            owner, code = await _lock(records, user_id, code_id)
-            await records.codes.delete(code.id, self.clock.now())
-        await self.clear(owner)
+        async with self.database.begin() as repositories:
+            owner, code = await _lock(repositories, user_id, code_id)
+            await repositories.codes.delete(code.id, self.clock.now())
+        await self.invalidate_lookup(owner)
 
 
-async def _lock(records: Repositories, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
-    owner = await lock_account(records, user_id)
-    code = await records.codes.lock(user_id, code_id)
+async def _lock(repositories: Repositories, user_id: UUID, code_id: UUID) -> tuple[User, Code]:
+    owner = await lock_account(repositories, user_id)
+    code = await repositories.codes.lock(user_id, code_id)
     if code is None:
         raise NotFound
     return owner, code

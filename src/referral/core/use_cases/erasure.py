@@ -11,11 +11,11 @@ from referral.core.entities.users import Profile, User
 from referral.core.errors import Unauthenticated
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.lookup_invalidation import InvalidateLookup
-from referral.core.policies.reauthentication import Reauthenticate, lock_proven
+from referral.core.policies.reauthentication import Reauthenticate, lock_reauthenticated
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
-CHUNK_SIZE = 1000
+EXPORT_CHUNK_SIZE = 1000
 """How many referrals are read at once."""
 
 
@@ -23,31 +23,31 @@ CHUNK_SIZE = 1000
 class EraseAccount:
     """Erase one's own account, which takes the password."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     database: Database
-    prove: Reauthenticate
-    remove: RemoveAccount
+    reauthenticate: Reauthenticate
+    remove_account: RemoveAccount
 
     async def __call__(self, user_id: UUID, password: str) -> None:
         """Erase the account, or raise `WrongPassword` or `Unauthenticated`."""
-        user = await self.prove(user_id, password, "password")
-        async with self.database.begin() as records:
-            user = await lock_proven(records, user, "password")
-            owners = await self.remove(records, user)
-        await self.clear(*owners)
+        user = await self.reauthenticate(user_id, password, "password")
+        async with self.database.begin() as repositories:
+            user = await lock_reauthenticated(repositories, user, "password")
+            owners = await self.remove_account(repositories, user)
+        await self.invalidate_lookup(*owners)
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class AccountExport:
     """All that is stored about a user, but what the password and tokens are checked against."""
 
     user: User
-    joined_by: Referral | None
+    referred_by: Referral | None
     codes: list[Code]
     referrals: list[ReferralListItem]
     sessions: list[Session]
     profile: Profile | None
-    now: datetime
+    as_of: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +57,31 @@ class ExportAccount:
     clock: Clock
     database: Database
 
-    async def __call__(self, user_id: UUID) -> Export:
+    async def __call__(self, user_id: UUID) -> AccountExport:
         """Return it, or raise `Unauthenticated` when the account is gone."""
-        async with self.database.read() as records:
-            user = await records.users.get(user_id)
+        async with self.database.read() as repositories:
+            user = await repositories.users.find(user_id)
             if user is None:
                 raise Unauthenticated
-            return Export(
+            return AccountExport(
                 user=user,
-                joined_by=await records.referrals.of(user_id),
-                codes=await records.codes.all(user_id),
-                referrals=await _referrals(records, user_id),
-                sessions=await records.sessions.all(user_id),
-                profile=await records.profiles.of(user_id),
-                now=self.clock.now(),
+                referred_by=await repositories.referrals.find_by_referred(user_id),
+                codes=await repositories.codes.list_all(user_id),
+                referrals=await _list_referrals(repositories, user_id),
+                sessions=await repositories.sessions.list_all(user_id),
+                profile=await repositories.profiles.find(user_id),
+                as_of=self.clock.now(),
             )
 
 
-async def _referrals(records: Repositories, user_id: UUID) -> list[ReferralListItem]:
+async def _list_referrals(repositories: Repositories, user_id: UUID) -> list[ReferralListItem]:
     found: list[ReferralListItem] = []
     after: UUID | None = None
     while True:
-        stretch = await records.referrals.newest(
-            user_id, status=None, after=after, limit=CHUNK_SIZE
+        chunk = await repositories.referrals.list_page(
+            user_id, status=None, after=after, limit=EXPORT_CHUNK_SIZE
         )
-        found += stretch
-        if len(stretch) < CHUNK_SIZE:
+        found += chunk
+        if len(chunk) < EXPORT_CHUNK_SIZE:
             return found
-        after = stretch[-1].referral_id
+        after = chunk[-1].referral_id

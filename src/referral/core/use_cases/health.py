@@ -10,9 +10,9 @@ from referral.core.ports.system import HealthProbe
 class PartHealth:
     """How a part is, in a word or two."""
 
-    part: str
-    answers: bool
-    word: str
+    name: str
+    is_available: bool
+    status: str
     error: Unavailable | None = None
 
 
@@ -24,14 +24,14 @@ class CheckParts:
 
     async def __call__(self) -> list[PartHealth]:
         """Return how each part is."""
-        return [await self._state(part) for part in self.parts]
+        return [await self._check(part) for part in self.parts]
 
-    async def _state(self, part: HealthProbe) -> PartHealth:
+    async def _check(self, part: HealthProbe) -> PartHealth:
         try:
-            return PartHealth(part.name, answers=True, word=await part.check())
+            return PartHealth(part.name, is_available=True, status=await part.check())
         except Unavailable as error:
-            word = "does not answer" if error.detail == error.default else error.detail
-            return PartHealth(part.name, answers=False, word=word, error=error)
+            status = "does not answer" if error.detail == error.default_detail else error.detail
+            return PartHealth(part.name, is_available=False, status=status, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class CheckHealth:
 
     async def __call__(self) -> dict[str, str]:
         """Return a word for each part; raises `Unavailable` when the database does not answer."""
-        states = {self.database.name: await self.database.check()}
+        statuses = {self.database.name: await self.database.check()}
         for part in self.others:
             try:
-                states[part.name] = await part.check()
+                statuses[part.name] = await part.check()
             except Unavailable:
-                states[part.name] = "unavailable"
-        return states
+                statuses[part.name] = "unavailable"
+        return statuses

@@ -3,23 +3,23 @@
 from dataclasses import dataclass
 
 from referral.core.entities.jobs import (
-    Clearing,
-    CodeMail,
-    ConfirmationMail,
-    Enriching,
+    CodeMailJob,
+    ConfirmationMailJob,
+    EnrichProfileJob,
+    InvalidateLookupJob,
     Job,
     JobContext,
-    Pruning,
-    ReferralMail,
-    ResetMail,
-    Verifying,
-    WelcomeMail,
+    PasswordResetMailJob,
+    PruneJob,
+    ReferralMailJob,
+    VerifyEmailJob,
+    WelcomeMailJob,
 )
-from referral.core.policies.email_deliverability import Verify
-from referral.core.policies.lookup_invalidation import InvalidateLookupLater
-from referral.core.use_cases.email_links import SendConfirmation, SendReset
-from referral.core.use_cases.enrichment import Enrich
-from referral.core.use_cases.notifications import SendCode, SendWelcome, TellReferrer
+from referral.core.policies.email_deliverability import VerifyEmail
+from referral.core.policies.lookup_invalidation import RetryLookupInvalidation
+from referral.core.use_cases.email_links import SendConfirmationMail, SendPasswordResetMail
+from referral.core.use_cases.enrichment import EnrichProfile
+from referral.core.use_cases.notifications import NotifyReferrer, SendCodeMail, SendWelcomeMail
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 
 
@@ -27,36 +27,36 @@ from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 class DispatchJob:
     """Do a job of any kind."""
 
-    clear_later: InvalidateLookupLater
-    enrich: Enrich
+    retry_lookup_invalidation: RetryLookupInvalidation
+    enrich_profile: EnrichProfile
     expire_unconfirmed: ExpireUnconfirmed
     prune: Prune
-    send_code: SendCode
-    send_confirmation: SendConfirmation
-    send_reset: SendReset
-    send_welcome: SendWelcome
-    tell_referrer: TellReferrer
-    verify: Verify
+    send_code_mail: SendCodeMail
+    send_confirmation_mail: SendConfirmationMail
+    send_password_reset_mail: SendPasswordResetMail
+    send_welcome_mail: SendWelcomeMail
+    notify_referrer: NotifyReferrer
+    verify_email: VerifyEmail
 
-    async def __call__(self, job: Job, run: JobContext) -> None:
+    async def __call__(self, job: Job, context: JobContext) -> None:
         """Do it; raises `Later` or `MailRefused`, and anything else may be tried again."""
         match job:
-            case WelcomeMail():
-                await self.send_welcome(job, run)
-            case ReferralMail():
-                await self.tell_referrer(job, run)
-            case CodeMail():
-                await self.send_code(job, run)
-            case ConfirmationMail():
-                await self.send_confirmation(job, run)
-            case ResetMail():
-                await self.send_reset(job, run)
-            case Verifying():
-                await self.verify(job, run)
-            case Enriching():
-                await self.enrich(job, run)
-            case Clearing():
-                await self.clear_later(job)
-            case Pruning():
+            case WelcomeMailJob():
+                await self.send_welcome_mail(job, context)
+            case ReferralMailJob():
+                await self.notify_referrer(job, context)
+            case CodeMailJob():
+                await self.send_code_mail(job, context)
+            case ConfirmationMailJob():
+                await self.send_confirmation_mail(job, context)
+            case PasswordResetMailJob():
+                await self.send_password_reset_mail(job, context)
+            case VerifyEmailJob():
+                await self.verify_email(job, context)
+            case EnrichProfileJob():
+                await self.enrich_profile(job, context)
+            case InvalidateLookupJob():
+                await self.retry_lookup_invalidation(job)
+            case PruneJob():
                 await self.expire_unconfirmed()
                 await self.prune()

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from referral.core.entities.codes import CODE_TEXT, Code
-from referral.core.entities.users import Verification
+from referral.core.entities.codes import CODE_PATTERN, Code
+from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.errors import NoActiveCode
-from referral.core.ports.caching import Cache
+from referral.core.ports.caching import LookupCache
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel
 from referral.core.ports.system import Clock
@@ -15,26 +15,29 @@ from referral.core.ports.system import Clock
 class LookUpCode:
     """Find the code in force of whoever has an e-mail address."""
 
-    addresses: EmailParser
-    cache: Cache
+    email_parser: EmailParser
+    cache: LookupCache
     clock: Clock
-    reads: ReadModel
-    verification: Verification
+    read_model: ReadModel
+    confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, email: str) -> Code:
         """Return the code, or raise `NoActiveCode`, the same for unknown addresses."""
-        key, confirmed_only = self.addresses.parse(email).canonical, self.verification.required
-        code = await self.cache.fetch(
-            key, lambda: self.reads.code_of(key, confirmed_only=confirmed_only)
+        key, confirmed_only = (
+            self.email_parser.parse(email).canonical,
+            self.confirmation_policy.required,
+        )
+        code = await self.cache.get_or_load(
+            key, lambda: self.read_model.find_code(key, confirmed_only=confirmed_only)
         )
         if code is None or not code.is_active(self.clock.now()):
             raise NoActiveCode
         return code
 
-    def recalls(self, email: str, code: Code) -> bool:
+    def is_cached(self, email: str, code: Code) -> bool:
         """Tell whether looking the address up would give this very code again, at once."""
-        key = self.addresses.parse(email).canonical
-        return self.cache.recall(key) == code and code.is_active(self.clock.now())
+        key = self.email_parser.parse(email).canonical
+        return self.cache.find_cached(key) == code and code.is_active(self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class CheckCode:
 
     async def __call__(self, text: str) -> Code | None:
         """Return the code if it is in force."""
-        if not CODE_TEXT.fullmatch(text):
+        if not CODE_PATTERN.fullmatch(text):
             return None
-        async with self.database.read() as records:
-            code = await records.codes.by_text(text)
+        async with self.database.read() as repositories:
+            code = await repositories.codes.find_by_text(text)
         return code if code is not None and code.is_active(self.clock.now()) else None

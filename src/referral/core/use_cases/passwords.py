@@ -4,14 +4,14 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.entities.email_links import Purpose
-from referral.core.entities.passwords import accept_password
-from referral.core.entities.users import Address
-from referral.core.policies.reauthentication import Reauthenticate, lock_proven
+from referral.core.entities.email_links import TokenPurpose
+from referral.core.entities.passwords import validate_new_password
+from referral.core.entities.users import EmailAddress
+from referral.core.policies.reauthentication import Reauthenticate, lock_reauthenticated
 from referral.core.ports.repositories import Database
 from referral.core.ports.security import PasswordHasher
 
-CURRENT = "current_password"
+REAUTHENTICATION_FIELD = "current_password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,21 @@ class ChangePassword:
 
     common_passwords: Container[str]
     database: Database
-    passwords: PasswordHasher
-    prove: Reauthenticate
+    password_hasher: PasswordHasher
+    reauthenticate: Reauthenticate
 
     async def __call__(
-        self, user_id: UUID, session_id: UUID | None, current: str, wanted: str
+        self, user_id: UUID, session_id: UUID | None, current_password: str, new_password: str
     ) -> None:
         """Change it, or raise `WrongPassword`, `WeakPassword` or `Unauthenticated`."""
-        user = await self.prove(user_id, current, CURRENT)
-        address = Address(user.email, user.email_key)
-        password = accept_password(wanted, address, self.common_passwords, field="new_password")
-        hashed = await self.passwords.hash(password)
-        async with self.database.begin() as records:
-            locked = await lock_proven(records, user, CURRENT)
-            await records.users.save(replace(locked, password_hash=hashed))
-            await records.one_time_tokens.forget(user_id, Purpose.RESET)
-            await records.sessions.end_all(user_id, but=session_id)
+        user = await self.reauthenticate(user_id, current_password, REAUTHENTICATION_FIELD)
+        email = EmailAddress(user.email, user.email_key)
+        password = validate_new_password(
+            new_password, email, self.common_passwords, field="new_password"
+        )
+        password_hash = await self.password_hasher.hash(password)
+        async with self.database.begin() as repositories:
+            locked = await lock_reauthenticated(repositories, user, REAUTHENTICATION_FIELD)
+            await repositories.users.save(replace(locked, password_hash=password_hash))
+            await repositories.one_time_tokens.delete(user_id, TokenPurpose.RESET)
+            await repositories.sessions.revoke_all(user_id, except_id=session_id)

@@ -6,10 +6,10 @@ from uuid import UUID
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.pagination import Page
 from referral.core.entities.referrals import (
-    CLAIM_WINDOW,
+    SET_REFERRER_WINDOW,
     ReferralListItem,
     ReferralStatus,
-    Visibility,
+    ReferralVisibility,
 )
 from referral.core.entities.users import Role
 from referral.core.errors import (
@@ -31,7 +31,7 @@ class ListReferrals:
     """List those who joined with a user's codes, newest first."""
 
     database: Database
-    visibility: Visibility
+    visibility: ReferralVisibility
 
     async def __call__(
         self,
@@ -47,52 +47,54 @@ class ListReferrals:
         Raises `NotFound` for a user who does not exist or may not be seen, `InsufficientScope`
         for a client without `referrals:read`.
         """
-        async with self.database.read() as records:
-            in_full = await self._sees_in_full(records, caller, user_id)
-            found = await records.referrals.newest(
+        async with self.database.read() as repositories:
+            shows_details = await self._shows_details(repositories, caller, user_id)
+            found = await repositories.referrals.list_page(
                 user_id, status=status, after=after, limit=limit + 1
             )
-        return Page.cut(found, limit, lambda joined: joined.referral_id), in_full
+        return Page.from_rows(found, limit, lambda joined: joined.referral_id), shows_details
 
-    async def _sees_in_full(self, records: Repositories, caller: Caller, user_id: UUID) -> bool:
+    async def _shows_details(
+        self, repositories: Repositories, caller: Caller, user_id: UUID
+    ) -> bool:
         if caller.user_id is None and Scope.REFERRALS_READ not in caller.scopes:
             raise InsufficientScope
-        privileged = caller.user_id is None or await _is_admin(records, caller.user_id)
+        privileged = caller.user_id is None or await _is_admin(repositories, caller.user_id)
         if caller.user_id == user_id:
             return True
-        seen = privileged or self.visibility is not Visibility.OWNER
-        if not seen or await records.users.get(user_id) is None:
+        seen = privileged or self.visibility is not ReferralVisibility.OWNER
+        if not seen or await repositories.users.find(user_id) is None:
             raise NotFound
-        return privileged or self.visibility is Visibility.OPEN
+        return privileged or self.visibility is ReferralVisibility.OPEN
 
 
-async def _is_admin(records: Repositories, user_id: UUID) -> bool:
+async def _is_admin(repositories: Repositories, user_id: UUID) -> bool:
     """Tell whether the caller is an admin; raises `Unauthenticated` for an erased account."""
-    user = await records.users.get(user_id)
+    user = await repositories.users.find(user_id)
     if user is None:
         raise Unauthenticated
     return user.role is Role.ADMIN and user.blocked_at is None
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimReferrer:
+class SetReferrer:
     """Name one's referrer after joining: once, and soon."""
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
-    credit: CreditReferrer
+    credit_referrer: CreditReferrer
     database: Database
 
     async def __call__(self, user_id: UUID, code: str) -> None:
         """Credit the referrer; raises `AlreadyReferred`, `ClaimWindowClosed`,
         `ReferralCodeUnusable`, `AccountBlocked` or `Unauthenticated`.
         """
-        async with self.database.begin() as records:
-            user = await lock_account(records, user_id)
-            if await records.referrals.of(user_id) is not None:
+        async with self.database.begin() as repositories:
+            user = await lock_account(repositories, user_id)
+            if await repositories.referrals.find_by_referred(user_id) is not None:
                 raise AlreadyReferred
-            if self.clock.now() - user.created_at > CLAIM_WINDOW:
+            if self.clock.now() - user.created_at > SET_REFERRER_WINDOW:
                 raise ClaimWindowClosed
-            spent = await self.credit(records, user, code)
-        if spent is not None:
-            await self.clear(spent)
+            exhausted_owner = await self.credit_referrer(repositories, user, code)
+        if exhausted_owner is not None:
+            await self.invalidate_lookup(exhausted_owner)

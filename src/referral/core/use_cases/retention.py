@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from referral.core.entities.deliverability import VERIFICATION_TTL
-from referral.core.entities.referrals import PENDING_PERIOD, REFERRED_AGAIN_AFTER
-from referral.core.entities.users import User, Verification
+from referral.core.entities.referrals import REFERRAL_COOLDOWN, REFERRAL_PENDING_PERIOD
+from referral.core.entities.users import EmailConfirmationPolicy, User
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import SettleReferral
-from referral.core.policies.idempotency import RETENTION
+from referral.core.policies.attribution import ResolveReferral
+from referral.core.policies.idempotency import IDEMPOTENCY_RETENTION
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
 
-LOG_KEPT = timedelta(days=7)
-MAILS_KEPT = timedelta(days=1)
+JOB_LOG_RETENTION = timedelta(days=7)
+MAIL_QUOTA_RETENTION = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Prune:
         now = self.clock.now()
         more = True
         while more:
-            async with self.database.begin() as records:
+            async with self.database.begin() as repositories:
                 left = [
-                    await records.sessions.prune(now),
-                    await records.one_time_tokens.prune(now),
-                    await records.idempotency.prune(now - RETENTION),
-                    await records.mails.prune(now - MAILS_KEPT),
-                    await records.verdicts.prune(now - VERIFICATION_TTL),
-                    await records.referred_emails.prune(now - REFERRED_AGAIN_AFTER),
-                    await records.jobs.prune(now - LOG_KEPT),
+                    await repositories.sessions.prune(now),
+                    await repositories.one_time_tokens.prune(now),
+                    await repositories.idempotency.prune(now - IDEMPOTENCY_RETENTION),
+                    await repositories.mail_quota.prune(now - MAIL_QUOTA_RETENTION),
+                    await repositories.verification_results.prune(now - VERIFICATION_TTL),
+                    await repositories.referred_emails.prune(now - REFERRAL_COOLDOWN),
+                    await repositories.jobs.prune(now - JOB_LOG_RETENTION),
                 ]
             more = any(left)
 
@@ -52,37 +52,39 @@ class ExpireUnconfirmed:
     registered meanwhile could not know.
     """
 
-    clear: InvalidateLookup
+    invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
-    remove: RemoveAccount
-    settle: SettleReferral
-    verification: Verification
+    remove_account: RemoveAccount
+    resolve_referral: ResolveReferral
+    confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self) -> None:
         """Erase and reject, one account or referral in each transaction."""
-        if not self.verification.required:
+        if not self.confirmation_policy.required:
             await self._waive()
             return
         for step in (self._erase_account, self._reject_referral):
             while (owners := await step()) is not None:
-                await self.clear(*owners)
+                await self.invalidate_lookup(*owners)
 
     async def _waive(self) -> None:
         more = True
         while more:
-            async with self.database.begin() as records:
-                more = await records.users.waive_confirmation()
+            async with self.database.begin() as repositories:
+                more = await repositories.users.clear_confirmation_deadlines()
 
     async def _erase_account(self) -> list[User] | None:
-        async with self.database.begin() as records:
-            user = await records.users.lock_unconfirmed(self.clock.now())
-            return None if user is None else await self.remove(records, user)
+        async with self.database.begin() as repositories:
+            user = await repositories.users.lock_unconfirmed(self.clock.now())
+            return None if user is None else await self.remove_account(repositories, user)
 
     async def _reject_referral(self) -> list[User] | None:
-        async with self.database.begin() as records:
-            overdue = await records.referrals.lock_overdue(self.clock.now() - PENDING_PERIOD)
+        async with self.database.begin() as repositories:
+            overdue = await repositories.referrals.lock_overdue(
+                self.clock.now() - REFERRAL_PENDING_PERIOD
+            )
             if overdue is None:
                 return None
-            owner = await self.settle.reject(records, overdue)
+            owner = await self.resolve_referral.reject(repositories, overdue)
         return [] if owner is None else [owner]

@@ -12,18 +12,24 @@ from msgspec import Meta, Struct
 
 from referral.core import errors
 from referral.core.entities.account_view import AccountView
-from referral.core.entities.limits import LimitGroup
+from referral.core.entities.limits import RateLimitGroup
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.entities.users import Locale, Role
 from referral.core.entities.users import Profile as StoredProfile
 from referral.core.entities.users import User as Entity
 from referral.core.use_cases.accounts import NewAccount, Register
-from referral.web.controllers.codes import REPEATED, Code, Time
-from referral.web.idempotency import IdempotencyKey, StoredResponse, attempt_of, make_answer, recall
+from referral.web.controllers.codes import IDEMPOTENCY_ERRORS, CodeResponse, Timestamp
+from referral.web.idempotency import (
+    IdempotencyKey,
+    StoredJsonResponse,
+    idempotent_request,
+    make_stored_response,
+    replay_stored_response,
+)
 from referral.web.injection import inject
-from referral.web.links import Links
-from referral.web.problems import problems
-from referral.web.rate_limits import COSTLY, by_address
+from referral.web.links import PublicUrls
+from referral.web.problems import problem_responses
+from referral.web.rate_limits import TOKEN_LIMITS, limit_by_ip
 
 Email = Annotated[
     str,
@@ -31,7 +37,7 @@ Email = Annotated[
 ]
 
 
-class NewUser(Struct, forbid_unknown_fields=True):
+class RegisterRequest(Struct, forbid_unknown_fields=True):
     """What someone registers with."""
 
     email: Email
@@ -46,7 +52,7 @@ class NewUser(Struct, forbid_unknown_fields=True):
     locale: Annotated[Locale, Meta(description="The language of mails.")] = Locale.EN
 
 
-class User(Struct):
+class UserResponse(Struct):
     """An account."""
 
     id: UUID
@@ -54,15 +60,15 @@ class User(Struct):
     email_verified: bool
     role: Role
     locale: Locale
-    created_at: Time
+    created_at: Timestamp
 
     @classmethod
-    def of(cls, user: Entity) -> "User":
+    def from_user(cls, user: Entity) -> "UserResponse":
         """Show an account."""
-        return cls(**_common(user))
+        return cls(**_user_fields(user))
 
 
-class Referrer(Struct):
+class ReferrerResponse(Struct):
     """Whose code the user joined with."""
 
     id: UUID
@@ -71,16 +77,16 @@ class Referrer(Struct):
     ]
 
 
-class RecentReferral(Struct):
+class RecentReferralResponse(Struct):
     """One of the newest who joined with the user's codes; an erased one has no address."""
 
     id: UUID
     email: str | None
     status: ReferralStatus
-    joined_at: Time
+    joined_at: Timestamp
 
 
-class Profile(Struct):
+class ProfileResponse(Struct):
     """What is publicly known about the owner of the address."""
 
     name: str | None = None
@@ -91,37 +97,37 @@ class Profile(Struct):
     avatar_url: str | None = None
 
     @classmethod
-    def of(cls, profile: StoredProfile | None) -> "Profile | None":
+    def from_profile(cls, profile: StoredProfile | None) -> "ProfileResponse | None":
         """Show what is known, if anything."""
         return None if profile is None else cls(**asdict(profile))
 
 
-class FullUser(User):
+class CurrentUserResponse(UserResponse):
     """An account, as its owner sees it."""
 
     notify_on_referral: bool
-    referrer: Referrer | None
+    referrer: ReferrerResponse | None
     referral_count: int
-    recent_referrals: list[RecentReferral]
-    active_code: Code | None
-    profile: Profile | None
+    recent_referrals: list[RecentReferralResponse]
+    active_code: CodeResponse | None
+    profile: ProfileResponse | None
 
     @classmethod
-    def in_full(cls, account: AccountView, links: Links) -> "FullUser":
+    def from_account_view(cls, account: AccountView, links: PublicUrls) -> "CurrentUserResponse":
         """Show an account to its owner."""
         referrer, code = account.referrer, account.active_code
         return cls(
-            **_common(account.user),
+            **_user_fields(account.user),
             notify_on_referral=account.user.notify_on_referral,
-            referrer=Referrer(referrer.id, referrer.email) if referrer else None,
+            referrer=ReferrerResponse(referrer.id, referrer.email) if referrer else None,
             referral_count=account.referral_count,
-            recent_referrals=[_recent(joined) for joined in account.recent_referrals],
-            active_code=Code.of(code, account.now, links) if code else None,
-            profile=Profile.of(account.profile),
+            recent_referrals=[_recent_referral(joined) for joined in account.recent_referrals],
+            active_code=CodeResponse.from_code(code, account.as_of, links) if code else None,
+            profile=ProfileResponse.from_profile(account.profile),
         )
 
 
-class Accounts(Controller):
+class RegistrationController(Controller):
     """Joining, and one's own account."""
 
     path = "/api/v1"
@@ -130,37 +136,37 @@ class Accounts(Controller):
     @post(
         "/auth/register",
         summary="Register",
-        guards=[by_address(LimitGroup.REGISTER), *COSTLY],
-        before_request=recall,
+        guards=[limit_by_ip(RateLimitGroup.REGISTER), *TOKEN_LIMITS],
+        before_request=replay_stored_response,
         response_headers=[ResponseHeader("Location", value="/api/v1/me")],
-        responses=problems(
+        responses=problem_responses(
             400, 408, 413, 415, errors.EmailTaken, errors.EmailUndeliverable,
             errors.InvalidRequest,
             errors.ReferralCodeUnusable, errors.TooManyRequests, errors.WeakPassword,
-            errors.Unavailable, *REPEATED,
+            errors.Unavailable, *IDEMPOTENCY_ERRORS,
         ),
     )  # fmt: skip
     @inject
     async def register(
         self,
         request: Request[Any, Any, Any],
-        data: JSONBody[NewUser],
-        use: FromDishka[Register],
+        data: JSONBody[RegisterRequest],
+        register: FromDishka[Register],
         idempotency_key: IdempotencyKey = None,
-    ) -> User:
+    ) -> UserResponse:
         """Make an account. With a referral code, its owner is credited in the same breath."""
-        attempt = attempt_of(request, idempotency_key, _registered)
-        wanted = NewAccount(data.email, data.password, data.referral_code, data.locale)
-        return User.of(await use(wanted, attempt))
+        idempotent = idempotent_request(request, idempotency_key, _registration_response)
+        new_account = NewAccount(data.email, data.password, data.referral_code, data.locale)
+        return UserResponse.from_user(await register(new_account, idempotent))
 
 
-def _registered(user: Entity) -> StoredResponse:
-    return make_answer(201, User.of(user), "/api/v1/me")
+def _registration_response(user: Entity) -> StoredJsonResponse:
+    return make_stored_response(201, UserResponse.from_user(user), "/api/v1/me")
 
 
-def _common(user: Entity) -> dict[str, Any]:
-    return {name: getattr(user, name) for name in User.__struct_fields__}
+def _user_fields(user: Entity) -> dict[str, Any]:
+    return {name: getattr(user, name) for name in UserResponse.__struct_fields__}
 
 
-def _recent(joined: ReferralListItem) -> RecentReferral:
-    return RecentReferral(joined.id, joined.email, joined.status, joined.joined_at)
+def _recent_referral(joined: ReferralListItem) -> RecentReferralResponse:
+    return RecentReferralResponse(joined.id, joined.email, joined.status, joined.joined_at)

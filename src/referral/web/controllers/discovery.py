@@ -7,16 +7,16 @@ from litestar.datastructures import ResponseHeader
 from msgspec import Struct
 
 from referral.core.entities.clients import Scope
-from referral.core.ports.security import AccessTokens
-from referral.web.controllers.tokens import Grants
+from referral.core.ports.security import AccessTokenIssuer
+from referral.web.controllers.tokens import SupportedGrants
 from referral.web.injection import inject
-from referral.web.links import Links
+from referral.web.links import PublicUrls
 
-CACHED = [ResponseHeader("Cache-Control", value="public, max-age=300")]
+CACHE_HEADERS = [ResponseHeader("Cache-Control", value="public, max-age=300")]
 """Public documents; a key that is put behind the signing one is known everywhere in 5 minutes."""
 
 
-class Metadata(Struct):
+class AuthorizationServerMetadata(Struct):
     """The endpoints of the token service, and what they support (RFC 8414)."""
 
     issuer: str
@@ -33,7 +33,7 @@ class Metadata(Struct):
     service_documentation: str
 
 
-class Key(Struct):
+class JsonWebKey(Struct):
     """A public RSA key (RFC 7517)."""
 
     kty: str
@@ -44,13 +44,13 @@ class Key(Struct):
     e: str
 
 
-class KeySet(Struct):
+class JsonWebKeySet(Struct):
     """The public keys that verify access tokens."""
 
-    keys: list[Key]
+    keys: list[JsonWebKey]
 
 
-class Discovery(Controller):
+class DiscoveryController(Controller):
     """What other services need to know."""
 
     path = "/.well-known"
@@ -59,28 +59,30 @@ class Discovery(Controller):
     @get(
         "/oauth-authorization-server",
         summary="Describe the token service",
-        response_headers=CACHED,
+        response_headers=CACHE_HEADERS,
     )
     @inject
-    async def metadata(self, grants: FromDishka[Grants], links: FromDishka[Links]) -> Metadata:
+    async def metadata(
+        self, grants: FromDishka[SupportedGrants], urls: FromDishka[PublicUrls]
+    ) -> AuthorizationServerMetadata:
         """Describe the endpoints and what they support (RFC 8414)."""
-        return Metadata(
-            issuer=links.public_url,
-            token_endpoint=f"{links.public_url}/api/v1/auth/token",
-            revocation_endpoint=f"{links.public_url}/api/v1/auth/revoke",
-            introspection_endpoint=f"{links.public_url}/api/v1/auth/introspect",
-            jwks_uri=f"{links.public_url}/.well-known/jwks.json",
-            grant_types_supported=grants.supported(),
+        return AuthorizationServerMetadata(
+            issuer=urls.public_url,
+            token_endpoint=f"{urls.public_url}/api/v1/auth/token",
+            revocation_endpoint=f"{urls.public_url}/api/v1/auth/revoke",
+            introspection_endpoint=f"{urls.public_url}/api/v1/auth/introspect",
+            jwks_uri=f"{urls.public_url}/.well-known/jwks.json",
+            grant_types_supported=grants.names(),
             response_types_supported=[],
             scopes_supported=list(Scope),
             token_endpoint_auth_methods_supported=["none", "client_secret_basic"],
             revocation_endpoint_auth_methods_supported=["none", "client_secret_basic"],
             introspection_endpoint_auth_methods_supported=["client_secret_basic"],
-            service_documentation=f"{links.public_url}/docs",
+            service_documentation=f"{urls.public_url}/docs",
         )
 
-    @get("/jwks.json", summary="Show the public keys", response_headers=CACHED)
+    @get("/jwks.json", summary="Show the public keys", response_headers=CACHE_HEADERS)
     @inject
-    async def jwks(self, tokens: FromDishka[AccessTokens]) -> KeySet:
+    async def jwks(self, access_tokens: FromDishka[AccessTokenIssuer]) -> JsonWebKeySet:
         """Show the keys that verify access tokens (RFC 7517)."""
-        return msgspec.convert(tokens.jwks(), KeySet)
+        return msgspec.convert(access_tokens.jwks(), JsonWebKeySet)

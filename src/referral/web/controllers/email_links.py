@@ -11,22 +11,26 @@ from msgspec import Meta, Struct
 
 from referral.core import errors
 from referral.core.use_cases.email_links import (
-    AskForConfirmation,
     ConfirmEmail,
     DisownEmail,
-    ForgotPassword,
+    RequestConfirmationMail,
+    RequestPasswordReset,
     ResetPassword,
 )
-from referral.web.accepted import ON_ITS_WAY, queue_mail
-from referral.web.auth import SECURITY, identify_user, identify_user_if_any
+from referral.web.accepted import MAIL_ACCEPTED, respond_accepted
+from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_optional_user, authenticate_user
 from referral.web.controllers.accounts import Email
-from referral.web.controllers.codes import BODY, CHANGE, REPEATED
-from referral.web.idempotency import IdempotencyKey, recall, recall_user
+from referral.web.controllers.codes import BODY_ERRORS, IDEMPOTENCY_ERRORS, WRITE_ERRORS
+from referral.web.idempotency import (
+    IdempotencyKey,
+    replay_stored_response,
+    replay_stored_user_response,
+)
 from referral.web.injection import inject
-from referral.web.problems import problems
-from referral.web.rate_limits import COSTLY, COSTLY_OF_ACCOUNT, client_address
+from referral.web.problems import problem_responses
+from referral.web.rate_limits import TOKEN_LIMITS, TOKEN_LIMITS_BY_ACCOUNT, client_ip_of
 
-Token = Annotated[
+LinkToken = Annotated[
     str,
     Meta(
         max_length=255,
@@ -39,7 +43,7 @@ Token = Annotated[
 class ConfirmEmailRequest(Struct, forbid_unknown_fields=True):
     """The token of the mail, and the password of the account unless a bearer token is sent."""
 
-    token: Token
+    token: LinkToken
     password: Annotated[
         str | None,
         Meta(
@@ -52,19 +56,19 @@ class ConfirmEmailRequest(Struct, forbid_unknown_fields=True):
 class DisownEmailRequest(Struct, forbid_unknown_fields=True):
     """The token of a confirmation mail."""
 
-    token: Token
+    token: LinkToken
 
 
-class Forgotten(Struct, forbid_unknown_fields=True):
+class ForgotPasswordRequest(Struct, forbid_unknown_fields=True):
     """Whose password was forgotten."""
 
     email: Email
 
 
-class Reset(Struct, forbid_unknown_fields=True):
+class ResetPasswordRequest(Struct, forbid_unknown_fields=True):
     """What was in the mail, and the password to be."""
 
-    token: Token
+    token: LinkToken
     new_password: Annotated[
         str,
         Meta(
@@ -74,7 +78,7 @@ class Reset(Struct, forbid_unknown_fields=True):
     ]
 
 
-class Proofs(Controller):
+class EmailConfirmationController(Controller):
     """What links in mails are for."""
 
     path = "/api/v1/auth"
@@ -84,36 +88,36 @@ class Proofs(Controller):
         "/email/verification",
         summary="Mail me a link to confirm my address",
         status_code=202,
-        security=SECURITY,
-        guards=COSTLY_OF_ACCOUNT,
-        before_request=recall_user,
-        dependencies={"user_id": Provide(identify_user)},
-        responses=problems(
-            *CHANGE, *REPEATED, errors.InvalidRequest,
+        security=SECURITY_REQUIREMENTS,
+        guards=TOKEN_LIMITS_BY_ACCOUNT,
+        before_request=replay_stored_user_response,
+        dependencies={"user_id": Provide(authenticate_user)},
+        responses=problem_responses(
+            *WRITE_ERRORS, *IDEMPOTENCY_ERRORS, errors.InvalidRequest,
             errors.EmailAlreadyVerified, errors.TooManyRequests,
         )
-        | ON_ITS_WAY,
+        | MAIL_ACCEPTED,
     )  # fmt: skip
     @inject
-    async def ask(
+    async def request_confirmation(
         self,
         request: Request[Any, Any, Any],
         user_id: NamedDependency[UUID],
-        use: FromDishka[AskForConfirmation],
+        request_confirmation: FromDishka[RequestConfirmationMail],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail a fresh link that confirms the address of whoever is signed in."""
-        return await queue_mail(use, user_id, request, idempotency_key)
+        return await respond_accepted(request_confirmation, user_id, request, idempotency_key)
 
     @post(
         "/email/confirm",
         summary="Confirm an address",
         status_code=204,
-        security=[{}, *SECURITY],
-        guards=COSTLY,
-        dependencies={"caller": Provide(identify_user_if_any)},
-        responses=problems(
-            *BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unauthenticated,
+        security=[{}, *SECURITY_REQUIREMENTS],
+        guards=TOKEN_LIMITS,
+        dependencies={"caller": Provide(authenticate_optional_user)},
+        responses=problem_responses(
+            *BODY_ERRORS, errors.TokenUnusable, errors.TooManyRequests, errors.Unauthenticated,
             errors.Unavailable, errors.WrongPassword,
         ),
     )  # fmt: skip
@@ -123,66 +127,74 @@ class Proofs(Controller):
         request: Request[Any, Any, Any],
         caller: NamedDependency[UUID | None],
         data: JSONBody[ConfirmEmailRequest],
-        use: FromDishka[ConfirmEmail],
+        confirm_email: FromDishka[ConfirmEmail],
     ) -> None:
         """Confirm an address with the token that was mailed to it; each works once, for a day.
 
         Whoever confirms has to be who registered: send the password of the account, or a bearer
         token of it. A wrong password does not use the token up.
         """
-        address = client_address(request.scope)
-        await use(data.token, caller=caller, password=data.password, address=address)
+        client_ip = client_ip_of(request.scope)
+        await confirm_email(
+            data.token, caller_id=caller, password=data.password, client_ip=client_ip
+        )
 
     @post(
         "/email/disown",
         summary="Disown an address",
         status_code=204,
-        guards=COSTLY,
-        responses=problems(*BODY, errors.TokenUnusable, errors.TooManyRequests, errors.Unavailable),
+        guards=TOKEN_LIMITS,
+        responses=problem_responses(
+            *BODY_ERRORS, errors.TokenUnusable, errors.TooManyRequests, errors.Unavailable
+        ),
     )
     @inject
     async def disown(
-        self, data: JSONBody[DisownEmailRequest], use: FromDishka[DisownEmail]
+        self, data: JSONBody[DisownEmailRequest], disown_email: FromDishka[DisownEmail]
     ) -> None:
         """Erase the account of a confirmation mail, for whoever got the mail and made no account.
 
         Only an account that was never confirmed can be disowned. The address is free afterwards.
         """
-        await use(data.token)
+        await disown_email(data.token)
 
     @post(
         "/password/forgot",
         summary="Mail a link for a new password",
         status_code=202,
-        guards=COSTLY,
-        before_request=recall,
-        responses=problems(*BODY, *REPEATED, errors.TooManyRequests, errors.Unavailable)
-        | ON_ITS_WAY,
+        guards=TOKEN_LIMITS,
+        before_request=replay_stored_response,
+        responses=problem_responses(
+            *BODY_ERRORS, *IDEMPOTENCY_ERRORS, errors.TooManyRequests, errors.Unavailable
+        )
+        | MAIL_ACCEPTED,
     )
     @inject
     async def forgot(
         self,
         request: Request[Any, Any, Any],
-        data: JSONBody[Forgotten],
-        use: FromDishka[ForgotPassword],
+        data: JSONBody[ForgotPasswordRequest],
+        forgot_password: FromDishka[RequestPasswordReset],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[str]:
         """Mail a link to whoever has the address. The answer is the same when nobody has."""
-        return await queue_mail(use, data.email, request, idempotency_key)
+        return await respond_accepted(forgot_password, data.email, request, idempotency_key)
 
     @post(
         "/password/reset",
         summary="Set a new password",
         status_code=204,
-        guards=COSTLY,
-        responses=problems(
-            *BODY, errors.TokenUnusable, errors.TooManyRequests, errors.WeakPassword,
+        guards=TOKEN_LIMITS,
+        responses=problem_responses(
+            *BODY_ERRORS, errors.TokenUnusable, errors.TooManyRequests, errors.WeakPassword,
             errors.Unavailable,
         ),
     )  # fmt: skip
     @inject
-    async def reset(self, data: JSONBody[Reset], use: FromDishka[ResetPassword]) -> None:
+    async def reset(
+        self, data: JSONBody[ResetPasswordRequest], reset_password: FromDishka[ResetPassword]
+    ) -> None:
         """Set a password with the token that was mailed; it works once, for an hour. Every
         session ends.
         """
-        await use(data.token, data.new_password)
+        await reset_password(data.token, data.new_password)

@@ -10,58 +10,58 @@ from msgspec import Struct
 
 from referral.core import errors
 from referral.core.entities.codes import Code as Entity
-from referral.core.entities.limits import LimitGroup
+from referral.core.entities.limits import RateLimitGroup
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
-from referral.web.auth import SECURITY, check_lookup_access
+from referral.web.auth import SECURITY_REQUIREMENTS, check_lookup_access
 from referral.web.controllers.accounts import Email
-from referral.web.controllers.codes import Time
+from referral.web.controllers.codes import Timestamp
 from referral.web.injection import inject
-from referral.web.links import Links
-from referral.web.middleware.lookup_response_cache import FOUND, LookupResponseCache
-from referral.web.problems import problems
-from referral.web.rate_limits import by_address
+from referral.web.links import PublicUrls
+from referral.web.middleware.lookup_response_cache import LOOKUP_RESULT_KEY, LookupResponseCache
+from referral.web.problems import problem_responses
+from referral.web.rate_limits import limit_by_ip
 
-CodeText = Annotated[str, PathParameter(description="The code, in capitals or not.")]
+CodeParameter = Annotated[str, PathParameter(description="The code, in capitals or not.")]
 
-COMMON_ERRORS = (
+LOOKUP_ERRORS = (
     errors.Unauthenticated, errors.NoActiveCode, errors.InvalidRequest, errors.TooManyRequests,
     errors.Unavailable,
 )  # fmt: skip
 
 
-class LookUp(Struct, forbid_unknown_fields=True):
+class LookupRequest(Struct, forbid_unknown_fields=True):
     """Whose code is asked for."""
 
     email: Email
 
 
-class FoundCode(Struct):
+class LookupResponse(Struct):
     """A referrer's code in force."""
 
     code: str
-    expires_at: Time
+    expires_at: Timestamp
     url: str
 
 
-class Validity(Struct):
+class CodeValidityResponse(Struct):
     """Whether one can join with a code, and until when."""
 
     valid: bool
-    expires_at: Time | None
+    expires_at: Timestamp | None
 
 
-class LookUps(Controller):
+class LookupController(Controller):
     """Finding a referrer's code, and checking one."""
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
-    security = [{}, *SECURITY]
+    security = [{}, *SECURITY_REQUIREMENTS]
 
     @get(
         "/lookup",
         summary="Look a code up",
         middleware=[LookupResponseCache],
-        responses=problems(*COMMON_ERRORS),
+        responses=problem_responses(*LOOKUP_ERRORS),
     )
     @inject
     async def look_up(
@@ -70,33 +70,33 @@ class LookUps(Controller):
         email: Annotated[
             str, QueryParameter(description="The referrer's e-mail address.", format="email")
         ],
-        use: FromDishka[LookUpCode],
-        links: FromDishka[Links],
-    ) -> FoundCode:
+        look_up_code: FromDishka[LookUpCode],
+        urls: FromDishka[PublicUrls],
+    ) -> LookupResponse:
         """Find the code in force of whoever has an e-mail address."""
-        code = await use(email)
-        request.scope["state"][FOUND] = (email, code)
-        return _found(code, links)
+        code = await look_up_code(email)
+        request.scope["state"][LOOKUP_RESULT_KEY] = (email, code)
+        return _lookup_response(code, urls)
 
     @post(
         "/lookup",
         summary="Look a code up, privately",
-        guards=[by_address(LimitGroup.LOOKUP), check_lookup_access],
+        guards=[limit_by_ip(RateLimitGroup.LOOKUP), check_lookup_access],
         status_code=200,
-        responses=problems(400, 408, 413, 415, *COMMON_ERRORS),
+        responses=problem_responses(400, 408, 413, 415, *LOOKUP_ERRORS),
     )
     @inject
     async def look_up_privately(
         self,
-        data: JSONBody[LookUp],
-        use: FromDishka[LookUpCode],
-        links: FromDishka[Links],
-    ) -> FoundCode:
+        data: JSONBody[LookupRequest],
+        look_up_code: FromDishka[LookUpCode],
+        urls: FromDishka[PublicUrls],
+    ) -> LookupResponse:
         """Find a code with the address in the body, which keeps it out of URLs and logs."""
-        return _found(await use(data.email), links)
+        return _lookup_response(await look_up_code(data.email), urls)
 
 
-class Checks(Controller):
+class CodeValidityController(Controller):
     """Whether a code is good."""
 
     path = "/api/v1/codes"
@@ -105,17 +105,19 @@ class Checks(Controller):
     @get(
         "/{code:str}/validity",
         summary="Check a code",
-        guards=[by_address(LimitGroup.LOOKUP)],
-        responses=problems(errors.TooManyRequests, errors.Unavailable),
+        guards=[limit_by_ip(RateLimitGroup.LOOKUP)],
+        responses=problem_responses(errors.TooManyRequests, errors.Unavailable),
     )
     @inject
-    async def check(self, code: CodeText, use: FromDishka[CheckCode]) -> Validity:
+    async def check(
+        self, code: CodeParameter, check_code: FromDishka[CheckCode]
+    ) -> CodeValidityResponse:
         """Tell whether one can join with a code; nothing about its owner."""
-        found = await use(code)
-        return Validity(found is not None, found.expires_at if found else None)
+        found = await check_code(code)
+        return CodeValidityResponse(found is not None, found.expires_at if found else None)
 
 
-class ShareLinks(Controller):
+class ShareLinkController(Controller):
     """The links that referrers pass on."""
 
     path = "/r"
@@ -126,17 +128,17 @@ class ShareLinks(Controller):
         summary="Follow a share link",
         status_code=302,
         response_description="The landing page.",
-        guards=[by_address(LimitGroup.LOOKUP)],
-        responses=problems(errors.TooManyRequests, errors.Unavailable),
+        guards=[limit_by_ip(RateLimitGroup.LOOKUP)],
+        responses=problem_responses(errors.TooManyRequests, errors.Unavailable),
     )
     @inject
     async def follow(
-        self, code: CodeText, use: FromDishka[CheckCode], links: FromDishka[Links]
+        self, code: CodeParameter, check_code: FromDishka[CheckCode], urls: FromDishka[PublicUrls]
     ) -> Redirect:
         """Lead to the landing page, with `?ref=` where the code is in force."""
-        found = await use(code)
-        return Redirect(links.landing(found.text if found else None), status_code=302)
+        found = await check_code(code)
+        return Redirect(urls.landing(found.text if found else None), status_code=302)
 
 
-def _found(code: Entity, links: Links) -> FoundCode:
-    return FoundCode(code.text, code.expires_at, links.share(code.text))
+def _lookup_response(code: Entity, urls: PublicUrls) -> LookupResponse:
+    return LookupResponse(code.text, code.expires_at, urls.share(code.text))

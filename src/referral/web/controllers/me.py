@@ -11,22 +11,22 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
 from referral.core.entities.users import Locale
-from referral.core.use_cases.accounts import AccountChange, ShowAccount, UpdateAccount
+from referral.core.use_cases.accounts import AccountUpdate, ShowAccount, UpdateAccount
 from referral.core.use_cases.erasure import EraseAccount, ExportAccount
 from referral.core.use_cases.passwords import ChangePassword
-from referral.core.use_cases.referrals import ClaimReferrer
-from referral.web.auth import SECURITY, identify_session, identify_user
-from referral.web.controllers.accounts import FullUser
-from referral.web.controllers.codes import BODY, CHANGE, COMMON_ERRORS
-from referral.web.controllers.exports import Export
+from referral.core.use_cases.referrals import SetReferrer
+from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user, find_session_id
+from referral.web.controllers.accounts import CurrentUserResponse
+from referral.web.controllers.codes import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS
+from referral.web.controllers.exports import AccountExportResponse
 from referral.web.injection import inject
-from referral.web.links import Links
-from referral.web.parsing import check_session, check_user
-from referral.web.problems import problems
-from referral.web.rate_limits import COSTLY_OF_ACCOUNT, LOOKUPS_OF_ACCOUNT
+from referral.web.links import PublicUrls
+from referral.web.parsing import require_active_session, require_user
+from referral.web.problems import problem_responses
+from referral.web.rate_limits import LOOKUP_LIMITS_BY_ACCOUNT, TOKEN_LIMITS_BY_ACCOUNT
 
 
-class Change(Struct, forbid_unknown_fields=True):
+class UpdateMeRequest(Struct, forbid_unknown_fields=True):
     """What is to change; what is left out stays."""
 
     locale: Annotated[Locale, Meta(description="The language of mails.")] | UnsetType = UNSET
@@ -35,7 +35,7 @@ class Change(Struct, forbid_unknown_fields=True):
     ) = UNSET
 
 
-class NewPassword(Struct, forbid_unknown_fields=True):
+class ChangePasswordRequest(Struct, forbid_unknown_fields=True):
     """The password to be, and the one that is."""
 
     current_password: Annotated[str, Meta(examples=["correct horse battery"])]
@@ -48,76 +48,85 @@ class NewPassword(Struct, forbid_unknown_fields=True):
     ]
 
 
-class Farewell(Struct, forbid_unknown_fields=True):
+class DeleteAccountRequest(Struct, forbid_unknown_fields=True):
     """That one really wants to leave."""
 
     password: Annotated[str, Meta(examples=["correct horse battery"])]
 
 
-class Claim(Struct, forbid_unknown_fields=True):
+class SetReferrerRequest(Struct, forbid_unknown_fields=True):
     """Whose referral one is."""
 
     referral_code: Annotated[str, Meta(examples=["ANN-2026"])]
 
 
-class Me(Controller):
+class CurrentUserController(Controller):
     """One's own account."""
 
     path = "/api/v1/me"
     tags = ("Accounts",)
-    security = SECURITY
-    before_request = staticmethod(check_user)
-    dependencies = {"user_id": Provide(identify_user)}
+    security = SECURITY_REQUIREMENTS
+    before_request = staticmethod(require_user)
+    dependencies = {"user_id": Provide(authenticate_user)}
 
-    @get(summary="Show my account", responses=problems(*COMMON_ERRORS))
+    @get(summary="Show my account", responses=problem_responses(*READ_ERRORS))
     @inject
     async def show(
-        self, user_id: NamedDependency[UUID], use: FromDishka[ShowAccount], links: FromDishka[Links]
-    ) -> FullUser:
-        """Show the account of whoever is signed in, with its newest referrals."""
-        return FullUser.in_full(await use(user_id), links)
-
-    @patch(summary="Change my account", responses=problems(*CHANGE, *BODY))
-    @inject
-    async def change(
         self,
         user_id: NamedDependency[UUID],
-        data: JSONBody[Change],
-        use: FromDishka[UpdateAccount],
-        show: FromDishka[ShowAccount],
-        links: FromDishka[Links],
-    ) -> FullUser:
+        show_account: FromDishka[ShowAccount],
+        urls: FromDishka[PublicUrls],
+    ) -> CurrentUserResponse:
+        """Show the account of whoever is signed in, with its newest referrals."""
+        return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
+
+    @patch(summary="Change my account", responses=problem_responses(*WRITE_ERRORS, *BODY_ERRORS))
+    @inject
+    async def update(
+        self,
+        user_id: NamedDependency[UUID],
+        data: JSONBody[UpdateMeRequest],
+        update_account: FromDishka[UpdateAccount],
+        show_account: FromDishka[ShowAccount],
+        urls: FromDishka[PublicUrls],
+    ) -> CurrentUserResponse:
         """Choose the language of mails, and whether new referrals are told."""
         locale = None if data.locale is UNSET else data.locale
         notify = None if data.notify_on_referral is UNSET else data.notify_on_referral
-        await use(user_id, AccountChange(locale, notify))
-        return FullUser.in_full(await show(user_id), links)
+        await update_account(user_id, AccountUpdate(locale, notify))
+        return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
 
     @delete(
         summary="Erase my account",
-        guards=COSTLY_OF_ACCOUNT,
-        responses=problems(*CHANGE, *BODY, errors.TooManyRequests, errors.WrongPassword),
+        guards=TOKEN_LIMITS_BY_ACCOUNT,
+        responses=problem_responses(
+            *WRITE_ERRORS, *BODY_ERRORS, errors.TooManyRequests, errors.WrongPassword
+        ),
     )
     @inject
     async def erase(
         self,
         user_id: NamedDependency[UUID],
-        data: JSONBody[Farewell],
-        use: FromDishka[EraseAccount],
+        data: JSONBody[DeleteAccountRequest],
+        erase_account: FromDishka[EraseAccount],
     ) -> None:
         """Erase the account for good: the address, the password, all sessions and codes. The
         counts of those who referred stay.
         """
-        await use(user_id, data.password)
+        await erase_account(user_id, data.password)
 
     @put(
         "/password",
         summary="Change my password",
         status_code=204,
-        guards=COSTLY_OF_ACCOUNT,
-        dependencies={"session_id": Provide(identify_session)},
-        responses=problems(
-            *CHANGE, *BODY, errors.TooManyRequests, errors.WrongPassword, errors.WeakPassword
+        guards=TOKEN_LIMITS_BY_ACCOUNT,
+        dependencies={"session_id": Provide(find_session_id)},
+        responses=problem_responses(
+            *WRITE_ERRORS,
+            *BODY_ERRORS,
+            errors.TooManyRequests,
+            errors.WrongPassword,
+            errors.WeakPassword,
         ),
     )
     @inject
@@ -125,45 +134,45 @@ class Me(Controller):
         self,
         user_id: NamedDependency[UUID],
         session_id: NamedDependency[UUID | None],
-        data: JSONBody[NewPassword],
-        use: FromDishka[ChangePassword],
+        data: JSONBody[ChangePasswordRequest],
+        change_password: FromDishka[ChangePassword],
     ) -> None:
         """Change the password, and end every session but this one."""
-        await use(user_id, session_id, data.current_password, data.new_password)
+        await change_password(user_id, session_id, data.current_password, data.new_password)
 
     @get(
         "/export",
         summary="Export my data",
-        before_request=check_session,
-        responses=problems(*COMMON_ERRORS),
+        before_request=require_active_session,
+        responses=problem_responses(*READ_ERRORS),
     )
     @inject
     async def export(
-        self, user_id: NamedDependency[UUID], use: FromDishka[ExportAccount]
-    ) -> Export:
+        self, user_id: NamedDependency[UUID], export_account: FromDishka[ExportAccount]
+    ) -> AccountExportResponse:
         """Show all that is stored about the account, but the hashes of password and tokens."""
-        return Export.of(await use(user_id))
+        return AccountExportResponse.from_export(await export_account(user_id))
 
     @post(
         "/referrer",
         summary="Name my referrer",
         status_code=200,
-        guards=LOOKUPS_OF_ACCOUNT,
-        responses=problems(
-            *CHANGE, *BODY,
+        guards=LOOKUP_LIMITS_BY_ACCOUNT,
+        responses=problem_responses(
+            *WRITE_ERRORS, *BODY_ERRORS,
             errors.AlreadyReferred, errors.ClaimWindowClosed, errors.ReferralCodeUnusable,
             errors.TooManyRequests,
         ),
     )  # fmt: skip
     @inject
-    async def claim(
+    async def set_referrer(
         self,
         user_id: NamedDependency[UUID],
-        data: JSONBody[Claim],
-        use: FromDishka[ClaimReferrer],
-        show: FromDishka[ShowAccount],
-        links: FromDishka[Links],
-    ) -> FullUser:
+        data: JSONBody[SetReferrerRequest],
+        set_referrer: FromDishka[SetReferrer],
+        show_account: FromDishka[ShowAccount],
+        urls: FromDishka[PublicUrls],
+    ) -> CurrentUserResponse:
         """Enter a referral code after joining: within 7 days, and once."""
-        await use(user_id, data.referral_code)
-        return FullUser.in_full(await show(user_id), links)
+        await set_referrer(user_id, data.referral_code)
+        return CurrentUserResponse.from_account_view(await show_account(user_id), urls)

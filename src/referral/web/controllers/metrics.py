@@ -9,15 +9,15 @@ from litestar.exceptions import NotFoundException
 from litestar.types import Scope
 
 from referral.core.ports.system import Metrics
-from referral.web.client_ip import TrustedProxies, hops_before, read_address
+from referral.web.client_ip import TrustedProxies, forwarded_hops, parse_ip
 from referral.web.injection import inject
-from referral.web.problems import problems
+from referral.web.problems import problem_responses
 
-OTHER_WAYS = {b"forwarded", b"x-real-ip"}
+UNSUPPORTED_PROXY_HEADERS = {b"forwarded", b"x-real-ip"}
 """What other proxies than those that we know say about a request that they pass on."""
 
 
-class Figures(Controller):
+class MetricsController(Controller):
     """How the service does."""
 
     path = "/metrics"
@@ -28,33 +28,33 @@ class Figures(Controller):
         summary="Figures",
         media_type="text/plain",
         response_description="The figures.",
-        responses=problems(404),
+        responses=problem_responses(404),
     )
     @inject
     async def show(
-        self, request: Request[Any, Any, Any], use: FromDishka[Metrics]
+        self, request: Request[Any, Any, Any], metrics: FromDishka[Metrics]
     ) -> Response[str]:
         """Show the figures in the text format of Prometheus, to this machine and to the networks of
         `REFERRAL_TRUSTED_PROXIES`. Everyone else is told that there is nothing here.
         """
-        if not is_inside(request.scope):
+        if not is_internal(request.scope):
             raise NotFoundException
-        text = (await use.render()).decode()
+        text = (await metrics.render()).decode()
         # The framework adds it again.
-        kind = use.content_type.removesuffix("; charset=utf-8")
+        kind = metrics.content_type.removesuffix("; charset=utf-8")
         return Response(text, media_type=kind)
 
 
-def is_inside(scope: Scope) -> bool:
+def is_internal(scope: Scope) -> bool:
     """Tell whether the peer, and everyone that it speaks for, is of this machine or listed."""
     proxies: TrustedProxies = scope["litestar_app"].state.trusted_proxies
     named = {name for name, _ in scope["headers"]}
-    if scope["client"] is None or named & OTHER_WAYS:
+    if scope["client"] is None or named & UNSUPPORTED_PROXY_HEADERS:
         return False
-    hops = chain(scope["client"][:1], hops_before(scope["headers"]))
+    hops = chain(scope["client"][:1], forwarded_hops(scope["headers"]))
     return all(_is_loopback(hop) or proxies.trusts(hop) for hop in hops)
 
 
 def _is_loopback(text: str) -> bool:
-    address = read_address(text)
+    address = parse_ip(text)
     return address is not None and address.is_loopback

@@ -11,24 +11,24 @@ from msgspec import UNSET, Struct, UnsetType
 from referral.core.entities.clients import Client, Scope
 from referral.core.errors import InvalidClient, TooManyRequests, Unavailable
 from referral.core.use_cases.clients import AuthenticateClient, ClientToken, IssueClientToken
-from referral.core.use_cases.sessions import LogIn, Refresh, Tokens
+from referral.core.use_cases.sessions import LogIn, RefreshSession, TokenPair
 from referral.web.injection import inject
 from referral.web.oauth_forms import (
-    NO_STORE,
-    REFUSAL,
-    REFUSALS,
-    UNKNOWN_CLIENT,
-    BadTokenRequest,
-    check_type,
+    INVALID_CLIENT_SPEC,
+    NO_STORE_HEADERS,
+    TOKEN_ERROR_HANDLERS,
+    TOKEN_ERROR_SPEC,
+    TokenRequestError,
+    check_content_type,
     describe_form,
-    find_credentials,
-    need,
+    find_client_credentials,
     read_form,
+    require_field,
 )
-from referral.web.problems import problems
-from referral.web.rate_limits import COSTLY, client_address
+from referral.web.problems import problem_responses
+from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
-FIELDS = {
+FORM_FIELDS = {
     "grant_type": "`password`, `refresh_token`, or `client_credentials` with HTTP Basic.",
     "username": "The e-mail address, for the grant `password`.",
     "password": "The password, for the grant `password`.",
@@ -57,23 +57,23 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
     ),
 }
 
-NOT_FOR_CLIENTS = (
+CLIENT_GRANT_MESSAGE = (
     "A client has the grant 'client_credentials' alone. Leave the Authorization header out."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Grants:
+class SupportedGrants:
     """Which grants the token endpoint takes."""
 
     password: bool
 
-    def supported(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return their names."""
         return [*(["password"] if self.password else []), "refresh_token", "client_credentials"]
 
 
-class TokenPair(Struct):
+class TokenResponse(Struct):
     """A successful answer (RFC 6749, section 5.1); a client gets no refresh token."""
 
     access_token: str
@@ -84,63 +84,63 @@ class TokenPair(Struct):
 
 
 @dataclass
-class TokenOperation(Operation):
+class GrantFormOperation(Operation):
     """The operation with its form, whose fields depend on the grant."""
 
     def __post_init__(self) -> None:
         """Describe the form."""
-        self.request_body = describe_form(FIELDS, ["grant_type"], FORM_EXAMPLES)
+        self.request_body = describe_form(FORM_FIELDS, ["grant_type"], FORM_EXAMPLES)
 
 
-class TokenEndpoint(Controller):
+class TokenController(Controller):
     """Logging in and staying so."""
 
     path = "/api/v1/auth"
-    guards = COSTLY
+    guards = TOKEN_LIMITS
     tags = ("Tokens",)
-    exception_handlers = REFUSALS
+    exception_handlers = TOKEN_ERROR_HANDLERS
 
     @post(
         "/token",
         summary="Get tokens",
         status_code=200,
         security=[{}, {"client": []}],
-        operation_class=TokenOperation,
-        responses=problems(408, 413, TooManyRequests, Unavailable)
-        | {400: REFUSAL, 401: UNKNOWN_CLIENT},
+        operation_class=GrantFormOperation,
+        responses=problem_responses(408, 413, TooManyRequests, Unavailable)
+        | {400: TOKEN_ERROR_SPEC, 401: INVALID_CLIENT_SPEC},
     )
     @inject
     async def token(
         self,
         request: Request[Any, Any, Any],
         log_in: FromDishka[LogIn],
-        refresh: FromDishka[Refresh],
+        refresh: FromDishka[RefreshSession],
         authenticate: FromDishka[AuthenticateClient],
         issue: FromDishka[IssueClientToken],
-        grants: FromDishka[Grants],
-    ) -> Response[TokenPair]:
+        grants: FromDishka[SupportedGrants],
+    ) -> Response[TokenResponse]:
         """Log in with `grant_type=password`, or trade a refresh token for the next pair. Another
         service gets a token of its own with `grant_type=client_credentials`, and has no other
         grant: with its authentication the other two are `unauthorized_client`.
         """
-        check_type(request)
-        client = await authenticate(find_credentials(request))
+        check_content_type(request)
+        client = await authenticate(find_client_credentials(request))
         form = await read_form(request)
-        grant, scope = need(form, "grant_type"), form.get("scope", "")
-        if grant not in grants.supported():
-            raise BadTokenRequest("unsupported_grant_type", "This service has no such grant.")
+        grant, scope = require_field(form, "grant_type"), form.get("scope", "")
+        if grant not in grants.names():
+            raise TokenRequestError("unsupported_grant_type", "This service has no such grant.")
         if grant == "client_credentials":
-            return _answer(await issue(_required(client), scope))
+            return _token_response(await issue(_require_client(client), scope))
         if client is not None:
-            raise BadTokenRequest("unauthorized_client", NOT_FOR_CLIENTS)
+            raise TokenRequestError("unauthorized_client", CLIENT_GRANT_MESSAGE)
         _check_scope(scope)
         if grant == "password":
-            name, password = need(form, "username"), need(form, "password")
-            return _answer(await log_in(name, password, client_address(request.scope)))
-        return _answer(await refresh(need(form, "refresh_token")))
+            name, password = require_field(form, "username"), require_field(form, "password")
+            return _token_response(await log_in(name, password, client_ip_of(request.scope)))
+        return _token_response(await refresh(require_field(form, "refresh_token")))
 
 
-def _required(client: Client | None) -> Client:
+def _require_client(client: Client | None) -> Client:
     if client is None:
         raise InvalidClient
     return client
@@ -148,15 +148,15 @@ def _required(client: Client | None) -> Client:
 
 def _check_scope(scope: str) -> None:
     if set(scope.split()) - {Scope.ACCOUNT}:
-        raise BadTokenRequest("invalid_scope", f"The one scope of a user is '{Scope.ACCOUNT}'.")
+        raise TokenRequestError("invalid_scope", f"The one scope of a user is '{Scope.ACCOUNT}'.")
 
 
-def _answer(tokens: Tokens | ClientToken) -> Response[TokenPair]:
-    pair = TokenPair(
+def _token_response(tokens: TokenPair | ClientToken) -> Response[TokenResponse]:
+    pair = TokenResponse(
         access_token=tokens.access_token,
         token_type="Bearer",  # noqa: S106 - the type, no token
         expires_in=tokens.expires_in,
         scope=tokens.scope,
-        refresh_token=tokens.refresh_token if isinstance(tokens, Tokens) else UNSET,
+        refresh_token=tokens.refresh_token if isinstance(tokens, TokenPair) else UNSET,
     )
-    return Response(pair, headers=NO_STORE)
+    return Response(pair, headers=NO_STORE_HEADERS)

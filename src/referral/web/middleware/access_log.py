@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from structlog.processors import JSONRenderer
 
-FLUSH_SECONDS = 0.05
+FLUSH_DELAY_SECONDS = 0.05
 """How long a line may wait; a process that is killed takes so much of its log with it."""
 
 
@@ -26,14 +26,14 @@ class AccessLogRecord(msgspec.Struct, tag_field="event", tag="request"):
     timestamp: datetime
 
 
-class RequestLog:
+class AccessLog:
     """Writes the lines itself where structlog renders JSON; others are structlog's affair."""
 
     def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
         """Follow what structlog was told before; `write` takes the lines of JSON."""
         self._log = structlog.get_logger()
         self._is_json = isinstance(structlog.get_config()["processors"][-1], JSONRenderer)
-        self._is_on = self._log.is_enabled_for(logging.INFO) if self._is_json else True
+        self._is_enabled = self._log.is_enabled_for(logging.INFO) if self._is_json else True
         self._write = write or _to_stderr
         self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
@@ -41,7 +41,7 @@ class RequestLog:
     def add(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
         """Log a request that was answered."""
         ms = round(seconds * 1000, 2)
-        if not self._is_on:
+        if not self._is_enabled:
             return
         if not self._is_json:
             self._log.info(
@@ -53,7 +53,7 @@ class RequestLog:
             self._encode(AccessLogRecord(method, route, status, ms, request_id, "info", now))
         )
         if len(self._lines) == 1:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+            asyncio.get_running_loop().call_later(FLUSH_DELAY_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Write what waits."""

@@ -4,11 +4,11 @@ from litestar.config.cors import CORSConfig
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-EXPOSED = ["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+EXPOSED_HEADERS = ["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
 """What a page may read of an answer, beside what any may."""
 
 
-class Origins:
+class OriginFilter:
     """An ASGI app before the framework, which tells pages that are not listed in plain text what
     they may not, and what they might: from here on their requests are like anybody's.
     """
@@ -29,6 +29,6 @@ class Origins:
         await self._app(scope, receive, send)
 
 
-def make_cors(origins: tuple[str, ...]) -> CORSConfig | None:
+def make_cors_config(origins: tuple[str, ...]) -> CORSConfig | None:
     """Let pages of these origins in, if any."""
-    return CORSConfig(list(origins), expose_headers=EXPOSED) if origins else None
+    return CORSConfig(list(origins), expose_headers=EXPOSED_HEADERS) if origins else None

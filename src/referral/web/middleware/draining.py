@@ -16,19 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-DRAIN = "DRAIN_SECONDS"
+DRAIN_SECONDS_ENV = "DRAIN_SECONDS"
 """Where a worker process is told how many seconds it has from the signal to the end."""
 
-SIGNAL = signal.SIGUSR1
-CLOSING_SECONDS = 0.5
+DRAIN_SIGNAL = signal.SIGUSR1
+REJECT_CONNECTIONS_SECONDS = 0.5
 """For how long before the end no connection is made any more."""
 
 SO_ATTACH_FILTER = 26
 LOAD_BYTE, JUMP_IF_SET, RETURN = 0x30, 0x45, 0x06
-FLAGS, SYN = 13, 0x02
-NO_NEW_CONNECTION = (
-    (LOAD_BYTE, 0, 0, FLAGS),
-    (JUMP_IF_SET, 0, 1, SYN),
+TCP_FLAGS_OFFSET, SYN_FLAG = 13, 0x02
+DROP_SYN_FILTER = (
+    (LOAD_BYTE, 0, 0, TCP_FLAGS_OFFSET),
+    (JUMP_IF_SET, 0, 1, SYN_FLAG),
     (RETURN, 0, 0, 0),
     (RETURN, 0, 0, 0xFFFFFFFF),
 )
@@ -40,41 +40,41 @@ class Drain:
 
     def __init__(self) -> None:
         """Begin with no end in sight."""
-        self.begun = False
+        self.has_begun = False
 
     @contextmanager
-    def following_signal(self) -> Iterator[None]:
+    def begin_on_signal(self) -> Iterator[None]:
         """Begin at the signal that the server's main process sends to its workers."""
-        seconds = os.environ.get(DRAIN)
+        seconds = os.environ.get(DRAIN_SECONDS_ENV)
         if seconds is None:
             yield
             return
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(SIGNAL, self._begin, float(seconds))
+        loop.add_signal_handler(DRAIN_SIGNAL, self._begin, float(seconds))
         try:
             yield
         finally:
-            loop.remove_signal_handler(SIGNAL)
+            loop.remove_signal_handler(DRAIN_SIGNAL)
 
     def _begin(self, seconds: float) -> None:
-        if not self.begun:
-            self.begun = True
+        if not self.has_begun:
+            self.has_begun = True
             loop = asyncio.get_running_loop()
-            loop.call_later(max(0.0, seconds - CLOSING_SECONDS), turn_connections_away)
+            loop.call_later(max(0.0, seconds - REJECT_CONNECTIONS_SECONDS), reject_new_connections)
 
 
-def turn_connections_away() -> None:
+def reject_new_connections() -> None:
     """Have the kernel make no more connections to this process; Linux alone knows how."""
-    program = b"".join(struct.pack("HBBI", *step) for step in NO_NEW_CONNECTION)
+    program = b"".join(struct.pack("HBBI", *step) for step in DROP_SYN_FILTER)
     steps = ctypes.create_string_buffer(program, len(program))
-    argument = struct.pack("HP", len(NO_NEW_CONNECTION), ctypes.addressof(steps))
-    for number in _own_files():
+    argument = struct.pack("HP", len(DROP_SYN_FILTER), ctypes.addressof(steps))
+    for number in _file_descriptors():
         with suppress(OSError), socket.socket(fileno=os.dup(number)) as found:
             if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 found.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, argument)
 
 
-def _own_files() -> list[int]:
+def _file_descriptors() -> list[int]:
     try:
         return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
     except OSError:

@@ -6,16 +6,16 @@ from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import LimitGroup
+from referral.core.entities.limits import RateLimitGroup
 from referral.core.use_cases.lookups import LookUpCode
 from referral.web.auth import check_lookup_access
-from referral.web.rate_limits import count_address
+from referral.web.rate_limits import count_by_ip
 
-ANSWERS = 1_000
-MAX_QUERY = 400
+MAX_RESPONSES = 1_000
+MAX_QUERY_BYTES = 400
 """A process keeps the answers to so many queries of so many bytes: at most 2 MB."""
 
-FOUND = "found"
+LOOKUP_RESULT_KEY = "found"
 """Where in a request's state the handler leaves what it found, and for which address."""
 
 
@@ -35,25 +35,27 @@ class LookupResponseCache:
     def __init__(self, app: ASGIApp) -> None:
         """Take the app inside."""
         self._app = app
-        self._answers: dict[bytes, CachedResponse] = {}
+        self._responses: dict[bytes, CachedResponse] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer at once, or have it worked out and keep it."""
         # No guards: for each of them Litestar copies the handler, which costs more than they do.
-        await count_address(scope, LimitGroup.LOOKUP)
+        await count_by_ip(scope, RateLimitGroup.LOOKUP)
         state = scope["litestar_app"].state
         if not state.public_lookups:
             await check_lookup_access(ASGIConnection(scope), None)
         query = scope["query_string"]
         look_up: LookUpCode = state.look_up
-        answer = self._answers.get(query)
-        if answer is None or not look_up.recalls(answer.email, answer.code):
-            await self._work_out(query, scope, receive, send)
+        response = self._responses.get(query)
+        if response is None or not look_up.is_cached(response.email, response.code):
+            await self._call_and_save(query, scope, receive, send)
         else:
-            for message in answer.messages:
+            for message in response.messages:
                 await send(_copy(message))
 
-    async def _work_out(self, query: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_and_save(
+        self, query: bytes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         messages: list[Message] = []
 
         async def send_noting(message: Message) -> None:
@@ -61,16 +63,16 @@ class LookupResponseCache:
             await send(message)
 
         await self._app(scope, receive, send_noting)
-        found = scope["state"].get(FOUND)
-        if found is not None and len(query) <= MAX_QUERY:
+        found = scope["state"].get(LOOKUP_RESULT_KEY)
+        if found is not None and len(query) <= MAX_QUERY_BYTES:
             email, code = found
-            self._keep(query, CachedResponse(email, code, tuple(messages)))
+            self._save(query, CachedResponse(email, code, tuple(messages)))
 
-    def _keep(self, query: bytes, answer: CachedResponse) -> None:
-        self._answers.pop(query, None)
-        if len(self._answers) >= ANSWERS:
-            del self._answers[next(iter(self._answers))]
-        self._answers[query] = answer
+    def _save(self, query: bytes, response: CachedResponse) -> None:
+        self._responses.pop(query, None)
+        if len(self._responses) >= MAX_RESPONSES:
+            del self._responses[next(iter(self._responses))]
+        self._responses[query] = response
 
 
 def _copy(message: Message) -> Message:

@@ -10,12 +10,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 from uuid_utils import uuid4
 
-from referral.web.middleware.access_log import RequestLog
+from referral.web.middleware.access_log import AccessLog
 from referral.web.middleware.draining import Drain
 
-REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,64}")
+REQUEST_ID_PATTERN = re.compile(rb"[\x21-\x7e]{1,64}")
 
-SAFE = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
@@ -26,47 +26,51 @@ SAFE = {
 that is the same for everyone may allow caches.
 """
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """Any word may come as a method: others are neither logged nor counted by name."""
 
-UNKNOWN = "unknown"
+UNKNOWN_ROUTE = "unknown"
 """The route of a path that has none."""
 
 FAILED = 500
 """What a server answers to a request whose error nothing inside turned into an answer."""
 
-HSTS = "max-age=31536000"
+HSTS_HEADER = "max-age=31536000"
 
 # What structlog's own bind_contextvars would set, without its cost for each request.
-_bound_id: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
+_request_id_variable: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 
 
-Count = Callable[[str, str, int, float], None]
+CountRequest = Callable[[str, str, int, float], None]
 """Takes note of a request: its route, method, status and seconds."""
 
 
 class RequestContextMiddleware:
     """An ASGI app around the whole service, so that the framework's own errors are in it too."""
 
-    def __init__(self, app: ASGIApp, count: Count, drain: Drain, *, https: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, count_request: CountRequest, drain: Drain, *, https: bool
+    ) -> None:
         """Take the app inside, who counts, the end of it all, and whether TLS is in front."""
-        safe = SAFE | ({"Strict-Transport-Security": HSTS} if https else {})
+        safe = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS_HEADER} if https else {})
         self._app = app
-        self._count = count
+        self._count_request = count_request
         self._drain = drain
-        self._safe = [(name.lower().encode(), value.encode()) for name, value in safe.items()]
-        self._log = RequestLog()
+        self._security_headers = [
+            (name.lower().encode(), value.encode()) for name, value in safe.items()
+        ]
+        self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
-            self._log.flush()
+            self._access_log.flush()
             return
         request_id = _request_id(scope)
         # A copy: a server may hand the same dictionary to every request.
         state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
         began, status = time.perf_counter(), 0
 
         async def send_wrapped(message: Message) -> None:
@@ -75,30 +79,30 @@ class RequestContextMiddleware:
                 status = message["status"]
                 headers = list(message["headers"])
                 named = {name for name, _ in headers}
-                headers += [header for header in self._safe if header[0] not in named]
+                headers += [header for header in self._security_headers if header[0] not in named]
                 headers += state.get("limit_headers", ())
                 headers.append((b"x-request-id", request_id.encode()))
-                if self._drain.begun and scope["http_version"].startswith("1"):
+                if self._drain.has_begun and scope["http_version"].startswith("1"):
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
             await send(message)
 
-        token = _bound_id.set(request_id)
+        token = _request_id_variable.set(request_id)
         try:
             await self._app(scope, receive, send_wrapped)
         except Exception:
             status = status or FAILED
             raise
         finally:
-            _bound_id.reset(token)
+            _request_id_variable.reset(token)
             seconds = time.perf_counter() - began
-            route = scope.get("path_template") or UNKNOWN
-            self._count(method, route, status, seconds)
-            self._log.add(method, route, status, seconds, request_id)
+            route = scope.get("path_template") or UNKNOWN_ROUTE
+            self._count_request(method, route, status, seconds)
+            self._access_log.add(method, route, status, seconds, request_id)
 
 
 def _request_id(scope: Scope) -> str:
     sent = [value for name, value in scope["headers"] if name == b"x-request-id"]
-    if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
+    if len(sent) == 1 and REQUEST_ID_PATTERN.fullmatch(sent[0]):
         return sent[0].decode("ascii")
     return str(uuid4())

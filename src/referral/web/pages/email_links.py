@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 
-from referral.core.entities.email_links import Purpose
+from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.users import Locale
 from referral.core.errors import (
     TokenUnusable,
@@ -26,9 +26,9 @@ from referral.core.use_cases.email_links import (
     ResetPassword,
 )
 from referral.web.injection import inject
-from referral.web.oauth_forms import MAX_FIELDS
-from referral.web.problems import RETRY_AFTER
-from referral.web.rate_limits import COSTLY, client_address
+from referral.web.oauth_forms import MAX_FORM_FIELDS
+from referral.web.problems import UNAVAILABLE_RETRY_AFTER_SECONDS
+from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -42,7 +42,7 @@ hr { margin: 3rem 0 1rem; border: 0; border-top: 1px solid }
 """
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 
-HEADERS = {
+PAGE_HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 }
@@ -68,7 +68,7 @@ PAGE = """\
 
 OK = 200
 
-MAX_LANGUAGES = 1024
+MAX_ACCEPT_LANGUAGE_CHARACTERS = 1024
 """Characters of `Accept-Language` that are read; browsers send some dozens."""
 
 FORM = """\
@@ -152,13 +152,15 @@ TEXTS = {
 }
 
 
-def show_unusable(request: Request[Any, Any, Any], _: TokenUnusable) -> Response[str]:
+def show_unusable_link(request: Request[Any, Any, Any], _: TokenUnusable) -> Response[str]:
     """Show that the link is good for nothing."""
     texts = TEXTS[_locale(request)]
     return _page(request, texts["unusable"], f"<p>{texts['ask again']}</p>", 422)
 
 
-def show_too_many(request: Request[Any, Any, Any], error: TooManyRequests) -> Response[str]:
+def show_too_many_requests(
+    request: Request[Any, Any, Any], error: TooManyRequests
+) -> Response[str]:
     """Show that the form was sent too often, and when to come again."""
     texts, seconds = TEXTS[_locale(request)], ceil(error.retry_after.total_seconds())
     later = texts["later"].format(seconds=seconds)
@@ -167,7 +169,7 @@ def show_too_many(request: Request[Any, Any, Any], error: TooManyRequests) -> Re
     return page
 
 
-def show_weak(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
+def show_weak_password(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
     """Show the form again, and what was wrong."""
     return _reset_form(request, request.state.token, request.state.email, 422)
 
@@ -176,101 +178,103 @@ def show_unavailable(request: Request[Any, Any, Any], _: Unavailable) -> Respons
     """Show that a part of the service does not answer; a link is not used up by that."""
     texts = TEXTS[_locale(request)]
     page = _page(request, texts["unavailable"], f"<p>{texts['unavailable explanation']}</p>", 503)
-    page.headers["Retry-After"] = RETRY_AFTER
+    page.headers["Retry-After"] = UNAVAILABLE_RETRY_AFTER_SECONDS
     return page
 
 
-def show_wrong(request: Request[Any, Any, Any], _: WrongPassword) -> Response[str]:
+def show_wrong_password(request: Request[Any, Any, Any], _: WrongPassword) -> Response[str]:
     """Show the form again, and that the password was wrong."""
     return _confirm_form(request, request.state.token, request.state.email, 422)
 
 
-class Pages(Controller):
+class EmailLinkPagesController(Controller):
     """The pages for `REFERRAL_CONFIRM_URL` and `REFERRAL_RESET_URL` where they are not set."""
 
     path = "/"
     include_in_schema = False
     exception_handlers = {
-        TokenUnusable: show_unusable,
-        TooManyRequests: show_too_many,
+        TokenUnusable: show_unusable_link,
+        TooManyRequests: show_too_many_requests,
         Unavailable: show_unavailable,
-        WeakPassword: show_weak,
-        WrongPassword: show_wrong,
+        WeakPassword: show_weak_password,
+        WrongPassword: show_wrong_password,
     }
 
     @get("/confirm")
     @inject
-    async def ask(
-        self, request: Request[Any, Any, Any], inspect: FromDishka[InspectLink]
+    async def show_confirm_form(
+        self, request: Request[Any, Any, Any], inspect_link: FromDishka[InspectLink]
     ) -> Response[str]:
         """Ask for the password: programs that follow every link of a mail confirm nothing."""
         token = request.query_params.get("token", "")
-        return _confirm_form(request, token, (await inspect(token, Purpose.CONFIRM)).email)
+        return _confirm_form(
+            request, token, (await inspect_link(token, TokenPurpose.CONFIRM)).email
+        )
 
-    @post("/confirm", status_code=200, guards=COSTLY)
+    @post("/confirm", status_code=200, guards=TOKEN_LIMITS)
     @inject
     async def confirm(
         self,
         request: Request[Any, Any, Any],
-        inspect: FromDishka[InspectLink],
-        use: FromDishka[ConfirmEmail],
+        inspect_link: FromDishka[InspectLink],
+        confirm_email: FromDishka[ConfirmEmail],
     ) -> Response[str]:
         """Confirm the address."""
-        fields = await _read(request)
+        fields = await _read_form(request)
         token = request.state.token = fields.get("token", "")
-        request.state.email = (await inspect(token, Purpose.CONFIRM)).email
-        password, address = fields.get("password", ""), client_address(request.scope)
-        await use(token, caller=None, password=password, address=address)
+        request.state.email = (await inspect_link(token, TokenPurpose.CONFIRM)).email
+        password, address = fields.get("password", ""), client_ip_of(request.scope)
+        await confirm_email(token, caller_id=None, password=password, client_ip=address)
         texts = TEXTS[_locale(request)]
         return _page(request, texts["confirmed"], f"<p>{texts['close']}</p>")
 
-    @post("/disown", status_code=200, guards=COSTLY)
+    @post("/disown", status_code=200, guards=TOKEN_LIMITS)
     @inject
     async def disown(
-        self, request: Request[Any, Any, Any], use: FromDishka[DisownEmail]
+        self, request: Request[Any, Any, Any], disown_email: FromDishka[DisownEmail]
     ) -> Response[str]:
         """Erase the unconfirmed account for whoever got its mail."""
-        await use((await _read(request)).get("token", ""))
+        await disown_email((await _read_form(request)).get("token", ""))
         texts = TEXTS[_locale(request)]
         return _page(request, texts["disowned"], f"<p>{texts['disowned explanation']}</p>")
 
     @get("/reset")
     @inject
-    async def ask_password(
-        self, request: Request[Any, Any, Any], inspect: FromDishka[InspectLink]
+    async def show_reset_form(
+        self, request: Request[Any, Any, Any], inspect_link: FromDishka[InspectLink]
     ) -> Response[str]:
         """Ask for the new password."""
         token = request.query_params.get("token", "")
-        return _reset_form(request, token, (await inspect(token, Purpose.RESET)).email)
+        return _reset_form(request, token, (await inspect_link(token, TokenPurpose.RESET)).email)
 
-    @post("/reset", status_code=200, guards=COSTLY)
+    @post("/reset", status_code=200, guards=TOKEN_LIMITS)
     @inject
     async def reset(
         self,
         request: Request[Any, Any, Any],
-        inspect: FromDishka[InspectLink],
-        use: FromDishka[ResetPassword],
+        inspect_link: FromDishka[InspectLink],
+        reset_password: FromDishka[ResetPassword],
     ) -> Response[str]:
         """Set the password."""
-        fields = await _read(request)
+        fields = await _read_form(request)
         token = request.state.token = fields.get("token", "")
-        request.state.email = (await inspect(token, Purpose.RESET)).email
-        await use(token, fields.get("new_password", ""))
+        request.state.email = (await inspect_link(token, TokenPurpose.RESET)).email
+        await reset_password(token, fields.get("new_password", ""))
         texts = TEXTS[_locale(request)]
         return _page(request, texts["reset done"], f"<p>{texts['log in']}</p>")
 
 
-async def _read(request: Request[Any, Any, Any]) -> dict[str, str]:
+async def _read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     try:
         text = (await request.body()).decode()
-        return dict(parse_qsl(text, errors="strict", max_num_fields=MAX_FIELDS))
+        return dict(parse_qsl(text, errors="strict", max_num_fields=MAX_FORM_FIELDS))
     except ValueError as error:
         raise TokenUnusable from error
 
 
 def _locale(request: Request[Any, Any, Any]) -> Locale:
     """Return the first language that the browser asks for and there is."""
-    sent = request.headers.get("accept-language", "")[:MAX_LANGUAGES]
+    sent = request.headers.get("accept-language", "")[:MAX_ACCEPT_LANGUAGE_CHARACTERS]
     wanted = sent.lower().split(",")
     known = (part.strip()[:2] for part in wanted)
     return next((Locale(name) for name in known if name in set(Locale)), Locale.EN)
@@ -318,4 +322,4 @@ def _page(
     request: Request[Any, Any, Any], title: str, content: str, status: int = 200
 ) -> Response[str]:
     html = PAGE.format(locale=_locale(request), title=title, style=STYLE, content=content)
-    return Response(html, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+    return Response(html, status_code=status, media_type=MediaType.HTML, headers=PAGE_HEADERS)

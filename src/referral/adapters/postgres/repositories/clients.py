@@ -11,7 +11,7 @@ from referral.adapters.postgres.tables import clients
 from referral.core.entities.clients import Client
 
 
-class PostgresClients:
+class PostgresClientRepository:
     """The table of clients."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -23,7 +23,7 @@ class PostgresClients:
         values = asdict(client) | {"scopes": sorted(client.scopes)}
         await self._session.execute(insert(clients).values(**values))
 
-    async def get(self, client_id: UUID) -> Client | None:
+    async def find(self, client_id: UUID) -> Client | None:
         """See the port."""
         found = await self._session.execute(select(clients).where(clients.c.id == client_id))
         row = found.mappings().one_or_none()

@@ -27,7 +27,7 @@ CODE_FIELDS = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", 
 COLUMNS = [codes.c[name] for name in CODE_FIELDS]
 
 
-def _is(status: CodeStatus, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
+def _has_status(status: CodeStatus, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Say `Code.status` in SQL; the contract tests hold the two together."""
     expired = codes.c.expires_at <= now
     exhausted = and_(codes.c.max_uses.is_not(None), codes.c.uses >= codes.c.max_uses)
@@ -40,51 +40,54 @@ def _is(status: CodeStatus, now: datetime | BindParameter[datetime]) -> ColumnEl
     }[status]
 
 
-THIS = codes.c.id == bindparam("code_id")
-OWNED = codes.c.user_id == bindparam("owner")
-TEXT = codes.c.text_key == bindparam("key")
-LIVE = codes.c.deleted_at.is_(None)
+BY_ID = codes.c.id == bindparam("code_id")
+BY_OWNER = codes.c.user_id == bindparam("owner")
+BY_TEXT_KEY = codes.c.text_key == bindparam("key")
+NOT_DELETED = codes.c.deleted_at.is_(None)
 NOW: BindParameter[datetime] = bindparam("now")
-GONE = {"enabled": False, "deleted_at": NOW}
-OWNER_LET_IN = exists().where(users.c.id == codes.c.user_id, users.c.blocked_at.is_(None))
+DELETED_VALUES = {"enabled": False, "deleted_at": NOW}
+OWNER_NOT_BLOCKED = exists().where(users.c.id == codes.c.user_id, users.c.blocked_at.is_(None))
 SELECT = select(*COLUMNS)
 
 ADD = Query(insert(codes).values({name: bindparam(name) for name in (*CODE_FIELDS, "text_key")}))
-GET = Query(SELECT.where(THIS, OWNED, LIVE))
-LOCK = Query(SELECT.where(THIS, OWNED, LIVE).with_for_update())
-LOCK_USABLE = Query(SELECT.where(TEXT, codes.c.enabled).with_for_update())
-LOCK_ENABLED = Query(SELECT.where(OWNED, codes.c.enabled).with_for_update())
-BY_TEXT = Query(SELECT.where(TEXT, LIVE, OWNER_LET_IN))
-ACTIVE = Query(SELECT.where(OWNED, _is(CodeStatus.ACTIVE, NOW)))
-ALL = Query(SELECT.where(OWNED, LIVE).order_by(codes.c.id.desc()))
+GET = Query(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED))
+LOCK = Query(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED).with_for_update())
+LOCK_USABLE = Query(SELECT.where(BY_TEXT_KEY, codes.c.enabled).with_for_update())
+LOCK_ENABLED = Query(SELECT.where(BY_OWNER, codes.c.enabled).with_for_update())
+BY_TEXT = Query(SELECT.where(BY_TEXT_KEY, NOT_DELETED, OWNER_NOT_BLOCKED))
+ACTIVE = Query(SELECT.where(BY_OWNER, _has_status(CodeStatus.ACTIVE, NOW)))
+ALL = Query(SELECT.where(BY_OWNER, NOT_DELETED).order_by(codes.c.id.desc()))
 COUNT_USE = Query(
     update(codes)
-    .where(THIS, _is(CodeStatus.ACTIVE, NOW), OWNER_LET_IN)
+    .where(BY_ID, _has_status(CodeStatus.ACTIVE, NOW), OWNER_NOT_BLOCKED)
     .values(uses=codes.c.uses + 1)
     .returning(codes.c.id)
 )
 LOCK_ALL = Query(
-    select(codes.c.id).where(or_(and_(OWNED, LIVE), THIS)).order_by(codes.c.id).with_for_update()
+    select(codes.c.id)
+    .where(or_(and_(BY_OWNER, NOT_DELETED), BY_ID))
+    .order_by(codes.c.id)
+    .with_for_update()
 )
 GIVE_BACK = Query(
-    update(codes).where(THIS).values(uses=codes.c.uses - 1).returning(*COLUMNS, codes.c.deleted_at)
+    update(codes).where(BY_ID).values(uses=codes.c.uses - 1).returning(*COLUMNS, codes.c.deleted_at)
 )
 SAVE = Query(
     update(codes)
-    .where(THIS)
+    .where(BY_ID)
     .values({name: bindparam(f"new_{name}") for name in ("expires_at", "max_uses", "enabled")})
 )
-DELETE = Query(update(codes).where(THIS).values(GONE))
-DELETE_ALL = Query(update(codes).where(OWNED, LIVE).values(GONE))
-RETIRE = Query(update(codes).where(OWNED, codes.c.enabled).values(enabled=False))
+DELETE = Query(update(codes).where(BY_ID).values(DELETED_VALUES))
+DELETE_ALL = Query(update(codes).where(BY_OWNER, NOT_DELETED).values(DELETED_VALUES))
+RETIRE = Query(update(codes).where(BY_OWNER, codes.c.enabled).values(enabled=False))
 RETIRE_SPENT = Query(
     update(codes)
-    .where(OWNED, codes.c.enabled, not_(_is(CodeStatus.ACTIVE, NOW)))
+    .where(BY_OWNER, codes.c.enabled, not_(_has_status(CodeStatus.ACTIVE, NOW)))
     .values(enabled=False)
 )
 
 
-class PostgresCodes:
+class PostgresCodeRepository:
     """The table of codes. Deleted ones stay in it and are never shown."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -94,7 +97,7 @@ class PostgresCodes:
     async def add(self, code: Code) -> None:
         """See the port."""
         try:
-            await self._session.fetch(ADD, **values_of(code), text_key=_key(code.text))
+            await self._session.fetch(ADD, **values_of(code), text_key=text_key(code.text))
         except UniqueViolationError as error:
             if error.constraint_name == "uq_codes_enabled":
                 raise ActiveCodeExists from error
@@ -110,9 +113,9 @@ class PostgresCodes:
         """See the port."""
         await self._session.fetch(LOCK_ENABLED, owner=user_id)
 
-    async def lock_usable(self, text: str) -> Code | None:
+    async def lock_enabled_by_text(self, text: str) -> Code | None:
         """See the port."""
-        return await self._one(LOCK_USABLE, key=_key(text))
+        return await self._one(LOCK_USABLE, key=text_key(text))
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         """See the port. A block that ended while the code's lock was waited for is seen: the
@@ -120,7 +123,7 @@ class PostgresCodes:
         """
         return await self._session.fetch_one(COUNT_USE, code_id=code_id, now=now) is not None
 
-    async def give_back(self, code_id: UUID) -> Code | None:
+    async def revert_use(self, code_id: UUID) -> Code | None:
         """See the port."""
         *row, deleted_at = await self._session.fetch_one(GIVE_BACK, code_id=code_id) or (None,)
         return Code(*row) if row and deleted_at is None else None
@@ -143,34 +146,34 @@ class PostgresCodes:
         """See the port."""
         await self._session.fetch(DELETE_ALL, owner=user_id, now=now)
 
-    async def lock_all(self, user_id: UUID, other: UUID | None) -> None:
+    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
         """See the port."""
-        await self._session.fetch(LOCK_ALL, owner=user_id, code_id=other)
+        await self._session.fetch(LOCK_ALL, owner=user_id, code_id=other_code_id)
 
-    async def retire(self, user_id: UUID, *, spent_at: datetime | None = None) -> None:
+    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
         """See the port."""
-        if spent_at is None:
+        if only_spent_at is None:
             await self._session.fetch(RETIRE, owner=user_id)
         else:
-            await self._session.fetch(RETIRE_SPENT, owner=user_id, now=spent_at)
+            await self._session.fetch(RETIRE_SPENT, owner=user_id, now=only_spent_at)
 
-    async def get(self, user_id: UUID, code_id: UUID) -> Code | None:
+    async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""
         return await self._one(GET, owner=user_id, code_id=code_id)
 
-    async def all(self, user_id: UUID) -> list[Code]:
+    async def list_all(self, user_id: UUID) -> list[Code]:
         """See the port."""
         return [Code(*row) for row in await self._session.fetch(ALL, owner=user_id)]
 
-    async def active(self, user_id: UUID, now: datetime) -> Code | None:
+    async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
         """See the port."""
         return await self._one(ACTIVE, owner=user_id, now=now)
 
-    async def by_text(self, text: str) -> Code | None:
+    async def find_by_text(self, text: str) -> Code | None:
         """See the port."""
-        return await self._one(BY_TEXT, key=_key(text))
+        return await self._one(BY_TEXT, key=text_key(text))
 
-    async def newest(
+    async def list_page(
         self,
         user_id: UUID,
         now: datetime,
@@ -180,9 +183,9 @@ class PostgresCodes:
         limit: int,
     ) -> list[Code]:
         """See the port."""
-        query = SELECT.where(codes.c.user_id == user_id, LIVE)
+        query = SELECT.where(codes.c.user_id == user_id, NOT_DELETED)
         if status is not None:
-            query = query.where(_is(status, now))
+            query = query.where(_has_status(status, now))
         if after is not None:
             query = query.where(codes.c.id < after)
         rows = await self._session.execute(query.order_by(codes.c.id.desc()).limit(limit))
@@ -193,5 +196,6 @@ class PostgresCodes:
         return None if row is None else Code(*row)
 
 
-def _key(text: str) -> str:
+def text_key(text: str) -> str:
+    """Return the key by which a code is unique: its text in upper case."""
     return text.upper()

@@ -11,16 +11,16 @@ from referral.adapters.postgres.repositories.mail_quota import quota_digest
 from referral.adapters.postgres.repositories.users import USER_FIELDS
 from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import User
-from referral.core.ports.security import Fingerprints
+from referral.core.ports.security import Fingerprinter
 
-USER = ", ".join(f"users.{name}" for name in USER_FIELDS)
+USER_COLUMNS = ", ".join(f"users.{name}" for name in USER_FIELDS)
 
-ADDRESSES = "SELECT id, email_key FROM users WHERE id = ANY($1) AND erased_at IS NULL"
+EMAIL_KEYS = "SELECT id, email_key FROM users WHERE id = ANY($1) AND erased_at IS NULL"
 
 # Addresses are taken in one order by all, so that two that take several wait in no circle.
-TAKE = f"""
+RESERVE = f"""
 WITH asked AS (
-    SELECT mail, digest, purpose, ends, place, at, places, within, {USER}
+    SELECT mail, digest, purpose, ends, place, at, places, within, {USER_COLUMNS}
     FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::text[], $5::timestamptz[],
         $6::bytea[], $7::timestamptz[], $8::integer[], $9::interval[])
         AS asked(mail, user_id, digest, purpose, ends, place, at, places, within)
@@ -42,41 +42,43 @@ SELECT mail, free_at, {", ".join(USER_FIELDS)} FROM taken
 class PostgresMailReservations:
     """See the port `MailReservations`."""
 
-    def __init__(self, pool: DriverPool, fingerprints: Fingerprints) -> None:
+    def __init__(self, pool: DriverPool, fingerprints: Fingerprinter) -> None:
         """Take a pool of `make_pool`, and what addresses are stored under."""
         self._pool = pool
         self._fingerprints = fingerprints
-        self._trips: RequestCoalescer[MailReservationRequest, MailReservation | None] = (
-            RequestCoalescer(self._take)
+        self._requests: RequestCoalescer[MailReservationRequest, MailReservation | None] = (
+            RequestCoalescer(self._reserve)
         )
 
-    async def take(self, postage: MailReservationRequest) -> MailReservation | None:
+    async def reserve(self, request: MailReservationRequest) -> MailReservation | None:
         """See the port."""
-        return await self._trips.ask(postage)
+        return await self._requests.submit(request)
 
-    async def _take(self, asked: list[MailReservationRequest]) -> list[MailReservation | None]:
-        places = await self._places({one.user_id for one in asked if one.places is not None})
+    async def _reserve(self, asked: list[MailReservationRequest]) -> list[MailReservation | None]:
+        places = await self._quota_digests({one.user_id for one in asked if one.slots is not None})
         columns = zip(*(_row(one, places) for one in asked), strict=True)
-        rows = await self._pool.fetch(TAKE, *map(list, columns))
+        rows = await self._pool.fetch(RESERVE, *map(list, columns))
         found = {row[0]: MailReservation(msgspec.convert(dict(row), User), row[1]) for row in rows}
-        return [found.get(one.mail) for one in asked]
+        return [found.get(one.mail_id) for one in asked]
 
-    async def _places(self, user_ids: set[UUID]) -> dict[UUID, bytes]:
+    async def _quota_digests(self, user_ids: set[UUID]) -> dict[UUID, bytes]:
         """Return what mails to users are counted under: the database has no key for the digests."""
-        rows = await self._pool.fetch(ADDRESSES, list(user_ids)) if user_ids else []
+        rows = await self._pool.fetch(EMAIL_KEYS, list(user_ids)) if user_ids else []
         return {user_id: quota_digest(self._fingerprints, email_key) for user_id, email_key in rows}
 
 
-def _row(postage: MailReservationRequest, places: Mapping[UUID, bytes]) -> tuple[object, ...]:
-    token = postage.token
+def _row(
+    request: MailReservationRequest, quota_digests: Mapping[UUID, bytes]
+) -> tuple[object, ...]:
+    token = request.token
     return (
-        postage.mail,
-        postage.user_id,
+        request.mail_id,
+        request.user_id,
         token and token.digest,
         token and token.purpose,
         token and token.expires_at,
-        places.get(postage.user_id),
-        postage.at,
-        postage.places,
-        postage.within,
+        quota_digests.get(request.user_id),
+        request.requested_at,
+        request.slots,
+        request.window,
     )

@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
 from referral.adapters.postgres.tables import one_time_tokens as tokens
-from referral.core.entities.email_links import OneTimeToken, Purpose
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 
 
-class PostgresOneTimeTokens:
+class PostgresOneTimeTokenRepository:
     """The table of tokens. A row is deleted when it is used: of two who try, one finds it."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -23,15 +23,19 @@ class PostgresOneTimeTokens:
         """See the port."""
         await self._session.execute(insert(tokens).values(**asdict(token)))
 
-    async def find(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+    async def find_user_id(
+        self, digest: bytes, purpose: TokenPurpose, now: datetime
+    ) -> UUID | None:
         """See the port."""
-        query = select(tokens.c.user_id).where(_good(digest, purpose, now))
+        query = select(tokens.c.user_id).where(_is_valid(digest, purpose, now))
         return (await self._session.execute(query)).scalar_one_or_none()
 
-    async def claim(self, digest: bytes, purpose: Purpose, now: datetime, until: datetime) -> bool:
+    async def acquire(
+        self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
+    ) -> bool:
         """See the port."""
         is_free = or_(tokens.c.claimed_until.is_(None), tokens.c.claimed_until <= now)
-        claimed = update(tokens).where(_good(digest, purpose, now), is_free)
+        claimed = update(tokens).where(_is_valid(digest, purpose, now), is_free)
         claimed = claimed.values(claimed_until=until)
         found = await self._session.execute(claimed.returning(tokens.c.digest))
         return found.scalar_one_or_none() is not None
@@ -41,15 +45,15 @@ class PostgresOneTimeTokens:
         which = tokens.c.digest == digest, tokens.c.claimed_until == until
         await self._session.execute(update(tokens).where(*which).values(claimed_until=None))
 
-    async def use(self, digest: bytes, purpose: Purpose, now: datetime) -> UUID | None:
+    async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
         """See the port."""
-        used = delete(tokens).where(_good(digest, purpose, now)).returning(tokens.c.user_id)
+        used = delete(tokens).where(_is_valid(digest, purpose, now)).returning(tokens.c.user_id)
         user_id: UUID | None = (await self._session.execute(used)).scalar_one_or_none()
         if user_id is not None:
-            await self.forget(user_id, purpose)
+            await self.delete(user_id, purpose)
         return user_id
 
-    async def forget(self, user_id: UUID, purpose: Purpose | None = None) -> None:
+    async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
         """See the port."""
         which = [tokens.c.user_id == user_id]
         if purpose is not None:
@@ -61,5 +65,5 @@ class PostgresOneTimeTokens:
         return await prune(self._session, tokens, tokens.c.expires_at <= now)
 
 
-def _good(digest: bytes, purpose: Purpose, now: datetime) -> ColumnElement[bool]:
+def _is_valid(digest: bytes, purpose: TokenPurpose, now: datetime) -> ColumnElement[bool]:
     return and_(tokens.c.digest == digest, tokens.c.purpose == purpose, tokens.c.expires_at > now)

@@ -26,7 +26,7 @@ SAVE = Query(
 )
 
 
-class PostgresProfiles:
+class PostgresProfileRepository:
     """The table of profiles."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -37,7 +37,7 @@ class PostgresProfiles:
         """See the port."""
         await self._session.fetch(SAVE, user_id=user_id, found_at=now, **values_of(profile))
 
-    async def of(self, user_id: UUID) -> Profile | None:
+    async def find(self, user_id: UUID) -> Profile | None:
         """See the port."""
         found = await self._session.execute(select(*COLUMNS).where(table.c.user_id == user_id))
         row = found.mappings().one_or_none()

@@ -15,7 +15,7 @@ from referral.core.entities.referrals import Referral, ReferralListItem, Referra
 from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
 
-LISTED = [
+LIST_COLUMNS = [
     referrals.c.id.label("referral_id"),
     users.c.id,
     users.c.email,
@@ -29,7 +29,7 @@ ADD = Query(
 )
 
 
-class PostgresReferrals:
+class PostgresReferralRepository:
     """The table of referrals."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -53,22 +53,22 @@ class PostgresReferrals:
         """See the port."""
         return await self._pending(referrals.c.joined_at <= joined_before, skip_locked=True)
 
-    async def decide(self, referral_id: UUID, status: ReferralStatus) -> None:
+    async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         """See the port."""
         decided = update(referrals).where(referrals.c.id == referral_id).values(status=status)
         await self._session.execute(decided)
 
-    async def of(self, user_id: UUID) -> Referral | None:
+    async def find_by_referred(self, user_id: UUID) -> Referral | None:
         """See the port."""
         query = select(referrals).where(referrals.c.referred_id == user_id)
         row = (await self._session.execute(query)).mappings().one_or_none()
         return None if row is None else msgspec.convert(row, Referral)
 
-    async def newest(
+    async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]:
         """See the port."""
-        query = select(*LISTED).join(users, users.c.id == referrals.c.referred_id)
+        query = select(*LIST_COLUMNS).join(users, users.c.id == referrals.c.referred_id)
         query = query.where(referrals.c.referrer_id == user_id)
         if status is not None:
             query = query.where(referrals.c.status == status)
@@ -77,7 +77,9 @@ class PostgresReferrals:
         rows = await self._session.execute(query.order_by(referrals.c.id.desc()).limit(limit))
         return [msgspec.convert(row, ReferralListItem) for row in rows.mappings()]
 
-    async def claim(self, referral_id: UUID, mail: UUID, *, with_others: bool) -> User | None:
+    async def assign_to_mail(
+        self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
+    ) -> User | None:
         """See the port. Of two that claim at once, the second finds the row taken."""
         query = select(*USER).join(referrals, referrals.c.referrer_id == users.c.id)
         own = query.where(referrals.c.id == referral_id, users.c.erased_at.is_(None))
@@ -86,12 +88,12 @@ class PostgresReferrals:
             return None
         referrer = msgspec.convert(row, User)
         free = [referrals.c.referrer_id == referrer.id, referrals.c.told_by.is_(None)]
-        if not with_others:
+        if not include_unassigned:
             free.append(referrals.c.id == referral_id)
-        await self._session.execute(update(referrals).where(*free).values(told_by=mail))
+        await self._session.execute(update(referrals).where(*free).values(told_by=mail_id))
         taken = select(referrals.c.told_by).where(referrals.c.id == referral_id)
         told_by = (await self._session.execute(taken)).scalar_one()
-        return referrer if told_by == mail else None
+        return referrer if told_by == mail_id else None
 
     async def _pending(
         self, which: ColumnElement[bool], *, skip_locked: bool = False
@@ -106,9 +108,9 @@ class PostgresReferrals:
         row = (await self._session.execute(query)).mappings().one_or_none()
         return None if row is None else msgspec.convert(row, Referral)
 
-    async def claimed(self, referrer_id: UUID, mail: UUID) -> list[ReferralListItem]:
+    async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
         """See the port."""
-        query = select(*LISTED).join(users, users.c.id == referrals.c.referred_id)
-        query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail)
+        query = select(*LIST_COLUMNS).join(users, users.c.id == referrals.c.referred_id)
+        query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail_id)
         rows = await self._session.execute(query.order_by(referrals.c.id))
         return [msgspec.convert(row, ReferralListItem) for row in rows.mappings()]

@@ -26,14 +26,14 @@ ADD = Query(
 )
 
 
-class PostgresReferredEmails:
+class PostgresReferredEmailRepository:
     """The table of addresses that were referred."""
 
     def __init__(self, session: DatabaseSession) -> None:
         """Work within a session."""
         self._session = session
 
-    async def includes(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
+    async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
         """See the port."""
         found = await self._session.fetch_one(
             INCLUDES, fingerprints=list(fingerprints), since=since

@@ -22,7 +22,7 @@ ADD_TOKEN = Query(
 )
 
 
-class PostgresSessions:
+class PostgresSessionRepository:
     """The tables of sessions and of their refresh tokens."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -37,11 +37,11 @@ class PostgresSessions:
         """See the port."""
         await self._session.fetch(ADD_TOKEN, **values_of(token))
 
-    async def lock(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+    async def lock_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
         """See the port. The token is read after the lock, so that a rotation before it shows."""
         return await self._find(digest, lock=True)
 
-    async def find(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
+    async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
         """See the port."""
         return await self._find(digest, lock=False)
 
@@ -60,7 +60,7 @@ class PostgresSessions:
         )
         return (await self._session.execute(made)).scalar_one_or_none() is not None
 
-    async def end(self, session_id: UUID) -> None:
+    async def revoke(self, session_id: UUID) -> None:
         """See the port."""
         await self._session.execute(delete(sessions).where(sessions.c.id == session_id))
 
@@ -68,20 +68,20 @@ class PostgresSessions:
         """See the port."""
         return await prune(self._session, sessions, sessions.c.expires_at <= now)
 
-    async def end_all(self, user_id: UUID, *, but: UUID | None = None) -> None:
+    async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
         """See the port."""
         which = [sessions.c.user_id == user_id]
-        if but is not None:
-            which.append(sessions.c.id != but)
+        if except_id is not None:
+            which.append(sessions.c.id != except_id)
         await self._session.execute(delete(sessions).where(*which))
 
-    async def get(self, session_id: UUID) -> Session | None:
+    async def find(self, session_id: UUID) -> Session | None:
         """See the port."""
         found = await self._session.execute(select(sessions).where(sessions.c.id == session_id))
         row = found.mappings().one_or_none()
         return None if row is None else msgspec.convert(row, Session)
 
-    async def all(self, user_id: UUID) -> list[Session]:
+    async def list_all(self, user_id: UUID) -> list[Session]:
         """See the port."""
         query = select(sessions).where(sessions.c.user_id == user_id).order_by(sessions.c.id)
         rows = await self._session.execute(query)

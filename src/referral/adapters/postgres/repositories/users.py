@@ -16,7 +16,7 @@ from referral.core.errors import EmailTaken
 
 USER_FIELDS = tuple(field.name for field in fields(User))
 COLUMNS = [users.c[name] for name in USER_FIELDS]
-PERSONAL = ("email", "email_key", "password_hash")
+PERSONAL_COLUMNS = ("email", "email_key", "password_hash")
 """What an erased account has no longer."""
 
 
@@ -41,11 +41,11 @@ LOCK_UNCONFIRMED = Query(
     .limit(1)
     .with_for_update(key_share=True, skip_locked=True)
 )
-WAIVED_AT_ONCE = 1000
+WAIVE_BATCH_SIZE = 1000
 """How many accounts one statement changes, so that it does not run into the limit of its time."""
 
 
-class PostgresUsers:
+class PostgresUserRepository:
     """The table of accounts."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -61,11 +61,11 @@ class PostgresUsers:
                 raise
             raise EmailTaken(field="email") from error
 
-    async def get(self, user_id: UUID) -> User | None:
+    async def find(self, user_id: UUID) -> User | None:
         """See the port."""
         return await self._one(GET, user_id=user_id)
 
-    async def by_email(self, email_key: str) -> User | None:
+    async def find_by_email(self, email_key: str) -> User | None:
         """See the port."""
         return await self._one(BY_EMAIL, email_key=email_key)
 
@@ -81,7 +81,7 @@ class PostgresUsers:
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
         """See the port. The row stays, for the referrals that lead to it."""
-        gone: dict[str, object] = dict.fromkeys(PERSONAL) | {
+        gone: dict[str, object] = dict.fromkeys(PERSONAL_COLUMNS) | {
             "email_verified": False,
             "deliverability": Deliverability.UNKNOWN,
             "confirm_by": None,
@@ -93,12 +93,12 @@ class PostgresUsers:
         """See the port."""
         return await self._one(LOCK_UNCONFIRMED, now=now)
 
-    async def waive_confirmation(self) -> bool:
+    async def clear_confirmation_deadlines(self) -> bool:
         """See the port."""
-        some = select(users.c.id).where(users.c.confirm_by.is_not(None)).limit(WAIVED_AT_ONCE)
+        some = select(users.c.id).where(users.c.confirm_by.is_not(None)).limit(WAIVE_BATCH_SIZE)
         waive = update(users).where(users.c.id.in_(some.with_for_update(skip_locked=True)))
         done = await self._session.execute(waive.values(confirm_by=None))
-        return done.rowcount == WAIVED_AT_ONCE
+        return done.rowcount == WAIVE_BATCH_SIZE
 
     async def _one(self, query: Query, **values: object) -> User | None:
         row = await self._session.fetch_one(query, **values)

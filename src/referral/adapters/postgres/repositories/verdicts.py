@@ -7,11 +7,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.adapters.postgres.pruning import prune
-from referral.adapters.postgres.tables import verdicts as table
+from referral.adapters.postgres.tables import verification_results as table
 from referral.core.entities.deliverability import Deliverability
 
 
-class PostgresVerdicts:
+class PostgresVerificationResults:
     """The table of verdicts."""
 
     def __init__(self, session: DatabaseSession) -> None:
@@ -25,15 +25,15 @@ class PostgresVerdicts:
         verdict = (await self._session.execute(newest)).scalar_one_or_none()
         return None if verdict is None else Deliverability(verdict)
 
-    async def keep(self, fingerprint: bytes, verdict: Deliverability, now: datetime) -> None:
+    async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
         """See the port."""
-        given = {"verdict": verdict, "given_at": now}
+        given = {"verdict": result, "given_at": now}
         added = insert(table).values(fingerprint=fingerprint, **given)
         await self._session.execute(
             added.on_conflict_do_update(index_elements=["fingerprint"], set_=given)
         )
 
-    async def forget(self, fingerprints: tuple[bytes, ...]) -> None:
+    async def delete(self, fingerprints: tuple[bytes, ...]) -> None:
         """See the port."""
         await self._session.execute(delete(table).where(table.c.fingerprint.in_(fingerprints)))
 
