@@ -71,7 +71,7 @@ check: lint audit test ## Run lint, audit and test
 
 # One short attempt to reach the advisories; without a network the audit says so and passes.
 audit: .venv/dev.stamp ## Check the locked packages for known vulnerabilities
-	@$(BIN)/python -m tests.support.audit requirements.lock requirements-dev.lock
+	@$(BIN)/python -m tests.tools.dependency_audit requirements.lock requirements-dev.lock
 
 sbom: .venv/dev.stamp ## Write the SBOM dist/referral.cdx.json (CycloneDX)
 	@mkdir -p dist
@@ -102,13 +102,13 @@ revision: .venv/dev.stamp ## Draft a migration from the tables: m="add a column"
 		--rev-id "$$(printf %04d $$(($$(ls migrations/versions/*.py | wc -l) + 1)))" -m "$(m)")
 
 openapi: .venv/dev.stamp ## Write docs/openapi.json
-	$(BIN)/python -m tests.support.refresh_openapi
+	$(BIN)/python -m tests.tools.openapi_document
 
 screenshots: .venv/dev.stamp browser ## Take the README's pictures of the docs pages
-	$(BIN)/python -m tests.support.screenshots
+	$(BIN)/python -m tests.tools.docs_screenshots
 
 mail-pictures: .venv/dev.stamp browser ## Render the pictures of docs/mails.md
-	$(BIN)/python -m tests.support.mail_pictures
+	$(BIN)/python -m tests.tools.mail_screenshots
 
 test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts under load
 	$(BIN)/python -m tests.compose

@@ -27,10 +27,10 @@ from referral.adapters.security.keys import make_key_file
 from referral.app import create_app
 from referral.core.ports.system import Clock
 from referral.settings import Settings
-from tests.support.fakes import FakeClock, FakeFingerprinter
-from tests.support.journey import UNLIMITED_SETTINGS
-from tests.support.servers import RedisProcess, run_postgres
-from tests.support.sink import SmtpSink, run_smtp_sink
+from tests.support.api_client import UNLIMITED_SETTINGS
+from tests.support.fakes.ports import FakeClock, FakeFingerprinter
+from tests.support.server_processes import RedisProcess, run_postgres
+from tests.support.smtp_sink import SmtpSink, run_smtp_sink
 
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES", "postgres:18-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS", "redis:8-alpine")

@@ -10,7 +10,7 @@ import httpx
 
 from tests.compose.journey import Journey
 from tests.compose.stack import Stack, stack
-from tests.support.journey import API
+from tests.support.api_client import API
 from tests.support.steady_load import steady_load
 from tests.support.waiting import wait_until
 

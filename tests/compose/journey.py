@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.journey import API, PASSWORD, Member, log_in, register
+from tests.support.api_client import API, PASSWORD, Member, log_in, register
 from tests.support.waiting import wait_for_value
 
 NEW_PASSWORD = "staple battery horse"

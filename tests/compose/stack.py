@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import free_port
+from tests.support.service_process import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 UP_SECONDS = 900

@@ -8,7 +8,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.pool import make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.core.ports.repositories import Database, ReadModel
-from tests.support.fake_database import FakeDatabase, FakeReadModel
+from tests.support.fakes.database import FakeDatabase, FakeReadModel
 
 
 @pytest.fixture(params=["fake", "postgres"])

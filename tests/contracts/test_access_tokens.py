@@ -13,7 +13,7 @@ from referral.core.entities.clients import Caller
 from referral.core.errors import Unauthenticated
 from referral.core.ports.security import AccessTokenIssuer
 from referral.settings import Settings
-from tests.support.fakes import FakeAccessTokenIssuer, FakeClock
+from tests.support.fakes.ports import FakeAccessTokenIssuer, FakeClock
 
 ISSUER = "https://referral.example"
 

@@ -17,7 +17,12 @@ from referral.adapters.system import (
 from referral.core.entities.codes import CODE_PATTERN
 from referral.core.ports.security import TokenGenerator
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
-from tests.support.fakes import FakeClock, FakeCodeGenerator, FakeIdGenerator, FakeTokenGenerator
+from tests.support.fakes.ports import (
+    FakeClock,
+    FakeCodeGenerator,
+    FakeIdGenerator,
+    FakeTokenGenerator,
+)
 
 SAMPLE_SIZE = 1000
 NAMES = ["fake", "real"]

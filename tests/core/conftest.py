@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.core.world import InMemoryService
+from tests.core.service import InMemoryService
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from referral.core.errors import (
     WeakPassword,
 )
 from referral.core.use_cases.accounts import NewAccount
-from tests.core.world import COMMON_PASSWORD, PASSWORD, InMemoryService
+from tests.core.service import COMMON_PASSWORD, PASSWORD, InMemoryService
 
 
 async def stored(world: InMemoryService, email_key: str) -> User | None:

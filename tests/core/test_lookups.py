@@ -5,7 +5,7 @@ import pytest
 from referral.core.entities.codes import Code
 from referral.core.entities.users import User
 from referral.core.errors import InvalidRequest, NoActiveCode
-from tests.core.world import InMemoryService
+from tests.core.service import InMemoryService
 
 
 @pytest.fixture

@@ -20,8 +20,14 @@ from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.email_links import LINK_LOCK_TIMEOUT, ResetPassword
 from referral.core.use_cases.passwords import ChangePassword
-from tests.core.world import CLIENT_IP, COMMON_PASSWORD, PASSWORD, SESSION_LIFETIME, InMemoryService
-from tests.support.fakes import FakeTokenGenerator
+from tests.core.service import (
+    CLIENT_IP,
+    COMMON_PASSWORD,
+    PASSWORD,
+    SESSION_LIFETIME,
+    InMemoryService,
+)
+from tests.support.fakes.ports import FakeTokenGenerator
 
 PasswordUse = Callable[[InMemoryService, User, str], Awaitable[object]]
 

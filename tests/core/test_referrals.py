@@ -9,7 +9,7 @@ from referral.core.entities.referrals import ReferralListItem, ReferralStatus, R
 from referral.core.entities.users import User
 from referral.core.errors import InsufficientScope, NotFound, Unauthenticated
 from referral.core.use_cases.referrals import ListReferrals
-from tests.core.world import InMemoryService, client_caller, user_caller
+from tests.core.service import InMemoryService, client_caller, user_caller
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
 from referral.core.use_cases.sessions import FIRST_PARTY_CLIENT_ID, TokenPair
-from tests.core.world import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService, user_caller
-from tests.support.fakes import FakeTokenGenerator
+from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService, user_caller
+from tests.support.fakes.ports import FakeTokenGenerator
 
 
 @pytest.fixture

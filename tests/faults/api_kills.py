@@ -16,8 +16,8 @@ import httpx
 from tests.faults.figures import ScenarioReport
 from tests.faults.forked import start
 from tests.faults.place import Testbed, make_testbed
-from tests.support.journey import API, PASSWORD, Member, join, log_in, new_email
-from tests.support.processes import environment, free_port
+from tests.support.api_client import API, PASSWORD, Member, join, log_in, new_email
+from tests.support.service_process import environment, free_port
 
 KILLS = 500
 KILL_WINDOW_SECONDS = 0.006

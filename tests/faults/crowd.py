@@ -13,7 +13,7 @@ from typing import NamedTuple
 import asyncpg
 import httpx
 
-from tests.support.journey import API, Member, join, new_email, register
+from tests.support.api_client import API, Member, join, new_email, register
 
 SUCCESS = range(200, 300)
 CLIENT_TIMEOUT = httpx.Timeout(30)

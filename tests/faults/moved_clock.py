@@ -10,8 +10,8 @@ from tests.faults.crowd import look_up
 from tests.faults.figures import ScenarioReport
 from tests.faults.forked import start
 from tests.faults.place import Testbed, make_testbed
-from tests.support.journey import Member, join, register
-from tests.support.processes import environment, free_port
+from tests.support.api_client import Member, join, register
+from tests.support.service_process import environment, free_port
 from tests.support.waiting import wait_for_value
 
 ROUNDS = 15

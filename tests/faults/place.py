@@ -13,9 +13,9 @@ import asyncpg
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
-from tests.support.processes import COMMAND, Service, environment, free_port, running_service
-from tests.support.servers import RedisProcess
-from tests.support.sink import SmtpSink
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import COMMAND, Service, environment, free_port, running_service
+from tests.support.smtp_sink import SmtpSink
 
 STOP_SECONDS = 15
 

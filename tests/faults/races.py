@@ -14,7 +14,7 @@ from tests.faults.crowd import look_up
 from tests.faults.figures import ScenarioReport
 from tests.faults.history import Change, History, Read, Registration, count_overlaps
 from tests.faults.place import Testbed, make_testbed
-from tests.support.journey import Member, join, new_email, register
+from tests.support.api_client import Member, join, new_email, register
 
 SECONDS = 30
 USERS = 4

@@ -7,8 +7,8 @@ from referral.settings import Settings
 from tests.faults.figures import ScenarioReport
 from tests.faults.place import make_testbed
 from tests.integration.test_model import CodesMachine, run_histories
-from tests.support.fakes import FakeClock
-from tests.support.journey import UNLIMITED_SETTINGS
+from tests.support.api_client import UNLIMITED_SETTINGS
+from tests.support.fakes.ports import FakeClock
 
 HISTORIES, STEPS = 300, 25
 

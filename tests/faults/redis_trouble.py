@@ -14,8 +14,8 @@ from tests.faults.crowd import Workload, count_statuses, look_up, percentile, ru
 from tests.faults.figures import ScenarioReport
 from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
-from tests.support.journey import API, Member, join
-from tests.support.processes import free_port
+from tests.support.api_client import API, Member, join
+from tests.support.service_process import free_port
 
 PHASE_SECONDS = 5.0
 MORE_SECONDS = 0.1

@@ -9,8 +9,8 @@ import httpx
 
 from tests.faults.figures import ScenarioReport
 from tests.faults.place import Testbed, make_testbed
-from tests.support.journey import API, PASSWORD, new_email
-from tests.support.processes import Service
+from tests.support.api_client import API, PASSWORD, new_email
+from tests.support.service_process import Service
 from tests.support.waiting import wait_until
 
 ROUNDS = 4

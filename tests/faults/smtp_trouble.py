@@ -10,8 +10,8 @@ from tests.faults.crowd import Workload, count_statuses, percentile, run_workloa
 from tests.faults.figures import ScenarioReport
 from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
-from tests.support.processes import free_port, run_command
-from tests.support.sink import ReceivedMail
+from tests.support.service_process import free_port, run_command
+from tests.support.smtp_sink import ReceivedMail
 from tests.support.waiting import wait_for_value
 
 PHASE_SECONDS = 5.0

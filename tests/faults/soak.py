@@ -21,9 +21,9 @@ from redis import Redis
 from tests.faults.crowd import look_up
 from tests.faults.figures import ScenarioReport
 from tests.faults.place import Testbed, make_testbed
-from tests.support.journey import API, PASSWORD, Member, join, log_in, new_email, register
-from tests.support.processes import Service
-from tests.support.watching import find_worker, memory_usage, open_file_count
+from tests.support.api_client import API, PASSWORD, Member, join, log_in, new_email, register
+from tests.support.process_stats import find_worker, memory_usage, open_file_count
+from tests.support.service_process import Service
 
 MEMBERS = 40
 MEASURING_SECONDS = 10.0

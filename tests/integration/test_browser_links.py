@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.browsing import chromium
-from tests.support.journey import API, PASSWORD, Member, join, log_in, register
-from tests.support.processes import Service, free_port, running_service
+from tests.support.api_client import API, PASSWORD, Member, join, log_in, register
+from tests.support.browser import chromium
+from tests.support.service_process import Service, free_port, running_service
 from tests.support.waiting import wait_for_value
 
 NEW_PASSWORD = "staple battery horse"

@@ -14,7 +14,7 @@ from referral.core.errors import InvalidScope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.journey import API, PASSWORD, block_account, join, log_in
+from tests.support.api_client import API, PASSWORD, block_account, join, log_in
 
 ClientCredentials = tuple[str, str]
 

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.fakes import FakeClock
-from tests.support.journey import API, join
+from tests.support.api_client import API, join
+from tests.support.fakes.ports import FakeClock
 
 
 class AdvancingClock(FakeClock):

@@ -9,7 +9,7 @@ import pytest
 from referral.adapters.failure_causes import describe_cause, explain_database_errors, host_and_port
 from referral.core.errors import Unavailable
 from tests.conftest import execute, replace_database
-from tests.support.processes import free_port, run_command
+from tests.support.service_process import free_port, run_command
 
 COMMANDS = (
     ("jobs",),

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from tests.support.journey import API, PASSWORD
-from tests.support.processes import Service, free_port, run_command, running_service
+from tests.support.api_client import API, PASSWORD
+from tests.support.service_process import Service, free_port, run_command, running_service
 
 ANN = "ann@example.com"
 

@@ -13,10 +13,18 @@ from referral.adapters.postgres.tables import metadata
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, run_service
-from tests.support.journey import API, PASSWORD, UNLIMITED_SETTINGS, Member, join, log_in, register
-from tests.support.logged import captured_logs
-from tests.support.servers import RedisProcess
-from tests.support.sink import SmtpSink
+from tests.support.api_client import (
+    API,
+    PASSWORD,
+    UNLIMITED_SETTINGS,
+    Member,
+    join,
+    log_in,
+    register,
+)
+from tests.support.captured_logs import captured_logs
+from tests.support.server_processes import RedisProcess
+from tests.support.smtp_sink import SmtpSink
 from tests.support.waiting import wait_for_value
 
 NOT_PERSONAL = "an id or a time, which tells nothing once the address is gone"

@@ -15,9 +15,9 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import ArgonPasswordHasher
 from referral.settings import Settings
 from tests.conftest import execute, fetch_value, run_service
-from tests.support.dump import dump_tables
-from tests.support.fakes import FakePasswordHasher
-from tests.support.figures import scrape
+from tests.support.api_client import API, PASSWORD, Member, join, new_email, register
+from tests.support.database_dump import dump_tables
+from tests.support.fakes.ports import FakePasswordHasher
 from tests.support.hunter_stub import (
     ERROR_MESSAGES,
     FAULTS,
@@ -27,8 +27,8 @@ from tests.support.hunter_stub import (
     HunterStub,
     hunter_stub,
 )
-from tests.support.journey import API, PASSWORD, Member, join, new_email, register
-from tests.support.processes import run_command
+from tests.support.metrics import scrape
+from tests.support.service_process import run_command
 from tests.support.waiting import measure_thread_time, wait_for_value, wait_until
 
 MAX_EXTRA_SECONDS = 1.9

@@ -18,10 +18,10 @@ from referral.core.entities.deliverability import Deliverability
 from referral.core.ports.third_parties import EmailVerifier
 from referral.settings import Settings
 from tests.conftest import run_service
-from tests.support.fake_knowledge import FakeEmailVerifier
-from tests.support.fakes import FakeClock
-from tests.support.journey import API, PASSWORD, Member, join, new_email
-from tests.support.processes import running_service
+from tests.support.api_client import API, PASSWORD, Member, join, new_email
+from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.third_parties import FakeEmailVerifier
+from tests.support.service_process import running_service
 
 
 def key_header(key: str | None = None) -> dict[str, str]:

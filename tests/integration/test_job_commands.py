@@ -9,9 +9,9 @@ import httpx
 
 from referral.settings import Settings
 from tests.conftest import execute, run_service
-from tests.support.journey import join, new_email, register
-from tests.support.processes import COMMAND, environment, run_command, running_service
-from tests.support.sink import SmtpSink
+from tests.support.api_client import join, new_email, register
+from tests.support.service_process import COMMAND, environment, run_command, running_service
+from tests.support.smtp_sink import SmtpSink
 from tests.support.waiting import wait_for_value, wait_until
 
 STOP_SECONDS = 12

@@ -8,8 +8,8 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.fakes import FakeClock
-from tests.support.journey import Member, join, register
+from tests.support.api_client import Member, join, register
+from tests.support.fakes.ports import FakeClock
 
 
 async def set_referrer(member: Member, code: str) -> httpx.Response:

@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.support.journey import API, join
+from tests.support.api_client import API, join
 
 
 async def test_someone_joins_with_a_code_and_the_referrer_sees_it(

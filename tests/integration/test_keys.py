@@ -16,7 +16,7 @@ from referral.adapters.security.keys import (
 )
 from referral.adapters.system import SystemClock
 from referral.core.errors import Unauthenticated
-from tests.support.journey import join
+from tests.support.api_client import join
 
 ISSUER = "https://referral.example"
 

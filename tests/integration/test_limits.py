@@ -17,7 +17,7 @@ from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from referral.web.client_ip import TrustedProxies
 from tests.conftest import ServiceFactory
-from tests.support.journey import API, PASSWORD, join, log_in, new_email, register
+from tests.support.api_client import API, PASSWORD, join, log_in, new_email, register
 
 LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
 

@@ -17,11 +17,11 @@ import pytest
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from tests.support.journey import API
-from tests.support.logged import LogOutput, captured_logs
-from tests.support.processes import Service, run_command, running_service
-from tests.support.servers import RedisProcess
-from tests.support.sink import ReceivedMail, SmtpSink
+from tests.support.api_client import API
+from tests.support.captured_logs import LogOutput, captured_logs
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import Service, run_command, running_service
+from tests.support.smtp_sink import ReceivedMail, SmtpSink
 from tests.support.waiting import wait_until
 
 FIRST, SECOND = "first horse staple 71", "second horse staple 72"

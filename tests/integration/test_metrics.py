@@ -28,11 +28,11 @@ from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute
 from tests.integration.test_jobs import StartWorker
 from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
-from tests.support.fakes import FakeFingerprinter
-from tests.support.figures import Metrics, scrape
-from tests.support.journey import API, join, log_in, new_email
-from tests.support.processes import running_service
-from tests.support.servers import RedisProcess
+from tests.support.api_client import API, join, log_in, new_email
+from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.metrics import Metrics, scrape
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import running_service
 from tests.support.waiting import wait_for_value, wait_until
 
 

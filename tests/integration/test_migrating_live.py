@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from referral.adapters.postgres.migrations import make_alembic_config
-from tests.support.processes import running_service
+from tests.support.service_process import running_service
 from tests.support.steady_load import steady_load
 from tests.support.waiting import measure_thread_time, wait_until
 

@@ -17,9 +17,8 @@ from referral.core.ports.security import PasswordHasher
 from referral.core.ports.system import Clock
 from referral.settings import Settings
 from tests.conftest import run_service
-from tests.support.fakes import FakeClock, FakePasswordHasher
-from tests.support.journey import Member, join
-from tests.support.rules import (
+from tests.support.api_client import Member, join
+from tests.support.code_model import (
     ActivateCode,
     DeactivateOrDeleteCode,
     IssueCode,
@@ -33,6 +32,7 @@ from tests.support.rules import (
     parse_code,
     possible_states,
 )
+from tests.support.fakes.ports import FakeClock, FakePasswordHasher
 
 MAX_CONCURRENT = 4
 MINUTES = st.integers(min_value=1, max_value=30)

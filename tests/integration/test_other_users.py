@@ -19,9 +19,9 @@ from referral.adapters.postgres.embedded import SYSTEM_USER, EmbeddedPostgres
 from referral.adapters.private_folders import make_private_folder
 from referral.core.errors import Unavailable
 from referral.package_files import package_folder
-from tests.support.journey import API, PASSWORD
-from tests.support.processes import run_command, running_service
-from tests.support.servers import NO_DURABILITY
+from tests.support.api_client import API, PASSWORD
+from tests.support.server_processes import NO_DURABILITY
+from tests.support.service_process import run_command, running_service
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

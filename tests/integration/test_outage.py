@@ -16,8 +16,8 @@ from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.journey import API, UNLIMITED_SETTINGS, join
-from tests.support.servers import NO_DURABILITY
+from tests.support.api_client import API, UNLIMITED_SETTINGS, join
+from tests.support.server_processes import NO_DURABILITY
 from tests.support.waiting import measure_thread_time, wait_for_value
 
 pytestmark = pytest.mark.usefixtures("time_limits")

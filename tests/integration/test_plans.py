@@ -16,7 +16,7 @@ from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.sessions import RefreshToken
-from tests.support.fakes import FakeFingerprinter
+from tests.support.fakes.ports import FakeFingerprinter
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from referral.adapters.postgres.embedded import SYSTEM_USER
 from referral.settings import Settings
 from tests.conftest import run_service
-from tests.support.journey import API, join
-from tests.support.processes import free_port, run_command
+from tests.support.api_client import API, join
+from tests.support.service_process import free_port, run_command
 from tests.support.steady_load import steady_load_through
 from tests.support.waiting import wait_for_port, wait_until
 

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 
 from referral.adapters.redis.rate_limits import PROCESSES_KEY
 from tests.conftest import execute
-from tests.support.journey import API, join, log_in, new_email, register
-from tests.support.processes import Service, running_service
-from tests.support.servers import RedisProcess
+from tests.support.api_client import API, join, log_in, new_email, register
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import Service, running_service
 from tests.support.waiting import wait_for_value
 
 T = TypeVar("T")

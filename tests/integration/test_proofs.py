@@ -15,9 +15,9 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute, fetch_value, run_service
-from tests.support.fakes import FakeClock
-from tests.support.journey import API, PASSWORD, join, log_in, new_email, register
-from tests.support.sink import ReceivedMail, SmtpSink
+from tests.support.api_client import API, PASSWORD, join, log_in, new_email, register
+from tests.support.fakes.ports import FakeClock
+from tests.support.smtp_sink import ReceivedMail, SmtpSink
 from tests.support.waiting import wait_for_value, wait_until
 
 NEW_PASSWORD = "staple battery horse"

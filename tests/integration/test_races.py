@@ -17,8 +17,7 @@ from referral.adapters.security import passwords
 from referral.adapters.system import RandomTokenGenerator, SystemClock
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.errors import NotFound
-from tests.support.fakes import FakeClock
-from tests.support.journey import (
+from tests.support.api_client import (
     API,
     PASSWORD,
     Member,
@@ -28,6 +27,7 @@ from tests.support.journey import (
     new_email,
     register,
 )
+from tests.support.fakes.ports import FakeClock
 from tests.support.waiting import wait_for_value
 
 HOUR = timedelta(hours=1)

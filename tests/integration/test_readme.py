@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.support.processes import running_service
+from tests.support.service_process import running_service
 
 README = Path(__file__).parents[2] / "README.md"
 

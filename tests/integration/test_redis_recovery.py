@@ -12,8 +12,8 @@ from referral.adapters.redis.client import MAX_CONNECTIONS, RedisClient, RedisUn
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.core.entities.limits import UNLIMITED, Rate, RateLimitGroup
 from tests.faults.proxy import Proxy
-from tests.support.processes import free_port
-from tests.support.servers import RedisProcess
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import free_port
 from tests.support.waiting import wait_for_value, wait_until
 
 pytestmark = pytest.mark.usefixtures("time_limits")

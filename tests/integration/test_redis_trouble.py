@@ -15,8 +15,8 @@ from referral.adapters.redis import client as redis
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.journey import API, join, new_email
-from tests.support.servers import RedisProcess
+from tests.support.api_client import API, join, new_email
+from tests.support.server_processes import RedisProcess
 from tests.support.waiting import measure_thread_time, wait_for_value
 
 pytestmark = pytest.mark.usefixtures("time_limits")

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from referral.server import resolve_listen_ip
-from tests.support.balancer import run_nginx
-from tests.support.journey import API
-from tests.support.processes import STOP_SECONDS, Service, free_port, running_service
+from tests.support.api_client import API
+from tests.support.nginx import run_nginx
+from tests.support.service_process import STOP_SECONDS, Service, free_port, running_service
 from tests.support.steady_load import steady_load
 from tests.support.waiting import wait_until
 

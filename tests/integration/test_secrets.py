@@ -14,9 +14,9 @@ from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import run_service
-from tests.support.dump import dump_tables
-from tests.support.journey import API, PASSWORD, block_account, join, log_in, new_email
-from tests.support.processes import run_command, running_service
+from tests.support.api_client import API, PASSWORD, block_account, join, log_in, new_email
+from tests.support.database_dump import dump_tables
+from tests.support.service_process import run_command, running_service
 
 SECRET = "a password that stands out"
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from referral.adapters.postgres.database import PostgresDatabase
-from tests.support.fakes import FakeClock
-from tests.support.journey import API, PASSWORD, Member, block_account, join, log_in
+from tests.support.api_client import API, PASSWORD, Member, block_account, join, log_in
+from tests.support.fakes.ports import FakeClock
 
 NEW_PASSWORD = "staple battery horse"
 

@@ -12,9 +12,9 @@ from referral.adapters.jobs.admin import JobAdmin
 from referral.adapters.jobs.executor import MAX_BACKOFF, MAX_FAILURES, backoff
 from referral.settings import Settings
 from tests.conftest import execute, run_service
-from tests.support.journey import join
-from tests.support.processes import free_port
-from tests.support.sink import SmtpSink
+from tests.support.api_client import join
+from tests.support.service_process import free_port
+from tests.support.smtp_sink import SmtpSink
 from tests.support.waiting import wait_for_value
 
 HOUR = timedelta(hours=1)

@@ -13,8 +13,8 @@ from referral.adapters.redis.client import REPLY_POLLS
 from referral.core.entities.limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.journey import API, Member, join, register
-from tests.support.servers import RedisProcess
+from tests.support.api_client import API, Member, join, register
+from tests.support.server_processes import RedisProcess
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, ThreadTime, measure_thread_time
 
 MAX_SECONDS = 1.0

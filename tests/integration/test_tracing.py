@@ -9,10 +9,10 @@ from opentelemetry import trace
 
 from referral.adapters.observability import tracing
 from tests.integration.test_logs import run_journey
-from tests.support.processes import running_service
-from tests.support.servers import RedisProcess
-from tests.support.sink import ReceivedMail, SmtpSink
-from tests.support.spans import TraceCollector, run_trace_collector
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import running_service
+from tests.support.smtp_sink import ReceivedMail, SmtpSink
+from tests.support.trace_collector import TraceCollector, run_trace_collector
 from tests.support.waiting import wait_until
 
 

@@ -17,7 +17,7 @@ from referral.adapters.postgres.database import (
 )
 from referral.core.errors import Unavailable
 from tests.contracts.rows import make_user
-from tests.support.fakes import FakeFingerprinter
+from tests.support.fakes.ports import FakeFingerprinter
 from tests.support.waiting import wait_for_value
 
 pytestmark = pytest.mark.usefixtures("time_limits")

@@ -7,9 +7,9 @@ import pytest
 
 from referral.settings import Settings
 from tests.faults.worker_kills import BACKLOG, kill_workers
-from tests.support.journey import new_email, register
-from tests.support.processes import running_service
-from tests.support.sink import SmtpSink
+from tests.support.api_client import new_email, register
+from tests.support.service_process import running_service
+from tests.support.smtp_sink import SmtpSink
 from tests.support.waiting import wait_until
 
 

@@ -19,7 +19,7 @@ from tests.performance.growth import growth, pages
 from tests.performance.load import SECONDS, Measurement
 from tests.performance.measures import ROUNDS, compare
 from tests.performance.stage import Testbed, make_testbed
-from tests.support.journey import PASSWORD
+from tests.support.api_client import PASSWORD
 
 SMALL = 10_100
 """A few more than are looked up: those make and delete codes."""

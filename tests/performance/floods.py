@@ -17,8 +17,8 @@ from tests.performance.measures import (
     spread,
 )
 from tests.performance.stage import Testbed
-from tests.support.journey import API
-from tests.support.watching import MemoryUsage, memory_usage
+from tests.support.api_client import API
+from tests.support.process_stats import MemoryUsage, memory_usage
 
 RATE = 500
 LOGINS, LOGIN_CONNECTIONS = 300, 60

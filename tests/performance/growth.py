@@ -18,7 +18,7 @@ from tests.performance.measures import (
     spread,
 )
 from tests.performance.stage import Dataset, Testbed
-from tests.support.journey import API
+from tests.support.api_client import API
 
 PAGE = 20
 DEPTH = 10_000

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 
 from tests.performance.stage import LIMITS
-from tests.support.journey import register
-from tests.support.processes import free_port, running_service
-from tests.support.sink import BlackHole
+from tests.support.api_client import register
+from tests.support.service_process import free_port, running_service
+from tests.support.smtp_sink import BlackHole
 
 ROUNDS = 200
 EACH = 5

@@ -21,13 +21,18 @@ from msgspec.structs import replace
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.core.entities.jobs import ConfirmationMailJob, WelcomeMailJob
 from referral.settings import Settings
-from tests.support.fakes import FakeFingerprinter
-from tests.support.journey import new_email, register
-from tests.support.processes import free_port, running_service
-from tests.support.sink import BlackHole, SmtpSink, run_smtp_sink
+from tests.support.api_client import new_email, register
+from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.process_stats import cpu_seconds
+from tests.support.service_process import free_port, running_service
+from tests.support.smtp_sink import BlackHole, SmtpSink, run_smtp_sink
 from tests.support.waiting import wait_until
-from tests.support.watching import cpu_seconds
-from tests.support.workers import enqueue_mails, start_worker, stop_worker, temporary_settings
+from tests.support.worker_process import (
+    enqueue_mails,
+    start_worker,
+    stop_worker,
+    temporary_settings,
+)
 
 MAILS = 3000
 WARM = 200

@@ -19,8 +19,8 @@ from tests.performance.bare import DISABLED
 from tests.performance.fill import END, NOW, user_id
 from tests.performance.load import SECONDS, Measurement, run_wrk, summarize
 from tests.performance.stage import Server, Testbed
-from tests.support.journey import API, PASSWORD
-from tests.support.watching import cpu_seconds
+from tests.support.api_client import API, PASSWORD
+from tests.support.process_stats import cpu_seconds
 
 ADDRESSES = 10_000
 WRITERS = 8

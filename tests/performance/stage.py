@@ -20,10 +20,10 @@ from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Scope
 from tests.performance.fill import user_id
-from tests.support.journey import LIMITED_GROUPS
-from tests.support.processes import Service, free_port, running_service
-from tests.support.servers import RedisProcess
-from tests.support.watching import find_worker
+from tests.support.api_client import LIMITED_GROUPS
+from tests.support.process_stats import find_worker
+from tests.support.server_processes import RedisProcess
+from tests.support.service_process import Service, free_port, running_service
 
 LIMIT = "999999/second"
 LIMITS = {f"limit_{group}": LIMIT for group in LIMITED_GROUPS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.support.journey import API, PASSWORD, Member, join
+from tests.support.api_client import API, PASSWORD, Member, join
 
 CLIENT_COUNT = 8
 

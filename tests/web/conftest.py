@@ -8,7 +8,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import run_service
-from tests.support.journey import UNLIMITED_SETTINGS
+from tests.support.api_client import UNLIMITED_SETTINGS
 
 
 @pytest.fixture(scope="module")

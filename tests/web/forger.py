@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support.journey import log_in, new_email, register
+from tests.support.api_client import log_in, new_email, register
 
 
 def encode(value: bytes | dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from tests.support.journey import new_email
+from tests.support.api_client import new_email
 
 MAX_BODY_BYTES = 63 * 1024
 MAX_HEAD_BYTES = 30 * 1024

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from tests.support.journey import API, PASSWORD, Member, new_email
+from tests.support.api_client import API, PASSWORD, Member, new_email
 
 HOSTILE_TEXTS = {
     "empty": "",

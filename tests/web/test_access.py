@@ -17,8 +17,7 @@ from referral.core.entities.users import Role
 from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.fakes import FakeClock
-from tests.support.journey import (
+from tests.support.api_client import (
     API,
     PASSWORD,
     Member,
@@ -28,7 +27,8 @@ from tests.support.journey import (
     new_email,
     register,
 )
-from tests.support.refresh_openapi import current_document
+from tests.support.fakes.ports import FakeClock
+from tests.tools.openapi_document import current_document
 
 Statuses = tuple[int, int, int, int, int, int, int]
 

@@ -16,8 +16,8 @@ from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
-from tests.support.fakes import FakeFingerprinter
-from tests.support.journey import API
+from tests.support.api_client import API
+from tests.support.fakes.ports import FakeFingerprinter
 from tests.web.forger import TokenForger, decode, encode, log_in_new_user
 
 ISSUER = "http://127.0.0.1:8000"

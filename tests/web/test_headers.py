@@ -6,7 +6,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.journey import API, join
+from tests.support.api_client import API, join
 
 PATHS = ("/health/live", "/nowhere", f"{API}/me", "/docs", "/confirm", "/openapi.json", "/r/NONE")
 ALLOWED_ORIGIN, OTHER_ORIGIN = "https://app.example.com", "https://evil.example.com"

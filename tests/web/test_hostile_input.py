@@ -22,11 +22,11 @@ from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemId
 from referral.core.entities.clients import Scope
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.use_cases.clients import CreateClient
-from tests.support.journey import PASSWORD, join
-from tests.support.processes import Service, running_service
-from tests.support.pulse import TIMEOUT_SECONDS, HealthPoller, poll_health
-from tests.support.refresh_openapi import current_document
-from tests.support.watching import cpu_seconds
+from tests.support.api_client import PASSWORD, join
+from tests.support.health_polling import TIMEOUT_SECONDS, HealthPoller, poll_health
+from tests.support.process_stats import cpu_seconds
+from tests.support.service_process import Service, running_service
+from tests.tools.openapi_document import current_document
 from tests.web.hostile import Attack, Caller, attacks
 
 MAX_STALL_SECONDS = 0.1

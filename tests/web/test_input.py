@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 
-from tests.support.journey import Member, join, register
+from tests.support.api_client import Member, join, register
 from tests.web.places import HOSTILE_TEXTS, INJECTION_POINTS, BuildRequest, send
 
 

@@ -22,7 +22,7 @@ from referral.core.use_cases.clients import ClientCredentials
 from referral.web import oauth_forms as forms
 from referral.web import parsing as requests
 from referral.web.problems import ValidationFailed
-from tests.support.journey import join
+from tests.support.api_client import join
 
 LONG_TEXT = "A" * 30_000
 

@@ -8,7 +8,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.support.refresh_openapi import OPENAPI_FILE, current_document
+from tests.tools.openapi_document import OPENAPI_FILE, current_document
 
 Node = dict[str, Any]
 PICTURES = {"image/png", "image/svg+xml"}

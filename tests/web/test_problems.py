@@ -15,7 +15,7 @@ from referral.core.use_cases.lookups import CheckCode
 from referral.settings import Settings
 from referral.web.problems import all_problems, slug_of, title_of
 from tests.conftest import ServiceFactory, run_service
-from tests.support.journey import API, join
+from tests.support.api_client import API, join
 
 REGISTER = f"{API}/auth/register"
 JSON = {"Content-Type": "application/json"}

@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.support.browsing import service_client
-from tests.support.journey import UNLIMITED_ENV, log_in, register
+from tests.support.api_client import UNLIMITED_ENV, log_in, register
+from tests.support.browser import service_client
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 HOOKS = {

@@ -1,6 +1,6 @@
 """The pictures of the docs pages in the README."""
 
-from tests.support.screenshots import DIGEST_FILE, PAGES, digest
+from tests.tools.docs_screenshots import DIGEST_FILE, PAGES, digest
 
 
 async def test_the_pictures_show_the_pages_as_they_are() -> None:

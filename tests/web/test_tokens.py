@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.support.journey import API, PASSWORD, join, log_in, new_email, register
+from tests.support.api_client import API, PASSWORD, join, log_in, new_email, register
 from tests.web.forger import decode, log_in_new_user
 
 ISSUER = "http://127.0.0.1:8000"

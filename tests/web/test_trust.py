@@ -4,7 +4,7 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from tests.support.journey import join, log_in
+from tests.support.api_client import join, log_in
 
 
 async def test_another_library_verifies_from_the_documents_alone(client: httpx.AsyncClient) -> None:

@@ -12,10 +12,10 @@ import pytest
 from litestar import Litestar, Request, Response, post
 
 from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
-from tests.support.processes import Service, running_service
-from tests.support.pulse import HealthPoller, poll_health
+from tests.support.health_polling import HealthPoller, poll_health
+from tests.support.process_stats import find_worker, memory_usage
+from tests.support.service_process import Service, running_service
 from tests.support.waiting import measure_thread_time, wait_until
-from tests.support.watching import find_worker, memory_usage
 
 TIMEOUT_SECONDS = 10.0
 """How long headers, and a body, may take."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import httpx
 from playwright.async_api import Browser, async_playwright
 
-from tests.support.processes import free_port
+from tests.support.service_process import free_port
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 STOP_SECONDS = 20

@@ -10,7 +10,7 @@ from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, Unavailable
 from referral.core.policies.lookup_invalidation import RetryLookupInvalidation
 from referral.core.use_cases.codes import CodeRenewal
-from tests.core.world import InMemoryService
+from tests.core.service import InMemoryService
 
 Change = Callable[[InMemoryService, User, Code], Awaitable[object]]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import free_port
+from tests.support.service_process import free_port
 from tests.support.waiting import wait_for_port
 
 SITE_TEMPLATE = (

@@ -16,8 +16,8 @@ from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
-from tests.support.browsing import chromium
-from tests.support.fakes import FakeClock
+from tests.support.browser import chromium
+from tests.support.fakes.ports import FakeClock
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
 SHARE_URL = "https://referral.example/r/ANN-2026"

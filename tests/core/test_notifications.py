@@ -49,9 +49,9 @@ from referral.core.use_cases.notifications import (
 )
 from referral.core.use_cases.notifications import NotifyReferrer as Tell
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
-from tests.support.fake_database import FakeDatabase, FakeMailReservations
-from tests.support.fake_mail import FakeLinks, FakeMailer, FakeUnsubscribeTokens
-from tests.support.fakes import (
+from tests.support.fakes.database import FakeDatabase, FakeMailReservations
+from tests.support.fakes.mail import FakeLinks, FakeMailer, FakeUnsubscribeTokens
+from tests.support.fakes.ports import (
     FakeClock,
     FakeCodeGenerator,
     FakeEmailParser,

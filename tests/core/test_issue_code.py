@@ -11,7 +11,7 @@ from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
 from referral.core.policies.idempotency import IdempotentReplay
 from referral.core.use_cases.codes import MAX_GENERATION_TRIES, NewCode
-from tests.core.world import InMemoryService
+from tests.core.service import InMemoryService
 
 
 @pytest.fixture

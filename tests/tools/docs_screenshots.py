@@ -10,7 +10,7 @@ import httpx
 
 from referral.app import create_app
 from referral.settings import Settings
-from tests.support.browsing import chromium, service_client
+from tests.support.browser import chromium, service_client
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAGES = {"swagger": ("/docs", ".opblock"), "redoc": ("/redoc", "[id^='tag/'] h2")}

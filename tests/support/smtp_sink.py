@@ -16,7 +16,7 @@ from typing import Any, cast
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
-from tests.support.processes import free_port
+from tests.support.service_process import free_port
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from referral.core.entities.clients import Client
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.errors import IdempotencyKeyReused
-from tests.support.fake_tables import StoredIdempotentResponse, Tables
+from tests.support.fakes.tables import StoredIdempotentResponse, Tables
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.policies.third_party_retries import MAX_THIRD_PARTY_RETRIES, ThirdPartyFailure
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.erasure import EraseAccount
-from tests.core.world import PASSWORD, InMemoryService
-from tests.support.fake_knowledge import FakeEmailVerifier
+from tests.core.service import PASSWORD, InMemoryService
+from tests.support.fakes.third_parties import FakeEmailVerifier
 
 UNKNOWN, VALID = Deliverability.UNKNOWN, Deliverability.VALID
 ACCEPTED = [each for each in Deliverability if each is not UNKNOWN and not each.blocks_registration]

@@ -26,7 +26,7 @@ from referral.core.use_cases.email_links import RequestConfirmationMail
 from referral.core.use_cases.notifications import MailLimit, RequestCodeMail
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.referrals import ListReferrals, SetReferrer
-from tests.core.world import (
+from tests.core.service import (
     CLIENT_IP,
     COMMON_PASSWORD,
     PASSWORD,

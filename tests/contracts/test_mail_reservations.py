@@ -18,8 +18,8 @@ from referral.core.entities.users import User
 from referral.core.ports.delivery import MailReservations
 from referral.core.ports.repositories import Database
 from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, store_user
-from tests.support.fake_database import FakeDatabase, FakeMailReservations
-from tests.support.fakes import FakeFingerprinter
+from tests.support.fakes.database import FakeDatabase, FakeMailReservations
+from tests.support.fakes.ports import FakeFingerprinter
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.support.processes import Service
-from tests.support.watching import cpu_seconds, find_worker
+from tests.support.process_stats import cpu_seconds, find_worker
+from tests.support.service_process import Service
 
 POLL_SECONDS = 0.01
 TIMEOUT_SECONDS = 30.0

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import Service
+from tests.support.service_process import Service
 
 CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

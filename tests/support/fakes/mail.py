@@ -7,7 +7,7 @@ from uuid import UUID
 from referral.core.entities.jobs import Job
 from referral.core.entities.mail import Mail
 from referral.core.errors import NotFound
-from tests.support.fake_tables import Tables
+from tests.support.fakes.tables import Tables
 
 
 @dataclass(frozen=True)

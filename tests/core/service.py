@@ -42,8 +42,8 @@ from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.retention import ExpireUnconfirmed
 from referral.core.use_cases.sessions import LogIn, RefreshSession
-from tests.support.fake_database import FakeDatabase, FakeReadModel
-from tests.support.fakes import (
+from tests.support.fakes.database import FakeDatabase, FakeReadModel
+from tests.support.fakes.ports import (
     FakeAccessTokenIssuer,
     FakeClock,
     FakeCodeGenerator,

@@ -23,7 +23,7 @@ from referral.core.use_cases.email_links import RequestConfirmationMail
 from referral.core.use_cases.notifications import MailLimit
 from referral.core.use_cases.referrals import SetReferrer
 from referral.core.use_cases.retention import Prune
-from tests.core.world import CLIENT_IP, PASSWORD, InMemoryService
+from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 
 BOB = "bob@example.com"
 

@@ -11,8 +11,8 @@ from referral.core.errors import RescheduleJob
 from referral.core.policies.third_party_retries import MAX_THIRD_PARTY_RETRIES, ThirdPartyFailure
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.enrichment import EnrichProfile
-from tests.core.world import PASSWORD, InMemoryService
-from tests.support.fake_knowledge import FakeEnrichment
+from tests.core.service import PASSWORD, InMemoryService
+from tests.support.fakes.third_parties import FakeEnrichment
 
 ANN = Profile(name="Ann Example", country="Finland")
 JOB_CONTEXT = JobContext(UUID(int=7), 0)

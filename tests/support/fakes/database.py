@@ -13,24 +13,24 @@ from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
-from tests.support.fake_idempotency_records import (
-    FakeClientRepository,
-    FakeIdempotencyRepository,
-    FakeOneTimeTokenRepository,
-)
-from tests.support.fake_knowledge import (
-    FakeProfileRepository,
-    FakeReferredEmailRepository,
-    FakeVerificationResults,
-)
-from tests.support.fake_mail import FakeJobQueue, FakeMailQuota
-from tests.support.fake_repositories import (
+from tests.support.fakes.mail import FakeJobQueue, FakeMailQuota
+from tests.support.fakes.repositories import (
     FakeCodeRepository,
     FakeReferralRepository,
     FakeSessionRepository,
     FakeUserRepository,
 )
-from tests.support.fake_tables import Tables
+from tests.support.fakes.tables import Tables
+from tests.support.fakes.third_parties import (
+    FakeProfileRepository,
+    FakeReferredEmailRepository,
+    FakeVerificationResults,
+)
+from tests.support.fakes.token_repositories import (
+    FakeClientRepository,
+    FakeIdempotencyRepository,
+    FakeOneTimeTokenRepository,
+)
 
 
 @dataclass(frozen=True)

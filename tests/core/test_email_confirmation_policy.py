@@ -16,8 +16,8 @@ from referral.core.entities.users import EmailConfirmationPolicy, Profile, User
 from referral.core.errors import NoActiveCode
 from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
 from referral.core.use_cases.enrichment import EnrichProfile
-from tests.core.world import CLIENT_IP, PASSWORD, InMemoryService
-from tests.support.fake_knowledge import FakeEnrichment
+from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
+from tests.support.fakes.third_parties import FakeEnrichment
 
 ON = EmailConfirmationPolicy(required=True)
 OFF = EmailConfirmationPolicy(required=False)

@@ -12,7 +12,7 @@ from referral.core.entities.referrals import Referral, ReferralListItem, Referra
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, EmailTaken
-from tests.support.fake_tables import Tables
+from tests.support.fakes.tables import Tables
 
 T = TypeVar("T")
 

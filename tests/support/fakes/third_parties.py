@@ -8,7 +8,7 @@ from uuid import UUID
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
-from tests.support.fake_tables import Tables
+from tests.support.fakes.tables import Tables
 
 
 @dataclass(frozen=True)

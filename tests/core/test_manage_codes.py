@@ -15,7 +15,7 @@ from referral.core.errors import (
     NotFound,
 )
 from referral.core.use_cases.codes import CodeRenewal
-from tests.core.world import InMemoryService
+from tests.core.service import InMemoryService
 
 RENEW_FOR_HOUR = CodeRenewal(expiry=Expiry(lifetime_minutes=60))
 

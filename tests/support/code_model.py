@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from tests.support.journey import API, Member, register
+from tests.support.api_client import API, Member, register
 
 OK, CREATED, NO_CONTENT, NOT_FOUND, CONFLICT, UNPROCESSABLE = 200, 201, 204, 404, 409, 422
 

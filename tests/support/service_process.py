@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.journey import UNLIMITED_ENV
+from tests.support.api_client import UNLIMITED_ENV
 
 START_SECONDS = 180
 STOP_SECONDS = 60
