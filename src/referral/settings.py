@@ -15,7 +15,7 @@ from msgspec import Meta
 from referral.adapters.postgres import embedded
 from referral.adapters.postgres.pooler import is_pooled
 from referral.adapters.security.keys import load_keys
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.core.entities.referrals import ReferralVisibility
 
 ENV_PREFIX = "REFERRAL_"

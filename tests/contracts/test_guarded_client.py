@@ -20,7 +20,7 @@ from referral.adapters.third_parties.guarded_client import (
     rate_budget,
 )
 from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
-from referral.core.entities.limits import UNLIMITED, Rate, RateLimitGroup
+from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup
 from referral.core.errors import Unavailable
 from tests.support.waiting import wait_until
 

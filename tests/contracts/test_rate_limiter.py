@@ -6,7 +6,7 @@ import pytest
 
 from referral.adapters.redis.client import RedisClient, RedisUnavailable
 from referral.adapters.redis.rate_limits import PROCESSES_KEY, FixedWindowRateLimiter
-from referral.core.entities.limits import UNLIMITED, Rate, RateLimitGroup
+from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup
 
 
 def token_rates(rate: str) -> dict[RateLimitGroup, Rate]:

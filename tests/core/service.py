@@ -13,7 +13,7 @@ from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailConfirmationPolicy, Locale, Role, User
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
-from referral.core.policies.confirmation import MarkEmailConfirmed
+from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmailAtSignup
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup

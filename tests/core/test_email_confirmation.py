@@ -9,7 +9,7 @@ import pytest
 from referral.core.entities.codes import CodeStatus, Expiry
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.jobs import ReferralMailJob, WelcomeMailJob
-from referral.core.entities.limits import RateLimitGroup
+from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.referrals import (
     REFERRAL_COOLDOWN,
     REFERRAL_PENDING_PERIOD,

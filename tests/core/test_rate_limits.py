@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from referral.core.entities.limits import UNLIMITED, Rate, RateLimitGroup, network_rates
+from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup, network_rates
 
 
 @pytest.mark.parametrize(

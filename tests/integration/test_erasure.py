@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, run_service
 from tests.support.api_client import (

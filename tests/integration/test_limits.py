@@ -13,7 +13,7 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from referral.app import create_app
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from referral.web.client_ip import TrustedProxies
 from tests.conftest import ServiceFactory

@@ -23,7 +23,7 @@ from referral.adapters.observability.samples import Histogram, RequestMetrics, S
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.app import create_app
 from referral.core.entities.jobs import Job, JobContext, PasswordResetMailJob, WelcomeMailJob
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute
 from tests.integration.test_jobs import StartWorker

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute, fetch_value, run_service
 from tests.support.api_client import API, PASSWORD, join, log_in, new_email, register

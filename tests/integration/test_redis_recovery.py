@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from referral.adapters.redis import client as redis
 from referral.adapters.redis.client import MAX_CONNECTIONS, RedisClient, RedisUnavailable
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
-from referral.core.entities.limits import UNLIMITED, Rate, RateLimitGroup
+from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup
 from tests.faults.proxy import Proxy
 from tests.support.server_processes import RedisProcess
 from tests.support.service_process import free_port

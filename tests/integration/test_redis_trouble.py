@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from referral.adapters.redis import client as redis
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, join, new_email

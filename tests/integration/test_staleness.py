@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from referral.adapters.redis.client import REPLY_POLLS
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, Member, join, register

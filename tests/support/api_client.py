@@ -9,7 +9,7 @@ import httpx
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.in_memory import MemoryLookupCache
 from referral.adapters.system import SystemClock
-from referral.core.entities.limits import UNLIMITED
+from referral.core.entities.rate_limits import UNLIMITED
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.use_cases.accounts import BlockAccount

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from referral.adapters.postgres import embedded
-from referral.core.entities.limits import Rate
+from referral.core.entities.rate_limits import Rate
 from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
 
 INVALID_VALUES = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.third_parties.guarded_client import RATE_BUDGET
-from referral.core.entities.limits import Rate, RateLimitGroup, network_rates
+from referral.core.entities.rate_limits import Rate, RateLimitGroup, network_rates
 from referral.core.policies.login_throttle import login_throttle_rates
 from referral.settings import HUNTER_OFFLINE, Settings
 

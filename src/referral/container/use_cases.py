@@ -15,7 +15,7 @@ from referral.adapters.redis.client import RedisClient
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
-from referral.core.policies.confirmation import MarkEmailConfirmed
+from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
 from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle

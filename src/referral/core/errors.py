@@ -1,7 +1,7 @@
-"""What can go wrong, in six families.
+"""Errors of the core, in six families.
 
-The class is the contract: the web layer makes the slug and the title of the problem document from
-its name (`EmailTaken` is `email-taken`), and the description from its docstring.
+Class names and docstrings are part of the API: the web layer derives the slug and the title of a
+problem document from the name (`EmailTaken` is `email-taken`), its description from the docstring.
 """
 
 from datetime import timedelta
@@ -9,173 +9,171 @@ from typing import ClassVar
 
 
 class ReferralError(Exception):
-    """Something that the caller can understand and act upon."""
+    """The base of all errors that are reported to the caller."""
 
     default_detail: ClassVar[str] = ""
 
     def __init__(self, detail: str = "", *, field: str | None = None) -> None:
-        """Take what to tell the caller, and the name of the field that is at fault."""
+        """Take the message for the caller, and the name of the invalid request field."""
         super().__init__(detail or self.default_detail)
         self.detail = detail or self.default_detail
         self.field = field
 
 
 class NotFound(ReferralError):
-    """There is nothing here, or nothing that the caller may see."""
+    """The resource does not exist, or the caller may not see it."""
 
-    default_detail = "There is nothing here, or nothing that you may see."
+    default_detail = "The resource does not exist, or you may not see it."
 
 
 class Conflict(ReferralError):
-    """The request is in order, and the present state does not allow it."""
+    """The request is valid, but conflicts with the current state."""
 
 
 class Invalid(ReferralError):
-    """The request was understood and breaks a rule."""
+    """The request is well-formed, but breaks a rule."""
 
 
 class Denied(ReferralError):
-    """The caller is known and may not do this."""
+    """The caller is not authenticated or not authorized."""
 
 
 class Unavailable(ReferralError):
-    """A part that is needed does not answer at the moment; the same request may work later."""
+    """A required component is unavailable. Retry the same request later."""
 
-    default_detail = (
-        "A part of the service does not answer at the moment. Try again in a few seconds."
-    )
+    default_detail = "A component of the service is unavailable. Try again in a few seconds."
 
 
 class TooManyRequests(ReferralError):
-    """Too much was asked for in a time. Wait, and try again."""
+    """A rate limit is exceeded. Wait and retry."""
 
-    default_detail = "This was asked for too often. Try again later."
+    default_detail = "Too many requests. Try again later."
 
     def __init__(self, detail: str = "", *, retry_after: timedelta) -> None:
-        """Take how long to wait."""
+        """Take the message for the caller, and the time to wait."""
         super().__init__(detail)
         self.retry_after = retry_after
 
 
 class Unauthenticated(Denied):
-    """No valid access token came with the request. Log in first."""
+    """The request has no valid access token. Log in first."""
 
-    default_detail = "A valid access token is needed."
+    default_detail = "A valid access token is required."
 
 
 class InsufficientScope(Denied):
-    """The access token is valid, and its scope does not cover this request."""
+    """The access token is valid, but its scope does not cover this request."""
 
     default_detail = "The scope of this access token does not cover this request."
 
 
 class AccountBlocked(Denied):
-    """The operator has blocked this account: it can be neither used, changed nor erased."""
+    """The operator has blocked this account: it cannot be used, changed or erased."""
 
     default_detail = "This account is blocked."
 
 
 class InvalidRequest(Invalid):
-    """The body or a parameter breaks the rules; `errors` names each place."""
+    """The request body or a parameter is invalid; `errors` lists each invalid value."""
 
 
 class NoActiveCode(NotFound):
-    """There is no referral code in force for what was asked."""
+    """The user has no active referral code."""
 
-    default_detail = "There is no active referral code for this."
+    default_detail = "There is no active referral code."
 
 
 class EmailTaken(Conflict):
-    """The e-mail address, however it is spelt, belongs to an account already."""
+    """An account with this e-mail address exists, in this or another spelling."""
 
     default_detail = "This e-mail address has an account already. Log in, or use another address."
 
 
 class ActiveCodeExists(Conflict):
-    """A user has one active referral code at a time."""
+    """The user has an active referral code already, and at most one code may be active."""
 
     default_detail = (
         "You have an active code already. Deactivate it first, or send 'replace': true to retire "
-        "it, or 'activate': false to make this one for later."
+        "it, or 'activate': false to create an inactive code."
     )
 
 
 class CodeTaken(Conflict):
-    """A code's text is given out once and never again, deleted or not."""
+    """Another code has or had this text. Texts are never reused, not even after deletion."""
 
-    default_detail = "This code was given out before. Choose another wording."
+    default_detail = "This code is or was in use. Choose another one."
 
 
 class CodeExpired(Conflict):
-    """The code has run out in time. Renew it first."""
+    """The code has expired. Renew it first."""
 
     default_detail = "This code has expired. Renew it first."
 
 
 class CodeExhausted(Conflict):
-    """The code has been used as often as it may. Raise `max_uses` first."""
+    """The code has reached its maximum number of uses. Increase `max_uses` first."""
 
-    default_detail = "This code is used up. Raise 'max_uses' first."
+    default_detail = "This code has reached its maximum number of uses. Increase 'max_uses' first."
 
 
 class ReferralCodeUnusable(Invalid):
-    """The referral code is unknown, expired, inactive, used up or deleted; all look the same."""
+    """The referral code is unknown, expired, inactive, exhausted, deleted, or the caller's own."""
 
-    default_detail = "This referral code cannot be used. Ask for a new one, or register without it."
+    default_detail = "This referral code cannot be used. Use another one, or register without it."
 
 
 class EmailUndeliverable(Invalid):
-    """No mail would arrive at the address, or it is one to throw away. Use another address."""
+    """The e-mail address is undeliverable or disposable. Use another address."""
 
-    default_detail = "No mail would arrive at this address, or it is a disposable one. Use another."
+    default_detail = "This e-mail address is undeliverable or disposable. Use another address."
 
 
 class WeakPassword(Invalid):
-    """The password is too short, too long, common, or the same as the address' local part."""
+    """The password is too short, too long, common, or equal to the e-mail's local part."""
 
 
 class AlreadyReferred(Conflict):
-    """One has at most one referrer, and it never changes."""
+    """The user has a referrer already. A user has at most one, and it never changes."""
 
-    default_detail = "You have a referrer already, and it never changes."
+    default_detail = "You have a referrer already. It cannot be changed."
 
 
 class ClaimWindowClosed(Conflict):
-    """A referrer can be named within 7 days of joining."""
+    """The period for setting a referrer, 7 days from registration, has ended."""
 
-    default_detail = "A referrer can be named within 7 days of joining."
+    default_detail = "A referrer can be set within 7 days of registration only."
 
 
 class IdempotencyKeyInUse(Conflict):
-    """A request with this idempotency key is still being worked on. Try again in a moment."""
+    """Another request with this idempotency key is in progress. Retry in a moment."""
 
     default_detail = (
-        "A request with this idempotency key is still being worked on. Try again in a moment."
+        "Another request with this idempotency key is in progress. Try again in a moment."
     )
 
 
 class IdempotencyKeyReused(Invalid):
-    """The idempotency key came with another body before. Make a new one for each request."""
+    """The idempotency key was used with a different body. Use a new key for each request."""
 
-    default_detail = "This idempotency key came with another request before. Use a new one."
+    default_detail = "This idempotency key was used with a different request. Use a new key."
 
 
 class TokenUnusable(Invalid):
-    """The link was used before, is too old, or is none of this service's."""
+    """The link is unknown, expired or already used. Request a new one."""
 
-    default_detail = "This link was used before or has expired. Ask for a new one."
+    default_detail = "This link is invalid, expired or already used. Request a new one."
 
 
 class EmailAlreadyVerified(Conflict):
-    """The e-mail address was confirmed before."""
+    """The e-mail address is already confirmed."""
 
-    default_detail = "This e-mail address was confirmed before."
+    default_detail = "This e-mail address is already confirmed."
 
 
 class WrongPassword(Invalid):
-    """The current password that was sent is not right."""
+    """The password in the request is not the account's current password."""
 
-    default_detail = "This is not your current password."
+    default_detail = "The password is wrong. Send the current password."
 
 
 class InvalidClient(Denied):
@@ -185,26 +183,26 @@ class InvalidClient(Denied):
 
 
 class InvalidScope(Denied):
-    """The scope asked for is more than the client has (RFC 6749, section 5.2)."""
+    """The requested scope is unknown or not granted to the client (RFC 6749, section 5.2)."""
 
-    default_detail = "The scope asked for is unknown, or more than the client has."
+    default_detail = "The requested scope is unknown, or not granted to this client."
 
 
 class InvalidGrant(Denied):
-    """The credentials, or the refresh token, are not valid (RFC 6749, section 5.2)."""
+    """The credentials or the refresh token are invalid (RFC 6749, section 5.2)."""
 
-    default_detail = "The credentials are not valid."
+    default_detail = "The credentials are invalid."
 
 
 class RescheduleJob(Exception):
-    """A job has to wait for a while; that is no failure."""
+    """The job must run again after a delay. This does not count as a failure."""
 
     def __init__(self, delay: timedelta, counter: str | None = None) -> None:
-        """Take how long, and the counter of the job that goes up by one, if any."""
-        super().__init__(f"has to wait for {delay}")
+        """Take the delay, and the name of the job counter to increment, if any."""
+        super().__init__(f"rescheduled in {delay}")
         self.delay = delay
         self.counter = counter
 
 
 class MailRefused(Exception):
-    """A mail was refused for good: no other attempt will do better."""
+    """The mail server rejected a mail permanently; a retry cannot succeed."""

@@ -7,7 +7,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
 
-from referral.core.entities.limits import NETWORK_GROUPS, RateLimitGroup, RateLimitResult
+from referral.core.entities.rate_limits import NETWORK_GROUPS, RateLimitGroup, RateLimitResult
 from referral.core.errors import TooManyRequests
 from referral.core.ports.caching import RateLimiter
 from referral.web.auth import authenticate

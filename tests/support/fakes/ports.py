@@ -9,7 +9,7 @@ from uuid import UUID
 
 from referral.core.entities.clients import AccessTokenClaims, Caller, Scope
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import RateLimitGroup, RateLimitResult
+from referral.core.entities.rate_limits import RateLimitGroup, RateLimitResult
 from referral.core.entities.users import EmailAddress
 from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from referral.adapters.observability.samples import Sample
 from referral.adapters.redis.client import RedisClient, RedisUnavailable
-from referral.core.entities.limits import Rate, RateLimitGroup, RateLimitResult
+from referral.core.entities.rate_limits import Rate, RateLimitGroup, RateLimitResult
 
 PREFETCH_DIVISOR = 1000
 """A process takes this part of a limit at a time."""

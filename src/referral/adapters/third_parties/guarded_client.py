@@ -11,7 +11,7 @@ import structlog
 
 from referral.adapters.observability.samples import Sample
 from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
-from referral.core.entities.limits import Rate, RateLimitGroup
+from referral.core.entities.rate_limits import Rate, RateLimitGroup
 from referral.core.errors import Unavailable
 from referral.core.ports.caching import RateLimiter
 

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """A user in full, as of `now`."""
+    """A user with everything that `GET /me` shows; code statuses are those at `as_of`."""
 
     user: User
     referrer: Referrer | None

@@ -1,4 +1,4 @@
-"""Clients, callers and access tokens."""
+"""OAuth clients, callers and access tokens."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Scope(StrEnum):
-    """What an access token is good for: one's own account, or what a client was given."""
+    """Scopes of access tokens: `account` for users, the others for clients."""
 
     ACCOUNT = "account"
     CODES_READ = "codes:read"
@@ -20,9 +20,9 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request: a user, or a client, which has no `user_id`.
+    """The sender of a request: a user, or a client, which has no `user_id`.
 
-    `session_id` is the login that the user's token comes from.
+    `session_id` is the session that the user's access token belongs to.
     """
 
     client_id: str
@@ -33,7 +33,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class AccessTokenClaims:
-    """What an access token says; `subject` is the id of a user or of a client."""
+    """Claims of an access token; `subject` is a user's or a client's id, times are Unix seconds."""
 
     id: str
     subject: str
@@ -44,7 +44,7 @@ class AccessTokenClaims:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Another service; its secret is stored as a digest."""
+    """Another service that is an OAuth client; its secret is stored as a digest."""
 
     id: UUID
     name: str

@@ -22,7 +22,7 @@ MINUTE = timedelta(minutes=1)
 
 
 CLOCK_SKEW_TOLERANCE = timedelta(seconds=5)
-"""How far a client's clock, and the way here, may stretch the two bounds above."""
+"""Tolerance at both lifetime bounds, for the client's clock skew and the network latency."""
 
 
 MIN_CODE_CHARACTERS = 3
@@ -32,15 +32,15 @@ MAX_CODE_CHARACTERS = 32
 
 
 CODE_PATTERN = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
-"""Every text that a code may have; no other is ever looked for."""
+"""Valid texts of codes; a text that does not match is never looked up."""
 
 
 MAX_USES = 2**31 - 1
-"""The highest `max_uses` of a code: what the database's integer holds."""
+"""The highest `max_uses` of a code: the maximum of a PostgreSQL integer."""
 
 
 class CodeStatus(StrEnum):
-    """What a code is good for at one instant."""
+    """The status of a code at one point in time."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
@@ -52,8 +52,8 @@ class CodeStatus(StrEnum):
 class Code:
     """A referral code.
 
-    `enabled` is false once it was deactivated or retired; at most one code of a user is enabled,
-    which the database sees to. Whether an enabled code is active is for the clock to say.
+    `enabled` is false after the code was deactivated or retired. A database constraint ensures
+    that a user has at most one enabled code. An enabled code may be expired or exhausted.
     """
 
     id: UUID
@@ -66,7 +66,7 @@ class Code:
     enabled: bool
 
     def status(self, now: datetime) -> CodeStatus:
-        """Tell what the code is good for at `now`; that it has run out comes before the rest."""
+        """Return the status at `now`: expired takes precedence, then exhausted."""
         if self.expires_at <= now:
             return CodeStatus.EXPIRED
         if self.max_uses is not None and self.uses >= self.max_uses:
@@ -74,21 +74,21 @@ class Code:
         return CodeStatus.ACTIVE if self.enabled else CodeStatus.INACTIVE
 
     def is_active(self, now: datetime) -> bool:
-        """Tell whether someone can join with the code at `now`."""
+        """Return whether a user can register with the code at `now`."""
         return self.status(now) is CodeStatus.ACTIVE
 
     def validated(self) -> "Code":
-        """Return the code, or raise `InvalidRequest` for a text or maximum that none may have."""
+        """Return the code, or raise `InvalidRequest` for an invalid text or `max_uses`."""
         if not CODE_PATTERN.fullmatch(self.text):
             bounds = f"{MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS}"
             detail = f"A code has {bounds} characters: letters A to Z, digits and hyphens."
             raise InvalidRequest(detail, field="code")
         if self.max_uses is not None and not 1 <= self.max_uses <= MAX_USES:
-            raise InvalidRequest(f"A maximum of uses is 1 to {MAX_USES:,}.", field="max_uses")
+            raise InvalidRequest(f"Send a number from 1 to {MAX_USES:,}.", field="max_uses")
         return self
 
     def activated(self, now: datetime) -> "Code":
-        """Return the code in force, or raise `CodeExpired` or `CodeExhausted`."""
+        """Return the code enabled, or raise `CodeExpired` or `CodeExhausted`."""
         match self.status(now):
             case CodeStatus.EXPIRED:
                 raise CodeExpired
@@ -98,38 +98,38 @@ class Code:
                 return replace(self, enabled=True)
 
     def deactivated(self) -> "Code":
-        """Return the code out of force."""
+        """Return the code disabled."""
         return replace(self, enabled=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a code ends: at a time, or so many minutes from now. Exactly one of the two."""
+    """The requested expiry of a code: a time, or a number of minutes from now; not both."""
 
     expires_at: datetime | None = None
     lifetime_minutes: int | None = None
 
     def resolve(self, now: datetime) -> datetime:
-        """Return the time it stands for, or raise `InvalidRequest`."""
+        """Return the expiry time in UTC, or raise `InvalidRequest`."""
         if (self.expires_at is None) == (self.lifetime_minutes is None):
             detail = "Send exactly one of 'expires_at' and 'lifetime_minutes'."
             raise InvalidRequest(detail, field="expires_at")
         if self.lifetime_minutes is not None:
             return now + self._lifetime(self.lifetime_minutes)
         if self.expires_at is None or self.expires_at.tzinfo is None:
-            raise InvalidRequest("A time needs an offset.", field="expires_at")
+            raise InvalidRequest("Send a time with a UTC offset.", field="expires_at")
         if (
             not MIN_CODE_LIFETIME - CLOCK_SKEW_TOLERANCE
             <= self.expires_at - now
             <= MAX_CODE_LIFETIME + CLOCK_SKEW_TOLERANCE
         ):
-            detail = "A code ends between 1 minute and 365 days from now."
+            detail = "Send a time between 1 minute and 365 days from now."
             raise InvalidRequest(detail, field="expires_at")
         return self.expires_at.astimezone(UTC)
 
     @staticmethod
     def _lifetime(minutes: int) -> timedelta:
         if not MIN_CODE_LIFETIME // MINUTE <= minutes <= MAX_CODE_LIFETIME // MINUTE:
-            detail = f"A code lives 1 to {MAX_CODE_LIFETIME // MINUTE:,} minutes."
+            detail = f"Send a number of minutes from 1 to {MAX_CODE_LIFETIME // MINUTE:,}."
             raise InvalidRequest(detail, field="lifetime_minutes")
         return minutes * MINUTE

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from referral.core.entities.limits import Rate, RateLimitGroup
+from referral.core.entities.rate_limits import Rate, RateLimitGroup
 from referral.core.errors import TooManyRequests
 from referral.core.ports.caching import RateLimiter
 

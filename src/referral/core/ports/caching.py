@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import RateLimitGroup, RateLimitResult
+from referral.core.entities.rate_limits import RateLimitGroup, RateLimitResult
 
 
 class LookupCache(Protocol):

@@ -13,7 +13,7 @@ from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailAddress, EmailConfirmationPolicy, Locale, Role, User
 from referral.core.errors import NotFound, Unauthenticated
 from referral.core.policies.attribution import CreditReferrer
-from referral.core.policies.confirmation import jobs_after_confirmation
+from referral.core.policies.email_confirmation import jobs_after_confirmation
 from referral.core.policies.email_deliverability import VerifyEmailAtSignup
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup

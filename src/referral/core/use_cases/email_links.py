@@ -20,7 +20,7 @@ from referral.core.entities.passwords import validate_new_password
 from referral.core.entities.users import EmailAddress, User
 from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.confirmation import MarkEmailConfirmed
+from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup

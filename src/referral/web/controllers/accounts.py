@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from referral.core import errors
 from referral.core.entities.account_view import AccountView
-from referral.core.entities.limits import RateLimitGroup
+from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.entities.users import Locale, Role
 from referral.core.entities.users import Profile as StoredProfile

@@ -23,7 +23,7 @@ from referral.core.entities.codes import (
     Expiry,
 )
 from referral.core.entities.codes import Code as Entity
-from referral.core.entities.limits import RateLimitGroup
+from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases import codes
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user
 from referral.web.idempotency import (

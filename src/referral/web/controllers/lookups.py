@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from referral.core import errors
 from referral.core.entities.codes import Code as Entity
-from referral.core.entities.limits import RateLimitGroup
+from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.web.auth import SECURITY_REQUIREMENTS, check_lookup_access
 from referral.web.controllers.accounts import Email

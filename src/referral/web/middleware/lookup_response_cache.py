@@ -6,7 +6,7 @@ from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from referral.core.entities.codes import Code
-from referral.core.entities.limits import RateLimitGroup
+from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases.lookups import LookUpCode
 from referral.web.auth import check_lookup_access
 from referral.web.rate_limits import count_by_ip
