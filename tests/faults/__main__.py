@@ -10,27 +10,27 @@ from collections.abc import Callable
 
 from tests.faults import (
     api_kills,
+    clock_jumps,
     full_disk,
     mail_kills,
-    moved_clock,
-    postgres_trouble,
+    postgres_faults,
     races,
     random_schedules,
-    redis_trouble,
+    redis_faults,
     shutdown,
-    smtp_trouble,
+    smtp_faults,
 )
-from tests.faults.figures import ScenarioReport
+from tests.faults.report import ScenarioReport
 
 SCENARIOS: dict[str, Callable[[], ScenarioReport]] = {
     "api-kills": api_kills.run,
     "mail-kills": mail_kills.run,
-    "smtp": smtp_trouble.run,
-    "redis": redis_trouble.run,
-    "postgres": postgres_trouble.run,
+    "smtp": smtp_faults.run,
+    "redis": redis_faults.run,
+    "postgres": postgres_faults.run,
     "full-disk": full_disk.run,
     "shutdown": shutdown.run,
-    "moved-clock": moved_clock.run,
+    "moved-clock": clock_jumps.run,
     "races": races.run,
     "schedules": random_schedules.run,
 }

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import httpx
 
-from tests.faults.figures import ScenarioReport
-from tests.faults.forked import start
-from tests.faults.place import Testbed, make_testbed
+from tests.faults.forked_api import start
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
 from tests.support.api_client import API, PASSWORD, Member, join, log_in, new_email
 from tests.support.service_process import environment, free_port
 

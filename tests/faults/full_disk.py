@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from tests.faults.crowd import Workload, count_statuses, percentile, run_workload
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import Testbed, make_testbed
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import Workload, count_statuses, percentile, run_workload
 
 MEGABYTES = 160
 FULL_SECONDS = 12.0

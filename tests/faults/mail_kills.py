@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import asdict
 
 from referral.settings import Settings
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import make_testbed
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import make_testbed
 from tests.faults.worker_kills import BACKLOG, kill_workers
 
 KILLS = 200

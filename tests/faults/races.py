@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 
-from tests.faults.crowd import look_up
-from tests.faults.figures import ScenarioReport
 from tests.faults.history import Change, History, Read, Registration, count_overlaps
-from tests.faults.place import Testbed, make_testbed
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import look_up
 from tests.support.api_client import Member, join, new_email, register
 
 SECONDS = 30

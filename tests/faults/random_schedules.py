@@ -4,9 +4,9 @@ from hypothesis.errors import Flaky
 
 from referral.adapters.observability.logs import configure_logging
 from referral.settings import Settings
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import make_testbed
-from tests.integration.test_model import CodesMachine, run_histories
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import make_testbed
+from tests.integration.test_random_histories import CodesMachine, run_histories
 from tests.support.api_client import UNLIMITED_SETTINGS
 from tests.support.fakes.ports import FakeClock
 

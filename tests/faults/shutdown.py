@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import httpx
 
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import Testbed, make_testbed
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
 from tests.support.api_client import API, PASSWORD, new_email
 from tests.support.service_process import Service
 from tests.support.waiting import wait_until

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import httpx
 from redis import Redis
 
-from tests.faults.crowd import look_up
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import Testbed, make_testbed
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import look_up
 from tests.support.api_client import API, PASSWORD, Member, join, log_in, new_email, register
 from tests.support.process_stats import find_worker, memory_usage, open_file_count
 from tests.support.service_process import Service

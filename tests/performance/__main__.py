@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from referral.adapters.security.passwords import ARGON2
-from tests.performance.fill import fill
+from tests.performance.benchmarks import ROUNDS, compare
 from tests.performance.floods import MINUTES, RATE, SAMPLE_SECONDS, floods, memory_under_load
-from tests.performance.growth import growth, pages
 from tests.performance.load import SECONDS, Measurement
-from tests.performance.measures import ROUNDS, compare
-from tests.performance.stage import Testbed, make_testbed
+from tests.performance.scaling import growth, pages
+from tests.performance.seed import fill
+from tests.performance.testbed import Testbed, make_testbed
 from tests.support.api_client import PASSWORD
 
 SMALL = 10_100

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.performance.load import SECONDS, Measurement, run_at_rate, run_wrk
-from tests.performance.measures import (
+from tests.performance.benchmarks import (
     AUTHORIZED_SCRIPT,
     ROUNDS,
     codes,
@@ -16,7 +15,8 @@ from tests.performance.measures import (
     register,
     spread,
 )
-from tests.performance.stage import Testbed
+from tests.performance.load import SECONDS, Measurement, run_at_rate, run_wrk
+from tests.performance.testbed import Testbed
 from tests.support.api_client import API
 from tests.support.process_stats import MemoryUsage, memory_usage
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.performance.stage import LIMITS
+from tests.performance.testbed import LIMITS
 from tests.support.api_client import register
 from tests.support.service_process import free_port, running_service
 from tests.support.smtp_sink import BlackHole

@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults import __main__ as faults
 from tests.faults.api_kills import campaign
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import make_testbed
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import make_testbed
 
 KILLS = 6
 

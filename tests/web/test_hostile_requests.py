@@ -27,7 +27,7 @@ from tests.support.health_polling import TIMEOUT_SECONDS, HealthPoller, poll_hea
 from tests.support.process_stats import cpu_seconds
 from tests.support.service_process import Service, running_service
 from tests.tools.openapi_document import current_document
-from tests.web.hostile import Attack, Caller, attacks
+from tests.web.hostile_requests import Attack, Caller, attacks
 
 MAX_STALL_SECONDS = 0.1
 """How long `/health/live` may wait for a request, beside what it takes anyway."""

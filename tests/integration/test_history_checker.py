@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.figures import ScenarioReport
 from tests.faults.history import Change, History, Read, Registration
-from tests.faults.place import make_testbed
 from tests.faults.races import race
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import make_testbed
 
 RACE_SECONDS = 4
 

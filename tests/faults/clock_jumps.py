@@ -6,10 +6,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.faults.crowd import look_up
-from tests.faults.figures import ScenarioReport
-from tests.faults.forked import start
-from tests.faults.place import Testbed, make_testbed
+from tests.faults.forked_api import start
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import look_up
 from tests.support.api_client import Member, join, register
 from tests.support.service_process import environment, free_port
 from tests.support.waiting import wait_for_value

@@ -19,7 +19,7 @@ from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Scope
-from tests.performance.fill import user_id
+from tests.performance.seed import user_id
 from tests.support.api_client import LIMITED_GROUPS
 from tests.support.process_stats import find_worker
 from tests.support.server_processes import RedisProcess
@@ -139,7 +139,7 @@ def _bare(home: Path, database: str, redis: str, key: Path) -> Iterator[Server]:
     }
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "tests.performance.bare", str(port)],
+            [sys.executable, "-m", "tests.performance.baseline", str(port)],
             env=os.environ | given,
             stdout=output,
             stderr=subprocess.STDOUT,

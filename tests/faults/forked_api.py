@@ -28,7 +28,7 @@ from referral.settings import read_settings
 START_SECONDS = 20.0
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.faults.forked"])
+_processes.set_forkserver_preload(["tests.faults.forked_api"])
 
 
 class MovedClock:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from referral.adapters.jobs.admin import JobAdmin
-from tests.faults.crowd import Workload, count_statuses, percentile, run_workload
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import Workload, count_statuses, percentile, run_workload
 from tests.support.service_process import free_port, run_command
 from tests.support.smtp_sink import ReceivedMail
 from tests.support.waiting import wait_for_value

@@ -6,9 +6,7 @@ from collections.abc import Callable
 import asyncpg
 
 from referral.web.parsing import make_cursor
-from tests.performance.fill import FIRST, user_id
-from tests.performance.load import SECONDS, Measurement, run_wrk
-from tests.performance.measures import (
+from tests.performance.benchmarks import (
     ADDRESSES,
     AUTHORIZED_SCRIPT,
     ROUNDS,
@@ -17,7 +15,9 @@ from tests.performance.measures import (
     register,
     spread,
 )
-from tests.performance.stage import Dataset, Testbed
+from tests.performance.load import SECONDS, Measurement, run_wrk
+from tests.performance.seed import FIRST, user_id
+from tests.performance.testbed import Dataset, Testbed
 from tests.support.api_client import API
 
 PAGE = 20

@@ -13,7 +13,10 @@ import asyncpg
 import httpx
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
-from tests.faults.crowd import (
+from tests.faults.proxy import Proxy
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import (
     RequestRecord,
     Workload,
     count_statuses,
@@ -21,9 +24,6 @@ from tests.faults.crowd import (
     percentile,
     run_workload,
 )
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import Testbed, make_testbed
-from tests.faults.proxy import Proxy
 
 PHASE_SECONDS = 4.0
 MAX_RESPONSE_SECONDS = 3.0

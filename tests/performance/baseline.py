@@ -142,7 +142,7 @@ def make() -> Litestar:
 def main(port: int) -> None:
     """Serve with the settings of `referral run`."""
     Granian(
-        "tests.performance.bare:make",
+        "tests.performance.baseline:make",
         port=port,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,

@@ -7,7 +7,7 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from tests.support.api_client import Member, join, register
-from tests.web.places import HOSTILE_TEXTS, INJECTION_POINTS, BuildRequest, send
+from tests.web.injection_points import HOSTILE_TEXTS, INJECTION_POINTS, BuildRequest, send
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from contextlib import suppress
 import httpx
 from redis import Redis
 
-from tests.faults.crowd import Workload, count_statuses, look_up, percentile, run_workload
-from tests.faults.figures import ScenarioReport
-from tests.faults.place import Testbed, make_testbed
 from tests.faults.proxy import Proxy
+from tests.faults.report import ScenarioReport
+from tests.faults.testbed import Testbed, make_testbed
+from tests.faults.workload import Workload, count_statuses, look_up, percentile, run_workload
 from tests.support.api_client import API, Member, join
 from tests.support.service_process import free_port
 

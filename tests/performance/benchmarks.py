@@ -15,10 +15,10 @@ import uvloop
 from referral.adapters.postgres.repositories import codes as code_statements
 from referral.adapters.postgres.repositories import users as user_statements
 from referral.adapters.security.passwords import ARGON2, HASH_THREADS, lower_thread_priority
-from tests.performance.bare import DISABLED
-from tests.performance.fill import END, NOW, user_id
+from tests.performance.baseline import DISABLED
 from tests.performance.load import SECONDS, Measurement, run_wrk, summarize
-from tests.performance.stage import Server, Testbed
+from tests.performance.seed import END, NOW, user_id
+from tests.performance.testbed import Server, Testbed
 from tests.support.api_client import API, PASSWORD
 from tests.support.process_stats import cpu_seconds
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.support.api_client import API, PASSWORD, join, log_in, new_email, register
-from tests.web.forger import decode, log_in_new_user
+from tests.web.token_forger import decode, log_in_new_user
 
 ISSUER = "http://127.0.0.1:8000"
 TOKEN = f"{API}/auth/token"
