@@ -37,7 +37,7 @@ REDIS_IMAGE = os.environ.get("TEST_REDIS", "redis:8-alpine")
 
 
 def uses_containers() -> bool:
-    """Tell whether to use containers: as asked for, or whether an engine listens."""
+    """Return whether to use containers: as configured, or whether a Docker engine listens."""
     if choice := os.environ.get("TEST_SERVERS"):
         return choice == "containers"
     docker_url = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
@@ -51,7 +51,7 @@ def uses_containers() -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests over the servers that may be containers, and those of the ports."""
+    """Mark contract tests, and tests that use the shared servers, with `servers`."""
     for item in items:
         shared = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
         if shared or "contracts" in item.path.parts:
@@ -67,12 +67,12 @@ RELAXED_TIMEOUTS = (
     ("referral.adapters.redis.client.REPLY_POLLS", 6000),
     ("referral.adapters.redis.client.SOCKET_TIMEOUT_SECONDS", 60.0),
 )
-"""When the service takes a server for gone, as generous as a busy machine needs it."""
+"""Timeouts after which the service treats a server as unavailable, raised for busy machines."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def patient_servers() -> Iterator[pytest.MonkeyPatch]:
-    """Give servers as long as they need: a machine that is busy must not look like an outage."""
+    """Raise the timeouts, so that a busy machine does not look like an outage."""
     with pytest.MonkeyPatch.context() as patched:
         _relax_timeouts(patched)
         yield patched
@@ -86,7 +86,7 @@ def _relax_timeouts(patched: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def time_limits(patient_servers: pytest.MonkeyPatch) -> Iterator[None]:
-    """Take servers for gone as soon as the service does, for tests of outages."""
+    """Restore the timeouts of production, for tests of outages."""
     patient_servers.undo()
     yield
     _relax_timeouts(patient_servers)
@@ -94,7 +94,7 @@ def time_limits(patient_servers: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server of the tests' own."""
+    """The URL of a PostgreSQL server for all tests."""
     if uses_containers():
         with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
             yield container.get_connection_url()
@@ -105,7 +105,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 async def template(postgres_url: str) -> str:
-    """A migrated database that others are copied from."""
+    """The name of a migrated database that serves as the template of others."""
     await execute(postgres_url, "CREATE DATABASE template_referral")
     await asyncio.to_thread(migrate, replace_database(postgres_url, "template_referral"))
     return "template_referral"
@@ -113,7 +113,7 @@ async def template(postgres_url: str) -> str:
 
 @pytest.fixture(scope="module")
 async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
-    """A migrated, empty database for one module of tests."""
+    """The URL of a migrated, empty database for one test module."""
     name = f"test_{uuid4().hex}"
     await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield replace_database(postgres_url, name)
@@ -122,7 +122,7 @@ async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
-    """The adapter over the module's database."""
+    """The adapter for the module's database."""
     engine = make_engine(database_url)
     yield PostgresDatabase(engine, FakeFingerprinter())
     await engine.dispose()
@@ -130,7 +130,7 @@ async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A Redis server that no test stops."""
+    """The URL of a Redis server for all tests."""
     if uses_containers():
         with RedisContainer(REDIS_IMAGE) as container:
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
@@ -144,7 +144,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisProcess]:
-    """A Redis server that the test may stop and kill."""
+    """A Redis server of its own for a test that stops or kills it."""
     server = RedisProcess()
     server.start()
     yield server
@@ -153,7 +153,7 @@ def own_redis() -> Iterator[RedisProcess]:
 
 @pytest.fixture(scope="session")
 def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A signing key, made once."""
+    """A signing key, generated once."""
     path = tmp_path_factory.mktemp("keys") / "signing.pem"
     make_key_file(path)
     return path
@@ -161,7 +161,7 @@ def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
-    """Settings for a service over the module's database."""
+    """Settings of a service that uses the module's database."""
     return Settings(
         data_dir=tmp_path,
         database_url=database_url,
@@ -174,19 +174,19 @@ def settings(database_url: str, key_file: Path, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A clock that the test moves."""
+    """A clock that the test advances."""
     return FakeClock()
 
 
 class ServiceFactory(Protocol):
-    """Run a service in this process, and give a client of it."""
+    """Runs a service in this process and yields an HTTP client for it."""
 
     def __call__(self, settings: Settings) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
 @pytest.fixture
 def serve(clock: FakeClock) -> ServiceFactory:
-    """Start services with other settings than the usual ones; they share the test's clock."""
+    """Start services with custom settings; they share the test's clock."""
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
 
@@ -195,7 +195,7 @@ def serve(clock: FakeClock) -> ServiceFactory:
 
 @pytest.fixture
 async def client(serve: ServiceFactory, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a service in this process."""
+    """An HTTP client for a service in this process."""
     async with serve(settings) as client:
         yield client
 
@@ -204,7 +204,7 @@ async def client(serve: ServiceFactory, settings: Settings) -> AsyncIterator[htt
 async def run_service(
     settings: Settings, *replacements: Provider
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Run a service in this process, some of its parts replaced, and give a client of it."""
+    """Run a service in this process with some replacements, and yield an HTTP client for it."""
     app = cast("Any", create_app(settings, *replacements))
     async with LifespanManager(app) as running:
         transport = httpx.ASGITransport(running.app)
@@ -213,7 +213,7 @@ async def run_service(
 
 
 def replace_database(url: str, name: str) -> str:
-    """Return the URL of another database on the same server."""
+    """Return the URL with another database name."""
     head, _, query = url.partition("?")
     return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
@@ -238,6 +238,6 @@ async def fetch_value(url: str, query: str, *values: object) -> object:
 
 @pytest.fixture
 def sink() -> Iterator[SmtpSink]:
-    """An SMTP server that records."""
+    """An SMTP server that records the mails it receives."""
     with run_smtp_sink() as sink:
         yield sink

@@ -1,4 +1,4 @@
-"""docs/reliability.md says which test shows what: no row is missing, and no test is made up."""
+"""Every row of docs/reliability.md names an existing test."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ REFERENCES = [
 
 
 def test_every_row_is_there_once() -> None:
-    """In order, each with something that shows it."""
+    """The rows are numbered without a gap, and each one names a test."""
     assert [int(row) for row, *_ in TABLE] == list(range(1, ROW_COUNT + 1))
     shown = {row for row, *_ in REFERENCES}
     assert [row for row, *_ in TABLE + FIXED_DEFECTS if row not in shown] == []
@@ -27,7 +27,7 @@ def test_every_row_is_there_once() -> None:
 
 @pytest.mark.parametrize(("row", "path", "name"), REFERENCES)
 def test_what_shows_a_row_exists(row: str, path: str, name: str) -> None:
-    """A test, or the function that a scenario begins with."""
+    """It is a test, or the entry function of a scenario."""
     tree = ast.parse((ROOT / path).read_text())
     defined = {
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)

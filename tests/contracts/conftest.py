@@ -1,4 +1,4 @@
-"""What the contract tests share."""
+"""Fixtures of the contract tests."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ from tests.support.fakes.database import FakeDatabase, FakeReadModel
 
 @pytest.fixture(params=["fake", "postgres"])
 def store(request: pytest.FixtureRequest) -> Database:
-    """A database: the one in memory, then the real one, which a module's tests share."""
+    """The fake database, then the real one, which the tests of a module share."""
     if request.param == "fake":
         return FakeDatabase()
     real: PostgresDatabase = request.getfixturevalue("database")
@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest) -> Database:
 
 @pytest.fixture
 async def reads(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[ReadModel]:
-    """The frequent reads of that database."""
+    """The read model of that database."""
     if isinstance(store, FakeDatabase):
         yield FakeReadModel(store)
         return

@@ -1,4 +1,4 @@
-"""Rows for the contract tests; every one is new to a database that others use as well."""
+"""Rows for the contract tests, with unique ids, because tests share a database."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ ID_GENERATOR = SystemIdGenerator()
 
 
 def make_user(**changed: Any) -> User:
-    """Make an account."""
+    """Return a new account."""
     user_id = ID_GENERATOR.new()
     email = f"U{user_id}@example.com"
     user = User(
@@ -36,7 +36,7 @@ def make_user(**changed: Any) -> User:
 
 
 def make_code(owner: User, **changed: Any) -> Code:
-    """Make a code that is in force at `NOW` and for an hour."""
+    """Return a new code that is active at `NOW` and for an hour."""
     code_id = ID_GENERATOR.new()
     code = Code(
         id=code_id,
@@ -52,7 +52,7 @@ def make_code(owner: User, **changed: Any) -> Code:
 
 
 def make_referral(code: Code, referred: User, **changed: Any) -> Referral:
-    """Make a referral by a code."""
+    """Return a new referral by a code."""
     referral = Referral(
         id=ID_GENERATOR.new(),
         referrer_id=code.user_id,
@@ -66,17 +66,17 @@ def make_referral(code: Code, referred: User, **changed: Any) -> Referral:
 
 
 def make_session(owner: User) -> Session:
-    """Make a login."""
+    """Return a new session."""
     return Session(ID_GENERATOR.new(), owner.id, "first-party", "account", NOW, NOW + HOUR)
 
 
 def make_refresh_token(session_id: UUID) -> RefreshToken:
-    """Make an unused refresh token of a session."""
+    """Return a new, unused refresh token of a session."""
     return RefreshToken(ID_GENERATOR.new().bytes * 2, session_id, None)
 
 
 async def store_user(store: Database, **changed: Any) -> User:
-    """Make an account and store it."""
+    """Store a new account."""
     user = make_user(**changed)
     async with store.begin() as records:
         await records.users.add(user)
@@ -84,7 +84,7 @@ async def store_user(store: Database, **changed: Any) -> User:
 
 
 async def store_code(store: Database, owner: User, **changed: Any) -> Code:
-    """Make a code and store it."""
+    """Store a new code."""
     code = make_code(owner, **changed)
     async with store.begin() as records:
         await records.codes.add(code)
@@ -92,7 +92,7 @@ async def store_code(store: Database, owner: User, **changed: Any) -> Code:
 
 
 async def store_referral(store: Database, code: Code, **changed: Any) -> tuple[Referral, User]:
-    """Have someone new join with a code."""
+    """Store a new account and its referral by a code."""
     referred = make_user()
     referral = make_referral(code, referred, **changed)
     async with store.begin() as records:

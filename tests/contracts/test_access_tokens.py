@@ -33,7 +33,7 @@ def access_tokens(request: pytest.FixtureRequest) -> AccessTokenIssuer:
     return real
 
 
-def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokenIssuer) -> None:
+def test_user_token_identifies_the_user(access_tokens: AccessTokenIssuer) -> None:
     """With the client and the scope that it was issued for."""
     user_id = uuid4()
     session_id = uuid4()
@@ -46,27 +46,27 @@ def test_a_users_token_speaks_for_the_user(access_tokens: AccessTokenIssuer) -> 
 
 
 @pytest.mark.parametrize("scope", ["codes:read referrals:read", "users:read", ""])
-def test_a_clients_token_speaks_for_no_user(access_tokens: AccessTokenIssuer, scope: str) -> None:
-    """Without `account` in the scope the caller is the client itself."""
+def test_client_token_identifies_no_user(access_tokens: AccessTokenIssuer, scope: str) -> None:
+    """Without `account` in the scope, the caller is the client itself."""
     token = access_tokens.issue("a-client", "a-client", scope)
     assert access_tokens.verify(token).caller == Caller("a-client", frozenset(scope.split()), None)
 
 
-def test_every_token_is_another(access_tokens: AccessTokenIssuer) -> None:
-    """Two for the same caller in the same second differ."""
+def test_tokens_are_unique(access_tokens: AccessTokenIssuer) -> None:
+    """Two tokens for the same caller in the same second differ."""
     assert len({access_tokens.issue(str(uuid4()), "c", "account") for _ in range(2)}) == 2
     assert len({access_tokens.issue("c", "c", "") for _ in range(2)}) == 2
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "ä.ö.ü", "...", "\0", "x" * 10_000])
-def test_what_is_no_token_is_refused(access_tokens: AccessTokenIssuer, token: str) -> None:
-    """Whatever was sent in a token's place."""
+def test_malformed_token_is_rejected(access_tokens: AccessTokenIssuer, token: str) -> None:
+    """Any text that is not a token gets `Unauthenticated`."""
     with pytest.raises(Unauthenticated):
         access_tokens.verify(token)
 
 
-def test_the_lifetime_is_ten_minutes(key_file: Path, clock: FakeClock) -> None:
-    """Where the settings say no other."""
+def test_default_lifetime_is_ten_minutes(key_file: Path, clock: FakeClock) -> None:
+    """Tokens expire after the default of the settings."""
     minutes = Settings().access_token_minutes
     default = JwtAccessTokens(ISSUER, KeyRing([key_file]), minutes, clock)
     token = default.issue(str(uuid4()), "first-party", "account")
@@ -77,20 +77,20 @@ def test_the_lifetime_is_ten_minutes(key_file: Path, clock: FakeClock) -> None:
         default.verify(token)
 
 
-def test_another_issuers_token_is_refused(
+def test_token_of_another_issuer_is_rejected(
     jwt: JwtAccessTokens, key_file: Path, clock: FakeClock
 ) -> None:
-    """Even when it was signed with the same key."""
+    """Even if it was signed with the same key."""
     other = JwtAccessTokens("https://other.example", KeyRing([key_file]), 10, clock)
     with pytest.raises(Unauthenticated):
         jwt.verify(other.issue(str(uuid4()), "first-party", "account"))
 
 
 @pytest.mark.parametrize(("seconds", "good"), [(599, True), (600, False), (-2, False)])
-def test_a_token_is_good_for_its_lifetime(
+def test_token_is_valid_for_its_lifetime(
     jwt: JwtAccessTokens, clock: FakeClock, seconds: int, *, good: bool
 ) -> None:
-    """Not after it, nor before it was issued, and also when it was verified in between."""
+    """Neither after it nor before the time of issue, also if the token was verified in between."""
     token = jwt.issue(str(uuid4()), "first-party", "account")
     if seconds > 0:
         assert jwt.verify(token)
@@ -102,8 +102,10 @@ def test_a_token_is_good_for_its_lifetime(
             jwt.verify(token)
 
 
-def test_a_long_token_is_not_read(jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it is decoded; no token that is issued comes near that length."""
+def test_overlong_token_is_not_decoded(
+    jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No issued token comes near the maximum length."""
     assert (
         len(jwt.issue(str(uuid4()), "first-party", "account", uuid4())) < MAX_TOKEN_CHARACTERS / 3
     )
@@ -112,8 +114,8 @@ def test_a_long_token_is_not_read(jwt: JwtAccessTokens, monkeypatch: pytest.Monk
         jwt.verify("a" * (MAX_TOKEN_CHARACTERS + 1))
 
 
-def test_a_new_key_takes_over(key_file: Path, tmp_path: Path) -> None:
-    """The first key signs; tokens of the second verify until it is removed."""
+def test_key_rotation(key_file: Path, tmp_path: Path) -> None:
+    """The first key signs; tokens of the second key verify until it is removed."""
     make_key_file(tmp_path / "new.pem")
     new, old = tmp_path / "new.pem", key_file
     before, between, after = (
@@ -128,8 +130,8 @@ def test_a_new_key_takes_over(key_file: Path, tmp_path: Path) -> None:
         after.verify(first)
 
 
-def test_the_public_keys_are_public(jwt: JwtAccessTokens) -> None:
-    """They are what anyone needs to verify a token, and nothing of the private half."""
+def test_jwks_holds_public_keys_only(jwt: JwtAccessTokens) -> None:
+    """It holds what is needed to verify a token, and nothing of the private key."""
     (key,) = jwt.jwks()["keys"]
     assert key.keys() == {"kty", "n", "e", "kid", "use", "alg"}
     token = jwt.issue(str(uuid4()), "first-party", "account")

@@ -30,8 +30,8 @@ async def code(store: Database, request: pytest.FixtureRequest) -> Code:
     return await store_code(store, await store_user(store), **state)
 
 
-async def test_a_filter_leaves_the_codes_of_a_status(store: Database, code: Code) -> None:
-    """A list filtered by a status holds the code if it has that status, and only then."""
+async def test_status_filter_matches_the_entity(store: Database, code: Code) -> None:
+    """A list filtered by a status holds the code if and only if `Code.status` returns it."""
     async with store.read() as records:
         listed = [
             status
@@ -41,8 +41,10 @@ async def test_a_filter_leaves_the_codes_of_a_status(store: Database, code: Code
     assert listed == [code.status(NOW)]
 
 
-async def test_what_is_active_is_found(store: Database, reads: ReadModel, code: Code) -> None:
-    """The code in force is the one that `is_active`, whichever way one asks."""
+async def test_active_code_matches_the_entity(
+    store: Database, reads: ReadModel, code: Code
+) -> None:
+    """Each query finds the code if and only if it `is_active`."""
     expected = code if code.is_active(NOW) else None
     async with store.read() as records:
         owner = await records.users.find(code.user_id)
@@ -52,8 +54,8 @@ async def test_what_is_active_is_found(store: Database, reads: ReadModel, code: 
     assert (found if found and found.is_active(NOW) else None) == expected
 
 
-async def test_what_is_active_is_counted(store: Database, code: Code) -> None:
-    """A use counts if the code `is_active`, and only then."""
+async def test_use_is_counted_for_an_active_code(store: Database, code: Code) -> None:
+    """A use is counted if and only if the code `is_active`."""
     async with store.begin() as records:
         counted = await records.codes.count_use(code.id, NOW)
         stored = await records.codes.find(code.user_id, code.id)
@@ -61,8 +63,8 @@ async def test_what_is_active_is_counted(store: Database, code: Code) -> None:
     assert stored == replace(code, uses=code.uses + counted)
 
 
-async def test_what_is_spent_is_retired(store: Database, code: Code) -> None:
-    """Retiring what is spent leaves a code that `is_active` enabled, and no other."""
+async def test_only_unusable_codes_are_retired(store: Database, code: Code) -> None:
+    """A code that `is_active` stays enabled, any other is disabled."""
     async with store.begin() as records:
         await records.codes.retire(code.user_id, only_spent_at=NOW)
         stored = await records.codes.find(code.user_id, code.id)

@@ -34,10 +34,10 @@ async def delete(store: Database, code: Code, now: datetime = NOW) -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2_147_483_647])
-async def test_a_code_is_found_as_it_was_stored(
+async def test_stored_code_is_found(
     store: Database, reads: ReadModel, ann: User, limit: int | None
 ) -> None:
-    """By its id, its text in any case, and its owner; no field has changed on the way."""
+    """By its id, its text in any case, and its owner; every field is unchanged."""
     code = await store_code(store, ann, max_uses=limit)
     async with store.begin() as records:
         codes = records.codes
@@ -50,8 +50,10 @@ async def test_a_code_is_found_as_it_was_stored(
         assert await reads.find_code(ann.email_key, confirmed_only=False) == code
 
 
-async def test_a_code_belongs_to_its_owner(store: Database, reads: ReadModel, ann: User) -> None:
-    """Another user does not find it, and an unknown one finds nothing."""
+async def test_code_is_found_for_its_owner_only(
+    store: Database, reads: ReadModel, ann: User
+) -> None:
+    """Another user does not find it, and an unknown key finds nothing."""
     code = await store_code(store, ann)
     bob = await store_user(store)
     async with store.begin() as records:
@@ -67,16 +69,16 @@ async def test_a_code_belongs_to_its_owner(store: Database, reads: ReadModel, an
         assert await codes.lock_enabled_by_text("NEVER-MADE") is None
 
 
-async def test_a_text_without_a_zero_byte_is_looked_for(store: Database) -> None:
-    """PostgreSQL knows no such texts; whoever asks has to know what a code may look like."""
+async def test_query_for_a_text_with_a_nul_fails(store: Database) -> None:
+    """PostgreSQL cannot store such a text; callers validate it first."""
     for find in ("find_by_text", "lock_enabled_by_text"):
         with pytest.raises(DataError):
             async with store.begin() as records:
                 await getattr(records.codes, find)("ANN\0-2026")
 
 
-async def test_a_text_is_given_out_once(store: Database, ann: User) -> None:
-    """In whatever case, to whomever, and whether the first is in force or not."""
+async def test_code_text_is_unique(store: Database, ann: User) -> None:
+    """In any case, for any user, and whether the first code is enabled or not."""
     first = await store_code(store, ann, enabled=False)
     bob = await store_user(store)
     for owner in (ann, bob):
@@ -86,15 +88,15 @@ async def test_a_text_is_given_out_once(store: Database, ann: User) -> None:
             assert refused.value.field == "code"
 
 
-async def test_a_taken_text_is_said_before_an_active_code(store: Database, ann: User) -> None:
-    """Where both stand in the way, the wording is what the owner has to change."""
+async def test_taken_text_is_reported_before_an_active_code(store: Database, ann: User) -> None:
+    """If both conflict, the error names the text, which the owner has to change."""
     code = await store_code(store, ann)
     with pytest.raises(CodeTaken):
         await store_code(store, ann, text=code.text)
 
 
-async def test_one_code_of_a_user_is_enabled(store: Database, ann: User) -> None:
-    """Another enabled one is refused, a disabled one is not, nor another user's."""
+async def test_user_has_one_enabled_code(store: Database, ann: User) -> None:
+    """A second enabled code is rejected; a disabled one and another user's are accepted."""
     await store_code(store, ann)
     with pytest.raises(ActiveCodeExists):
         await store_code(store, ann)
@@ -102,8 +104,8 @@ async def test_one_code_of_a_user_is_enabled(store: Database, ann: User) -> None
     await store_code(store, await store_user(store))
 
 
-async def test_saving_cannot_enable_a_second(store: Database, ann: User) -> None:
-    """The rule holds for whatever way a code would be enabled by."""
+async def test_update_cannot_enable_a_second_code(store: Database, ann: User) -> None:
+    """The constraint holds for updates as well."""
     await store_code(store, ann)
     second = await store_code(store, ann, enabled=False)
     with pytest.raises(IntegrityConstraintViolationError):
@@ -113,7 +115,7 @@ async def test_saving_cannot_enable_a_second(store: Database, ann: User) -> None
 
 
 @pytest.mark.parametrize("max_uses", [0, -1])
-async def test_a_maximum_is_positive(store: Database, ann: User, max_uses: int) -> None:
+async def test_maximum_is_positive(store: Database, ann: User, max_uses: int) -> None:
     """A code that could never be used is not stored."""
     code = await store_code(store, ann)
     with pytest.raises(IntegrityConstraintViolationError):
@@ -122,8 +124,8 @@ async def test_a_maximum_is_positive(store: Database, ann: User, max_uses: int) 
     assert await found(store, code) == code
 
 
-async def test_a_deleted_code_is_nowhere(store: Database, reads: ReadModel, ann: User) -> None:
-    """No question finds it, no use is counted, and its text stays taken."""
+async def test_deleted_code_is_not_found(store: Database, reads: ReadModel, ann: User) -> None:
+    """No query finds it, no use is counted, and its text stays taken."""
     code = await store_code(store, ann)
     await delete(store, code)
     async with store.begin() as records:
@@ -141,8 +143,8 @@ async def test_a_deleted_code_is_nowhere(store: Database, reads: ReadModel, ann:
     await store_code(store, ann)
 
 
-async def test_a_deleted_code_is_not_enabled(store: Database, ann: User) -> None:
-    """Not even by a transaction that knew it before."""
+async def test_deleted_code_cannot_be_enabled(store: Database, ann: User) -> None:
+    """Not even by a transaction that read it before."""
     code = await store_code(store, ann)
     await delete(store, code)
     with pytest.raises(IntegrityConstraintViolationError):
@@ -150,8 +152,8 @@ async def test_a_deleted_code_is_not_enabled(store: Database, ann: User) -> None
             await records.codes.save(code)
 
 
-async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None:
-    """It is found by its text, and not to join with."""
+async def test_disabled_code_is_not_usable(store: Database, ann: User) -> None:
+    """It is found by its text, but cannot be used at registration."""
     code = await store_code(store, ann, enabled=False)
     async with store.begin() as records:
         assert await records.codes.find_by_text(code.text) == code
@@ -159,10 +161,10 @@ async def test_a_disabled_code_is_not_usable(store: Database, ann: User) -> None
         assert not await records.codes.count_use(code.id, NOW)
 
 
-async def test_the_code_of_a_blocked_user_is_there_for_nobody(
+async def test_code_of_a_blocked_user_is_not_found(
     store: Database, reads: ReadModel, ann: User
 ) -> None:
-    """It is neither found by text or address, nor counted; its owner still has it."""
+    """It is neither found by text or e-mail address, nor counted; its owner still sees it."""
     code = await store_code(store, ann)
     async with store.begin() as records:
         await records.users.save(replace(ann, blocked_at=NOW))
@@ -179,8 +181,8 @@ async def test_the_code_of_a_blocked_user_is_there_for_nobody(
         assert await records.codes.count_use(code.id, NOW)
 
 
-async def test_saving_stores_end_maximum_and_enabling(store: Database, ann: User) -> None:
-    """And leaves the count of uses, which others may have moved on."""
+async def test_update_stores_expiry_maximum_and_enabled(store: Database, ann: User) -> None:
+    """It does not overwrite the count of uses, which may have changed concurrently."""
     code = await store_code(store, ann)
     async with store.begin() as records:
         assert await records.codes.count_use(code.id, NOW)
@@ -190,7 +192,7 @@ async def test_saving_stores_end_maximum_and_enabling(store: Database, ann: User
 
 
 async def test_uses_are_counted_up_to_the_maximum(store: Database, ann: User) -> None:
-    """Each use counts one; the one after the last is refused."""
+    """The use after the last one is rejected."""
     code = await store_code(store, ann, max_uses=2)
     for uses in (1, 2):
         async with store.begin() as records:
@@ -201,8 +203,8 @@ async def test_uses_are_counted_up_to_the_maximum(store: Database, ann: User) ->
     assert await found(store, code) == replace(code, uses=2)
 
 
-async def test_uses_at_once(store: Database, ann: User) -> None:
-    """Of ten at the same time with three uses left, three are counted."""
+async def test_concurrent_uses(store: Database, ann: User) -> None:
+    """Of ten concurrent uses with three left, three are counted."""
     code = await store_code(store, ann, max_uses=3)
 
     async def use() -> bool:
@@ -213,8 +215,8 @@ async def test_uses_at_once(store: Database, ann: User) -> None:
     assert await found(store, code) == replace(code, uses=3)
 
 
-async def test_a_lock_loses_no_change(store: Database, ann: User) -> None:
-    """Ten who each raise the maximum by one raise it by ten."""
+async def test_lock_prevents_lost_updates(store: Database, ann: User) -> None:
+    """Ten concurrent increments of the maximum raise it by ten."""
     code = await store_code(store, ann, max_uses=1)
 
     async def raise_maximum() -> None:
@@ -227,8 +229,8 @@ async def test_a_lock_loses_no_change(store: Database, ann: User) -> None:
     assert await found(store, code) == replace(code, max_uses=11)
 
 
-async def test_retiring_disables_the_users_code(store: Database, ann: User) -> None:
-    """Any of the user's, and no one else's."""
+async def test_retiring_disables_the_code_of_the_user(store: Database, ann: User) -> None:
+    """Codes of other users stay enabled."""
     code = await store_code(store, ann)
     other = await store_code(store, await store_user(store))
     async with store.begin() as records:
@@ -237,8 +239,8 @@ async def test_retiring_disables_the_users_code(store: Database, ann: User) -> N
     assert await found(store, other) == other
 
 
-async def test_a_list_goes_from_the_newest(store: Database, ann: User) -> None:
-    """Pages follow one another by id, without a gap and without a repeat."""
+async def test_codes_are_listed_newest_first(store: Database, ann: User) -> None:
+    """Pages follow each other by id, without a gap or a repeat."""
     codes = [await store_code(store, ann, enabled=False) for _ in range(5)]
     await delete(store, codes.pop(1))
     await store_code(store, await store_user(store))
@@ -252,8 +254,8 @@ async def test_a_list_goes_from_the_newest(store: Database, ann: User) -> None:
     assert seen == [codes[:1:-1], codes[1::-1], []]
 
 
-async def test_the_order_is_that_of_the_ids(store: Database, ann: User) -> None:
-    """Not that of storing, nor that of the times."""
+async def test_codes_are_ordered_by_id(store: Database, ann: User) -> None:
+    """Neither by the order of insertion nor by `created_at`."""
     older, newer = make_code(ann, enabled=False), make_code(ann, enabled=False)
     newer = replace(newer, created_at=NOW - timedelta(days=1))
     async with store.begin() as records:

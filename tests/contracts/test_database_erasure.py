@@ -42,8 +42,8 @@ def make_one_time_token(user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM
     return OneTimeToken(ID_GENERATOR.new().bytes * 2, user.id, purpose, NOW + HOUR)
 
 
-async def test_what_is_saved_of_an_account_is_found(store: Database) -> None:
-    """All but its id and its age."""
+async def test_saved_account_is_found(store: Database) -> None:
+    """Every field but the id and `created_at` can change."""
     user = await store_user(store)
     changed = replace(user, role=Role.ADMIN, password_hash="h", blocked_at=NOW)  # noqa: S106
     async with store.begin() as records:
@@ -52,8 +52,8 @@ async def test_what_is_saved_of_an_account_is_found(store: Database) -> None:
         assert await records.users.find(user.id) == changed
 
 
-async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
-    """Its address is free, its referral stays without an address, its codes stay taken."""
+async def test_erased_account_is_not_found(store: Database) -> None:
+    """Its e-mail address is free, its referral stays without the address, its codes stay taken."""
     ann = await store_user(store)
     code = await store_code(store, ann)
     referral, bob = await store_referral(store, code)
@@ -74,7 +74,7 @@ async def test_an_erased_account_is_found_by_no_way(store: Database) -> None:
         await store_code(store, again, text=gone.text)
 
 
-async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: ReadModel) -> None:
+async def test_erased_referrer_is_not_shown(store: Database, reads: ReadModel) -> None:
     """The referral stays."""
     ann = await store_user(store)
     _, bob = await store_referral(store, await store_code(store, ann))
@@ -87,8 +87,8 @@ async def test_an_erased_referrer_is_nobodys_referrer(store: Database, reads: Re
         assert await records.referrals.find_by_referred(bob.id) is not None
 
 
-async def test_a_pending_referral_is_decided_once(store: Database) -> None:
-    """A user without one, or with a decided one, has none that is pending."""
+async def test_pending_referral_is_decided_once(store: Database) -> None:
+    """No pending referral is found for users without one or with a decided one."""
     code = await store_code(store, await store_user(store))
     referral, bob = await store_referral(store, code, status=ReferralStatus.PENDING)
     async with store.begin() as records:
@@ -100,8 +100,8 @@ async def test_a_pending_referral_is_decided_once(store: Database) -> None:
     assert found == replace(referral, status=ReferralStatus.CONFIRMED)
 
 
-async def test_an_overdue_referral_is_the_oldest_that_is_pending(store: Database) -> None:
-    """One from the limit or before; a decided one is left alone."""
+async def test_overdue_pending_referral_is_found(store: Database) -> None:
+    """The limit is inclusive; decided referrals are skipped."""
     early = datetime(2020, 1, 1, tzinfo=UTC)
     code = await store_code(store, await store_user(store))
     await store_referral(store, code, joined_at=early)
@@ -119,8 +119,8 @@ async def test_an_overdue_referral_is_the_oldest_that_is_pending(store: Database
     assert [joined.referral_id for joined in listed] == [referral.id]
 
 
-async def test_a_use_is_given_back(store: Database, reads: ReadModel) -> None:
-    """The code is returned unless it is deleted, and its owner's count follows."""
+async def test_use_is_returned(store: Database, reads: ReadModel) -> None:
+    """The code is returned unless it is deleted, and its owner's count decreases."""
     ann = await store_user(store)
     code = await store_code(store, ann, max_uses=2, uses=2)
     async with store.begin() as records:
@@ -132,16 +132,16 @@ async def test_a_use_is_given_back(store: Database, reads: ReadModel) -> None:
     assert account.referral_count == 0
 
 
-async def test_no_more_uses_are_given_back_than_there_were(store: Database) -> None:
-    """The statement is refused."""
+async def test_uses_cannot_become_negative(store: Database) -> None:
+    """The statement is rejected."""
     code = await store_code(store, await store_user(store))
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.codes.revert_use(code.id)
 
 
-async def test_an_unconfirmed_account_is_found_once_its_time_is_over(store: Database) -> None:
-    """One that is confirmed, blocked or erased is not, and one that is waived never."""
+async def test_unconfirmed_account_is_found_after_its_deadline(store: Database) -> None:
+    """Confirmed, blocked and erased accounts are not, nor those without a deadline."""
     early = datetime(2020, 1, 1, tzinfo=UTC)
     late = await store_user(store, confirm_by=early)
     await store_user(store, confirm_by=early, email_verified=True)
@@ -159,8 +159,8 @@ async def test_an_unconfirmed_account_is_found_once_its_time_is_over(store: Data
         assert await records.users.find(other.id) == replace(other, confirm_by=None)
 
 
-async def test_every_session_of_a_user_ends(store: Database) -> None:
-    """But the one that is named, and nobody else's."""
+async def test_all_sessions_of_a_user_end(store: Database) -> None:
+    """Except the given one, and those of other users."""
     ann, bob = await store_user(store), await store_user(store)
     here, there, other = make_session(ann), make_session(ann), make_session(bob)
     async with store.begin() as records:
@@ -177,8 +177,8 @@ async def test_every_session_of_a_user_ends(store: Database) -> None:
         assert await records.sessions.find(other.id) == other
 
 
-async def test_a_link_is_used_once_with_all_for_the_same(store: Database) -> None:
-    """For its purpose and in time; the other purpose is left alone."""
+async def test_token_use_consumes_all_tokens_of_its_purpose(store: Database) -> None:
+    """A token is valid for its purpose until it expires; tokens of other purposes stay."""
     ann = await store_user(store)
     one, two, other = (
         make_one_time_token(ann),
@@ -199,8 +199,8 @@ async def test_a_link_is_used_once_with_all_for_the_same(store: Database) -> Non
         assert await links.find_user_id(other.digest, TokenPurpose.RESET, NOW) is None
 
 
-async def test_a_link_is_claimed_by_one_at_a_time(store: Database) -> None:
-    """Until it is released or the time is over; a claim uses nothing up, and needs a good link."""
+async def test_token_lock_is_exclusive(store: Database) -> None:
+    """Until it is released or times out; it does not consume the token, and needs a valid one."""
     ann = await store_user(store)
     link = make_one_time_token(ann, TokenPurpose.RESET)
     later, latest = NOW + HOUR / 4, NOW + HOUR / 2
@@ -221,8 +221,8 @@ async def test_a_link_is_claimed_by_one_at_a_time(store: Database) -> None:
         assert not await links.acquire(link.digest, TokenPurpose.RESET, latest, NOW + HOUR)
 
 
-async def test_of_many_who_claim_a_link_at_once_one_gets_it(store: Database) -> None:
-    """The others find it taken."""
+async def test_concurrent_token_locks(store: Database) -> None:
+    """Of twenty concurrent callers, one acquires the lock."""
     link = make_one_time_token(await store_user(store), TokenPurpose.RESET)
     async with store.begin() as records:
         await records.one_time_tokens.add(link)
@@ -235,8 +235,8 @@ async def test_of_many_who_claim_a_link_at_once_one_gets_it(store: Database) -> 
     assert sum(await asyncio.gather(*(claim() for _ in range(20)))) == 1
 
 
-async def test_old_links_and_answers_are_pruned(store: Database) -> None:
-    """What is still good stays."""
+async def test_expired_tokens_and_responses_are_pruned(store: Database) -> None:
+    """Valid ones stay."""
     ann = await store_user(store)
     link, attempt = make_one_time_token(ann), make_request()
     async with store.begin() as records:
@@ -251,8 +251,8 @@ async def test_old_links_and_answers_are_pruned(store: Database) -> None:
         assert await records.idempotency.acquire(attempt, NOW) is None
 
 
-async def test_a_key_gives_its_answer_again(store: Database) -> None:
-    """For one of its fingerprints, until it is too old or forgotten."""
+async def test_idempotency_key_returns_its_stored_response(store: Database) -> None:
+    """For one of its fingerprints, until it expires or is deleted."""
     ann, attempt = await store_user(store), make_request()
     async with store.begin() as records:
         assert await records.idempotency.acquire(attempt, NOW) is None
@@ -268,8 +268,8 @@ async def test_a_key_gives_its_answer_again(store: Database) -> None:
         assert await records.idempotency.acquire(attempt, NOW) is None
 
 
-async def test_a_key_with_another_body_is_refused(store: Database) -> None:
-    """The first answer stays."""
+async def test_idempotency_key_with_another_body_is_rejected(store: Database) -> None:
+    """The first response stays."""
     attempt = make_request()
     async with store.begin() as records:
         await records.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
@@ -281,8 +281,8 @@ async def test_a_key_with_another_body_is_refused(store: Database) -> None:
             await records.idempotency.find(attempt.key, (b"x" * 32,), NOW)
 
 
-async def test_a_key_is_found_for_as_long_as_its_answer_counts(store: Database) -> None:
-    """Without being held, and as new afterwards."""
+async def test_stored_response_is_found_until_it_expires(store: Database) -> None:
+    """Without a lock; afterwards the key is free."""
     attempt = make_request()
     async with store.begin() as records:
         await records.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
@@ -296,7 +296,7 @@ async def test_a_key_is_found_for_as_long_as_its_answer_counts(store: Database) 
         assert await records.idempotency.find(b"new" * 10, attempt.fingerprints, NOW) is None
 
 
-async def test_a_client_is_found_as_it_was_stored(store: Database) -> None:
+async def test_stored_client_is_found(store: Database) -> None:
     """With its scopes."""
     scopes = frozenset({Scope.CODES_READ, Scope.USERS_READ})
     client = Client(ID_GENERATOR.new(), "shop", b"d" * 32, scopes, NOW)
@@ -307,8 +307,8 @@ async def test_a_client_is_found_as_it_was_stored(store: Database) -> None:
         assert await records.clients.find(ID_GENERATOR.new()) is None
 
 
-async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> None:
-    """Whoever comes first, the other finds either a code or none."""
+async def test_concurrent_erasure_and_registration_do_not_deadlock(store: Database) -> None:
+    """Whichever comes first, the registration finds either the code or none."""
     for _ in range(10):
         ann, bob = await store_user(store), await store_user(store)
         code = await store_code(store, ann)
@@ -332,8 +332,8 @@ async def test_erasing_and_joining_at_once_never_deadlock(store: Database) -> No
             assert (await records.referrals.find_by_referred(bob.id) is not None) == credited
 
 
-async def test_a_session_that_ended_changes_nothing(store: Database, reads: ReadModel) -> None:
-    """Nor one of somebody who is gone; that somebody is blocked is told by the change itself."""
+async def test_ended_session_may_not_write(store: Database, reads: ReadModel) -> None:
+    """Nor may one of a deleted user; the write itself checks for a block."""
     ann = await store_user(store)
     session = make_session(ann)
     assert not await reads.permits_changes(ann.id, session.id)
@@ -348,8 +348,8 @@ async def test_a_session_that_ended_changes_nothing(store: Database, reads: Read
     assert await reads.permits_changes(ann.id, session.id)
 
 
-async def test_two_who_referred_each_other_leave_at_once(store: Database) -> None:
-    """Each locks the codes of both, and none waits for the other for ever."""
+async def test_concurrent_erasures_of_mutual_referrers_do_not_deadlock(store: Database) -> None:
+    """Each locks the codes of both users."""
     for _ in range(5):
         ann, bob = await store_user(store), await store_user(store)
         codes = [await store_code(store, owner, uses=1) for owner in (ann, bob)]

@@ -32,8 +32,8 @@ async def reserve_slot(
         )
 
 
-async def test_the_places_of_an_hour_are_given_out_once(store: Database) -> None:
-    """The fourth has to wait until the first is an hour old; other addresses do not count."""
+async def test_mail_slots_per_hour_are_limited(store: Database) -> None:
+    """The fourth mail has to wait until the first is an hour old; other recipients do not count."""
     address = f"{ID_GENERATOR.new()}@example.com"
     assert [await reserve_slot(store, address, minute=minute) for minute in (0, 10, 20)] == [
         None
@@ -44,16 +44,16 @@ async def test_the_places_of_an_hour_are_given_out_once(store: Database) -> None
     assert await reserve_slot(store, address, minute=61) == NOW + timedelta(minutes=70)
 
 
-async def test_reset_mails_have_places_of_their_own(store: Database) -> None:
-    """As many, and neither kind takes one of the other's."""
+async def test_reset_mails_have_their_own_quota(store: Database) -> None:
+    """Of the same size; neither kind uses the other's slots."""
     address = f"{ID_GENERATOR.new()}@example.com"
     for quota in (password_reset_quota(address), address):
         found = [await reserve_slot(store, quota) for _ in range(4)]
         assert found == [None] * 3 + [NOW + HOUR]
 
 
-async def test_a_mail_that_was_counted_is_not_counted_again(store: Database) -> None:
-    """A second attempt at it goes out, however full the hour is."""
+async def test_retried_mail_keeps_its_slot(store: Database) -> None:
+    """A retry is sent, however full the quota is."""
     address, mail = f"{ID_GENERATOR.new()}@example.com", ID_GENERATOR.new()
     for _ in range(5):
         assert await reserve_slot(store, address, mail=mail) is None
@@ -61,14 +61,14 @@ async def test_a_mail_that_was_counted_is_not_counted_again(store: Database) -> 
     assert await reserve_slot(store, address, mail=mail) is None
 
 
-async def test_of_many_who_ask_at_once_as_many_get_a_place_as_there_are(store: Database) -> None:
-    """Thirty at once, three places."""
+async def test_concurrent_reservations_do_not_exceed_the_quota(store: Database) -> None:
+    """Thirty concurrent mails, three slots."""
     address = f"{ID_GENERATOR.new()}@example.com"
     found = await asyncio.gather(*(reserve_slot(store, address) for _ in range(30)))
     assert found.count(None) == 3
 
 
-async def test_a_count_of_mails_may_begin_anew(store: Database) -> None:
+async def test_mail_quota_is_reset(store: Database) -> None:
     """For one quota and no other."""
     one, other = f"{ID_GENERATOR.new()}@example.com", f"{ID_GENERATOR.new()}@example.com"
     async with store.begin() as records:
@@ -94,8 +94,8 @@ async def test_a_count_of_mails_may_begin_anew(store: Database) -> None:
         )
 
 
-async def test_old_marks_are_pruned(store: Database) -> None:
-    """And only those."""
+async def test_old_mail_slots_are_pruned(store: Database) -> None:
+    """Newer slots stay."""
     address = f"{ID_GENERATOR.new()}@example.com"
     old, fresh = ID_GENERATOR.new(), ID_GENERATOR.new()
     await reserve_slot(store, address, mail=old)
@@ -108,7 +108,7 @@ async def test_old_marks_are_pruned(store: Database) -> None:
     ]
 
 
-async def test_language_and_mute_are_stored(store: Database) -> None:
+async def test_locale_and_notification_setting_are_stored(store: Database) -> None:
     """For that user alone."""
     ann, bob = await store_user(store), await store_user(store)
     async with store.begin() as records:
@@ -120,8 +120,8 @@ async def test_language_and_mute_are_stored(store: Database) -> None:
         assert await records.users.find(bob.id) == bob
 
 
-async def test_a_referral_is_claimed_by_one_mail(store: Database) -> None:
-    """The same one again may have it, another one not."""
+async def test_referral_is_reported_in_one_mail(store: Database) -> None:
+    """The same mail gets it again, another one does not."""
     code = await store_code(store, await store_user(store))
     referral, _ = await store_referral(store, code)
     first, second = ID_GENERATOR.new(), ID_GENERATOR.new()
@@ -142,8 +142,8 @@ async def test_a_referral_is_claimed_by_one_mail(store: Database) -> None:
         )
 
 
-async def test_a_referrer_who_is_gone_is_told_of_nobody(store: Database) -> None:
-    """A referral that is confirmed after its referrer left concerns nobody."""
+async def test_erased_referrer_is_not_notified(store: Database) -> None:
+    """Of a referral that is confirmed after the erasure."""
     ann = await store_user(store)
     referral, _ = await store_referral(store, await store_code(store, ann))
     async with store.begin() as records:
@@ -156,8 +156,8 @@ async def test_a_referrer_who_is_gone_is_told_of_nobody(store: Database) -> None
         )
 
 
-async def test_ended_sessions_are_pruned(store: Database) -> None:
-    """And only those; their time is the one that is asked for."""
+async def test_expired_sessions_are_pruned(store: Database) -> None:
+    """By the time that is given; others stay."""
     session = make_session(await store_user(store))
     async with store.begin() as records:
         await records.sessions.add(session)
@@ -166,8 +166,8 @@ async def test_ended_sessions_are_pruned(store: Database) -> None:
         assert not await records.sessions.prune(session.expires_at)
 
 
-async def test_a_queue_takes_several_jobs_and_none(store: Database) -> None:
-    """In the transaction, as with everything else."""
+async def test_jobs_are_enqueued_in_the_transaction(store: Database) -> None:
+    """Several at once, and none if the transaction fails."""
     with pytest.raises(ZeroDivisionError):
         await _fail_after(store)
     async with store.begin() as records:

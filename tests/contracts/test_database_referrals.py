@@ -47,10 +47,8 @@ async def newest(
         return await records.referrals.list_page(user_id, status=status, after=after, limit=limit)
 
 
-async def test_a_referral_is_listed_as_it_was_stored(
-    store: Database, ann: User, code: Code
-) -> None:
-    """With the referred user's id and address as typed; that user's referrer is known."""
+async def test_stored_referral_is_listed(store: Database, ann: User, code: Code) -> None:
+    """With the referred user's id and e-mail address as typed; that user's referrer is found."""
     referral, bob = await store_referral(store, replace(code, text="Old-Wording"))
     assert await newest(store, ann.id) == [
         ReferralListItem(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
@@ -59,18 +57,20 @@ async def test_a_referral_is_listed_as_it_was_stored(
         assert await records.referrals.find_by_referred(bob.id) == referral
 
 
-async def test_who_came_alone_has_no_referrer(store: Database, reads: ReadModel, ann: User) -> None:
-    """And whoever brought nobody has an empty list and a count of none."""
+async def test_user_without_referrals_or_referrer(
+    store: Database, reads: ReadModel, ann: User
+) -> None:
+    """The list is empty, the count is zero, and no referrer is shown."""
     account = await reads.find_account(ann.id, 10, NOW)
     assert account is not None
     assert (account.referrer, account.referral_count) == (None, 0)
     assert await newest(store, ann.id) == []
 
 
-async def test_the_count_is_that_of_the_uses(
+async def test_referral_count_is_the_sum_of_uses(
     store: Database, reads: ReadModel, ann: User, code: Code
 ) -> None:
-    """Over all codes of the user, deleted ones among them."""
+    """Over all codes of the user, including deleted ones."""
     async with store.begin() as records:
         for _ in range(2):
             await records.codes.count_use(code.id, NOW)
@@ -84,8 +84,8 @@ async def test_the_count_is_that_of_the_uses(
     assert account.referral_count == 3
 
 
-async def test_a_user_has_one_referrer(store: Database, code: Code) -> None:
-    """A second referral of the same user is refused, and the first stays."""
+async def test_user_has_one_referrer(store: Database, code: Code) -> None:
+    """A second referral of the same user is rejected, and the first stays."""
     first, bob = await store_referral(store, code)
     other = await store_code(store, await store_user(store))
     for again in (make_referral(code, bob), make_referral(other, bob)):
@@ -95,15 +95,15 @@ async def test_a_user_has_one_referrer(store: Database, code: Code) -> None:
         assert await records.referrals.find_by_referred(bob.id) == first
 
 
-async def test_nobody_refers_themselves(store: Database, ann: User, code: Code) -> None:
-    """A referral by oneself is refused."""
+async def test_self_referral_is_rejected(store: Database, ann: User, code: Code) -> None:
+    """A constraint of the table rejects it."""
     with pytest.raises(IntegrityConstraintViolationError):
         await add(store, make_referral(code, ann))
     assert await newest(store, ann.id) == []
 
 
-async def test_a_referral_is_between_users_who_exist(store: Database, code: Code) -> None:
-    """Unknown users and codes are refused."""
+async def test_referral_needs_existing_users_and_code(store: Database, code: Code) -> None:
+    """Unknown users and codes are rejected."""
     bob = await store_user(store)
     for broken in (
         make_referral(code, make_user()),
@@ -116,8 +116,8 @@ async def test_a_referral_is_between_users_who_exist(store: Database, code: Code
         assert await records.referrals.find_by_referred(bob.id) is None
 
 
-async def test_a_list_goes_from_the_newest(store: Database, ann: User, code: Code) -> None:
-    """Pages follow one another by the referral's id, without a gap and without a repeat."""
+async def test_referrals_are_listed_newest_first(store: Database, ann: User, code: Code) -> None:
+    """Pages follow each other by the referral's id, without a gap or a repeat."""
     stored = [(await store_referral(store, code))[0].id for _ in range(5)]
     await store_referral(store, await store_code(store, await store_user(store)))
     seen: list[list[UUID]] = []
@@ -129,8 +129,8 @@ async def test_a_list_goes_from_the_newest(store: Database, ann: User, code: Cod
     assert seen == [stored[:2:-1], stored[2:0:-1], stored[:1], []]
 
 
-async def test_a_filter_leaves_one_status(store: Database, ann: User, code: Code) -> None:
-    """Each status lists its own, and pages go on within it."""
+async def test_referrals_are_filtered_by_status(store: Database, ann: User, code: Code) -> None:
+    """Pages continue within the filter."""
     stored = {
         status: [(await store_referral(store, code, status=status))[0].id for _ in range(3)]
         for status in ReferralStatus

@@ -52,24 +52,24 @@ async def found(store: Database, token: RefreshToken) -> tuple[Session, RefreshT
         return await records.sessions.lock_by_token(token.digest)
 
 
-async def test_a_token_leads_to_its_session(
+async def test_refresh_token_finds_its_session(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
-    """Each of several tokens finds the session, and itself, as they were stored."""
+    """Each of several tokens finds the session and itself, as stored."""
     second = await store_token(store, session)
     assert await found(store, token) == (session, token)
     assert await found(store, second) == (session, second)
 
 
-async def test_an_unknown_token_leads_nowhere(store: Database) -> None:
+async def test_unknown_refresh_token_finds_nothing(store: Database) -> None:
     """A digest that was never stored finds nothing."""
     assert await found(store, make_refresh_token(ID_GENERATOR.new())) is None
 
 
-async def test_a_used_token_says_when(
+async def test_time_of_use_is_stored(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
-    """The time of the use is stored, for that token alone."""
+    """For that token alone."""
     second = await store_token(store, session)
     async with store.begin() as records:
         assert await records.sessions.mark_used(token, NOW)
@@ -77,10 +77,10 @@ async def test_a_used_token_says_when(
     assert await found(store, second) == (session, second)
 
 
-async def test_the_end_of_a_session_takes_all_its_tokens(
+async def test_ending_a_session_deletes_its_tokens(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
-    """And those of no other session; ending it again does nothing."""
+    """Tokens of other sessions stay; ending is idempotent."""
     second = await store_token(store, session)
     other = await store_session(store)
     kept = await store_token(store, other)
@@ -92,8 +92,8 @@ async def test_the_end_of_a_session_takes_all_its_tokens(
     assert await found(store, kept) == (other, kept)
 
 
-async def test_a_token_belongs_to_a_session_and_a_session_to_a_user(store: Database) -> None:
-    """Tokens of no session and sessions of no user are refused."""
+async def test_token_needs_a_session_and_session_needs_a_user(store: Database) -> None:
+    """Tokens without a session and sessions without a user are rejected."""
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.sessions.add_token(make_refresh_token(ID_GENERATOR.new()))
@@ -102,17 +102,17 @@ async def test_a_token_belongs_to_a_session_and_a_session_to_a_user(store: Datab
             await records.sessions.add(make_session(make_user()))
 
 
-async def test_a_token_is_stored_once(store: Database, token: RefreshToken) -> None:
-    """The same digest twice is refused."""
+async def test_refresh_token_is_unique(store: Database, token: RefreshToken) -> None:
+    """The same digest is rejected the second time."""
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.sessions.add_token(token)
 
 
-async def test_a_lock_shows_what_the_one_before_did(
+async def test_lock_shows_the_previous_change(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
-    """Of ten who play a token at once, one finds it unused."""
+    """Of ten concurrent uses of a token, one finds it unused."""
     assert token.session_id == session.id
 
     async def play() -> bool:
@@ -125,10 +125,10 @@ async def test_a_lock_shows_what_the_one_before_did(
     assert sum(await asyncio.gather(*(play() for _ in range(10)))) == 1
 
 
-async def test_the_first_used_of_two_is_the_heir(
+async def test_first_used_of_two_successors_wins(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
-    """The second use is not stored, and the parent names the first."""
+    """The use of the second is not stored, and the parent names the first."""
     heir, other = [replace(make_refresh_token(session.id), parent=token.digest) for _ in range(2)]
     async with store.begin() as records:
         await records.sessions.add_token(heir)
@@ -140,10 +140,10 @@ async def test_the_first_used_of_two_is_the_heir(
     assert await found(store, token) == (session, replace(token, heir=heir.digest))
 
 
-async def test_of_many_heirs_played_at_once_one_is_it(
+async def test_concurrent_successors(
     store: Database, session: Session, token: RefreshToken
 ) -> None:
-    """The session is held while each is looked at."""
+    """Of ten concurrent successors of a token, one wins; the session is locked meanwhile."""
     heirs = [replace(make_refresh_token(session.id), parent=token.digest) for _ in range(10)]
     async with store.begin() as records:
         for heir in heirs:

@@ -20,8 +20,8 @@ def make_fingerprint() -> bytes:
     return ID_GENERATOR.new().bytes * 2
 
 
-async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: ReadModel) -> None:
-    """The last one that was stored; it is part of the account in full."""
+async def test_stored_profile_is_found(store: Database, reads: ReadModel) -> None:
+    """The last one that was saved; the account view includes it."""
     ann, bob = await store_user(store), await store_user(store)
     for profile in (FULL, Profile(name="Ann")):
         async with store.begin() as records:
@@ -34,8 +34,8 @@ async def test_a_profile_is_found_as_it_was_stored(store: Database, reads: ReadM
         assert account.profile == profile
 
 
-async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: ReadModel) -> None:
-    """Deleting what is not there changes nothing."""
+async def test_deleted_profile_is_gone(store: Database, reads: ReadModel) -> None:
+    """Deletion is idempotent."""
     ann = await store_user(store)
     async with store.begin() as records:
         await records.profiles.save(ann.id, FULL, NOW)
@@ -47,16 +47,18 @@ async def test_a_profile_that_is_deleted_is_gone(store: Database, reads: ReadMod
     assert account.profile is None
 
 
-async def test_a_profile_is_somebodys(store: Database) -> None:
-    """There is none without an account."""
+async def test_profile_needs_an_account(store: Database) -> None:
+    """A profile of an unknown user is rejected."""
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as records:
             await records.profiles.save(ID_GENERATOR.new(), FULL, NOW)
 
 
 @pytest.mark.parametrize("verdict", Deliverability)
-async def test_an_account_keeps_the_verdict(store: Database, verdict: Deliverability) -> None:
-    """It is stored with a new one, and by saving it."""
+async def test_deliverability_of_an_account_is_stored(
+    store: Database, verdict: Deliverability
+) -> None:
+    """By adding and by saving the account."""
     ann, bob = await store_user(store, deliverability=verdict), await store_user(store)
     async with store.begin() as records:
         assert await records.users.lock(ann.id) == ann
@@ -64,8 +66,8 @@ async def test_an_account_keeps_the_verdict(store: Database, verdict: Deliverabi
         assert await records.users.find(bob.id) == replace(bob, deliverability=verdict)
 
 
-async def test_a_verdict_is_found_while_it_counts(store: Database) -> None:
-    """By any of the fingerprints; the newest counts, and one that is too old does not."""
+async def test_verification_result_is_found(store: Database) -> None:
+    """By any of the fingerprints; the newest result counts, an outdated one does not."""
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
     async with store.begin() as records:
         verdicts = records.verification_results
@@ -83,8 +85,8 @@ async def test_a_verdict_is_found_while_it_counts(store: Database) -> None:
         assert await verdicts.find((other,), NOW) is VALID
 
 
-async def test_old_verdicts_are_pruned(store: Database) -> None:
-    """What still counts stays."""
+async def test_old_verification_results_are_pruned(store: Database) -> None:
+    """Current results stay."""
     fingerprint = make_fingerprint()
     async with store.begin() as records:
         await records.verification_results.save(fingerprint, VALID, NOW)
@@ -94,8 +96,8 @@ async def test_old_verdicts_are_pruned(store: Database) -> None:
         assert await records.verification_results.find((fingerprint,), NOW) is None
 
 
-async def test_a_referred_address_is_remembered(store: Database) -> None:
-    """By any of its fingerprints, for as long as is asked for, and until it is pruned."""
+async def test_referred_email_is_found(store: Database) -> None:
+    """By any of its fingerprints, for the period asked for, until it is pruned."""
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
     async with store.begin() as records:
         referred = records.referred_emails

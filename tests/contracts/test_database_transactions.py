@@ -14,8 +14,8 @@ class OddError(Exception):
     """An error that the database knows nothing of."""
 
 
-async def test_the_end_of_a_block_commits(store: Database) -> None:
-    """What one transaction stored the next one sees, all of it."""
+async def test_end_of_the_block_commits(store: Database) -> None:
+    """The next transaction sees everything that this one stored."""
     user = make_user()
     code = make_code(user)
     async with store.begin() as records:
@@ -26,8 +26,8 @@ async def test_the_end_of_a_block_commits(store: Database) -> None:
         assert await records.codes.find(user.id, code.id) == code
 
 
-async def test_an_error_undoes_the_block(store: Database) -> None:
-    """Nothing of a transaction that failed is left, and the error goes on as it is."""
+async def test_error_rolls_the_block_back(store: Database) -> None:
+    """Nothing of the transaction is stored, and the error is raised unchanged."""
     user = make_user()
 
     async def fail() -> None:
@@ -44,10 +44,10 @@ async def test_an_error_undoes_the_block(store: Database) -> None:
 
 @pytest.mark.parametrize("error", [OSError, TimeoutError, InvalidRequestError, ValueError])
 @pytest.mark.parametrize("block", ["begin", "read"])
-async def test_an_error_of_the_code_in_the_block_is_no_outage(
+async def test_error_of_the_caller_is_not_an_outage(
     store: Database, block: str, error: type[Exception]
 ) -> None:
-    """Only the database's own calls raise `Unavailable`; a file that is missing stays that."""
+    """Only the database's own calls raise `Unavailable`."""
     user = await store_user(store)
 
     async def fail() -> None:
@@ -61,8 +61,8 @@ async def test_an_error_of_the_code_in_the_block_is_no_outage(
         assert await records.users.find(user.id) == user
 
 
-async def test_a_transaction_sees_its_own_writes_alone(store: Database) -> None:
-    """Before the commit others do not see them, afterwards they do, in a read that goes on."""
+async def test_uncommitted_writes_are_isolated(store: Database) -> None:
+    """Others see them after the commit, also in a read that is still open."""
     user = make_user()
     async with store.read() as reading:
         async with store.begin() as writing:
@@ -72,8 +72,8 @@ async def test_a_transaction_sees_its_own_writes_alone(store: Database) -> None:
         assert await reading.users.find(user.id) == user
 
 
-async def test_a_refused_statement_undoes_what_came_before(store: Database) -> None:
-    """Even when the refusal is passed over, the transaction has failed."""
+async def test_failed_statement_rolls_back_earlier_ones(store: Database) -> None:
+    """Even if the error is suppressed, the transaction has failed."""
     user, other = await store_user(store), make_user()
     async with store.begin() as records:
         await records.users.add(other)
@@ -83,8 +83,8 @@ async def test_a_refused_statement_undoes_what_came_before(store: Database) -> N
         assert await records.users.find(other.id) is None
 
 
-async def test_nothing_follows_a_refused_statement(store: Database) -> None:
-    """A transaction that has failed answers no further question."""
+async def test_no_statement_follows_a_failed_one(store: Database) -> None:
+    """A failed transaction raises `Unavailable` for every further query."""
     user = await store_user(store)
 
     async def go_on() -> None:

@@ -19,8 +19,8 @@ from tests.contracts.rows import ID_GENERATOR, make_code, make_user, store_user
     ],
     ids=["usual", "admin", "letters"],
 )
-async def test_an_account_is_found_as_it_was_stored(store: Database, user: User) -> None:
-    """By its id and by its canonical address, and no field has changed on the way."""
+async def test_stored_account_is_found(store: Database, user: User) -> None:
+    """By its id and its canonical e-mail address; every field is unchanged."""
     async with store.begin() as records:
         await records.users.add(user)
         assert await records.users.lock(user.id) == user
@@ -29,8 +29,8 @@ async def test_an_account_is_found_as_it_was_stored(store: Database, user: User)
         assert await records.users.find_by_email(user.email_key) == user
 
 
-async def test_an_unknown_account_is_not_found(store: Database) -> None:
-    """By no way; the address as typed is not the canonical one."""
+async def test_unknown_account_is_not_found(store: Database) -> None:
+    """The address as typed is not a key."""
     user = await store_user(store)
     async with store.begin() as records:
         assert await records.users.find(ID_GENERATOR.new()) is None
@@ -38,8 +38,8 @@ async def test_an_unknown_account_is_not_found(store: Database) -> None:
         assert await records.users.find_by_email(user.email) is None
 
 
-async def test_a_canonical_address_has_one_account(store: Database) -> None:
-    """The second is refused, however the address was typed; the first stays."""
+async def test_canonical_email_is_unique(store: Database) -> None:
+    """A second account is rejected, however the address was typed; the first stays."""
     user = await store_user(store)
     with pytest.raises(EmailTaken) as refused:
         await store_user(store, email="other@example.com", email_key=user.email_key)
@@ -48,8 +48,8 @@ async def test_a_canonical_address_has_one_account(store: Database) -> None:
         assert await records.users.find_by_email(user.email_key) == user
 
 
-async def test_one_address_at_once(store: Database) -> None:
-    """Of ten who ask for one address at the same time, one gets it."""
+async def test_concurrent_accounts_with_one_email(store: Database) -> None:
+    """Of ten concurrent registrations of an address, one succeeds."""
     email_key = make_user().email_key
     asking = [store_user(store, email_key=email_key) for _ in range(10)]
     answers = await asyncio.gather(*asking, return_exceptions=True)
@@ -57,8 +57,8 @@ async def test_one_address_at_once(store: Database) -> None:
     assert sum(isinstance(answer, EmailTaken) for answer in answers) == 9
 
 
-async def test_a_lock_puts_an_account_s_affairs_in_a_row(store: Database) -> None:
-    """Ten who each retire the code in force and store another do not meet."""
+async def test_account_lock_serializes_changes(store: Database) -> None:
+    """Ten concurrent replacements of the active code do not conflict."""
     user = await store_user(store)
 
     async def replace_code() -> None:

@@ -71,8 +71,8 @@ async def reserve_mail(pool: DriverPool) -> None:
 
 
 @pytest.mark.parametrize("ask", [look_up, show, reserve_mail])
-async def test_a_connection_whose_answer_takes_too_long_is_not_used_again(ask: PoolUse) -> None:
-    """It is cut, since the pool would otherwise wait for the server as long again."""
+async def test_connection_is_terminated_after_a_timeout(ask: PoolUse) -> None:
+    """Otherwise the pool would wait for the server again."""
 
     async def time_out() -> None:
         raise TimeoutError
@@ -91,8 +91,8 @@ def queue_length(pool: DriverPool) -> float:
 
 
 @pytest.mark.parametrize("ask", [look_up, show, reserve_mail])
-async def test_everybody_waits_in_one_queue(ask: PoolUse) -> None:
-    """With all connections in use, the next who asks is counted as waiting, and served after."""
+async def test_all_callers_wait_in_one_queue(ask: PoolUse) -> None:
+    """With all connections in use, the next caller is counted as waiting, and served later."""
     free = asyncio.Event()
 
     async def wait() -> None:

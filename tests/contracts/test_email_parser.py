@@ -13,8 +13,8 @@ LABEL = "d" * 61
 
 
 @pytest.mark.parametrize("addresses", [FakeEmailParser(), REAL], ids=["fake", "real"])
-def test_case_is_no_difference(addresses: EmailParser) -> None:
-    """The address is kept as typed, and its canonical form is in lower case."""
+def test_email_keeps_its_spelling_and_has_a_canonical_form(addresses: EmailParser) -> None:
+    """The canonical form is lower-case."""
     address = addresses.parse("Ann.Example@Example.COM")
     assert address.original == "Ann.Example@Example.COM"
     assert address.canonical == "ann.example@example.com"
@@ -23,8 +23,8 @@ def test_case_is_no_difference(addresses: EmailParser) -> None:
 
 @pytest.mark.parametrize("addresses", [FakeEmailParser(), REAL], ids=["fake", "real"])
 @pytest.mark.parametrize("text", ["", "ann", "ann.example.com"])
-def test_an_address_has_an_at_sign(addresses: EmailParser, text: str) -> None:
-    """Without one it is refused, and the refusal names the field."""
+def test_email_without_an_at_sign_is_rejected(addresses: EmailParser, text: str) -> None:
+    """The error names the field."""
     with pytest.raises(InvalidRequest) as refused:
         addresses.parse(text)
     assert refused.value.field == "email"
@@ -59,7 +59,7 @@ def test_an_address_has_an_at_sign(addresses: EmailParser, text: str) -> None:
     ids=["case", "idn", "nfc", "cyrillic"],
 )
 def test_all_spellings_have_one_canonical_form(canonical: str, spellings: list[str]) -> None:
-    """Case, U-label or A-label, composed or not: one address, and each is kept as typed."""
+    """Case, U-label or A-label, composed or not: one canonical form, and the spelling is kept."""
     for spelling in [*spellings, canonical]:
         address = REAL.parse(spelling)
         assert (address.original, address.canonical) == (spelling, canonical)
@@ -75,7 +75,7 @@ def test_all_spellings_have_one_canonical_form(canonical: str, spellings: list[s
         ("jose@example.com", "jos\u00e9@example.com"),
     ],
 )
-def test_other_addresses_stay_apart(one: str, other: str) -> None:
+def test_different_emails_have_different_canonical_forms(one: str, other: str) -> None:
     """A tag, a dot, an accent or a letter of another alphabet makes another address."""
     assert REAL.parse(one).canonical != REAL.parse(other).canonical
 
@@ -90,8 +90,8 @@ def test_other_addresses_stay_apart(one: str, other: str) -> None:
         f"ann@{LABEL}.{LABEL}.{LABEL}.{'d' * 61}.io",
     ],
 )
-def test_unusual_addresses_are_fine(text: str) -> None:
-    """What RFC 5321 allows is taken, up to 64 characters before the sign and 254 in all."""
+def test_unusual_emails_are_accepted(text: str) -> None:
+    """RFC 5321 allows them: up to 64 characters before the at sign and 254 in all."""
     assert REAL.parse(text).canonical == text
 
 
@@ -153,7 +153,7 @@ def test_unusual_addresses_are_fine(text: str) -> None:
     ],
     ids=lambda text: ascii(text)[:40],
 )
-def test_what_cannot_be_mailed_safely_is_refused(text: str) -> None:
+def test_unsafe_email_is_rejected(text: str) -> None:
     """Other syntax, control, bidi and invisible characters, encoded words, look-alikes, length."""
     with pytest.raises(InvalidRequest) as refused:
         REAL.parse(text)
@@ -162,8 +162,8 @@ def test_what_cannot_be_mailed_safely_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a" * 60_000, f"ann@{'d' * 251}", '"' + "\\ " * 30_000])
-def test_a_long_text_is_not_parsed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Whatever is longer than any address is refused by its length alone."""
+def test_overlong_text_is_not_parsed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """It is rejected by its length alone."""
     parsed: list[str] = []
     monkeypatch.setattr(addresses_module, "validate_email", parsed.append)
     with pytest.raises(InvalidRequest) as refused:

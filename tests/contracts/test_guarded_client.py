@@ -83,13 +83,13 @@ def fail_at_once(inquiries: GuardedClient[int]) -> None:
 
 
 @pytest.mark.parametrize("fault", ["status 500", "hang"])
-async def test_after_some_failures_nobody_waits(
+async def test_breaker_opens_after_consecutive_failures(
     inquiries: GuardedClient[int],
     service: FakeThirdParty,
     fault: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And nobody is asked, until it is time to try."""
+    """No request is sent, and no caller waits, until the next probe."""
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", math.inf
     )
@@ -101,10 +101,10 @@ async def test_after_some_failures_nobody_waits(
     assert len(service.requests) == FAILURE_THRESHOLD
 
 
-async def test_failures_in_between_are_forgiven(
+async def test_success_resets_the_failure_count(
     inquiries: GuardedClient[int], service: FakeThirdParty
 ) -> None:
-    """Only those in a row count."""
+    """Only consecutive failures count."""
     for _ in range(3):
         service.failure = "status 500"
         await fail(inquiries, FAILURE_THRESHOLD - 1)
@@ -112,10 +112,10 @@ async def test_failures_in_between_are_forgiven(
         assert await inquiries.request("ann@example.com", SHORT_TIMEOUT) == 200
 
 
-async def test_each_patience_learns_for_itself(
+async def test_each_timeout_has_its_own_breaker(
     inquiries: GuardedClient[int], service: FakeThirdParty
 ) -> None:
-    """Who waits longer may get answers where others do not."""
+    """A longer timeout may get responses where a shorter one does not."""
     service.failure = "hang"
     await fail(inquiries, FAILURE_THRESHOLD)
     service.failure = None
@@ -123,10 +123,10 @@ async def test_each_patience_learns_for_itself(
     await fail(inquiries, 1)
 
 
-async def test_a_probe_that_is_answered_ends_it(
+async def test_successful_probe_closes_the_breaker(
     inquiries: GuardedClient[int], service: FakeThirdParty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs in the background, so that nobody waits for it either."""
+    """The probe runs in the background, so that no caller waits for it."""
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", 0.0
     )
@@ -140,8 +140,8 @@ async def test_a_probe_that_is_answered_ends_it(
     assert await inquiries.request("ann@example.com", SHORT_TIMEOUT) == 200
 
 
-def test_a_probe_is_taken_once_in_a_while() -> None:
-    """By whoever comes first after the pause."""
+def test_one_probe_per_retry_interval() -> None:
+    """The first caller after the interval gets it."""
     now = [0.0]
     breaker = Breaker("it", lambda: now[0])
     for _ in range(FAILURE_THRESHOLD):
@@ -154,10 +154,10 @@ def test_a_probe_is_taken_once_in_a_while() -> None:
     assert not breaker.is_open
 
 
-async def test_closing_gives_up_probes(
+async def test_close_cancels_probes(
     service: FakeThirdParty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is left running behind a service that stops."""
+    """No task is left running."""
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", 0.0
     )
@@ -177,11 +177,11 @@ def max_in_window(taken: list[tuple[float, float]], seconds: float) -> int:
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-async def test_the_budget_is_kept_by_all_processes(
+async def test_processes_share_the_budget(
     service: FakeThirdParty, redis_url: str, processes: int
 ) -> None:
-    """However many ask, each window lets as many through as its rate says, no more and no fewer;
-    the test ends the windows, which last hours, so that none ends by itself.
+    """In each window, all processes together send as many requests as the rate allows. The test
+    expires the windows itself; they last hours, so that none expires on its own.
     """
     servers = [RedisClient(redis_url) for _ in range(processes)]
     now = time.time()
@@ -212,11 +212,9 @@ async def test_the_budget_is_kept_by_all_processes(
 
 
 @pytest.mark.parametrize("quiet", [0.01, 0.9, 5.5])
-async def test_without_redis_a_process_keeps_the_budget(
-    service: FakeThirdParty, quiet: float
-) -> None:
-    """Whoever asks all the time, also from late in a window on, is let through less often than the
-    quota in any minute; that others are not is no failure of the service.
+async def test_budget_is_kept_without_redis(service: FakeThirdParty, quiet: float) -> None:
+    """No minute exceeds the quota, also when requests start late in a window; a request over the
+    budget is no failure of the service.
     """
     now = 0.0
     limits = FixedWindowRateLimiter(WITH_BUDGET, None, 1, now=lambda: now)

@@ -75,16 +75,14 @@ async def wait_until_cached(cache: LookupCache, key: str, code: Code | None) -> 
 
 
 @pytest.mark.parametrize("code", [new_code(), None], ids=["a code", "no code"])
-async def test_what_was_found_is_remembered(
-    cache: LookupCache, key: str, code: Code | None
-) -> None:
-    """Codes and their absence are told again without a question, and equal in every field."""
+async def test_loaded_value_is_cached(cache: LookupCache, key: str, code: Code | None) -> None:
+    """Codes and misses are returned without another load, equal in every field."""
     assert await cache.get_or_load(key, CountingLookup(code)) == code
     await wait_until_cached(cache, key, code)
 
 
-async def test_what_was_cleared_is_found_anew(cache: LookupCache, key: str) -> None:
-    """After a clear the first answer is the new one."""
+async def test_invalidated_value_is_loaded_again(cache: LookupCache, key: str) -> None:
+    """The first value after an invalidation is the new one."""
     await cache.get_or_load(key, CountingLookup(new_code()))
     await wait_until_cached(cache, key, await cache.get_or_load(key, CountingLookup(None)))
     await cache.invalidate(key)
@@ -93,8 +91,8 @@ async def test_what_was_cleared_is_found_anew(cache: LookupCache, key: str) -> N
     await wait_until_cached(cache, key, now)
 
 
-async def test_a_find_from_before_a_clear_is_not_remembered(cache: LookupCache, key: str) -> None:
-    """A question on its way while a change is cleared never puts the old answer back."""
+async def test_load_from_before_an_invalidation_is_not_cached(cache: LookupCache, key: str) -> None:
+    """A load that runs during an invalidation never caches the old value."""
     old, new, on_its_way, go_on = new_code(), new_code(), asyncio.Event(), asyncio.Event()
 
     async def find_slowly() -> Code | None:
@@ -115,8 +113,8 @@ async def test_a_find_from_before_a_clear_is_not_remembered(cache: LookupCache, 
         await cache.invalidate(key)
 
 
-async def test_an_error_is_not_remembered(cache: LookupCache, key: str) -> None:
-    """A database that does not answer is asked again the next time."""
+async def test_error_is_not_cached(cache: LookupCache, key: str) -> None:
+    """The next request loads again."""
 
     async def fail() -> Code | None:
         raise Unavailable
@@ -127,8 +125,8 @@ async def test_an_error_is_not_remembered(cache: LookupCache, key: str) -> None:
     assert await cache.get_or_load(key, CountingLookup(code)) == code
 
 
-async def test_many_questions_get_each_its_own_answer(cache: LookupCache) -> None:
-    """Ten thousand requests, a third of them cancelled midway: nobody gets another's answer."""
+async def test_concurrent_requests_get_their_own_values(cache: LookupCache) -> None:
+    """Of ten thousand requests, a third of them cancelled, none gets the value of another key."""
     codes = {f"{uuid4().hex}@example.com": new_code() for _ in range(1000)}
     for address, code in codes.items():
         await cache.get_or_load(address, CountingLookup(code))
@@ -147,8 +145,8 @@ async def test_many_questions_get_each_its_own_answer(cache: LookupCache) -> Non
     assert sum(isinstance(answer, Code) for _, answer in given) >= 6000
 
 
-async def test_one_question_is_shared(key: str) -> None:
-    """Five hundred requests for an address that was just forgotten ask once, whoever gives up."""
+async def test_concurrent_requests_share_one_load(key: str) -> None:
+    """Five hundred requests for one key load once, also if the first one is cancelled."""
     cache, find, go_on = MemoryLookupCache(), CountingLookup(new_code()), asyncio.Event()
 
     async def find_slowly() -> Code | None:
@@ -165,8 +163,8 @@ async def test_one_question_is_shared(key: str) -> None:
     assert find.calls == 1
 
 
-async def test_who_shares_a_question_gets_an_error_of_their_own(key: str) -> None:
-    """With its cause; raising it leaves no trace in another's."""
+async def test_requests_that_share_a_failed_load_get_separate_errors(key: str) -> None:
+    """With the cause; raising one error leaves no traceback in another."""
 
     async def fail() -> Code | None:
         raise Unavailable("away") from ConnectionError()
@@ -182,8 +180,8 @@ async def test_who_shares_a_question_gets_an_error_of_their_own(key: str) -> Non
         assert isinstance(error.__cause__, ConnectionError)
 
 
-async def test_a_process_forgets_within_a_second(key: str) -> None:
-    """What another process changed shows after a second at most."""
+async def test_memory_cache_expires_within_a_second(key: str) -> None:
+    """A change in another process is visible after a second at most."""
     time = 100.0
     cache = MemoryLookupCache(now=lambda: time)
     await cache.get_or_load(key, CountingLookup(new_code()))
@@ -191,8 +189,8 @@ async def test_a_process_forgets_within_a_second(key: str) -> None:
     assert await cache.get_or_load(key, CountingLookup(None)) is None
 
 
-async def test_processes_share_what_is_in_redis(server: RedisClient, key: str) -> None:
-    """One process finds what another stored, and not what another cleared."""
+async def test_processes_share_the_redis_cache(server: RedisClient, key: str) -> None:
+    """One process reads what another cached, and not what another invalidated."""
     one, two, code = RedisLookupCache(server), RedisLookupCache(server), new_code()
     await one.get_or_load(key, CountingLookup(code))
     await wait_until_cached(two, key, code)
@@ -201,18 +199,18 @@ async def test_processes_share_what_is_in_redis(server: RedisClient, key: str) -
 
 
 @pytest.mark.parametrize("lifetime", [5, 3600])
-async def test_nothing_outlives_the_code_or_half_a_minute(
+async def test_redis_entry_expires_with_the_code_or_within_half_a_minute(
     server: RedisClient, key: str, lifetime: int
 ) -> None:
-    """An entry ends with its code, and before a clear that was lost could matter."""
+    """An entry expires with its code, and before a lost invalidation could matter."""
     cache, code = RedisLookupCache(server), new_code(seconds=lifetime)
     await cache.get_or_load(key, CountingLookup(code))
     await wait_until_cached(cache, key, code)
     assert 0 < await server.client.pttl(entry_key(key)) <= min(lifetime, 25) * 1000
 
 
-async def test_an_entry_says_itself_when_it_ends(server: RedisClient, key: str) -> None:
-    """Not even a Redis that forgot to expire an entry makes it live longer."""
+async def test_redis_entry_holds_its_own_expiry(server: RedisClient, key: str) -> None:
+    """An entry that Redis failed to expire is not used."""
     time = datetime.now(UTC).timestamp()
     cache, code = RedisLookupCache(server, now=lambda: time), new_code()
     await cache.get_or_load(key, CountingLookup(code))
@@ -223,8 +221,10 @@ async def test_an_entry_says_itself_when_it_ends(server: RedisClient, key: str) 
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"\xff\x00", b"\x92\xc0\xc0", "list"])
-async def test_garbage_is_nothing(server: RedisClient, key: str, garbage: bytes | str) -> None:
-    """What cannot be read counts as unknown."""
+async def test_unreadable_redis_entry_is_a_miss(
+    server: RedisClient, key: str, garbage: bytes | str
+) -> None:
+    """The value is loaded."""
     cache, code = RedisLookupCache(server), new_code()
     if isinstance(garbage, str):
         await server.client.rpush(entry_key(key), garbage)
@@ -234,8 +234,8 @@ async def test_garbage_is_nothing(server: RedisClient, key: str, garbage: bytes 
     assert server.is_available
 
 
-async def test_redis_never_sees_an_address(server: RedisClient, key: str) -> None:
-    """Neither a key nor a value shows whose code it is."""
+async def test_redis_holds_no_email(server: RedisClient, key: str) -> None:
+    """Neither keys nor values reveal the owner of a code."""
     cache, code = RedisLookupCache(server), new_code()
     await cache.get_or_load(key, CountingLookup(code))
     await wait_until_cached(cache, key, code)
@@ -246,8 +246,8 @@ async def test_redis_never_sees_an_address(server: RedisClient, key: str) -> Non
         assert local_part not in name
 
 
-async def test_an_entry_that_ended_soon_leaves_the_mark(server: RedisClient, key: str) -> None:
-    """A find from before a change is not remembered, though what came after has ended already."""
+async def test_invalidation_marker_outlives_an_expired_entry(server: RedisClient, key: str) -> None:
+    """A load from before the change is not cached, even after a newer entry has expired."""
     old, new, on_its_way, go_on = new_code(), new_code(), asyncio.Event(), asyncio.Event()
 
     async def find_slowly() -> Code | None:
@@ -268,8 +268,10 @@ async def test_an_entry_that_ended_soon_leaves_the_mark(server: RedisClient, key
     await wait_until_cached(reading, key, new)
 
 
-async def test_a_clear_that_redis_refuses_is_made_good(server: RedisClient, key: str) -> None:
-    """The process does not read that key for a minute, after which nothing old is left to read."""
+async def test_invalidation_that_redis_rejects_is_compensated(
+    server: RedisClient, key: str
+) -> None:
+    """The process does not read that key for a minute, after which every old entry has expired."""
     time = datetime.now(UTC).timestamp()
     cache, old, new = RedisLookupCache(server, now=lambda: time), new_code(), new_code()
     await cache.get_or_load(key, CountingLookup(old))
@@ -299,10 +301,10 @@ class UnreachableRedis(RedisClient):
         self.repeats.append(hook)
 
 
-async def test_what_is_cleared_during_the_repeats_is_repeated(
+async def test_invalidation_during_the_recovery_is_repeated(
     server: RedisClient, redis_url: str
 ) -> None:
-    """Nobody is told from Redis again before that."""
+    """Until then no value is read from Redis."""
     addresses = [f"{uuid4().hex}@example.com" for _ in range(2_000)]
     for address in addresses:
         await server.client.set(entry_key(address), b"old", ex=60)
@@ -319,10 +321,10 @@ async def test_what_is_cleared_during_the_repeats_is_repeated(
     await silent.close()
 
 
-async def test_in_a_long_outage_only_the_last_minute_is_repeated(
+async def test_recovery_repeats_the_last_minute_of_invalidations(
     server: RedisClient, redis_url: str
 ) -> None:
-    """What was to be cleared before has ended by itself."""
+    """Older entries have expired by themselves."""
     time = 0.0
     silent = UnreachableRedis(redis_url)
     cache = RedisLookupCache(silent, now=lambda: time)

@@ -53,8 +53,10 @@ async def is_stored(store: Database, token: OneTimeToken) -> bool:
     return found == token.user_id
 
 
-async def test_a_mail_gets_its_user_and_a_place(store: Database, office: MailReservations) -> None:
-    """The same mail takes one place, however often it is tried, and the others count it."""
+async def test_reservation_returns_the_user_and_takes_a_slot(
+    store: Database, office: MailReservations
+) -> None:
+    """A mail takes one slot, however often it is retried, and other mails count it."""
     ann = await store_user(store)
     first = make_request(ann)
     for _ in range(5):
@@ -70,20 +72,20 @@ async def test_a_mail_gets_its_user_and_a_place(store: Database, office: MailRes
     assert await office.reserve(later) == MailReservation(ann, None)
 
 
-async def test_a_mail_that_takes_no_place_always_finds_one(
+async def test_mail_without_a_quota_takes_no_slot(
     store: Database, office: MailReservations
 ) -> None:
-    """And leaves those that there are."""
+    """It is never delayed."""
     ann = await store_user(store)
     for _ in range(5):
         assert await office.reserve(make_request(ann, slots=None)) == MailReservation(ann, None)
     assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
 
 
-async def test_the_token_is_kept_if_the_mail_may_go(
+async def test_token_is_stored_if_the_mail_may_be_sent(
     store: Database, office: MailReservations
 ) -> None:
-    """One that has to wait gets another when it is written."""
+    """A delayed mail gets another token when it is retried."""
     ann = await store_user(store)
     first, second = make_token(ann), make_token(ann)
     assert await office.reserve(make_request(ann, slots=1, token=first)) == MailReservation(
@@ -96,10 +98,10 @@ async def test_the_token_is_kept_if_the_mail_may_go(
     assert not await is_stored(store, second)
 
 
-async def test_a_confirmed_address_is_sent_nothing_to_confirm(
+async def test_confirmed_email_gets_no_confirmation_mail(
     store: Database, office: MailReservations
 ) -> None:
-    """It takes no place; what else it is sent, it gets."""
+    """It takes no slot; other mails are sent."""
     ann = await store_user(store)
     async with store.begin() as records:
         await records.users.save(replace(ann, email_verified=True))
@@ -111,7 +113,7 @@ async def test_a_confirmed_address_is_sent_nothing_to_confirm(
     assert await is_stored(store, reset)
 
 
-async def test_nobody_is_mailed_who_is_gone(store: Database, office: MailReservations) -> None:
+async def test_deleted_user_gets_no_mail(store: Database, office: MailReservations) -> None:
     """Neither an unknown id nor an erased account."""
     ann = await store_user(store)
     assert await office.reserve(replace(make_request(ann), user_id=ID_GENERATOR.new())) is None
@@ -120,11 +122,11 @@ async def test_nobody_is_mailed_who_is_gone(store: Database, office: MailReserva
     assert await office.reserve(make_request(ann)) is None
 
 
-async def test_addresses_are_stored_under_digests_with_a_key(
+async def test_quotas_are_stored_under_keyed_digests(
     database: PostgresDatabase, database_url: str
 ) -> None:
-    """A dump cannot be searched for an address without it; after a rotation the count begins anew,
-    and both ways to count a mail have the same digests.
+    """A dump cannot be searched for an e-mail address without the key. A key rotation resets the
+    quota, and both adapters compute the same digests.
     """
     ann, fingerprints = await store_user(database), FakeFingerprinter()
     plain = hashlib.sha256(ann.email_key.encode()).hexdigest()
@@ -143,10 +145,10 @@ async def test_addresses_are_stored_under_digests_with_a_key(
     assert free_at == NOW + HOUR
 
 
-async def test_mails_at_once_share_two_statements(
+async def test_concurrent_mails_share_two_statements(
     database: PostgresDatabase, database_url: str
 ) -> None:
-    """However many they are; those that take no place share one."""
+    """However many they are; mails without a quota share one."""
     users = [await store_user(database) for _ in range(20)]
     asked: list[str] = []
 
@@ -165,10 +167,10 @@ async def test_mails_at_once_share_two_statements(
             assert len(asked) == statements
 
 
-async def test_of_many_mails_at_once_as_many_get_a_place_as_there_are(
+async def test_concurrent_mails_do_not_exceed_the_quota(
     store: Database, office: MailReservations
 ) -> None:
-    """Those to one address share its places, also with single ones; each gets its own answer."""
+    """Batched and single reservations share a recipient's slots, and each gets its own result."""
     users = [await store_user(store) for _ in range(4)]
     asked = [make_request(user) for _ in range(10) for user in users]
 
@@ -201,10 +203,10 @@ async def other_office(
         yield PostgresMailReservations(pool, FakeFingerprinter())
 
 
-async def test_offices_that_serve_the_same_addresses_wait_in_no_circle(
+async def test_concurrent_batches_do_not_deadlock(
     store: Database, office: MailReservations, other_office: MailReservations
 ) -> None:
-    """Each takes many addresses at once, one of them in the other order."""
+    """Each reserves many recipients at once, one batch in the reverse order."""
     users = [await store_user(store) for _ in range(30)]
     for _ in range(10):
         asked = [office.reserve(make_request(user, slots=99)) for user in users]

@@ -45,10 +45,10 @@ def read(content: bytes) -> EmailMessage:
 
 @pytest.mark.parametrize("locale", list(Locale))
 @pytest.mark.parametrize(("template", "facts", "mute", "qr"), MAILS)
-def test_a_mail_program_finds_nothing_wrong(
+def test_mail_is_well_formed(
     template: str, facts: dict[str, object], mute: str | None, qr: str | None, locale: Locale
 ) -> None:
-    """No defect in any part, no line that a server may refuse, nothing but ASCII."""
+    """No defect in any part, no line over the SMTP limit, nothing but ASCII."""
     letters = MailRenderer(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
     mail = Mail(UUID(int=7), "ann@example.com", locale, template, facts, mute, qr)
     content = flatten_message(letters.render(mail))
@@ -70,8 +70,8 @@ def test_a_mail_program_finds_nothing_wrong(
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_text_arrives_as_it_was_written(text: str) -> None:
-    """Dots, blanks at the end, marks that look like a boundary; only ends of lines are alike."""
+def test_text_is_transmitted_unchanged(text: str) -> None:
+    """Dots, trailing blanks and boundary-like text; only line endings are normalized."""
     whole = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", text)))
     (part,) = read(whole.as_bytes(policy=SMTP)).iter_parts()
     expected = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -81,8 +81,8 @@ def test_a_text_arrives_as_it_was_written(text: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
-def test_a_header_ends_where_its_line_does(wrong: str) -> None:
-    """A value that would begin another is refused."""
+def test_header_with_a_line_break_is_rejected(wrong: str) -> None:
+    """It could inject another header."""
     envelope = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", "")))
     with pytest.raises(ValueError, match="one line"):
         envelope.set_header("X-Test", wrong)

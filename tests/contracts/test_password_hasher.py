@@ -46,16 +46,16 @@ def passwords(request: pytest.FixtureRequest) -> PasswordHasher:
     [PASSWORD, "пароль и ещё", "\U0001f40e" * 256, "nul\0nul\0", " " * 8],
     ids=["usual", "cyrillic", "longest", "nul", "spaces"],
 )
-async def test_a_password_matches_its_hash(passwords: PasswordHasher, password: str) -> None:
-    """And with a letter more, a letter less, or another case it does not."""
+async def test_password_matches_its_hash(passwords: PasswordHasher, password: str) -> None:
+    """A character more or less, or another case, does not match."""
     hashed = await passwords.hash(password)
     assert await passwords.verify(password, hashed)
     for other in (f"{password}x", password[:-1], f"X{password[1:]}", ""):
         assert not await passwords.verify(other, hashed)
 
 
-async def test_every_byte_counts(passwords: PasswordHasher) -> None:
-    """Two passwords that differ at byte 73 only, or at the last of 1,024, are different."""
+async def test_every_byte_of_a_password_counts(passwords: PasswordHasher) -> None:
+    """Passwords that differ only at byte 73, or at the last of 1,024, are different."""
     for length in (73, 1024):
         same = "x" * (length - 1)
         hashed = await passwords.hash(f"{same}a")
@@ -63,24 +63,24 @@ async def test_every_byte_counts(passwords: PasswordHasher) -> None:
         assert not await passwords.verify(f"{same}b", hashed)
 
 
-async def test_what_follows_a_nul_counts(passwords: PasswordHasher) -> None:
-    """A zero byte does not end a password."""
+async def test_bytes_after_a_nul_count(passwords: PasswordHasher) -> None:
+    """A NUL does not end a password."""
     assert not await passwords.verify("secret\0b", await passwords.hash("secret\0a"))
 
 
-async def test_without_a_hash_nothing_matches(passwords: PasswordHasher) -> None:
-    """Not even the text that the real one compares with for the time it takes."""
+async def test_nothing_matches_without_a_hash(passwords: PasswordHasher) -> None:
+    """Not even the text of the decoy hash, which is verified to take the same time."""
     for password in (PASSWORD, "", "the hash that an unknown address is compared with"):
         assert not await passwords.verify(password, None)
 
 
-async def test_the_same_password_has_two_hashes(passwords: PasswordHasher) -> None:
-    """A hash does not tell who shares a password."""
+async def test_hashes_are_salted(passwords: PasswordHasher) -> None:
+    """Equal passwords have different hashes."""
     assert await passwords.hash(PASSWORD) != await passwords.hash(PASSWORD)
 
 
-async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswordHasher) -> None:
-    """With 19 MiB, two passes and one lane at least; the one for unknown addresses is as slow."""
+async def test_hash_is_argon2id_with_owasp_parameters(argon: ArgonPasswordHasher) -> None:
+    """At least 19 MiB, two passes and one lane; the decoy for unknown addresses is as slow."""
     real, decoy = (extract_parameters(text) for text in (await argon.hash(PASSWORD), DECOY_HASH))
     assert real == decoy
     assert real.type is Type.ID
@@ -88,10 +88,10 @@ async def test_the_hash_is_argon2id_at_owasps_strength(argon: ArgonPasswordHashe
     assert real.time_cost >= 2
 
 
-async def test_a_full_queue_refuses(
+async def test_full_queue_rejects(
     argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is too much is refused at once, what waits is answered, and then there is room."""
+    """Excess requests fail at once, waiting ones are served, and then there is capacity again."""
     monkeypatch.setattr(module, "MAX_QUEUED_HASHES", 3)
     waiting = [argon.verify(PASSWORD, None) for _ in range(4)]
     answers = await asyncio.gather(*waiting, return_exceptions=True)
@@ -100,8 +100,8 @@ async def test_a_full_queue_refuses(
     assert await argon.verify(PASSWORD, await argon.hash(PASSWORD))
 
 
-async def test_a_rush_of_logins_is_not_refused(argon: ArgonPasswordHasher) -> None:
-    """Two hundred at once wait for their turn."""
+async def test_burst_of_logins_is_queued(argon: ArgonPasswordHasher) -> None:
+    """Two hundred concurrent logins wait for their turn."""
     tasks = [asyncio.create_task(argon.verify(PASSWORD, None)) for _ in range(200)]
     await wait_until(lambda: any(task.done() for task in tasks))
     assert not [task for task in tasks if task.done() and task.exception()]
@@ -111,11 +111,11 @@ async def test_a_rush_of_logins_is_not_refused(argon: ArgonPasswordHasher) -> No
 
 
 @pytest.mark.parametrize(("passes", "memory"), [(2, 9728), (1, 19456), (2, 64), (1, 8)])
-async def test_an_older_hash_takes_the_work_of_a_new_one(
+async def test_verifying_an_outdated_hash_takes_as_long_as_a_current_one(
     argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch, passes: int, memory: int
 ) -> None:
-    """What it lacks is done beside it, so that no time tells an account from an unknown address;
-    with a wrong password and with the right one.
+    """The missing work is added, with the right and a wrong password, so that the time does not
+    reveal an account.
     """
     older = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(PASSWORD)
     work: list[int] = []
@@ -134,17 +134,17 @@ async def test_an_older_hash_takes_the_work_of_a_new_one(
     assert work == []
 
 
-async def test_what_is_no_hash_takes_the_work_of_one(
+async def test_verifying_an_invalid_hash_takes_as_long_as_a_valid_one(
     argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stored text that cannot be compared with is not told by its time either."""
+    """Its time does not reveal an account either."""
     work: list[int] = []
     monkeypatch.setattr(module, "hash_secret_raw", lambda *of: work.append(of[2] * of[3]))
     assert not await argon.verify(PASSWORD, "!")
     assert work == [module.VERIFY_COST_KIB]
 
 
-async def test_a_hash_of_other_parameters_needs_another(argon: ArgonPasswordHasher) -> None:
+async def test_hash_with_other_parameters_needs_a_rehash(argon: ArgonPasswordHasher) -> None:
     """Be they lower or higher."""
     assert not argon.needs_rehash(await argon.hash(PASSWORD))
     for passes, memory in ((1, 19456), (2, 9728), (3, 19456)):
@@ -152,9 +152,9 @@ async def test_a_hash_of_other_parameters_needs_another(argon: ArgonPasswordHash
         assert argon.needs_rehash(other.hash(PASSWORD))
 
 
-def test_the_list_of_common_passwords() -> None:
-    """It holds what people choose of at least eight characters, in lower case, which is how it is
-    searched; ASVS 5.0, 6.2.4, asks for 3,000.
+def test_common_passwords() -> None:
+    """The list holds frequent passwords of at least eight characters in lower case; ASVS 5.0,
+    6.2.4, asks for 3,000.
     """
     common = load_common_passwords()
     assert {"password", "12345678", "qwertyuiop", "password123", "iloveyou"} <= common
@@ -176,10 +176,8 @@ print([Path(referral.__file__).parent in path.parents for path in opened])
 """
 
 
-def test_the_list_of_common_passwords_is_our_own() -> None:
-    """It is in one file, of this package: none that is there for something else has to be
-    installed.
-    """
+def test_common_passwords_are_part_of_the_package() -> None:
+    """They are read from one file of this package, not from a dependency."""
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", LIST_OPENED_FILES], capture_output=True, text=True, check=False
     )

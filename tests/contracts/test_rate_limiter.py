@@ -14,8 +14,8 @@ def token_rates(rate: str) -> dict[RateLimitGroup, Rate]:
     return dict.fromkeys(RateLimitGroup, UNLIMITED) | {RateLimitGroup.TOKEN: Rate.parse(rate)}
 
 
-async def test_a_group_without_a_rate_is_an_error_and_not_unlimited() -> None:
-    """At the start already, for any group; `off` has to be said."""
+async def test_group_without_a_rate_is_an_error() -> None:
+    """At construction, for any group; only `off` means unlimited."""
     for left_out in RateLimitGroup:
         rates = {group: UNLIMITED for group in RateLimitGroup if group is not left_out}
         with pytest.raises(ValueError, match=left_out):
@@ -28,10 +28,10 @@ async def test_a_group_without_a_rate_is_an_error_and_not_unlimited() -> None:
     )
 
 
-async def test_the_shares_of_processes_that_have_just_started_are_no_more_than_the_limit(
+async def test_shares_of_new_processes_do_not_exceed_the_limit(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the first of them saw no other in Redis before it was gone."""
+    """Also if Redis is lost before the first process has seen the others."""
     servers = [RedisClient(redis_url) for _ in range(4)]
     await servers[0].client.delete(PROCESSES_KEY)
     started = [FixedWindowRateLimiter(token_rates("100/minute"), server, 4) for server in servers]
@@ -48,8 +48,8 @@ async def test_the_shares_of_processes_that_have_just_started_are_no_more_than_t
         await server.close()
 
 
-async def test_names_and_ended_windows_are_not_kept() -> None:
-    """However long the names are, and however many came in the course of an hour."""
+async def test_long_keys_and_expired_windows_use_no_memory() -> None:
+    """However long the keys are, and however many there are in an hour."""
     now = 0.0
     limits = FixedWindowRateLimiter(token_rates("30/minute"), None, 1, now=lambda: now)
     tracemalloc.start()
@@ -63,8 +63,8 @@ async def test_names_and_ended_windows_are_not_kept() -> None:
     assert kept < 200_000
 
 
-async def test_a_long_name_is_counted_as_one_and_as_itself() -> None:
-    """Its last letter tells it from another."""
+async def test_long_keys_are_counted_separately() -> None:
+    """Two keys that differ in the last letter have separate counters."""
     limits = FixedWindowRateLimiter(token_rates("1/minute"), None, 1)
     granted = [await limits.hit(RateLimitGroup.TOKEN, "x" * 60_000 + last) for last in "aab"]
     assert [allowance and allowance.allowed for allowance in granted] == [True, False, True]

@@ -14,8 +14,8 @@ from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import ID_GENERATOR, NOW, store_code, store_referral, store_user
 
 
-async def test_an_account_is_read_in_full(store: Database, reads: ReadModel) -> None:
-    """The user, the referrer, the count, the newest referrals and the code, each as stored."""
+async def test_account_view_is_complete(store: Database, reads: ReadModel) -> None:
+    """User, referrer, count, newest referrals and code, each as stored."""
     ann, bob, eve = [await store_user(store) for _ in range(3)]
     code = await store_code(store, ann)
     joined = []
@@ -49,8 +49,8 @@ async def test_an_account_is_read_in_full(store: Database, reads: ReadModel) -> 
     assert (referred.referral_count, referred.recent_referrals) == (0, [])
 
 
-async def test_an_account_shows_so_many_referrals(store: Database, reads: ReadModel) -> None:
-    """The newest, and no more than asked for."""
+async def test_account_view_limits_its_referrals(store: Database, reads: ReadModel) -> None:
+    """To the newest ones."""
     ann = await store_user(store)
     code = await store_code(store, ann)
     for _ in range(3):
@@ -60,13 +60,13 @@ async def test_an_account_shows_so_many_referrals(store: Database, reads: ReadMo
     assert len(account.recent_referrals) == 2
 
 
-async def test_nobody_has_no_account(reads: ReadModel) -> None:
-    """An unknown id is no error."""
+async def test_unknown_user_has_no_account_view(reads: ReadModel) -> None:
+    """An unknown id is not an error."""
     assert await reads.find_account(ID_GENERATOR.new(), 10, NOW) is None
 
 
-async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: ReadModel) -> None:
-    """Questions that share a statement share no answer, and those cancelled disturb no other."""
+async def test_concurrent_lookups_get_their_own_codes(store: Database, reads: ReadModel) -> None:
+    """Look-ups that share a statement do not mix results; cancelled ones do not affect others."""
     owners = [await store_user(store) for _ in range(10)]
     codes = [await store_code(store, owner) for owner in owners]
     nobody = "nobody@example.com"
@@ -80,10 +80,8 @@ async def test_look_ups_at_once_get_each_its_own_code(store: Database, reads: Re
         assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
 
 
-async def test_a_look_up_may_be_for_confirmed_addresses_alone(
-    store: Database, reads: ReadModel
-) -> None:
-    """Each question is answered by its own rule, also where they share a statement."""
+async def test_lookup_can_require_a_confirmed_email(store: Database, reads: ReadModel) -> None:
+    """Each look-up follows its own rule, also within a shared statement."""
     confirmed = await store_user(store, email_verified=True)
     unconfirmed = await store_user(store)
     codes = {owner.id: await store_code(store, owner) for owner in (confirmed, unconfirmed)}
@@ -96,10 +94,8 @@ async def test_a_look_up_may_be_for_confirmed_addresses_alone(
     assert await asyncio.gather(*asked) == [first, None, first, second]
 
 
-async def test_a_look_up_that_the_database_refuses_fails_alone(
-    database: Database, database_url: str
-) -> None:
-    """Those who share its statement get their codes."""
+async def test_rejected_lookup_fails_alone(database: Database, database_url: str) -> None:
+    """Other look-ups of the same statement get their codes."""
     owner = await store_user(database)
     code = await store_code(database, owner)
     async with make_driver_pool(database_url) as pool, asyncio.timeout(10):
@@ -111,8 +107,8 @@ async def test_a_look_up_that_the_database_refuses_fails_alone(
     assert isinstance(refused, asyncpg.DataError)
 
 
-async def test_look_ups_that_the_database_refuses_fail_and_do_not_wait(database_url: str) -> None:
-    """As before the first migration: all who share the statement hear of it, and the next too."""
+async def test_lookups_fail_without_the_schema(database_url: str) -> None:
+    """Before the first migration, all look-ups of a statement fail, and none hangs."""
     empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)
     async with make_driver_pool(empty) as pool, asyncio.timeout(10):
         reads = PostgresReadModel(pool)

@@ -10,8 +10,8 @@ from referral.core.errors import Unavailable
 from tests.support.waiting import wait_until
 
 
-async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
-    """One alone goes off at once, and those that come meanwhile go together."""
+async def test_concurrent_requests_share_batches() -> None:
+    """The first request is sent at once, and those that arrive meanwhile share the next batch."""
     trips: list[list[int]] = []
     gate = asyncio.Event()
 
@@ -30,8 +30,8 @@ async def test_questions_at_once_share_trips_and_each_gets_its_answer() -> None:
     assert trips == [[1], [2, 3, 4], [5]]
 
 
-async def test_a_failed_trip_fails_those_who_were_on_it_and_no_other() -> None:
-    """The next goes as ever."""
+async def test_failed_batch_fails_its_own_requests_only() -> None:
+    """The next batch is sent as usual."""
     failures = [OSError(), None]
 
     async def try_it(numbers: list[int]) -> list[int]:
@@ -54,8 +54,8 @@ class InvalidItem(ValueError):
         self.number = number
 
 
-async def test_a_question_that_cannot_be_answered_fails_alone() -> None:
-    """All others of its trip get their answers, in few more trips."""
+async def test_invalid_item_fails_alone() -> None:
+    """The other items of its batch succeed, after a few more batches."""
     trips = 0
 
     async def answer(numbers: list[int]) -> list[int]:
@@ -76,8 +76,8 @@ async def test_a_question_that_cannot_be_answered_fails_alone() -> None:
     assert trips < 30
 
 
-async def test_a_server_that_hangs_is_not_asked_for_the_rest_of_a_divided_trip() -> None:
-    """Whoever is left of the trip fails at once, as those who queued behind it do."""
+async def test_divided_batch_stops_at_a_timeout() -> None:
+    """The rest of the batch and the queued requests fail at once."""
     trips = 0
 
     async def answer(_: list[int]) -> list[int]:
@@ -93,8 +93,8 @@ async def test_a_server_that_hangs_is_not_asked_for_the_rest_of_a_divided_trip()
     assert trips == 2
 
 
-async def test_each_who_asked_gets_an_error_of_their_own() -> None:
-    """With its fields and its cause; raising it leaves no trace in another's."""
+async def test_requests_of_a_failed_batch_get_separate_errors() -> None:
+    """With its fields and its cause; raising one error leaves no traceback in another."""
 
     async def fail(_: list[int]) -> list[int]:
         raise Unavailable("away", field="here") from ConnectionError()
@@ -111,8 +111,8 @@ async def test_each_who_asked_gets_an_error_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("number", [-1, 1])
-async def test_a_wrong_number_of_answers_leaves_nobody_waiting(number: int) -> None:
-    """Whose answer is whose cannot be told then; the next trip goes as ever."""
+async def test_wrong_number_of_results_fails_the_batch(number: int) -> None:
+    """Results cannot be matched to requests then; the next batch is sent as usual."""
     wrong = True
 
     async def answer(numbers: list[int]) -> list[int]:
@@ -128,8 +128,8 @@ async def test_a_wrong_number_of_answers_leaves_nobody_waiting(number: int) -> N
     assert await asking.submit(4) == 4
 
 
-async def test_who_waits_for_a_trip_that_is_cancelled_does_not_wait_on() -> None:
-    """On it or behind it, as at the end of the process."""
+async def test_cancelled_batch_cancels_its_requests() -> None:
+    """As well as the queued ones, as at shutdown."""
     begun: asyncio.Future[asyncio.Task[None] | None] = asyncio.get_running_loop().create_future()
 
     async def hang(_: list[int]) -> list[int]:
@@ -147,8 +147,8 @@ async def test_who_waits_for_a_trip_that_is_cancelled_does_not_wait_on() -> None
     assert [type(one) for one in answers] == [asyncio.CancelledError] * 3
 
 
-async def test_a_batch_that_fails_is_logged_and_the_next_is_done() -> None:
-    """What waited behind it is not left lying."""
+async def test_failed_batch_is_logged_and_the_next_runs() -> None:
+    """Queued items are not lost."""
     done: list[int] = []
 
     async def work(numbers: list[int]) -> None:
@@ -165,8 +165,8 @@ async def test_a_batch_that_fails_is_logged_and_the_next_is_done() -> None:
     assert [(line["event"], line["log_level"]) for line in logs] == [("batch failed", "error")]
 
 
-async def test_who_queued_behind_a_failed_trip_fails_with_it() -> None:
-    """A server that hangs answers nobody, and each trip would wait for it as long again."""
+async def test_timeout_fails_the_queued_requests() -> None:
+    """A hanging server would make each batch wait as long again."""
     begun, gate, trips = asyncio.Event(), asyncio.Event(), 0
 
     async def hang(_: list[int]) -> list[int]:
@@ -187,8 +187,8 @@ async def test_who_queued_behind_a_failed_trip_fails_with_it() -> None:
     assert trips == 1
 
 
-async def test_who_waits_no_longer_disturbs_nobody() -> None:
-    """Cancelled before the trip or on it."""
+async def test_cancelled_request_does_not_affect_others() -> None:
+    """Cancelled before its batch or during it."""
     gate = asyncio.Event()
 
     async def slowly(numbers: list[int]) -> list[int]:

@@ -29,7 +29,7 @@ NAMES = ["fake", "real"]
 
 
 @pytest.mark.parametrize("clock", [FakeClock(), SystemClock()], ids=NAMES)
-def test_the_clock_is_in_utc_and_goes_forward(clock: Clock) -> None:
+def test_clock_is_monotonic_and_in_utc(clock: Clock) -> None:
     """Its times are aware, and a later one is not earlier."""
     times = [clock.now() for _ in range(SAMPLE_SIZE)]
     assert {time.utcoffset() for time in times} == {timedelta(0)}
@@ -37,8 +37,8 @@ def test_the_clock_is_in_utc_and_goes_forward(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("ids", [FakeIdGenerator(), SystemIdGenerator()], ids=NAMES)
-def test_ids_are_of_version_7_and_grow(ids: IdGenerator) -> None:
-    """A later one sorts after an earlier one, as number, as bytes and as text."""
+def test_ids_are_sortable_uuid7(ids: IdGenerator) -> None:
+    """A later id sorts after an earlier one, as number, as bytes and as text."""
     made = [ids.new() for _ in range(SAMPLE_SIZE)]
     assert {(each.version, each.variant) for each in made} == {(7, RFC_4122)}
     assert len(set(made)) == SAMPLE_SIZE
@@ -47,15 +47,15 @@ def test_ids_are_of_version_7_and_grow(ids: IdGenerator) -> None:
 
 
 @pytest.mark.parametrize("code_texts", [FakeCodeGenerator(), RandomCodeGenerator()], ids=NAMES)
-def test_made_up_texts_are_eight_characters_of_a_code(code_texts: CodeGenerator) -> None:
-    """Each is one that a code may have, and another than the ones before."""
+def test_generated_codes_are_valid_and_unique(code_texts: CodeGenerator) -> None:
+    """They have eight characters."""
     made = [code_texts.new() for _ in range(SAMPLE_SIZE)]
     assert all(CODE_PATTERN.fullmatch(text) and len(text) == 8 for text in made)
     assert len(set(made)) == SAMPLE_SIZE
 
 
-def test_made_up_texts_have_no_look_alikes() -> None:
-    """All 31 characters come up, and those that are misread do not."""
+def test_generated_codes_have_no_look_alikes() -> None:
+    """All 31 characters occur, and 0, 1, I, L and O do not."""
     made = "".join(RandomCodeGenerator().new() for _ in range(SAMPLE_SIZE))
     assert set(made) == set(CODE_ALPHABET)
     assert len(CODE_ALPHABET) == 31
@@ -64,8 +64,8 @@ def test_made_up_texts_have_no_look_alikes() -> None:
 
 
 @pytest.mark.parametrize("secrets", [FakeTokenGenerator(), RandomTokenGenerator()], ids=NAMES)
-def test_a_secret_is_stored_as_its_sha_256(secrets: TokenGenerator) -> None:
-    """No two are the same, and the digest is a plain SHA-256 of the text."""
+def test_token_digest_is_sha256(secrets: TokenGenerator) -> None:
+    """Tokens are unique, and the digest is a plain SHA-256 of the text."""
     made = [secrets.new() for _ in range(SAMPLE_SIZE)]
     assert len(set(made)) == SAMPLE_SIZE
     for secret in made[:10]:
@@ -74,12 +74,12 @@ def test_a_secret_is_stored_as_its_sha_256(secrets: TokenGenerator) -> None:
 
 @pytest.mark.parametrize("secrets", [FakeTokenGenerator(), RandomTokenGenerator()], ids=NAMES)
 @pytest.mark.parametrize("text", ["", "\0", "ж", "\ud800"], ids=ascii)
-def test_anything_has_a_digest(secrets: TokenGenerator, text: str) -> None:
-    """Whatever is played as a token is looked for under 32 bytes."""
+def test_every_text_has_a_digest(secrets: TokenGenerator, text: str) -> None:
+    """Clients may send any text as a token."""
     assert len(secrets.digest(text)) == 32
 
 
-def test_a_secret_has_256_bits() -> None:
+def test_token_has_256_bits() -> None:
     """In characters that need no quoting in a URL or a form."""
     made = {urlsafe_b64decode(RandomTokenGenerator().new() + "=") for _ in range(SAMPLE_SIZE)}
     assert {len(each) for each in made} == {32}

@@ -121,15 +121,19 @@ def set_response(party: object, stub: HunterStub, word: str) -> None:
 
 
 @pytest.mark.parametrize("word", [*Deliverability, *UNDECIDED_RESPONSES])
-async def test_every_answer_is_told(verifier: EmailVerifier, stub: HunterStub, word: str) -> None:
-    """The words of the documentation are taken as they are; whatever decides nothing is unknown."""
+async def test_every_documented_result_is_mapped(
+    verifier: EmailVerifier, stub: HunterStub, word: str
+) -> None:
+    """An inconclusive response means `unknown`."""
     set_response(verifier, stub, word)
     for number in range(FAILURE_THRESHOLD + 1):
         assert await verifier.verify(f"ann{number}@example.com", LONG_TIMEOUT) is result_of(word)
 
 
-async def test_an_answer_to_come_is_unavailable(verifier: EmailVerifier, stub: HunterStub) -> None:
-    """And says nothing against the service: it is asked each time."""
+async def test_pending_verification_is_unavailable(
+    verifier: EmailVerifier, stub: HunterStub
+) -> None:
+    """It is no failure of the service: each call sends a request."""
     set_response(verifier, stub, "202")
     for number in range(1, FAILURE_THRESHOLD + 2):
         with pytest.raises(Unavailable):
@@ -139,10 +143,10 @@ async def test_an_answer_to_come_is_unavailable(verifier: EmailVerifier, stub: H
 
 
 @pytest.mark.parametrize("word", FAILURES_OF_SERVICE)
-async def test_what_is_no_answer_is_unavailable(
+async def test_failed_verification_is_unavailable(
     verifier: EmailVerifier, stub: HunterStub, word: str
 ) -> None:
-    """In time, whatever comes; no more is read than an answer may have."""
+    """Within the timeout, whatever is sent; no more is read than a response may have."""
     set_response(verifier, stub, word)
     async with measure_thread_time() as waited:
         with pytest.raises(Unavailable):
@@ -153,18 +157,16 @@ async def test_what_is_no_answer_is_unavailable(
     assert await verifier.verify("ann@example.com", LONG_TIMEOUT) is Deliverability.VALID
 
 
-async def test_a_redirect_is_not_followed(stub: HunterStub, http: HttpClient) -> None:
-    """Whoever answers in EmailHunter's place cannot send the address and the key elsewhere."""
+async def test_redirect_is_not_followed(stub: HunterStub, http: HttpClient) -> None:
+    """A redirect could send the e-mail address and the API key to another host."""
     verifier = HunterVerifier(HunterClient(http, stub.url, stub.key), FakeRateLimiter())
     with pytest.raises(Unavailable):
         await verifier.verify("redirect.ann@example.com", LONG_TIMEOUT)
     assert len(stub.requests) == 1
 
 
-async def test_a_server_that_is_not_there_is_unavailable(
-    stub: HunterStub, http: HttpClient
-) -> None:
-    """A refused connection, a name that nobody has."""
+async def test_unreachable_server_is_unavailable(stub: HunterStub, http: HttpClient) -> None:
+    """A refused connection and an unknown host."""
     await stub.stop()
     for url in (stub.url, "http://nobody.invalid"):
         verifier = HunterVerifier(HunterClient(http, url, stub.key), FakeRateLimiter())
@@ -173,10 +175,10 @@ async def test_a_server_that_is_not_there_is_unavailable(
 
 
 @pytest.mark.parametrize("word", [*ERROR_MESSAGES, *FAULTS, "wrong-key"])
-async def test_nothing_tells_the_key_or_the_address(
+async def test_errors_and_logs_hold_neither_key_nor_email(
     stub: HunterStub, http: HttpClient, caplog: pytest.LogCaptureFixture, word: str
 ) -> None:
-    """Neither errors, with all that led to them, nor the log at its most talkative."""
+    """Neither errors with all their causes, nor the log at level DEBUG."""
     caplog.set_level(logging.DEBUG)
     stub.fault = None if word == "wrong-key" else word
     key = "another-key" if word == "wrong-key" else stub.key
@@ -196,8 +198,8 @@ async def test_nothing_tells_the_key_or_the_address(
     assert "ann%40" not in said
 
 
-async def test_the_key_goes_along_as_each_api_has_it(stub: HunterStub, http: HttpClient) -> None:
-    """In the query for EmailHunter, as a bearer for Clearbit; an address arrives as it is."""
+async def test_key_is_sent_as_each_api_documents(stub: HunterStub, http: HttpClient) -> None:
+    """In the query for EmailHunter, as a bearer token for Clearbit; the e-mail is URL-encoded."""
     mailbox = "o'ann+tag&x=1?#%41@xn--bcher-kva.example"
     await HunterVerifier(HunterClient(http, f"{stub.url}/v2", stub.key), FakeRateLimiter()).verify(
         mailbox, LONG_TIMEOUT
@@ -209,24 +211,24 @@ async def test_the_key_goes_along_as_each_api_has_it(stub: HunterStub, http: Htt
     ]
 
 
-async def test_connections_are_kept(stub: HunterStub, http: HttpClient) -> None:
-    """Ten questions one after the other need one."""
+async def test_connections_are_reused(stub: HunterStub, http: HttpClient) -> None:
+    """Ten consecutive requests use one connection."""
     verifier = HunterVerifier(HunterClient(http, stub.url, stub.key), FakeRateLimiter())
     for _ in range(10):
         await verifier.verify("ann@example.com", LONG_TIMEOUT)
     assert (len(stub.requests), len(stub.client_addresses)) == (10, 1)
 
 
-async def test_who_is_known_is_found(enrichment: Enrichment) -> None:
-    """Every field of a profile, whoever knows it."""
+async def test_known_person_is_found(enrichment: Enrichment) -> None:
+    """Every field of the profile, from each API."""
     assert await enrichment.find("ann@example.com", LONG_TIMEOUT) == ANN
 
 
 @pytest.mark.parametrize("word", NOT_FOUND_RESPONSES)
-async def test_who_is_not_known_has_no_profile(
+async def test_unknown_person_has_no_profile(
     enrichment: Enrichment, stub: HunterStub, word: str
 ) -> None:
-    """That is an answer, and not asked again."""
+    """That is a result and not retried."""
     set_response(enrichment, stub, word)
     assert await enrichment.find("ann@example.com", LONG_TIMEOUT) is None
 
@@ -235,10 +237,10 @@ async def test_who_is_not_known_has_no_profile(
     "word",
     ["202", "401", "403", "429", "500", "garbage", "list", "null", *FAULTS, *OVERSIZED_RESPONSES],
 )
-async def test_what_is_no_answer_yet_is_unavailable(
+async def test_failed_enrichment_is_unavailable(
     enrichment: Enrichment, stub: HunterStub, word: str
 ) -> None:
-    """In time, whatever comes."""
+    """Within the timeout, whatever is sent."""
     set_response(enrichment, stub, word)
     async with measure_thread_time() as waited:
         with pytest.raises(Unavailable):
@@ -246,8 +248,8 @@ async def test_what_is_no_answer_yet_is_unavailable(
     assert waited.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
 
 
-async def test_what_others_send_is_cleaned(stub: HunterStub, http: HttpClient) -> None:
-    """Nothing that PostgreSQL or a page would choke on, and nothing overlong, is passed on."""
+async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
+    """Nothing that PostgreSQL or a page cannot handle, and nothing overlong, is passed on."""
     for send in (
         HunterClient(http, stub.url, stub.key).enrich,
         ClearbitClient(http, stub.url, stub.key).enrich,
@@ -281,10 +283,10 @@ async def test_what_others_send_is_cleaned(stub: HunterStub, http: HttpClient) -
         (["https://a.example/"], False),
     ],
 )
-async def test_an_avatar_is_an_address_of_the_web(
+async def test_avatar_is_a_web_url(
     stub: HunterStub, http: HttpClient, avatar: object, *, kept: bool
 ) -> None:
-    """One that a page may load, whole, or none."""
+    """An avatar that a page should not load is dropped."""
     stub.person["avatar"] = avatar
     enrichment = HttpEnrichment(
         "it", ClearbitClient(http, stub.url, stub.key).enrich, rate_budget(FakeRateLimiter(), "it")
@@ -305,16 +307,18 @@ async def test_an_avatar_is_an_address_of_the_web(
         ("ann@com", False),
     ],
 )
-async def test_the_list_knows_disposable_domains(mailbox: str, *, disposable: bool) -> None:
-    """And what is below them, without regard to case; of all others it knows nothing."""
+async def test_offline_list_knows_disposable_domains(mailbox: str, *, disposable: bool) -> None:
+    """With their subdomains, in any case; any other domain is unknown."""
     verifier = DisposableDomainVerifier()
     known = Deliverability.DISPOSABLE if disposable else Deliverability.UNKNOWN
     assert await verifier.verify(mailbox, SHORT_TIMEOUT) is known
     assert not verifier.supports_recheck
 
 
-async def test_a_part_tells_how_the_key_is(stub: HunterStub, http: HttpClient) -> None:
-    """And what is left of the quota, where the API tells that."""
+async def test_health_probe_reports_the_key_and_the_quota(
+    stub: HunterStub, http: HttpClient
+) -> None:
+    """The quota only where the API reports it."""
     hunter = HunterHealthProbe(HunterClient(http, stub.url, stub.key))
     clearbit = ClearbitHealthProbe(ClearbitClient(http, stub.url, stub.key))
     assert await hunter.check() == "ok, 42 of 50 verifications left"
@@ -334,8 +338,8 @@ async def test_a_part_tells_how_the_key_is(stub: HunterStub, http: HttpClient) -
                 await part.check()
 
 
-async def test_an_answer_may_not_be_larger_than_that(stub: HunterStub, http: HttpClient) -> None:
-    """A long one is read, one that is too long is none."""
+async def test_response_size_is_limited(stub: HunterStub, http: HttpClient) -> None:
+    """A response up to the limit is read, a larger one is an error."""
     enrichment = HttpEnrichment(
         "it", ClearbitClient(http, stub.url, stub.key).enrich, rate_budget(FakeRateLimiter(), "it")
     )

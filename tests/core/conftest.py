@@ -1,4 +1,4 @@
-"""What the tests of the core share."""
+"""Fixtures of the core tests."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.core.service import InMemoryService
 
 @pytest.fixture
 def world() -> InMemoryService:
-    """A service in memory that nobody has used yet."""
+    """A new service in memory."""
     return InMemoryService()

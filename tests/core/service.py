@@ -1,4 +1,4 @@
-"""A service in memory: the use cases over the fakes, and what many tests begin with."""
+"""A service in memory: the use cases over fakes, with shortcuts for the set-up of tests."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -65,7 +65,7 @@ P = ParamSpec("P")
 
 
 class InMemoryService:
-    """Everything wired, with the fakes at hand."""
+    """All use cases, wired over fakes that tests can reach."""
 
     def __init__(self, *, verification_required: bool = False) -> None:
         self.access_tokens = access_tokens = FakeAccessTokenIssuer()
@@ -168,11 +168,11 @@ class InMemoryService:
     async def create_account(
         self, email: str, *, referral_code: str | None = None, password: str = PASSWORD
     ) -> User:
-        """Make an account."""
+        """Register an account."""
         return await self.register(NewAccount(email, password, referral_code, Locale.EN))
 
     def require_email_verification(self) -> None:
-        """Go on as a service that has `REFERRAL_EMAIL_VERIFICATION` on."""
+        """Continue with `REFERRAL_EMAIL_VERIFICATION` on."""
         on = EmailConfirmationPolicy(required=True)
         credit = replace(self.register.credit_referrer, confirmation_policy=on)
         self.register = replace(self.register, credit_referrer=credit, confirmation_policy=on)
@@ -181,7 +181,7 @@ class InMemoryService:
         self.confirm_email = replace(self.confirm_email, mark_email_confirmed=confirm)
 
     def enable_enrichment(self, enrichment: Enrichment) -> None:
-        """Go on as a service that has `REFERRAL_ENRICHMENT` set."""
+        """Continue with `REFERRAL_ENRICHMENT` set."""
         self.register = replace(self.register, enrichment=enrichment)
         confirm = replace(self.confirm_email.mark_email_confirmed, enrichment=enrichment)
         self.confirm_email = replace(self.confirm_email, mark_email_confirmed=confirm)
@@ -189,7 +189,7 @@ class InMemoryService:
     async def create_mail_token(
         self, user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM
     ) -> str:
-        """Return the token of a link that does not run out."""
+        """Store and return the token of a link that expires after 1,000 days."""
         token, ends = self.token_generator.new(), self.clock.now() + timedelta(days=1000)
         async with self.database.begin() as records:
             await records.one_time_tokens.add(
@@ -198,11 +198,11 @@ class InMemoryService:
         return token
 
     async def create_code(self, user: User, *, minutes: int = 60, **fields: Any) -> Code:
-        """Give a user a code that lives an hour, unless told otherwise."""
+        """Issue a code to a user; by default it expires in an hour."""
         return await self.issue_code(user.id, NewCode(Expiry(lifetime_minutes=minutes), **fields))
 
     async def create_admin(self, email: str) -> User:
-        """Store an account with the role of an administrator."""
+        """Store an account with the admin role."""
         plain = await self.create_account(f"plain-{email}")
         admin = replace(
             plain, id=self.id_generator.new(), email=email, email_key=email.lower(), role=Role.ADMIN
@@ -215,7 +215,7 @@ class InMemoryService:
 def _without_time(
     use: Callable[P, Awaitable[tuple[Code, datetime]]],
 ) -> Callable[P, Awaitable[Code]]:
-    """Leave out the instant, which few tests ask about."""
+    """Drop the time from the result, which few tests need."""
 
     async def alone(*args: P.args, **kwargs: P.kwargs) -> Code:
         code, _ = await use(*args, **kwargs)
@@ -225,10 +225,10 @@ def _without_time(
 
 
 def user_caller(user: User, session_id: UUID | None = None) -> Caller:
-    """Return the caller that a user is with an access token."""
+    """Return the caller of an access token of a user."""
     return Caller("first-party", frozenset({Scope.ACCOUNT}), user.id, session_id)
 
 
 def client_caller(*scopes: str) -> Caller:
-    """Return a client with some scopes."""
+    """Return the caller of a client token with these scopes."""
     return Caller("a client", frozenset(scopes), None)

@@ -51,10 +51,12 @@ async def code(world: InMemoryService, ann: User) -> Code:
     return await world.create_code(ann, text="Ann-2026")
 
 
-async def test_a_blocked_users_code_is_found_by_nobody(
+async def test_code_of_a_blocked_user_is_not_found(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Neither by address, although it was just found, nor by its text; unblocked, by both."""
+    """Neither by e-mail address, although it was cached, nor by its text; after unblocking, by
+    both.
+    """
     assert await world.look_up_code("ann@example.com") == code
     await world.block_account("ann@example.com")
     with pytest.raises(NoActiveCode) as refused:
@@ -67,10 +69,10 @@ async def test_a_blocked_users_code_is_found_by_nobody(
     assert world.cache.invalidated.count(ann.email_key) >= 3
 
 
-async def test_a_blocked_users_code_credits_nobody(
+async def test_code_of_a_blocked_user_cannot_be_used(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Neither at registration, which makes no account then, nor later."""
+    """It is rejected at registration, which creates no account, and when a referrer is set later."""
     bob = await world.create_account("bob@example.com")
     claim = SetReferrer(
         world.register.invalidate_lookup,
@@ -87,10 +89,12 @@ async def test_a_blocked_users_code_credits_nobody(
     assert (await world.create_account("cleo@example.com")).id != ann.id
 
 
-async def test_a_blocked_user_cannot_leave_nor_change_the_password(
+async def test_blocked_user_cannot_delete_the_account_or_change_the_password(
     world: InMemoryService, ann: User
 ) -> None:
-    """No password is even compared; so the address stays taken, and the block lasts."""
+    """The password is not even verified; the e-mail address stays taken, so the block cannot be
+    evaded.
+    """
     await world.block_account("ann@example.com")
     for refused in password_operations(world, ann):
         with pytest.raises(AccountBlocked):
@@ -100,10 +104,10 @@ async def test_a_blocked_user_cannot_leave_nor_change_the_password(
         await world.create_account("ANN@example.com")
 
 
-async def test_a_block_overtakes_whoever_just_proved_the_password(
+async def test_block_after_reauthentication_still_applies(
     world: InMemoryService, ann: User
 ) -> None:
-    """The lock decides, not the look before the password was hashed."""
+    """The locked row decides, not the check before the password was hashed."""
 
     class Overtaken(Reauthenticate):
         """Is blocked as soon as the password was right."""
@@ -136,10 +140,8 @@ def password_operations(
     ]
 
 
-async def test_a_blocked_user_changes_nothing(
-    world: InMemoryService, ann: User, code: Code
-) -> None:
-    """An access token that has some minutes left neither writes nor has mails sent."""
+async def test_blocked_user_cannot_write(world: InMemoryService, ann: User, code: Code) -> None:
+    """A still valid access token neither writes nor sends mails."""
     await world.block_account("ann@example.com")
     claim = SetReferrer(
         world.register.invalidate_lookup,
@@ -171,10 +173,10 @@ async def test_a_blocked_user_changes_nothing(
 
 
 @pytest.mark.parametrize("purpose", TokenPurpose)
-async def test_links_of_a_blocked_user_wait(
+async def test_email_links_of_a_blocked_user_are_suspended(
     world: InMemoryService, ann: User, purpose: TokenPurpose
 ) -> None:
-    """They are good for nothing while the block lasts, and are not used up."""
+    """They are rejected during the block, and are not used up."""
     token = await world.create_mail_token(ann, purpose)
 
     async def follow() -> None:
@@ -190,8 +192,8 @@ async def test_links_of_a_blocked_user_wait(
     await follow()
 
 
-async def test_a_blocked_user_has_no_session(world: InMemoryService, ann: User) -> None:
-    """Those there were have ended for good, and none begins while the block lasts."""
+async def test_block_ends_all_sessions(world: InMemoryService, ann: User) -> None:
+    """Existing sessions end permanently, and no login succeeds during the block."""
     tokens = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
     await world.block_account("ann@example.com")
     with pytest.raises(InvalidGrant):
@@ -201,8 +203,8 @@ async def test_a_blocked_user_has_no_session(world: InMemoryService, ann: User) 
         await world.refresh(tokens.refresh_token)
 
 
-async def test_a_blocked_admin_sees_what_a_stranger_sees(world: InMemoryService, ann: User) -> None:
-    """The role is worth nothing while the block lasts."""
+async def test_blocked_admin_loses_admin_rights(world: InMemoryService, ann: User) -> None:
+    """The role grants nothing during the block."""
     admin = await world.create_admin("root@example.com")
     list_referrals = ListReferrals(world.database, ReferralVisibility.OWNER)
     await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)

@@ -25,8 +25,10 @@ async def stored(world: InMemoryService, email_key: str) -> User | None:
         return await records.users.find_by_email(email_key)
 
 
-async def test_an_account_is_made(world: InMemoryService) -> None:
-    """The address is stored as typed and found by its canonical form; the password is hashed."""
+async def test_registration_creates_an_account(world: InMemoryService) -> None:
+    """The e-mail address is stored as typed and found by its canonical form; the password is
+    hashed.
+    """
     ann = await world.register(NewAccount("Ann@Example.com", PASSWORD, None, Locale.RU))
     assert await stored(world, "ann@example.com") == ann
     assert (ann.email, ann.role, ann.locale) == ("Ann@Example.com", Role.MEMBER, Locale.RU)
@@ -35,16 +37,16 @@ async def test_an_account_is_made(world: InMemoryService) -> None:
     assert PASSWORD not in ann.password_hash
 
 
-async def test_an_address_has_one_account(world: InMemoryService) -> None:
-    """Another spelling of an address that is taken is refused, and changes nothing."""
+async def test_registration_rejects_a_taken_email(world: InMemoryService) -> None:
+    """Another spelling of a taken address is rejected, and the first account stays unchanged."""
     ann = await world.create_account("ann@example.com")
     with pytest.raises(EmailTaken):
         await world.create_account("ANN@example.com", password="another one entirely")  # noqa: S106
     assert await stored(world, "ann@example.com") == ann
 
 
-async def test_what_is_no_address_is_refused(world: InMemoryService) -> None:
-    """An account needs an e-mail address."""
+async def test_registration_rejects_an_invalid_email(world: InMemoryService) -> None:
+    """An account needs a valid e-mail address."""
     with pytest.raises(InvalidRequest):
         await world.create_account("ann")
 
@@ -52,21 +54,23 @@ async def test_what_is_no_address_is_refused(world: InMemoryService) -> None:
 @pytest.mark.parametrize(
     "password", ["short", COMMON_PASSWORD, COMMON_PASSWORD.upper(), "Charlotte", "x" * 1025]
 )
-async def test_a_weak_password_makes_no_account(world: InMemoryService, password: str) -> None:
-    """The rules for passwords hold at the door."""
+async def test_registration_rejects_a_weak_password(world: InMemoryService, password: str) -> None:
+    """A password that breaks the password rules creates no account."""
     with pytest.raises(WeakPassword):
         await world.create_account("charlotte@example.com", password=password)
     assert await stored(world, "charlotte@example.com") is None
 
 
-async def test_a_password_counts_in_its_composed_form(world: InMemoryService) -> None:
-    """Eight code points that make up four letters are four characters."""
+async def test_password_length_is_counted_after_normalization(world: InMemoryService) -> None:
+    """Eight code points that compose four letters count as four characters."""
     with pytest.raises(WeakPassword):
         await world.create_account("ann@example.com", password="e\u0301" * 4)
 
 
-async def test_joining_with_a_code_credits_its_owner(world: InMemoryService) -> None:
-    """The referral holds the code's own wording, however it was typed, and the use is counted."""
+async def test_registration_with_a_code_credits_its_owner(world: InMemoryService) -> None:
+    """The referral stores the code's original text, whatever case was typed, and the use is
+    counted.
+    """
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann, text="Ann-2026")
     world.clock.advance(minutes=1)
@@ -88,10 +92,10 @@ async def test_joining_with_a_code_credits_its_owner(world: InMemoryService) -> 
         (ReferralVisibility.OWNER, None),
     ],
 )
-async def test_a_code_tells_its_owners_address_only_where_all_is_open(
+async def test_referrer_email_is_shown_only_with_open_visibility(
     world: InMemoryService, visibility: ReferralVisibility, email: str | None
 ) -> None:
-    """A code that was posted in public is no way to learn who posted it."""
+    """A publicly posted code does not reveal its owner's e-mail address."""
     ann = await world.create_account("Ann@example.com")
     bob = await world.create_account(
         "bob@example.com", referral_code=(await world.create_code(ann)).text
@@ -164,10 +168,10 @@ UNUSABLE: list[MakeUnusable] = [
 
 
 @pytest.mark.parametrize("make", UNUSABLE, ids=lambda make: make.__name__)
-async def test_an_unusable_code_makes_no_account(
+async def test_registration_with_an_unusable_code_is_rejected(
     world: InMemoryService, make: MakeUnusable
 ) -> None:
-    """Whatever is wrong with the code, the refusal looks the same and nothing is stored."""
+    """Every kind of unusable code gives the same error, and nothing is stored."""
     ann = await world.create_account("ann@example.com")
     text = await make(world, ann)
     before = (await world.show_account(ann.id)).referral_count
@@ -182,8 +186,8 @@ async def test_an_unusable_code_makes_no_account(
     assert account.referral_count == before == len(account.recent_referrals)
 
 
-async def test_a_taken_address_uses_up_no_code(world: InMemoryService) -> None:
-    """A registration that is refused for its address leaves the code as it was."""
+async def test_rejected_registration_counts_no_use(world: InMemoryService) -> None:
+    """A registration that is rejected for its e-mail address leaves the code unchanged."""
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann, max_uses=1)
     with pytest.raises(EmailTaken):
@@ -191,8 +195,8 @@ async def test_a_taken_address_uses_up_no_code(world: InMemoryService) -> None:
     assert await world.show_code(ann.id, code.id) == code
 
 
-async def test_the_last_use_of_a_code_goes_to_one(world: InMemoryService) -> None:
-    """Of ten who join at once with one use left, one gets in."""
+async def test_concurrent_registrations_share_the_last_use(world: InMemoryService) -> None:
+    """Of ten concurrent registrations with a code that has one use left, one succeeds."""
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann, max_uses=1)
     joining = [
@@ -204,8 +208,8 @@ async def test_the_last_use_of_a_code_goes_to_one(world: InMemoryService) -> Non
     assert (await world.show_account(ann.id)).referral_count == 1
 
 
-async def test_an_account_shows_the_newest_ten(world: InMemoryService) -> None:
-    """All are counted, the newest ten are listed, the newest first."""
+async def test_account_lists_the_ten_newest_referrals(world: InMemoryService) -> None:
+    """All referrals are counted; the ten newest are listed, newest first."""
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann)
     joined = [
@@ -217,8 +221,8 @@ async def test_an_account_shows_the_newest_ten(world: InMemoryService) -> None:
     assert [each.id for each in account.recent_referrals] == newest
 
 
-async def test_an_account_shows_the_code_in_force(world: InMemoryService) -> None:
-    """The active code is there until its end, by the clock."""
+async def test_account_shows_the_active_code(world: InMemoryService) -> None:
+    """The active code is shown until it expires."""
     ann = await world.create_account("ann@example.com")
     assert (await world.show_account(ann.id)).active_code is None
     code = await world.create_code(ann)
@@ -229,7 +233,7 @@ async def test_an_account_shows_the_code_in_force(world: InMemoryService) -> Non
     assert (await world.show_account(ann.id)).active_code is None
 
 
-async def test_an_account_that_is_gone(world: InMemoryService) -> None:
-    """A token outlives its account by some minutes and then shows nothing."""
+async def test_deleted_account_is_unauthenticated(world: InMemoryService) -> None:
+    """A token that outlives its account gets `Unauthenticated`."""
     with pytest.raises(Unauthenticated):
         await world.show_account(world.id_generator.new())

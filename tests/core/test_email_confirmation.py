@@ -84,8 +84,8 @@ async def is_verified(mailroom: VerifyingService, user: User) -> bool:
     return stored.email_verified
 
 
-async def test_the_password_of_the_account_confirms(mailroom: VerifyingService) -> None:
-    """The account never runs out then, the user is greeted, and the link is used up."""
+async def test_account_password_confirms_the_email(mailroom: VerifyingService) -> None:
+    """The confirmation deadline is removed, the welcome mail is queued, and the link is used up."""
     bob = await mailroom.create_account(BOB)
     token = await mailroom.create_mail_token(bob)
     await mailroom.confirm_by_password(token)
@@ -97,8 +97,8 @@ async def test_the_password_of_the_account_confirms(mailroom: VerifyingService) 
         await mailroom.confirm_by_password(token)
 
 
-async def test_an_own_bearer_confirms(mailroom: VerifyingService) -> None:
-    """Without a password, and whatever password is sent with it."""
+async def test_own_access_token_confirms_the_email(mailroom: VerifyingService) -> None:
+    """No password is needed, and a wrong one is ignored."""
     bob = await mailroom.create_account(BOB)
     token = await mailroom.create_mail_token(bob)
     await mailroom.confirm_email(token, caller_id=bob.id, password="wrong", client_ip=CLIENT_IP)  # noqa: S106
@@ -106,8 +106,10 @@ async def test_an_own_bearer_confirms(mailroom: VerifyingService) -> None:
 
 
 @pytest.mark.parametrize("password", [None, "", "not the password", "x" * 2000])
-async def test_nobody_else_confirms(mailroom: VerifyingService, password: str | None) -> None:
-    """Signed out or in as somebody else; the link is good for the right one afterwards."""
+async def test_others_cannot_confirm_the_email(
+    mailroom: VerifyingService, password: str | None
+) -> None:
+    """Anonymous callers and other users are rejected; the link stays valid for its owner."""
     bob, eve = await mailroom.create_account(BOB), await mailroom.create_account("eve@example.com")
     token = await mailroom.create_mail_token(bob)
     for caller in (None, eve.id):
@@ -121,8 +123,8 @@ async def test_nobody_else_confirms(mailroom: VerifyingService, password: str | 
     assert await is_verified(mailroom, bob)
 
 
-async def test_guesses_at_a_confirmation_are_limited(mailroom: VerifyingService) -> None:
-    """As log-ins are, and together with them."""
+async def test_confirmation_passwords_are_throttled(mailroom: VerifyingService) -> None:
+    """They share the limits of logins."""
     bob = await mailroom.create_account(BOB)
     token = await mailroom.create_mail_token(bob)
     mailroom.limits.limits |= {
@@ -136,10 +138,10 @@ async def test_guesses_at_a_confirmation_are_limited(mailroom: VerifyingService)
         await mailroom.confirm_by_password(token)
 
 
-async def test_a_password_that_changes_meanwhile_confirms_nothing(
+async def test_password_changed_during_confirmation_is_rejected(
     mailroom: VerifyingService,
 ) -> None:
-    """The one that counts is that of the moment in which the address is confirmed."""
+    """The password hash is compared again when the e-mail address is confirmed."""
     bob = await mailroom.create_account(BOB)
     token = await mailroom.create_mail_token(bob)
     verify = mailroom.password_hasher.verify
@@ -159,8 +161,8 @@ async def test_a_password_that_changes_meanwhile_confirms_nothing(
     assert await is_verified(mailroom, bob)
 
 
-async def test_a_reset_confirms(mailroom: VerifyingService) -> None:
-    """The mail was read: greeted, the referral counts, and no link confirms any more."""
+async def test_password_reset_confirms_the_email(mailroom: VerifyingService) -> None:
+    """The welcome mail is queued, the referral is confirmed, and confirmation links are used up."""
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann)
     bob = await mailroom.create_account(BOB, referral_code=code.text)
@@ -183,8 +185,8 @@ async def test_a_reset_confirms(mailroom: VerifyingService) -> None:
     assert await mailroom.count_jobs(WelcomeMailJob) == 1
 
 
-async def test_a_disowned_account_is_gone(mailroom: VerifyingService) -> None:
-    """Its address is free, its referral rejected, and the code has its use back."""
+async def test_disowned_account_is_deleted(mailroom: VerifyingService) -> None:
+    """Its e-mail address is free, its referral is rejected, and the use of the code is returned."""
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann, max_uses=1)
     bob = await mailroom.create_account(BOB, referral_code=code.text)
@@ -203,7 +205,7 @@ async def test_a_disowned_account_is_gone(mailroom: VerifyingService) -> None:
 
 
 async def test_a_confirmed_account_cannot_be_disowned(mailroom: VerifyingService) -> None:
-    """Nor by a link for a new password, nor a blocked one, whose address stays taken."""
+    """Neither can a blocked one, nor with a password reset link."""
     bob, eve = await mailroom.create_account(BOB), await mailroom.create_account("eve@example.com")
     confirming, other = await mailroom.create_mail_token(bob), await mailroom.create_mail_token(bob)
     resetting, of_blocked = (
@@ -220,8 +222,10 @@ async def test_a_confirmed_account_cannot_be_disowned(mailroom: VerifyingService
         await mailroom.create_account("eve@example.com")
 
 
-async def test_a_link_that_was_mailed_late_is_good_for_nothing(mailroom: VerifyingService) -> None:
-    """A mail that is written while the address is confirmed leaves one for a confirmed account."""
+async def test_confirmation_link_for_a_confirmed_account_is_unusable(
+    mailroom: VerifyingService,
+) -> None:
+    """A mail that is written while the address is confirmed carries such a link."""
     bob = await mailroom.create_account(BOB)
     await mailroom.confirm_by_password(await mailroom.create_mail_token(bob))
     late = await mailroom.create_mail_token(bob)
@@ -233,8 +237,8 @@ async def test_a_link_that_was_mailed_late_is_good_for_nothing(mailroom: Verifyi
     assert await mailroom.find_user(bob) is not None
 
 
-async def test_disowning_frees_the_places_for_mails(mailroom: VerifyingService) -> None:
-    """The mails of whoever registered an address do not keep its owner's from arriving."""
+async def test_disowning_resets_the_mail_quota(mailroom: VerifyingService) -> None:
+    """Mails to a fraudulent account do not use up the quota of the address's real owner."""
     eve = await mailroom.create_account(BOB)
     ask = RequestConfirmationMail(
         mailroom.clock, mailroom.database, mailroom.id_generator, MailLimit(1, timedelta(hours=1))
@@ -247,8 +251,8 @@ async def test_disowning_frees_the_places_for_mails(mailroom: VerifyingService) 
         await ask(owner.id)
 
 
-async def test_an_account_has_its_whole_time_after_a_block(mailroom: VerifyingService) -> None:
-    """While it was blocked no link could confirm it."""
+async def test_unblocking_restarts_the_confirmation_period(mailroom: VerifyingService) -> None:
+    """No link could confirm the account during the block."""
     bob = await mailroom.create_account(BOB)
     await mailroom.block_account(BOB)
     mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
@@ -260,8 +264,8 @@ async def test_an_account_has_its_whole_time_after_a_block(mailroom: VerifyingSe
     assert await mailroom.find_user(bob) is None
 
 
-async def test_a_blocked_account_confirms_nothing(mailroom: VerifyingService) -> None:
-    """Neither by its password nor by a new one."""
+async def test_blocked_account_cannot_be_confirmed(mailroom: VerifyingService) -> None:
+    """Neither with the password nor by a password reset."""
     bob = await mailroom.create_account(BOB)
     token, resetting = (
         await mailroom.create_mail_token(bob),
@@ -275,10 +279,10 @@ async def test_a_blocked_account_confirms_nothing(mailroom: VerifyingService) ->
     assert not await is_verified(mailroom, bob)
 
 
-async def test_an_account_that_is_not_confirmed_in_time_is_erased(
+async def test_unconfirmed_account_is_erased_after_its_deadline(
     mailroom: VerifyingService,
 ) -> None:
-    """After 30 days and not before; its code has the use back."""
+    """After 30 days and not before; the use of the code is returned."""
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann, max_uses=1)
     bob = await mailroom.create_account(BOB, referral_code=code.text)
@@ -293,10 +297,10 @@ async def test_an_account_that_is_not_confirmed_in_time_is_erased(
     assert (await uses_and_status(mailroom, ann, code.id))[0] == 0
 
 
-async def test_no_account_is_erased_where_none_has_to_be_confirmed(
+async def test_no_account_is_erased_without_email_verification(
     mailroom: VerifyingService,
 ) -> None:
-    """Nor once it has to be again: whoever registered meanwhile could not know."""
+    """Accounts from that time are kept after verification is switched on again."""
     world = InMemoryService()
     ann = await world.create_account("ann@example.com")
     assert ann.confirm_by is None
@@ -311,8 +315,8 @@ async def test_no_account_is_erased_where_none_has_to_be_confirmed(
     assert await mailroom.find_user(bob) is not None
 
 
-async def test_a_blocked_account_is_not_erased(mailroom: VerifyingService) -> None:
-    """Its address would be free."""
+async def test_blocked_account_is_not_erased(mailroom: VerifyingService) -> None:
+    """Erasure would free its e-mail address."""
     bob = await mailroom.create_account(BOB)
     await mailroom.save_user(replace(bob, blocked_at=mailroom.clock.now()))
     mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
@@ -320,8 +324,8 @@ async def test_a_blocked_account_is_not_erased(mailroom: VerifyingService) -> No
     assert await mailroom.find_user(bob) is not None
 
 
-async def test_a_referral_that_is_pending_for_long_is_rejected(mailroom: VerifyingService) -> None:
-    """After seven days and not before; the code is active again, and look-ups are invalidated."""
+async def test_overdue_pending_referral_is_rejected(mailroom: VerifyingService) -> None:
+    """After seven days and not before; the code is active again, and its look-up is invalidated."""
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann, max_uses=1)
     bob = await mailroom.create_account(BOB, referral_code=code.text)
@@ -340,8 +344,8 @@ async def test_a_referral_that_is_pending_for_long_is_rejected(mailroom: Verifyi
     assert (await mailroom.referral_of(bob)).status is ReferralStatus.REJECTED
 
 
-async def test_who_confirms_too_late_is_rejected_at_once(mailroom: VerifyingService) -> None:
-    """The status does not wait for the job that rejects what is overdue."""
+async def test_late_confirmation_rejects_the_referral_at_once(mailroom: VerifyingService) -> None:
+    """The status does not wait for the retention job."""
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann)
     bob = await mailroom.create_account(BOB, referral_code=code.text)
@@ -352,8 +356,10 @@ async def test_who_confirms_too_late_is_rejected_at_once(mailroom: VerifyingServ
     assert await mailroom.count_jobs(ReferralMailJob) == 0
 
 
-async def test_an_address_is_referred_once_a_year(mailroom: VerifyingService) -> None:
-    """Erased in between: the account is made, its referral rejected, and no use is counted."""
+async def test_email_is_referred_at_most_once_a_year(mailroom: VerifyingService) -> None:
+    """After an erasure the account can be created again; its referral is rejected and counts no
+    use.
+    """
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann, minutes=525_600)
     bob = await mailroom.create_account(BOB, referral_code=code.text)
@@ -375,8 +381,8 @@ async def test_an_address_is_referred_once_a_year(mailroom: VerifyingService) ->
     assert await mailroom.count_jobs(ReferralMailJob) == 1
 
 
-async def test_after_a_year_an_address_is_referred_again(mailroom: VerifyingService) -> None:
-    """A rejected registration in between does not begin the year anew."""
+async def test_email_can_be_referred_again_after_a_year(mailroom: VerifyingService) -> None:
+    """A rejected registration in between does not restart the year."""
     ann = await mailroom.create_account("ann@example.com")
     await mailroom.save_user(replace(ann, email_verified=True, confirm_by=None))
     code = await mailroom.create_code(ann, minutes=525_600)
@@ -393,8 +399,8 @@ async def test_after_a_year_an_address_is_referred_again(mailroom: VerifyingServ
     assert (await mailroom.referral_of(last)).status is ReferralStatus.PENDING
 
 
-async def test_who_was_never_confirmed_may_be_referred_again(mailroom: VerifyingService) -> None:
-    """Otherwise a stranger could spend the one referral of any address."""
+async def test_unconfirmed_email_can_be_referred_again(mailroom: VerifyingService) -> None:
+    """Otherwise a stranger could use up the one referral of any address."""
     ann = await mailroom.create_account("ann@example.com")
     code = await mailroom.create_code(ann)
     await mailroom.erase_account(

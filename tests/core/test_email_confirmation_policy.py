@@ -36,8 +36,8 @@ async def queued_jobs(world: InMemoryService) -> list[Job]:
         return list(records.tables.jobs.values())
 
 
-async def test_an_unconfirmed_address_finds_no_code(world: InMemoryService) -> None:
-    """The refusal is that of an unknown address; the code itself is good."""
+async def test_lookup_by_an_unconfirmed_email_finds_no_code(world: InMemoryService) -> None:
+    """The error is that of an unknown address; the code itself is valid."""
     world.require_email_verification()
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann)
@@ -47,8 +47,8 @@ async def test_an_unconfirmed_address_finds_no_code(world: InMemoryService) -> N
     assert await world.check_code(code.text) == code
 
 
-async def test_a_confirmation_invalidates_the_cached_look_up(world: InMemoryService) -> None:
-    """That nothing was found a moment ago is not repeated once there is something to find."""
+async def test_confirmation_invalidates_the_lookup(world: InMemoryService) -> None:
+    """A cached miss is not returned after the confirmation."""
     world.require_email_verification()
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann)
@@ -58,10 +58,10 @@ async def test_a_confirmation_invalidates_the_cached_look_up(world: InMemoryServ
     assert await world.look_up_code("ann@example.com") == code
 
 
-async def test_where_nothing_is_verified_every_address_finds_its_code(
+async def test_without_verification_unconfirmed_emails_find_their_codes(
     world: InMemoryService,
 ) -> None:
-    """Though the address counts as unconfirmed there as well, until a link was used."""
+    """`email_verified` is false there until a link is used."""
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann)
     assert not ann.email_verified
@@ -79,14 +79,14 @@ async def test_where_nothing_is_verified_every_address_finds_its_code(
         (OFF, True, "ann@example.com"),
     ],
 )
-async def test_introspection_names_no_address_that_has_to_be_confirmed(
+async def test_introspection_hides_an_unconfirmed_email(
     world: InMemoryService,
     verification: EmailConfirmationPolicy,
     *,
     confirmed: bool,
     email: str | None,
 ) -> None:
-    """For access and refresh tokens alike; `email_verified` says whether a link was used."""
+    """For access and refresh tokens alike; `email_verified` tells whether a link was used."""
     ann = await world.create_account("ann@example.com")
     if confirmed:
         await confirm(world, ann)
@@ -102,8 +102,10 @@ async def test_introspection_names_no_address_that_has_to_be_confirmed(
         assert (found.email, found.email_verified) == (email, confirmed)
 
 
-async def test_a_profile_is_asked_for_after_the_confirmation(world: InMemoryService) -> None:
-    """Registration queues the confirmation alone; the link queues the greeting and the question."""
+async def test_confirmation_queues_enrichment(world: InMemoryService) -> None:
+    """Registration queues the confirmation mail only; the link queues the welcome mail and the
+    enrichment.
+    """
     world.require_email_verification()
     enrichment = FakeEnrichment()
     world.enable_enrichment(enrichment)
@@ -117,10 +119,10 @@ async def test_a_profile_is_asked_for_after_the_confirmation(world: InMemoryServ
     ]
 
 
-async def test_where_nothing_is_verified_a_profile_is_asked_for_at_registration(
+async def test_without_verification_registration_queues_enrichment(
     world: InMemoryService,
 ) -> None:
-    """A link that is used later all the same queues nothing a second time."""
+    """A confirmation link that is used later queues nothing again."""
     enrichment = FakeEnrichment()
     world.enable_enrichment(enrichment)
     ann = await world.create_account("ann@example.com")
@@ -130,10 +132,12 @@ async def test_where_nothing_is_verified_a_profile_is_asked_for_at_registration(
     assert await queued_jobs(world) == expected
 
 
-async def test_a_job_left_over_asks_nobody_about_an_unconfirmed_address(
+async def test_enrichment_job_skips_an_unconfirmed_email(
     world: InMemoryService,
 ) -> None:
-    """As after verification was switched on; once confirmed, the profile is stored."""
+    """Such jobs remain after verification is switched on; they enrich once the address is
+    confirmed.
+    """
     ann = await world.create_account("ann@example.com")
     enrichment = FakeEnrichment(Profile(name="Ann Example"))
     enrich = EnrichProfile(world.clock, world.database, enrichment, ON)

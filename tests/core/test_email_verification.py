@@ -92,8 +92,12 @@ def bureau() -> VerifyingService:
 
 
 @pytest.mark.parametrize("verdict", [Deliverability.INVALID, Deliverability.DISPOSABLE])
-async def test_a_definite_no_refuses(bureau: VerifyingService, verdict: Deliverability) -> None:
-    """No account is made, and the field is named; the next one with the address is not asked."""
+async def test_undeliverable_email_is_rejected(
+    bureau: VerifyingService, verdict: Deliverability
+) -> None:
+    """No account is created, the error names the field, and the cached result serves the next
+    registration.
+    """
     bureau.verifier.result = verdict
     for _ in range(2):
         with pytest.raises(EmailUndeliverable) as refused:
@@ -106,8 +110,10 @@ async def test_a_definite_no_refuses(bureau: VerifyingService, verdict: Delivera
 
 
 @pytest.mark.parametrize("verdict", ACCEPTED)
-async def test_any_other_answer_is_noted(bureau: VerifyingService, verdict: Deliverability) -> None:
-    """The account is made, and nobody is asked again."""
+async def test_conclusive_result_is_stored(
+    bureau: VerifyingService, verdict: Deliverability
+) -> None:
+    """The account is created, and no job is queued."""
     bureau.verifier.result = verdict
     ann = await bureau.world.create_account("ann@example.com")
     assert await bureau.deliverability_of(ann) is verdict
@@ -115,18 +121,18 @@ async def test_any_other_answer_is_noted(bureau: VerifyingService, verdict: Deli
 
 
 @pytest.mark.parametrize("verdict", [None, UNKNOWN])
-async def test_no_answer_makes_the_account_and_a_job(
+async def test_inconclusive_result_queues_a_job(
     bureau: VerifyingService, verdict: Deliverability | None
 ) -> None:
-    """The state is unknown, and a job holds the user's id and nothing else."""
+    """The account is created with deliverability `unknown`; the job holds only the user's id."""
     bureau.verifier.result = verdict
     ann = await bureau.world.create_account("ann@example.com")
     assert await bureau.deliverability_of(ann) is UNKNOWN
     assert await bureau.jobs() == [VerifyEmailJob(ann.id)]
 
 
-async def test_what_cannot_learn_is_not_asked_again(bureau: VerifyingService) -> None:
-    """A list says the same tomorrow; its answers need no cache."""
+async def test_static_verifier_is_not_retried(bureau: VerifyingService) -> None:
+    """The result of a static list does not change: it is neither retried nor cached."""
     bureau.verifier.result, bureau.verifier.supports_recheck = UNKNOWN, False
     await bureau.world.create_account("ann@example.com")
     bureau.verifier.result = Deliverability.DISPOSABLE
@@ -137,8 +143,8 @@ async def test_what_cannot_learn_is_not_asked_again(bureau: VerifyingService) ->
     assert await bureau.jobs() == []
 
 
-async def test_nobody_is_asked_within_a_transaction(bureau: VerifyingService) -> None:
-    """While the third party thinks, others write."""
+async def test_verifier_is_called_outside_transactions(bureau: VerifyingService) -> None:
+    """Other transactions can write while the third party is called."""
     others = iter(range(9))
 
     async def write() -> None:
@@ -153,16 +159,18 @@ async def test_nobody_is_asked_within_a_transaction(bureau: VerifyingService) ->
     assert next(others) == 2
 
 
-async def test_an_admin_is_vouched_for(bureau: VerifyingService) -> None:
-    """The operator knows the address; nobody is asked, now or later."""
+async def test_admin_email_is_not_verified(bureau: VerifyingService) -> None:
+    """The operator vouches for the address; neither a call nor a job is made."""
     bureau.verifier.result = Deliverability.INVALID
     admin = NewAccount("root@example.com", PASSWORD, role=Role.ADMIN)
     assert (await bureau.world.register(admin)).deliverability is UNKNOWN
     assert (bureau.verifier.calls, await bureau.jobs()) == ([], [])
 
 
-async def test_an_answer_counts_for_thirty_days(bureau: VerifyingService) -> None:
-    """Under another key as well, as long as the old one is known; then it is asked anew."""
+async def test_verification_result_is_cached_for_thirty_days(bureau: VerifyingService) -> None:
+    """Also after a key rotation, while the old key is configured; then the verifier is called
+    again.
+    """
     bureau.verifier.result = Deliverability.DISPOSABLE
     for step, asked in ((timedelta(), 1), (VERIFICATION_TTL, 1), (timedelta(seconds=1), 2)):
         bureau.world.clock.advance(seconds=step.total_seconds())
@@ -172,8 +180,8 @@ async def test_an_answer_counts_for_thirty_days(bureau: VerifyingService) -> Non
         bureau.world.fingerprints.keys.insert(0, f"key {asked}".encode())
 
 
-async def test_the_job_notes_what_it_learns(bureau: VerifyingService) -> None:
-    """A late refusal changes the state of the account, and nothing else about it."""
+async def test_job_stores_its_result(bureau: VerifyingService) -> None:
+    """A late rejection changes the deliverability of the account, and nothing else."""
     bureau.verifier.result = None
     ann = await bureau.world.create_account("ann@example.com")
     bureau.verifier.result = Deliverability.INVALID
@@ -181,8 +189,8 @@ async def test_the_job_notes_what_it_learns(bureau: VerifyingService) -> None:
     assert await bureau.find_user(ann.id) == replace(ann, deliverability=Deliverability.INVALID)
 
 
-async def test_the_job_waits_longer_each_time(bureau: VerifyingService) -> None:
-    """From seconds up to hours, and then it rests."""
+async def test_job_backs_off(bureau: VerifyingService) -> None:
+    """The delays grow from seconds to hours, and then the job stops."""
     bureau.verifier.result = None
     await bureau.world.create_account("ann@example.com")
     waits = await bureau.run_until_done()
@@ -193,8 +201,8 @@ async def test_the_job_waits_longer_each_time(bureau: VerifyingService) -> None:
     assert len(bureau.verifier.calls) == 2 + len(waits)
 
 
-async def test_attempts_that_asked_nobody_do_not_count(bureau: VerifyingService) -> None:
-    """A worker that was stopped, or a database that was away, ends no question."""
+async def test_attempts_without_a_call_do_not_count(bureau: VerifyingService) -> None:
+    """A stopped worker or an unavailable database uses up no retries."""
     bureau.verifier.result = None
     await bureau.world.create_account("ann@example.com")
     with pytest.raises(RescheduleJob) as later:
@@ -202,10 +210,10 @@ async def test_attempts_that_asked_nobody_do_not_count(bureau: VerifyingService)
     assert later.value.delay < timedelta(seconds=6)
 
 
-async def test_answers_that_failed_to_come_leave_room_for_those_that_say_nothing(
+async def test_missing_responses_do_not_use_up_inconclusive_retries(
     bureau: VerifyingService,
 ) -> None:
-    """After an outage the first word that decides nothing is not the last; waits go on growing."""
+    """After an outage, the first inconclusive result is retried, and the delay keeps growing."""
     bureau.verifier.result = UNKNOWN
     await bureau.world.create_account("ann@example.com")
     with pytest.raises(RescheduleJob) as later:
@@ -214,8 +222,8 @@ async def test_answers_that_failed_to_come_leave_room_for_those_that_say_nothing
     assert later.value.delay >= timedelta(hours=3)
 
 
-async def test_answers_that_say_nothing_are_not_paid_for_for_ever(bureau: VerifyingService) -> None:
-    """After a few of them the state stays unknown."""
+async def test_inconclusive_results_are_retried_a_few_times(bureau: VerifyingService) -> None:
+    """Each call costs money; then the deliverability stays unknown."""
     bureau.verifier.result = UNKNOWN
     ann = await bureau.world.create_account("ann@example.com")
     waits = await bureau.run_until_done()
@@ -223,8 +231,8 @@ async def test_answers_that_say_nothing_are_not_paid_for_for_ever(bureau: Verify
     assert await bureau.deliverability_of(ann) is UNKNOWN
 
 
-async def test_whoever_is_erased_is_not_asked_about(bureau: VerifyingService) -> None:
-    """The job ends; an answer that comes too late is not kept."""
+async def test_erased_user_is_not_verified(bureau: VerifyingService) -> None:
+    """The job ends, and a late result is not stored."""
     bureau.verifier.result = None
     ann = await bureau.world.create_account("ann@example.com")
     bureau.verifier.result = VALID
@@ -236,8 +244,8 @@ async def test_whoever_is_erased_is_not_asked_about(bureau: VerifyingService) ->
         assert not records.tables.verification_results
 
 
-async def test_erasure_takes_the_answer_along(bureau: VerifyingService) -> None:
-    """Under every key that it may have been kept by."""
+async def test_erasure_deletes_the_verification_result(bureau: VerifyingService) -> None:
+    """Under every configured key."""
     ann = await bureau.world.create_account("ann@example.com")
     bureau.world.fingerprints.keys.insert(0, b"a newer key")
     async with bureau.world.database.read() as records:

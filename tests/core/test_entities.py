@@ -44,14 +44,16 @@ def make_code(
         (make_code(left=-SECOND, uses=2, max_uses=2, enabled=False), CodeStatus.EXPIRED),
     ],
 )
-def test_the_status_of_a_code(code: Code, status: CodeStatus) -> None:
-    """Expired comes before exhausted, and both before inactive; the end itself is too late."""
+def test_code_status(code: Code, status: CodeStatus) -> None:
+    """Expired precedes exhausted, and both precede inactive; a code expires at the instant of
+    `expires_at`.
+    """
     assert code.status(NOW) is status
     assert code.is_active(NOW) is (status is CodeStatus.ACTIVE)
 
 
-def test_activating_says_why_a_code_cannot_be_in_force() -> None:
-    """A code that has run out is not activated; one that was only put aside is."""
+def test_expired_or_exhausted_code_cannot_be_activated() -> None:
+    """Each has its own error; an inactive code can be activated."""
     assert make_code(enabled=False).activated(NOW) == make_code()
     assert make_code().deactivated() == make_code(enabled=False)
     with pytest.raises(CodeExpired):
@@ -72,8 +74,8 @@ def test_activating_says_why_a_code_cannot_be_in_force() -> None:
         ),
     ],
 )
-def test_an_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
-    """A minute to a year ahead is fine, with five seconds for clocks that differ."""
+def test_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
+    """From a minute to a year ahead, with five seconds of tolerance for clock skew."""
     assert expiry.resolve(NOW) == end
 
 
@@ -89,16 +91,16 @@ def test_an_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
         Expiry(expires_at=(NOW + timedelta(days=1)).replace(tzinfo=None)),
     ],
 )
-def test_an_expiry_out_of_bounds(expiry: Expiry) -> None:
-    """None, two, one too soon, one too late and one without an offset are refused."""
+def test_expiry_out_of_bounds_is_rejected(expiry: Expiry) -> None:
+    """As are a missing expiry, two of them, and one without a UTC offset."""
     with pytest.raises(InvalidRequest) as refused:
         expiry.resolve(NOW)
     assert refused.value.field == "expires_at"
 
 
 @pytest.mark.parametrize("minutes", [-1, 0, 525_601, 10**7, 10**26])
-def test_a_lifetime_out_of_bounds(minutes: int) -> None:
-    """A code lives a minute to a year, whoever asks for it."""
+def test_lifetime_out_of_bounds_is_rejected(minutes: int) -> None:
+    """A code lives from a minute to a year."""
     with pytest.raises(InvalidRequest) as refused:
         Expiry(lifetime_minutes=minutes).resolve(NOW)
     assert refused.value.field == "lifetime_minutes"
@@ -107,8 +109,8 @@ def test_a_lifetime_out_of_bounds(minutes: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "An", "x" * 33, "x y", "x y\n", "Ann-2026\n", "Ann\u00e9", "An\u0660", "a\0b"]
 )
-def test_a_text_that_no_code_may_have(text: str) -> None:
-    """Letters, digits and hyphens of ASCII, 3 to 32 of them."""
+def test_invalid_code_text_is_rejected(text: str) -> None:
+    """A code is 3 to 32 ASCII letters, digits and hyphens."""
     with pytest.raises(InvalidRequest) as refused:
         replace(make_code(), text=text).validated()
     assert refused.value.field == "code"
@@ -116,22 +118,22 @@ def test_a_text_that_no_code_may_have(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["Ann", "a-1", "x" * 32, "---"])
 @pytest.mark.parametrize("max_uses", [None, 1, 2_147_483_647])
-def test_a_text_and_a_maximum_within_the_bounds(text: str, max_uses: int | None) -> None:
-    """The bounds themselves are fine."""
+def test_text_and_maximum_within_the_bounds(text: str, max_uses: int | None) -> None:
+    """The bounds are inclusive."""
     code = replace(make_code(), text=text, max_uses=max_uses)
     assert code.validated() == code
 
 
 @pytest.mark.parametrize("max_uses", [-1, 0, 2_147_483_648, 10**26])
-def test_a_maximum_that_no_code_may_have(max_uses: int) -> None:
-    """A code is good for one at least, and for no more than can be counted."""
+def test_maximum_out_of_bounds_is_rejected(max_uses: int) -> None:
+    """A maximum is at least 1 and at most the largest 32-bit integer."""
     with pytest.raises(InvalidRequest) as refused:
         replace(make_code(), max_uses=max_uses).validated()
     assert refused.value.field == "max_uses"
 
 
-def test_an_expiry_is_kept_in_utc() -> None:
-    """A time with another offset is the same instant in UTC."""
+def test_expiry_is_converted_to_utc() -> None:
+    """An expiry with another offset is the same instant in UTC."""
     ahead = (NOW + timedelta(hours=1)).astimezone(timezone(timedelta(hours=5)))
     end = Expiry(expires_at=ahead).resolve(NOW)
     assert (end, end.tzinfo) == (NOW + timedelta(hours=1), UTC)
@@ -149,8 +151,8 @@ def test_an_expiry_is_kept_in_utc() -> None:
         "\0" * 8,
     ],
 )
-def test_a_password_that_is_good_enough(password: str) -> None:
-    """Any 8 characters to 1,024 bytes will do, whatever they are."""
+def test_valid_password_is_accepted(password: str) -> None:
+    """From 8 characters to 1,024 bytes, of any kind."""
     check_password_strength(password, ANN, {"password1234"})
 
 
@@ -167,26 +169,26 @@ def test_a_password_that_is_good_enough(password: str) -> None:
         ("ANN.EXAMPLE", "your e-mail address"),
     ],
 )
-def test_a_password_that_is_weak(password: str, fault: str) -> None:
-    """Short, long, common, or the address' own: the answer says which."""
+def test_weak_password_is_rejected(password: str, fault: str) -> None:
+    """The error names the cause: too short, too long, common, or like the e-mail address."""
     with pytest.raises(WeakPassword, match=fault):
         check_password_strength(password, ANN, {"password1234"})
 
 
-def test_a_password_is_compared_with_an_address_in_nfc() -> None:
-    """However the two are spelt."""
+def test_password_is_compared_with_the_email_in_nfc() -> None:
+    """In whichever Unicode form the two are given."""
     address = EmailAddress("jose\u0301-maria@example.com", "")
     with pytest.raises(WeakPassword, match="your e-mail address"):
         check_password_strength("jos\u00e9-maria", address, ())
 
 
 def test_passwords_are_compared_in_nfc() -> None:
-    """A letter with its accent apart is the same as the letter in one piece."""
+    """Composed and decomposed letters are equal."""
     assert normalize_password("cafe\u0301") == normalize_password("caf\u00e9") == "caf\u00e9"
 
 
-def test_the_local_part_ends_at_the_last_at_sign() -> None:
-    """What stands before the domain is the local part."""
+def test_local_part_ends_at_the_last_at_sign() -> None:
+    """A quoted local part may contain an at sign."""
     assert EmailAddress('"a@b"@example.com', "").local_part == '"a@b"'
 
 
@@ -199,9 +201,9 @@ def test_the_local_part_ends_at_the_last_at_sign() -> None:
         (NOW - timedelta(seconds=10) - MICROSECOND, True),
     ],
 )
-def test_a_refresh_token_played_again(used: datetime | None, *, reuse: bool) -> None:
-    """Within ten seconds it is an answer lost on the way, later it is theft; and always once
-    one of the tokens given for it was used.
+def test_refresh_token_reuse(used: datetime | None, *, reuse: bool) -> None:
+    """Within ten seconds a repeat may be a lost response, later it is reuse; always reuse after a
+    successor was used.
     """
     assert RefreshToken(b"", ID, used).is_reuse(NOW) is reuse
     assert RefreshToken(b"", ID, used, heir=b"x").is_reuse(NOW) is (used is not None)
@@ -211,8 +213,8 @@ def test_a_refresh_token_played_again(used: datetime | None, *, reuse: bool) -> 
     ("found", "items", "after"),
     [(0, [], None), (1, [9], None), (2, [9, 8], None), (3, [9, 8], 8)],
 )
-def test_a_page_is_cut_to_its_limit(found: int, items: list[int], after: int | None) -> None:
-    """There is a next page only where one item more was found, and it begins after the last."""
+def test_page_is_cut_to_its_limit(found: int, items: list[int], after: int | None) -> None:
+    """A next page exists only if one more row was found; its cursor is the last item's key."""
     ids = [UUID(int=9 - place) for place in range(found)]
     page = Page.from_rows(ids, 2, lambda item: item)
     assert page.items == [UUID(int=item) for item in items]

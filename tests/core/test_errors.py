@@ -3,10 +3,8 @@
 from referral.core.errors import EmailTaken, NoActiveCode, NotFound, WeakPassword
 
 
-def test_an_error_says_what_is_wrong_and_where() -> None:
-    """Raised without a word it has a sentence all the same; a word of one's own comes before it,
-    and the field is named.
-    """
+def test_error_has_a_detail_and_a_field() -> None:
+    """An error without arguments has a default detail; an explicit detail and a field are kept."""
     for error in (EmailTaken(), NoActiveCode(), NotFound()):
         assert str(error) == error.detail
         assert error.detail.endswith(".")

@@ -7,8 +7,8 @@ from referral.core.use_cases.health import CheckHealth
 from tests.support.fakes.ports import FakeHealthProbe
 
 
-async def test_every_part_is_named() -> None:
-    """Each part answers with its own word; one that does not answer fails nothing."""
+async def test_health_names_every_dependency() -> None:
+    """Each reports its own status; an optional dependency that is unavailable is no failure."""
     others = (
         FakeHealthProbe("cache", "ok"),
         FakeHealthProbe("mail", None),
@@ -23,7 +23,7 @@ async def test_every_part_is_named() -> None:
     }
 
 
-async def test_nothing_works_without_the_database() -> None:
-    """A database that does not answer is the one failure."""
+async def test_health_check_fails_without_the_database() -> None:
+    """An unavailable database is the only failure."""
     with pytest.raises(Unavailable):
         await CheckHealth(FakeHealthProbe("database", None), (FakeHealthProbe("cache", "ok"),))()

@@ -26,8 +26,8 @@ async def statuses(world: InMemoryService, owner: User) -> list[CodeStatus]:
     return [code.status(now) for code in page.items]
 
 
-async def test_a_new_code_is_in_force(world: InMemoryService, ann: User) -> None:
-    """Without more said, a code has a made-up text, no maximum, and is active at once."""
+async def test_new_code_is_active(world: InMemoryService, ann: User) -> None:
+    """By default, a code has a generated text, no maximum of uses, and is active at once."""
     code = await world.create_code(ann)
     assert await world.show_active_code(ann.id) == code == await world.show_code(ann.id, code.id)
     assert (code.user_id, code.text, code.uses, code.max_uses) == (ann.id, "MADE0001", 0, None)
@@ -35,8 +35,8 @@ async def test_a_new_code_is_in_force(world: InMemoryService, ann: User) -> None
     assert code.expires_at == world.clock.now() + timedelta(hours=1)
 
 
-async def test_a_code_in_own_wording(world: InMemoryService, ann: User) -> None:
-    """Wording, end and maximum are as asked for."""
+async def test_code_with_a_custom_text(world: InMemoryService, ann: User) -> None:
+    """Text, expiry and maximum are as requested."""
     end = world.clock.now() + timedelta(days=2)
     code = await world.issue_code(
         ann.id, NewCode(Expiry(expires_at=end), text="Ann-2026", max_uses=3)
@@ -44,16 +44,16 @@ async def test_a_code_in_own_wording(world: InMemoryService, ann: User) -> None:
     assert (code.text, code.expires_at, code.max_uses) == ("Ann-2026", end, 3)
 
 
-async def test_a_code_needs_an_end(world: InMemoryService, ann: User) -> None:
-    """A code without one, or with a past one, is not made."""
+async def test_code_needs_a_future_expiry(world: InMemoryService, ann: User) -> None:
+    """A code without an expiry, or with a past one, is rejected."""
     for expiry in (Expiry(), Expiry(expires_at=world.clock.now())):
         with pytest.raises(InvalidRequest):
             await world.issue_code(ann.id, NewCode(expiry))
     assert await statuses(world, ann) == []
 
 
-async def test_a_second_active_code_is_refused(world: InMemoryService, ann: User) -> None:
-    """While one code is in force no other is, and the refusal leaves the first."""
+async def test_second_active_code_is_rejected(world: InMemoryService, ann: User) -> None:
+    """The first code stays active."""
     code = await world.create_code(ann)
     with pytest.raises(ActiveCodeExists):
         await world.create_code(ann)
@@ -61,39 +61,41 @@ async def test_a_second_active_code_is_refused(world: InMemoryService, ann: User
     assert await statuses(world, ann) == [CodeStatus.ACTIVE]
 
 
-async def test_a_code_for_later(world: InMemoryService, ann: User) -> None:
-    """A code that is not activated stands beside the one in force."""
+async def test_inactive_code_beside_the_active_one(world: InMemoryService, ann: User) -> None:
+    """A code that is not activated leaves the active one."""
     active = await world.create_code(ann)
     await world.create_code(ann, activate=False)
     assert await world.show_active_code(ann.id) == active
     assert await statuses(world, ann) == [CodeStatus.INACTIVE, CodeStatus.ACTIVE]
 
 
-async def test_replacing_retires_the_other(world: InMemoryService, ann: User) -> None:
-    """With `replace` the new code is in force and the old one inactive."""
+async def test_replacing_retires_the_old_code(world: InMemoryService, ann: User) -> None:
+    """With `replace` the new code is active and the old one inactive."""
     await world.create_code(ann)
     new = await world.create_code(ann, replace=True)
     assert await world.show_active_code(ann.id) == new
     assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.INACTIVE]
 
 
-async def test_a_refused_replacement_retires_nothing(world: InMemoryService, ann: User) -> None:
-    """The old code stays in force when the wording of the new one is taken."""
+async def test_rejected_replacement_retires_nothing(world: InMemoryService, ann: User) -> None:
+    """The old code stays active when the text of the new one is taken."""
     old = await world.create_code(ann, text="Ann-2026")
     with pytest.raises(CodeTaken):
         await world.create_code(ann, text="ANN-2026", replace=True)
     assert await world.show_active_code(ann.id) == old
 
 
-async def test_replacing_for_later_retires_nothing(world: InMemoryService, ann: User) -> None:
-    """A code that is not activated takes no other's place."""
+async def test_replacing_without_activation_retires_nothing(
+    world: InMemoryService, ann: User
+) -> None:
+    """A code that is not activated replaces no other."""
     old = await world.create_code(ann)
     await world.create_code(ann, activate=False, replace=True)
     assert await world.show_active_code(ann.id) == old
 
 
-async def test_an_expired_code_blocks_no_new_one(world: InMemoryService, ann: User) -> None:
-    """From the instant of its end a code makes room, and stays retired when it is renewed."""
+async def test_expired_code_allows_a_new_one(world: InMemoryService, ann: User) -> None:
+    """The expired code is retired and stays so when it is renewed."""
     await world.create_code(ann)
     world.clock.advance(minutes=60)
     new = await world.create_code(ann)
@@ -101,8 +103,8 @@ async def test_an_expired_code_blocks_no_new_one(world: InMemoryService, ann: Us
     assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXPIRED]
 
 
-async def test_an_exhausted_code_blocks_no_new_one(world: InMemoryService, ann: User) -> None:
-    """A code that is used up makes room for another."""
+async def test_exhausted_code_allows_a_new_one(world: InMemoryService, ann: User) -> None:
+    """A code without uses left does not block a new one."""
     old = await world.create_code(ann, max_uses=1)
     await world.create_account("bob@example.com", referral_code=old.text)
     new = await world.create_code(ann)
@@ -110,18 +112,16 @@ async def test_an_exhausted_code_blocks_no_new_one(world: InMemoryService, ann: 
     assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXHAUSTED]
 
 
-async def test_every_user_has_a_code(world: InMemoryService, ann: User) -> None:
-    """One user's active code is no hindrance to another's."""
+async def test_users_have_independent_codes(world: InMemoryService, ann: User) -> None:
+    """One user's active code does not block another's."""
     bob = await world.create_account("bob@example.com")
     codes = [await world.create_code(ann), await world.create_code(bob)]
     assert [await world.show_active_code(user.id) for user in (ann, bob)] == codes
 
 
 @pytest.mark.parametrize("wording", ["Ann-2026", "ANN-2026", "ann-2026"])
-async def test_own_wording_is_given_out_once(
-    world: InMemoryService, ann: User, wording: str
-) -> None:
-    """A text that is taken in any case is refused, without another being tried."""
+async def test_custom_text_is_unique(world: InMemoryService, ann: User, wording: str) -> None:
+    """A text that is taken in any case is rejected; no other text is generated instead."""
     bob = await world.create_account("bob@example.com")
     await world.create_code(ann, text="Ann-2026")
     with pytest.raises(CodeTaken) as refused:
@@ -130,26 +130,24 @@ async def test_own_wording_is_given_out_once(
     assert await statuses(world, bob) == []
 
 
-async def test_a_deleted_text_is_never_free_again(world: InMemoryService, ann: User) -> None:
-    """Not even the owner gets the wording of a deleted code again."""
+async def test_text_of_a_deleted_code_stays_taken(world: InMemoryService, ann: User) -> None:
+    """Its owner cannot use it again either."""
     code = await world.create_code(ann, text="Ann-2026")
     await world.delete_code(ann.id, code.id)
     with pytest.raises(CodeTaken):
         await world.create_code(ann, text="ann-2026")
 
 
-async def test_a_made_up_text_that_is_taken_is_made_again(
-    world: InMemoryService, ann: User
-) -> None:
-    """Up to four collisions are nothing that the user hears of."""
+async def test_generated_text_that_is_taken_is_replaced(world: InMemoryService, ann: User) -> None:
+    """Up to four collisions are retried."""
     await world.create_code(ann, text="TAKEN", activate=False)
     world.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES - 1) + ["FREE"]
     assert (await world.create_code(ann)).text == "FREE"
     assert len(await statuses(world, ann)) == 2
 
 
-async def test_collisions_without_end_are_an_error(world: InMemoryService, ann: User) -> None:
-    """After five the generator is broken, and trying stops."""
+async def test_repeated_collisions_are_an_error(world: InMemoryService, ann: User) -> None:
+    """After five collisions the generator counts as broken."""
     await world.create_code(ann, text="TAKEN", activate=False)
     world.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES + 1)
     with pytest.raises(CodeTaken):
@@ -157,14 +155,16 @@ async def test_collisions_without_end_are_an_error(world: InMemoryService, ann: 
     assert len(world.code_generator.scripted) == 1
 
 
-async def test_a_code_needs_an_owner(world: InMemoryService) -> None:
-    """A token that outlives its account makes no codes."""
+async def test_code_needs_an_existing_owner(world: InMemoryService) -> None:
+    """A token that outlives its account creates no codes."""
     with pytest.raises(Unauthenticated):
         await world.issue_code(world.id_generator.new(), NewCode(Expiry(lifetime_minutes=60)))
 
 
-async def test_of_many_at_once_one_is_made(world: InMemoryService, ann: User) -> None:
-    """Twenty at once end in one code and nineteen refusals."""
+async def test_concurrent_requests_create_one_active_code(
+    world: InMemoryService, ann: User
+) -> None:
+    """Of twenty concurrent requests, one succeeds and nineteen are rejected."""
     making = [world.create_code(ann) for _ in range(20)]
     answers = await asyncio.gather(*making, return_exceptions=True)
     assert sum(isinstance(answer, Code) for answer in answers) == 1
@@ -181,17 +181,15 @@ async def test_of_many_at_once_one_is_made(world: InMemoryService, ann: User) ->
         NewCode(Expiry(lifetime_minutes=60), max_uses=0),
     ],
 )
-async def test_what_no_code_may_be_is_refused(
-    world: InMemoryService, ann: User, wanted: NewCode
-) -> None:
-    """By the core itself, whoever asks it, and nothing is stored."""
+async def test_invalid_code_is_rejected(world: InMemoryService, ann: User, wanted: NewCode) -> None:
+    """By the core itself, and nothing is stored."""
     with pytest.raises(InvalidRequest):
         await world.issue_code(ann.id, wanted)
     assert await statuses(world, ann) == []
 
 
-async def test_a_repeated_request_is_not_judged_again(world: InMemoryService, ann: User) -> None:
-    """What it asked for may lie in the past by then: it gets its first answer all the same."""
+async def test_repeated_request_is_not_validated_again(world: InMemoryService, ann: User) -> None:
+    """Its expiry may be in the past by then; the stored response is returned all the same."""
     attempt: IdempotentRequest[Code] = IdempotentRequest(
         b"key", (b"body",), lambda code: {"body": code.text.encode()}
     )

@@ -27,28 +27,30 @@ async def count_refusals(
     return refused
 
 
-async def test_past_the_limit_of_an_account_only_newcomers_are_heard() -> None:
-    """One address is refused, another has one try, which is what the owner needs."""
+async def test_account_limit_allows_one_login_per_new_client_ip() -> None:
+    """Another client IP has one login left, so that the owner is not locked out."""
     attempts = LoginThrottle(FakeRateLimiter(LIMITS))
     assert await count_refusals(attempts, "ann", "192.0.2.1", 5) == 2
     assert await count_refusals(attempts, "ann", "192.0.2.2", 2) == 1
     assert await count_refusals(attempts, "bob", "192.0.2.1", 1) == 0
 
 
-async def test_past_the_limit_on_all_accounts_only_newcomers_are_heard() -> None:
-    """Trying one password on many accounts is slowed down as well."""
+async def test_total_limit_allows_one_login_per_new_client_ip() -> None:
+    """One password tried on many accounts is throttled as well."""
     attempts = LoginThrottle(FakeRateLimiter(LIMITS))
     assert sum([await count_refusals(attempts, f"u{n}", "192.0.2.1", 1) for n in range(15)]) == 5
     assert await count_refusals(attempts, "ann", "192.0.2.2", 1) == 0
 
 
-async def test_without_limits_nothing_is_refused() -> None:
-    """Switched off means off."""
+async def test_without_limits_no_login_is_rejected() -> None:
+    """Groups without a limit are off."""
     assert await count_refusals(LoginThrottle(FakeRateLimiter()), "ann", "192.0.2.1", 50) == 0
 
 
-def test_the_limits_on_guessing_follow_from_the_limit_on_log_ins() -> None:
-    """One account as often as one address, all accounts much more, and one try of a newcomer."""
+def test_throttle_rates_follow_from_the_login_rate() -> None:
+    """One account has the rate of one client IP, all accounts a multiple, and a new client IP one
+    login.
+    """
     found = login_throttle_rates(Rate.parse("30/minute"))
     amounts = [found[group].limit for group in LIMITS]
     assert (amounts[:2], {rate.window for rate in found.values()}) == (

@@ -29,8 +29,8 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("how", CHANGES)
-async def test_a_change_clears(world: InMemoryService, how: str) -> None:
-    """After a change the address of the code's owner is looked up anew."""
+async def test_code_change_invalidates_the_lookup(world: InMemoryService, how: str) -> None:
+    """Each change of a code invalidates the cached look-up of its owner's e-mail address."""
     ann = await world.create_account("Ann@example.com")
     code = await world.create_code(ann, max_uses=1)
     await world.look_up_code("ann@EXAMPLE.com")
@@ -39,8 +39,8 @@ async def test_a_change_clears(world: InMemoryService, how: str) -> None:
     assert world.cache.invalidated == ["ann@example.com"]
 
 
-async def test_a_use_that_is_not_the_last_clears_nothing(world: InMemoryService) -> None:
-    """A popular code stays remembered while people join with it."""
+async def test_use_before_the_last_does_not_invalidate(world: InMemoryService) -> None:
+    """A popular code stays cached while users register with it."""
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann, max_uses=2)
     world.cache.invalidated.clear()
@@ -48,8 +48,8 @@ async def test_a_use_that_is_not_the_last_clears_nothing(world: InMemoryService)
     assert world.cache.invalidated == []
 
 
-async def test_what_is_remembered_expires_with_the_code(world: InMemoryService) -> None:
-    """The clock has the last word, not the cache."""
+async def test_cached_code_expires_by_the_clock(world: InMemoryService) -> None:
+    """An expired code is not found even while the cache still holds it."""
     ann = await world.create_account("ann@example.com")
     await world.create_code(ann, minutes=5)
     await world.look_up_code("ann@example.com")
@@ -58,8 +58,8 @@ async def test_what_is_remembered_expires_with_the_code(world: InMemoryService) 
         await world.look_up_code("ann@example.com")
 
 
-async def test_what_could_not_be_cleared_is_left_to_a_job(world: InMemoryService) -> None:
-    """The change succeeds, and the job clears when the cache can be reached, and not before."""
+async def test_failed_invalidation_is_retried_by_a_job(world: InMemoryService) -> None:
+    """The change succeeds, and the job fails until the cache is available again."""
     ann = await world.create_account("ann@example.com")
     code = await world.create_code(ann)
     world.cache.available = False

@@ -29,30 +29,30 @@ async def assert_unusable(world: InMemoryService) -> None:
 
 
 @pytest.mark.parametrize("email", ["Ann@example.com", "ann@example.com", "ANN@EXAMPLE.COM"])
-async def test_a_code_is_found_by_its_owners_address(
+async def test_lookup_finds_a_code_by_its_owners_email(
     world: InMemoryService, code: Code, email: str
 ) -> None:
-    """However the address is spelt."""
+    """In any case."""
     assert await world.look_up_code(email) == code
 
 
 @pytest.mark.parametrize("text", ["Ann-2026", "ANN-2026", "ann-2026"])
-async def test_a_code_is_valid_in_any_case(world: InMemoryService, code: Code, text: str) -> None:
-    """However the code is spelt."""
+async def test_code_is_found_in_any_case(world: InMemoryService, code: Code, text: str) -> None:
+    """Codes are case-insensitive."""
     assert await world.check_code(text) == code
 
 
 @pytest.mark.parametrize("text", ["", "An", "Ann 2026", "Ann-2026\n", "x" * 33, "\0", "Änn-2026"])
-async def test_what_can_be_no_code_is_not_looked_for(
+async def test_invalid_code_text_is_not_queried(
     world: InMemoryService, code: Code, text: str
 ) -> None:
-    """A text that no code may have is invalid, and the database never hears of it."""
+    """A malformed text is invalid without a database query."""
     assert code.text == "Ann-2026"
     assert await world.check_code(text) is None
 
 
-async def test_an_unknown_address_has_no_code(world: InMemoryService, code: Code) -> None:
-    """Someone without an account looks like someone without a code."""
+async def test_unknown_email_has_no_code(world: InMemoryService, code: Code) -> None:
+    """The error is that of an account without a code."""
     with pytest.raises(NoActiveCode) as refused:
         await world.look_up_code("bob@example.com")
     assert refused.value.detail == NoActiveCode.default_detail
@@ -60,35 +60,33 @@ async def test_an_unknown_address_has_no_code(world: InMemoryService, code: Code
     assert await world.check_code(code.text) == code
 
 
-async def test_what_is_no_address_is_refused(world: InMemoryService) -> None:
-    """A look-up needs an e-mail address."""
+async def test_lookup_rejects_an_invalid_email(world: InMemoryService) -> None:
+    """A look-up needs a valid e-mail address."""
     with pytest.raises(InvalidRequest):
         await world.look_up_code("ann")
 
 
-async def test_an_expired_code_is_not_found(world: InMemoryService, code: Code) -> None:
-    """The end itself is too late."""
+async def test_expired_code_is_not_found(world: InMemoryService, code: Code) -> None:
+    """From the instant of its expiry."""
     world.clock.advance(minutes=60, seconds=-1)
     assert await world.check_code(code.text) == code
     world.clock.advance(seconds=1)
     await assert_unusable(world)
 
 
-async def test_an_exhausted_code_is_not_found(world: InMemoryService, code: Code) -> None:
-    """Nor one that is used up."""
+async def test_exhausted_code_is_not_found(world: InMemoryService, code: Code) -> None:
+    """A code without uses left is not found."""
     await world.create_account("bob@example.com", referral_code=code.text)
     await assert_unusable(world)
 
 
-async def test_a_deactivated_code_is_not_found(
-    world: InMemoryService, ann: User, code: Code
-) -> None:
-    """Nor one that was taken out of force."""
+async def test_deactivated_code_is_not_found(world: InMemoryService, ann: User, code: Code) -> None:
+    """A deactivated code is not found."""
     await world.deactivate_code(ann.id, code.id)
     await assert_unusable(world)
 
 
-async def test_a_deleted_code_is_not_found(world: InMemoryService, ann: User, code: Code) -> None:
-    """Nor one that was deleted."""
+async def test_deleted_code_is_not_found(world: InMemoryService, ann: User, code: Code) -> None:
+    """A deleted code is not found."""
     await world.delete_code(ann.id, code.id)
     await assert_unusable(world)

@@ -37,8 +37,8 @@ async def status(world: InMemoryService, code: Code) -> CodeStatus:
     return (await world.show_code(code.user_id, code.id)).status(world.clock.now())
 
 
-async def test_a_list_goes_from_the_newest(world: InMemoryService, ann: User) -> None:
-    """Pages follow one another without a gap, and the last says that it is."""
+async def test_codes_are_listed_newest_first(world: InMemoryService, ann: User) -> None:
+    """Pages follow each other without a gap, and the last one has no cursor."""
     made = [await world.create_code(ann, activate=False) for _ in range(5)]
     seen: list[Code] = []
     after: UUID | None = None
@@ -50,8 +50,8 @@ async def test_a_list_goes_from_the_newest(world: InMemoryService, ann: User) ->
     assert (seen, sizes) == (made[::-1], [2, 2, 1])
 
 
-async def test_a_list_of_one_status(world: InMemoryService, ann: User, code: Code) -> None:
-    """A filter leaves the codes that have that status now."""
+async def test_list_is_filtered_by_status(world: InMemoryService, ann: User, code: Code) -> None:
+    """By the status at the time of the request."""
     later = await world.create_code(ann, activate=False, minutes=120)
     world.clock.advance(minutes=60)
     expected = {CodeStatus.EXPIRED: [code], CodeStatus.INACTIVE: [later], CodeStatus.ACTIVE: []}
@@ -60,10 +60,10 @@ async def test_a_list_of_one_status(world: InMemoryService, ann: User, code: Cod
         assert (page.items, page.next_after, now) == (codes, None, world.clock.now())
 
 
-async def test_someone_elses_codes_are_not_there(
+async def test_codes_of_another_user_are_not_found(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Another user finds neither the list nor the code, and can change nothing about it."""
+    """Another user can neither list, show nor change them."""
     bob = await world.create_account("bob@example.com")
     page, _ = await world.list_codes(bob.id, status=None, after=None, limit=10)
     assert page.items == []
@@ -79,10 +79,10 @@ async def test_someone_elses_codes_are_not_there(
     assert await world.show_code(ann.id, code.id) == code
 
 
-async def test_the_code_in_force_depends_on_the_clock(
+async def test_active_code_expires_by_the_clock(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Until its end it is there, from then on there is none."""
+    """It is shown until the instant of its expiry."""
     world.clock.advance(minutes=60, seconds=-0.000001)
     assert await world.show_active_code(ann.id) == code
     world.clock.advance(seconds=0.000001)
@@ -90,8 +90,8 @@ async def test_the_code_in_force_depends_on_the_clock(
         await world.show_active_code(ann.id)
 
 
-async def test_renewing_moves_the_end(world: InMemoryService, ann: User, code: Code) -> None:
-    """Only what is named changes."""
+async def test_renewal_changes_the_expiry(world: InMemoryService, ann: User, code: Code) -> None:
+    """Fields that are not named stay unchanged."""
     world.clock.advance(minutes=30)
     renewed = await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert renewed.expires_at == world.clock.now() + timedelta(hours=1)
@@ -99,26 +99,26 @@ async def test_renewing_moves_the_end(world: InMemoryService, ann: User, code: C
     assert await world.show_code(ann.id, code.id) == renewed
 
 
-async def test_an_empty_renewal_changes_nothing(
-    world: InMemoryService, ann: User, code: Code
-) -> None:
-    """Nothing named, nothing changed."""
+async def test_empty_renewal_changes_nothing(world: InMemoryService, ann: User, code: Code) -> None:
+    """A renewal without fields leaves the code unchanged."""
     assert await world.renew_code(ann.id, code.id, CodeRenewal()) == code
     assert await world.show_code(ann.id, code.id) == code
 
 
-async def test_a_maximum_is_changed_and_taken_away(
+async def test_renewal_changes_or_removes_the_maximum(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Another number takes the place of the old one; `unlimited` takes it away."""
+    """A number replaces the maximum; `unlimited` removes it."""
     assert (await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=5))).max_uses == 5
     assert (await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)).max_uses == 5
     assert (await world.renew_code(ann.id, code.id, CodeRenewal(unlimited=True))).max_uses is None
     assert (await world.show_code(ann.id, code.id)).max_uses is None
 
 
-async def test_a_used_up_code_gets_more_uses(world: InMemoryService, ann: User, code: Code) -> None:
-    """With a higher maximum it is active again, and what was used stays counted."""
+async def test_higher_maximum_reactivates_an_exhausted_code(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
+    """The counted uses stay."""
     for name in ("bob", "cid"):
         await world.create_account(f"{name}@example.com", referral_code=code.text)
     assert await status(world, code) is CodeStatus.EXHAUSTED
@@ -126,10 +126,10 @@ async def test_a_used_up_code_gets_more_uses(world: InMemoryService, ann: User, 
     assert (renewed.uses, await status(world, code)) == (2, CodeStatus.ACTIVE)
 
 
-async def test_an_impossible_renewal_is_refused(
+async def test_renewal_with_a_past_expiry_is_rejected(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """An end in the past leaves the code as it was."""
+    """The code stays unchanged."""
     with pytest.raises(InvalidRequest):
         await world.renew_code(
             ann.id, code.id, CodeRenewal(expiry=Expiry(expires_at=code.created_at))
@@ -137,19 +137,19 @@ async def test_an_impossible_renewal_is_refused(
     assert await world.show_code(ann.id, code.id) == code
 
 
-async def test_renewing_an_expired_code_makes_it_active(
+async def test_renewal_reactivates_an_expired_code(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """A code that had only run out is in force again."""
+    """Unless the code was deactivated or retired."""
     world.clock.advance(days=1)
     renewed = await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
     assert await world.show_active_code(ann.id) == renewed
 
 
-async def test_renewing_leaves_a_deactivated_code_so(
+async def test_renewal_does_not_activate_a_deactivated_code(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Whoever took a code out of force has to say so when it is to be back."""
+    """Its owner has to activate it explicitly."""
     await world.deactivate_code(ann.id, code.id)
     world.clock.advance(days=1)
     await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
@@ -157,10 +157,10 @@ async def test_renewing_leaves_a_deactivated_code_so(
 
 
 @pytest.mark.parametrize("days", [0, 1])
-async def test_renewing_leaves_a_retired_code_so(
+async def test_renewal_does_not_activate_a_retired_code(
     world: InMemoryService, ann: User, code: Code, days: int
 ) -> None:
-    """A code that gave way to another, expired or replaced, does not come back by renewal."""
+    """A code that was replaced, before or after its expiry, stays inactive."""
     world.clock.advance(days=days)
     new = await world.create_code(ann, replace=not days)
     await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
@@ -168,8 +168,10 @@ async def test_renewing_leaves_a_retired_code_so(
     assert await world.show_active_code(ann.id) == new
 
 
-async def test_activating_swaps(world: InMemoryService, ann: User, code: Code) -> None:
-    """The code is in force, and the other one is not any more."""
+async def test_activation_deactivates_the_other_code(
+    world: InMemoryService, ann: User, code: Code
+) -> None:
+    """The activated code is the only active one."""
     later = await world.create_code(ann, activate=False)
     activated = await world.activate_code(ann.id, later.id)
     assert await world.show_active_code(ann.id) == activated
@@ -177,18 +179,18 @@ async def test_activating_swaps(world: InMemoryService, ann: User, code: Code) -
     assert await status(world, code) is CodeStatus.INACTIVE
 
 
-async def test_activating_the_active_code_changes_nothing(
+async def test_activation_of_the_active_code_changes_nothing(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """What is in force already stays so."""
+    """Activation is idempotent."""
     assert await world.activate_code(ann.id, code.id) == code
     assert await world.show_active_code(ann.id) == code
 
 
-async def test_activating_puts_an_expired_code_aside(
+async def test_activation_retires_an_expired_code(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """A code that has run out does not stand in the way of one that was put aside."""
+    """An expired code does not block the activation of another."""
     later = await world.create_code(ann, activate=False, minutes=120)
     world.clock.advance(minutes=60)
     await world.activate_code(ann.id, later.id)
@@ -197,10 +199,10 @@ async def test_activating_puts_an_expired_code_aside(
     assert (await world.show_active_code(ann.id)).id == later.id
 
 
-async def test_what_has_run_out_is_not_activated(
+async def test_expired_or_exhausted_code_is_not_activated(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """An expired code is refused as such, a used up one too, and the one in force stays."""
+    """Each has its own error, and the active code stays."""
     await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=1))
     await world.create_account("bob@example.com", referral_code=code.text)
     short = await world.create_code(ann, activate=False, minutes=1)
@@ -213,8 +215,8 @@ async def test_what_has_run_out_is_not_activated(
     assert await world.show_active_code(ann.id) == active
 
 
-async def test_deactivating_and_back(world: InMemoryService, ann: User, code: Code) -> None:
-    """A code is taken out of force, twice if need be, and put back."""
+async def test_deactivation_and_reactivation(world: InMemoryService, ann: User, code: Code) -> None:
+    """Deactivation is idempotent, and activation reverses it."""
     for _ in range(2):
         assert not (await world.deactivate_code(ann.id, code.id)).enabled
         with pytest.raises(NoActiveCode):
@@ -223,8 +225,8 @@ async def test_deactivating_and_back(world: InMemoryService, ann: User, code: Co
     assert await world.show_active_code(ann.id) == code
 
 
-async def test_a_deleted_code_is_gone(world: InMemoryService, ann: User, code: Code) -> None:
-    """It is shown and listed no more, cannot be deleted again, and leaves room for another."""
+async def test_deleted_code_is_gone(world: InMemoryService, ann: User, code: Code) -> None:
+    """It is neither shown nor listed, cannot be deleted again, and does not block a new code."""
     await world.delete_code(ann.id, code.id)
     for attempt in (world.show_code, world.activate_code, world.delete_code):
         with pytest.raises(NotFound):
@@ -234,10 +236,8 @@ async def test_a_deleted_code_is_gone(world: InMemoryService, ann: User, code: C
     assert await world.create_code(ann) == await world.show_active_code(ann.id)
 
 
-async def test_deleting_a_code_keeps_its_referrals(
-    world: InMemoryService, ann: User, code: Code
-) -> None:
-    """Who joined stays counted and listed with the code's text."""
+async def test_deletion_keeps_the_referrals(world: InMemoryService, ann: User, code: Code) -> None:
+    """They stay counted and listed with the code's text."""
     await world.create_account("bob@example.com", referral_code=code.text)
     await world.delete_code(ann.id, code.id)
     account = await world.show_account(ann.id)
@@ -253,10 +253,10 @@ async def test_deleting_a_code_keeps_its_referrals(
         CodeRenewal(max_uses=2**31),
     ],
 )
-async def test_a_renewal_keeps_to_the_rules_of_codes(
+async def test_invalid_renewal_is_rejected(
     world: InMemoryService, code: Code, renewal: CodeRenewal
 ) -> None:
-    """And changes nothing when it does not."""
+    """The code stays unchanged."""
     with pytest.raises(InvalidRequest):
         await world.renew_code(code.user_id, code.id, renewal)
     assert await world.show_code(code.user_id, code.id) == code

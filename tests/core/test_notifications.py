@@ -162,10 +162,10 @@ def office() -> MailService:
     return MailService()
 
 
-async def test_a_registration_queues_a_welcome_and_news_for_the_referrer(
+async def test_registration_queues_mails_to_the_user_and_the_referrer(
     office: MailService,
 ) -> None:
-    """Both jobs are there when the account is, and hold ids."""
+    """Both jobs are committed with the account and hold ids."""
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
     bob = await office.create_account("bob@example.com", "ANN")
@@ -174,15 +174,15 @@ async def test_a_registration_queues_a_welcome_and_news_for_the_referrer(
     assert isinstance(jobs[2], ReferralMailJob)
 
 
-async def test_a_refused_registration_queues_nothing(office: MailService) -> None:
-    """No account, no job."""
+async def test_rejected_registration_queues_nothing(office: MailService) -> None:
+    """Without an account there is no job."""
     with pytest.raises(ReferralCodeUnusable):
         await office.create_account("bob@example.com", "NOBODYS")
     assert await office.jobs() == []
 
 
-async def test_the_mails_go_to_the_right_people_in_their_language(office: MailService) -> None:
-    """The new user is greeted, the referrer reads who joined."""
+async def test_mails_go_to_their_recipients_in_their_locale(office: MailService) -> None:
+    """The new user is welcomed, and the referrer is notified."""
     ann = await office.create_account("Ann@example.com", locale=Locale.RU)
     await office.create_code(ann, text="ANN")
     await office.create_account("bob@example.com", "ANN")
@@ -197,8 +197,10 @@ async def test_the_mails_go_to_the_right_people_in_their_language(office: MailSe
     assert office.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/mute-{ann.id}"
 
 
-async def test_a_muted_referrer_gets_no_news_not_even_later(office: MailService) -> None:
-    """Who joined while it was mute is not told after it is not."""
+async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
+    office: MailService,
+) -> None:
+    """Referrals from the unsubscribed period stay unreported after subscribing again."""
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
     await Unsubscribe(office.database, FakeUnsubscribeTokens())(f"mute-{ann.id}")
@@ -212,8 +214,8 @@ async def test_a_muted_referrer_gets_no_news_not_even_later(office: MailService)
     assert news == [["cid@example.com"]]
 
 
-async def test_a_blocked_user_gets_no_mail(office: MailService) -> None:
-    """Neither the welcome that was queued before, nor that somebody joined."""
+async def test_blocked_user_gets_no_mail(office: MailService) -> None:
+    """Neither a queued welcome mail nor a notification of a referral."""
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
     await office.create_account("bob@example.com", "ANN")
@@ -223,15 +225,15 @@ async def test_a_blocked_user_gets_no_mail(office: MailService) -> None:
     assert {mail.to for mail in office.mailer.sent} == {"bob@example.com"}
 
 
-async def test_muting_refuses_a_token_of_nobody(office: MailService) -> None:
-    """Neither garbage nor an unknown id."""
+async def test_unsubscribing_rejects_an_invalid_token(office: MailService) -> None:
+    """Neither garbage nor an unknown id is accepted."""
     for token in ("garbage", f"mute-{UUID(int=1)}"):
         with pytest.raises(NotFound):
             await Unsubscribe(office.database, FakeUnsubscribeTokens())(token)
 
 
-async def test_the_active_code_is_mailed_to_its_owner(office: MailService) -> None:
-    """With its link, its picture and the uses that are left."""
+async def test_active_code_is_mailed_to_its_owner(office: MailService) -> None:
+    """With its link, its QR code and the uses left."""
     ann = await office.create_account("ann@example.com")
     code = await office.create_code(ann, text="ANN", max_uses=3)
     await office.mail_active_code(ann)
@@ -241,8 +243,8 @@ async def test_the_active_code_is_mailed_to_its_owner(office: MailService) -> No
     assert (mail.template, mail.variables, mail.qr_url) == ("code", facts, "http://test/r/ANN")
 
 
-async def test_without_an_active_code_there_is_nothing_to_mail(office: MailService) -> None:
-    """The request is refused, and a code that goes out of force before the mail is not sent."""
+async def test_code_mail_needs_an_active_code(office: MailService) -> None:
+    """The request is rejected; a code that is deactivated before the mail is sent is not mailed."""
     ann = await office.create_account("ann@example.com")
     with pytest.raises(NoActiveCode):
         await office.mail_active_code(ann)
@@ -254,8 +256,8 @@ async def test_without_an_active_code_there_is_nothing_to_mail(office: MailServi
     assert [mail.template for mail in office.mailer.sent] == ["welcome"]
 
 
-async def test_an_address_gets_five_mails_an_hour_and_no_more(office: MailService) -> None:
-    """The welcome counts; the next one may go out when the oldest is an hour old."""
+async def test_recipient_gets_at_most_five_mails_an_hour(office: MailService) -> None:
+    """The welcome mail counts; the next mail is allowed when the oldest is an hour old."""
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann)
     await office.run_all_jobs()
@@ -268,8 +270,8 @@ async def test_an_address_gets_five_mails_an_hour_and_no_more(office: MailServic
     assert len(await office.jobs()) == 5
 
 
-async def test_one_place_is_kept_for_what_the_user_asks_for(office: MailService) -> None:
-    """Strangers who join cannot use up all that an address may get."""
+async def test_one_slot_is_reserved_for_mails_that_the_user_requests(office: MailService) -> None:
+    """Strangers who register cannot use up the whole quota of a referrer."""
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
     for number in range(9):
@@ -281,8 +283,8 @@ async def test_one_place_is_kept_for_what_the_user_asks_for(office: MailService)
         await office.mail_active_code(ann)
 
 
-async def test_those_who_joined_while_no_mail_could_go_share_the_next(office: MailService) -> None:
-    """Each is told once: in one mail by the first job that gets through, by no other."""
+async def test_delayed_referrals_share_the_next_mail(office: MailService) -> None:
+    """Each referral is reported once, by the first job that gets a slot."""
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
     for number in range(6):
@@ -298,8 +300,8 @@ async def test_those_who_joined_while_no_mail_could_go_share_the_next(office: Ma
     ]
 
 
-async def test_a_long_list_of_news_is_counted_and_not_spelt_out(office: MailService) -> None:
-    """A mail names so many, and says how many more there are."""
+async def test_long_list_of_referrals_is_truncated(office: MailService) -> None:
+    """The mail lists the first e-mail addresses and counts the rest."""
     office.limit = MailLimit(1, HOUR)
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
@@ -311,8 +313,8 @@ async def test_a_long_list_of_news_is_counted_and_not_spelt_out(office: MailServ
     assert (len(list(facts["emails"])), facts["more"]) == (MAX_LISTED_EMAILS, 2)  # type: ignore[call-overload]
 
 
-async def test_an_attempt_after_a_failed_one_sends_the_same_mail(office: MailService) -> None:
-    """It takes no second place of the limit, and has the same id."""
+async def test_retried_mail_keeps_its_id_and_slot(office: MailService) -> None:
+    """A retry takes no second slot of the quota."""
     office.limit = MailLimit(1, HOUR)
     ann = await office.create_account("ann@example.com")
     office.mailer.error = Unavailable()
@@ -323,8 +325,8 @@ async def test_an_attempt_after_a_failed_one_sends_the_same_mail(office: MailSer
     assert [mail.id for mail in office.mailer.sent] == [UUID(int=7)]
 
 
-async def test_a_limit_that_is_off_lets_all_through(office: MailService) -> None:
-    """Then each new referral has a mail of its own."""
+async def test_without_a_limit_every_referral_is_mailed(office: MailService) -> None:
+    """Each new referral has its own mail."""
     office.limit = MailLimit(None, HOUR)
     ann = await office.create_account("ann@example.com")
     await office.create_code(ann, text="ANN")
@@ -334,16 +336,16 @@ async def test_a_limit_that_is_off_lets_all_through(office: MailService) -> None
     assert len([mail for mail in office.mailer.sent if mail.template == "referral"]) == 9
 
 
-async def test_jobs_of_an_account_that_is_gone_do_nothing(office: MailService) -> None:
-    """No mail, and no failure."""
+async def test_jobs_of_a_deleted_account_do_nothing(office: MailService) -> None:
+    """They send no mail and do not fail."""
     gone = UUID(int=1)
     for job in (WelcomeMailJob(gone), ReferralMailJob(gone), CodeMailJob(gone, gone)):
         await office.run_job(job)
     assert office.mailer.sent == []
 
 
-async def test_pruning_forgets_mails_that_no_limit_counts(office: MailService) -> None:
-    """Those of today stay."""
+async def test_pruning_deletes_old_mail_slots(office: MailService) -> None:
+    """Slots of the current day stay."""
     ann = await office.create_account("ann@example.com")
     await office.run_job(WelcomeMailJob(ann.id), 1)
     office.clock.advance(days=2)

@@ -53,18 +53,18 @@ def normalised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(
     "password", [SLOW_TO_NORMALISE, "x" * 1025, "\u0436" * 513, "\ud800" * 342]
 )
-def test_a_long_password_is_refused_before_it_is_normalised(
+def test_long_password_is_rejected_before_normalization(
     normalised: list[int], password: str
 ) -> None:
-    """More bytes than a password may have are never handed on."""
+    """Normalization of long texts is quadratic."""
     with pytest.raises(WeakPassword, match="at most 1024 bytes"):
         normalize_password(password)
     assert normalised == []
 
 
 @pytest.mark.parametrize("password", ["x" * 1024, "\u0436" * 512, "\U0001f40e" * 256])
-def test_the_longest_password_is_normalised(normalised: list[int], password: str) -> None:
-    """Up to 1,024 bytes, whatever the characters."""
+def test_longest_password_is_normalized(normalised: list[int], password: str) -> None:
+    """Up to 1,024 bytes of any characters."""
     assert normalize_password(password) == password
     assert normalised == [MAX_PASSWORD_BYTES]
 
@@ -124,10 +124,10 @@ async def reset(world: InMemoryService, ann: User, password: str) -> None:
         (reset, WeakPassword),
     ],
 )
-async def test_whoever_takes_passwords_takes_no_long_ones(
+async def test_every_use_case_rejects_long_passwords(
     world: InMemoryService, normalised: list[int], use: PasswordUse, refusal: type[Exception]
 ) -> None:
-    """Nothing longer than a password may be is normalised or hashed, wherever it comes in."""
+    """No password over the maximum length is normalized or hashed."""
     ann = await world.create_account("ann@example.com")
     hashed = world.password_hasher.hash_count
     with pytest.raises(refusal):
@@ -136,8 +136,8 @@ async def test_whoever_takes_passwords_takes_no_long_ones(
     assert world.password_hasher.hash_count == hashed
 
 
-async def test_a_link_that_many_use_at_once_costs_one_hash(world: InMemoryService) -> None:
-    """Of 300 resets one sets the password, and the others find the link unusable, unhashed."""
+async def test_concurrent_resets_with_one_link_cost_one_hash(world: InMemoryService) -> None:
+    """Of 300 resets one sets the password; the others are rejected without hashing."""
     ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
     hashed = world.password_hasher.hash_count
@@ -149,10 +149,10 @@ async def test_a_link_that_many_use_at_once_costs_one_hash(world: InMemoryServic
 
 
 @pytest.mark.parametrize("fault", [Unavailable(), MemoryError(), asyncio.CancelledError()])
-async def test_a_link_is_good_again_when_no_hash_was_made(
+async def test_reset_link_is_released_when_hashing_fails(
     world: InMemoryService, fault: BaseException
 ) -> None:
-    """A full queue, a bug and a caller who leaves use no link up."""
+    """A full queue, a bug and a cancelled request do not use up the link."""
     ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
     world.password_hasher.error = fault
@@ -163,8 +163,8 @@ async def test_a_link_is_good_again_when_no_hash_was_made(
     assert await world.log_in(ann.email, "staple battery horse", CLIENT_IP)
 
 
-async def test_a_link_is_good_again_when_its_process_died(world: InMemoryService) -> None:
-    """A minute later, as nobody is there to say so."""
+async def test_reset_link_lock_times_out(world: InMemoryService) -> None:
+    """The link of a crashed process is usable again after a minute."""
     ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
     now = world.clock.now()
@@ -179,8 +179,8 @@ async def test_a_link_is_good_again_when_its_process_died(world: InMemoryService
     await use(RESET_TOKEN, "staple battery horse")
 
 
-async def test_a_weak_password_uses_no_link_up(world: InMemoryService) -> None:
-    """Nor is the link held up for the next try."""
+async def test_weak_password_does_not_use_up_the_reset_link(world: InMemoryService) -> None:
+    """Nor does it lock the link."""
     ann = await world.create_account("ann@example.com")
     use = await mail_link(world, ann)
     with pytest.raises(WeakPassword):

@@ -24,8 +24,8 @@ async def profile_of(world: InMemoryService, user_id: UUID) -> Profile | None:
     return (await world.show_account(user_id)).profile
 
 
-async def test_what_is_found_becomes_the_profile(world: InMemoryService) -> None:
-    """And what is found later takes its place."""
+async def test_enrichment_stores_the_profile(world: InMemoryService) -> None:
+    """A later result replaces it."""
     ann = await world.create_account("Ann@example.com")
     enrichment = FakeEnrichment(ANN)
     enrich = EnrichProfile(world.clock, world.database, enrichment, OFF)
@@ -36,7 +36,7 @@ async def test_what_is_found_becomes_the_profile(world: InMemoryService) -> None
     assert enrichment.calls == ["Ann@example.com"] * 2
 
 
-async def test_nothing_found_is_no_profile(world: InMemoryService) -> None:
+async def test_unknown_person_has_no_profile(world: InMemoryService) -> None:
     """The job is done."""
     ann = await world.create_account("ann@example.com")
     await EnrichProfile(world.clock, world.database, FakeEnrichment(), OFF)(
@@ -45,8 +45,8 @@ async def test_nothing_found_is_no_profile(world: InMemoryService) -> None:
     assert await profile_of(world, ann.id) is None
 
 
-async def test_no_answer_is_asked_for_again(world: InMemoryService) -> None:
-    """Until it has been often enough."""
+async def test_missing_response_is_retried(world: InMemoryService) -> None:
+    """Until the maximum number of retries."""
     ann = await world.create_account("ann@example.com")
     enrich = EnrichProfile(world.clock, world.database, FakeEnrichment(ANN, available=False), OFF)
     with pytest.raises(RescheduleJob):
@@ -58,8 +58,8 @@ async def test_no_answer_is_asked_for_again(world: InMemoryService) -> None:
     assert await profile_of(world, ann.id) is None
 
 
-async def test_what_is_found_of_the_erased_is_not_stored(world: InMemoryService) -> None:
-    """Neither when the account goes while the question is out, nor afterwards."""
+async def test_profile_of_an_erased_user_is_not_stored(world: InMemoryService) -> None:
+    """Neither when the account is erased during the call, nor before it."""
     ann = await world.create_account("ann@example.com")
 
     async def erase() -> None:
@@ -76,8 +76,10 @@ async def test_what_is_found_of_the_erased_is_not_stored(world: InMemoryService)
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_the_job_is_queued_where_enrichment_is_on(world: InMemoryService, role: Role) -> None:
-    """For those who register themselves; without it a job left over does nothing."""
+async def test_registration_queues_enrichment_for_members(
+    world: InMemoryService, role: Role
+) -> None:
+    """Without enrichment, a remaining job does nothing."""
     world.register = replace(world.register, enrichment=FakeEnrichment(ANN))
     user = await world.register(NewAccount("ann@example.com", PASSWORD, role=role))
     async with world.database.read() as records:

@@ -17,8 +17,8 @@ from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup, 
         ("off", UNLIMITED),
     ],
 )
-def test_a_rate_is_a_number_in_a_unit_of_time(text: str, rate: Rate) -> None:
-    """Or switched off."""
+def test_rate_is_parsed(text: str, rate: Rate) -> None:
+    """A number per unit of time, or `off`."""
     assert Rate.parse(text) == rate
 
 
@@ -27,14 +27,14 @@ def test_a_rate_is_a_number_in_a_unit_of_time(text: str, rate: Rate) -> None:
     ["", "5", "0/hour", "-1/hour", "05/hour", "1000000/hour", "5/month", "5/hours", "5 per hour",
      "5/2 hour", "5/hour\n", " 5/hour", "OFF", "\u0665/hour"],
 )  # fmt: skip
-def test_anything_else_is_no_rate(text: str) -> None:
-    """Whatever other libraries may make of it."""
+def test_invalid_rate_is_rejected(text: str) -> None:
+    """Including formats that other libraries accept."""
     with pytest.raises(ValueError, match="such as '5/hour'"):
         Rate.parse(text)
 
 
-def test_a_network_may_do_ten_times_as_much_as_a_site_in_it() -> None:
-    """Unless there is no limit at all."""
+def test_network_rate_is_ten_times_the_site_rate() -> None:
+    """Unless there is no limit."""
     found = network_rates(
         {RateLimitGroup.TOKEN: Rate.parse("30/minute"), RateLimitGroup.LOOKUP: UNLIMITED}
     )

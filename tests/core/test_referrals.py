@@ -32,10 +32,10 @@ async def listed(
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
-async def test_one_sees_ones_own_in_full(
+async def test_referrer_sees_own_referrals_in_full(
     world: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
-    """The referrer sees addresses under every setting, the newest first."""
+    """With e-mail addresses under every setting, newest first."""
     items, in_full = await listed(world, visibility, user_caller(ann), ann.id)
     assert [(joined.email or "").partition("@")[0] for joined in items] == ["dan", "cid", "bob"]
     assert in_full
@@ -44,17 +44,19 @@ async def test_one_sees_ones_own_in_full(
 @pytest.mark.parametrize(
     ("visibility", "full"), [(ReferralVisibility.OPEN, True), (ReferralVisibility.REDACTED, False)]
 )
-async def test_a_stranger_sees_what_the_setting_says(
+async def test_visibility_decides_what_a_stranger_sees(
     world: InMemoryService, ann: User, visibility: ReferralVisibility, *, full: bool
 ) -> None:
-    """Everything under `open`, no addresses under `redacted`."""
+    """Everything under `open`, no e-mail addresses under `redacted`."""
     stranger = await world.create_account("eve@example.com")
     items, in_full = await listed(world, visibility, user_caller(stranger), ann.id)
     assert (len(items), in_full) == (3, full)
 
 
-async def test_a_stranger_sees_nothing_under_owner(world: InMemoryService, ann: User) -> None:
-    """A user who may not be seen looks like one who does not exist."""
+async def test_stranger_sees_nothing_with_owner_visibility(
+    world: InMemoryService, ann: User
+) -> None:
+    """A hidden user gives the same error as an unknown one."""
     stranger = user_caller(await world.create_account("eve@example.com"))
     refusals = []
     for user_id in (ann.id, world.id_generator.new()):
@@ -65,56 +67,56 @@ async def test_a_stranger_sees_nothing_under_owner(world: InMemoryService, ann: 
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
-async def test_an_admin_sees_everything(
+async def test_admin_sees_everything(
     world: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
-    """Administrators see addresses under every setting."""
+    """With e-mail addresses under every setting."""
     admin = user_caller(await world.create_admin("root@example.com"))
     items, in_full = await listed(world, visibility, admin, ann.id)
     assert (len(items), in_full) == (3, True)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
-async def test_a_client_with_the_scope_sees_everything(
+async def test_client_with_the_scope_sees_everything(
     world: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
-    """`referrals:read` is good under every setting."""
+    """`referrals:read` is sufficient under every setting."""
     items, in_full = await listed(world, visibility, client_caller(Scope.REFERRALS_READ), ann.id)
     assert (len(items), in_full) == (3, True)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
 @pytest.mark.parametrize("scopes", [(), (Scope.CODES_READ, Scope.USERS_READ)])
-async def test_a_client_without_the_scope_sees_nothing(
+async def test_client_without_the_scope_sees_nothing(
     world: InMemoryService, ann: User, visibility: ReferralVisibility, scopes: tuple[Scope, ...]
 ) -> None:
-    """Other scopes do not do, and do not tell whether the user exists."""
+    """The error does not reveal whether the user exists."""
     for user_id in (ann.id, world.id_generator.new()):
         with pytest.raises(InsufficientScope):
             await listed(world, visibility, client_caller(*scopes), user_id)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
-async def test_a_missing_user_is_not_found(
+async def test_unknown_user_is_not_found(
     world: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
-    """Whoever asks: a member, an administrator, a client."""
+    """For users, administrators and clients alike."""
     admin = await world.create_admin("root@example.com")
     for caller in (user_caller(ann), user_caller(admin), client_caller(Scope.REFERRALS_READ)):
         with pytest.raises(NotFound):
             await listed(world, visibility, caller, world.id_generator.new())
 
 
-async def test_a_caller_whose_account_is_gone_is_refused(world: InMemoryService, ann: User) -> None:
-    """A token that outlives its account opens nothing, not even what was one's own."""
+async def test_caller_without_an_account_is_rejected(world: InMemoryService, ann: User) -> None:
+    """A token that outlives its account reads nothing, not even its user's own referrals."""
     gone = Caller("first-party", frozenset({Scope.ACCOUNT}), world.id_generator.new())
     for user_id in (ann.id, gone.user_id):
         with pytest.raises(Unauthenticated):
             await listed(world, ReferralVisibility.OPEN, gone, user_id or ann.id)
 
 
-async def test_pages_and_filters(world: InMemoryService, ann: User) -> None:
-    """A page has its limit, the next one begins after it, and a filter leaves one status."""
+async def test_pagination_and_filters(world: InMemoryService, ann: User) -> None:
+    """A page has its limit, the next one begins after it, and a filter selects one status."""
     list_referrals = ListReferrals(world.database, ReferralVisibility.REDACTED)
     me = user_caller(ann)
     first, _ = await list_referrals(me, ann.id, status=None, after=None, limit=2)

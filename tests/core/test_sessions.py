@@ -26,8 +26,8 @@ async def first(world: InMemoryService, ann: User) -> TokenPair:
     return await world.log_in(ann.email, PASSWORD, CLIENT_IP)
 
 
-async def test_logging_in_gives_tokens_of_the_user(world: InMemoryService, ann: User) -> None:
-    """The access token speaks for the user, whatever the case of the address."""
+async def test_login_issues_tokens_of_the_user(world: InMemoryService, ann: User) -> None:
+    """The access token identifies the user, whatever the case of the e-mail address."""
     tokens = await world.log_in("aNN@EXAMPLE.com", PASSWORD, CLIENT_IP)
     caller = world.access_tokens.verify(tokens.access_token).caller
     assert caller == user_caller(ann, caller.session_id)
@@ -39,8 +39,10 @@ async def test_logging_in_gives_tokens_of_the_user(world: InMemoryService, ann: 
     assert (await world.refresh(tokens.refresh_token)).scope == Scope.ACCOUNT
 
 
-async def test_the_refresh_token_is_not_stored(world: InMemoryService, first: TokenPair) -> None:
-    """It is found by its SHA-256, and not by itself."""
+async def test_refresh_token_is_stored_as_its_digest(
+    world: InMemoryService, first: TokenPair
+) -> None:
+    """It is found by its SHA-256 only."""
     async with world.database.read() as records:
         assert await records.sessions.lock_by_token(first.refresh_token.encode()) is None
         digest = world.refresh.token_generator.digest(first.refresh_token)
@@ -48,10 +50,10 @@ async def test_the_refresh_token_is_not_stored(world: InMemoryService, first: To
 
 
 @pytest.mark.parametrize("username", ["Ann@example.com", "nobody@example.com", "no address", ""])
-async def test_a_failed_login_says_nothing(
+async def test_failed_login_reveals_nothing(
     world: InMemoryService, ann: User, username: str
 ) -> None:
-    """A wrong password and an unknown address get one answer, at the cost of one hash."""
+    """A wrong password and an unknown address give the same error at the cost of one hash."""
     with pytest.raises(InvalidGrant) as refused:
         await world.log_in(username, "another one entirely", CLIENT_IP)
     assert refused.value.detail == "The e-mail address or the password is not right."
@@ -59,26 +61,28 @@ async def test_a_failed_login_says_nothing(
     assert world.password_hasher.verified_hashes == [ann.password_hash if known else None]
 
 
-async def test_a_giant_password_costs_no_hash(world: InMemoryService, ann: User) -> None:
-    """What no account can have as its password is refused like a wrong one, unhashed."""
+async def test_overlong_password_is_rejected_without_hashing(
+    world: InMemoryService, ann: User
+) -> None:
+    """The error is that of a wrong password."""
     with pytest.raises(InvalidGrant) as refused:
         await world.log_in(ann.email, "x" * 1025, CLIENT_IP)
     assert refused.value.detail == "The e-mail address or the password is not right."
     assert world.password_hasher.verified_hashes == []
 
 
-async def test_a_password_is_the_same_on_every_keyboard(world: InMemoryService) -> None:
-    """A password set in one Unicode form is good in both."""
+async def test_password_matches_in_every_unicode_form(world: InMemoryService) -> None:
+    """A password set in one Unicode form is accepted in both."""
     await world.create_account("zoe@example.com", password="cafe\u0301 au lait")  # noqa: S106
     for password in ("caf\u00e9 au lait", "cafe\u0301 au lait"):
         tokens = await world.log_in("zoe@example.com", password, CLIENT_IP)
         assert world.access_tokens.verify(tokens.access_token)
 
 
-async def test_a_refresh_gives_the_next_pair(
+async def test_refresh_issues_the_next_pair(
     world: InMemoryService, ann: User, first: TokenPair
 ) -> None:
-    """Both tokens are new, the user and the scope stay."""
+    """Both tokens are new; user and scope stay."""
     second = await world.refresh(first.refresh_token)
     assert second.refresh_token != first.refresh_token
     assert second.access_token != first.access_token
@@ -88,17 +92,21 @@ async def test_a_refresh_gives_the_next_pair(
 
 
 @pytest.mark.parametrize("token", ["", "unknown", "access-1"])
-async def test_what_is_no_refresh_token_is_refused(
+async def test_invalid_refresh_token_is_rejected(
     world: InMemoryService, first: TokenPair, token: str
 ) -> None:
-    """Unknown tokens, access tokens among them, refresh nothing and end nothing."""
+    """Unknown tokens and access tokens refresh nothing and end nothing."""
     with pytest.raises(InvalidGrant):
         await world.refresh(token)
     assert await world.refresh(first.refresh_token)
 
 
-async def test_an_answer_lost_on_the_way(world: InMemoryService, first: TokenPair) -> None:
-    """Played again within ten seconds of its first use, a token gives another pair."""
+async def test_refresh_can_be_repeated_within_the_grace_period(
+    world: InMemoryService, first: TokenPair
+) -> None:
+    """Within ten seconds of its first use, a token gives another pair, in case the response was
+    lost.
+    """
     second = await world.refresh(first.refresh_token)
     world.clock.advance(seconds=9)
     again = await world.refresh(first.refresh_token)
@@ -108,10 +116,10 @@ async def test_an_answer_lost_on_the_way(world: InMemoryService, first: TokenPai
     assert await world.refresh(again.refresh_token)
 
 
-async def test_the_grace_begins_with_the_first_use(
+async def test_grace_period_starts_at_the_first_use(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """Playing a token again does not make it good for longer."""
+    """A repeat does not extend it."""
     await world.refresh(first.refresh_token)
     world.clock.advance(seconds=9)
     await world.refresh(first.refresh_token)
@@ -120,8 +128,8 @@ async def test_the_grace_begins_with_the_first_use(
         await world.refresh(first.refresh_token)
 
 
-async def test_a_stolen_token_ends_the_session(world: InMemoryService, first: TokenPair) -> None:
-    """Played again after ten seconds, a token ends its session, and that is committed."""
+async def test_reused_token_ends_the_session(world: InMemoryService, first: TokenPair) -> None:
+    """Reuse after ten seconds ends the session, and that is committed."""
     second = await world.refresh(first.refresh_token)
     third = await world.refresh(second.refresh_token)
     world.clock.advance(seconds=10.000001)
@@ -132,8 +140,8 @@ async def test_a_stolen_token_ends_the_session(world: InMemoryService, first: To
             await world.refresh(tokens.refresh_token)
 
 
-async def test_a_stolen_token_leaves_other_sessions(world: InMemoryService, ann: User) -> None:
-    """What ends is one login, not those on other machines."""
+async def test_reused_token_leaves_other_sessions(world: InMemoryService, ann: User) -> None:
+    """Only the login of that token ends."""
     stolen = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
     other = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
     await world.refresh(stolen.refresh_token)
@@ -143,10 +151,10 @@ async def test_a_stolen_token_leaves_other_sessions(world: InMemoryService, ann:
     assert await world.refresh(other.refresh_token)
 
 
-async def test_a_refresh_does_not_prolong_the_session(
+async def test_refresh_does_not_extend_the_session(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """Thirty days after the login it is over, however often it was refreshed."""
+    """The session ends thirty days after the login, however often it was refreshed."""
     world.clock.advance(seconds=SESSION_LIFETIME.total_seconds() - 1)
     second = await world.refresh(first.refresh_token)
     world.clock.advance(seconds=1)
@@ -154,11 +162,11 @@ async def test_a_refresh_does_not_prolong_the_session(
         await world.refresh(second.refresh_token)
 
 
-async def test_refreshing_at_once_leaves_one_lineage(
+async def test_concurrent_refreshes_leave_one_lineage(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """Twenty who refresh with one token all get a pair; the first pair used lives on, and playing
-    another one is reuse.
+    """Twenty refreshes with one token each get a pair; the first pair used continues, and another
+    one is reuse.
     """
     playing = [world.refresh(first.refresh_token) for _ in range(20)]
     pairs = await asyncio.gather(*playing)
@@ -174,10 +182,10 @@ async def test_refreshing_at_once_leaves_one_lineage(
             await world.refresh(tokens.refresh_token)
 
 
-async def test_of_two_answers_the_second_may_live_on_as_well(
+async def test_either_pair_of_a_repeated_refresh_can_continue(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """What counts is which is used first, not which was given first."""
+    """The pair that is used first continues, not the one that was issued first."""
     lost = await world.refresh(first.refresh_token)
     arrived = await world.refresh(first.refresh_token)
     latest = await world.refresh(arrived.refresh_token)
@@ -186,10 +194,10 @@ async def test_of_two_answers_the_second_may_live_on_as_well(
         await world.refresh(lost.refresh_token)
 
 
-async def test_a_lost_answer_may_be_asked_for_again_at_every_step(
-    world: InMemoryService, first: TokenPair
-) -> None:
-    """Whoever plays each token twice within the grace, and goes on with the last pair, stays."""
+async def test_every_refresh_can_be_repeated(world: InMemoryService, first: TokenPair) -> None:
+    """A client that repeats each refresh within the grace period and uses the last pair stays
+    logged in.
+    """
     tokens = first
     for _ in range(5):
         await world.refresh(tokens.refresh_token)
@@ -198,10 +206,10 @@ async def test_a_lost_answer_may_be_asked_for_again_at_every_step(
     assert world.security_log.events == []
 
 
-async def test_a_token_whose_heir_was_used_is_good_no_more(
+async def test_token_is_unusable_after_its_successor_was_used(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """The answer arrived: whoever plays the token then, within ten seconds too, has stolen it."""
+    """The client got the response; a repeat is reuse, even within ten seconds."""
     second = await world.refresh(first.refresh_token)
     third = await world.refresh(second.refresh_token)
     with pytest.raises(InvalidGrant):
@@ -211,10 +219,10 @@ async def test_a_token_whose_heir_was_used_is_good_no_more(
     assert world.security_log.events == ["refresh token reused"]
 
 
-async def test_a_token_of_the_release_before_has_no_parent_and_is_good(
+async def test_token_without_a_parent_starts_a_lineage(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """Tokens that were stored without a lineage go on, and begin one."""
+    """Tokens that the previous release stored without a parent stay valid."""
     second = await world.refresh(first.refresh_token)
     digest = world.refresh.token_generator.digest(second.refresh_token)
     async with world.database.begin() as records:
@@ -227,10 +235,10 @@ async def test_a_token_of_the_release_before_has_no_parent_and_is_good(
         await world.refresh(other.refresh_token)
 
 
-async def test_a_session_that_is_over_was_not_stolen(
+async def test_token_of_an_expired_session_is_no_reuse(
     world: InMemoryService, first: TokenPair
 ) -> None:
-    """An old token after the end of its session is no reason to warn anybody."""
+    """It is rejected without a security warning."""
     await world.refresh(first.refresh_token)
     world.clock.advance(seconds=SESSION_LIFETIME.total_seconds())
     with pytest.raises(InvalidGrant):
@@ -238,10 +246,8 @@ async def test_a_session_that_is_over_was_not_stolen(
     assert world.security_log.events == []
 
 
-async def test_a_token_that_cannot_live_on_is_not_active(
-    world: InMemoryService, first: TokenPair
-) -> None:
-    """Introspection tells of two tokens that one was given for which of them is still good."""
+async def test_introspection_of_superseded_tokens(world: InMemoryService, first: TokenPair) -> None:
+    """Of two tokens from one refresh, the unused one is inactive after the other was used."""
     make = CreateClient(world.clock, world.database, world.id_generator, FakeTokenGenerator())
     shop, secret = await make("shop", [Scope.CODES_READ])
     introspect = IntrospectToken(
@@ -266,8 +272,8 @@ async def stored_hash(world: InMemoryService, ann: User) -> str:
     return user.password_hash
 
 
-async def test_a_login_renews_an_outdated_hash(world: InMemoryService, ann: User) -> None:
-    """Once; the password stays the same, and a failed login changes nothing."""
+async def test_login_rehashes_an_outdated_hash(world: InMemoryService, ann: User) -> None:
+    """Once; a failed login changes nothing."""
     world.password_hasher.outdated_hashes = {ann.password_hash}
     with pytest.raises(InvalidGrant):
         await world.log_in(ann.email, "another one entirely", CLIENT_IP)
@@ -279,30 +285,28 @@ async def test_a_login_renews_an_outdated_hash(world: InMemoryService, ann: User
     assert await stored_hash(world, ann) == renewed
 
 
-async def test_logins_at_once_with_an_outdated_hash_all_succeed(
+async def test_concurrent_logins_with_an_outdated_hash_succeed(
     world: InMemoryService, ann: User
 ) -> None:
-    """Whoever finds the hash renewed by another looks again."""
+    """A login whose hash was replaced by another one reads it again."""
     world.password_hasher.outdated_hashes = {ann.password_hash}
     logins = [world.log_in(ann.email, PASSWORD, CLIENT_IP) for _ in range(20)]
     assert len(await asyncio.gather(*logins)) == 20
     assert await stored_hash(world, ann) not in world.password_hasher.outdated_hashes
 
 
-async def test_a_full_queue_renews_no_hash_and_refuses_no_login(
-    world: InMemoryService, ann: User
-) -> None:
-    """The old hash is good for another time."""
+async def test_login_succeeds_when_rehashing_fails(world: InMemoryService, ann: User) -> None:
+    """A full queue leaves the old hash, which stays valid."""
     world.password_hasher.outdated_hashes = {ann.password_hash}
     world.password_hasher.error = Unavailable()
     assert await world.log_in(ann.email, PASSWORD, CLIENT_IP)
     assert await stored_hash(world, ann) == ann.password_hash
 
 
-async def test_a_new_password_is_not_undone_by_a_login_with_the_old_one(
+async def test_rehash_does_not_overwrite_a_new_password(
     world: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hash is renewed only where the one that was compared with is still stored."""
+    """The hash is replaced only if the hash that was verified is still stored."""
     world.password_hasher.outdated_hashes = {ann.password_hash}
     changed = await world.password_hasher.hash("staple battery horse")
 

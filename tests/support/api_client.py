@@ -1,4 +1,4 @@
-"""Steps that many tests take over HTTP."""
+"""Calls of the HTTP API that many tests share."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,16 +17,16 @@ from referral.core.use_cases.accounts import BlockAccount
 API = "/api/v1"
 LIMITED_GROUPS = ("register", "token", "lookup", "codes")
 UNLIMITED_SETTINGS: dict[str, Any] = {f"limit_{group}": UNLIMITED for group in LIMITED_GROUPS}
-"""Settings of a service in this process."""
+"""Settings that switch off the rate limits."""
 
 UNLIMITED_ENV = dict.fromkeys(UNLIMITED_SETTINGS, "off")
-"""The same as text, for the environment of a process."""
+"""The same as text, for environment variables."""
 PASSWORD = "correct horse battery"
 
 
 @dataclass(frozen=True)
 class Member:
-    """Someone who is signed in."""
+    """A logged-in user."""
 
     client: httpx.AsyncClient
     id: str
@@ -34,11 +34,11 @@ class Member:
     headers: dict[str, str]
 
     async def request(self, method: str, path: str, **rest: Any) -> httpx.Response:
-        """Send a request with the member's token."""
+        """Send a request with the user's access token."""
         return await self.client.request(method, f"{API}{path}", headers=self.headers, **rest)
 
     async def issue_code(self, **fields: Any) -> dict[str, Any]:
-        """Make a code that lives an hour, unless told otherwise."""
+        """Issue a code; by default it expires in an hour."""
         body = {"lifetime_minutes": 60} | fields
         answer = await self.request("POST", "/me/codes", json=body)
         assert answer.status_code == 201, answer.text
@@ -46,31 +46,31 @@ class Member:
         return made
 
     async def log_in_again(self) -> "Member":
-        """Log in again, as whoever comes back when their access token has expired."""
+        """Log in again, for a new access token."""
         return replace(self, headers=await _auth_headers(self.client, self.email))
 
 
 def new_email() -> str:
-    """Make up an address that nobody has."""
+    """Return a new e-mail address."""
     return f"u{uuid4().hex}@example.com"
 
 
 async def register(
     client: httpx.AsyncClient, email: str | None = None, **rest: Any
 ) -> httpx.Response:
-    """Ask for an account."""
+    """Send a registration."""
     body = {"email": email or new_email(), "password": PASSWORD} | rest
     return await client.post(f"{API}/auth/register", json=body)
 
 
 async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD) -> httpx.Response:
-    """Ask for tokens."""
+    """Send a token request with a password."""
     form = {"grant_type": "password", "username": email, "password": password}
     return await client.post(f"{API}/auth/token", data=form)
 
 
 async def block_account(database: Database, email: str, *, undo: bool = False) -> None:
-    """Shut someone out as an operator does, or let them in again."""
+    """Block or unblock an account, as an operator does."""
     clear = InvalidateLookup(MemoryLookupCache(), database)
     await BlockAccount(ValidatingEmailParser(), clear, SystemClock(), database)(email, undo=undo)
 

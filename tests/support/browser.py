@@ -1,4 +1,4 @@
-"""A service in a process of its own, and a browser to look at it."""
+"""A service in its own process, and a browser for its pages."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ STOP_SECONDS = 20
 
 @asynccontextmanager
 async def service_client(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Run the command that users run; give a client of it once it is ready."""
+    """Run the service by its command, and yield an HTTP client once it is ready."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     defaults = {"REFERRAL_PUBLIC_URL": url, "REFERRAL_LOG_LEVEL": "warning"}
@@ -36,7 +36,7 @@ async def service_client(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Start the machine's Chromium, or the one that `playwright install` brought."""
+    """Start the machine's Chromium, or the one from `playwright install`."""
     found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=found)

@@ -1,4 +1,4 @@
-"""All that is logged while a block runs; afterwards logging is as it was before."""
+"""Capture of the log output of a block."""
 
 import io
 import logging
@@ -12,17 +12,17 @@ from referral.adapters.observability.logs import configure_logging
 
 
 class LogOutput(io.TextIOWrapper):
-    """What was written, as text or as bytes."""
+    """The log output, as text or as bytes."""
 
     def getvalue(self) -> str:
-        """Return all of it."""
+        """Return the whole output."""
         self.seek(0)
         return self.read()
 
 
 @contextmanager
 def captured_logs(log_format: Literal["console", "json"]) -> Iterator[LogOutput]:
-    """Log in one of the two forms, at the level that tells the most."""
+    """Capture the log in one of its formats, at level DEBUG, and restore the configuration."""
     configuration, root = structlog.get_config(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

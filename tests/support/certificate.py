@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1."""
+"""A self-signed certificate for 127.0.0.1."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(path: Path) -> Path:
-    """Write a key and a certificate that vouches for itself into one file."""
+    """Write a private key and its self-signed certificate to one file."""
     key = generate_private_key(SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     hosts = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])

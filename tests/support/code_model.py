@@ -1,4 +1,4 @@
-"""What the rules say about one user's codes, as values: for random requests to be held against."""
+"""A reference model of one user's codes, for model-based tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ OK, CREATED, NO_CONTENT, NOT_FOUND, CONFLICT, UNPROCESSABLE = 200, 201, 204, 404
 
 @dataclass(frozen=True)
 class ModelCode:
-    """A code."""
+    """A code in the model."""
 
     id: str
     text: str
@@ -25,7 +25,7 @@ class ModelCode:
     deleted: bool = False
 
     def status(self, now: datetime) -> str:
-        """Say it as the service does."""
+        """Return the status as the service reports it."""
         if self.expires_at <= now:
             return "expired"
         if self.max_uses is not None and self.uses >= self.max_uses:
@@ -34,27 +34,27 @@ class ModelCode:
 
 
 State = frozenset[ModelCode]
-"""All codes of a user, the deleted ones too."""
+"""All codes of a user, including deleted ones."""
 
 
 def find_code(state: State, code: str) -> ModelCode:
-    """Return the code with an id."""
+    """Return the code with this id."""
     return next(known for known in state if known.id == code)
 
 
 def active_code(state: State, now: datetime) -> ModelCode | None:
-    """Return the code in force."""
+    """Return the active code."""
     found = [code for code in state if not code.deleted and code.status(now) == "active"]
     assert len(found) <= 1
     return found[0] if found else None
 
 
 ListedCode = tuple[str, str, int, int | None, datetime]
-"""What the list of codes shows of one: id, status, uses, their maximum, and its end."""
+"""A code in the list of codes: id, status, uses, max_uses, expires_at."""
 
 
 def listed_codes(state: State, now: datetime) -> set[ListedCode]:
-    """Return what the list of codes shows."""
+    """Return the expected list of codes."""
     return {
         (code.id, code.status(now), code.uses, code.max_uses, code.expires_at)
         for code in state
@@ -63,33 +63,33 @@ def listed_codes(state: State, now: datetime) -> set[ListedCode]:
 
 
 def parse_code(code: dict[str, Any]) -> ListedCode:
-    """Return that of a code as the service answers it."""
+    """Return a code of a response of the service."""
     ends = datetime.fromisoformat(code["expires_at"])
     return code["id"], code["status"], code["uses"], code["max_uses"], ends
 
 
 class Operation(Protocol):
-    """Something that a user, or someone who joins, asks for."""
+    """A request of the owner or of a new user."""
 
     async def send(self, owner: Member, state: State) -> httpx.Response:
-        """Send it, about a code of the state."""
+        """Send the request, for a code of the state."""
         ...
 
     def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
-        """Return the state that the answer leaves, or nothing where the rules have another one."""
+        """Return the next state, or None if the response contradicts the model."""
         ...
 
 
 @dataclass(frozen=True)
 class IssueCode:
-    """Make a code."""
+    """Issue a code."""
 
     minutes: int
     max_uses: int | None
     activate: bool
     replace: bool
 
-    async def send(self, owner: Member, state: State) -> httpx.Response:  # noqa: ARG002 - of no code
+    async def send(self, owner: Member, state: State) -> httpx.Response:  # noqa: ARG002 - concerns no code
         """See `Request`."""
         body = {
             "lifetime_minutes": self.minutes,
@@ -113,10 +113,9 @@ class IssueCode:
 
 @dataclass(frozen=True)
 class ActivateCode:
-    """Put a code in force."""
+    """Activate a code."""
 
     code_id: str
-    """Its id."""
 
     async def send(self, owner: Member, state: State) -> httpx.Response:
         """See `Request`."""
@@ -138,10 +137,9 @@ class ActivateCode:
 
 @dataclass(frozen=True)
 class DeactivateOrDeleteCode:
-    """Take a code out of force, for now or for good."""
+    """Deactivate or delete a code."""
 
     code_id: str
-    """Its id."""
     delete: bool
 
     async def send(self, owner: Member, state: State) -> httpx.Response:
@@ -164,10 +162,9 @@ class DeactivateOrDeleteCode:
 
 @dataclass(frozen=True)
 class RenewCode:
-    """Give a code another end and maximum."""
+    """Renew a code with another expiry and maximum."""
 
     code_id: str
-    """Its id."""
     minutes: int
     max_uses: int | None
 
@@ -189,10 +186,9 @@ class RenewCode:
 
 @dataclass(frozen=True)
 class RegisterWithCode:
-    """Register with a code, usable or not, in any case."""
+    """Register with a code, usable or not, in lower case."""
 
     code_id: str
-    """Its id."""
 
     async def send(self, owner: Member, state: State) -> httpx.Response:
         """See `Request`."""
@@ -210,9 +206,9 @@ class RegisterWithCode:
 
 @dataclass(frozen=True)
 class LookUpCode:
-    """Ask for the code in force, as anybody may."""
+    """Look the active code up, without authentication."""
 
-    async def send(self, owner: Member, state: State) -> httpx.Response:  # noqa: ARG002 - of no code
+    async def send(self, owner: Member, state: State) -> httpx.Response:  # noqa: ARG002 - concerns no code
         """See `Request`."""
         return await owner.client.get(f"{API}/codes/lookup", params={"email": owner.email})
 
@@ -228,8 +224,8 @@ class LookUpCode:
 def possible_states(
     state: State, now: datetime, done: Sequence[tuple[Operation, httpx.Response]]
 ) -> set[State]:
-    """Return every state that may be left by requests which were under way at the same time: by
-    each order, one after the other, in which the rules have these answers.
+    """Return the possible states after concurrent requests: those of each serial order in which
+    the model gives these responses.
     """
     if not done:
         return {state}

@@ -1,4 +1,4 @@
-"""All that a database holds, for those who look for what it must not hold."""
+"""The content of a database as text, for tests of what it must not hold."""
 
 from sqlalchemy import text
 
@@ -6,7 +6,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 
 
 async def dump_tables(database: PostgresDatabase) -> str:
-    """Return all rows of all tables as text, bytes in hexadecimal."""
+    """Return all rows of all tables as text, with bytes in hexadecimal."""
     query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     async with database.read() as records:
         names = (await records.session.execute(query)).scalars().all()

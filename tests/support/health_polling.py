@@ -1,4 +1,4 @@
-"""Asking a service for its health all the time, and telling whose fault a late answer is."""
+"""Polling of a service for its liveness, with the delays that the service itself causes."""
 
 import socket
 import threading
@@ -19,7 +19,7 @@ LIVENESS_REQUEST = b"GET /health/live HTTP/1.1\r\nHost: example.com\r\n\r\n"
 
 @dataclass(frozen=True)
 class HealthSample:
-    """One answer of `/health/live`, and how much of a processor the service took meanwhile."""
+    """One response of `/health/live`, and the CPU seconds that the service used meanwhile."""
 
     started_at: float
     ended_at: float
@@ -27,19 +27,18 @@ class HealthSample:
 
     @property
     def delay_seconds(self) -> float:
-        """How long the service itself kept us waiting.
+        """The seconds of delay that the service caused.
 
-        A machine that has no time for the service, or for us, makes us wait as well, but then
-        the service takes no processor meanwhile.
+        On a busy machine the response takes longer as well, but the service uses no CPU meanwhile.
         """
         return min(self.ended_at - self.started_at, self.cpu_seconds)
 
 
 class HealthPoller(threading.Thread):
-    """Asks for `/health/live` all the time."""
+    """Requests `/health/live` in a loop."""
 
     def __init__(self, service: Service) -> None:
-        """Begin with `start`."""
+        """Polling begins with `start`."""
         super().__init__(daemon=True)
         self.process = find_worker(service)
         self.samples: list[HealthSample] = []
@@ -48,7 +47,7 @@ class HealthPoller(threading.Thread):
         self._address = (httpx.URL(service.url).host, httpx.URL(service.url).port or 80)
 
     def run(self) -> None:
-        """Ask until told to stop."""
+        """Poll until `stopping` is set."""
         with socket.create_connection(self._address, TIMEOUT_SECONDS) as connection:
             while not self.stopping.wait(POLL_SECONDS):
                 used, began = cpu_seconds(self.process), time.monotonic()
@@ -61,7 +60,7 @@ class HealthPoller(threading.Thread):
                     self._answered.notify_all()
 
     def max_delay_seconds(self, began: float, ended: float) -> float:
-        """Return the longest wait that falls into a time."""
+        """Return the longest delay in a period."""
         return max(
             (
                 beat.delay_seconds
@@ -72,18 +71,18 @@ class HealthPoller(threading.Thread):
         )
 
     def wait(self) -> None:
-        """Return when an answer came to a question that was asked after this."""
+        """Wait for the response to a request that is sent after this call."""
         now = time.monotonic()
         with self._answered:
             came = self._answered.wait_for(
                 lambda: self.samples and self.samples[-1].started_at > now, TIMEOUT_SECONDS
             )
-        assert came, "/health/live does not answer"
+        assert came, "/health/live does not respond"
 
 
 @contextmanager
 def poll_health(service: Service) -> Iterator[HealthPoller]:
-    """Ask for `/health/live` until the block ends."""
+    """Poll `/health/live` until the block ends."""
     poller = HealthPoller(service)
     poller.start()
     try:

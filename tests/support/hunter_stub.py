@@ -1,9 +1,9 @@
-"""EmailHunter's and Clearbit's APIs on a real socket, with all their answers and many faults.
+"""A stub of the EmailHunter and Clearbit APIs on a real socket, with fault injection.
 
-The first word of an address' local part says what is answered to it: `disposable.ann@example.com`
-is disposable, `429.ann@example.com` meets a quota that is used up, `hang.ann@example.com` gets no
-answer at all, and any other address is valid. `PUT /stub/429` has everything answered like that,
-`DELETE /stub` ends it, `GET /stub` tells what was asked.
+The first word of the local part of an e-mail address selects the response:
+`disposable.ann@example.com` is disposable, `429.ann@example.com` exceeds the quota,
+`hang.ann@example.com` gets no response, and any other address is valid. `PUT /stub/429` forces
+that response for all requests, `DELETE /stub` resets it, `GET /stub` lists the requests.
 """
 
 import argparse
@@ -61,7 +61,7 @@ MALFORMED_BODIES: dict[str, bytes] = {
     "surrogate": b'{"data": {"status": "invalid\\ud800"}}',
     "latin": '{"data": {"status": "invalid", "é": 1}}'.encode("latin-1"),
 }
-"""Bodies that are answered with 200 and are no answer."""
+"""Bodies of responses with status 200 that break the documented format."""
 
 PERSON = {
     "name": {"fullName": "Ann Example", "givenName": "Ann", "familyName": "Example"},
@@ -76,12 +76,12 @@ HOSTILE_PERSON = {
     "geo": "Finland",
     "avatar": "javascript:alert(1)",
 }
-"""What a third party could send and nobody wants to store."""
+"""Values that a third party could send and that must not be stored."""
 
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A request."""
+    """A request, with the time in seconds since the epoch."""
 
     path: str
     email: str
@@ -91,9 +91,10 @@ class RecordedRequest:
 
 @dataclass
 class HunterStub:
-    """The server; `fault` is answered to everything, `asked` is every request but those to itself.
+    """The server.
 
-    `watch` is called at each request, before it is answered.
+    `fault` forces a response for all requests, `requests` records those to the APIs, and
+    `on_request` is called before each response.
     """
 
     port: int = 0
@@ -111,7 +112,7 @@ class HunterStub:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL."""
         return f"http://{self.host}:{self.port}"
 
     def requests_to(self, path: str) -> list[RecordedRequest]:
@@ -119,13 +120,13 @@ class HunterStub:
         return [one for one in self.requests if one.path.endswith(path)]
 
     async def start(self) -> None:
-        """Listen; what takes long to make is made before anybody asks for it."""
+        """Listen, after building the slow responses."""
         await asyncio.to_thread(_gzip_bomb)
         self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Listen no more, and drop every connection."""
+        """Stop listening, and drop all connections."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -273,7 +274,7 @@ async def _redirect(writer: asyncio.StreamWriter) -> None:
 
 
 async def _reset(writer: asyncio.StreamWriter) -> None:
-    # A linger of no time makes closing a reset.
+    # With a linger time of zero, closing the socket sends a RST.
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -311,18 +312,18 @@ FAULTS: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
     "no-http": _no_http,
     "headers": _headers,
 }
-"""What may happen on the way; after it the connection ends."""
+"""Faults of the connection, which ends after them."""
 
 OVERSIZED_RESPONSES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "huge": (f"Content-Length: {OVERSIZED_BYTES}", lambda part: part),
     "endless": ("Transfer-Encoding: chunked", lambda part: b"%x\r\n%b\r\n" % (len(part), part)),
 }
-"""Answers of 100 MB; `poured` tells how much of them went out."""
+"""Responses of 100 MB; `bytes_sent` counts how much of them was sent."""
 
 
 async def _run(options: argparse.Namespace) -> None:
     async with hunter_stub(port=options.port, key=options.key, fault=options.fault) as stub:
-        print(f"{stub.url} with the key {stub.key}", flush=True)  # noqa: T201 - for whoever started it
+        print(f"{stub.url} with the key {stub.key}", flush=True)  # noqa: T201 - for the operator
         await asyncio.Event().wait()
 
 
@@ -334,7 +335,7 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key", default=API_KEY)
-    parser.add_argument("--fault", choices=words, help="what everything is answered with")
+    parser.add_argument("--fault", choices=words, help="the response to all requests")
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(parser.parse_args()))
 

@@ -1,18 +1,18 @@
-"""Reading what `/metrics` tells."""
+"""A parser of the response of `/metrics`."""
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 
 class Metrics:
-    """One answer of `/metrics`."""
+    """One response of `/metrics`."""
 
     def __init__(self, text: str) -> None:
-        """Read it."""
+        """Parse the Prometheus text format."""
         self.families = list(text_string_to_metric_families(text))
 
     def value(self, name: str, **labels: str) -> float:
-        """Add up the samples of a name that have these labels, among others."""
+        """Return the sum of the samples with this name and at least these labels."""
         return sum(
             sample.value
             for family in self.families
@@ -22,7 +22,7 @@ class Metrics:
 
 
 async def scrape(client: httpx.AsyncClient) -> Metrics:
-    """Ask for the figures."""
+    """Request `/metrics`."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain; version=")

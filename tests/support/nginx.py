@@ -1,4 +1,4 @@
-"""Debian's nginx with the project's own configuration, in front of services of a test."""
+"""Debian's nginx with the project's configuration, in front of services of a test."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ http {{
 
 @contextmanager
 def run_nginx(folder: Path, ports: Sequence[int]) -> Iterator[str]:
-    """Run nginx over services on these ports, and give its URL."""
+    """Run nginx in front of services on these ports, and yield its URL."""
     folder.mkdir()
     port = free_port()
     url = f"http://127.0.0.1:{port}"

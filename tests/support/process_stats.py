@@ -1,4 +1,4 @@
-"""What the system knows of a service's processes: memory, time on a core, open files."""
+"""Statistics of a service's processes from /proc: memory, CPU time, open files."""
 
 import os
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class MemoryUsage:
-    """In MB: all that is resident, and that with what others share divided among them."""
+    """Resident memory and proportional set size, in MB."""
 
     rss_mb: float
     pss_mb: float
 
 
 def find_worker(service: Service) -> int:
-    """Return the process that answers requests, a child of the one that was started."""
+    """Return the id of the process that serves requests, a child of the started one."""
     parent = service.process.pid
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     ours = [int(child) for child in children if _name(int(child)) != "postgres"]
@@ -26,7 +26,7 @@ def find_worker(service: Service) -> int:
 
 
 def memory_usage(process: int) -> MemoryUsage:
-    """Return how much it takes now."""
+    """Return the current memory usage of a process."""
     rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
     resident, share = (
         int(rollup.partition(f"\n{name}:")[2].split()[0]) / 1000 for name in ("Rss", "Pss")
@@ -35,13 +35,13 @@ def memory_usage(process: int) -> MemoryUsage:
 
 
 def cpu_seconds(process: int) -> float:
-    """Return how long it has been on a core, in all its threads, and the system for it."""
+    """Return the user and system CPU time of a process, over all its threads."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_SECOND
 
 
 def open_file_count(process: int) -> int:
-    """Count its file handles, of which connections are some."""
+    """Count the open file descriptors of a process, including sockets."""
     return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
 
 

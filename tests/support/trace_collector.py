@@ -1,4 +1,4 @@
-"""A collector of traces: what is sent by OTLP over HTTP, as spans."""
+"""A collector of traces over OTLP/HTTP."""
 
 import gzip
 import threading
@@ -13,27 +13,27 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class TraceCollector:
-    """What came so far."""
+    """The spans received so far, and the raw bodies."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
     request_bodies: bytearray = field(default_factory=bytearray)
 
     def receive(self, body: bytes) -> None:
-        """Read one request of an exporter."""
+        """Parse one request of an exporter."""
         self.request_bodies += body
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 self.spans += scope.spans
 
     def spans_named(self, name: str) -> list[Span]:
-        """Return the spans whose name begins so."""
+        """Return the spans whose name has this prefix."""
         return [span for span in self.spans if span.name.startswith(name)]
 
 
 @contextmanager
 def run_trace_collector() -> Iterator[TraceCollector]:
-    """Listen until the block ends."""
+    """Run a collector until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -45,7 +45,7 @@ def run_trace_collector() -> Iterator[TraceCollector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the access log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector = TraceCollector(f"http://127.0.0.1:{server.server_port}")

@@ -1,4 +1,4 @@
-"""Waiting for what comes about by itself."""
+"""Waiting for conditions, and measuring the time that a thread had."""
 
 import asyncio
 import socket
@@ -13,23 +13,24 @@ from typing import TypeVar
 T = TypeVar("T")
 
 WAIT_SECONDS = 120.0
-"""After which it is taken for granted that a thing never comes about."""
+"""The default timeout."""
 
 POLL_SECONDS = 0.02
 
 
 @dataclass
 class ThreadTime:
-    """How much time a thread had, in seconds."""
+    """The time that a thread had, in seconds."""
 
     seconds: float = 0.0
 
 
 @asynccontextmanager
 async def measure_thread_time() -> AsyncIterator[ThreadTime]:
-    """Count the time in which this thread ran or slept, and not that in which it was ready and got
-    no processor: a clock that stands still while the machine has no time for this process, goes on
-    while something blocks the event loop, and never goes faster than the one on the wall.
+    """Measure the time in which this thread ran or slept.
+
+    Time in which the thread was runnable but got no CPU does not count. So the clock stops on a
+    busy machine, runs while something blocks the event loop, and never exceeds wall-clock time.
     """
     elapsed, stopping = ThreadTime(), threading.Event()
     stat_file = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
@@ -55,24 +56,24 @@ async def measure_thread_time() -> AsyncIterator[ThreadTime]:
 
 
 async def wait_until(condition: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
-    """Return as soon as something holds; fails when it does not in time."""
+    """Wait until a condition holds; fail after the timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def wait_for_value(find: Callable[[], Awaitable[T]], seconds: float = WAIT_SECONDS) -> T:
-    """Return what is found as soon as it is something; fails when it is not in time."""
+    """Wait until `find` returns a truthy value, and return it; fail after the timeout."""
     deadline = time.monotonic() + seconds
     while not (found := await find()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         await asyncio.sleep(POLL_SECONDS)
     return found
 
 
 def wait_for_port(port: int, seconds: float = WAIT_SECONDS) -> None:
-    """Return as soon as something listens on a port of this machine; fails when it does not."""
+    """Wait until a local port accepts connections; fail after the timeout."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

@@ -1,4 +1,4 @@
-"""`referral worker` in a process of its own, beside a database that keeps what it commits."""
+"""`referral worker` in its own process, with a durable database."""
 
 import multiprocessing
 import shutil
@@ -31,7 +31,7 @@ _forkserver.set_forkserver_preload(["referral.cli.worker"])
 
 @contextmanager
 def temporary_settings() -> Iterator[Settings]:
-    """A folder with a database of its own, which is as durable as in production."""
+    """Yield settings for a new folder and database, which is as durable as in production."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
     server = EmbeddedPostgres(folder / "postgres")
     server.start()
@@ -46,14 +46,14 @@ def temporary_settings() -> Iterator[Settings]:
 
 
 def start_worker(settings: Settings) -> BaseProcess:
-    """Start a worker that logs errors alone."""
+    """Start a worker that logs only errors."""
     process = _forkserver.Process(target=_run, args=(settings,))
     process.start()
     return process
 
 
 def stop_worker(worker: BaseProcess) -> None:
-    """Ask it to end as an operator does."""
+    """Send SIGTERM, and wait for the exit."""
     worker.terminate()
     worker.join(10)
 
@@ -64,7 +64,7 @@ async def enqueue_mails(
     emails: list[str],
     kind: type[WelcomeMailJob | ConfirmationMailJob] = WelcomeMailJob,
 ) -> None:
-    """Make accounts and queue a mail to each, many in one transaction."""
+    """Insert accounts and enqueue a mail to each in one transaction."""
     connection = await asyncpg.connect(settings.database_url)
     rows = await connection.fetch(INSERT_USERS, emails)
     await connection.close()

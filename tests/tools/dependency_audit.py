@@ -1,4 +1,4 @@
-"""Ask for known holes in locked packages; where nobody answers, say so and succeed."""
+"""Audit the locked packages for vulnerabilities; succeed if the advisories are unreachable."""
 
 import json
 import re
@@ -11,10 +11,10 @@ COMMAND = (sys.executable, "-m", "pip_audit", "--disable-pip", "--progress-spinn
 
 
 def main(locks: list[str]) -> int:
-    """Check each lock; return what pip-audit does."""
+    """Audit the lock files, and return the exit code of pip-audit."""
     failure = find_failure(Path(locks[0]).read_text())
     if failure:
-        print(f"audit skipped: the advisories cannot be reached ({failure})")  # noqa: T201
+        print(f"audit skipped: the advisories are unreachable ({failure})")  # noqa: T201
         return 0
     options = [part for lock in locks for part in ("-r", lock)]
     command = [*COMMAND, "--require-hashes", "--strict", *options]
@@ -22,7 +22,7 @@ def main(locks: list[str]) -> int:
 
 
 def find_failure(lock: str) -> str:
-    """Return why one package cannot be asked about, or nothing."""
+    """Return why the advisories of one package are unreachable, or an empty text."""
     package = re.search(r"^[a-z0-9-]+==[^ ]+", lock, re.MULTILINE)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(package[0] if package else "")

@@ -1,4 +1,4 @@
-"""Take the pictures of the docs pages in docs/images; `make screenshots` runs this."""
+"""Screenshots of the docs pages in docs/images; `make screenshots` takes them."""
 
 import asyncio
 import re
@@ -16,11 +16,11 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAGES = {"swagger": ("/docs", ".opblock"), "redoc": ("/redoc", "[id^='tag/'] h2")}
 
 DIGEST_FILE = IMAGES / "shown.sha256"
-"""The digest of what the pictures show, taken with them."""
+"""The digest of the pages at the time of the screenshots."""
 
 
 async def digest() -> str:
-    """Return the digest of the pages, of all that they load, and of the API document."""
+    """Return the digest of the pages, of the files that they load, and of the API document."""
     transport = httpx.ASGITransport(create_app(Settings()))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         pages = [(await client.get(path)).text for path, _ in PAGES.values()]
@@ -32,7 +32,7 @@ async def digest() -> str:
 
 
 async def take_screenshots() -> None:
-    """Photograph each page of a new service."""
+    """Take a screenshot of each page of a new service."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         async with service_client(REFERRAL_DATA_DIR=folder) as client, chromium() as browser:

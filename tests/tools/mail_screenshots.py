@@ -1,4 +1,4 @@
-"""Draw every mail as a mail program shows it: `make mail-pictures`."""
+"""Screenshots of all mails for the docs; `make mail-pictures` runs this."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -52,11 +52,11 @@ MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
     "referral": ("referral", ONE_REFERRAL, UNSUBSCRIBE_URL, None),
     "referrals": ("referral", MANY_REFERRALS, UNSUBSCRIBE_URL, None),
 }
-"""The mails by the name of their picture: template, facts, and what goes with them."""
+"""The mails by screenshot name: template, variables, unsubscribe URL and QR code URL."""
 
 
 async def take_screenshots() -> None:
-    """Draw all of them, in every language, light and dark, and those with pictures without."""
+    """Take all screenshots: in every locale, light and dark, and without images."""
     sender = Address("Referral", "no-reply", "referral.example")
     mail_renderer = MailRenderer(sender, FakeClock(), SegnoQrCodes())
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ async def take_screenshots() -> None:
 
 
 def _parse(written: EmailMessage) -> EmailMessage:
-    """Read a mail as its recipient does."""
+    """Parse a mail as its recipient does."""
     return message_from_bytes(written.as_bytes(policy=SMTPUTF8), policy=SMTPUTF8)
 
 
@@ -92,7 +92,7 @@ async def _take_screenshot(
 
 
 def _html(message: EmailMessage, *, pictures: bool) -> str:
-    """Return the page with its picture in it, as a mail program puts it together."""
+    """Return the HTML part with its image inline, as a mail program renders it."""
     parts = {part.get_content_type(): part for part in message.walk()}
     html = str(parts["text/html"].get_content())
     if "image/png" in parts:

@@ -1,4 +1,4 @@
-"""Write docs/openapi.json; `make openapi` runs this."""
+"""The API document in docs/openapi.json; `make openapi` writes it."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ OPENAPI_FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 async def current_document() -> str:
-    """Return what the service shows with the settings that it has by default."""
+    """Return the document of a service with default settings."""
     transport = httpx.ASGITransport(create_app(Settings()))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         answer = await client.get("/openapi.json")

@@ -1,4 +1,4 @@
-"""The database in memory."""
+"""The fake of the database: transactions, read model and mail reservations in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ from tests.support.fakes.token_repositories import (
 
 @dataclass(frozen=True)
 class FakeRepositories:
-    """The records of one transaction; nothing more is heard after one statement was refused."""
+    """The repositories of one transaction; after a failed statement, every further one fails."""
 
     tables: Tables
 
@@ -94,7 +94,7 @@ class FakeRepositories:
 
 
 class FakeDatabase:
-    """Transactions one after another, each on a copy that takes the place of what was there."""
+    """Serial transactions, each on a copy of the tables that replaces them at the commit."""
 
     def __init__(self) -> None:
         self._tables = Tables()
@@ -105,7 +105,7 @@ class FakeDatabase:
         async with self._lock:
             draft = Tables()
             _copy_tables(draft, self._tables)
-            # Here others come between, as they do while PostgreSQL answers.
+            # Other tasks run here, as they do while PostgreSQL responds.
             await asyncio.sleep(0)
             yield FakeRepositories(draft)
             if not draft.aborted:
@@ -117,7 +117,7 @@ class FakeDatabase:
 
 
 class FakeReadModel:
-    """The frequent reads, put together from the others."""
+    """The read model, composed of the fake repositories."""
 
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database
@@ -162,7 +162,7 @@ class FakeReadModel:
 
 
 class FakeMailReservations:
-    """What mails begin with, put together from the others."""
+    """Mail reservations, composed of the fake repositories."""
 
     def __init__(self, database: FakeDatabase) -> None:
         self._database = database

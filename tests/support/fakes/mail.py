@@ -1,4 +1,4 @@
-"""Mail and jobs in memory."""
+"""Fakes of the mail ports and of the job queue."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from tests.support.fakes.tables import Tables
 
 @dataclass(frozen=True)
 class FakeMailQuota:
-    """Counted mails in a dict."""
+    """Slots of the mail quotas in a dict."""
 
     tables: Tables
 
@@ -40,7 +40,7 @@ class FakeMailQuota:
 
 @dataclass(frozen=True)
 class FakeJobQueue:
-    """The queue as a dict; its log has nothing to prune."""
+    """The job queue in a dict, without a log to prune."""
 
     tables: Tables
 
@@ -54,7 +54,7 @@ class FakeJobQueue:
 
 @dataclass
 class FakeMailer:
-    """Keeps the mails, or raises what it was told to."""
+    """Records the mails, or raises `error`."""
 
     sent: list[Mail] = field(default_factory=list)
     error: Exception | None = None
@@ -66,7 +66,7 @@ class FakeMailer:
 
 
 class FakeLinks:
-    """Links of a host that there is none of."""
+    """Links to a fictitious host."""
 
     def docs(self) -> str:
         return "http://test/docs"
@@ -85,7 +85,7 @@ class FakeLinks:
 
 
 class FakeUnsubscribeTokens:
-    """Tokens that say what they are."""
+    """Unsigned tokens that hold the user id."""
 
     def sign(self, user_id: UUID) -> str:
         return f"mute-{user_id}"

@@ -1,4 +1,4 @@
-"""Stand-ins for the ports, as strict as the real ones; the contract tests hold them to it."""
+"""Fakes of the ports; the contract tests hold them to the behaviour of the adapters."""
 
 import asyncio
 import hashlib
@@ -15,23 +15,22 @@ from referral.core.errors import InvalidRequest, Unauthenticated, Unavailable
 
 
 class FakeClock:
-    """A clock that moves only when it is told to."""
+    """A clock that only `advance` moves."""
 
     def __init__(self) -> None:
-        """Begin at the present, so that tokens, which the real clock checks, are good."""
+        """Start at the current time: libraries check tokens against the real clock."""
         self._now = datetime.now(UTC)
 
     def now(self) -> datetime:
-        """See the port."""
         return self._now
 
     def advance(self, **by: float) -> None:
-        """Move on by so many days, hours, minutes or seconds."""
+        """Advance by the arguments of a timedelta, such as `minutes=5`."""
         self._now += timedelta(**by)
 
 
 class FakeIdGenerator:
-    """UUIDv7 ids that count up."""
+    """Sequential UUIDv7 ids."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -43,7 +42,7 @@ class FakeIdGenerator:
 
 
 class FakeCodeGenerator:
-    """Texts that a test has put in `script`, and then counted ones."""
+    """The texts in `scripted`, then sequential ones."""
 
     def __init__(self) -> None:
         self.scripted: list[str] = []
@@ -57,7 +56,7 @@ class FakeCodeGenerator:
 
 
 class FakeTokenGenerator:
-    """Secrets that count up, under the digest of the real ones."""
+    """Sequential tokens with the real digest."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -71,7 +70,7 @@ class FakeTokenGenerator:
 
 
 class FakeFingerprinter:
-    """Digests by keys that a test may change, the newest first."""
+    """Digests under keys that a test may change, newest first."""
 
     def __init__(self) -> None:
         self.keys = [b"key"]
@@ -81,18 +80,19 @@ class FakeFingerprinter:
 
 
 class FakeEmailParser:
-    """Addresses are whatever has an @-sign; case is their only other spelling."""
+    """Accepts any text with an at sign; the canonical form is lower-case."""
 
     def parse(self, text: str) -> EmailAddress:
         if "@" not in text:
-            raise InvalidRequest("This is no e-mail address.", field="email")
+            raise InvalidRequest("Send a valid e-mail address.", field="email")
         return EmailAddress(text, text.lower())
 
 
 class FakePasswordHasher:
-    """Hashes that take no time; `hashed` tells how many were made, `compared` what passwords were
-    compared with, `outdated` which were made before the parameters changed; while there is a
-    `fault`, no hash is made.
+    """Fast hashes.
+
+    `hash_count` counts them, `verified_hashes` records the arguments of `verify`,
+    `outdated_hashes` need a rehash, and `error` makes `hash` fail.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class FakePasswordHasher:
         self.hash_count = 0
 
     async def hash(self, password: str) -> str:
-        # Here others come between, as they do while the threads hash.
+        # Other tasks run here, as they do while the threads hash.
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error
@@ -113,14 +113,14 @@ class FakePasswordHasher:
         return password_hash in self.outdated_hashes
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        # Here as well.
+        # Here too.
         await asyncio.sleep(0)
         self.verified_hashes.append(password_hash)
         return password_hash is not None and password_hash.partition(":")[2] == _sha256(password)
 
 
 class FakeAccessTokenIssuer:
-    """Tokens that mean what this object remembers of them."""
+    """Opaque tokens with their claims in a dict."""
 
     lifetime_seconds = 600
 
@@ -147,7 +147,7 @@ class FakeAccessTokenIssuer:
 
 
 class FakeLookupCache:
-    """Remembers for ever; `cleared` tells which addresses were to be forgotten."""
+    """Entries without an expiry; `invalidated` records the invalidated keys."""
 
     def __init__(self) -> None:
         self.invalidated: list[str] = []
@@ -172,7 +172,7 @@ class FakeLookupCache:
 
 
 class FakeRateLimiter:
-    """Counts by group and caller against `limits`; a group that is not there is off."""
+    """Counts per group and key; a group without an entry in `limits` is unlimited."""
 
     def __init__(self, limits: Mapping[RateLimitGroup, int] | None = None) -> None:
         self.limits = dict(limits or {})
@@ -188,7 +188,7 @@ class FakeRateLimiter:
 
 
 class FakeSecurityLog:
-    """Remembers what an operator would hear of."""
+    """Records the security events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -198,7 +198,7 @@ class FakeSecurityLog:
 
 
 class FakeHealthProbe:
-    """A part of the service that answers with its state, or not at all without one."""
+    """A dependency that reports its status, or is unavailable without one."""
 
     def __init__(self, name: str, state: str | None) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""The four stores in memory, with the rules and the refusals of the ones in PostgreSQL."""
+"""Fakes of the repositories of users, codes, referrals and sessions, with their constraints."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ class FakeUserRepository:
             self.tables.users[user.id] = replace(user, confirm_by=None)
         return False
 
-    async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
+    async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - not stored
         user = self.tables.users[user_id]
         self.tables.users[user_id] = replace(
             user,
@@ -71,7 +71,7 @@ class FakeUserRepository:
 
 @dataclass(frozen=True)
 class FakeCodeRepository:
-    """Codes in a dict; deleted ones stay, with their ids in a set."""
+    """Codes in a dict; deleted ones stay, and a set holds their ids."""
 
     tables: Tables
 
@@ -94,7 +94,7 @@ class FakeCodeRepository:
         return code if code is not None and code.enabled else None
 
     async def lock_enabled(self, user_id: UUID) -> None:
-        """Hold nothing: transactions in memory follow each other."""
+        """Do nothing: the transactions are serial."""
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         code = self.tables.codes.get(code_id)
@@ -118,7 +118,7 @@ class FakeCodeRepository:
         self.tables.require(holds=live, constraint="deleted_disabled")
         self._store(replace(code, uses=stored.uses, text=stored.text))
 
-    async def delete(self, code_id: UUID, now: datetime) -> None:  # noqa: ARG002 - nobody reads it
+    async def delete(self, code_id: UUID, now: datetime) -> None:  # noqa: ARG002 - not stored
         self.tables.deleted_codes.add(code_id)
         self._store(self.tables.codes[code_id].deactivated())
 
@@ -127,7 +127,7 @@ class FakeCodeRepository:
             await self.delete(code.id, now)
 
     async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        """See the port; transactions come one after another here."""
+        """Do nothing: the transactions are serial."""
 
     async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
         for code in self._enabled_of(user_id):

@@ -1,4 +1,4 @@
-"""The rows of the database in memory."""
+"""The tables of the fake database."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ from referral.core.entities.users import Profile, User
 
 @dataclass(frozen=True)
 class StoredIdempotentResponse:
-    """A request with an idempotency key that was answered."""
+    """A row of the stored responses of idempotent requests."""
 
     fingerprint: bytes
     response: StoredResponse
@@ -30,7 +30,7 @@ class StoredIdempotentResponse:
 
 @dataclass
 class Tables:
-    """All rows; they are immutable, so that a copy of the dicts is a copy of the state."""
+    """All rows; they are immutable, so a copy of the dicts is a snapshot."""
 
     users: dict[UUID, User] = field(default_factory=dict)
     erased_users: set[UUID] = field(default_factory=set)
@@ -52,16 +52,16 @@ class Tables:
     aborted: bool = False
 
     def reject(self, error: Exception) -> NoReturn:
-        """Refuse a statement; as in PostgreSQL, that is the end of its transaction."""
+        """Fail a statement; as in PostgreSQL, its transaction is aborted."""
         self.aborted = True
         raise error
 
     def require(self, *, holds: bool, constraint: str) -> None:
-        """Refuse a statement that breaks a constraint which no port has an error for."""
+        """Fail a statement that violates a constraint without an error of its own in the port."""
         if not holds:
             self.reject(IntegrityConstraintViolationError(constraint))
 
     def check_text(self, text: str) -> None:
-        """Refuse a text that PostgreSQL cannot hold."""
+        """Fail a statement with a text that PostgreSQL cannot store."""
         if "\0" in text:
             self.reject(DataError("a zero byte"))

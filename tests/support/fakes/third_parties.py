@@ -1,4 +1,4 @@
-"""What third parties know, and those parties themselves, in memory."""
+"""Fakes of the third parties, and of the repositories of what they return."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class FakeProfileRepository:
         self,
         user_id: UUID,
         profile: Profile,
-        now: datetime,  # noqa: ARG002 - nobody reads it
+        now: datetime,  # noqa: ARG002 - not stored
     ) -> None:
         self.tables.require(holds=user_id in self.tables.users, constraint="user_id")
         self.tables.profiles[user_id] = profile
@@ -35,7 +35,7 @@ class FakeProfileRepository:
 
 @dataclass(frozen=True)
 class FakeVerificationResults:
-    """Verdicts in a dict."""
+    """Verification results in a dict."""
 
     tables: Tables
 
@@ -60,7 +60,7 @@ class FakeVerificationResults:
 
 @dataclass(frozen=True)
 class FakeReferredEmailRepository:
-    """Addresses that were referred, in a dict."""
+    """Fingerprints of referred e-mail addresses in a dict."""
 
     tables: Tables
 
@@ -83,7 +83,7 @@ async def _do_nothing() -> None:
 
 @dataclass
 class FakeEmailVerifier:
-    """Says what it was told to, or does not answer without; `asked` tells about whom."""
+    """Returns `result`, or is unavailable without one, and records its `calls`."""
 
     result: Deliverability | None = Deliverability.VALID
     supports_recheck: bool = True
@@ -100,7 +100,7 @@ class FakeEmailVerifier:
 
 @dataclass
 class FakeEnrichment:
-    """Knows one profile, or none; does not answer when it is told so."""
+    """Returns `profile`, or is unavailable if `available` is false, and records its `calls`."""
 
     profile: Profile | None = None
     available: bool = True
@@ -110,7 +110,7 @@ class FakeEnrichment:
     async def find(
         self,
         email: str,
-        time_limit: timedelta,  # noqa: ARG002 - at once
+        time_limit: timedelta,  # noqa: ARG002 - returns at once
     ) -> Profile | None:
         self.calls.append(email)
         await self.during_call()

@@ -1,4 +1,4 @@
-"""Clients, answered requests and links in memory."""
+"""Fakes of the repositories of clients, idempotent responses and one-time tokens."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class FakeClientRepository:
 
 @dataclass(frozen=True)
 class FakeIdempotencyRepository:
-    """Answered requests in a dict; transactions in memory follow each other, so none is held."""
+    """Stored responses in a dict; keys need no lock, because the transactions are serial."""
 
     tables: Tables
 
@@ -77,7 +77,7 @@ class FakeIdempotencyRepository:
 
 @dataclass(frozen=True)
 class FakeOneTimeTokenRepository:
-    """What links prove, in a dict."""
+    """One-time tokens in a dict."""
 
     tables: Tables
 
