@@ -72,7 +72,7 @@ async def test_code_of_a_blocked_user_is_not_found(
 async def test_code_of_a_blocked_user_cannot_be_used(
     world: InMemoryService, ann: User, code: Code
 ) -> None:
-    """It is rejected at registration, which creates no account, and when a referrer is set later."""
+    """Neither at registration, which then creates no account, nor to set a referrer later."""
     bob = await world.create_account("bob@example.com")
     claim = SetReferrer(
         world.register.invalidate_lookup,
