@@ -1,4 +1,4 @@
-"""Whether mail to an address arrives, as a third party says."""
+"""Results of third-party e-mail verification."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 VERIFICATION_TTL = timedelta(days=30)
-"""How long it counts what a third party said of an address."""
+"""How long a verification result is reused."""
 
 
 class Deliverability(StrEnum):
-    """Whether mail to an address arrives, as a third party says."""
+    """The deliverability of an e-mail address, in EmailHunter's terms."""
 
     UNKNOWN = "unknown"
     VALID = "valid"
@@ -24,5 +24,5 @@ class Deliverability(StrEnum):
 
     @property
     def blocks_registration(self) -> bool:
-        """Whether nobody may register with such an address."""
+        """Whether a registration with such an e-mail address is rejected."""
         return self in {Deliverability.INVALID, Deliverability.DISPOSABLE}

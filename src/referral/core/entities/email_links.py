@@ -1,4 +1,4 @@
-"""Single-use tokens of links in mails."""
+"""Single-use tokens in e-mail links."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class TokenPurpose(StrEnum):
-    """What a link in a mail is for."""
+    """The purpose of an e-mail link."""
 
     CONFIRM = "confirm"
     RESET = "reset"
@@ -18,7 +18,7 @@ class TokenPurpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OneTimeToken:
-    """What the link in a mail proves; the token itself is in the mail alone."""
+    """A stored token of an e-mail link: its SHA-256 digest. Only the mail contains the token."""
 
     digest: bytes
     user_id: UUID

@@ -1,4 +1,4 @@
-"""Requests with an idempotency key."""
+"""Idempotency keys and stored responses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ T = TypeVar("T")
 
 
 StoredResponse = Mapping[str, object]
-"""The response to a request, to be given again. Only the web layer knows what is in it."""
+"""The stored response to a request, in a format of the web layer, to be replayed on a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest(Generic[T]):
-    """A request that carries an idempotency key.
+    """A request with an idempotency key.
 
-    `key` is a digest of the key and of whose it is, `fingerprints` are what the body may have
-    been remembered by, the newest first; `respond` turns the result into the response to keep.
+    `key` is a digest of the key and its owner. `fingerprints` identify the body: one for each
+    signing key, newest first. `build_response` converts the result to the response to store.
     """
 
     key: bytes

@@ -1,4 +1,4 @@
-"""The work that is done after a commit. A job holds ids: what it is about is read when it runs."""
+"""Background jobs, enqueued in a transaction. They contain ids only and read the rest at run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,26 +6,26 @@ from datetime import timedelta
 from uuid import UUID
 
 FIRST_RETRY_DELAY = timedelta(seconds=5)
-"""When a third party is asked again that did not answer a moment ago."""
+"""The delay before the first retry of a request to a third party."""
 
 
 @dataclass(frozen=True, slots=True)
 class WelcomeMailJob:
-    """Greet a new user."""
+    """Welcome a new user."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class ReferralMailJob:
-    """Tell a referrer who joined."""
+    """Notify a referrer of a new referral."""
 
     referral_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class CodeMailJob:
-    """Mail a code to its owner, who asked for it."""
+    """Mail a code to its owner, who requested it."""
 
     user_id: UUID
     code_id: UUID
@@ -33,7 +33,10 @@ class CodeMailJob:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationMailJob:
-    """Mail the link that confirms an address; `counted` when the limit allowed it already."""
+    """Mail the link that confirms an e-mail address.
+
+    `counted` is true if the mail has been counted against the mail quota already.
+    """
 
     user_id: UUID
     counted: bool = False
@@ -41,35 +44,35 @@ class ConfirmationMailJob:
 
 @dataclass(frozen=True, slots=True)
 class PasswordResetMailJob:
-    """Mail the link that sets a new password; the id may be nobody's."""
+    """Mail the link that sets a new password; `user_id` may be unknown."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyEmailJob:
-    """Ask again whether mail to a user arrives."""
+    """Retry the third-party verification of a user's e-mail address."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichProfileJob:
-    """Ask what is known about a user."""
+    """Fetch a user's public profile from a third party."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidateLookupJob:
-    """Have look-ups forget a user's address."""
+    """Retry the invalidation of a user's cached lookup."""
 
     user_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class PruneJob:
-    """Delete what is of no more use."""
+    """Expire unconfirmed accounts and referrals, and delete old rows."""
 
 
 Job = (
@@ -87,9 +90,9 @@ Job = (
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """One attempt at a job: `id` is the job's and stays the same, `attempt` counts from nought.
+    """One attempt of a job: `id` is the same for all attempts, `attempt` counts from 0.
 
-    `counters` has how often each counter of `Later` went up in the attempts before.
+    `counters` contains how often earlier attempts raised `RescheduleJob`, by its `counter`.
     """
 
     id: UUID
@@ -98,5 +101,5 @@ class JobContext:
 
 
 def initial_delay(job: Job) -> timedelta:
-    """Return how long after the commit a job is due."""
+    """Return the delay between the commit and the first attempt of a job."""
     return FIRST_RETRY_DELAY if isinstance(job, VerifyEmailJob) else timedelta()

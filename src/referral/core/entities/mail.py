@@ -1,4 +1,4 @@
-"""Mails, and their share of an address' limit."""
+"""Mails and reservations of mail quota."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class MailReservationRequest:
-    """What a mail to a user begins with: one of so many `places` that the address has within a
-    time, or none where it takes none, and maybe the token of its link.
+    """A request to reserve one of `slots` mails in `window` for a user, and to store a token.
+
+    With `slots` None the mail is not counted.
     """
 
     mail_id: UUID
@@ -28,7 +29,7 @@ class MailReservationRequest:
 
 @dataclass(frozen=True, slots=True)
 class MailReservation:
-    """Whom a mail is for, and when there is a place for it when there is none now."""
+    """The recipient of a mail. `retry_at` is set if the quota has no free slot before that time."""
 
     user: User
     retry_at: datetime | None
@@ -36,10 +37,10 @@ class MailReservation:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail to be written: a template's name, and the facts that it tells.
+    """A mail to render and send: a template's name and its variables.
 
-    Every attempt at a mail has the same `id`. `mute` is the address that ends mails of this kind,
-    `qr` a link that is shown as a picture too.
+    `id` is the same for every attempt, as the `Message-ID` derives from it. `unsubscribe_url` is
+    for the `List-Unsubscribe` header; `qr_url` is also embedded as a QR code.
     """
 
     id: UUID

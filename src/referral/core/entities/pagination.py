@@ -1,4 +1,4 @@
-"""Pages of lists."""
+"""Keyset pagination."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A stretch of a list, newest first; `after` is where the next one begins, None at the end."""
+    """A page of a list, newest first; `next_after` is the next page's `after`, None at the end."""
 
     items: list[T]
     next_after: UUID | None
 
     @classmethod
     def from_rows(cls, rows: list[T], limit: int, key: Callable[[T], UUID]) -> "Page[T]":
-        """Make a page of `limit` out of up to `limit + 1` items, the last showing there is more."""
+        """Make a page of `limit` items from `limit + 1` rows; the extra row proves a next page."""
         items = rows[:limit]
         return cls(items, key(items[-1]) if len(rows) > limit else None)

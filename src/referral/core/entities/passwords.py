@@ -1,4 +1,4 @@
-"""Rules of passwords."""
+"""Password rules."""
 
 import unicodedata
 from collections.abc import Container
@@ -17,10 +17,10 @@ MAX_PASSWORD_BYTES = 1024
 
 
 def normalize_password(password: str) -> str:
-    """Return the password in NFC, so that every keyboard spells it the same.
+    """Return the password in NFC, so that all keyboards enter the same password.
 
-    Raises `WeakPassword` for a password longer than any account can have. The length comes first:
-    normalising takes time that grows with the square of the length.
+    Raises `WeakPassword` for a password that is too long. The length is checked first, because
+    the time for normalization grows with the square of the length.
     """
     _check_length(password)
     return unicodedata.normalize("NFC", password)
@@ -29,7 +29,7 @@ def normalize_password(password: str) -> str:
 def validate_new_password(
     password: str, email: EmailAddress, common_passwords: Container[str], *, field: str
 ) -> str:
-    """Return a new password in NFC, or raise `WeakPassword` with the name of its field."""
+    """Return a new password in NFC, or raise `WeakPassword` with the name of the request field."""
     try:
         normal = normalize_password(password)
         check_password_strength(normal, email, common_passwords)
@@ -41,17 +41,17 @@ def validate_new_password(
 def check_password_strength(
     password: str, email: EmailAddress, common_passwords: Container[str]
 ) -> None:
-    """Raise `WeakPassword` for one that is too short, too long or easily guessed.
+    """Raise `WeakPassword` for a password that is too short, too long or easy to guess.
 
-    The rules are those of OWASP's ASVS 5.0, 6.2: a length and a list, no make-up rules.
+    The rules follow OWASP ASVS 5.0, section 6.2: length and a list, no composition rules.
     """
     _check_length(password)
     if len(password) < MIN_PASSWORD_CHARACTERS:
         detail = f"Use at least {MIN_PASSWORD_CHARACTERS} characters."
     elif password.lower() in common_passwords:
-        detail = "This password is on the lists that attackers try first. Choose another."
+        detail = "This password is too common. Choose another one."
     elif password.lower() == email.local_part.lower():
-        detail = "This password is the first part of your e-mail address. Choose another."
+        detail = "This password is part of your e-mail address. Choose another one."
     else:
         return
     raise WeakPassword(detail)

@@ -1,4 +1,4 @@
-"""What is counted, by group, and how often it may be done."""
+"""Rate limits: groups, rates and results."""
 
 import re
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import TypeVar
 RATE_PATTERN = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
 
 NETWORK_RATE_FACTOR = 10
-"""An IPv6 network (/48) may do this many times what one site in it (/64) may."""
+"""The limit of an IPv6 network (/48), as a multiple of the limit of one site (/64) in it."""
 
 
 class RateLimitGroup(StrEnum):
-    """Everything that is counted against a limit.
+    """Groups of requests that share a limit.
 
-    The groups that end in `-network` count all sites of one IPv6 network together. The groups that
-    begin with `attempts` slow down password guessing, see `core/policies/login_throttle.py`.
+    Groups that end in `-network` count all sites of one IPv6 network together. Groups that begin
+    with `attempts` throttle password guessing, see `core/policies/login_throttle.py`.
     """
 
     REGISTER = "register"
@@ -39,19 +39,19 @@ NETWORK_GROUPS = {
     RateLimitGroup.TOKEN: RateLimitGroup.TOKEN_NETWORK,
     RateLimitGroup.LOOKUP: RateLimitGroup.LOOKUP_NETWORK,
 }
-"""The groups that are counted by network address, and the group of the whole IPv6 network."""
+"""Groups that are counted by client IP, with the group of the client's IPv6 network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `number` within a time; None for no limit."""
+    """At most `limit` requests in each window; None means unlimited."""
 
     limit: int | None
     window: timedelta
 
     @classmethod
     def parse(cls, text: str) -> "Rate":
-        """Parse `5/hour` or `off`; raises `ValueError` with what is wrong."""
+        """Parse `5/hour` or `off`; raises `ValueError`."""
         if text == "off":
             return UNLIMITED
         match = RATE_PATTERN.fullmatch(text)
@@ -61,7 +61,7 @@ class Rate:
         return cls(int(match[1]), timedelta(**{f"{match[2]}s": 1}))
 
     def scaled_by(self, factor: int) -> "Rate":
-        """Return a rate that allows several times as much."""
+        """Return the rate multiplied by a factor."""
         return self if self.limit is None else Rate(self.limit * factor, self.window)
 
 
@@ -69,7 +69,7 @@ UNLIMITED = Rate(None, timedelta())
 
 
 def network_rates(rates: Mapping[RateLimitGroup, Rate]) -> dict[RateLimitGroup, Rate]:
-    """Return the rates of IPv6 networks that follow from those of single callers."""
+    """Return the rates of IPv6 networks, derived from the rates of single clients."""
     return {
         NETWORK_GROUPS[group]: rate.scaled_by(NETWORK_RATE_FACTOR) for group, rate in rates.items()
     }
@@ -80,7 +80,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RateLimitResult:
-    """Where a caller stands with a limit of so many in so many seconds."""
+    """The result of counting one request; `reset_seconds` is the time left in the window."""
 
     allowed: bool
     limit: int

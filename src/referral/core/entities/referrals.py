@@ -1,4 +1,4 @@
-"""Who joined with whose code."""
+"""Referrals."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,19 +10,19 @@ T = TypeVar("T")
 
 
 SET_REFERRER_WINDOW = timedelta(days=7)
-"""How long after joining one may still say who one's referrer is."""
+"""How long after registration a user may set a referrer."""
 
 
 REFERRAL_PENDING_PERIOD = timedelta(days=7)
-"""How long a referral may be pending before it is rejected."""
+"""How long a referral may be pending; it is rejected afterwards."""
 
 
 REFERRAL_COOLDOWN = timedelta(days=365)
-"""How long after somebody joined by a referral the same e-mail address is not referred again."""
+"""How long after a confirmed referral the same e-mail address cannot be referred again."""
 
 
 class ReferralStatus(StrEnum):
-    """How far a referral has come."""
+    """The status of a referral."""
 
     PENDING = "pending"
     CONFIRMED = "confirmed"
@@ -30,7 +30,7 @@ class ReferralStatus(StrEnum):
 
 
 class ReferralVisibility(StrEnum):
-    """What a stranger sees of someone's referrals."""
+    """What other users see of a user's referrals: everything, no personal data, or nothing."""
 
     OPEN = "open"
     REDACTED = "redacted"
@@ -39,7 +39,7 @@ class ReferralVisibility(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Referral:
-    """That `referred_id` joined with a code of `referrer_id`; `code` is its text at that time."""
+    """A user's registration with another user's code; `code` is the code's text at that time."""
 
     id: UUID
     referrer_id: UUID
@@ -50,15 +50,15 @@ class Referral:
     joined_at: datetime
 
     def is_overdue(self, now: datetime) -> bool:
-        """Tell whether the referral was pending for too long to be confirmed at `now`."""
+        """Return whether the referral has been pending too long to be confirmed at `now`."""
         return self.joined_at + REFERRAL_PENDING_PERIOD <= now
 
 
 @dataclass(frozen=True, slots=True)
 class ReferralListItem:
-    """A referral as it is listed: `id` is the referred user's, `referral_id` its place.
+    """A referral in a list: `id` is the referred user's id, `referral_id` the pagination key.
 
-    An erased user has no address.
+    `email` is None for an erased user.
     """
 
     referral_id: UUID

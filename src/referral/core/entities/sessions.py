@@ -9,15 +9,15 @@ T = TypeVar("T")
 
 
 REFRESH_TOKEN_GRACE_PERIOD = timedelta(seconds=10)
-"""How long a used refresh token may be played again, for an answer lost on the way.
+"""How long a used refresh token stays valid, for clients that did not receive the response.
 
-Of all tokens that are given for it, the first one used lives on.
+If several tokens are issued for it, the first one used stays valid, and the others become invalid.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """All that follows from one login: a family of refresh tokens with one end."""
+    """A login and its family of refresh tokens, which expire together."""
 
     id: UUID
     user_id: UUID
@@ -29,10 +29,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """One token of a session; the token itself is not stored, only its SHA-256.
+    """A refresh token, stored as its SHA-256 digest.
 
-    `parent` is the token that it was given for, `heir` the first used of those given for it. Both
-    are digests.
+    `parent` is the digest of the token it was issued for. `heir` is the digest of the token that
+    was used first among the tokens issued for this one.
     """
 
     digest: bytes
@@ -42,15 +42,15 @@ class RefreshToken:
     heir: bytes | None = None
 
     def is_reuse(self, now: datetime) -> bool:
-        """Tell whether playing the token at `now` means that it was stolen.
+        """Return whether the use of the token at `now` is a replay, which means theft (RFC 9700).
 
-        An answer may be lost on the way, so a used token is good for `REFRESH_GRACE`, unless one
-        of the tokens given for it was used: then an answer arrived.
+        A response may get lost, so a used token stays valid for `REFRESH_TOKEN_GRACE_PERIOD`. It
+        ends early when a token issued for it is used: then the client received the response.
         """
         if self.used_at is None:
             return False
         return self.heir is not None or now - self.used_at > REFRESH_TOKEN_GRACE_PERIOD
 
     def has_other_heir(self, token: "RefreshToken") -> bool:
-        """Tell whether another token than the one named was used of those given for this one."""
+        """Return whether another token issued for this one was used before `token`."""
         return self.heir not in {None, token.digest}

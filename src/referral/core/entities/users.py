@@ -1,4 +1,4 @@
-"""Users: accounts, their addresses and profiles."""
+"""Users: accounts, e-mail addresses and profiles."""
 
 import unicodedata
 from dataclasses import dataclass, replace
@@ -13,18 +13,18 @@ T = TypeVar("T")
 
 
 CONFIRMATION_PERIOD = timedelta(days=30)
-"""How long an account may stay unconfirmed before it is erased."""
+"""How long an account may stay unconfirmed; it is erased afterwards."""
 
 
 class Role(StrEnum):
-    """What an account may do beyond its own affairs."""
+    """The role of an account; an admin may see the referrals of all users."""
 
     MEMBER = "member"
     ADMIN = "admin"
 
 
 class Locale(StrEnum):
-    """The languages of mails and pages."""
+    """Languages of mails and pages."""
 
     EN = "en"
     RU = "ru"
@@ -32,7 +32,7 @@ class Locale(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is publicly known about the owner of an address."""
+    """Public data about the owner of an e-mail address."""
 
     name: str | None = None
     title: str | None = None
@@ -44,22 +44,22 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class EmailAddress:
-    """An e-mail address: as typed, and in the form that all its spellings share."""
+    """An e-mail address as entered, and its canonical form, which all spellings share."""
 
     original: str
     canonical: str
 
     @property
     def local_part(self) -> str:
-        """What stands before the @-sign, in NFC."""
+        """The part before the `@`, in NFC."""
         return unicodedata.normalize("NFC", self.original.rpartition("@")[0])
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. `email` is as typed; `email_key` is its canonical form, and unique.
+    """An account. `email` is the address as entered; `email_key` is its canonical form, unique.
 
-    `confirm_by` is when an unconfirmed account is erased; None where confirmation is not required.
+    `confirm_by` is the time when an unconfirmed account is erased; None for never.
     """
 
     id: UUID
@@ -76,36 +76,37 @@ class User:
     confirm_by: datetime | None = None
 
     def unblocked(self, now: datetime) -> "User":
-        """Return the account without its block, and with the whole time to confirm it again."""
+        """Return the account unblocked, with a new confirmation deadline if it had one."""
         confirm_by = self.confirm_by and now + CONFIRMATION_PERIOD
         return replace(self, blocked_at=None, confirm_by=confirm_by)
 
     @property
     def delivery_email(self) -> str:
-        """Where mail goes: the local part as typed, since its case may matter, and the domain
-        in ASCII, so that not every mail to an international domain needs SMTPUTF8.
+        """The address for deliveries: local part as entered, domain in ASCII.
+
+        The case of the local part may matter; an ASCII domain avoids the need for SMTPUTF8.
         """
         return f"{self.email.rpartition('@')[0]}@{self.email_key.rpartition('@')[2]}"
 
 
 @dataclass(frozen=True, slots=True)
 class EmailConfirmationPolicy:
-    """Whether a user has to confirm the address before the referral counts."""
+    """Whether users must confirm their e-mail address before their referral counts."""
 
     required: bool
 
     def is_satisfied_by(self, user: User) -> bool:
-        """Tell whether nothing is left to confirm."""
+        """Return whether the user's address is confirmed or need not be."""
         return user.email_verified or not self.required
 
     def deadline(self, now: datetime) -> datetime | None:
-        """Return when an account that registers at `now` is erased unless it is confirmed."""
+        """Return the confirmation deadline of an account that is created at `now`."""
         return now + CONFIRMATION_PERIOD if self.required else None
 
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """Whose code a user joined with; `email` is None for who may not see it."""
+    """A user's referrer; `email` is None if the viewer may not see it."""
 
     id: UUID
     email: str | None

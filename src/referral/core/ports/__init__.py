@@ -1,1 +1,1 @@
-"""What the core needs of the world, and what it may rely on."""
+"""Ports: the interfaces that adapters implement."""

@@ -1,4 +1,4 @@
-"""Cached look-ups and rate limits."""
+"""Lookup cache and rate limiter."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -8,29 +8,29 @@ from referral.core.entities.rate_limits import RateLimitGroup, RateLimitResult
 
 
 class LookupCache(Protocol):
-    """Look-ups by canonical address, remembered for a moment; it never fails, but forgets."""
+    """A cache of codes by canonical e-mail. It never raises: when it fails, it acts as empty."""
 
     async def get_or_load(
         self, email_key: str, load: Callable[[], Awaitable[Code | None]]
     ) -> Code | None:
-        """Return what is remembered, or what `find` finds, which is remembered from then on.
+        """Return the cached code, or load and cache it; None is cached as well.
 
-        What was found before a `clear` is not remembered after it.
+        A value that was loaded before an `invalidate` is not cached after it.
         """
         ...
 
     def find_cached(self, email_key: str) -> Code | None:
-        """Return the code that this process remembers, without asking anybody."""
+        """Return the code cached in this process, without I/O."""
         ...
 
     async def invalidate(self, email_key: str) -> bool:
-        """Forget an address; False where others may remember it for some seconds."""
+        """Delete an entry; return False if other processes may keep theirs until it expires."""
         ...
 
 
 class RateLimiter(Protocol):
-    """How often anyone may do something; it never fails, but counts less well."""
+    """Rate limits. It never raises: when it fails, it counts less accurately."""
 
     async def hit(self, group: RateLimitGroup, key: str) -> RateLimitResult | None:
-        """Count once more against the limit of the group; None where it has none."""
+        """Count one request of `key` against the group's limit; None if the group has no limit."""
         ...

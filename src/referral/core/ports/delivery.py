@@ -1,4 +1,4 @@
-"""Mails on their way out."""
+"""Mail delivery."""
 
 from typing import Protocol
 
@@ -6,17 +6,17 @@ from referral.core.entities.mail import Mail, MailReservation, MailReservationRe
 
 
 class MailReservations(Protocol):
-    """What mails to users begin with, many at a time in one round trip; raises `Unavailable`."""
+    """Batched reservations of mail quota, many in one round trip; raises `Unavailable`."""
 
     async def reserve(self, request: MailReservationRequest) -> MailReservation | None:
-        """Count a mail as `Mails` does, and keep its token unless it has to wait.
+        """Reserve a slot as `MailQuota` does, and store the token if there is a free slot.
 
-        None for a user who is gone, or who confirmed the address that the token is to confirm.
+        Returns None if the user does not exist, or has confirmed the address that the token is for.
         """
         ...
 
 
 class Mailer(Protocol):
-    """The way out for mails; raises `MailRefused` for good, `Unavailable` for now."""
+    """Sends mails; raises `MailRefused` for permanent and `Unavailable` for temporary failures."""
 
     async def send(self, mail: Mail) -> None: ...

@@ -1,4 +1,4 @@
-"""E-mail addresses out of text."""
+"""Parsing of e-mail addresses."""
 
 from typing import Protocol
 
@@ -6,6 +6,6 @@ from referral.core.entities.users import EmailAddress
 
 
 class EmailParser(Protocol):
-    """E-mail addresses out of text; raises `InvalidRequest` for what is none."""
+    """Parses e-mail addresses; raises `InvalidRequest` for invalid ones."""
 
     def parse(self, text: str) -> EmailAddress: ...

@@ -1,4 +1,8 @@
-"""What is stored: repositories, transactions and the most frequent reads."""
+"""Repositories, transactions and the read model.
+
+`lock…` methods lock rows until the end of the transaction. `prune` methods delete a bounded number
+of old rows, and return whether there may be more. `find…` methods return None for missing rows.
+"""
 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -18,10 +22,10 @@ from referral.core.entities.users import Profile, User
 
 
 class UserRepository(Protocol):
-    """Accounts. One that was erased is not found any more, and its address is free again."""
+    """Accounts. An erased account is not found, and its e-mail address is available again."""
 
     async def add(self, user: User) -> None:
-        """Store a new account; raises `EmailTaken` when the canonical address has one."""
+        """Store a new account; raises `EmailTaken` if the canonical address has an account."""
         ...
 
     async def find(self, user_id: UUID) -> User | None: ...
@@ -29,85 +33,83 @@ class UserRepository(Protocol):
     async def find_by_email(self, email_key: str) -> User | None: ...
 
     async def lock(self, user_id: UUID) -> User | None:
-        """Hold the account's own affairs for this transaction; joining with its code goes on."""
+        """Lock an account against changes; registrations with its code are not blocked."""
         ...
 
     async def save(self, user: User) -> None:
-        """Store all that can change of a locked account."""
+        """Store the mutable fields of a locked account."""
         ...
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
-        """Take all that is personal out of a locked account; its id and its age stay.
+        """Delete all personal data of a locked account; its id and creation time remain.
 
-        Its codes are to be deleted before, which waits for those who join with them.
+        The caller deletes its codes first, which waits for registrations that use them.
         """
         ...
 
     async def lock_unconfirmed(self, now: datetime) -> User | None:
-        """Lock one account whose `confirm_by` has passed and that is neither confirmed nor blocked.
+        """Lock an account past its `confirm_by` that is neither confirmed nor blocked.
 
-        Accounts that another transaction has locked are skipped.
+        Rows that are locked by other transactions are skipped.
         """
         ...
 
     async def clear_confirmation_deadlines(self) -> bool:
-        """Clear `confirm_by` of some accounts; return whether there may be more."""
+        """Clear `confirm_by` of a batch of accounts; return whether there may be more."""
         ...
 
 
 class CodeRepository(Protocol):
-    """Referral codes. A text is found without regard to case, and is never free again."""
+    """Referral codes. Texts are case-insensitive and are never reused."""
 
     async def add(self, code: Code) -> None:
-        """Store a new code; raises `CodeTaken`, or `ActiveCodeExists` when another is enabled."""
+        """Store a new code; raises `CodeTaken`, or `ActiveCodeExists` if another is enabled."""
         ...
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
-        """Hold one code of a user for this transaction, so that no use is counted meanwhile."""
+        """Lock one of the user's codes, so that no other transaction counts a use."""
         ...
 
     async def lock_enabled(self, user_id: UUID) -> None:
-        """Hold the enabled code of a user, as `lock` does: waits for those who join with it."""
+        """Lock the user's enabled code; this waits for registrations that use it."""
         ...
 
     async def lock_enabled_by_text(self, text: str) -> Code | None:
-        """Hold the enabled code with this text for this transaction."""
+        """Lock the enabled code with this text."""
         ...
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
-        """Count one use of a locked code, if it is active at `now` and its owner not blocked; tell
-        whether it was.
-        """
+        """Increment `uses` of a locked code; False if it is inactive or its owner is blocked."""
         ...
 
     async def revert_use(self, code_id: UUID) -> Code | None:
-        """Take one use back, also of a deleted code; return the code unless it is deleted."""
+        """Decrement `uses`, also of a deleted code; return the code unless it is deleted."""
         ...
 
     async def save(self, code: Code) -> None:
-        """Store expiry, maximum and enabling of a locked code."""
+        """Store `expires_at`, `max_uses` and `enabled` of a locked code."""
         ...
 
     async def delete(self, code_id: UUID, now: datetime) -> None:
-        """Take a locked code away for good; its text stays taken."""
+        """Mark a locked code as deleted; its text remains reserved."""
         ...
 
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
-        """Take all codes of a user away for good."""
+        """Mark all codes of a user as deleted."""
         ...
 
     async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        """Lock all codes of a user and one of somebody else, in an order that all keep to."""
+        """Lock all codes of a user and one other code, in order of id to avoid deadlocks."""
         ...
 
     async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
-        """Disable the user's enabled code: any, or only one that is spent at that time."""
+        """Disable the user's enabled code, or only one expired or exhausted at `only_spent_at`."""
         ...
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None: ...
 
     async def list_all(self, user_id: UUID) -> list[Code]:
-        """Return every code of a user, newest first."""
+        """Return all codes of a user, newest first."""
         ...
 
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None: ...
@@ -128,18 +130,18 @@ class CodeRepository(Protocol):
 
 
 class ReferralRepository(Protocol):
-    """Who joined with whose code."""
+    """Referrals; a user has at most one referrer."""
 
     async def add(self, referral: Referral) -> None:
-        """Store who joined with whose code; raises `AlreadyReferred` for the second of a user."""
+        """Store a referral; raises `AlreadyReferred` if the referred user has one."""
         ...
 
     async def lock_pending(self, user_id: UUID) -> Referral | None:
-        """Lock the pending referral by which the user joined."""
+        """Lock the pending referral of a referred user."""
         ...
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
-        """Lock one pending referral from before that time, skipping those that are locked."""
+        """Lock a pending referral older than `joined_before`; rows locked elsewhere are skipped."""
         ...
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
@@ -147,7 +149,7 @@ class ReferralRepository(Protocol):
         ...
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
-        """Return the referral by which the user joined."""
+        """Return the referral of a referred user."""
         ...
 
     async def list_page(
@@ -157,45 +159,47 @@ class ReferralRepository(Protocol):
     async def assign_to_mail(
         self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
     ) -> User | None:
-        """Have one mail tell of a referral, and if asked of all the referrer's that no mail tells
-        of; return the referrer, or None when they are gone or another mail tells of it already.
+        """Assign a referral to a mail, optionally with all the referrer's unassigned referrals.
+
+        Returns the referrer, or None if the account is erased or another mail has the referral.
         """
         ...
 
     async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
-        """Return the referrals that a mail tells of, the oldest first."""
+        """Return the referrals assigned to a mail, oldest first."""
         ...
 
 
 class SessionRepository(Protocol):
-    """Logins and their chains of refresh tokens."""
+    """Sessions and their refresh tokens."""
 
     async def add(self, session: Session) -> None: ...
 
     async def add_token(self, token: RefreshToken) -> None: ...
 
     async def lock_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
-        """Hold the session that a refresh token belongs to for this transaction."""
+        """Lock the session of a refresh token."""
         ...
 
     async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None: ...
 
     async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
-        """Store the first use of a token, and make it the heir of its parent; False, and nothing
-        is stored, when its parent has another heir.
+        """Store the first use of a token, and set it as its parent's heir.
+
+        Returns False and stores nothing if the parent has another heir.
         """
         ...
 
     async def revoke(self, session_id: UUID) -> None:
-        """End a session: none of its refresh tokens is good any more."""
+        """Delete a session with its refresh tokens."""
         ...
 
     async def prune(self, now: datetime) -> bool:
-        """Delete some of what has ended; tell whether there may be more."""
+        """Delete some of the expired sessions."""
         ...
 
     async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
-        """End every session of a user, or every other one."""
+        """Revoke all sessions of a user, except one if given."""
         ...
 
     async def find(self, session_id: UUID) -> Session | None: ...
@@ -204,7 +208,7 @@ class SessionRepository(Protocol):
 
 
 class ClientRepository(Protocol):
-    """Other services that may ask for tokens of their own."""
+    """OAuth clients."""
 
     async def add(self, client: Client) -> None: ...
 
@@ -212,58 +216,58 @@ class ClientRepository(Protocol):
 
 
 class OneTimeTokenRepository(Protocol):
-    """What links in mails prove, each of them once."""
+    """Single-use tokens of e-mail links, by their digests."""
 
     async def add(self, token: OneTimeToken) -> None: ...
 
     async def find_user_id(
         self, digest: bytes, purpose: TokenPurpose, now: datetime
     ) -> UUID | None:
-        """Return whose token it is, if it is good."""
+        """Return the owner of a valid token."""
         ...
 
     async def acquire(
         self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
     ) -> bool:
-        """Keep others from claiming the token until then; tell whether it was good, and free."""
+        """Reserve a token until a time; return False if it is invalid or reserved already."""
         ...
 
     async def release(self, digest: bytes, until: datetime) -> None:
-        """Let others claim the token again, if it is still claimed until then."""
+        """Release a reservation that was acquired with the same `until`."""
         ...
 
     async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
-        """Return whose token it is, if it was good: neither it nor another one for this is now."""
+        """Delete all tokens of the owner for this purpose; return the owner if it was valid."""
         ...
 
     async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
-        """Make all tokens of a user good for nothing, or those for one purpose."""
+        """Delete all tokens of a user, or only those for one purpose."""
         ...
 
     async def prune(self, now: datetime) -> bool:
-        """Delete some of those that are too old; tell whether there may be more."""
+        """Delete some of the expired tokens."""
         ...
 
 
 class IdempotencyRepository(Protocol):
-    """Requests with an idempotency key, and what they were answered."""
+    """Stored responses by idempotency key."""
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
-        """Return the answer that a key got since then, without holding it.
+        """Return the response stored for a key since a time, without locking the key.
 
-        Raises `IdempotencyKeyReused` when it came with another body.
+        Raises `IdempotencyKeyReused` if the key was used with another body.
         """
         ...
 
     async def acquire(
         self, request: IdempotentRequest[Any], since: datetime
     ) -> StoredResponse | None:
-        """Hold the key for this transaction, and return the answer that it got since then.
+        """Lock the key until the end of the transaction, and return the response stored for it.
 
-        Raises `IdempotencyKeyInUse` while another transaction holds it, `IdempotencyKeyReused`
-        when it came with another body.
+        Raises `IdempotencyKeyInUse` if another transaction holds the lock, and
+        `IdempotencyKeyReused` if the key was used with another body.
         """
         ...
 
@@ -274,43 +278,44 @@ class IdempotencyRepository(Protocol):
         user_id: UUID | None,
         now: datetime,
     ) -> None:
-        """Remember the answer; `user_id` is whose data may be in it."""
+        """Store a response; `user_id` is the user whose data it may contain."""
         ...
 
     async def delete(self, user_id: UUID) -> None:
-        """Forget what was answered to a user."""
+        """Delete the responses that may contain a user's data."""
         ...
 
     async def prune(self, before: datetime) -> bool:
-        """Delete some of the older answers; tell whether there may be more."""
+        """Delete some of the responses stored before a time."""
         ...
 
 
 class MailQuota(Protocol):
-    """How many mails were counted against which quota; the address in its name is not stored."""
+    """Counts of mails by quota. Quota names contain addresses, so only digests are stored."""
 
     async def reserve_slot(
         self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
-        """Count a mail, or return when there is room for it; counting one again changes nothing.
-        However many ask at once, no more mails than allowed are counted against a quota.
+        """Reserve one of `slots` mails in a window, or return the time when a slot becomes free.
+
+        The method is idempotent by `mail_id`, and exact under concurrency.
         """
         ...
 
     async def reset(self, quota: str) -> None:
-        """Let the count of a quota begin anew."""
+        """Delete the reservations of a quota."""
         ...
 
     async def prune(self, before: datetime) -> bool:
-        """Delete some of the older marks; tell whether there may be more."""
+        """Delete some of the reservations made before a time."""
         ...
 
 
 class ProfileRepository(Protocol):
-    """What enrichment found about users."""
+    """Profiles from enrichment."""
 
     async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
-        """Store what was found, in the place of what was found before."""
+        """Store a user's profile; it replaces an earlier one."""
         ...
 
     async def find(self, user_id: UUID) -> Profile | None: ...
@@ -319,49 +324,52 @@ class ProfileRepository(Protocol):
 
 
 class VerificationResultRepository(Protocol):
-    """What was said of addresses, under their fingerprints by each key that the service has."""
+    """Results of e-mail verification, by fingerprint of the address.
+
+    Methods take one fingerprint for each signing key, as a result may be stored under an old key.
+    """
 
     async def find(
         self, fingerprints: tuple[bytes, ...], since: datetime
     ) -> Deliverability | None: ...
 
     async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
-        """Remember what was said, in the place of what was said before."""
+        """Store a result; it replaces an earlier one."""
         ...
 
     async def delete(self, fingerprints: tuple[bytes, ...]) -> None: ...
 
     async def prune(self, before: datetime) -> bool:
-        """Delete some of the older ones; tell whether there may be more."""
+        """Delete some of the results stored before a time."""
         ...
 
 
 class ReferredEmailRepository(Protocol):
-    """Addresses of erased accounts that had a confirmed referral, as keyed fingerprints."""
+    """Fingerprints of the addresses of erased accounts that had a confirmed referral."""
 
     async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool: ...
 
     async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
-        """Store when an address was referred, in place of an earlier time."""
+        """Store the time of an address' referral; it replaces an earlier one."""
         ...
 
     async def prune(self, before: datetime) -> bool:
-        """Delete some of the older ones; return whether there may be more."""
+        """Delete some of the referrals from before a time."""
         ...
 
 
 class JobQueue(Protocol):
-    """Work to be done after the commit, by whichever worker is free; without it, never."""
+    """The job queue. Jobs are enqueued in a transaction, and run after its commit."""
 
     async def enqueue(self, *jobs: Job) -> None: ...
 
     async def prune(self, before: datetime) -> bool:
-        """Delete some of the older log; tell whether there may be more."""
+        """Delete some of the job log's entries from before a time."""
         ...
 
 
 class Repositories(Protocol):
-    """All that is stored, within one transaction or one read."""
+    """All repositories, within one transaction or one read."""
 
     @property
     def users(self) -> UserRepository: ...
@@ -401,34 +409,38 @@ class Repositories(Protocol):
 
 
 class Database(Protocol):
-    """Where the records are; raises `Unavailable` when they cannot be reached."""
+    """The database; raises `Unavailable` if it cannot be reached."""
 
     def begin(self) -> AbstractAsyncContextManager[Repositories]:
-        """One transaction: committed at the end of the block, undone by an error."""
+        """Begin a transaction; the block's end commits it, an exception rolls it back."""
         ...
 
     def read(self) -> AbstractAsyncContextManager[Repositories]:
-        """Reads that need no common transaction; each statement sees what is committed."""
+        """Read without a transaction; each statement sees the latest committed data."""
         ...
 
 
 class ReadModel(Protocol):
-    """What is asked most often, each with the least work; raises `Unavailable`."""
+    """The most frequent reads, each in one statement; raises `Unavailable`."""
 
     async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
-        """Return the enabled code of whoever has a canonical address; it may be spent.
+        """Return the enabled code of a canonical address' owner; it may be expired or exhausted.
 
-        None where the owner is blocked, and with `confirmed_only` where the address was never
-        confirmed.
+        Returns None if the owner is blocked or, with `confirmed_only`, has not confirmed the
+        address.
         """
         ...
 
     async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
-        """Return whether a session goes on, or its user is blocked, which is told apart later."""
+        """Return whether a session exists or its user is blocked.
+
+        Blocking revokes sessions. For a blocked user, the lock on the account raises
+        `AccountBlocked`, which tells more than a missing session.
+        """
         ...
 
     async def find_account(
         self, user_id: UUID, recent_limit: int, now: datetime
     ) -> AccountView | None:
-        """Return an account in full as of `now`, with so many of its newest referrals."""
+        """Return an account as of `now`, with up to `recent_limit` of its newest referrals."""
         ...

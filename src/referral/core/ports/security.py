@@ -1,4 +1,4 @@
-"""Passwords, tokens and digests."""
+"""Password hashes, tokens and digests."""
 
 from typing import Protocol
 from uuid import UUID
@@ -7,7 +7,7 @@ from referral.core.entities.clients import AccessTokenClaims
 
 
 class TokenGenerator(Protocol):
-    """Opaque 256-bit tokens, and the digest under which they are stored."""
+    """Generates opaque 256-bit tokens, and the digests that are stored instead of them."""
 
     def new(self) -> str: ...
 
@@ -15,31 +15,31 @@ class TokenGenerator(Protocol):
 
 
 class Fingerprinter(Protocol):
-    """Digests by a key of the service: by each it has, the newest first."""
+    """Computes keyed digests: one for each signing key, newest first."""
 
     def compute(self, data: bytes) -> tuple[bytes, ...]: ...
 
 
 class PasswordHasher(Protocol):
-    """Slow hashes, away from the event loop; raises `Unavailable` when too many wait."""
+    """Hashes passwords outside the event loop; raises `Unavailable` if its queue is full."""
 
     async def hash(self, password: str) -> str: ...
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Compare; without a hash, or with an older and cheaper one, it costs the same time."""
+        """Verify a password; a missing or cheaper hash takes the same time (no timing oracle)."""
         ...
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Tell whether a hash was made with other parameters than new ones are."""
+        """Return whether the parameters of a hash are outdated."""
         ...
 
 
 class AccessTokenIssuer(Protocol):
-    """Signed access tokens (RFC 9068)."""
+    """Issues and verifies signed access tokens (RFC 9068)."""
 
     @property
     def lifetime_seconds(self) -> int:
-        """How long a token is good for, in seconds."""
+        """The lifetime of a token, in seconds."""
         ...
 
     def issue(
@@ -47,7 +47,7 @@ class AccessTokenIssuer(Protocol):
     ) -> str: ...
 
     def verify(self, token: str) -> AccessTokenClaims:
-        """Return what the token says, or raise `Unauthenticated`."""
+        """Return the claims of a valid token, or raise `Unauthenticated`."""
         ...
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
@@ -56,10 +56,10 @@ class AccessTokenIssuer(Protocol):
 
 
 class UnsubscribeTokens(Protocol):
-    """Tokens that let whoever holds a mail end the notifications, and nothing else."""
+    """Signed tokens in `List-Unsubscribe` links; they permit nothing else."""
 
     def sign(self, user_id: UUID) -> str: ...
 
     def verify(self, token: str) -> UUID:
-        """Return whom a token was made for, or raise `NotFound`."""
+        """Return the user id of a token, or raise `NotFound`."""
         ...

@@ -1,4 +1,4 @@
-"""The time, ids, codes, the log, links and what watches over the service."""
+"""Clock, generators, security log, metrics, health probes, links and job handler."""
 
 from datetime import datetime
 from typing import Protocol
@@ -8,31 +8,31 @@ from referral.core.entities.jobs import Job, JobContext
 
 
 class Clock(Protocol):
-    """The time, in UTC."""
+    """The current time, in UTC."""
 
     def now(self) -> datetime: ...
 
 
 class IdGenerator(Protocol):
-    """New UUIDv7 ids: a later one sorts after an earlier one."""
+    """Generates UUIDv7 ids, which sort by time of creation."""
 
     def new(self) -> UUID: ...
 
 
 class CodeGenerator(Protocol):
-    """Made-up texts of referral codes, from a CSPRNG."""
+    """Generates texts of referral codes, with a CSPRNG."""
 
     def new(self) -> str: ...
 
 
 class SecurityLog(Protocol):
-    """The log, for what an operator has to hear of; no secret and no address goes into it."""
+    """The log of security events. Secrets and e-mail addresses must not be logged."""
 
     def warn(self, event: str, **facts: str) -> None: ...
 
 
 class Metrics(Protocol):
-    """How the service does, as figures for whoever watches over it; telling them never fails."""
+    """Metrics for a monitoring system; `render` never raises."""
 
     @property
     def content_type(self) -> str: ...
@@ -41,18 +41,18 @@ class Metrics(Protocol):
 
 
 class HealthProbe(Protocol):
-    """A part of the service that can be asked whether it answers."""
+    """The health check of one component."""
 
     @property
     def name(self) -> str: ...
 
     async def check(self) -> str:
-        """Tell in a word how the part is, or raise `Unavailable`."""
+        """Return the component's status in a word, or raise `Unavailable`."""
         ...
 
 
 class LinkBuilder(Protocol):
-    """Addresses within this service."""
+    """Builds URLs of this service and its pages."""
 
     def docs(self) -> str: ...
 
@@ -66,7 +66,7 @@ class LinkBuilder(Protocol):
 
 
 class QrCodeRenderer(Protocol):
-    """QR codes of links."""
+    """Renders links as QR codes."""
 
     def svg(self, link: str) -> bytes: ...
 
@@ -74,6 +74,6 @@ class QrCodeRenderer(Protocol):
 
 
 class JobHandler(Protocol):
-    """Does a job of any kind; raises `Later` or `MailRefused`, anything else is tried again."""
+    """Runs jobs. `RescheduleJob` delays a job, `MailRefused` ends it; other errors are retried."""
 
     async def __call__(self, job: Job, context: JobContext, /) -> None: ...

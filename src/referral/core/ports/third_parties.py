@@ -1,4 +1,4 @@
-"""Third parties that know something about addresses."""
+"""Third-party services."""
 
 from datetime import timedelta
 from typing import Protocol
@@ -8,21 +8,21 @@ from referral.core.entities.users import Profile
 
 
 class EmailVerifier(Protocol):
-    """A third party that knows whether mail to an address arrives."""
+    """Verifies the deliverability of e-mail addresses."""
 
     @property
     def supports_recheck(self) -> bool:
-        """Whether the same question may get a better answer another time."""
+        """Whether a later check of the same address may return another result."""
         ...
 
     async def verify(self, email: str, time_limit: timedelta) -> Deliverability:
-        """Ask, for so long at most; raises `Unavailable` when there is no answer."""
+        """Return the deliverability; raises `Unavailable` without a response in time."""
         ...
 
 
 class Enrichment(Protocol):
-    """A third party that knows the owners of addresses."""
+    """Finds public profiles by e-mail address."""
 
     async def find(self, email: str, time_limit: timedelta) -> Profile | None:
-        """Return what is known, if anything; raises `Unavailable` when there is no answer yet."""
+        """Return the profile, if any; raises `Unavailable` without a response in time."""
         ...
