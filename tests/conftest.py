@@ -71,7 +71,7 @@ RELAXED_TIMEOUTS = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def patient_servers() -> Iterator[pytest.MonkeyPatch]:
+def relaxed_timeouts() -> Iterator[pytest.MonkeyPatch]:
     """Raise the timeouts, so that a busy machine does not look like an outage."""
     with pytest.MonkeyPatch.context() as patched:
         _relax_timeouts(patched)
@@ -85,11 +85,11 @@ def _relax_timeouts(patched: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def time_limits(patient_servers: pytest.MonkeyPatch) -> Iterator[None]:
+def production_timeouts(relaxed_timeouts: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the timeouts of production, for tests of outages."""
-    patient_servers.undo()
+    relaxed_timeouts.undo()
     yield
-    _relax_timeouts(patient_servers)
+    _relax_timeouts(relaxed_timeouts)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +104,7 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def template(postgres_url: str) -> str:
+async def template_database(postgres_url: str) -> str:
     """The name of a migrated database that serves as the template of others."""
     await execute(postgres_url, "CREATE DATABASE template_referral")
     await asyncio.to_thread(migrate, replace_database(postgres_url, "template_referral"))
@@ -112,10 +112,10 @@ async def template(postgres_url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-async def database_url(postgres_url: str, template: str) -> AsyncIterator[str]:
+async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
     """The URL of a migrated, empty database for one test module."""
     name = f"test_{uuid4().hex}"
-    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database}")
     yield replace_database(postgres_url, name)
     await execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

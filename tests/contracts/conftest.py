@@ -21,7 +21,7 @@ def store(request: pytest.FixtureRequest) -> Database:
 
 
 @pytest.fixture
-async def reads(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[ReadModel]:
+async def read_model(store: Database, request: pytest.FixtureRequest) -> AsyncIterator[ReadModel]:
     """The read model of that database."""
     if isinstance(store, FakeDatabase):
         yield FakeReadModel(store)

@@ -78,16 +78,16 @@ def make_refresh_token(session_id: UUID) -> RefreshToken:
 async def store_user(store: Database, **changed: Any) -> User:
     """Store a new account."""
     user = make_user(**changed)
-    async with store.begin() as records:
-        await records.users.add(user)
+    async with store.begin() as repositories:
+        await repositories.users.add(user)
     return user
 
 
 async def store_code(store: Database, owner: User, **changed: Any) -> Code:
     """Store a new code."""
     code = make_code(owner, **changed)
-    async with store.begin() as records:
-        await records.codes.add(code)
+    async with store.begin() as repositories:
+        await repositories.codes.add(code)
     return code
 
 
@@ -95,7 +95,7 @@ async def store_referral(store: Database, code: Code, **changed: Any) -> tuple[R
     """Store a new account and its referral by a code."""
     referred = make_user()
     referral = make_referral(code, referred, **changed)
-    async with store.begin() as records:
-        await records.users.add(referred)
-        await records.referrals.add(referral)
+    async with store.begin() as repositories:
+        await repositories.users.add(referred)
+        await repositories.referrals.add(referral)
     return referral, referred

@@ -23,47 +23,47 @@ async def ann(store: Database) -> User:
 
 async def found(store: Database, code: Code) -> Code | None:
     """Return a code as it is stored."""
-    async with store.read() as records:
-        return await records.codes.find(code.user_id, code.id)
+    async with store.read() as repositories:
+        return await repositories.codes.find(code.user_id, code.id)
 
 
 async def delete(store: Database, code: Code, now: datetime = NOW) -> None:
     """Delete a code."""
-    async with store.begin() as records:
-        await records.codes.delete(code.id, now)
+    async with store.begin() as repositories:
+        await repositories.codes.delete(code.id, now)
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2_147_483_647])
 async def test_stored_code_is_found(
-    store: Database, reads: ReadModel, ann: User, limit: int | None
+    store: Database, read_model: ReadModel, ann: User, limit: int | None
 ) -> None:
     """By its id, its text in any case, and its owner; every field is unchanged."""
     code = await store_code(store, ann, max_uses=limit)
-    async with store.begin() as records:
-        codes = records.codes
+    async with store.begin() as repositories:
+        codes = repositories.codes
         assert await codes.find(ann.id, code.id) == code
         assert await codes.lock(ann.id, code.id) == code
         for text in (code.text, code.text.upper(), code.text.lower()):
             assert await codes.find_by_text(text) == code
             assert await codes.lock_enabled_by_text(text) == code
         assert await codes.find_active(ann.id, NOW) == code
-        assert await reads.find_code(ann.email_key, confirmed_only=False) == code
+        assert await read_model.find_code(ann.email_key, confirmed_only=False) == code
 
 
 async def test_code_is_found_for_its_owner_only(
-    store: Database, reads: ReadModel, ann: User
+    store: Database, read_model: ReadModel, ann: User
 ) -> None:
     """Another user does not find it, and an unknown key finds nothing."""
     code = await store_code(store, ann)
     bob = await store_user(store)
-    async with store.begin() as records:
-        codes = records.codes
+    async with store.begin() as repositories:
+        codes = repositories.codes
         for user_id, code_id in ((bob.id, code.id), (ann.id, ID_GENERATOR.new())):
             assert await codes.find(user_id, code_id) is None
             assert await codes.lock(user_id, code_id) is None
         assert await codes.find_active(bob.id, NOW) is None
-        assert await reads.find_code(bob.email_key, confirmed_only=False) is None
-        assert await reads.find_code("nobody@example.com", confirmed_only=False) is None
+        assert await read_model.find_code(bob.email_key, confirmed_only=False) is None
+        assert await read_model.find_code("nobody@example.com", confirmed_only=False) is None
         assert await codes.list_page(bob.id, NOW, status=None, after=None, limit=9) == []
         assert await codes.find_by_text("NEVER-MADE") is None
         assert await codes.lock_enabled_by_text("NEVER-MADE") is None
@@ -73,8 +73,8 @@ async def test_query_for_a_text_with_a_nul_fails(store: Database) -> None:
     """PostgreSQL cannot store such a text; callers validate it first."""
     for find in ("find_by_text", "lock_enabled_by_text"):
         with pytest.raises(DataError):
-            async with store.begin() as records:
-                await getattr(records.codes, find)("ANN\0-2026")
+            async with store.begin() as repositories:
+                await getattr(repositories.codes, find)("ANN\0-2026")
 
 
 async def test_code_text_is_unique(store: Database, ann: User) -> None:
@@ -83,9 +83,9 @@ async def test_code_text_is_unique(store: Database, ann: User) -> None:
     bob = await store_user(store)
     for owner in (ann, bob):
         for text in (first.text, first.text.upper(), first.text.lower()):
-            with pytest.raises(CodeTaken) as refused:
+            with pytest.raises(CodeTaken) as raised:
                 await store_code(store, owner, text=text)
-            assert refused.value.field == "code"
+            assert raised.value.field == "code"
 
 
 async def test_taken_text_is_reported_before_an_active_code(store: Database, ann: User) -> None:
@@ -109,8 +109,8 @@ async def test_update_cannot_enable_a_second_code(store: Database, ann: User) ->
     await store_code(store, ann)
     second = await store_code(store, ann, enabled=False)
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.codes.save(replace(second, enabled=True))
+        async with store.begin() as repositories:
+            await repositories.codes.save(replace(second, enabled=True))
     assert await found(store, second) == second
 
 
@@ -119,23 +119,23 @@ async def test_maximum_is_positive(store: Database, ann: User, max_uses: int) ->
     """A code that could never be used is not stored."""
     code = await store_code(store, ann)
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.codes.save(replace(code, max_uses=max_uses))
+        async with store.begin() as repositories:
+            await repositories.codes.save(replace(code, max_uses=max_uses))
     assert await found(store, code) == code
 
 
-async def test_deleted_code_is_not_found(store: Database, reads: ReadModel, ann: User) -> None:
+async def test_deleted_code_is_not_found(store: Database, read_model: ReadModel, ann: User) -> None:
     """No query finds it, no use is counted, and its text stays taken."""
     code = await store_code(store, ann)
     await delete(store, code)
-    async with store.begin() as records:
-        codes = records.codes
+    async with store.begin() as repositories:
+        codes = repositories.codes
         assert await codes.find(ann.id, code.id) is None
         assert await codes.lock(ann.id, code.id) is None
         assert await codes.find_by_text(code.text) is None
         assert await codes.lock_enabled_by_text(code.text) is None
         assert await codes.find_active(ann.id, NOW) is None
-        assert await reads.find_code(ann.email_key, confirmed_only=False) is None
+        assert await read_model.find_code(ann.email_key, confirmed_only=False) is None
         assert await codes.list_page(ann.id, NOW, status=None, after=None, limit=9) == []
         assert not await codes.count_use(code.id, NOW)
     with pytest.raises(CodeTaken):
@@ -148,46 +148,46 @@ async def test_deleted_code_cannot_be_enabled(store: Database, ann: User) -> Non
     code = await store_code(store, ann)
     await delete(store, code)
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.codes.save(code)
+        async with store.begin() as repositories:
+            await repositories.codes.save(code)
 
 
 async def test_disabled_code_is_not_usable(store: Database, ann: User) -> None:
     """It is found by its text, but cannot be used at registration."""
     code = await store_code(store, ann, enabled=False)
-    async with store.begin() as records:
-        assert await records.codes.find_by_text(code.text) == code
-        assert await records.codes.lock_enabled_by_text(code.text) is None
-        assert not await records.codes.count_use(code.id, NOW)
+    async with store.begin() as repositories:
+        assert await repositories.codes.find_by_text(code.text) == code
+        assert await repositories.codes.lock_enabled_by_text(code.text) is None
+        assert not await repositories.codes.count_use(code.id, NOW)
 
 
 async def test_code_of_a_blocked_user_is_not_found(
-    store: Database, reads: ReadModel, ann: User
+    store: Database, read_model: ReadModel, ann: User
 ) -> None:
     """It is neither found by text or e-mail address, nor counted; its owner still sees it."""
     code = await store_code(store, ann)
-    async with store.begin() as records:
-        await records.users.save(replace(ann, blocked_at=NOW))
-    assert await reads.find_code(ann.email_key, confirmed_only=False) is None
-    async with store.begin() as records:
-        assert await records.codes.find_by_text(code.text) is None
-        assert not await records.codes.count_use(code.id, NOW)
+    async with store.begin() as repositories:
+        await repositories.users.save(replace(ann, blocked_at=NOW))
+    assert await read_model.find_code(ann.email_key, confirmed_only=False) is None
+    async with store.begin() as repositories:
+        assert await repositories.codes.find_by_text(code.text) is None
+        assert not await repositories.codes.count_use(code.id, NOW)
     assert await found(store, code) == code
-    async with store.begin() as records:
-        await records.users.save(ann)
-    assert await reads.find_code(ann.email_key, confirmed_only=False) == code
-    async with store.begin() as records:
-        assert await records.codes.find_by_text(code.text) == code
-        assert await records.codes.count_use(code.id, NOW)
+    async with store.begin() as repositories:
+        await repositories.users.save(ann)
+    assert await read_model.find_code(ann.email_key, confirmed_only=False) == code
+    async with store.begin() as repositories:
+        assert await repositories.codes.find_by_text(code.text) == code
+        assert await repositories.codes.count_use(code.id, NOW)
 
 
 async def test_update_stores_expiry_maximum_and_enabled(store: Database, ann: User) -> None:
     """It does not overwrite the count of uses, which may have changed concurrently."""
     code = await store_code(store, ann)
-    async with store.begin() as records:
-        assert await records.codes.count_use(code.id, NOW)
+    async with store.begin() as repositories:
+        assert await repositories.codes.count_use(code.id, NOW)
         changed = replace(code, expires_at=NOW + 2 * HOUR, max_uses=7, enabled=False)
-        await records.codes.save(changed)
+        await repositories.codes.save(changed)
     assert await found(store, code) == replace(changed, uses=1)
 
 
@@ -195,11 +195,11 @@ async def test_uses_are_counted_up_to_the_maximum(store: Database, ann: User) ->
     """The use after the last one is rejected."""
     code = await store_code(store, ann, max_uses=2)
     for uses in (1, 2):
-        async with store.begin() as records:
-            assert await records.codes.count_use(code.id, NOW)
+        async with store.begin() as repositories:
+            assert await repositories.codes.count_use(code.id, NOW)
         assert await found(store, code) == replace(code, uses=uses)
-    async with store.begin() as records:
-        assert not await records.codes.count_use(code.id, NOW)
+    async with store.begin() as repositories:
+        assert not await repositories.codes.count_use(code.id, NOW)
     assert await found(store, code) == replace(code, uses=2)
 
 
@@ -208,8 +208,8 @@ async def test_concurrent_uses(store: Database, ann: User) -> None:
     code = await store_code(store, ann, max_uses=3)
 
     async def use() -> bool:
-        async with store.begin() as records:
-            return await records.codes.count_use(code.id, NOW)
+        async with store.begin() as repositories:
+            return await repositories.codes.count_use(code.id, NOW)
 
     assert sum(await asyncio.gather(*(use() for _ in range(10)))) == 3
     assert await found(store, code) == replace(code, uses=3)
@@ -220,10 +220,10 @@ async def test_lock_prevents_lost_updates(store: Database, ann: User) -> None:
     code = await store_code(store, ann, max_uses=1)
 
     async def raise_maximum() -> None:
-        async with store.begin() as records:
-            held = await records.codes.lock(ann.id, code.id)
+        async with store.begin() as repositories:
+            held = await repositories.codes.lock(ann.id, code.id)
             assert held is not None
-            await records.codes.save(replace(held, max_uses=(held.max_uses or 0) + 1))
+            await repositories.codes.save(replace(held, max_uses=(held.max_uses or 0) + 1))
 
     await asyncio.gather(*(raise_maximum() for _ in range(10)))
     assert await found(store, code) == replace(code, max_uses=11)
@@ -233,8 +233,8 @@ async def test_retiring_disables_the_code_of_the_user(store: Database, ann: User
     """Codes of other users stay enabled."""
     code = await store_code(store, ann)
     other = await store_code(store, await store_user(store))
-    async with store.begin() as records:
-        await records.codes.retire(ann.id)
+    async with store.begin() as repositories:
+        await repositories.codes.retire(ann.id)
     assert await found(store, code) == replace(code, enabled=False)
     assert await found(store, other) == other
 
@@ -247,8 +247,10 @@ async def test_codes_are_listed_newest_first(store: Database, ann: User) -> None
     seen: list[list[Code]] = []
     after: UUID | None = None
     for _ in range(3):
-        async with store.read() as records:
-            page = await records.codes.list_page(ann.id, NOW, status=None, after=after, limit=2)
+        async with store.read() as repositories:
+            page = await repositories.codes.list_page(
+                ann.id, NOW, status=None, after=after, limit=2
+            )
         seen.append(page)
         after = page[-1].id if page else None
     assert seen == [codes[:1:-1], codes[1::-1], []]
@@ -258,8 +260,8 @@ async def test_codes_are_ordered_by_id(store: Database, ann: User) -> None:
     """Neither by the order of insertion nor by `created_at`."""
     older, newer = make_code(ann, enabled=False), make_code(ann, enabled=False)
     newer = replace(newer, created_at=NOW - timedelta(days=1))
-    async with store.begin() as records:
-        await records.codes.add(newer)
-        await records.codes.add(older)
-        listed = await records.codes.list_page(ann.id, NOW, status=None, after=None, limit=9)
+    async with store.begin() as repositories:
+        await repositories.codes.add(newer)
+        await repositories.codes.add(older)
+        listed = await repositories.codes.list_page(ann.id, NOW, status=None, after=None, limit=9)
     assert listed == [newer, older]

@@ -46,10 +46,10 @@ async def test_saved_account_is_found(store: Database) -> None:
     """Every field but the id and `created_at` can change."""
     user = await store_user(store)
     changed = replace(user, role=Role.ADMIN, password_hash="h", blocked_at=NOW)  # noqa: S106
-    async with store.begin() as records:
-        await records.users.save(changed)
-    async with store.read() as records:
-        assert await records.users.find(user.id) == changed
+    async with store.begin() as repositories:
+        await repositories.users.save(changed)
+    async with store.read() as repositories:
+        assert await repositories.users.find(user.id) == changed
 
 
 async def test_erased_account_is_not_found(store: Database) -> None:
@@ -58,45 +58,45 @@ async def test_erased_account_is_not_found(store: Database) -> None:
     code = await store_code(store, ann)
     referral, bob = await store_referral(store, code)
     gone = await store_code(store, bob)
-    async with store.begin() as records:
-        await records.codes.delete_all(bob.id, NOW)
-        await records.users.erase(bob.id, NOW)
-    async with store.begin() as records:
-        assert await records.users.find(bob.id) is None
-        assert await records.users.lock(bob.id) is None
-        assert await records.users.find_by_email(bob.email_key) is None
-        assert await records.codes.list_all(bob.id) == []
-        (joined,) = await records.referrals.list_page(ann.id, status=None, after=None, limit=5)
+    async with store.begin() as repositories:
+        await repositories.codes.delete_all(bob.id, NOW)
+        await repositories.users.erase(bob.id, NOW)
+    async with store.begin() as repositories:
+        assert await repositories.users.find(bob.id) is None
+        assert await repositories.users.lock(bob.id) is None
+        assert await repositories.users.find_by_email(bob.email_key) is None
+        assert await repositories.codes.list_all(bob.id) == []
+        (joined,) = await repositories.referrals.list_page(ann.id, status=None, after=None, limit=5)
         assert (joined.id, joined.email) == (bob.id, None)
-        assert await records.referrals.find_by_referred(bob.id) == referral
+        assert await repositories.referrals.find_by_referred(bob.id) == referral
     again = await store_user(store, email_key=bob.email_key)
     with pytest.raises(CodeTaken):
         await store_code(store, again, text=gone.text)
 
 
-async def test_erased_referrer_is_not_shown(store: Database, reads: ReadModel) -> None:
+async def test_erased_referrer_is_not_shown(store: Database, read_model: ReadModel) -> None:
     """The referral stays."""
     ann = await store_user(store)
     _, bob = await store_referral(store, await store_code(store, ann))
-    async with store.begin() as records:
-        await records.users.erase(ann.id, NOW)
-    account = await reads.find_account(bob.id, 10, NOW)
+    async with store.begin() as repositories:
+        await repositories.users.erase(ann.id, NOW)
+    account = await read_model.find_account(bob.id, 10, NOW)
     assert account is not None
     assert account.referrer is None
-    async with store.read() as records:
-        assert await records.referrals.find_by_referred(bob.id) is not None
+    async with store.read() as repositories:
+        assert await repositories.referrals.find_by_referred(bob.id) is not None
 
 
 async def test_pending_referral_is_decided_once(store: Database) -> None:
     """No pending referral is found for users without one or with a decided one."""
     code = await store_code(store, await store_user(store))
     referral, bob = await store_referral(store, code, status=ReferralStatus.PENDING)
-    async with store.begin() as records:
-        assert await records.referrals.lock_pending(bob.id) == referral
-        await records.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
-        assert await records.referrals.lock_pending(bob.id) is None
-        assert await records.referrals.lock_pending(code.user_id) is None
-        found = await records.referrals.find_by_referred(bob.id)
+    async with store.begin() as repositories:
+        assert await repositories.referrals.lock_pending(bob.id) == referral
+        await repositories.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
+        assert await repositories.referrals.lock_pending(bob.id) is None
+        assert await repositories.referrals.lock_pending(code.user_id) is None
+        found = await repositories.referrals.find_by_referred(bob.id)
     assert found == replace(referral, status=ReferralStatus.CONFIRMED)
 
 
@@ -108,26 +108,26 @@ async def test_overdue_pending_referral_is_found(store: Database) -> None:
     pending = {"status": ReferralStatus.PENDING}
     referral, _ = await store_referral(store, code, joined_at=early, **pending)
     await store_referral(store, code, joined_at=early + HOUR, **pending)
-    async with store.begin() as records:
-        assert await records.referrals.lock_overdue(early - HOUR) is None
-        assert await records.referrals.lock_overdue(early) == referral
-        await records.referrals.set_status(referral.id, ReferralStatus.REJECTED)
-        assert await records.referrals.lock_overdue(early) is None
-        listed = await records.referrals.list_page(
+    async with store.begin() as repositories:
+        assert await repositories.referrals.lock_overdue(early - HOUR) is None
+        assert await repositories.referrals.lock_overdue(early) == referral
+        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
+        assert await repositories.referrals.lock_overdue(early) is None
+        listed = await repositories.referrals.list_page(
             code.user_id, status=ReferralStatus.REJECTED, after=None, limit=9
         )
     assert [joined.referral_id for joined in listed] == [referral.id]
 
 
-async def test_use_is_returned(store: Database, reads: ReadModel) -> None:
+async def test_use_is_returned(store: Database, read_model: ReadModel) -> None:
     """The code is returned unless it is deleted, and its owner's count decreases."""
     ann = await store_user(store)
     code = await store_code(store, ann, max_uses=2, uses=2)
-    async with store.begin() as records:
-        assert await records.codes.revert_use(code.id) == replace(code, uses=1)
-        await records.codes.delete(code.id, NOW)
-        assert await records.codes.revert_use(code.id) is None
-    account = await reads.find_account(ann.id, 10, NOW)
+    async with store.begin() as repositories:
+        assert await repositories.codes.revert_use(code.id) == replace(code, uses=1)
+        await repositories.codes.delete(code.id, NOW)
+        assert await repositories.codes.revert_use(code.id) is None
+    account = await read_model.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.referral_count == 0
 
@@ -136,8 +136,8 @@ async def test_uses_cannot_become_negative(store: Database) -> None:
     """The statement is rejected."""
     code = await store_code(store, await store_user(store))
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.codes.revert_use(code.id)
+        async with store.begin() as repositories:
+            await repositories.codes.revert_use(code.id)
 
 
 async def test_unconfirmed_account_is_found_after_its_deadline(store: Database) -> None:
@@ -147,34 +147,34 @@ async def test_unconfirmed_account_is_found_after_its_deadline(store: Database) 
     await store_user(store, confirm_by=early, email_verified=True)
     await store_user(store, confirm_by=early, blocked_at=NOW)
     await store_user(store, confirm_by=NOW)
-    async with store.begin() as records:
-        assert await records.users.lock_unconfirmed(early - HOUR) is None
-        assert await records.users.lock_unconfirmed(early) == late
-        await records.users.erase(late.id, NOW)
-        assert await records.users.lock_unconfirmed(early) is None
+    async with store.begin() as repositories:
+        assert await repositories.users.lock_unconfirmed(early - HOUR) is None
+        assert await repositories.users.lock_unconfirmed(early) == late
+        await repositories.users.erase(late.id, NOW)
+        assert await repositories.users.lock_unconfirmed(early) is None
     other = await store_user(store, confirm_by=early)
-    async with store.begin() as records:
-        assert await records.users.clear_confirmation_deadlines() is False
-        assert await records.users.lock_unconfirmed(NOW) is None
-        assert await records.users.find(other.id) == replace(other, confirm_by=None)
+    async with store.begin() as repositories:
+        assert await repositories.users.clear_confirmation_deadlines() is False
+        assert await repositories.users.lock_unconfirmed(NOW) is None
+        assert await repositories.users.find(other.id) == replace(other, confirm_by=None)
 
 
 async def test_all_sessions_of_a_user_end(store: Database) -> None:
     """Except the given one, and those of other users."""
     ann, bob = await store_user(store), await store_user(store)
     here, there, other = make_session(ann), make_session(ann), make_session(bob)
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for session in (here, there, other):
-            await records.sessions.add(session)
+            await repositories.sessions.add(session)
         token = make_refresh_token(there.id)
-        await records.sessions.add_token(token)
-        assert await records.sessions.find_by_token(token.digest) == (there, token)
-        await records.sessions.revoke_all(ann.id, except_id=here.id)
-        assert await records.sessions.list_all(ann.id) == [here]
-        assert await records.sessions.find_by_token(token.digest) is None
-        await records.sessions.revoke_all(ann.id)
-        assert await records.sessions.find(here.id) is None
-        assert await records.sessions.find(other.id) == other
+        await repositories.sessions.add_token(token)
+        assert await repositories.sessions.find_by_token(token.digest) == (there, token)
+        await repositories.sessions.revoke_all(ann.id, except_id=here.id)
+        assert await repositories.sessions.list_all(ann.id) == [here]
+        assert await repositories.sessions.find_by_token(token.digest) is None
+        await repositories.sessions.revoke_all(ann.id)
+        assert await repositories.sessions.find(here.id) is None
+        assert await repositories.sessions.find(other.id) == other
 
 
 async def test_token_use_consumes_all_tokens_of_its_purpose(store: Database) -> None:
@@ -185,8 +185,8 @@ async def test_token_use_consumes_all_tokens_of_its_purpose(store: Database) -> 
         make_one_time_token(ann),
         make_one_time_token(ann, TokenPurpose.RESET),
     )
-    async with store.begin() as records:
-        links = records.one_time_tokens
+    async with store.begin() as repositories:
+        links = repositories.one_time_tokens
         for link in (one, two, other):
             await links.add(link)
         assert await links.find_user_id(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
@@ -204,8 +204,8 @@ async def test_token_lock_is_exclusive(store: Database) -> None:
     ann = await store_user(store)
     link = make_one_time_token(ann, TokenPurpose.RESET)
     later, latest = NOW + HOUR / 4, NOW + HOUR / 2
-    async with store.begin() as records:
-        links = records.one_time_tokens
+    async with store.begin() as repositories:
+        links = repositories.one_time_tokens
         await links.add(link)
         assert not await links.acquire(link.digest, TokenPurpose.CONFIRM, NOW, later)
         assert not await links.acquire(link.digest, TokenPurpose.RESET, NOW + HOUR, NOW + 2 * HOUR)
@@ -224,12 +224,12 @@ async def test_token_lock_is_exclusive(store: Database) -> None:
 async def test_concurrent_token_locks(store: Database) -> None:
     """Of twenty concurrent callers, one acquires the lock."""
     link = make_one_time_token(await store_user(store), TokenPurpose.RESET)
-    async with store.begin() as records:
-        await records.one_time_tokens.add(link)
+    async with store.begin() as repositories:
+        await repositories.one_time_tokens.add(link)
 
     async def claim() -> bool:
-        async with store.begin() as records:
-            links = records.one_time_tokens
+        async with store.begin() as repositories:
+            links = repositories.one_time_tokens
             return await links.acquire(link.digest, TokenPurpose.RESET, NOW, NOW + HOUR)
 
     assert sum(await asyncio.gather(*(claim() for _ in range(20)))) == 1
@@ -239,72 +239,74 @@ async def test_expired_tokens_and_responses_are_pruned(store: Database) -> None:
     """Valid ones stay."""
     ann = await store_user(store)
     link, attempt = make_one_time_token(ann), make_request()
-    async with store.begin() as records:
-        await records.one_time_tokens.add(link)
-        await records.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
-        assert await records.one_time_tokens.prune(NOW) is False
-        assert await records.idempotency.prune(NOW) is False
-        assert await records.idempotency.acquire(attempt, NOW) == STORED_RESPONSE
-        await records.one_time_tokens.prune(NOW + HOUR)
-        await records.idempotency.prune(NOW + HOUR)
-        assert await records.one_time_tokens.find_user_id(link.digest, link.purpose, NOW) is None
-        assert await records.idempotency.acquire(attempt, NOW) is None
+    async with store.begin() as repositories:
+        await repositories.one_time_tokens.add(link)
+        await repositories.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
+        assert await repositories.one_time_tokens.prune(NOW) is False
+        assert await repositories.idempotency.prune(NOW) is False
+        assert await repositories.idempotency.acquire(attempt, NOW) == STORED_RESPONSE
+        await repositories.one_time_tokens.prune(NOW + HOUR)
+        await repositories.idempotency.prune(NOW + HOUR)
+        assert (
+            await repositories.one_time_tokens.find_user_id(link.digest, link.purpose, NOW) is None
+        )
+        assert await repositories.idempotency.acquire(attempt, NOW) is None
 
 
 async def test_idempotency_key_returns_its_stored_response(store: Database) -> None:
     """For one of its fingerprints, until it expires or is deleted."""
     ann, attempt = await store_user(store), make_request()
-    async with store.begin() as records:
-        assert await records.idempotency.acquire(attempt, NOW) is None
-        await records.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
+    async with store.begin() as repositories:
+        assert await repositories.idempotency.acquire(attempt, NOW) is None
+        await repositories.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
     rotated = replace(attempt, fingerprints=(b"n" * 32, *attempt.fingerprints))
-    async with store.begin() as records:
-        assert await records.idempotency.acquire(rotated, NOW) == STORED_RESPONSE
+    async with store.begin() as repositories:
+        assert await repositories.idempotency.acquire(rotated, NOW) == STORED_RESPONSE
         assert (
-            await records.idempotency.find(rotated.key, rotated.fingerprints, NOW)
+            await repositories.idempotency.find(rotated.key, rotated.fingerprints, NOW)
             == STORED_RESPONSE
         )
-        await records.idempotency.delete(ann.id)
-        assert await records.idempotency.acquire(attempt, NOW) is None
+        await repositories.idempotency.delete(ann.id)
+        assert await repositories.idempotency.acquire(attempt, NOW) is None
 
 
 async def test_idempotency_key_with_another_body_is_rejected(store: Database) -> None:
     """The first response stays."""
     attempt = make_request()
-    async with store.begin() as records:
-        await records.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
+    async with store.begin() as repositories:
+        await repositories.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
     with pytest.raises(IdempotencyKeyReused):
-        async with store.begin() as records:
-            await records.idempotency.acquire(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
-    async with store.read() as records:
+        async with store.begin() as repositories:
+            await repositories.idempotency.acquire(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
+    async with store.read() as repositories:
         with pytest.raises(IdempotencyKeyReused):
-            await records.idempotency.find(attempt.key, (b"x" * 32,), NOW)
+            await repositories.idempotency.find(attempt.key, (b"x" * 32,), NOW)
 
 
 async def test_stored_response_is_found_until_it_expires(store: Database) -> None:
     """Without a lock; afterwards the key is free."""
     attempt = make_request()
-    async with store.begin() as records:
-        await records.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
-    async with store.read() as records:
+    async with store.begin() as repositories:
+        await repositories.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
+    async with store.read() as repositories:
         assert (
-            await records.idempotency.find(attempt.key, attempt.fingerprints, NOW)
+            await repositories.idempotency.find(attempt.key, attempt.fingerprints, NOW)
             == STORED_RESPONSE
         )
         late = NOW + timedelta(microseconds=1)
-        assert await records.idempotency.find(attempt.key, (b"x" * 32,), late) is None
-        assert await records.idempotency.find(b"new" * 10, attempt.fingerprints, NOW) is None
+        assert await repositories.idempotency.find(attempt.key, (b"x" * 32,), late) is None
+        assert await repositories.idempotency.find(b"new" * 10, attempt.fingerprints, NOW) is None
 
 
 async def test_stored_client_is_found(store: Database) -> None:
     """With its scopes."""
     scopes = frozenset({Scope.CODES_READ, Scope.USERS_READ})
     client = Client(ID_GENERATOR.new(), "shop", b"d" * 32, scopes, NOW)
-    async with store.begin() as records:
-        await records.clients.add(client)
-    async with store.read() as records:
-        assert await records.clients.find(client.id) == client
-        assert await records.clients.find(ID_GENERATOR.new()) is None
+    async with store.begin() as repositories:
+        await repositories.clients.add(client)
+    async with store.read() as repositories:
+        assert await repositories.clients.find(client.id) == client
+        assert await repositories.clients.find(ID_GENERATOR.new()) is None
 
 
 async def test_concurrent_erasure_and_registration_do_not_deadlock(store: Database) -> None:
@@ -314,38 +316,38 @@ async def test_concurrent_erasure_and_registration_do_not_deadlock(store: Databa
         code = await store_code(store, ann)
 
         async def erase(user: User = ann) -> None:
-            async with store.begin() as records:
-                await records.users.lock(user.id)
-                await records.codes.delete_all(user.id, NOW)
-                await records.users.erase(user.id, NOW)
+            async with store.begin() as repositories:
+                await repositories.users.lock(user.id)
+                await repositories.codes.delete_all(user.id, NOW)
+                await repositories.users.erase(user.id, NOW)
 
         async def credit(text: str = code.text, user: User = bob) -> bool:
-            async with store.begin() as records:
-                found = await records.codes.lock_enabled_by_text(text)
+            async with store.begin() as repositories:
+                found = await repositories.codes.lock_enabled_by_text(text)
                 if found is None:
                     return False
-                await records.referrals.add(make_referral(found, user))
-                return await records.codes.count_use(found.id, NOW)
+                await repositories.referrals.add(make_referral(found, user))
+                return await repositories.codes.count_use(found.id, NOW)
 
         _, credited = await asyncio.gather(erase(), credit())
-        async with store.read() as records:
-            assert (await records.referrals.find_by_referred(bob.id) is not None) == credited
+        async with store.read() as repositories:
+            assert (await repositories.referrals.find_by_referred(bob.id) is not None) == credited
 
 
-async def test_ended_session_may_not_write(store: Database, reads: ReadModel) -> None:
+async def test_ended_session_may_not_write(store: Database, read_model: ReadModel) -> None:
     """Nor may one of a deleted user; the write itself checks for a block."""
     ann = await store_user(store)
     session = make_session(ann)
-    assert not await reads.permits_changes(ann.id, session.id)
-    async with store.begin() as records:
-        await records.sessions.add(session)
-    assert await reads.permits_changes(ann.id, session.id)
-    async with store.begin() as records:
-        await records.sessions.revoke_all(ann.id)
-    assert not await reads.permits_changes(ann.id, session.id)
-    async with store.begin() as records:
-        await records.users.save(replace(ann, blocked_at=NOW))
-    assert await reads.permits_changes(ann.id, session.id)
+    assert not await read_model.permits_changes(ann.id, session.id)
+    async with store.begin() as repositories:
+        await repositories.sessions.add(session)
+    assert await read_model.permits_changes(ann.id, session.id)
+    async with store.begin() as repositories:
+        await repositories.sessions.revoke_all(ann.id)
+    assert not await read_model.permits_changes(ann.id, session.id)
+    async with store.begin() as repositories:
+        await repositories.users.save(replace(ann, blocked_at=NOW))
+    assert await read_model.permits_changes(ann.id, session.id)
 
 
 async def test_concurrent_erasures_of_mutual_referrers_do_not_deadlock(store: Database) -> None:
@@ -355,15 +357,17 @@ async def test_concurrent_erasures_of_mutual_referrers_do_not_deadlock(store: Da
         codes = [await store_code(store, owner, uses=1) for owner in (ann, bob)]
 
         async def leave(owner: User, other: UUID) -> None:
-            async with store.begin() as records:
-                await records.users.lock(owner.id)
-                await records.codes.lock_all(owner.id, other)
+            async with store.begin() as repositories:
+                await repositories.users.lock(owner.id)
+                await repositories.codes.lock_all(owner.id, other)
                 await asyncio.sleep(0)
-                await records.codes.revert_use(other)
-                await records.codes.delete_all(owner.id, NOW)
+                await repositories.codes.revert_use(other)
+                await repositories.codes.delete_all(owner.id, NOW)
 
         await asyncio.gather(leave(ann, codes[1].id), leave(bob, codes[0].id))
-        async with store.read() as records:
+        async with store.read() as repositories:
             assert (
-                await records.codes.list_all(ann.id) == await records.codes.list_all(bob.id) == []
+                await repositories.codes.list_all(ann.id)
+                == await repositories.codes.list_all(bob.id)
+                == []
             )

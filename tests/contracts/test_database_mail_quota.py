@@ -26,8 +26,8 @@ async def reserve_slot(
     store: Database, quota: str, *, minute: float = 0, mail: UUID | None = None
 ) -> object:
     """Ask for one of three places an hour, some minutes after the beginning."""
-    async with store.begin() as records:
-        return await records.mail_quota.reserve_slot(
+    async with store.begin() as repositories:
+        return await repositories.mail_quota.reserve_slot(
             mail or ID_GENERATOR.new(), quota, NOW + timedelta(minutes=minute), slots=3, window=HOUR
         )
 
@@ -71,23 +71,23 @@ async def test_concurrent_reservations_do_not_exceed_the_quota(store: Database) 
 async def test_mail_quota_is_reset(store: Database) -> None:
     """For one quota and no other."""
     one, other = f"{ID_GENERATOR.new()}@example.com", f"{ID_GENERATOR.new()}@example.com"
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for quota in (one, other):
             assert (
-                await records.mail_quota.reserve_slot(
+                await repositories.mail_quota.reserve_slot(
                     ID_GENERATOR.new(), quota, NOW, slots=1, window=HOUR
                 )
                 is None
             )
-        await records.mail_quota.reset(one)
+        await repositories.mail_quota.reset(one)
         assert (
-            await records.mail_quota.reserve_slot(
+            await repositories.mail_quota.reserve_slot(
                 ID_GENERATOR.new(), one, NOW, slots=1, window=HOUR
             )
             is None
         )
         assert (
-            await records.mail_quota.reserve_slot(
+            await repositories.mail_quota.reserve_slot(
                 ID_GENERATOR.new(), other, NOW, slots=1, window=HOUR
             )
             == NOW + HOUR
@@ -100,8 +100,8 @@ async def test_old_mail_slots_are_pruned(store: Database) -> None:
     old, fresh = ID_GENERATOR.new(), ID_GENERATOR.new()
     await reserve_slot(store, address, mail=old)
     await reserve_slot(store, address, minute=59, mail=fresh)
-    async with store.begin() as records:
-        assert not await records.mail_quota.prune(NOW + timedelta(minutes=30))
+    async with store.begin() as repositories:
+        assert not await repositories.mail_quota.prune(NOW + timedelta(minutes=30))
     assert [await reserve_slot(store, address, minute=59) for _ in range(3)][1:] == [
         None,
         NOW + timedelta(minutes=119),
@@ -111,13 +111,13 @@ async def test_old_mail_slots_are_pruned(store: Database) -> None:
 async def test_locale_and_notification_setting_are_stored(store: Database) -> None:
     """For that user alone."""
     ann, bob = await store_user(store), await store_user(store)
-    async with store.begin() as records:
-        await records.users.save(replace(ann, locale=Locale.RU, notify_on_referral=False))
-    async with store.read() as records:
-        changed = await records.users.find(ann.id)
+    async with store.begin() as repositories:
+        await repositories.users.save(replace(ann, locale=Locale.RU, notify_on_referral=False))
+    async with store.read() as repositories:
+        changed = await repositories.users.find(ann.id)
         assert changed is not None
         assert (changed.locale, changed.notify_on_referral) == (Locale.RU, False)
-        assert await records.users.find(bob.id) == bob
+        assert await repositories.users.find(bob.id) == bob
 
 
 async def test_referral_is_reported_in_one_mail(store: Database) -> None:
@@ -125,17 +125,17 @@ async def test_referral_is_reported_in_one_mail(store: Database) -> None:
     code = await store_code(store, await store_user(store))
     referral, _ = await store_referral(store, code)
     first, second = ID_GENERATOR.new(), ID_GENERATOR.new()
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for mail, found in ((first, True), (second, False), (first, True)):
-            referrer = await records.referrals.assign_to_mail(
+            referrer = await repositories.referrals.assign_to_mail(
                 referral.id, mail, include_unassigned=False
             )
             assert (referrer is not None) is found
-        (told,) = await records.referrals.list_by_mail(referral.referrer_id, first)
+        (told,) = await repositories.referrals.list_by_mail(referral.referrer_id, first)
         assert told.id == referral.referred_id
-        assert await records.referrals.list_by_mail(referral.referrer_id, second) == []
+        assert await repositories.referrals.list_by_mail(referral.referrer_id, second) == []
         assert (
-            await records.referrals.assign_to_mail(
+            await repositories.referrals.assign_to_mail(
                 ID_GENERATOR.new(), first, include_unassigned=True
             )
             is None
@@ -146,10 +146,10 @@ async def test_erased_referrer_is_not_notified(store: Database) -> None:
     """Of a referral that is confirmed after the erasure."""
     ann = await store_user(store)
     referral, _ = await store_referral(store, await store_code(store, ann))
-    async with store.begin() as records:
-        await records.users.erase(ann.id, NOW)
+    async with store.begin() as repositories:
+        await repositories.users.erase(ann.id, NOW)
         assert (
-            await records.referrals.assign_to_mail(
+            await repositories.referrals.assign_to_mail(
                 referral.id, ID_GENERATOR.new(), include_unassigned=True
             )
             is None
@@ -159,25 +159,25 @@ async def test_erased_referrer_is_not_notified(store: Database) -> None:
 async def test_expired_sessions_are_pruned(store: Database) -> None:
     """By the time that is given; others stay."""
     session = make_session(await store_user(store))
-    async with store.begin() as records:
-        await records.sessions.add(session)
-        assert not await records.sessions.prune(session.expires_at - HOUR)
-        await records.sessions.revoke(session.id)
-        assert not await records.sessions.prune(session.expires_at)
+    async with store.begin() as repositories:
+        await repositories.sessions.add(session)
+        assert not await repositories.sessions.prune(session.expires_at - HOUR)
+        await repositories.sessions.revoke(session.id)
+        assert not await repositories.sessions.prune(session.expires_at)
 
 
 async def test_jobs_are_enqueued_in_the_transaction(store: Database) -> None:
     """Several at once, and none if the transaction fails."""
     with pytest.raises(ZeroDivisionError):
         await _fail_after(store)
-    async with store.begin() as records:
-        await records.jobs.enqueue(
+    async with store.begin() as repositories:
+        await repositories.jobs.enqueue(
             WelcomeMailJob(ID_GENERATOR.new()), WelcomeMailJob(ID_GENERATOR.new())
         )
-        assert not await records.jobs.prune(NOW - HOUR)
+        assert not await repositories.jobs.prune(NOW - HOUR)
 
 
 async def _fail_after(store: Database) -> None:
-    async with store.begin() as records:
-        await records.jobs.enqueue(PruneJob())
+    async with store.begin() as repositories:
+        await repositories.jobs.enqueue(PruneJob())
         raise ZeroDivisionError

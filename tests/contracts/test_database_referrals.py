@@ -43,8 +43,10 @@ async def newest(
     limit: int = 20,
 ) -> list[ReferralListItem]:
     """List a user's referrals."""
-    async with store.read() as records:
-        return await records.referrals.list_page(user_id, status=status, after=after, limit=limit)
+    async with store.read() as repositories:
+        return await repositories.referrals.list_page(
+            user_id, status=status, after=after, limit=limit
+        )
 
 
 async def test_stored_referral_is_listed(store: Database, ann: User, code: Code) -> None:
@@ -53,33 +55,33 @@ async def test_stored_referral_is_listed(store: Database, ann: User, code: Code)
     assert await newest(store, ann.id) == [
         ReferralListItem(referral.id, bob.id, bob.email, referral.status, "Old-Wording", NOW)
     ]
-    async with store.read() as records:
-        assert await records.referrals.find_by_referred(bob.id) == referral
+    async with store.read() as repositories:
+        assert await repositories.referrals.find_by_referred(bob.id) == referral
 
 
 async def test_user_without_referrals_or_referrer(
-    store: Database, reads: ReadModel, ann: User
+    store: Database, read_model: ReadModel, ann: User
 ) -> None:
     """The list is empty, the count is zero, and no referrer is shown."""
-    account = await reads.find_account(ann.id, 10, NOW)
+    account = await read_model.find_account(ann.id, 10, NOW)
     assert account is not None
     assert (account.referrer, account.referral_count) == (None, 0)
     assert await newest(store, ann.id) == []
 
 
 async def test_referral_count_is_the_sum_of_uses(
-    store: Database, reads: ReadModel, ann: User, code: Code
+    store: Database, read_model: ReadModel, ann: User, code: Code
 ) -> None:
     """Over all codes of the user, including deleted ones."""
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for _ in range(2):
-            await records.codes.count_use(code.id, NOW)
-        await records.codes.delete(code.id, NOW)
+            await repositories.codes.count_use(code.id, NOW)
+        await repositories.codes.delete(code.id, NOW)
     other = await store_code(store, ann)
     await store_code(store, await store_user(store), uses=5)
-    async with store.begin() as records:
-        await records.codes.count_use(other.id, NOW)
-    account = await reads.find_account(ann.id, 10, NOW)
+    async with store.begin() as repositories:
+        await repositories.codes.count_use(other.id, NOW)
+    account = await read_model.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.referral_count == 3
 
@@ -91,8 +93,8 @@ async def test_user_has_one_referrer(store: Database, code: Code) -> None:
     for again in (make_referral(code, bob), make_referral(other, bob)):
         with pytest.raises(AlreadyReferred):
             await add(store, again)
-    async with store.read() as records:
-        assert await records.referrals.find_by_referred(bob.id) == first
+    async with store.read() as repositories:
+        assert await repositories.referrals.find_by_referred(bob.id) == first
 
 
 async def test_self_referral_is_rejected(store: Database, ann: User, code: Code) -> None:
@@ -112,8 +114,8 @@ async def test_referral_needs_existing_users_and_code(store: Database, code: Cod
     ):
         with pytest.raises(IntegrityConstraintViolationError):
             await add(store, broken)
-    async with store.read() as records:
-        assert await records.referrals.find_by_referred(bob.id) is None
+    async with store.read() as repositories:
+        assert await repositories.referrals.find_by_referred(bob.id) is None
 
 
 async def test_referrals_are_listed_newest_first(store: Database, ann: User, code: Code) -> None:
@@ -145,5 +147,5 @@ async def test_referrals_are_filtered_by_status(store: Database, ann: User, code
 
 async def add(store: Database, referral: Referral) -> None:
     """Store a referral."""
-    async with store.begin() as records:
-        await records.referrals.add(referral)
+    async with store.begin() as repositories:
+        await repositories.referrals.add(referral)

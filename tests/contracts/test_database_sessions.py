@@ -33,23 +33,23 @@ async def token(store: Database, session: Session) -> RefreshToken:
 async def store_session(store: Database) -> Session:
     """Make a login of someone new."""
     session = make_session(await store_user(store))
-    async with store.begin() as records:
-        await records.sessions.add(session)
+    async with store.begin() as repositories:
+        await repositories.sessions.add(session)
     return session
 
 
 async def store_token(store: Database, session: Session) -> RefreshToken:
     """Make another refresh token of a login."""
     token = make_refresh_token(session.id)
-    async with store.begin() as records:
-        await records.sessions.add_token(token)
+    async with store.begin() as repositories:
+        await repositories.sessions.add_token(token)
     return token
 
 
 async def found(store: Database, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
     """Return what is stored about a refresh token."""
-    async with store.begin() as records:
-        return await records.sessions.lock_by_token(token.digest)
+    async with store.begin() as repositories:
+        return await repositories.sessions.lock_by_token(token.digest)
 
 
 async def test_refresh_token_finds_its_session(
@@ -71,8 +71,8 @@ async def test_time_of_use_is_stored(
 ) -> None:
     """For that token alone."""
     second = await store_token(store, session)
-    async with store.begin() as records:
-        assert await records.sessions.mark_used(token, NOW)
+    async with store.begin() as repositories:
+        assert await repositories.sessions.mark_used(token, NOW)
     assert await found(store, token) == (session, replace(token, used_at=NOW))
     assert await found(store, second) == (session, second)
 
@@ -85,8 +85,8 @@ async def test_ending_a_session_deletes_its_tokens(
     other = await store_session(store)
     kept = await store_token(store, other)
     for _ in range(2):
-        async with store.begin() as records:
-            await records.sessions.revoke(session.id)
+        async with store.begin() as repositories:
+            await repositories.sessions.revoke(session.id)
     assert await found(store, token) is None
     assert await found(store, second) is None
     assert await found(store, kept) == (other, kept)
@@ -95,18 +95,18 @@ async def test_ending_a_session_deletes_its_tokens(
 async def test_token_needs_a_session_and_session_needs_a_user(store: Database) -> None:
     """Tokens without a session and sessions without a user are rejected."""
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.sessions.add_token(make_refresh_token(ID_GENERATOR.new()))
+        async with store.begin() as repositories:
+            await repositories.sessions.add_token(make_refresh_token(ID_GENERATOR.new()))
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.sessions.add(make_session(make_user()))
+        async with store.begin() as repositories:
+            await repositories.sessions.add(make_session(make_user()))
 
 
 async def test_refresh_token_is_unique(store: Database, token: RefreshToken) -> None:
     """The same digest is rejected the second time."""
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.sessions.add_token(token)
+        async with store.begin() as repositories:
+            await repositories.sessions.add_token(token)
 
 
 async def test_lock_shows_the_previous_change(
@@ -116,10 +116,10 @@ async def test_lock_shows_the_previous_change(
     assert token.session_id == session.id
 
     async def play() -> bool:
-        async with store.begin() as records:
-            held = await records.sessions.lock_by_token(token.digest)
+        async with store.begin() as repositories:
+            held = await repositories.sessions.lock_by_token(token.digest)
             assert held is not None
-            await records.sessions.mark_used(token, NOW)
+            await repositories.sessions.mark_used(token, NOW)
             return held[1].used_at is None
 
     assert sum(await asyncio.gather(*(play() for _ in range(10)))) == 1
@@ -130,11 +130,11 @@ async def test_first_used_of_two_successors_wins(
 ) -> None:
     """The use of the second is not stored, and the parent names the first."""
     heir, other = [replace(make_refresh_token(session.id), parent=token.digest) for _ in range(2)]
-    async with store.begin() as records:
-        await records.sessions.add_token(heir)
-        await records.sessions.add_token(other)
-        assert await records.sessions.mark_used(heir, NOW) is True
-        assert await records.sessions.mark_used(other, NOW) is False
+    async with store.begin() as repositories:
+        await repositories.sessions.add_token(heir)
+        await repositories.sessions.add_token(other)
+        assert await repositories.sessions.mark_used(heir, NOW) is True
+        assert await repositories.sessions.mark_used(other, NOW) is False
     assert await found(store, heir) == (session, replace(heir, used_at=NOW))
     assert await found(store, other) == (session, other)
     assert await found(store, token) == (session, replace(token, heir=heir.digest))
@@ -145,14 +145,14 @@ async def test_concurrent_successors(
 ) -> None:
     """Of ten concurrent successors of a token, one wins; the session is locked meanwhile."""
     heirs = [replace(make_refresh_token(session.id), parent=token.digest) for _ in range(10)]
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for heir in heirs:
-            await records.sessions.add_token(heir)
+            await repositories.sessions.add_token(heir)
 
     async def play(heir: RefreshToken) -> bool:
-        async with store.begin() as records:
-            held = await records.sessions.lock_by_token(heir.digest)
+        async with store.begin() as repositories:
+            held = await repositories.sessions.lock_by_token(heir.digest)
             assert held is not None
-            return await records.sessions.mark_used(held[1], NOW)
+            return await repositories.sessions.mark_used(held[1], NOW)
 
     assert sum(await asyncio.gather(*(play(heir) for heir in heirs))) == 1

@@ -20,29 +20,29 @@ def make_fingerprint() -> bytes:
     return ID_GENERATOR.new().bytes * 2
 
 
-async def test_stored_profile_is_found(store: Database, reads: ReadModel) -> None:
+async def test_stored_profile_is_found(store: Database, read_model: ReadModel) -> None:
     """The last one that was saved; the account view includes it."""
     ann, bob = await store_user(store), await store_user(store)
     for profile in (FULL, Profile(name="Ann")):
-        async with store.begin() as records:
-            await records.profiles.save(ann.id, profile, NOW)
-        async with store.read() as records:
-            assert await records.profiles.find(ann.id) == profile
-            assert await records.profiles.find(bob.id) is None
-        account = await reads.find_account(ann.id, 10, NOW)
+        async with store.begin() as repositories:
+            await repositories.profiles.save(ann.id, profile, NOW)
+        async with store.read() as repositories:
+            assert await repositories.profiles.find(ann.id) == profile
+            assert await repositories.profiles.find(bob.id) is None
+        account = await read_model.find_account(ann.id, 10, NOW)
         assert account is not None
         assert account.profile == profile
 
 
-async def test_deleted_profile_is_gone(store: Database, reads: ReadModel) -> None:
+async def test_deleted_profile_is_gone(store: Database, read_model: ReadModel) -> None:
     """Deletion is idempotent."""
     ann = await store_user(store)
-    async with store.begin() as records:
-        await records.profiles.save(ann.id, FULL, NOW)
-        await records.profiles.delete(ann.id)
-        await records.profiles.delete(ann.id)
-        assert await records.profiles.find(ann.id) is None
-    account = await reads.find_account(ann.id, 10, NOW)
+    async with store.begin() as repositories:
+        await repositories.profiles.save(ann.id, FULL, NOW)
+        await repositories.profiles.delete(ann.id)
+        await repositories.profiles.delete(ann.id)
+        assert await repositories.profiles.find(ann.id) is None
+    account = await read_model.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.profile is None
 
@@ -50,8 +50,8 @@ async def test_deleted_profile_is_gone(store: Database, reads: ReadModel) -> Non
 async def test_profile_needs_an_account(store: Database) -> None:
     """A profile of an unknown user is rejected."""
     with pytest.raises(IntegrityConstraintViolationError):
-        async with store.begin() as records:
-            await records.profiles.save(ID_GENERATOR.new(), FULL, NOW)
+        async with store.begin() as repositories:
+            await repositories.profiles.save(ID_GENERATOR.new(), FULL, NOW)
 
 
 @pytest.mark.parametrize("verdict", Deliverability)
@@ -60,17 +60,17 @@ async def test_deliverability_of_an_account_is_stored(
 ) -> None:
     """By adding and by saving the account."""
     ann, bob = await store_user(store, deliverability=verdict), await store_user(store)
-    async with store.begin() as records:
-        assert await records.users.lock(ann.id) == ann
-        await records.users.save(replace(bob, deliverability=verdict))
-        assert await records.users.find(bob.id) == replace(bob, deliverability=verdict)
+    async with store.begin() as repositories:
+        assert await repositories.users.lock(ann.id) == ann
+        await repositories.users.save(replace(bob, deliverability=verdict))
+        assert await repositories.users.find(bob.id) == replace(bob, deliverability=verdict)
 
 
 async def test_verification_result_is_found(store: Database) -> None:
     """By any of the fingerprints; the newest result counts, an outdated one does not."""
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
-    async with store.begin() as records:
-        verdicts = records.verification_results
+    async with store.begin() as repositories:
+        verdicts = repositories.verification_results
         assert await verdicts.find((new, old), NOW) is None
         await verdicts.save(old, VALID, NOW)
         await verdicts.save(other, VALID, NOW)
@@ -88,19 +88,19 @@ async def test_verification_result_is_found(store: Database) -> None:
 async def test_old_verification_results_are_pruned(store: Database) -> None:
     """Current results stay."""
     fingerprint = make_fingerprint()
-    async with store.begin() as records:
-        await records.verification_results.save(fingerprint, VALID, NOW)
-        assert await records.verification_results.prune(NOW) is False
-        assert await records.verification_results.find((fingerprint,), NOW) is VALID
-        await records.verification_results.prune(NOW + HOUR)
-        assert await records.verification_results.find((fingerprint,), NOW) is None
+    async with store.begin() as repositories:
+        await repositories.verification_results.save(fingerprint, VALID, NOW)
+        assert await repositories.verification_results.prune(NOW) is False
+        assert await repositories.verification_results.find((fingerprint,), NOW) is VALID
+        await repositories.verification_results.prune(NOW + HOUR)
+        assert await repositories.verification_results.find((fingerprint,), NOW) is None
 
 
 async def test_referred_email_is_found(store: Database) -> None:
     """By any of its fingerprints, for the period asked for, until it is pruned."""
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
-    async with store.begin() as records:
-        referred = records.referred_emails
+    async with store.begin() as repositories:
+        referred = repositories.referred_emails
         assert not await referred.contains((new, old), NOW)
         await referred.add(old, NOW)
         assert await referred.contains((new, old), NOW - HOUR)

@@ -18,12 +18,12 @@ async def test_end_of_the_block_commits(store: Database) -> None:
     """The next transaction sees everything that this one stored."""
     user = make_user()
     code = make_code(user)
-    async with store.begin() as records:
-        await records.users.add(user)
-        await records.codes.add(code)
-    async with store.begin() as records:
-        assert await records.users.find(user.id) == user
-        assert await records.codes.find(user.id, code.id) == code
+    async with store.begin() as repositories:
+        await repositories.users.add(user)
+        await repositories.codes.add(code)
+    async with store.begin() as repositories:
+        assert await repositories.users.find(user.id) == user
+        assert await repositories.codes.find(user.id, code.id) == code
 
 
 async def test_error_rolls_the_block_back(store: Database) -> None:
@@ -31,14 +31,14 @@ async def test_error_rolls_the_block_back(store: Database) -> None:
     user = make_user()
 
     async def fail() -> None:
-        async with store.begin() as records:
-            await records.users.add(user)
+        async with store.begin() as repositories:
+            await repositories.users.add(user)
             raise OddError
 
     with pytest.raises(OddError):
         await fail()
-    async with store.read() as records:
-        assert await records.users.find(user.id) is None
+    async with store.read() as repositories:
+        assert await repositories.users.find(user.id) is None
     await store_user(store, email_key=user.email_key)
 
 
@@ -51,14 +51,14 @@ async def test_error_of_the_caller_is_not_an_outage(
     user = await store_user(store)
 
     async def fail() -> None:
-        async with store.begin() if block == "begin" else store.read() as records:
-            await records.users.find(user.id)
+        async with store.begin() if block == "begin" else store.read() as repositories:
+            await repositories.users.find(user.id)
             raise error
 
     with pytest.raises(error):
         await fail()
-    async with store.read() as records:
-        assert await records.users.find(user.id) == user
+    async with store.read() as repositories:
+        assert await repositories.users.find(user.id) == user
 
 
 async def test_uncommitted_writes_are_isolated(store: Database) -> None:
@@ -75,12 +75,12 @@ async def test_uncommitted_writes_are_isolated(store: Database) -> None:
 async def test_failed_statement_rolls_back_earlier_ones(store: Database) -> None:
     """Even if the error is suppressed, the transaction has failed."""
     user, other = await store_user(store), make_user()
-    async with store.begin() as records:
-        await records.users.add(other)
+    async with store.begin() as repositories:
+        await repositories.users.add(other)
         with suppress(EmailTaken):
-            await records.users.add(make_user(email_key=user.email_key))
-    async with store.read() as records:
-        assert await records.users.find(other.id) is None
+            await repositories.users.add(make_user(email_key=user.email_key))
+    async with store.read() as repositories:
+        assert await repositories.users.find(other.id) is None
 
 
 async def test_no_statement_follows_a_failed_one(store: Database) -> None:
@@ -88,10 +88,10 @@ async def test_no_statement_follows_a_failed_one(store: Database) -> None:
     user = await store_user(store)
 
     async def go_on() -> None:
-        async with store.begin() as records:
+        async with store.begin() as repositories:
             with suppress(EmailTaken):
-                await records.users.add(make_user(email_key=user.email_key))
-            await records.users.find(user.id)
+                await repositories.users.add(make_user(email_key=user.email_key))
+            await repositories.users.find(user.id)
 
     with pytest.raises(Unavailable):
         await go_on()

@@ -21,31 +21,31 @@ from tests.contracts.rows import ID_GENERATOR, make_code, make_user, store_user
 )
 async def test_stored_account_is_found(store: Database, user: User) -> None:
     """By its id and its canonical e-mail address; every field is unchanged."""
-    async with store.begin() as records:
-        await records.users.add(user)
-        assert await records.users.lock(user.id) == user
-    async with store.read() as records:
-        assert await records.users.find(user.id) == user
-        assert await records.users.find_by_email(user.email_key) == user
+    async with store.begin() as repositories:
+        await repositories.users.add(user)
+        assert await repositories.users.lock(user.id) == user
+    async with store.read() as repositories:
+        assert await repositories.users.find(user.id) == user
+        assert await repositories.users.find_by_email(user.email_key) == user
 
 
 async def test_unknown_account_is_not_found(store: Database) -> None:
     """The address as typed is not a key."""
     user = await store_user(store)
-    async with store.begin() as records:
-        assert await records.users.find(ID_GENERATOR.new()) is None
-        assert await records.users.lock(ID_GENERATOR.new()) is None
-        assert await records.users.find_by_email(user.email) is None
+    async with store.begin() as repositories:
+        assert await repositories.users.find(ID_GENERATOR.new()) is None
+        assert await repositories.users.lock(ID_GENERATOR.new()) is None
+        assert await repositories.users.find_by_email(user.email) is None
 
 
 async def test_canonical_email_is_unique(store: Database) -> None:
     """A second account is rejected, however the address was typed; the first stays."""
     user = await store_user(store)
-    with pytest.raises(EmailTaken) as refused:
+    with pytest.raises(EmailTaken) as raised:
         await store_user(store, email="other@example.com", email_key=user.email_key)
-    assert refused.value.field == "email"
-    async with store.read() as records:
-        assert await records.users.find_by_email(user.email_key) == user
+    assert raised.value.field == "email"
+    async with store.read() as repositories:
+        assert await repositories.users.find_by_email(user.email_key) == user
 
 
 async def test_concurrent_accounts_with_one_email(store: Database) -> None:
@@ -62,14 +62,14 @@ async def test_account_lock_serializes_changes(store: Database) -> None:
     user = await store_user(store)
 
     async def replace_code() -> None:
-        async with store.begin() as records:
-            await records.users.lock(user.id)
-            await records.codes.retire(user.id)
-            await records.codes.add(make_code(user))
+        async with store.begin() as repositories:
+            await repositories.users.lock(user.id)
+            await repositories.codes.retire(user.id)
+            await repositories.codes.add(make_code(user))
 
     await asyncio.gather(*(replace_code() for _ in range(10)))
-    async with store.read() as records:
-        codes = await records.codes.list_page(
+    async with store.read() as repositories:
+        codes = await repositories.codes.list_page(
             user.id, user.created_at, status=None, after=None, limit=20
         )
     assert sorted(code.enabled for code in codes) == [False] * 9 + [True]

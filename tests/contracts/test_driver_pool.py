@@ -1,4 +1,4 @@
-"""The one way to the driver's connections, for reads and for what mails begin with."""
+"""The pool of the driver's connections, which the read model and mail reservations share."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -16,7 +16,7 @@ from tests.contracts.rows import HOUR, ID_GENERATOR, NOW
 from tests.support.fakes.ports import FakeFingerprinter
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("time_limits")
+pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 PoolUse = Callable[[DriverPool], Coroutine[Any, Any, None]]
 

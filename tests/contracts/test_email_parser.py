@@ -25,9 +25,9 @@ def test_email_keeps_its_spelling_and_has_a_canonical_form(addresses: EmailParse
 @pytest.mark.parametrize("text", ["", "ann", "ann.example.com"])
 def test_email_without_an_at_sign_is_rejected(addresses: EmailParser, text: str) -> None:
     """The error names the field."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         addresses.parse(text)
-    assert refused.value.field == "email"
+    assert raised.value.field == "email"
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_unusual_emails_are_accepted(text: str) -> None:
 )
 def test_unsafe_email_is_rejected(text: str) -> None:
     """Other syntax, control, bidi and invisible characters, encoded words, look-alikes, length."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         REAL.parse(text)
-    assert refused.value.field == "email"
-    assert refused.value.detail.startswith("Send a valid e-mail address")
+    assert raised.value.field == "email"
+    assert raised.value.detail.startswith("Send a valid e-mail address")
 
 
 @pytest.mark.parametrize("text", ["a" * 60_000, f"ann@{'d' * 251}", '"' + "\\ " * 30_000])
@@ -166,7 +166,7 @@ def test_overlong_text_is_not_parsed(monkeypatch: pytest.MonkeyPatch, text: str)
     """It is rejected by its length alone."""
     parsed: list[str] = []
     monkeypatch.setattr(addresses_module, "validate_email", parsed.append)
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         REAL.parse(text)
-    assert refused.value.field == "email"
+    assert raised.value.field == "email"
     assert parsed == []

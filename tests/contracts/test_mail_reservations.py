@@ -48,8 +48,8 @@ def make_token(user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM) -> OneT
 
 async def is_stored(store: Database, token: OneTimeToken) -> bool:
     """Tell whether a token is good for something."""
-    async with store.read() as records:
-        found = await records.one_time_tokens.find_user_id(token.digest, token.purpose, NOW)
+    async with store.read() as repositories:
+        found = await repositories.one_time_tokens.find_user_id(token.digest, token.purpose, NOW)
     return found == token.user_id
 
 
@@ -61,9 +61,9 @@ async def test_reservation_returns_the_user_and_takes_a_slot(
     first = make_request(ann)
     for _ in range(5):
         assert await office.reserve(first) == MailReservation(ann, None)
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for expected in (None, None, NOW + HOUR):
-            free_at = await records.mail_quota.reserve_slot(
+            free_at = await repositories.mail_quota.reserve_slot(
                 ID_GENERATOR.new(), ann.email_key, NOW, slots=3, window=HOUR
             )
             assert free_at == expected
@@ -103,8 +103,8 @@ async def test_confirmed_email_gets_no_confirmation_mail(
 ) -> None:
     """It takes no slot; other mails are sent."""
     ann = await store_user(store)
-    async with store.begin() as records:
-        await records.users.save(replace(ann, email_verified=True))
+    async with store.begin() as repositories:
+        await repositories.users.save(replace(ann, email_verified=True))
     assert await office.reserve(make_request(ann, slots=1, token=make_token(ann))) is None
     reset = make_token(ann, TokenPurpose.RESET)
     taken = await office.reserve(make_request(ann, slots=1, token=reset))
@@ -117,8 +117,8 @@ async def test_deleted_user_gets_no_mail(store: Database, office: MailReservatio
     """Neither an unknown id nor an erased account."""
     ann = await store_user(store)
     assert await office.reserve(replace(make_request(ann), user_id=ID_GENERATOR.new())) is None
-    async with store.begin() as records:
-        await records.users.erase(ann.id, NOW)
+    async with store.begin() as repositories:
+        await repositories.users.erase(ann.id, NOW)
     assert await office.reserve(make_request(ann)) is None
 
 
@@ -136,9 +136,9 @@ async def test_quotas_are_stored_under_keyed_digests(
         assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, NOW + HOUR)
         fingerprints.keys.insert(0, b"the next key")
         assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
-    async with database.begin() as records:
-        dumped = str(await records.session.driver.fetch("SELECT mails::text FROM mails"))
-        free_at = await records.mail_quota.reserve_slot(
+    async with database.begin() as repositories:
+        dumped = str(await repositories.session.driver.fetch("SELECT mails::text FROM mails"))
+        free_at = await repositories.mail_quota.reserve_slot(
             ID_GENERATOR.new(), ann.email_key, NOW, slots=1, window=HOUR
         )
     assert plain not in dumped
@@ -176,8 +176,8 @@ async def test_concurrent_mails_do_not_exceed_the_quota(
 
     async def take_alone() -> bool:
         key = users[0].email_key
-        async with store.begin() as records:
-            free_at = await records.mail_quota.reserve_slot(
+        async with store.begin() as repositories:
+            free_at = await repositories.mail_quota.reserve_slot(
                 ID_GENERATOR.new(), key, NOW, slots=3, window=HOUR
             )
         return free_at is None

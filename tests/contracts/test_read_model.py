@@ -1,4 +1,4 @@
-"""What the frequent reads keep to, in memory and in PostgreSQL."""
+"""The port `ReadModel`, in memory and in PostgreSQL."""
 
 import asyncio
 from dataclasses import replace
@@ -14,12 +14,12 @@ from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import ID_GENERATOR, NOW, store_code, store_referral, store_user
 
 
-async def test_account_view_is_complete(store: Database, reads: ReadModel) -> None:
+async def test_account_view_is_complete(store: Database, read_model: ReadModel) -> None:
     """User, referrer, count, newest referrals and code, each as stored."""
     ann, bob, eve = [await store_user(store) for _ in range(3)]
     code = await store_code(store, ann)
     joined = []
-    async with store.begin() as records:
+    async with store.begin() as repositories:
         for user in (bob, eve):
             referral = Referral(
                 ID_GENERATOR.new(),
@@ -30,49 +30,51 @@ async def test_account_view_is_complete(store: Database, reads: ReadModel) -> No
                 ReferralStatus.CONFIRMED,
                 NOW,
             )
-            await records.referrals.add(referral)
-            await records.codes.count_use(code.id, NOW)
+            await repositories.referrals.add(referral)
+            await repositories.codes.count_use(code.id, NOW)
             joined.append(referral.referred_id)
-    account = await reads.find_account(ann.id, 10, NOW)
+    account = await read_model.find_account(ann.id, 10, NOW)
     assert account is not None
     assert (account.user, account.referrer, account.as_of) == (ann, None, NOW)
     assert account.active_code == replace(code, uses=2)
     assert account.referral_count == 2
     assert [each.id for each in account.recent_referrals] == [eve.id, bob.id]
-    async with store.read() as records:
-        newest = await records.referrals.list_page(ann.id, status=None, after=None, limit=10)
+    async with store.read() as repositories:
+        newest = await repositories.referrals.list_page(ann.id, status=None, after=None, limit=10)
     assert account.recent_referrals == newest
-    referred = await reads.find_account(bob.id, 10, NOW)
+    referred = await read_model.find_account(bob.id, 10, NOW)
     assert referred is not None
     assert referred.referrer == Referrer(ann.id, ann.email)
     assert referred.active_code is None
     assert (referred.referral_count, referred.recent_referrals) == (0, [])
 
 
-async def test_account_view_limits_its_referrals(store: Database, reads: ReadModel) -> None:
+async def test_account_view_limits_its_referrals(store: Database, read_model: ReadModel) -> None:
     """To the newest ones."""
     ann = await store_user(store)
     code = await store_code(store, ann)
     for _ in range(3):
         await store_referral(store, code)
-    account = await reads.find_account(ann.id, 2, NOW)
+    account = await read_model.find_account(ann.id, 2, NOW)
     assert account is not None
     assert len(account.recent_referrals) == 2
 
 
-async def test_unknown_user_has_no_account_view(reads: ReadModel) -> None:
+async def test_unknown_user_has_no_account_view(read_model: ReadModel) -> None:
     """An unknown id is not an error."""
-    assert await reads.find_account(ID_GENERATOR.new(), 10, NOW) is None
+    assert await read_model.find_account(ID_GENERATOR.new(), 10, NOW) is None
 
 
-async def test_concurrent_lookups_get_their_own_codes(store: Database, reads: ReadModel) -> None:
+async def test_concurrent_lookups_get_their_own_codes(
+    store: Database, read_model: ReadModel
+) -> None:
     """Look-ups that share a statement do not mix results; cancelled ones do not affect others."""
     owners = [await store_user(store) for _ in range(10)]
     codes = [await store_code(store, owner) for owner in owners]
     nobody = "nobody@example.com"
     keys = [*(owner.email_key for owner in owners), nobody] * 30
     expected = [*codes, None] * 30
-    tasks = [asyncio.create_task(reads.find_code(key, confirmed_only=False)) for key in keys]
+    tasks = [asyncio.create_task(read_model.find_code(key, confirmed_only=False)) for key in keys]
     for task in tasks[::7]:
         asyncio.get_running_loop().call_soon(task.cancel)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -80,13 +82,13 @@ async def test_concurrent_lookups_get_their_own_codes(store: Database, reads: Re
         assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
 
 
-async def test_lookup_can_require_a_confirmed_email(store: Database, reads: ReadModel) -> None:
+async def test_lookup_can_require_a_confirmed_email(store: Database, read_model: ReadModel) -> None:
     """Each look-up follows its own rule, also within a shared statement."""
     confirmed = await store_user(store, email_verified=True)
     unconfirmed = await store_user(store)
     codes = {owner.id: await store_code(store, owner) for owner in (confirmed, unconfirmed)}
     asked = [
-        reads.find_code(owner.email_key, confirmed_only=only)
+        read_model.find_code(owner.email_key, confirmed_only=only)
         for only in (True, False)
         for owner in (confirmed, unconfirmed)
     ]
@@ -99,9 +101,9 @@ async def test_rejected_lookup_fails_alone(database: Database, database_url: str
     owner = await store_user(database)
     code = await store_code(database, owner)
     async with make_driver_pool(database_url) as pool, asyncio.timeout(10):
-        reads = PostgresReadModel(pool)
+        read_model = PostgresReadModel(pool)
         keys = [owner.email_key, "no\0text@example.com", owner.email_key]
-        asked = (reads.find_code(key, confirmed_only=False) for key in keys)
+        asked = (read_model.find_code(key, confirmed_only=False) for key in keys)
         first, refused, last = await asyncio.gather(*asked, return_exceptions=True)
     assert first == last == code
     assert isinstance(refused, asyncpg.DataError)
@@ -111,10 +113,10 @@ async def test_lookups_fail_without_the_schema(database_url: str) -> None:
     """Before the first migration, all look-ups of a statement fail, and none hangs."""
     empty = make_url(database_url).set(database="postgres").render_as_string(hide_password=False)
     async with make_driver_pool(empty) as pool, asyncio.timeout(10):
-        reads = PostgresReadModel(pool)
+        read_model = PostgresReadModel(pool)
         for _ in range(2):
             asked = (
-                reads.find_code(key, confirmed_only=False)
+                read_model.find_code(key, confirmed_only=False)
                 for key in ("ann@example.com", "bob@example.com")
             )
             for answer in await asyncio.gather(*asked, return_exceptions=True):

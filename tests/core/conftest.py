@@ -6,6 +6,6 @@ from tests.core.service import InMemoryService
 
 
 @pytest.fixture
-def world() -> InMemoryService:
+def service() -> InMemoryService:
     """A new service in memory."""
     return InMemoryService()

@@ -191,8 +191,8 @@ class InMemoryService:
     ) -> str:
         """Store and return the token of a link that expires after 1,000 days."""
         token, ends = self.token_generator.new(), self.clock.now() + timedelta(days=1000)
-        async with self.database.begin() as records:
-            await records.one_time_tokens.add(
+        async with self.database.begin() as repositories:
+            await repositories.one_time_tokens.add(
                 OneTimeToken(self.token_generator.digest(token), user.id, purpose, ends)
             )
         return token
@@ -207,8 +207,8 @@ class InMemoryService:
         admin = replace(
             plain, id=self.id_generator.new(), email=email, email_key=email.lower(), role=Role.ADMIN
         )
-        async with self.database.begin() as records:
-            await records.users.add(admin)
+        async with self.database.begin() as repositories:
+            await repositories.users.add(admin)
         return admin
 
 

@@ -40,72 +40,72 @@ LIMIT = MailLimit(None, SESSION_LIFETIME)
 
 
 @pytest.fixture
-async def ann(world: InMemoryService) -> User:
+async def ann(service: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.create_account("Ann@example.com")
+    return await service.create_account("Ann@example.com")
 
 
 @pytest.fixture
-async def code(world: InMemoryService, ann: User) -> Code:
+async def code(service: InMemoryService, ann: User) -> Code:
     """Ann's code."""
-    return await world.create_code(ann, text="Ann-2026")
+    return await service.create_code(ann, text="Ann-2026")
 
 
 async def test_code_of_a_blocked_user_is_not_found(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Neither by e-mail address, although it was cached, nor by its text; after unblocking, by
     both.
     """
-    assert await world.look_up_code("ann@example.com") == code
-    await world.block_account("ann@example.com")
-    with pytest.raises(NoActiveCode) as refused:
-        await world.look_up_code("ann@example.com")
-    assert refused.value.detail == NoActiveCode.default_detail
-    assert await world.check_code("Ann-2026") is None
-    await world.block_account("ann@example.com", undo=True)
-    assert await world.look_up_code("ann@example.com") == code
-    assert await world.check_code("Ann-2026") == code
-    assert world.cache.invalidated.count(ann.email_key) >= 3
+    assert await service.look_up_code("ann@example.com") == code
+    await service.block_account("ann@example.com")
+    with pytest.raises(NoActiveCode) as raised:
+        await service.look_up_code("ann@example.com")
+    assert raised.value.detail == NoActiveCode.default_detail
+    assert await service.check_code("Ann-2026") is None
+    await service.block_account("ann@example.com", undo=True)
+    assert await service.look_up_code("ann@example.com") == code
+    assert await service.check_code("Ann-2026") == code
+    assert service.cache.invalidated.count(ann.email_key) >= 3
 
 
 async def test_code_of_a_blocked_user_cannot_be_used(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Neither at registration, which then creates no account, nor to set a referrer later."""
-    bob = await world.create_account("bob@example.com")
+    bob = await service.create_account("bob@example.com")
     claim = SetReferrer(
-        world.register.invalidate_lookup,
-        world.clock,
-        world.register.credit_referrer,
-        world.database,
+        service.register.invalidate_lookup,
+        service.clock,
+        service.register.credit_referrer,
+        service.database,
     )
-    await world.block_account("ann@example.com")
+    await service.block_account("ann@example.com")
     with pytest.raises(ReferralCodeUnusable):
-        await world.create_account("cleo@example.com", referral_code=code.text)
+        await service.create_account("cleo@example.com", referral_code=code.text)
     with pytest.raises(ReferralCodeUnusable):
         await claim(bob.id, code.text)
-    assert (await world.show_account(ann.id)).referral_count == 0
-    assert (await world.create_account("cleo@example.com")).id != ann.id
+    assert (await service.show_account(ann.id)).referral_count == 0
+    assert (await service.create_account("cleo@example.com")).id != ann.id
 
 
 async def test_blocked_user_cannot_delete_the_account_or_change_the_password(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """The password is not even verified; the e-mail address stays taken, so the block cannot be
     evaded.
     """
-    await world.block_account("ann@example.com")
-    for refused in password_operations(world, ann):
+    await service.block_account("ann@example.com")
+    for refused in password_operations(service, ann):
         with pytest.raises(AccountBlocked):
             await refused()
-    assert world.password_hasher.verified_hashes == []
+    assert service.password_hasher.verified_hashes == []
     with pytest.raises(EmailTaken):
-        await world.create_account("ANN@example.com")
+        await service.create_account("ANN@example.com")
 
 
 async def test_block_after_reauthentication_still_applies(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """The locked row decides, not the check before the password was hashed."""
 
@@ -114,50 +114,50 @@ async def test_block_after_reauthentication_still_applies(
 
         async def __call__(self, user_id: UUID, password: str, field: str) -> User:
             user = await super().__call__(user_id, password, field)
-            await world.block_account("ann@example.com")
+            await service.block_account("ann@example.com")
             return user
 
     for refused in password_operations(
-        world, ann, Overtaken(world.database, world.password_hasher)
+        service, ann, Overtaken(service.database, service.password_hasher)
     ):
-        await world.block_account("ann@example.com", undo=True)
+        await service.block_account("ann@example.com", undo=True)
         with pytest.raises(AccountBlocked):
             await refused()
-    await world.block_account("ann@example.com", undo=True)
-    assert await world.log_in("ann@example.com", PASSWORD, CLIENT_IP)
+    await service.block_account("ann@example.com", undo=True)
+    assert await service.log_in("ann@example.com", PASSWORD, CLIENT_IP)
 
 
 def password_operations(
-    world: InMemoryService, user: User, prove: Reauthenticate | None = None
+    service: InMemoryService, user: User, prove: Reauthenticate | None = None
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return what someone may do with the right password."""
-    prove = prove or Reauthenticate(world.database, world.password_hasher)
-    erase = replace(world.erase_account, reauthenticate=prove)
-    change = ChangePassword({COMMON_PASSWORD}, world.database, world.password_hasher, prove)
+    prove = prove or Reauthenticate(service.database, service.password_hasher)
+    erase = replace(service.erase_account, reauthenticate=prove)
+    change = ChangePassword({COMMON_PASSWORD}, service.database, service.password_hasher, prove)
     return [
         lambda: erase(user.id, PASSWORD),
         lambda: change(user.id, None, PASSWORD, NEW_PASSWORD),
     ]
 
 
-async def test_blocked_user_cannot_write(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_blocked_user_cannot_write(service: InMemoryService, ann: User, code: Code) -> None:
     """A still valid access token neither writes nor sends mails."""
-    await world.block_account("ann@example.com")
+    await service.block_account("ann@example.com")
     claim = SetReferrer(
-        world.register.invalidate_lookup,
-        world.clock,
-        world.register.credit_referrer,
-        world.database,
+        service.register.invalidate_lookup,
+        service.clock,
+        service.register.credit_referrer,
+        service.database,
     )
-    mail = RequestCodeMail(world.clock, world.database, world.id_generator, LIMIT)
-    ask = RequestConfirmationMail(world.clock, world.database, world.id_generator, LIMIT)
+    mail = RequestCodeMail(service.clock, service.database, service.id_generator, LIMIT)
+    ask = RequestConfirmationMail(service.clock, service.database, service.id_generator, LIMIT)
     doors: list[Callable[[], Awaitable[object]]] = [
-        lambda: world.create_code(ann, replace=True),
-        lambda: world.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=9))),
-        lambda: world.activate_code(ann.id, code.id),
-        lambda: world.deactivate_code(ann.id, code.id),
-        lambda: world.delete_code(ann.id, code.id),
-        lambda: UpdateAccount(world.database)(
+        lambda: service.create_code(ann, replace=True),
+        lambda: service.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=9))),
+        lambda: service.activate_code(ann.id, code.id),
+        lambda: service.deactivate_code(ann.id, code.id),
+        lambda: service.delete_code(ann.id, code.id),
+        lambda: UpdateAccount(service.database)(
             ann.id, AccountUpdate(None, notify_on_referral=False)
         ),
         lambda: claim(ann.id, "ANY-CODE"),
@@ -167,47 +167,47 @@ async def test_blocked_user_cannot_write(world: InMemoryService, ann: User, code
     for refused in doors:
         with pytest.raises(AccountBlocked):
             await refused()
-    account = await world.show_account(ann.id)
+    account = await service.show_account(ann.id)
     assert account.active_code == code
     assert replace(account.user, blocked_at=None) == ann
 
 
 @pytest.mark.parametrize("purpose", TokenPurpose)
 async def test_email_links_of_a_blocked_user_are_suspended(
-    world: InMemoryService, ann: User, purpose: TokenPurpose
+    service: InMemoryService, ann: User, purpose: TokenPurpose
 ) -> None:
     """They are rejected during the block, and are not used up."""
-    token = await world.create_mail_token(ann, purpose)
+    token = await service.create_mail_token(ann, purpose)
 
     async def follow() -> None:
         if purpose is TokenPurpose.RESET:
-            await world.reset_password(token, NEW_PASSWORD)
+            await service.reset_password(token, NEW_PASSWORD)
         else:
-            await world.confirm_email(token, caller_id=ann.id, password=None, client_ip=CLIENT_IP)
+            await service.confirm_email(token, caller_id=ann.id, password=None, client_ip=CLIENT_IP)
 
-    await world.block_account("ann@example.com")
+    await service.block_account("ann@example.com")
     with pytest.raises(TokenUnusable):
         await follow()
-    await world.block_account("ann@example.com", undo=True)
+    await service.block_account("ann@example.com", undo=True)
     await follow()
 
 
-async def test_block_ends_all_sessions(world: InMemoryService, ann: User) -> None:
+async def test_block_ends_all_sessions(service: InMemoryService, ann: User) -> None:
     """Existing sessions end permanently, and no login succeeds during the block."""
-    tokens = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    await world.block_account("ann@example.com")
+    tokens = await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    await service.block_account("ann@example.com")
     with pytest.raises(InvalidGrant):
-        await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    await world.block_account("ann@example.com", undo=True)
+        await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    await service.block_account("ann@example.com", undo=True)
     with pytest.raises(InvalidGrant):
-        await world.refresh(tokens.refresh_token)
+        await service.refresh(tokens.refresh_token)
 
 
-async def test_blocked_admin_loses_admin_rights(world: InMemoryService, ann: User) -> None:
+async def test_blocked_admin_loses_admin_rights(service: InMemoryService, ann: User) -> None:
     """The role grants nothing during the block."""
-    admin = await world.create_admin("root@example.com")
-    list_referrals = ListReferrals(world.database, ReferralVisibility.OWNER)
+    admin = await service.create_admin("root@example.com")
+    list_referrals = ListReferrals(service.database, ReferralVisibility.OWNER)
     await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)
-    await world.block_account("root@example.com")
+    await service.block_account("root@example.com")
     with pytest.raises(NotFound):
         await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)

@@ -19,69 +19,71 @@ from referral.core.use_cases.accounts import NewAccount
 from tests.core.service import COMMON_PASSWORD, PASSWORD, InMemoryService
 
 
-async def stored(world: InMemoryService, email_key: str) -> User | None:
+async def stored(service: InMemoryService, email_key: str) -> User | None:
     """Return the account with an address."""
-    async with world.database.read() as records:
-        return await records.users.find_by_email(email_key)
+    async with service.database.read() as repositories:
+        return await repositories.users.find_by_email(email_key)
 
 
-async def test_registration_creates_an_account(world: InMemoryService) -> None:
+async def test_registration_creates_an_account(service: InMemoryService) -> None:
     """The e-mail address is stored as typed and found by its canonical form; the password is
     hashed.
     """
-    ann = await world.register(NewAccount("Ann@Example.com", PASSWORD, None, Locale.RU))
-    assert await stored(world, "ann@example.com") == ann
+    ann = await service.register(NewAccount("Ann@Example.com", PASSWORD, None, Locale.RU))
+    assert await stored(service, "ann@example.com") == ann
     assert (ann.email, ann.role, ann.locale) == ("Ann@Example.com", Role.MEMBER, Locale.RU)
     assert (ann.email_verified, ann.notify_on_referral) == (False, True)
-    assert ann.created_at == world.clock.now()
+    assert ann.created_at == service.clock.now()
     assert PASSWORD not in ann.password_hash
 
 
-async def test_registration_rejects_a_taken_email(world: InMemoryService) -> None:
+async def test_registration_rejects_a_taken_email(service: InMemoryService) -> None:
     """Another spelling of a taken address is rejected, and the first account stays unchanged."""
-    ann = await world.create_account("ann@example.com")
+    ann = await service.create_account("ann@example.com")
     with pytest.raises(EmailTaken):
-        await world.create_account("ANN@example.com", password="another one entirely")  # noqa: S106
-    assert await stored(world, "ann@example.com") == ann
+        await service.create_account("ANN@example.com", password="another one entirely")  # noqa: S106
+    assert await stored(service, "ann@example.com") == ann
 
 
-async def test_registration_rejects_an_invalid_email(world: InMemoryService) -> None:
+async def test_registration_rejects_an_invalid_email(service: InMemoryService) -> None:
     """An account needs a valid e-mail address."""
     with pytest.raises(InvalidRequest):
-        await world.create_account("ann")
+        await service.create_account("ann")
 
 
 @pytest.mark.parametrize(
     "password", ["short", COMMON_PASSWORD, COMMON_PASSWORD.upper(), "Charlotte", "x" * 1025]
 )
-async def test_registration_rejects_a_weak_password(world: InMemoryService, password: str) -> None:
+async def test_registration_rejects_a_weak_password(
+    service: InMemoryService, password: str
+) -> None:
     """A password that breaks the password rules creates no account."""
     with pytest.raises(WeakPassword):
-        await world.create_account("charlotte@example.com", password=password)
-    assert await stored(world, "charlotte@example.com") is None
+        await service.create_account("charlotte@example.com", password=password)
+    assert await stored(service, "charlotte@example.com") is None
 
 
-async def test_password_length_is_counted_after_normalization(world: InMemoryService) -> None:
+async def test_password_length_is_counted_after_normalization(service: InMemoryService) -> None:
     """Eight code points that compose four letters count as four characters."""
     with pytest.raises(WeakPassword):
-        await world.create_account("ann@example.com", password="e\u0301" * 4)
+        await service.create_account("ann@example.com", password="e\u0301" * 4)
 
 
-async def test_registration_with_a_code_credits_its_owner(world: InMemoryService) -> None:
+async def test_registration_with_a_code_credits_its_owner(service: InMemoryService) -> None:
     """The referral stores the code's original text, whatever case was typed, and the use is
     counted.
     """
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann, text="Ann-2026")
-    world.clock.advance(minutes=1)
-    bob = await world.create_account("Bob@example.com", referral_code="aNN-2026")
-    account = await world.show_account(ann.id)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, text="Ann-2026")
+    service.clock.advance(minutes=1)
+    bob = await service.create_account("Bob@example.com", referral_code="aNN-2026")
+    account = await service.show_account(ann.id)
     (joined,) = account.recent_referrals
     assert (joined.id, joined.email, joined.code) == (bob.id, "Bob@example.com", "Ann-2026")
-    assert (joined.status, joined.joined_at) == (ReferralStatus.CONFIRMED, world.clock.now())
+    assert (joined.status, joined.joined_at) == (ReferralStatus.CONFIRMED, service.clock.now())
     assert account.referral_count == 1
-    assert (await world.show_code(ann.id, code.id)).uses == 1
-    assert (await world.show_account(bob.id)).referrer == Referrer(ann.id, None)
+    assert (await service.show_code(ann.id, code.id)).uses == 1
+    assert (await service.show_account(bob.id)).referrer == Referrer(ann.id, None)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +95,14 @@ async def test_registration_with_a_code_credits_its_owner(world: InMemoryService
     ],
 )
 async def test_referrer_email_is_shown_only_with_open_visibility(
-    world: InMemoryService, visibility: ReferralVisibility, email: str | None
+    service: InMemoryService, visibility: ReferralVisibility, email: str | None
 ) -> None:
     """A publicly posted code does not reveal its owner's e-mail address."""
-    ann = await world.create_account("Ann@example.com")
-    bob = await world.create_account(
-        "bob@example.com", referral_code=(await world.create_code(ann)).text
+    ann = await service.create_account("Ann@example.com")
+    bob = await service.create_account(
+        "bob@example.com", referral_code=(await service.create_code(ann)).text
     )
-    show = replace(world.show_account, visibility=visibility)
+    show = replace(service.show_account, visibility=visibility)
     assert (await show(bob.id)).referrer == Referrer(ann.id, email)
 
 
@@ -114,43 +116,43 @@ async def make_impossible(_: InMemoryService, __: User) -> str:
     return "no code\0"
 
 
-async def make_expired(world: InMemoryService, owner: User) -> str:
+async def make_expired(service: InMemoryService, owner: User) -> str:
     """Make a code and let its time run out, to the instant."""
-    code = await world.create_code(owner)
-    world.clock.advance(minutes=60)
+    code = await service.create_code(owner)
+    service.clock.advance(minutes=60)
     return code.text
 
 
-async def make_exhausted(world: InMemoryService, owner: User) -> str:
+async def make_exhausted(service: InMemoryService, owner: User) -> str:
     """Make a code for one and let someone use it."""
-    code = await world.create_code(owner, max_uses=1)
-    await world.create_account("first@example.com", referral_code=code.text)
+    code = await service.create_code(owner, max_uses=1)
+    await service.create_account("first@example.com", referral_code=code.text)
     return code.text
 
 
-async def make_inactive(world: InMemoryService, owner: User) -> str:
+async def make_inactive(service: InMemoryService, owner: User) -> str:
     """Make a code for later."""
-    return (await world.create_code(owner, activate=False)).text
+    return (await service.create_code(owner, activate=False)).text
 
 
-async def make_deactivated(world: InMemoryService, owner: User) -> str:
+async def make_deactivated(service: InMemoryService, owner: User) -> str:
     """Make a code and take it out of force."""
-    code = await world.create_code(owner)
-    await world.deactivate_code(owner.id, code.id)
+    code = await service.create_code(owner)
+    await service.deactivate_code(owner.id, code.id)
     return code.text
 
 
-async def make_replaced(world: InMemoryService, owner: User) -> str:
+async def make_replaced(service: InMemoryService, owner: User) -> str:
     """Make a code and then another in its place."""
-    code = await world.create_code(owner)
-    await world.create_code(owner, replace=True)
+    code = await service.create_code(owner)
+    await service.create_code(owner, replace=True)
     return code.text
 
 
-async def make_deleted(world: InMemoryService, owner: User) -> str:
+async def make_deleted(service: InMemoryService, owner: User) -> str:
     """Make a code and delete it."""
-    code = await world.create_code(owner)
-    await world.delete_code(owner.id, code.id)
+    code = await service.create_code(owner)
+    await service.delete_code(owner.id, code.id)
     return code.text
 
 
@@ -169,71 +171,72 @@ UNUSABLE: list[MakeUnusable] = [
 
 @pytest.mark.parametrize("make", UNUSABLE, ids=lambda make: make.__name__)
 async def test_registration_with_an_unusable_code_is_rejected(
-    world: InMemoryService, make: MakeUnusable
+    service: InMemoryService, make: MakeUnusable
 ) -> None:
     """Every kind of unusable code gives the same error, and nothing is stored."""
-    ann = await world.create_account("ann@example.com")
-    text = await make(world, ann)
-    before = (await world.show_account(ann.id)).referral_count
-    with pytest.raises(ReferralCodeUnusable) as refused:
-        await world.create_account("bob@example.com", referral_code=text)
-    assert (refused.value.detail, refused.value.field) == (
+    ann = await service.create_account("ann@example.com")
+    text = await make(service, ann)
+    before = (await service.show_account(ann.id)).referral_count
+    with pytest.raises(ReferralCodeUnusable) as raised:
+        await service.create_account("bob@example.com", referral_code=text)
+    assert (raised.value.detail, raised.value.field) == (
         ReferralCodeUnusable.default_detail,
         "referral_code",
     )
-    assert await stored(world, "bob@example.com") is None
-    account = await world.show_account(ann.id)
+    assert await stored(service, "bob@example.com") is None
+    account = await service.show_account(ann.id)
     assert account.referral_count == before == len(account.recent_referrals)
 
 
-async def test_rejected_registration_counts_no_use(world: InMemoryService) -> None:
+async def test_rejected_registration_counts_no_use(service: InMemoryService) -> None:
     """A registration that is rejected for its e-mail address leaves the code unchanged."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann, max_uses=1)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, max_uses=1)
     with pytest.raises(EmailTaken):
-        await world.create_account("ann@example.com", referral_code=code.text)
-    assert await world.show_code(ann.id, code.id) == code
+        await service.create_account("ann@example.com", referral_code=code.text)
+    assert await service.show_code(ann.id, code.id) == code
 
 
-async def test_concurrent_registrations_share_the_last_use(world: InMemoryService) -> None:
+async def test_concurrent_registrations_share_the_last_use(service: InMemoryService) -> None:
     """Of ten concurrent registrations with a code that has one use left, one succeeds."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann, max_uses=1)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, max_uses=1)
     joining = [
-        world.create_account(f"u{n}@example.com", referral_code=code.text) for n in range(10)
+        service.create_account(f"u{n}@example.com", referral_code=code.text) for n in range(10)
     ]
     answers = await asyncio.gather(*joining, return_exceptions=True)
     assert sum(isinstance(answer, User) for answer in answers) == 1
     assert sum(isinstance(answer, ReferralCodeUnusable) for answer in answers) == 9
-    assert (await world.show_account(ann.id)).referral_count == 1
+    assert (await service.show_account(ann.id)).referral_count == 1
 
 
-async def test_account_lists_the_ten_newest_referrals(world: InMemoryService) -> None:
+async def test_account_lists_the_ten_newest_referrals(service: InMemoryService) -> None:
     """All referrals are counted; the ten newest are listed, newest first."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
     joined = [
-        await world.create_account(f"u{n}@example.com", referral_code=code.text) for n in range(12)
+        await service.create_account(f"u{n}@example.com", referral_code=code.text)
+        for n in range(12)
     ]
-    account = await world.show_account(ann.id)
+    account = await service.show_account(ann.id)
     assert account.referral_count == 12
     newest = [user.id for user in reversed(joined)][:10]
     assert [each.id for each in account.recent_referrals] == newest
 
 
-async def test_account_shows_the_active_code(world: InMemoryService) -> None:
+async def test_account_shows_the_active_code(service: InMemoryService) -> None:
     """The active code is shown until it expires."""
-    ann = await world.create_account("ann@example.com")
-    assert (await world.show_account(ann.id)).active_code is None
-    code = await world.create_code(ann)
-    account = await world.show_account(ann.id)
+    ann = await service.create_account("ann@example.com")
+    assert (await service.show_account(ann.id)).active_code is None
+    code = await service.create_code(ann)
+    account = await service.show_account(ann.id)
     assert (account.user, account.active_code, account.referrer) == (ann, code, None)
-    assert account.as_of == world.clock.now()
-    world.clock.advance(minutes=60)
-    assert (await world.show_account(ann.id)).active_code is None
+    assert account.as_of == service.clock.now()
+    service.clock.advance(minutes=60)
+    assert (await service.show_account(ann.id)).active_code is None
 
 
-async def test_deleted_account_is_unauthenticated(world: InMemoryService) -> None:
+async def test_deleted_account_is_unauthenticated(service: InMemoryService) -> None:
     """A token that outlives its account gets `Unauthenticated`."""
     with pytest.raises(Unauthenticated):
-        await world.show_account(world.id_generator.new())
+        await service.show_account(service.id_generator.new())

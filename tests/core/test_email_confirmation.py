@@ -28,7 +28,7 @@ from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 BOB = "bob@example.com"
 
 
-class VerifyingService(InMemoryService):
+class ConfirmingService(InMemoryService):
     """A service that has addresses confirmed."""
 
     def __init__(self) -> None:
@@ -40,372 +40,372 @@ class VerifyingService(InMemoryService):
 
     async def find_user(self, user: User) -> User | None:
         """Return the account as it is stored."""
-        async with self.database.read() as records:
-            return await records.users.find(user.id)
+        async with self.database.read() as repositories:
+            return await repositories.users.find(user.id)
 
     async def referral_of(self, user: User) -> Referral:
         """Return the referral by which a user joined."""
-        async with self.database.read() as records:
-            found = await records.referrals.find_by_referred(user.id)
+        async with self.database.read() as repositories:
+            found = await repositories.referrals.find_by_referred(user.id)
         assert found is not None
         return found
 
     async def count_jobs(self, kind: type) -> int:
         """Return how many jobs of a kind were queued."""
-        async with self.database.read() as records:
-            return sum(isinstance(job, kind) for job in records.tables.jobs.values())
+        async with self.database.read() as repositories:
+            return sum(isinstance(job, kind) for job in repositories.tables.jobs.values())
 
     async def save_user(self, user: User) -> None:
         """Store an account as it is to be."""
-        async with self.database.begin() as records:
-            await records.users.save(user)
+        async with self.database.begin() as repositories:
+            await repositories.users.save(user)
 
 
 async def uses_and_status(
-    world: InMemoryService, owner: User, code_id: UUID
+    service: InMemoryService, owner: User, code_id: UUID
 ) -> tuple[int, CodeStatus]:
     """Return the uses and the status of a code."""
-    async with world.database.read() as records:
-        code = await records.codes.find(owner.id, code_id)
+    async with service.database.read() as repositories:
+        code = await repositories.codes.find(owner.id, code_id)
     assert code is not None
-    return code.uses, code.status(world.clock.now())
+    return code.uses, code.status(service.clock.now())
 
 
 @pytest.fixture
-def mailroom() -> VerifyingService:
+def service() -> ConfirmingService:
     """A service that nobody has used yet."""
-    return VerifyingService()
+    return ConfirmingService()
 
 
-async def is_verified(mailroom: VerifyingService, user: User) -> bool:
+async def is_verified(service: ConfirmingService, user: User) -> bool:
     """Tell whether an account counts as confirmed."""
-    stored = await mailroom.find_user(user)
+    stored = await service.find_user(user)
     assert stored is not None
     return stored.email_verified
 
 
-async def test_account_password_confirms_the_email(mailroom: VerifyingService) -> None:
+async def test_account_password_confirms_the_email(service: ConfirmingService) -> None:
     """The confirmation deadline is removed, the welcome mail is queued, and the link is used up."""
-    bob = await mailroom.create_account(BOB)
-    token = await mailroom.create_mail_token(bob)
-    await mailroom.confirm_by_password(token)
-    stored = await mailroom.find_user(bob)
+    bob = await service.create_account(BOB)
+    token = await service.create_mail_token(bob)
+    await service.confirm_by_password(token)
+    stored = await service.find_user(bob)
     assert stored is not None
     assert (stored.email_verified, stored.confirm_by) == (True, None)
-    assert await mailroom.count_jobs(WelcomeMailJob) == 1
+    assert await service.count_jobs(WelcomeMailJob) == 1
     with pytest.raises(TokenUnusable):
-        await mailroom.confirm_by_password(token)
+        await service.confirm_by_password(token)
 
 
-async def test_own_access_token_confirms_the_email(mailroom: VerifyingService) -> None:
+async def test_own_access_token_confirms_the_email(service: ConfirmingService) -> None:
     """No password is needed, and a wrong one is ignored."""
-    bob = await mailroom.create_account(BOB)
-    token = await mailroom.create_mail_token(bob)
-    await mailroom.confirm_email(token, caller_id=bob.id, password="wrong", client_ip=CLIENT_IP)  # noqa: S106
-    assert await is_verified(mailroom, bob)
+    bob = await service.create_account(BOB)
+    token = await service.create_mail_token(bob)
+    await service.confirm_email(token, caller_id=bob.id, password="wrong", client_ip=CLIENT_IP)  # noqa: S106
+    assert await is_verified(service, bob)
 
 
 @pytest.mark.parametrize("password", [None, "", "not the password", "x" * 2000])
 async def test_others_cannot_confirm_the_email(
-    mailroom: VerifyingService, password: str | None
+    service: ConfirmingService, password: str | None
 ) -> None:
     """Anonymous callers and other users are rejected; the link stays valid for its owner."""
-    bob, eve = await mailroom.create_account(BOB), await mailroom.create_account("eve@example.com")
-    token = await mailroom.create_mail_token(bob)
+    bob, eve = await service.create_account(BOB), await service.create_account("eve@example.com")
+    token = await service.create_mail_token(bob)
     for caller in (None, eve.id):
-        with pytest.raises(WrongPassword) as refused:
-            await mailroom.confirm_email(
+        with pytest.raises(WrongPassword) as raised:
+            await service.confirm_email(
                 token, caller_id=caller, password=password, client_ip=CLIENT_IP
             )
-        assert refused.value.field == "password"
-    assert not await is_verified(mailroom, bob)
-    await mailroom.confirm_by_password(token)
-    assert await is_verified(mailroom, bob)
+        assert raised.value.field == "password"
+    assert not await is_verified(service, bob)
+    await service.confirm_by_password(token)
+    assert await is_verified(service, bob)
 
 
-async def test_confirmation_passwords_are_throttled(mailroom: VerifyingService) -> None:
+async def test_confirmation_passwords_are_throttled(service: ConfirmingService) -> None:
     """They share the limits of logins."""
-    bob = await mailroom.create_account(BOB)
-    token = await mailroom.create_mail_token(bob)
-    mailroom.limits.limits |= {
+    bob = await service.create_account(BOB)
+    token = await service.create_mail_token(bob)
+    service.limits.limits |= {
         RateLimitGroup.LOGIN_ACCOUNT: 2,
         RateLimitGroup.LOGIN_CLIENT_IP: 1,
     }
     for _ in range(2):
         with pytest.raises(WrongPassword):
-            await mailroom.confirm_by_password(token, "not the password")
+            await service.confirm_by_password(token, "not the password")
     with pytest.raises(TooManyRequests):
-        await mailroom.confirm_by_password(token)
+        await service.confirm_by_password(token)
 
 
 async def test_password_changed_during_confirmation_is_rejected(
-    mailroom: VerifyingService,
+    service: ConfirmingService,
 ) -> None:
     """The password hash is compared again when the e-mail address is confirmed."""
-    bob = await mailroom.create_account(BOB)
-    token = await mailroom.create_mail_token(bob)
-    verify = mailroom.password_hasher.verify
+    bob = await service.create_account(BOB)
+    token = await service.create_mail_token(bob)
+    verify = service.password_hasher.verify
 
     async def verify_slowly(password: str, password_hash: str | None) -> bool:
         matches = await verify(password, password_hash)
-        mailroom.password_hasher.verify = verify  # type: ignore[method-assign]
-        await mailroom.change_password(bob.id, None, PASSWORD, "another password")
+        service.password_hasher.verify = verify  # type: ignore[method-assign]
+        await service.change_password(bob.id, None, PASSWORD, "another password")
         return matches
 
-    mailroom.password_hasher.verify = verify_slowly  # type: ignore[method-assign]
-    with pytest.raises(WrongPassword) as refused:
-        await mailroom.confirm_by_password(token)
-    assert refused.value.field == "password"
-    assert not await is_verified(mailroom, bob)
-    await mailroom.confirm_by_password(token, "another password")
-    assert await is_verified(mailroom, bob)
+    service.password_hasher.verify = verify_slowly  # type: ignore[method-assign]
+    with pytest.raises(WrongPassword) as raised:
+        await service.confirm_by_password(token)
+    assert raised.value.field == "password"
+    assert not await is_verified(service, bob)
+    await service.confirm_by_password(token, "another password")
+    assert await is_verified(service, bob)
 
 
-async def test_password_reset_confirms_the_email(mailroom: VerifyingService) -> None:
+async def test_password_reset_confirms_the_email(service: ConfirmingService) -> None:
     """The welcome mail is queued, the referral is confirmed, and confirmation links are used up."""
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
+    bob = await service.create_account(BOB, referral_code=code.text)
     confirming, resetting = (
-        await mailroom.create_mail_token(bob),
-        await mailroom.create_mail_token(bob, TokenPurpose.RESET),
+        await service.create_mail_token(bob),
+        await service.create_mail_token(bob, TokenPurpose.RESET),
     )
-    await mailroom.reset_password(resetting, "another password")
-    assert await is_verified(mailroom, bob)
-    assert (await mailroom.referral_of(bob)).status is ReferralStatus.CONFIRMED
+    await service.reset_password(resetting, "another password")
+    assert await is_verified(service, bob)
+    assert (await service.referral_of(bob)).status is ReferralStatus.CONFIRMED
     assert (
-        await mailroom.count_jobs(WelcomeMailJob),
-        await mailroom.count_jobs(ReferralMailJob),
+        await service.count_jobs(WelcomeMailJob),
+        await service.count_jobs(ReferralMailJob),
     ) == (1, 1)
     with pytest.raises(TokenUnusable):
-        await mailroom.disown_email(confirming)
-    await mailroom.reset_password(
-        await mailroom.create_mail_token(bob, TokenPurpose.RESET), "a third password"
+        await service.disown_email(confirming)
+    await service.reset_password(
+        await service.create_mail_token(bob, TokenPurpose.RESET), "a third password"
     )
-    assert await mailroom.count_jobs(WelcomeMailJob) == 1
+    assert await service.count_jobs(WelcomeMailJob) == 1
 
 
-async def test_disowned_account_is_deleted(mailroom: VerifyingService) -> None:
+async def test_disowned_account_is_deleted(service: ConfirmingService) -> None:
     """Its e-mail address is free, its referral is rejected, and the use of the code is returned."""
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann, max_uses=1)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
-    assert await uses_and_status(mailroom, ann, code.id) == (1, CodeStatus.EXHAUSTED)
-    mailroom.cache.invalidated.clear()
-    token = await mailroom.create_mail_token(bob)
-    await mailroom.disown_email(token)
-    assert await mailroom.find_user(bob) is None
-    assert (await mailroom.referral_of(bob)).status is ReferralStatus.REJECTED
-    assert await uses_and_status(mailroom, ann, code.id) == (0, CodeStatus.ACTIVE)
-    assert mailroom.cache.invalidated == [BOB, "ann@example.com"]
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, max_uses=1)
+    bob = await service.create_account(BOB, referral_code=code.text)
+    assert await uses_and_status(service, ann, code.id) == (1, CodeStatus.EXHAUSTED)
+    service.cache.invalidated.clear()
+    token = await service.create_mail_token(bob)
+    await service.disown_email(token)
+    assert await service.find_user(bob) is None
+    assert (await service.referral_of(bob)).status is ReferralStatus.REJECTED
+    assert await uses_and_status(service, ann, code.id) == (0, CodeStatus.ACTIVE)
+    assert service.cache.invalidated == [BOB, "ann@example.com"]
     with pytest.raises(TokenUnusable):
-        await mailroom.disown_email(token)
-    again = await mailroom.create_account(BOB, referral_code=code.text)
-    assert (await mailroom.referral_of(again)).status is ReferralStatus.PENDING
+        await service.disown_email(token)
+    again = await service.create_account(BOB, referral_code=code.text)
+    assert (await service.referral_of(again)).status is ReferralStatus.PENDING
 
 
-async def test_a_confirmed_account_cannot_be_disowned(mailroom: VerifyingService) -> None:
+async def test_a_confirmed_account_cannot_be_disowned(service: ConfirmingService) -> None:
     """Neither can a blocked one, nor with a password reset link."""
-    bob, eve = await mailroom.create_account(BOB), await mailroom.create_account("eve@example.com")
-    confirming, other = await mailroom.create_mail_token(bob), await mailroom.create_mail_token(bob)
+    bob, eve = await service.create_account(BOB), await service.create_account("eve@example.com")
+    confirming, other = await service.create_mail_token(bob), await service.create_mail_token(bob)
     resetting, of_blocked = (
-        await mailroom.create_mail_token(bob, TokenPurpose.RESET),
-        await mailroom.create_mail_token(eve),
+        await service.create_mail_token(bob, TokenPurpose.RESET),
+        await service.create_mail_token(eve),
     )
-    await mailroom.save_user(replace(eve, blocked_at=mailroom.clock.now()))
-    await mailroom.confirm_by_password(confirming)
+    await service.save_user(replace(eve, blocked_at=service.clock.now()))
+    await service.confirm_by_password(confirming)
     for token in (other, resetting, of_blocked, "made up"):
         with pytest.raises(TokenUnusable):
-            await mailroom.disown_email(token)
-    assert await mailroom.find_user(bob) is not None
+            await service.disown_email(token)
+    assert await service.find_user(bob) is not None
     with pytest.raises(EmailTaken):
-        await mailroom.create_account("eve@example.com")
+        await service.create_account("eve@example.com")
 
 
 async def test_confirmation_link_for_a_confirmed_account_is_unusable(
-    mailroom: VerifyingService,
+    service: ConfirmingService,
 ) -> None:
     """A mail that is written while the address is confirmed carries such a link."""
-    bob = await mailroom.create_account(BOB)
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(bob))
-    late = await mailroom.create_mail_token(bob)
-    for follow in (mailroom.disown_email, mailroom.confirm_by_password):
+    bob = await service.create_account(BOB)
+    await service.confirm_by_password(await service.create_mail_token(bob))
+    late = await service.create_mail_token(bob)
+    for follow in (service.disown_email, service.confirm_by_password):
         with pytest.raises(TokenUnusable):
             await follow(late)
     with pytest.raises(TokenUnusable):
-        await mailroom.confirm_email.inspect_link(late, TokenPurpose.CONFIRM)
-    assert await mailroom.find_user(bob) is not None
+        await service.confirm_email.inspect_link(late, TokenPurpose.CONFIRM)
+    assert await service.find_user(bob) is not None
 
 
-async def test_disowning_resets_the_mail_quota(mailroom: VerifyingService) -> None:
+async def test_disowning_resets_the_mail_quota(service: ConfirmingService) -> None:
     """Mails to a fraudulent account do not use up the quota of the address's real owner."""
-    eve = await mailroom.create_account(BOB)
+    eve = await service.create_account(BOB)
     ask = RequestConfirmationMail(
-        mailroom.clock, mailroom.database, mailroom.id_generator, MailLimit(1, timedelta(hours=1))
+        service.clock, service.database, service.id_generator, MailLimit(1, timedelta(hours=1))
     )
     await ask(eve.id)
-    await mailroom.disown_email(await mailroom.create_mail_token(eve))
-    owner = await mailroom.create_account(BOB)
+    await service.disown_email(await service.create_mail_token(eve))
+    owner = await service.create_account(BOB)
     await ask(owner.id)
     with pytest.raises(TooManyRequests):
         await ask(owner.id)
 
 
-async def test_unblocking_restarts_the_confirmation_period(mailroom: VerifyingService) -> None:
+async def test_unblocking_restarts_the_confirmation_period(service: ConfirmingService) -> None:
     """No link could confirm the account during the block."""
-    bob = await mailroom.create_account(BOB)
-    await mailroom.block_account(BOB)
-    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
-    await mailroom.block_account(BOB, undo=True)
-    await mailroom.expire_unconfirmed()
-    assert await mailroom.find_user(bob) is not None
-    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
-    await mailroom.expire_unconfirmed()
-    assert await mailroom.find_user(bob) is None
+    bob = await service.create_account(BOB)
+    await service.block_account(BOB)
+    service.clock.advance(days=CONFIRMATION_PERIOD.days)
+    await service.block_account(BOB, undo=True)
+    await service.expire_unconfirmed()
+    assert await service.find_user(bob) is not None
+    service.clock.advance(days=CONFIRMATION_PERIOD.days)
+    await service.expire_unconfirmed()
+    assert await service.find_user(bob) is None
 
 
-async def test_blocked_account_cannot_be_confirmed(mailroom: VerifyingService) -> None:
+async def test_blocked_account_cannot_be_confirmed(service: ConfirmingService) -> None:
     """Neither with the password nor by a password reset."""
-    bob = await mailroom.create_account(BOB)
+    bob = await service.create_account(BOB)
     token, resetting = (
-        await mailroom.create_mail_token(bob),
-        await mailroom.create_mail_token(bob, TokenPurpose.RESET),
+        await service.create_mail_token(bob),
+        await service.create_mail_token(bob, TokenPurpose.RESET),
     )
-    await mailroom.save_user(replace(bob, blocked_at=mailroom.clock.now()))
+    await service.save_user(replace(bob, blocked_at=service.clock.now()))
     with pytest.raises(TokenUnusable):
-        await mailroom.confirm_by_password(token)
+        await service.confirm_by_password(token)
     with pytest.raises(TokenUnusable):
-        await mailroom.reset_password(resetting, "another password")
-    assert not await is_verified(mailroom, bob)
+        await service.reset_password(resetting, "another password")
+    assert not await is_verified(service, bob)
 
 
 async def test_unconfirmed_account_is_erased_after_its_deadline(
-    mailroom: VerifyingService,
+    service: ConfirmingService,
 ) -> None:
     """After 30 days and not before; the use of the code is returned."""
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann, max_uses=1)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(ann))
-    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days, microseconds=-1)
-    await mailroom.expire_unconfirmed()
-    assert await mailroom.find_user(bob) is not None
-    mailroom.clock.advance(microseconds=1)
-    await mailroom.expire_unconfirmed()
-    assert await mailroom.find_user(bob) is None
-    assert await mailroom.find_user(ann) is not None
-    assert (await uses_and_status(mailroom, ann, code.id))[0] == 0
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, max_uses=1)
+    bob = await service.create_account(BOB, referral_code=code.text)
+    await service.confirm_by_password(await service.create_mail_token(ann))
+    service.clock.advance(days=CONFIRMATION_PERIOD.days, microseconds=-1)
+    await service.expire_unconfirmed()
+    assert await service.find_user(bob) is not None
+    service.clock.advance(microseconds=1)
+    await service.expire_unconfirmed()
+    assert await service.find_user(bob) is None
+    assert await service.find_user(ann) is not None
+    assert (await uses_and_status(service, ann, code.id))[0] == 0
 
 
 async def test_no_account_is_erased_without_email_verification(
-    mailroom: VerifyingService,
+    service: ConfirmingService,
 ) -> None:
     """Accounts from that time are kept after verification is switched on again."""
-    world = InMemoryService()
-    ann = await world.create_account("ann@example.com")
+    without_verification = InMemoryService()
+    ann = await without_verification.create_account("ann@example.com")
     assert ann.confirm_by is None
-    bob = await mailroom.create_account(BOB)
+    bob = await service.create_account(BOB)
     required, waived = (
-        mailroom.expire_unconfirmed,
-        replace(mailroom.expire_unconfirmed, confirmation_policy=world.verification),
+        service.expire_unconfirmed,
+        replace(service.expire_unconfirmed, confirmation_policy=without_verification.verification),
     )
-    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
+    service.clock.advance(days=CONFIRMATION_PERIOD.days)
     await waived()
     await required()
-    assert await mailroom.find_user(bob) is not None
+    assert await service.find_user(bob) is not None
 
 
-async def test_blocked_account_is_not_erased(mailroom: VerifyingService) -> None:
+async def test_blocked_account_is_not_erased(service: ConfirmingService) -> None:
     """Erasure would free its e-mail address."""
-    bob = await mailroom.create_account(BOB)
-    await mailroom.save_user(replace(bob, blocked_at=mailroom.clock.now()))
-    mailroom.clock.advance(days=CONFIRMATION_PERIOD.days)
-    await mailroom.expire_unconfirmed()
-    assert await mailroom.find_user(bob) is not None
+    bob = await service.create_account(BOB)
+    await service.save_user(replace(bob, blocked_at=service.clock.now()))
+    service.clock.advance(days=CONFIRMATION_PERIOD.days)
+    await service.expire_unconfirmed()
+    assert await service.find_user(bob) is not None
 
 
-async def test_overdue_pending_referral_is_rejected(mailroom: VerifyingService) -> None:
+async def test_overdue_pending_referral_is_rejected(service: ConfirmingService) -> None:
     """After seven days and not before; the code is active again, and its look-up is invalidated."""
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann, max_uses=1)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
-    await mailroom.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=20_000)))
-    mailroom.clock.advance(days=REFERRAL_PENDING_PERIOD.days, microseconds=-1)
-    mailroom.cache.invalidated.clear()
-    await mailroom.expire_unconfirmed()
-    assert (await mailroom.referral_of(bob)).status is ReferralStatus.PENDING
-    mailroom.clock.advance(microseconds=1)
-    await mailroom.expire_unconfirmed()
-    assert (await mailroom.referral_of(bob)).status is ReferralStatus.REJECTED
-    assert await uses_and_status(mailroom, ann, code.id) == (0, CodeStatus.ACTIVE)
-    assert (await mailroom.show_account(ann.id)).referral_count == 0
-    assert mailroom.cache.invalidated == ["ann@example.com"]
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(bob))
-    assert (await mailroom.referral_of(bob)).status is ReferralStatus.REJECTED
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, max_uses=1)
+    bob = await service.create_account(BOB, referral_code=code.text)
+    await service.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=20_000)))
+    service.clock.advance(days=REFERRAL_PENDING_PERIOD.days, microseconds=-1)
+    service.cache.invalidated.clear()
+    await service.expire_unconfirmed()
+    assert (await service.referral_of(bob)).status is ReferralStatus.PENDING
+    service.clock.advance(microseconds=1)
+    await service.expire_unconfirmed()
+    assert (await service.referral_of(bob)).status is ReferralStatus.REJECTED
+    assert await uses_and_status(service, ann, code.id) == (0, CodeStatus.ACTIVE)
+    assert (await service.show_account(ann.id)).referral_count == 0
+    assert service.cache.invalidated == ["ann@example.com"]
+    await service.confirm_by_password(await service.create_mail_token(bob))
+    assert (await service.referral_of(bob)).status is ReferralStatus.REJECTED
 
 
-async def test_late_confirmation_rejects_the_referral_at_once(mailroom: VerifyingService) -> None:
+async def test_late_confirmation_rejects_the_referral_at_once(service: ConfirmingService) -> None:
     """The status does not wait for the retention job."""
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
-    mailroom.clock.advance(days=REFERRAL_PENDING_PERIOD.days)
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(bob))
-    assert (await mailroom.referral_of(bob)).status is ReferralStatus.REJECTED
-    assert (await mailroom.show_account(ann.id)).referral_count == 0
-    assert await mailroom.count_jobs(ReferralMailJob) == 0
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
+    bob = await service.create_account(BOB, referral_code=code.text)
+    service.clock.advance(days=REFERRAL_PENDING_PERIOD.days)
+    await service.confirm_by_password(await service.create_mail_token(bob))
+    assert (await service.referral_of(bob)).status is ReferralStatus.REJECTED
+    assert (await service.show_account(ann.id)).referral_count == 0
+    assert await service.count_jobs(ReferralMailJob) == 0
 
 
-async def test_email_is_referred_at_most_once_a_year(mailroom: VerifyingService) -> None:
+async def test_email_is_referred_at_most_once_a_year(service: ConfirmingService) -> None:
     """After an erasure the account can be created again; its referral is rejected and counts no
     use.
     """
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann, minutes=525_600)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(bob))
-    await mailroom.erase_account(bob.id, PASSWORD)
-    mailroom.clock.advance(days=REFERRAL_COOLDOWN.days, microseconds=-1)
-    again = await mailroom.create_account(BOB.upper())
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, minutes=525_600)
+    bob = await service.create_account(BOB, referral_code=code.text)
+    await service.confirm_by_password(await service.create_mail_token(bob))
+    await service.erase_account(bob.id, PASSWORD)
+    service.clock.advance(days=REFERRAL_COOLDOWN.days, microseconds=-1)
+    again = await service.create_account(BOB.upper())
     claim = SetReferrer(
-        mailroom.register.invalidate_lookup,
-        mailroom.clock,
-        mailroom.register.credit_referrer,
-        mailroom.database,
+        service.register.invalidate_lookup,
+        service.clock,
+        service.register.credit_referrer,
+        service.database,
     )
     await claim(again.id, code.text)
-    assert (await mailroom.referral_of(again)).status is ReferralStatus.REJECTED
-    assert (await uses_and_status(mailroom, ann, code.id))[0] == 1
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(again))
-    assert (await mailroom.referral_of(again)).status is ReferralStatus.REJECTED
-    assert await mailroom.count_jobs(ReferralMailJob) == 1
+    assert (await service.referral_of(again)).status is ReferralStatus.REJECTED
+    assert (await uses_and_status(service, ann, code.id))[0] == 1
+    await service.confirm_by_password(await service.create_mail_token(again))
+    assert (await service.referral_of(again)).status is ReferralStatus.REJECTED
+    assert await service.count_jobs(ReferralMailJob) == 1
 
 
-async def test_email_can_be_referred_again_after_a_year(mailroom: VerifyingService) -> None:
+async def test_email_can_be_referred_again_after_a_year(service: ConfirmingService) -> None:
     """A rejected registration in between does not restart the year."""
-    ann = await mailroom.create_account("ann@example.com")
-    await mailroom.save_user(replace(ann, email_verified=True, confirm_by=None))
-    code = await mailroom.create_code(ann, minutes=525_600)
-    bob = await mailroom.create_account(BOB, referral_code=code.text)
-    await mailroom.confirm_by_password(await mailroom.create_mail_token(bob))
-    await mailroom.erase_account(bob.id, PASSWORD)
-    await mailroom.erase_account(
-        (await mailroom.create_account(BOB, referral_code=code.text)).id, PASSWORD
+    ann = await service.create_account("ann@example.com")
+    await service.save_user(replace(ann, email_verified=True, confirm_by=None))
+    code = await service.create_code(ann, minutes=525_600)
+    bob = await service.create_account(BOB, referral_code=code.text)
+    await service.confirm_by_password(await service.create_mail_token(bob))
+    await service.erase_account(bob.id, PASSWORD)
+    await service.erase_account(
+        (await service.create_account(BOB, referral_code=code.text)).id, PASSWORD
     )
-    mailroom.clock.advance(days=REFERRAL_COOLDOWN.days)
-    await Prune(mailroom.clock, mailroom.database)()
-    other = await mailroom.create_code(ann)
-    last = await mailroom.create_account(BOB, referral_code=other.text)
-    assert (await mailroom.referral_of(last)).status is ReferralStatus.PENDING
+    service.clock.advance(days=REFERRAL_COOLDOWN.days)
+    await Prune(service.clock, service.database)()
+    other = await service.create_code(ann)
+    last = await service.create_account(BOB, referral_code=other.text)
+    assert (await service.referral_of(last)).status is ReferralStatus.PENDING
 
 
-async def test_unconfirmed_email_can_be_referred_again(mailroom: VerifyingService) -> None:
+async def test_unconfirmed_email_can_be_referred_again(service: ConfirmingService) -> None:
     """Otherwise a stranger could use up the one referral of any address."""
-    ann = await mailroom.create_account("ann@example.com")
-    code = await mailroom.create_code(ann)
-    await mailroom.erase_account(
-        (await mailroom.create_account(BOB, referral_code=code.text)).id, PASSWORD
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
+    await service.erase_account(
+        (await service.create_account(BOB, referral_code=code.text)).id, PASSWORD
     )
-    again = await mailroom.create_account(BOB, referral_code=code.text)
-    assert (await mailroom.referral_of(again)).status is ReferralStatus.PENDING
-    assert (await uses_and_status(mailroom, ann, code.id))[0] == 1
+    again = await service.create_account(BOB, referral_code=code.text)
+    assert (await service.referral_of(again)).status is ReferralStatus.PENDING
+    assert (await uses_and_status(service, ann, code.id))[0] == 1

@@ -24,50 +24,50 @@ OFF = EmailConfirmationPolicy(required=False)
 JOB_CONTEXT = JobContext(UUID(int=7), 0)
 
 
-async def confirm(world: InMemoryService, user: User) -> None:
+async def confirm(service: InMemoryService, user: User) -> None:
     """Follow the link in the mail."""
-    token = await world.create_mail_token(user)
-    await world.confirm_email(token, caller_id=user.id, password=None, client_ip=CLIENT_IP)
+    token = await service.create_mail_token(user)
+    await service.confirm_email(token, caller_id=user.id, password=None, client_ip=CLIENT_IP)
 
 
-async def queued_jobs(world: InMemoryService) -> list[Job]:
+async def queued_jobs(service: InMemoryService) -> list[Job]:
     """Return all jobs that were queued so far."""
-    async with world.database.read() as records:
-        return list(records.tables.jobs.values())
+    async with service.database.read() as repositories:
+        return list(repositories.tables.jobs.values())
 
 
-async def test_lookup_by_an_unconfirmed_email_finds_no_code(world: InMemoryService) -> None:
+async def test_lookup_by_an_unconfirmed_email_finds_no_code(service: InMemoryService) -> None:
     """The error is that of an unknown address; the code itself is valid."""
-    world.require_email_verification()
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann)
-    with pytest.raises(NoActiveCode) as refused:
-        await world.look_up_code("ann@example.com")
-    assert refused.value.detail == NoActiveCode.default_detail
-    assert await world.check_code(code.text) == code
+    service.require_email_verification()
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
+    with pytest.raises(NoActiveCode) as raised:
+        await service.look_up_code("ann@example.com")
+    assert raised.value.detail == NoActiveCode.default_detail
+    assert await service.check_code(code.text) == code
 
 
-async def test_confirmation_invalidates_the_lookup(world: InMemoryService) -> None:
+async def test_confirmation_invalidates_the_lookup(service: InMemoryService) -> None:
     """A cached miss is not returned after the confirmation."""
-    world.require_email_verification()
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann)
+    service.require_email_verification()
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
     with pytest.raises(NoActiveCode):
-        await world.look_up_code("ann@example.com")
-    await confirm(world, ann)
-    assert await world.look_up_code("ann@example.com") == code
+        await service.look_up_code("ann@example.com")
+    await confirm(service, ann)
+    assert await service.look_up_code("ann@example.com") == code
 
 
 async def test_without_verification_unconfirmed_emails_find_their_codes(
-    world: InMemoryService,
+    service: InMemoryService,
 ) -> None:
     """`email_verified` is false there until a link is used."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
     assert not ann.email_verified
-    assert await world.look_up_code("ann@example.com") == code
-    await confirm(world, ann)
-    assert (await world.show_account(ann.id)).user.email_verified
+    assert await service.look_up_code("ann@example.com") == code
+    await confirm(service, ann)
+    assert (await service.show_account(ann.id)).user.email_verified
 
 
 @pytest.mark.parametrize(
@@ -80,21 +80,27 @@ async def test_without_verification_unconfirmed_emails_find_their_codes(
     ],
 )
 async def test_introspection_hides_an_unconfirmed_email(
-    world: InMemoryService,
+    service: InMemoryService,
     verification: EmailConfirmationPolicy,
     *,
     confirmed: bool,
     email: str | None,
 ) -> None:
     """For access and refresh tokens alike; `email_verified` tells whether a link was used."""
-    ann = await world.create_account("ann@example.com")
+    ann = await service.create_account("ann@example.com")
     if confirmed:
-        await confirm(world, ann)
-    tokens = await world.log_in("ann@example.com", PASSWORD, CLIENT_IP)
-    create = CreateClient(world.clock, world.database, world.id_generator, world.token_generator)
+        await confirm(service, ann)
+    tokens = await service.log_in("ann@example.com", PASSWORD, CLIENT_IP)
+    create = CreateClient(
+        service.clock, service.database, service.id_generator, service.token_generator
+    )
     client, secret = await create("shop", [Scope.USERS_READ])
     introspect = IntrospectToken(
-        world.access_tokens, world.clock, world.database, world.token_generator, verification
+        service.access_tokens,
+        service.clock,
+        service.database,
+        service.token_generator,
+        verification,
     )
     for token in (tokens.access_token, tokens.refresh_token):
         found = await introspect(ClientCredentials(str(client.id), secret), token)
@@ -102,17 +108,17 @@ async def test_introspection_hides_an_unconfirmed_email(
         assert (found.email, found.email_verified) == (email, confirmed)
 
 
-async def test_confirmation_queues_enrichment(world: InMemoryService) -> None:
+async def test_confirmation_queues_enrichment(service: InMemoryService) -> None:
     """Registration queues the confirmation mail only; the link queues the welcome mail and the
     enrichment.
     """
-    world.require_email_verification()
+    service.require_email_verification()
     enrichment = FakeEnrichment()
-    world.enable_enrichment(enrichment)
-    ann = await world.create_account("ann@example.com")
-    assert await queued_jobs(world) == [ConfirmationMailJob(ann.id)]
-    await confirm(world, ann)
-    assert await queued_jobs(world) == [
+    service.enable_enrichment(enrichment)
+    ann = await service.create_account("ann@example.com")
+    assert await queued_jobs(service) == [ConfirmationMailJob(ann.id)]
+    await confirm(service, ann)
+    assert await queued_jobs(service) == [
         ConfirmationMailJob(ann.id),
         WelcomeMailJob(ann.id),
         EnrichProfileJob(ann.id),
@@ -120,29 +126,29 @@ async def test_confirmation_queues_enrichment(world: InMemoryService) -> None:
 
 
 async def test_without_verification_registration_queues_enrichment(
-    world: InMemoryService,
+    service: InMemoryService,
 ) -> None:
     """A confirmation link that is used later queues nothing again."""
     enrichment = FakeEnrichment()
-    world.enable_enrichment(enrichment)
-    ann = await world.create_account("ann@example.com")
+    service.enable_enrichment(enrichment)
+    ann = await service.create_account("ann@example.com")
     expected: list[Job] = [WelcomeMailJob(ann.id), EnrichProfileJob(ann.id)]
-    assert await queued_jobs(world) == expected
-    await confirm(world, ann)
-    assert await queued_jobs(world) == expected
+    assert await queued_jobs(service) == expected
+    await confirm(service, ann)
+    assert await queued_jobs(service) == expected
 
 
 async def test_enrichment_job_skips_an_unconfirmed_email(
-    world: InMemoryService,
+    service: InMemoryService,
 ) -> None:
     """Such jobs remain after verification is switched on; they enrich once the address is
     confirmed.
     """
-    ann = await world.create_account("ann@example.com")
+    ann = await service.create_account("ann@example.com")
     enrichment = FakeEnrichment(Profile(name="Ann Example"))
-    enrich = EnrichProfile(world.clock, world.database, enrichment, ON)
+    enrich = EnrichProfile(service.clock, service.database, enrichment, ON)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     assert enrichment.calls == []
-    await confirm(world, ann)
+    await confirm(service, ann)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
-    assert (await world.show_account(ann.id)).profile == enrichment.profile
+    assert (await service.show_account(ann.id)).profile == enrichment.profile

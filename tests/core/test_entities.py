@@ -93,17 +93,17 @@ def test_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
 )
 def test_expiry_out_of_bounds_is_rejected(expiry: Expiry) -> None:
     """As are a missing expiry, two of them, and one without a UTC offset."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         expiry.resolve(NOW)
-    assert refused.value.field == "expires_at"
+    assert raised.value.field == "expires_at"
 
 
 @pytest.mark.parametrize("minutes", [-1, 0, 525_601, 10**7, 10**26])
 def test_lifetime_out_of_bounds_is_rejected(minutes: int) -> None:
     """A code lives from a minute to a year."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         Expiry(lifetime_minutes=minutes).resolve(NOW)
-    assert refused.value.field == "lifetime_minutes"
+    assert raised.value.field == "lifetime_minutes"
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_lifetime_out_of_bounds_is_rejected(minutes: int) -> None:
 )
 def test_invalid_code_text_is_rejected(text: str) -> None:
     """A code is 3 to 32 ASCII letters, digits and hyphens."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         replace(make_code(), text=text).validated()
-    assert refused.value.field == "code"
+    assert raised.value.field == "code"
 
 
 @pytest.mark.parametrize("text", ["Ann", "a-1", "x" * 32, "---"])
@@ -127,9 +127,9 @@ def test_text_and_maximum_within_the_bounds(text: str, max_uses: int | None) -> 
 @pytest.mark.parametrize("max_uses", [-1, 0, 2_147_483_648, 10**26])
 def test_maximum_out_of_bounds_is_rejected(max_uses: int) -> None:
     """A maximum is at least 1 and at most the largest 32-bit integer."""
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as raised:
         replace(make_code(), max_uses=max_uses).validated()
-    assert refused.value.field == "max_uses"
+    assert raised.value.field == "max_uses"
 
 
 def test_expiry_is_converted_to_utc() -> None:

@@ -15,161 +15,165 @@ from tests.core.service import InMemoryService
 
 
 @pytest.fixture
-async def ann(world: InMemoryService) -> User:
+async def ann(service: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.create_account("ann@example.com")
+    return await service.create_account("ann@example.com")
 
 
-async def statuses(world: InMemoryService, owner: User) -> list[CodeStatus]:
+async def statuses(service: InMemoryService, owner: User) -> list[CodeStatus]:
     """Return the statuses of a user's codes, newest first."""
-    page, now = await world.list_codes(owner.id, status=None, after=None, limit=100)
+    page, now = await service.list_codes(owner.id, status=None, after=None, limit=100)
     return [code.status(now) for code in page.items]
 
 
-async def test_new_code_is_active(world: InMemoryService, ann: User) -> None:
+async def test_new_code_is_active(service: InMemoryService, ann: User) -> None:
     """By default, a code has a generated text, no maximum of uses, and is active at once."""
-    code = await world.create_code(ann)
-    assert await world.show_active_code(ann.id) == code == await world.show_code(ann.id, code.id)
+    code = await service.create_code(ann)
+    assert (
+        await service.show_active_code(ann.id) == code == await service.show_code(ann.id, code.id)
+    )
     assert (code.user_id, code.text, code.uses, code.max_uses) == (ann.id, "MADE0001", 0, None)
-    assert code.created_at == world.clock.now()
-    assert code.expires_at == world.clock.now() + timedelta(hours=1)
+    assert code.created_at == service.clock.now()
+    assert code.expires_at == service.clock.now() + timedelta(hours=1)
 
 
-async def test_code_with_a_custom_text(world: InMemoryService, ann: User) -> None:
+async def test_code_with_a_custom_text(service: InMemoryService, ann: User) -> None:
     """Text, expiry and maximum are as requested."""
-    end = world.clock.now() + timedelta(days=2)
-    code = await world.issue_code(
+    end = service.clock.now() + timedelta(days=2)
+    code = await service.issue_code(
         ann.id, NewCode(Expiry(expires_at=end), text="Ann-2026", max_uses=3)
     )
     assert (code.text, code.expires_at, code.max_uses) == ("Ann-2026", end, 3)
 
 
-async def test_code_needs_a_future_expiry(world: InMemoryService, ann: User) -> None:
+async def test_code_needs_a_future_expiry(service: InMemoryService, ann: User) -> None:
     """A code without an expiry, or with a past one, is rejected."""
-    for expiry in (Expiry(), Expiry(expires_at=world.clock.now())):
+    for expiry in (Expiry(), Expiry(expires_at=service.clock.now())):
         with pytest.raises(InvalidRequest):
-            await world.issue_code(ann.id, NewCode(expiry))
-    assert await statuses(world, ann) == []
+            await service.issue_code(ann.id, NewCode(expiry))
+    assert await statuses(service, ann) == []
 
 
-async def test_second_active_code_is_rejected(world: InMemoryService, ann: User) -> None:
+async def test_second_active_code_is_rejected(service: InMemoryService, ann: User) -> None:
     """The first code stays active."""
-    code = await world.create_code(ann)
+    code = await service.create_code(ann)
     with pytest.raises(ActiveCodeExists):
-        await world.create_code(ann)
-    assert await world.show_active_code(ann.id) == code
-    assert await statuses(world, ann) == [CodeStatus.ACTIVE]
+        await service.create_code(ann)
+    assert await service.show_active_code(ann.id) == code
+    assert await statuses(service, ann) == [CodeStatus.ACTIVE]
 
 
-async def test_inactive_code_beside_the_active_one(world: InMemoryService, ann: User) -> None:
+async def test_inactive_code_beside_the_active_one(service: InMemoryService, ann: User) -> None:
     """A code that is not activated leaves the active one."""
-    active = await world.create_code(ann)
-    await world.create_code(ann, activate=False)
-    assert await world.show_active_code(ann.id) == active
-    assert await statuses(world, ann) == [CodeStatus.INACTIVE, CodeStatus.ACTIVE]
+    active = await service.create_code(ann)
+    await service.create_code(ann, activate=False)
+    assert await service.show_active_code(ann.id) == active
+    assert await statuses(service, ann) == [CodeStatus.INACTIVE, CodeStatus.ACTIVE]
 
 
-async def test_replacing_retires_the_old_code(world: InMemoryService, ann: User) -> None:
+async def test_replacing_retires_the_old_code(service: InMemoryService, ann: User) -> None:
     """With `replace` the new code is active and the old one inactive."""
-    await world.create_code(ann)
-    new = await world.create_code(ann, replace=True)
-    assert await world.show_active_code(ann.id) == new
-    assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.INACTIVE]
+    await service.create_code(ann)
+    new = await service.create_code(ann, replace=True)
+    assert await service.show_active_code(ann.id) == new
+    assert await statuses(service, ann) == [CodeStatus.ACTIVE, CodeStatus.INACTIVE]
 
 
-async def test_rejected_replacement_retires_nothing(world: InMemoryService, ann: User) -> None:
+async def test_rejected_replacement_retires_nothing(service: InMemoryService, ann: User) -> None:
     """The old code stays active when the text of the new one is taken."""
-    old = await world.create_code(ann, text="Ann-2026")
+    old = await service.create_code(ann, text="Ann-2026")
     with pytest.raises(CodeTaken):
-        await world.create_code(ann, text="ANN-2026", replace=True)
-    assert await world.show_active_code(ann.id) == old
+        await service.create_code(ann, text="ANN-2026", replace=True)
+    assert await service.show_active_code(ann.id) == old
 
 
 async def test_replacing_without_activation_retires_nothing(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """A code that is not activated replaces no other."""
-    old = await world.create_code(ann)
-    await world.create_code(ann, activate=False, replace=True)
-    assert await world.show_active_code(ann.id) == old
+    old = await service.create_code(ann)
+    await service.create_code(ann, activate=False, replace=True)
+    assert await service.show_active_code(ann.id) == old
 
 
-async def test_expired_code_allows_a_new_one(world: InMemoryService, ann: User) -> None:
+async def test_expired_code_allows_a_new_one(service: InMemoryService, ann: User) -> None:
     """The expired code is retired and stays so when it is renewed."""
-    await world.create_code(ann)
-    world.clock.advance(minutes=60)
-    new = await world.create_code(ann)
-    assert await world.show_active_code(ann.id) == new
-    assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXPIRED]
+    await service.create_code(ann)
+    service.clock.advance(minutes=60)
+    new = await service.create_code(ann)
+    assert await service.show_active_code(ann.id) == new
+    assert await statuses(service, ann) == [CodeStatus.ACTIVE, CodeStatus.EXPIRED]
 
 
-async def test_exhausted_code_allows_a_new_one(world: InMemoryService, ann: User) -> None:
+async def test_exhausted_code_allows_a_new_one(service: InMemoryService, ann: User) -> None:
     """A code without uses left does not block a new one."""
-    old = await world.create_code(ann, max_uses=1)
-    await world.create_account("bob@example.com", referral_code=old.text)
-    new = await world.create_code(ann)
-    assert await world.show_active_code(ann.id) == new
-    assert await statuses(world, ann) == [CodeStatus.ACTIVE, CodeStatus.EXHAUSTED]
+    old = await service.create_code(ann, max_uses=1)
+    await service.create_account("bob@example.com", referral_code=old.text)
+    new = await service.create_code(ann)
+    assert await service.show_active_code(ann.id) == new
+    assert await statuses(service, ann) == [CodeStatus.ACTIVE, CodeStatus.EXHAUSTED]
 
 
-async def test_users_have_independent_codes(world: InMemoryService, ann: User) -> None:
+async def test_users_have_independent_codes(service: InMemoryService, ann: User) -> None:
     """One user's active code does not block another's."""
-    bob = await world.create_account("bob@example.com")
-    codes = [await world.create_code(ann), await world.create_code(bob)]
-    assert [await world.show_active_code(user.id) for user in (ann, bob)] == codes
+    bob = await service.create_account("bob@example.com")
+    codes = [await service.create_code(ann), await service.create_code(bob)]
+    assert [await service.show_active_code(user.id) for user in (ann, bob)] == codes
 
 
 @pytest.mark.parametrize("wording", ["Ann-2026", "ANN-2026", "ann-2026"])
-async def test_custom_text_is_unique(world: InMemoryService, ann: User, wording: str) -> None:
+async def test_custom_text_is_unique(service: InMemoryService, ann: User, wording: str) -> None:
     """A text that is taken in any case is rejected; no other text is generated instead."""
-    bob = await world.create_account("bob@example.com")
-    await world.create_code(ann, text="Ann-2026")
-    with pytest.raises(CodeTaken) as refused:
-        await world.create_code(bob, text=wording)
-    assert refused.value.field == "code"
-    assert await statuses(world, bob) == []
+    bob = await service.create_account("bob@example.com")
+    await service.create_code(ann, text="Ann-2026")
+    with pytest.raises(CodeTaken) as raised:
+        await service.create_code(bob, text=wording)
+    assert raised.value.field == "code"
+    assert await statuses(service, bob) == []
 
 
-async def test_text_of_a_deleted_code_stays_taken(world: InMemoryService, ann: User) -> None:
+async def test_text_of_a_deleted_code_stays_taken(service: InMemoryService, ann: User) -> None:
     """Its owner cannot use it again either."""
-    code = await world.create_code(ann, text="Ann-2026")
-    await world.delete_code(ann.id, code.id)
+    code = await service.create_code(ann, text="Ann-2026")
+    await service.delete_code(ann.id, code.id)
     with pytest.raises(CodeTaken):
-        await world.create_code(ann, text="ann-2026")
+        await service.create_code(ann, text="ann-2026")
 
 
-async def test_generated_text_that_is_taken_is_replaced(world: InMemoryService, ann: User) -> None:
+async def test_generated_text_that_is_taken_is_replaced(
+    service: InMemoryService, ann: User
+) -> None:
     """Up to four collisions are retried."""
-    await world.create_code(ann, text="TAKEN", activate=False)
-    world.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES - 1) + ["FREE"]
-    assert (await world.create_code(ann)).text == "FREE"
-    assert len(await statuses(world, ann)) == 2
+    await service.create_code(ann, text="TAKEN", activate=False)
+    service.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES - 1) + ["FREE"]
+    assert (await service.create_code(ann)).text == "FREE"
+    assert len(await statuses(service, ann)) == 2
 
 
-async def test_repeated_collisions_are_an_error(world: InMemoryService, ann: User) -> None:
+async def test_repeated_collisions_are_an_error(service: InMemoryService, ann: User) -> None:
     """After five collisions the generator counts as broken."""
-    await world.create_code(ann, text="TAKEN", activate=False)
-    world.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES + 1)
+    await service.create_code(ann, text="TAKEN", activate=False)
+    service.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES + 1)
     with pytest.raises(CodeTaken):
-        await world.create_code(ann)
-    assert len(world.code_generator.scripted) == 1
+        await service.create_code(ann)
+    assert len(service.code_generator.scripted) == 1
 
 
-async def test_code_needs_an_existing_owner(world: InMemoryService) -> None:
+async def test_code_needs_an_existing_owner(service: InMemoryService) -> None:
     """A token that outlives its account creates no codes."""
     with pytest.raises(Unauthenticated):
-        await world.issue_code(world.id_generator.new(), NewCode(Expiry(lifetime_minutes=60)))
+        await service.issue_code(service.id_generator.new(), NewCode(Expiry(lifetime_minutes=60)))
 
 
 async def test_concurrent_requests_create_one_active_code(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """Of twenty concurrent requests, one succeeds and nineteen are rejected."""
-    making = [world.create_code(ann) for _ in range(20)]
+    making = [service.create_code(ann) for _ in range(20)]
     answers = await asyncio.gather(*making, return_exceptions=True)
     assert sum(isinstance(answer, Code) for answer in answers) == 1
     assert sum(isinstance(answer, ActiveCodeExists) for answer in answers) == 19
-    assert await statuses(world, ann) == [CodeStatus.ACTIVE]
+    assert await statuses(service, ann) == [CodeStatus.ACTIVE]
 
 
 @pytest.mark.parametrize(
@@ -181,22 +185,24 @@ async def test_concurrent_requests_create_one_active_code(
         NewCode(Expiry(lifetime_minutes=60), max_uses=0),
     ],
 )
-async def test_invalid_code_is_rejected(world: InMemoryService, ann: User, wanted: NewCode) -> None:
+async def test_invalid_code_is_rejected(
+    service: InMemoryService, ann: User, wanted: NewCode
+) -> None:
     """By the core itself, and nothing is stored."""
     with pytest.raises(InvalidRequest):
-        await world.issue_code(ann.id, wanted)
-    assert await statuses(world, ann) == []
+        await service.issue_code(ann.id, wanted)
+    assert await statuses(service, ann) == []
 
 
-async def test_repeated_request_is_not_validated_again(world: InMemoryService, ann: User) -> None:
+async def test_repeated_request_is_not_validated_again(service: InMemoryService, ann: User) -> None:
     """Its expiry may be in the past by then; the stored response is returned all the same."""
     attempt: IdempotentRequest[Code] = IdempotentRequest(
         b"key", (b"body",), lambda code: {"body": code.text.encode()}
     )
-    wanted = NewCode(Expiry(expires_at=world.clock.now() + timedelta(minutes=2)))
-    code = await world.issue_code(ann.id, wanted, attempt)
-    world.clock.advance(hours=1)
+    wanted = NewCode(Expiry(expires_at=service.clock.now() + timedelta(minutes=2)))
+    code = await service.issue_code(ann.id, wanted, attempt)
+    service.clock.advance(hours=1)
     with pytest.raises(IdempotentReplay) as repeated:
-        await world.issue_code(ann.id, wanted, attempt)
+        await service.issue_code(ann.id, wanted, attempt)
     assert repeated.value.response["body"] == code.text.encode()
-    assert await statuses(world, ann) == [CodeStatus.EXPIRED]
+    assert await statuses(service, ann) == [CodeStatus.EXPIRED]

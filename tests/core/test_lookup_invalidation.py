@@ -15,62 +15,64 @@ from tests.core.service import InMemoryService
 Change = Callable[[InMemoryService, User, Code], Awaitable[object]]
 
 CHANGES: dict[str, Change] = {
-    "replace": lambda world, ann, _: world.create_code(ann, replace=True),
-    "renew": lambda world, ann, code: world.renew_code(
+    "replace": lambda service, ann, _: service.create_code(ann, replace=True),
+    "renew": lambda service, ann, code: service.renew_code(
         ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=99))
     ),
-    "deactivate": lambda world, ann, code: world.deactivate_code(ann.id, code.id),
-    "activate": lambda world, ann, code: world.activate_code(ann.id, code.id),
-    "delete": lambda world, ann, code: world.delete_code(ann.id, code.id),
-    "use up": lambda world, _, code: world.create_account(
+    "deactivate": lambda service, ann, code: service.deactivate_code(ann.id, code.id),
+    "activate": lambda service, ann, code: service.activate_code(ann.id, code.id),
+    "delete": lambda service, ann, code: service.delete_code(ann.id, code.id),
+    "use up": lambda service, _, code: service.create_account(
         "bob@example.com", referral_code=code.text
     ),
 }
 
 
 @pytest.mark.parametrize("how", CHANGES)
-async def test_code_change_invalidates_the_lookup(world: InMemoryService, how: str) -> None:
+async def test_code_change_invalidates_the_lookup(service: InMemoryService, how: str) -> None:
     """Each change of a code invalidates the cached look-up of its owner's e-mail address."""
-    ann = await world.create_account("Ann@example.com")
-    code = await world.create_code(ann, max_uses=1)
-    await world.look_up_code("ann@EXAMPLE.com")
-    world.cache.invalidated.clear()
-    await CHANGES[how](world, ann, code)
-    assert world.cache.invalidated == ["ann@example.com"]
+    ann = await service.create_account("Ann@example.com")
+    code = await service.create_code(ann, max_uses=1)
+    await service.look_up_code("ann@EXAMPLE.com")
+    service.cache.invalidated.clear()
+    await CHANGES[how](service, ann, code)
+    assert service.cache.invalidated == ["ann@example.com"]
 
 
-async def test_use_before_the_last_does_not_invalidate(world: InMemoryService) -> None:
+async def test_use_before_the_last_does_not_invalidate(service: InMemoryService) -> None:
     """A popular code stays cached while users register with it."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann, max_uses=2)
-    world.cache.invalidated.clear()
-    await world.create_account("bob@example.com", referral_code=code.text)
-    assert world.cache.invalidated == []
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, max_uses=2)
+    service.cache.invalidated.clear()
+    await service.create_account("bob@example.com", referral_code=code.text)
+    assert service.cache.invalidated == []
 
 
-async def test_cached_code_expires_by_the_clock(world: InMemoryService) -> None:
+async def test_cached_code_expires_by_the_clock(service: InMemoryService) -> None:
     """An expired code is not found even while the cache still holds it."""
-    ann = await world.create_account("ann@example.com")
-    await world.create_code(ann, minutes=5)
-    await world.look_up_code("ann@example.com")
-    world.clock.advance(minutes=5)
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, minutes=5)
+    await service.look_up_code("ann@example.com")
+    service.clock.advance(minutes=5)
     with pytest.raises(NoActiveCode):
-        await world.look_up_code("ann@example.com")
+        await service.look_up_code("ann@example.com")
 
 
-async def test_failed_invalidation_is_retried_by_a_job(world: InMemoryService) -> None:
+async def test_failed_invalidation_is_retried_by_a_job(service: InMemoryService) -> None:
     """The change succeeds, and the job fails until the cache is available again."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann)
-    world.cache.available = False
-    await world.delete_code(ann.id, code.id)
-    async with world.database.read() as records:
-        jobs = [job for job in records.tables.jobs.values() if isinstance(job, InvalidateLookupJob)]
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
+    service.cache.available = False
+    await service.delete_code(ann.id, code.id)
+    async with service.database.read() as repositories:
+        jobs = [
+            job for job in repositories.tables.jobs.values() if isinstance(job, InvalidateLookupJob)
+        ]
     assert jobs == [InvalidateLookupJob(ann.id)]
-    clear_later = RetryLookupInvalidation(world.cache, world.database)
+    clear_later = RetryLookupInvalidation(service.cache, service.database)
     with pytest.raises(Unavailable):
         await clear_later(jobs[0])
-    world.cache.available = True
-    world.cache.invalidated.clear()
+    service.cache.available = True
+    service.cache.invalidated.clear()
     await clear_later(jobs[0])
-    assert world.cache.invalidated == ["ann@example.com"]
+    assert service.cache.invalidated == ["ann@example.com"]

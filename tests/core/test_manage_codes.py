@@ -21,226 +21,232 @@ RENEW_FOR_HOUR = CodeRenewal(expiry=Expiry(lifetime_minutes=60))
 
 
 @pytest.fixture
-async def ann(world: InMemoryService) -> User:
+async def ann(service: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.create_account("ann@example.com")
+    return await service.create_account("ann@example.com")
 
 
 @pytest.fixture
-async def code(world: InMemoryService, ann: User) -> Code:
+async def code(service: InMemoryService, ann: User) -> Code:
     """Ann's code, in force for an hour, good for two."""
-    return await world.create_code(ann, max_uses=2)
+    return await service.create_code(ann, max_uses=2)
 
 
-async def status(world: InMemoryService, code: Code) -> CodeStatus:
+async def status(service: InMemoryService, code: Code) -> CodeStatus:
     """Return what a code is good for now."""
-    return (await world.show_code(code.user_id, code.id)).status(world.clock.now())
+    return (await service.show_code(code.user_id, code.id)).status(service.clock.now())
 
 
-async def test_codes_are_listed_newest_first(world: InMemoryService, ann: User) -> None:
+async def test_codes_are_listed_newest_first(service: InMemoryService, ann: User) -> None:
     """Pages follow each other without a gap, and the last one has no cursor."""
-    made = [await world.create_code(ann, activate=False) for _ in range(5)]
+    made = [await service.create_code(ann, activate=False) for _ in range(5)]
     seen: list[Code] = []
     after: UUID | None = None
     sizes = []
     while after is not None or not seen:
-        page, _ = await world.list_codes(ann.id, status=None, after=after, limit=2)
+        page, _ = await service.list_codes(ann.id, status=None, after=after, limit=2)
         seen, after = seen + page.items, page.next_after
         sizes.append(len(page.items))
     assert (seen, sizes) == (made[::-1], [2, 2, 1])
 
 
-async def test_list_is_filtered_by_status(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_list_is_filtered_by_status(service: InMemoryService, ann: User, code: Code) -> None:
     """By the status at the time of the request."""
-    later = await world.create_code(ann, activate=False, minutes=120)
-    world.clock.advance(minutes=60)
+    later = await service.create_code(ann, activate=False, minutes=120)
+    service.clock.advance(minutes=60)
     expected = {CodeStatus.EXPIRED: [code], CodeStatus.INACTIVE: [later], CodeStatus.ACTIVE: []}
     for wanted, codes in expected.items():
-        page, now = await world.list_codes(ann.id, status=wanted, after=None, limit=10)
-        assert (page.items, page.next_after, now) == (codes, None, world.clock.now())
+        page, now = await service.list_codes(ann.id, status=wanted, after=None, limit=10)
+        assert (page.items, page.next_after, now) == (codes, None, service.clock.now())
 
 
 async def test_codes_of_another_user_are_not_found(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Another user can neither list, show nor change them."""
-    bob = await world.create_account("bob@example.com")
-    page, _ = await world.list_codes(bob.id, status=None, after=None, limit=10)
+    bob = await service.create_account("bob@example.com")
+    page, _ = await service.list_codes(bob.id, status=None, after=None, limit=10)
     assert page.items == []
     for attempt in (
-        world.show_code(bob.id, code.id),
-        world.renew_code(bob.id, code.id, RENEW_FOR_HOUR),
-        world.activate_code(bob.id, code.id),
-        world.deactivate_code(bob.id, code.id),
-        world.delete_code(bob.id, code.id),
+        service.show_code(bob.id, code.id),
+        service.renew_code(bob.id, code.id, RENEW_FOR_HOUR),
+        service.activate_code(bob.id, code.id),
+        service.deactivate_code(bob.id, code.id),
+        service.delete_code(bob.id, code.id),
     ):
         with pytest.raises(NotFound):
             await attempt
-    assert await world.show_code(ann.id, code.id) == code
+    assert await service.show_code(ann.id, code.id) == code
 
 
 async def test_active_code_expires_by_the_clock(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """It is shown until the instant of its expiry."""
-    world.clock.advance(minutes=60, seconds=-0.000001)
-    assert await world.show_active_code(ann.id) == code
-    world.clock.advance(seconds=0.000001)
+    service.clock.advance(minutes=60, seconds=-0.000001)
+    assert await service.show_active_code(ann.id) == code
+    service.clock.advance(seconds=0.000001)
     with pytest.raises(NoActiveCode):
-        await world.show_active_code(ann.id)
+        await service.show_active_code(ann.id)
 
 
-async def test_renewal_changes_the_expiry(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_renewal_changes_the_expiry(service: InMemoryService, ann: User, code: Code) -> None:
     """Fields that are not named stay unchanged."""
-    world.clock.advance(minutes=30)
-    renewed = await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
-    assert renewed.expires_at == world.clock.now() + timedelta(hours=1)
+    service.clock.advance(minutes=30)
+    renewed = await service.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
+    assert renewed.expires_at == service.clock.now() + timedelta(hours=1)
     assert renewed.max_uses == 2
-    assert await world.show_code(ann.id, code.id) == renewed
+    assert await service.show_code(ann.id, code.id) == renewed
 
 
-async def test_empty_renewal_changes_nothing(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_empty_renewal_changes_nothing(
+    service: InMemoryService, ann: User, code: Code
+) -> None:
     """A renewal without fields leaves the code unchanged."""
-    assert await world.renew_code(ann.id, code.id, CodeRenewal()) == code
-    assert await world.show_code(ann.id, code.id) == code
+    assert await service.renew_code(ann.id, code.id, CodeRenewal()) == code
+    assert await service.show_code(ann.id, code.id) == code
 
 
 async def test_renewal_changes_or_removes_the_maximum(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """A number replaces the maximum; `unlimited` removes it."""
-    assert (await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=5))).max_uses == 5
-    assert (await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)).max_uses == 5
-    assert (await world.renew_code(ann.id, code.id, CodeRenewal(unlimited=True))).max_uses is None
-    assert (await world.show_code(ann.id, code.id)).max_uses is None
+    assert (await service.renew_code(ann.id, code.id, CodeRenewal(max_uses=5))).max_uses == 5
+    assert (await service.renew_code(ann.id, code.id, RENEW_FOR_HOUR)).max_uses == 5
+    assert (await service.renew_code(ann.id, code.id, CodeRenewal(unlimited=True))).max_uses is None
+    assert (await service.show_code(ann.id, code.id)).max_uses is None
 
 
 async def test_higher_maximum_reactivates_an_exhausted_code(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """The counted uses stay."""
     for name in ("bob", "cid"):
-        await world.create_account(f"{name}@example.com", referral_code=code.text)
-    assert await status(world, code) is CodeStatus.EXHAUSTED
-    renewed = await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=3))
-    assert (renewed.uses, await status(world, code)) == (2, CodeStatus.ACTIVE)
+        await service.create_account(f"{name}@example.com", referral_code=code.text)
+    assert await status(service, code) is CodeStatus.EXHAUSTED
+    renewed = await service.renew_code(ann.id, code.id, CodeRenewal(max_uses=3))
+    assert (renewed.uses, await status(service, code)) == (2, CodeStatus.ACTIVE)
 
 
 async def test_renewal_with_a_past_expiry_is_rejected(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """The code stays unchanged."""
     with pytest.raises(InvalidRequest):
-        await world.renew_code(
+        await service.renew_code(
             ann.id, code.id, CodeRenewal(expiry=Expiry(expires_at=code.created_at))
         )
-    assert await world.show_code(ann.id, code.id) == code
+    assert await service.show_code(ann.id, code.id) == code
 
 
 async def test_renewal_reactivates_an_expired_code(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Unless the code was deactivated or retired."""
-    world.clock.advance(days=1)
-    renewed = await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
-    assert await world.show_active_code(ann.id) == renewed
+    service.clock.advance(days=1)
+    renewed = await service.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
+    assert await service.show_active_code(ann.id) == renewed
 
 
 async def test_renewal_does_not_activate_a_deactivated_code(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Its owner has to activate it explicitly."""
-    await world.deactivate_code(ann.id, code.id)
-    world.clock.advance(days=1)
-    await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
-    assert await status(world, code) is CodeStatus.INACTIVE
+    await service.deactivate_code(ann.id, code.id)
+    service.clock.advance(days=1)
+    await service.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
+    assert await status(service, code) is CodeStatus.INACTIVE
 
 
 @pytest.mark.parametrize("days", [0, 1])
 async def test_renewal_does_not_activate_a_retired_code(
-    world: InMemoryService, ann: User, code: Code, days: int
+    service: InMemoryService, ann: User, code: Code, days: int
 ) -> None:
     """A code that was replaced, before or after its expiry, stays inactive."""
-    world.clock.advance(days=days)
-    new = await world.create_code(ann, replace=not days)
-    await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
-    assert await status(world, code) is CodeStatus.INACTIVE
-    assert await world.show_active_code(ann.id) == new
+    service.clock.advance(days=days)
+    new = await service.create_code(ann, replace=not days)
+    await service.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
+    assert await status(service, code) is CodeStatus.INACTIVE
+    assert await service.show_active_code(ann.id) == new
 
 
 async def test_activation_deactivates_the_other_code(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """The activated code is the only active one."""
-    later = await world.create_code(ann, activate=False)
-    activated = await world.activate_code(ann.id, later.id)
-    assert await world.show_active_code(ann.id) == activated
+    later = await service.create_code(ann, activate=False)
+    activated = await service.activate_code(ann.id, later.id)
+    assert await service.show_active_code(ann.id) == activated
     assert activated.id == later.id
-    assert await status(world, code) is CodeStatus.INACTIVE
+    assert await status(service, code) is CodeStatus.INACTIVE
 
 
 async def test_activation_of_the_active_code_changes_nothing(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Activation is idempotent."""
-    assert await world.activate_code(ann.id, code.id) == code
-    assert await world.show_active_code(ann.id) == code
+    assert await service.activate_code(ann.id, code.id) == code
+    assert await service.show_active_code(ann.id) == code
 
 
 async def test_activation_retires_an_expired_code(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """An expired code does not block the activation of another."""
-    later = await world.create_code(ann, activate=False, minutes=120)
-    world.clock.advance(minutes=60)
-    await world.activate_code(ann.id, later.id)
-    await world.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
-    assert await status(world, code) is CodeStatus.INACTIVE
-    assert (await world.show_active_code(ann.id)).id == later.id
+    later = await service.create_code(ann, activate=False, minutes=120)
+    service.clock.advance(minutes=60)
+    await service.activate_code(ann.id, later.id)
+    await service.renew_code(ann.id, code.id, RENEW_FOR_HOUR)
+    assert await status(service, code) is CodeStatus.INACTIVE
+    assert (await service.show_active_code(ann.id)).id == later.id
 
 
 async def test_expired_or_exhausted_code_is_not_activated(
-    world: InMemoryService, ann: User, code: Code
+    service: InMemoryService, ann: User, code: Code
 ) -> None:
     """Each has its own error, and the active code stays."""
-    await world.renew_code(ann.id, code.id, CodeRenewal(max_uses=1))
-    await world.create_account("bob@example.com", referral_code=code.text)
-    short = await world.create_code(ann, activate=False, minutes=1)
-    active = await world.create_code(ann)
-    world.clock.advance(minutes=1)
+    await service.renew_code(ann.id, code.id, CodeRenewal(max_uses=1))
+    await service.create_account("bob@example.com", referral_code=code.text)
+    short = await service.create_code(ann, activate=False, minutes=1)
+    active = await service.create_code(ann)
+    service.clock.advance(minutes=1)
     with pytest.raises(CodeExpired):
-        await world.activate_code(ann.id, short.id)
+        await service.activate_code(ann.id, short.id)
     with pytest.raises(CodeExhausted):
-        await world.activate_code(ann.id, code.id)
-    assert await world.show_active_code(ann.id) == active
+        await service.activate_code(ann.id, code.id)
+    assert await service.show_active_code(ann.id) == active
 
 
-async def test_deactivation_and_reactivation(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_deactivation_and_reactivation(
+    service: InMemoryService, ann: User, code: Code
+) -> None:
     """Deactivation is idempotent, and activation reverses it."""
     for _ in range(2):
-        assert not (await world.deactivate_code(ann.id, code.id)).enabled
+        assert not (await service.deactivate_code(ann.id, code.id)).enabled
         with pytest.raises(NoActiveCode):
-            await world.show_active_code(ann.id)
-    await world.activate_code(ann.id, code.id)
-    assert await world.show_active_code(ann.id) == code
+            await service.show_active_code(ann.id)
+    await service.activate_code(ann.id, code.id)
+    assert await service.show_active_code(ann.id) == code
 
 
-async def test_deleted_code_is_gone(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_deleted_code_is_gone(service: InMemoryService, ann: User, code: Code) -> None:
     """It is neither shown nor listed, cannot be deleted again, and does not block a new code."""
-    await world.delete_code(ann.id, code.id)
-    for attempt in (world.show_code, world.activate_code, world.delete_code):
+    await service.delete_code(ann.id, code.id)
+    for attempt in (service.show_code, service.activate_code, service.delete_code):
         with pytest.raises(NotFound):
             await attempt(ann.id, code.id)
-    page, _ = await world.list_codes(ann.id, status=None, after=None, limit=10)
+    page, _ = await service.list_codes(ann.id, status=None, after=None, limit=10)
     assert page.items == []
-    assert await world.create_code(ann) == await world.show_active_code(ann.id)
+    assert await service.create_code(ann) == await service.show_active_code(ann.id)
 
 
-async def test_deletion_keeps_the_referrals(world: InMemoryService, ann: User, code: Code) -> None:
+async def test_deletion_keeps_the_referrals(
+    service: InMemoryService, ann: User, code: Code
+) -> None:
     """They stay counted and listed with the code's text."""
-    await world.create_account("bob@example.com", referral_code=code.text)
-    await world.delete_code(ann.id, code.id)
-    account = await world.show_account(ann.id)
+    await service.create_account("bob@example.com", referral_code=code.text)
+    await service.delete_code(ann.id, code.id)
+    account = await service.show_account(ann.id)
     assert account.referral_count == 1
     assert [joined.code for joined in account.recent_referrals] == [code.text]
 
@@ -254,9 +260,9 @@ async def test_deletion_keeps_the_referrals(world: InMemoryService, ann: User, c
     ],
 )
 async def test_invalid_renewal_is_rejected(
-    world: InMemoryService, code: Code, renewal: CodeRenewal
+    service: InMemoryService, code: Code, renewal: CodeRenewal
 ) -> None:
     """The code stays unchanged."""
     with pytest.raises(InvalidRequest):
-        await world.renew_code(code.user_id, code.id, renewal)
-    assert await world.show_code(code.user_id, code.id) == code
+        await service.renew_code(code.user_id, code.id, renewal)
+    assert await service.show_code(code.user_id, code.id) == code

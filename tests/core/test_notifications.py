@@ -118,8 +118,8 @@ class MailService:
 
     async def jobs(self) -> list[Job]:
         """Return all that was queued so far."""
-        async with self.database.read() as records:
-            return list(records.tables.jobs.values())
+        async with self.database.read() as repositories:
+            return list(repositories.tables.jobs.values())
 
     async def run_job(self, job: Job, number: int = 1, attempt: int = 0) -> None:
         """Do one job."""
@@ -157,199 +157,199 @@ class MailService:
 
 
 @pytest.fixture
-def office() -> MailService:
-    """An office where nobody has joined."""
+def service() -> MailService:
+    """An service where nobody has joined."""
     return MailService()
 
 
 async def test_registration_queues_mails_to_the_user_and_the_referrer(
-    office: MailService,
+    service: MailService,
 ) -> None:
     """Both jobs are committed with the account and hold ids."""
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
-    bob = await office.create_account("bob@example.com", "ANN")
-    jobs = await office.jobs()
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
+    bob = await service.create_account("bob@example.com", "ANN")
+    jobs = await service.jobs()
     assert jobs[:2] == [WelcomeMailJob(ann.id), WelcomeMailJob(bob.id)]
     assert isinstance(jobs[2], ReferralMailJob)
 
 
-async def test_rejected_registration_queues_nothing(office: MailService) -> None:
+async def test_rejected_registration_queues_nothing(service: MailService) -> None:
     """Without an account there is no job."""
     with pytest.raises(ReferralCodeUnusable):
-        await office.create_account("bob@example.com", "NOBODYS")
-    assert await office.jobs() == []
+        await service.create_account("bob@example.com", "NOBODYS")
+    assert await service.jobs() == []
 
 
-async def test_mails_go_to_their_recipients_in_their_locale(office: MailService) -> None:
+async def test_mails_go_to_their_recipients_in_their_locale(service: MailService) -> None:
     """The new user is welcomed, and the referrer is notified."""
-    ann = await office.create_account("Ann@example.com", locale=Locale.RU)
-    await office.create_code(ann, text="ANN")
-    await office.create_account("bob@example.com", "ANN")
-    await office.run_all_jobs()
-    sent = [(mail.template, mail.to, mail.locale) for mail in office.mailer.sent]
+    ann = await service.create_account("Ann@example.com", locale=Locale.RU)
+    await service.create_code(ann, text="ANN")
+    await service.create_account("bob@example.com", "ANN")
+    await service.run_all_jobs()
+    sent = [(mail.template, mail.to, mail.locale) for mail in service.mailer.sent]
     assert sent == [
         ("welcome", "Ann@example.com", "ru"),
         ("welcome", "bob@example.com", "en"),
         ("referral", "Ann@example.com", "ru"),
     ]
-    assert office.mailer.sent[2].variables["emails"] == ["bob@example.com"]
-    assert office.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/mute-{ann.id}"
+    assert service.mailer.sent[2].variables["emails"] == ["bob@example.com"]
+    assert service.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/mute-{ann.id}"
 
 
 async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
-    office: MailService,
+    service: MailService,
 ) -> None:
     """Referrals from the unsubscribed period stay unreported after subscribing again."""
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
-    await Unsubscribe(office.database, FakeUnsubscribeTokens())(f"mute-{ann.id}")
-    await office.create_account("bob@example.com", "ANN")
-    await office.run_all_jobs()
-    await UpdateAccount(office.database)(ann.id, AccountUpdate(None, notify_on_referral=True))
-    await office.create_account("cid@example.com", "ANN")
-    *_, last = await office.jobs()
-    await office.run_job(last, 99, attempt=1)
-    news = [mail.variables["emails"] for mail in office.mailer.sent if mail.template == "referral"]
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
+    await Unsubscribe(service.database, FakeUnsubscribeTokens())(f"mute-{ann.id}")
+    await service.create_account("bob@example.com", "ANN")
+    await service.run_all_jobs()
+    await UpdateAccount(service.database)(ann.id, AccountUpdate(None, notify_on_referral=True))
+    await service.create_account("cid@example.com", "ANN")
+    *_, last = await service.jobs()
+    await service.run_job(last, 99, attempt=1)
+    news = [mail.variables["emails"] for mail in service.mailer.sent if mail.template == "referral"]
     assert news == [["cid@example.com"]]
 
 
-async def test_blocked_user_gets_no_mail(office: MailService) -> None:
+async def test_blocked_user_gets_no_mail(service: MailService) -> None:
     """Neither a queued welcome mail nor a notification of a referral."""
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
-    await office.create_account("bob@example.com", "ANN")
-    clear = InvalidateLookup(FakeLookupCache(), office.database)
-    await BlockAccount(FakeEmailParser(), clear, office.clock, office.database)(ann.email)
-    await office.run_all_jobs()
-    assert {mail.to for mail in office.mailer.sent} == {"bob@example.com"}
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
+    await service.create_account("bob@example.com", "ANN")
+    clear = InvalidateLookup(FakeLookupCache(), service.database)
+    await BlockAccount(FakeEmailParser(), clear, service.clock, service.database)(ann.email)
+    await service.run_all_jobs()
+    assert {mail.to for mail in service.mailer.sent} == {"bob@example.com"}
 
 
-async def test_unsubscribing_rejects_an_invalid_token(office: MailService) -> None:
+async def test_unsubscribing_rejects_an_invalid_token(service: MailService) -> None:
     """Neither garbage nor an unknown id is accepted."""
     for token in ("garbage", f"mute-{UUID(int=1)}"):
         with pytest.raises(NotFound):
-            await Unsubscribe(office.database, FakeUnsubscribeTokens())(token)
+            await Unsubscribe(service.database, FakeUnsubscribeTokens())(token)
 
 
-async def test_active_code_is_mailed_to_its_owner(office: MailService) -> None:
+async def test_active_code_is_mailed_to_its_owner(service: MailService) -> None:
     """With its link, its QR code and the uses left."""
-    ann = await office.create_account("ann@example.com")
-    code = await office.create_code(ann, text="ANN", max_uses=3)
-    await office.mail_active_code(ann)
-    await office.run_all_jobs()
-    mail = office.mailer.sent[-1]
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann, text="ANN", max_uses=3)
+    await service.mail_active_code(ann)
+    await service.run_all_jobs()
+    mail = service.mailer.sent[-1]
     facts = {"code": "ANN", "expires_at": code.expires_at, "link": "http://test/r/ANN", "left": 3}
     assert (mail.template, mail.variables, mail.qr_url) == ("code", facts, "http://test/r/ANN")
 
 
-async def test_code_mail_needs_an_active_code(office: MailService) -> None:
+async def test_code_mail_needs_an_active_code(service: MailService) -> None:
     """The request is rejected; a code that is deactivated before the mail is sent is not mailed."""
-    ann = await office.create_account("ann@example.com")
+    ann = await service.create_account("ann@example.com")
     with pytest.raises(NoActiveCode):
-        await office.mail_active_code(ann)
-    code = await office.create_code(ann)
-    await office.mail_active_code(ann)
-    clear = InvalidateLookup(FakeLookupCache(), office.database)
-    await DeactivateCode(clear, office.clock, office.database)(ann.id, code.id)
-    await office.run_all_jobs()
-    assert [mail.template for mail in office.mailer.sent] == ["welcome"]
+        await service.mail_active_code(ann)
+    code = await service.create_code(ann)
+    await service.mail_active_code(ann)
+    clear = InvalidateLookup(FakeLookupCache(), service.database)
+    await DeactivateCode(clear, service.clock, service.database)(ann.id, code.id)
+    await service.run_all_jobs()
+    assert [mail.template for mail in service.mailer.sent] == ["welcome"]
 
 
-async def test_recipient_gets_at_most_five_mails_an_hour(office: MailService) -> None:
+async def test_recipient_gets_at_most_five_mails_an_hour(service: MailService) -> None:
     """The welcome mail counts; the next mail is allowed when the oldest is an hour old."""
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann)
-    await office.run_all_jobs()
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann)
+    await service.run_all_jobs()
     for _ in range(4):
-        await office.mail_active_code(ann)
-    office.clock.advance(minutes=20)
-    with pytest.raises(TooManyRequests) as refused:
-        await office.mail_active_code(ann)
-    assert refused.value.retry_after == timedelta(minutes=40)
-    assert len(await office.jobs()) == 5
+        await service.mail_active_code(ann)
+    service.clock.advance(minutes=20)
+    with pytest.raises(TooManyRequests) as raised:
+        await service.mail_active_code(ann)
+    assert raised.value.retry_after == timedelta(minutes=40)
+    assert len(await service.jobs()) == 5
 
 
-async def test_one_slot_is_reserved_for_mails_that_the_user_requests(office: MailService) -> None:
+async def test_one_slot_is_reserved_for_mails_that_the_user_requests(service: MailService) -> None:
     """Strangers who register cannot use up the whole quota of a referrer."""
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
     for number in range(9):
-        await office.create_account(f"u{number}@example.com", "ANN")
-    await office.run_all_jobs()
-    assert len([mail for mail in office.mailer.sent if mail.to == "ann@example.com"]) == 4
-    await office.mail_active_code(ann)
+        await service.create_account(f"u{number}@example.com", "ANN")
+    await service.run_all_jobs()
+    assert len([mail for mail in service.mailer.sent if mail.to == "ann@example.com"]) == 4
+    await service.mail_active_code(ann)
     with pytest.raises(TooManyRequests):
-        await office.mail_active_code(ann)
+        await service.mail_active_code(ann)
 
 
-async def test_delayed_referrals_share_the_next_mail(office: MailService) -> None:
+async def test_delayed_referrals_share_the_next_mail(service: MailService) -> None:
     """Each referral is reported once, by the first job that gets a slot."""
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
     for number in range(6):
-        await office.create_account(f"u{number}@example.com", "ANN")
-    await office.run_all_jobs()
-    office.mailer.sent.clear()
-    office.clock.advance(hours=1)
-    for number, job in enumerate(await office.jobs()):
+        await service.create_account(f"u{number}@example.com", "ANN")
+    await service.run_all_jobs()
+    service.mailer.sent.clear()
+    service.clock.advance(hours=1)
+    for number, job in enumerate(await service.jobs()):
         if isinstance(job, ReferralMailJob) and number > 7:
-            await office.run_job(job, number, attempt=1)
-    assert [mail.variables["emails"] for mail in office.mailer.sent] == [
+            await service.run_job(job, number, attempt=1)
+    assert [mail.variables["emails"] for mail in service.mailer.sent] == [
         ["u3@example.com", "u4@example.com", "u5@example.com"]
     ]
 
 
-async def test_long_list_of_referrals_is_truncated(office: MailService) -> None:
+async def test_long_list_of_referrals_is_truncated(service: MailService) -> None:
     """The mail lists the first e-mail addresses and counts the rest."""
-    office.limit = MailLimit(1, HOUR)
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
+    service.limit = MailLimit(1, HOUR)
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
     for number in range(MAX_LISTED_EMAILS + 2):
-        await office.create_account(f"u{number}@example.com", "ANN")
-    last = (await office.jobs())[-1]
-    await office.run_job(last, attempt=1)
-    facts = office.mailer.sent[0].variables
+        await service.create_account(f"u{number}@example.com", "ANN")
+    last = (await service.jobs())[-1]
+    await service.run_job(last, attempt=1)
+    facts = service.mailer.sent[0].variables
     assert (len(list(facts["emails"])), facts["more"]) == (MAX_LISTED_EMAILS, 2)  # type: ignore[call-overload]
 
 
-async def test_retried_mail_keeps_its_id_and_slot(office: MailService) -> None:
+async def test_retried_mail_keeps_its_id_and_slot(service: MailService) -> None:
     """A retry takes no second slot of the quota."""
-    office.limit = MailLimit(1, HOUR)
-    ann = await office.create_account("ann@example.com")
-    office.mailer.error = Unavailable()
+    service.limit = MailLimit(1, HOUR)
+    ann = await service.create_account("ann@example.com")
+    service.mailer.error = Unavailable()
     with pytest.raises(Unavailable):
-        await office.run_job(WelcomeMailJob(ann.id), 7)
-    office.mailer.error = None
-    await office.run_job(WelcomeMailJob(ann.id), 7, attempt=1)
-    assert [mail.id for mail in office.mailer.sent] == [UUID(int=7)]
+        await service.run_job(WelcomeMailJob(ann.id), 7)
+    service.mailer.error = None
+    await service.run_job(WelcomeMailJob(ann.id), 7, attempt=1)
+    assert [mail.id for mail in service.mailer.sent] == [UUID(int=7)]
 
 
-async def test_without_a_limit_every_referral_is_mailed(office: MailService) -> None:
+async def test_without_a_limit_every_referral_is_mailed(service: MailService) -> None:
     """Each new referral has its own mail."""
-    office.limit = MailLimit(None, HOUR)
-    ann = await office.create_account("ann@example.com")
-    await office.create_code(ann, text="ANN")
+    service.limit = MailLimit(None, HOUR)
+    ann = await service.create_account("ann@example.com")
+    await service.create_code(ann, text="ANN")
     for number in range(9):
-        await office.create_account(f"u{number}@example.com", "ANN")
-    await office.run_all_jobs()
-    assert len([mail for mail in office.mailer.sent if mail.template == "referral"]) == 9
+        await service.create_account(f"u{number}@example.com", "ANN")
+    await service.run_all_jobs()
+    assert len([mail for mail in service.mailer.sent if mail.template == "referral"]) == 9
 
 
-async def test_jobs_of_a_deleted_account_do_nothing(office: MailService) -> None:
+async def test_jobs_of_a_deleted_account_do_nothing(service: MailService) -> None:
     """They send no mail and do not fail."""
     gone = UUID(int=1)
     for job in (WelcomeMailJob(gone), ReferralMailJob(gone), CodeMailJob(gone, gone)):
-        await office.run_job(job)
-    assert office.mailer.sent == []
+        await service.run_job(job)
+    assert service.mailer.sent == []
 
 
-async def test_pruning_deletes_old_mail_slots(office: MailService) -> None:
+async def test_pruning_deletes_old_mail_slots(service: MailService) -> None:
     """Slots of the current day stay."""
-    ann = await office.create_account("ann@example.com")
-    await office.run_job(WelcomeMailJob(ann.id), 1)
-    office.clock.advance(days=2)
-    await office.run_job(WelcomeMailJob(ann.id), 2)
-    await office.run_job(PruneJob())
-    async with office.database.read() as records:
-        assert list(records.tables.mails) == [UUID(int=2)]
+    ann = await service.create_account("ann@example.com")
+    await service.run_job(WelcomeMailJob(ann.id), 1)
+    service.clock.advance(days=2)
+    await service.run_job(WelcomeMailJob(ann.id), 2)
+    await service.run_job(PruneJob())
+    async with service.database.read() as repositories:
+        assert list(repositories.tables.mails) == [UUID(int=2)]

@@ -69,48 +69,50 @@ def test_longest_password_is_normalized(normalised: list[int], password: str) ->
     assert normalised == [MAX_PASSWORD_BYTES]
 
 
-async def register(world: InMemoryService, _: User, password: str) -> None:
+async def register(service: InMemoryService, _: User, password: str) -> None:
     """Join with a password."""
-    await world.register(NewAccount("bob@example.com", password, None, Locale.EN))
+    await service.register(NewAccount("bob@example.com", password, None, Locale.EN))
 
 
-async def log_in(world: InMemoryService, ann: User, password: str) -> None:
+async def log_in(service: InMemoryService, ann: User, password: str) -> None:
     """Log in with a password."""
-    await world.log_in(ann.email, password, CLIENT_IP)
+    await service.log_in(ann.email, password, CLIENT_IP)
 
 
-def make_change_password(world: InMemoryService) -> ChangePassword:
+def make_change_password(service: InMemoryService) -> ChangePassword:
     """Wire the change of a password."""
-    prove = Reauthenticate(world.database, world.password_hasher)
-    return ChangePassword({COMMON_PASSWORD}, world.database, world.password_hasher, prove)
+    prove = Reauthenticate(service.database, service.password_hasher)
+    return ChangePassword({COMMON_PASSWORD}, service.database, service.password_hasher, prove)
 
 
-async def use_as_current(world: InMemoryService, ann: User, password: str) -> None:
+async def use_as_current(service: InMemoryService, ann: User, password: str) -> None:
     """Send it as the current password."""
-    await make_change_password(world)(ann.id, None, password, "staple battery horse")
+    await make_change_password(service)(ann.id, None, password, "staple battery horse")
 
 
-async def use_as_new(world: InMemoryService, ann: User, password: str) -> None:
+async def use_as_new(service: InMemoryService, ann: User, password: str) -> None:
     """Send it as the new password."""
-    await make_change_password(world)(ann.id, None, PASSWORD, password)
+    await make_change_password(service)(ann.id, None, PASSWORD, password)
 
 
-async def erase(world: InMemoryService, ann: User, password: str) -> None:
+async def erase(service: InMemoryService, ann: User, password: str) -> None:
     """Leave with a password."""
-    await world.erase_account(ann.id, password)
+    await service.erase_account(ann.id, password)
 
 
-async def mail_link(world: InMemoryService, ann: User) -> ResetPassword:
+async def mail_link(service: InMemoryService, ann: User) -> ResetPassword:
     """Store what a reset mail's link proves, and wire its use."""
-    digest, until = FakeTokenGenerator().digest(RESET_TOKEN), world.clock.now() + SESSION_LIFETIME
-    async with world.database.begin() as records:
-        await records.one_time_tokens.add(OneTimeToken(digest, ann.id, TokenPurpose.RESET, until))
-    return world.reset_password
+    digest, until = FakeTokenGenerator().digest(RESET_TOKEN), service.clock.now() + SESSION_LIFETIME
+    async with service.database.begin() as repositories:
+        await repositories.one_time_tokens.add(
+            OneTimeToken(digest, ann.id, TokenPurpose.RESET, until)
+        )
+    return service.reset_password
 
 
-async def reset(world: InMemoryService, ann: User, password: str) -> None:
+async def reset(service: InMemoryService, ann: User, password: str) -> None:
     """Set it by a link."""
-    await (await mail_link(world, ann))(RESET_TOKEN, password)
+    await (await mail_link(service, ann))(RESET_TOKEN, password)
 
 
 @pytest.mark.parametrize(
@@ -125,64 +127,64 @@ async def reset(world: InMemoryService, ann: User, password: str) -> None:
     ],
 )
 async def test_every_use_case_rejects_long_passwords(
-    world: InMemoryService, normalised: list[int], use: PasswordUse, refusal: type[Exception]
+    service: InMemoryService, normalised: list[int], use: PasswordUse, refusal: type[Exception]
 ) -> None:
     """No password over the maximum length is normalized or hashed."""
-    ann = await world.create_account("ann@example.com")
-    hashed = world.password_hasher.hash_count
+    ann = await service.create_account("ann@example.com")
+    hashed = service.password_hasher.hash_count
     with pytest.raises(refusal):
-        await use(world, ann, SLOW_TO_NORMALISE)
+        await use(service, ann, SLOW_TO_NORMALISE)
     assert max(normalised) <= MAX_PASSWORD_BYTES
-    assert world.password_hasher.hash_count == hashed
+    assert service.password_hasher.hash_count == hashed
 
 
-async def test_concurrent_resets_with_one_link_cost_one_hash(world: InMemoryService) -> None:
+async def test_concurrent_resets_with_one_link_cost_one_hash(service: InMemoryService) -> None:
     """Of 300 resets one sets the password; the others are rejected without hashing."""
-    ann = await world.create_account("ann@example.com")
-    use = await mail_link(world, ann)
-    hashed = world.password_hasher.hash_count
+    ann = await service.create_account("ann@example.com")
+    use = await mail_link(service, ann)
+    hashed = service.password_hasher.hash_count
     resets = [use(RESET_TOKEN, f"staple battery {number}") for number in range(300)]
     answers = await asyncio.gather(*resets, return_exceptions=True)
     assert answers.count(None) == 1
     assert sum(isinstance(answer, TokenUnusable) for answer in answers) == 299
-    assert world.password_hasher.hash_count == hashed + 1
+    assert service.password_hasher.hash_count == hashed + 1
 
 
 @pytest.mark.parametrize("fault", [Unavailable(), MemoryError(), asyncio.CancelledError()])
 async def test_reset_link_is_released_when_hashing_fails(
-    world: InMemoryService, fault: BaseException
+    service: InMemoryService, fault: BaseException
 ) -> None:
     """A full queue, a bug and a cancelled request do not use up the link."""
-    ann = await world.create_account("ann@example.com")
-    use = await mail_link(world, ann)
-    world.password_hasher.error = fault
+    ann = await service.create_account("ann@example.com")
+    use = await mail_link(service, ann)
+    service.password_hasher.error = fault
     with pytest.raises(type(fault)):
         await use(RESET_TOKEN, "staple battery horse")
-    world.password_hasher.error = None
+    service.password_hasher.error = None
     await use(RESET_TOKEN, "staple battery horse")
-    assert await world.log_in(ann.email, "staple battery horse", CLIENT_IP)
+    assert await service.log_in(ann.email, "staple battery horse", CLIENT_IP)
 
 
-async def test_reset_link_lock_times_out(world: InMemoryService) -> None:
+async def test_reset_link_lock_times_out(service: InMemoryService) -> None:
     """The link of a crashed process is usable again after a minute."""
-    ann = await world.create_account("ann@example.com")
-    use = await mail_link(world, ann)
-    now = world.clock.now()
+    ann = await service.create_account("ann@example.com")
+    use = await mail_link(service, ann)
+    now = service.clock.now()
     digest = FakeTokenGenerator().digest(RESET_TOKEN)
-    async with world.database.begin() as records:
-        assert await records.one_time_tokens.acquire(
+    async with service.database.begin() as repositories:
+        assert await repositories.one_time_tokens.acquire(
             digest, TokenPurpose.RESET, now, now + LINK_LOCK_TIMEOUT
         )
     with pytest.raises(TokenUnusable):
         await use(RESET_TOKEN, "staple battery horse")
-    world.clock.advance(seconds=LINK_LOCK_TIMEOUT.total_seconds())
+    service.clock.advance(seconds=LINK_LOCK_TIMEOUT.total_seconds())
     await use(RESET_TOKEN, "staple battery horse")
 
 
-async def test_weak_password_does_not_use_up_the_reset_link(world: InMemoryService) -> None:
+async def test_weak_password_does_not_use_up_the_reset_link(service: InMemoryService) -> None:
     """Nor does it lock the link."""
-    ann = await world.create_account("ann@example.com")
-    use = await mail_link(world, ann)
+    ann = await service.create_account("ann@example.com")
+    use = await mail_link(service, ann)
     with pytest.raises(WeakPassword):
         await use(RESET_TOKEN, COMMON_PASSWORD)
     await use(RESET_TOKEN, "staple battery horse")

@@ -19,73 +19,75 @@ JOB_CONTEXT = JobContext(UUID(int=7), 0)
 OFF = EmailConfirmationPolicy(required=False)
 
 
-async def profile_of(world: InMemoryService, user_id: UUID) -> Profile | None:
+async def profile_of(service: InMemoryService, user_id: UUID) -> Profile | None:
     """Return what an account shows."""
-    return (await world.show_account(user_id)).profile
+    return (await service.show_account(user_id)).profile
 
 
-async def test_enrichment_stores_the_profile(world: InMemoryService) -> None:
+async def test_enrichment_stores_the_profile(service: InMemoryService) -> None:
     """A later result replaces it."""
-    ann = await world.create_account("Ann@example.com")
+    ann = await service.create_account("Ann@example.com")
     enrichment = FakeEnrichment(ANN)
-    enrich = EnrichProfile(world.clock, world.database, enrichment, OFF)
+    enrich = EnrichProfile(service.clock, service.database, enrichment, OFF)
     for found in (ANN, replace(ANN, title="Head of Examples")):
         enrichment.profile = found
         await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
-        assert await profile_of(world, ann.id) == found
+        assert await profile_of(service, ann.id) == found
     assert enrichment.calls == ["Ann@example.com"] * 2
 
 
-async def test_unknown_person_has_no_profile(world: InMemoryService) -> None:
+async def test_unknown_person_has_no_profile(service: InMemoryService) -> None:
     """The job is done."""
-    ann = await world.create_account("ann@example.com")
-    await EnrichProfile(world.clock, world.database, FakeEnrichment(), OFF)(
+    ann = await service.create_account("ann@example.com")
+    await EnrichProfile(service.clock, service.database, FakeEnrichment(), OFF)(
         EnrichProfileJob(ann.id), JOB_CONTEXT
     )
-    assert await profile_of(world, ann.id) is None
+    assert await profile_of(service, ann.id) is None
 
 
-async def test_missing_response_is_retried(world: InMemoryService) -> None:
+async def test_missing_response_is_retried(service: InMemoryService) -> None:
     """Until the maximum number of retries."""
-    ann = await world.create_account("ann@example.com")
-    enrich = EnrichProfile(world.clock, world.database, FakeEnrichment(ANN, available=False), OFF)
+    ann = await service.create_account("ann@example.com")
+    enrich = EnrichProfile(
+        service.clock, service.database, FakeEnrichment(ANN, available=False), OFF
+    )
     with pytest.raises(RescheduleJob):
         await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     most = {
         str(ThirdPartyFailure.NO_RESPONSE): MAX_THIRD_PARTY_RETRIES[ThirdPartyFailure.NO_RESPONSE]
     }
     await enrich(EnrichProfileJob(ann.id), replace(JOB_CONTEXT, counters=most))
-    assert await profile_of(world, ann.id) is None
+    assert await profile_of(service, ann.id) is None
 
 
-async def test_profile_of_an_erased_user_is_not_stored(world: InMemoryService) -> None:
+async def test_profile_of_an_erased_user_is_not_stored(service: InMemoryService) -> None:
     """Neither when the account is erased during the call, nor before it."""
-    ann = await world.create_account("ann@example.com")
+    ann = await service.create_account("ann@example.com")
 
     async def erase() -> None:
-        async with world.database.begin() as records:
-            await records.users.erase(ann.id, world.clock.now())
+        async with service.database.begin() as repositories:
+            await repositories.users.erase(ann.id, service.clock.now())
 
     enrichment = FakeEnrichment(ANN, during_call=erase)
-    enrich = EnrichProfile(world.clock, world.database, enrichment, OFF)
+    enrich = EnrichProfile(service.clock, service.database, enrichment, OFF)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     assert len(enrichment.calls) == 1
-    async with world.database.read() as records:
-        assert not records.tables.profiles
+    async with service.database.read() as repositories:
+        assert not repositories.tables.profiles
 
 
 @pytest.mark.parametrize("role", Role)
 async def test_registration_queues_enrichment_for_members(
-    world: InMemoryService, role: Role
+    service: InMemoryService, role: Role
 ) -> None:
     """Without enrichment, a remaining job does nothing."""
-    world.register = replace(world.register, enrichment=FakeEnrichment(ANN))
-    user = await world.register(NewAccount("ann@example.com", PASSWORD, role=role))
-    async with world.database.read() as records:
-        queued = EnrichProfileJob(user.id) in records.tables.jobs.values()
+    service.register = replace(service.register, enrichment=FakeEnrichment(ANN))
+    user = await service.register(NewAccount("ann@example.com", PASSWORD, role=role))
+    async with service.database.read() as repositories:
+        queued = EnrichProfileJob(user.id) in repositories.tables.jobs.values()
     assert queued is (role is Role.MEMBER)
-    await EnrichProfile(world.clock, world.database, None, OFF)(
+    await EnrichProfile(service.clock, service.database, None, OFF)(
         EnrichProfileJob(user.id), JOB_CONTEXT
     )
-    assert await profile_of(world, user.id) is None
+    assert await profile_of(service, user.id) is None

@@ -13,30 +13,30 @@ from tests.core.service import InMemoryService, client_caller, user_caller
 
 
 @pytest.fixture
-async def ann(world: InMemoryService) -> User:
+async def ann(service: InMemoryService) -> User:
     """Someone with whose code three have joined."""
-    ann = await world.create_account("ann@example.com")
-    code = await world.create_code(ann)
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
     for name in ("bob", "cid", "dan"):
-        await world.create_account(f"{name}@example.com", referral_code=code.text)
+        await service.create_account(f"{name}@example.com", referral_code=code.text)
     return ann
 
 
 async def listed(
-    world: InMemoryService, visibility: ReferralVisibility, caller: Caller, user_id: UUID
+    service: InMemoryService, visibility: ReferralVisibility, caller: Caller, user_id: UUID
 ) -> tuple[list[ReferralListItem], bool]:
     """Ask for the first page."""
-    list_referrals = ListReferrals(world.database, visibility)
+    list_referrals = ListReferrals(service.database, visibility)
     page, in_full = await list_referrals(caller, user_id, status=None, after=None, limit=10)
     return page.items, in_full
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
 async def test_referrer_sees_own_referrals_in_full(
-    world: InMemoryService, ann: User, visibility: ReferralVisibility
+    service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """With e-mail addresses under every setting, newest first."""
-    items, in_full = await listed(world, visibility, user_caller(ann), ann.id)
+    items, in_full = await listed(service, visibility, user_caller(ann), ann.id)
     assert [(joined.email or "").partition("@")[0] for joined in items] == ["dan", "cid", "bob"]
     assert in_full
 
@@ -45,79 +45,79 @@ async def test_referrer_sees_own_referrals_in_full(
     ("visibility", "full"), [(ReferralVisibility.OPEN, True), (ReferralVisibility.REDACTED, False)]
 )
 async def test_visibility_decides_what_a_stranger_sees(
-    world: InMemoryService, ann: User, visibility: ReferralVisibility, *, full: bool
+    service: InMemoryService, ann: User, visibility: ReferralVisibility, *, full: bool
 ) -> None:
     """Everything under `open`, no e-mail addresses under `redacted`."""
-    stranger = await world.create_account("eve@example.com")
-    items, in_full = await listed(world, visibility, user_caller(stranger), ann.id)
+    stranger = await service.create_account("eve@example.com")
+    items, in_full = await listed(service, visibility, user_caller(stranger), ann.id)
     assert (len(items), in_full) == (3, full)
 
 
 async def test_stranger_sees_nothing_with_owner_visibility(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """A hidden user gives the same error as an unknown one."""
-    stranger = user_caller(await world.create_account("eve@example.com"))
+    stranger = user_caller(await service.create_account("eve@example.com"))
     refusals = []
-    for user_id in (ann.id, world.id_generator.new()):
-        with pytest.raises(NotFound) as refused:
-            await listed(world, ReferralVisibility.OWNER, stranger, user_id)
-        refusals.append((type(refused.value), refused.value.detail))
+    for user_id in (ann.id, service.id_generator.new()):
+        with pytest.raises(NotFound) as raised:
+            await listed(service, ReferralVisibility.OWNER, stranger, user_id)
+        refusals.append((type(raised.value), raised.value.detail))
     assert refusals[0] == refusals[1]
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
 async def test_admin_sees_everything(
-    world: InMemoryService, ann: User, visibility: ReferralVisibility
+    service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """With e-mail addresses under every setting."""
-    admin = user_caller(await world.create_admin("root@example.com"))
-    items, in_full = await listed(world, visibility, admin, ann.id)
+    admin = user_caller(await service.create_admin("root@example.com"))
+    items, in_full = await listed(service, visibility, admin, ann.id)
     assert (len(items), in_full) == (3, True)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
 async def test_client_with_the_scope_sees_everything(
-    world: InMemoryService, ann: User, visibility: ReferralVisibility
+    service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """`referrals:read` is sufficient under every setting."""
-    items, in_full = await listed(world, visibility, client_caller(Scope.REFERRALS_READ), ann.id)
+    items, in_full = await listed(service, visibility, client_caller(Scope.REFERRALS_READ), ann.id)
     assert (len(items), in_full) == (3, True)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
 @pytest.mark.parametrize("scopes", [(), (Scope.CODES_READ, Scope.USERS_READ)])
 async def test_client_without_the_scope_sees_nothing(
-    world: InMemoryService, ann: User, visibility: ReferralVisibility, scopes: tuple[Scope, ...]
+    service: InMemoryService, ann: User, visibility: ReferralVisibility, scopes: tuple[Scope, ...]
 ) -> None:
     """The error does not reveal whether the user exists."""
-    for user_id in (ann.id, world.id_generator.new()):
+    for user_id in (ann.id, service.id_generator.new()):
         with pytest.raises(InsufficientScope):
-            await listed(world, visibility, client_caller(*scopes), user_id)
+            await listed(service, visibility, client_caller(*scopes), user_id)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
 async def test_unknown_user_is_not_found(
-    world: InMemoryService, ann: User, visibility: ReferralVisibility
+    service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """For users, administrators and clients alike."""
-    admin = await world.create_admin("root@example.com")
+    admin = await service.create_admin("root@example.com")
     for caller in (user_caller(ann), user_caller(admin), client_caller(Scope.REFERRALS_READ)):
         with pytest.raises(NotFound):
-            await listed(world, visibility, caller, world.id_generator.new())
+            await listed(service, visibility, caller, service.id_generator.new())
 
 
-async def test_caller_without_an_account_is_rejected(world: InMemoryService, ann: User) -> None:
+async def test_caller_without_an_account_is_rejected(service: InMemoryService, ann: User) -> None:
     """A token that outlives its account reads nothing, not even its user's own referrals."""
-    gone = Caller("first-party", frozenset({Scope.ACCOUNT}), world.id_generator.new())
+    gone = Caller("first-party", frozenset({Scope.ACCOUNT}), service.id_generator.new())
     for user_id in (ann.id, gone.user_id):
         with pytest.raises(Unauthenticated):
-            await listed(world, ReferralVisibility.OPEN, gone, user_id or ann.id)
+            await listed(service, ReferralVisibility.OPEN, gone, user_id or ann.id)
 
 
-async def test_pagination_and_filters(world: InMemoryService, ann: User) -> None:
+async def test_pagination_and_filters(service: InMemoryService, ann: User) -> None:
     """A page has its limit, the next one begins after it, and a filter selects one status."""
-    list_referrals = ListReferrals(world.database, ReferralVisibility.REDACTED)
+    list_referrals = ListReferrals(service.database, ReferralVisibility.REDACTED)
     me = user_caller(ann)
     first, _ = await list_referrals(me, ann.id, status=None, after=None, limit=2)
     assert first.next_after == first.items[-1].referral_id

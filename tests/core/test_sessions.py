@@ -15,307 +15,313 @@ from tests.support.fakes.ports import FakeTokenGenerator
 
 
 @pytest.fixture
-async def ann(world: InMemoryService) -> User:
+async def ann(service: InMemoryService) -> User:
     """Someone with an account."""
-    return await world.create_account("Ann@example.com")
+    return await service.create_account("Ann@example.com")
 
 
 @pytest.fixture
-async def first(world: InMemoryService, ann: User) -> TokenPair:
+async def first(service: InMemoryService, ann: User) -> TokenPair:
     """The tokens of Ann's login."""
-    return await world.log_in(ann.email, PASSWORD, CLIENT_IP)
+    return await service.log_in(ann.email, PASSWORD, CLIENT_IP)
 
 
-async def test_login_issues_tokens_of_the_user(world: InMemoryService, ann: User) -> None:
+async def test_login_issues_tokens_of_the_user(service: InMemoryService, ann: User) -> None:
     """The access token identifies the user, whatever the case of the e-mail address."""
-    tokens = await world.log_in("aNN@EXAMPLE.com", PASSWORD, CLIENT_IP)
-    caller = world.access_tokens.verify(tokens.access_token).caller
+    tokens = await service.log_in("aNN@EXAMPLE.com", PASSWORD, CLIENT_IP)
+    caller = service.access_tokens.verify(tokens.access_token).caller
     assert caller == user_caller(ann, caller.session_id)
     assert (tokens.expires_in, tokens.scope) == (
-        world.access_tokens.lifetime_seconds,
+        service.access_tokens.lifetime_seconds,
         Scope.ACCOUNT,
     )
     assert user_caller(ann).client_id == FIRST_PARTY_CLIENT_ID
-    assert (await world.refresh(tokens.refresh_token)).scope == Scope.ACCOUNT
+    assert (await service.refresh(tokens.refresh_token)).scope == Scope.ACCOUNT
 
 
 async def test_refresh_token_is_stored_as_its_digest(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """It is found by its SHA-256 only."""
-    async with world.database.read() as records:
-        assert await records.sessions.lock_by_token(first.refresh_token.encode()) is None
-        digest = world.refresh.token_generator.digest(first.refresh_token)
-        assert await records.sessions.lock_by_token(digest) is not None
+    async with service.database.read() as repositories:
+        assert await repositories.sessions.lock_by_token(first.refresh_token.encode()) is None
+        digest = service.refresh.token_generator.digest(first.refresh_token)
+        assert await repositories.sessions.lock_by_token(digest) is not None
 
 
 @pytest.mark.parametrize("username", ["Ann@example.com", "nobody@example.com", "no address", ""])
 async def test_failed_login_reveals_nothing(
-    world: InMemoryService, ann: User, username: str
+    service: InMemoryService, ann: User, username: str
 ) -> None:
     """A wrong password and an unknown address give the same error at the cost of one hash."""
-    with pytest.raises(InvalidGrant) as refused:
-        await world.log_in(username, "another one entirely", CLIENT_IP)
-    assert refused.value.detail == "The e-mail address or the password is not right."
+    with pytest.raises(InvalidGrant) as raised:
+        await service.log_in(username, "another one entirely", CLIENT_IP)
+    assert raised.value.detail == "The e-mail address or the password is not right."
     known = username == ann.email
-    assert world.password_hasher.verified_hashes == [ann.password_hash if known else None]
+    assert service.password_hasher.verified_hashes == [ann.password_hash if known else None]
 
 
 async def test_overlong_password_is_rejected_without_hashing(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """The error is that of a wrong password."""
-    with pytest.raises(InvalidGrant) as refused:
-        await world.log_in(ann.email, "x" * 1025, CLIENT_IP)
-    assert refused.value.detail == "The e-mail address or the password is not right."
-    assert world.password_hasher.verified_hashes == []
+    with pytest.raises(InvalidGrant) as raised:
+        await service.log_in(ann.email, "x" * 1025, CLIENT_IP)
+    assert raised.value.detail == "The e-mail address or the password is not right."
+    assert service.password_hasher.verified_hashes == []
 
 
-async def test_password_matches_in_every_unicode_form(world: InMemoryService) -> None:
+async def test_password_matches_in_every_unicode_form(service: InMemoryService) -> None:
     """A password set in one Unicode form is accepted in both."""
-    await world.create_account("zoe@example.com", password="cafe\u0301 au lait")  # noqa: S106
+    await service.create_account("zoe@example.com", password="cafe\u0301 au lait")  # noqa: S106
     for password in ("caf\u00e9 au lait", "cafe\u0301 au lait"):
-        tokens = await world.log_in("zoe@example.com", password, CLIENT_IP)
-        assert world.access_tokens.verify(tokens.access_token)
+        tokens = await service.log_in("zoe@example.com", password, CLIENT_IP)
+        assert service.access_tokens.verify(tokens.access_token)
 
 
 async def test_refresh_issues_the_next_pair(
-    world: InMemoryService, ann: User, first: TokenPair
+    service: InMemoryService, ann: User, first: TokenPair
 ) -> None:
     """Both tokens are new; user and scope stay."""
-    second = await world.refresh(first.refresh_token)
+    second = await service.refresh(first.refresh_token)
     assert second.refresh_token != first.refresh_token
     assert second.access_token != first.access_token
-    caller = world.access_tokens.verify(second.access_token).caller
+    caller = service.access_tokens.verify(second.access_token).caller
     assert caller == user_caller(ann, caller.session_id)
-    assert await world.refresh(second.refresh_token)
+    assert await service.refresh(second.refresh_token)
 
 
 @pytest.mark.parametrize("token", ["", "unknown", "access-1"])
 async def test_invalid_refresh_token_is_rejected(
-    world: InMemoryService, first: TokenPair, token: str
+    service: InMemoryService, first: TokenPair, token: str
 ) -> None:
     """Unknown tokens and access tokens refresh nothing and end nothing."""
     with pytest.raises(InvalidGrant):
-        await world.refresh(token)
-    assert await world.refresh(first.refresh_token)
+        await service.refresh(token)
+    assert await service.refresh(first.refresh_token)
 
 
 async def test_refresh_can_be_repeated_within_the_grace_period(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """Within ten seconds of its first use, a token gives another pair, in case the response was
     lost.
     """
-    second = await world.refresh(first.refresh_token)
-    world.clock.advance(seconds=9)
-    again = await world.refresh(first.refresh_token)
-    world.clock.advance(seconds=1)
-    third = await world.refresh(first.refresh_token)
+    second = await service.refresh(first.refresh_token)
+    service.clock.advance(seconds=9)
+    again = await service.refresh(first.refresh_token)
+    service.clock.advance(seconds=1)
+    third = await service.refresh(first.refresh_token)
     assert len({tokens.refresh_token for tokens in (first, second, again, third)}) == 4
-    assert await world.refresh(again.refresh_token)
+    assert await service.refresh(again.refresh_token)
 
 
 async def test_grace_period_starts_at_the_first_use(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """A repeat does not extend it."""
-    await world.refresh(first.refresh_token)
-    world.clock.advance(seconds=9)
-    await world.refresh(first.refresh_token)
-    world.clock.advance(seconds=2)
+    await service.refresh(first.refresh_token)
+    service.clock.advance(seconds=9)
+    await service.refresh(first.refresh_token)
+    service.clock.advance(seconds=2)
     with pytest.raises(InvalidGrant):
-        await world.refresh(first.refresh_token)
+        await service.refresh(first.refresh_token)
 
 
-async def test_reused_token_ends_the_session(world: InMemoryService, first: TokenPair) -> None:
+async def test_reused_token_ends_the_session(service: InMemoryService, first: TokenPair) -> None:
     """Reuse after ten seconds ends the session, and that is committed."""
-    second = await world.refresh(first.refresh_token)
-    third = await world.refresh(second.refresh_token)
-    world.clock.advance(seconds=10.000001)
+    second = await service.refresh(first.refresh_token)
+    third = await service.refresh(second.refresh_token)
+    service.clock.advance(seconds=10.000001)
     with pytest.raises(InvalidGrant):
-        await world.refresh(first.refresh_token)
+        await service.refresh(first.refresh_token)
     for tokens in (first, second, third):
         with pytest.raises(InvalidGrant):
-            await world.refresh(tokens.refresh_token)
+            await service.refresh(tokens.refresh_token)
 
 
-async def test_reused_token_leaves_other_sessions(world: InMemoryService, ann: User) -> None:
+async def test_reused_token_leaves_other_sessions(service: InMemoryService, ann: User) -> None:
     """Only the login of that token ends."""
-    stolen = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    other = await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    await world.refresh(stolen.refresh_token)
-    world.clock.advance(seconds=11)
+    stolen = await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    other = await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    await service.refresh(stolen.refresh_token)
+    service.clock.advance(seconds=11)
     with pytest.raises(InvalidGrant):
-        await world.refresh(stolen.refresh_token)
-    assert await world.refresh(other.refresh_token)
+        await service.refresh(stolen.refresh_token)
+    assert await service.refresh(other.refresh_token)
 
 
 async def test_refresh_does_not_extend_the_session(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """The session ends thirty days after the login, however often it was refreshed."""
-    world.clock.advance(seconds=SESSION_LIFETIME.total_seconds() - 1)
-    second = await world.refresh(first.refresh_token)
-    world.clock.advance(seconds=1)
+    service.clock.advance(seconds=SESSION_LIFETIME.total_seconds() - 1)
+    second = await service.refresh(first.refresh_token)
+    service.clock.advance(seconds=1)
     with pytest.raises(InvalidGrant):
-        await world.refresh(second.refresh_token)
+        await service.refresh(second.refresh_token)
 
 
 async def test_concurrent_refreshes_leave_one_lineage(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """Twenty refreshes with one token each get a pair; the first pair used continues, and another
     one is reuse.
     """
-    playing = [world.refresh(first.refresh_token) for _ in range(20)]
+    playing = [service.refresh(first.refresh_token) for _ in range(20)]
     pairs = await asyncio.gather(*playing)
     assert len({pair.refresh_token for pair in pairs}) == 20
     heir, *others = pairs
-    living = await world.refresh(heir.refresh_token)
-    assert world.security_log.events == []
+    living = await service.refresh(heir.refresh_token)
+    assert service.security_log.events == []
     with pytest.raises(InvalidGrant):
-        await world.refresh(others[7].refresh_token)
-    assert world.security_log.events == ["refresh token reused"]
+        await service.refresh(others[7].refresh_token)
+    assert service.security_log.events == ["refresh token reused"]
     for tokens in (living, heir, first, *others):
         with pytest.raises(InvalidGrant):
-            await world.refresh(tokens.refresh_token)
+            await service.refresh(tokens.refresh_token)
 
 
 async def test_either_pair_of_a_repeated_refresh_can_continue(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """The pair that is used first continues, not the one that was issued first."""
-    lost = await world.refresh(first.refresh_token)
-    arrived = await world.refresh(first.refresh_token)
-    latest = await world.refresh(arrived.refresh_token)
-    assert await world.refresh(latest.refresh_token)
+    lost = await service.refresh(first.refresh_token)
+    arrived = await service.refresh(first.refresh_token)
+    latest = await service.refresh(arrived.refresh_token)
+    assert await service.refresh(latest.refresh_token)
     with pytest.raises(InvalidGrant):
-        await world.refresh(lost.refresh_token)
+        await service.refresh(lost.refresh_token)
 
 
-async def test_every_refresh_can_be_repeated(world: InMemoryService, first: TokenPair) -> None:
+async def test_every_refresh_can_be_repeated(service: InMemoryService, first: TokenPair) -> None:
     """A client that repeats each refresh within the grace period and uses the last pair stays
     logged in.
     """
     tokens = first
     for _ in range(5):
-        await world.refresh(tokens.refresh_token)
-        tokens = await world.refresh(tokens.refresh_token)
-        world.clock.advance(seconds=60)
-    assert world.security_log.events == []
+        await service.refresh(tokens.refresh_token)
+        tokens = await service.refresh(tokens.refresh_token)
+        service.clock.advance(seconds=60)
+    assert service.security_log.events == []
 
 
 async def test_token_is_unusable_after_its_successor_was_used(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """The client got the response; a repeat is reuse, even within ten seconds."""
-    second = await world.refresh(first.refresh_token)
-    third = await world.refresh(second.refresh_token)
+    second = await service.refresh(first.refresh_token)
+    third = await service.refresh(second.refresh_token)
     with pytest.raises(InvalidGrant):
-        await world.refresh(first.refresh_token)
+        await service.refresh(first.refresh_token)
     with pytest.raises(InvalidGrant):
-        await world.refresh(third.refresh_token)
-    assert world.security_log.events == ["refresh token reused"]
+        await service.refresh(third.refresh_token)
+    assert service.security_log.events == ["refresh token reused"]
 
 
 async def test_token_without_a_parent_starts_a_lineage(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """Tokens that the previous release stored without a parent stay valid."""
-    second = await world.refresh(first.refresh_token)
-    digest = world.refresh.token_generator.digest(second.refresh_token)
-    async with world.database.begin() as records:
-        tokens = records.tables.refresh_tokens
+    second = await service.refresh(first.refresh_token)
+    digest = service.refresh.token_generator.digest(second.refresh_token)
+    async with service.database.begin() as repositories:
+        tokens = repositories.tables.refresh_tokens
         tokens[digest] = replace(tokens[digest], parent=None)
-    one = await world.refresh(second.refresh_token)
-    other = await world.refresh(second.refresh_token)
-    await world.refresh(one.refresh_token)
+    one = await service.refresh(second.refresh_token)
+    other = await service.refresh(second.refresh_token)
+    await service.refresh(one.refresh_token)
     with pytest.raises(InvalidGrant):
-        await world.refresh(other.refresh_token)
+        await service.refresh(other.refresh_token)
 
 
 async def test_token_of_an_expired_session_is_no_reuse(
-    world: InMemoryService, first: TokenPair
+    service: InMemoryService, first: TokenPair
 ) -> None:
     """It is rejected without a security warning."""
-    await world.refresh(first.refresh_token)
-    world.clock.advance(seconds=SESSION_LIFETIME.total_seconds())
+    await service.refresh(first.refresh_token)
+    service.clock.advance(seconds=SESSION_LIFETIME.total_seconds())
     with pytest.raises(InvalidGrant):
-        await world.refresh(first.refresh_token)
-    assert world.security_log.events == []
+        await service.refresh(first.refresh_token)
+    assert service.security_log.events == []
 
 
-async def test_introspection_of_superseded_tokens(world: InMemoryService, first: TokenPair) -> None:
+async def test_introspection_of_superseded_tokens(
+    service: InMemoryService, first: TokenPair
+) -> None:
     """Of two tokens from one refresh, the unused one is inactive after the other was used."""
-    make = CreateClient(world.clock, world.database, world.id_generator, FakeTokenGenerator())
+    make = CreateClient(service.clock, service.database, service.id_generator, FakeTokenGenerator())
     shop, secret = await make("shop", [Scope.CODES_READ])
     introspect = IntrospectToken(
-        world.access_tokens, world.clock, world.database, FakeTokenGenerator(), world.verification
+        service.access_tokens,
+        service.clock,
+        service.database,
+        FakeTokenGenerator(),
+        service.verification,
     )
 
     async def is_active(tokens: TokenPair) -> bool:
         asking = ClientCredentials(str(shop.id), secret)
         return await introspect(asking, tokens.refresh_token) is not None
 
-    lost, arrived = [await world.refresh(first.refresh_token) for _ in range(2)]
+    lost, arrived = [await service.refresh(first.refresh_token) for _ in range(2)]
     assert [await is_active(tokens) for tokens in (first, lost, arrived)] == [False, True, True]
-    latest = await world.refresh(arrived.refresh_token)
+    latest = await service.refresh(arrived.refresh_token)
     assert [await is_active(tokens) for tokens in (lost, arrived, latest)] == [False, False, True]
 
 
-async def stored_hash(world: InMemoryService, ann: User) -> str:
+async def stored_hash(service: InMemoryService, ann: User) -> str:
     """Return what is stored of someone's password."""
-    async with world.database.read() as records:
-        user = await records.users.find(ann.id)
+    async with service.database.read() as repositories:
+        user = await repositories.users.find(ann.id)
     assert user is not None
     return user.password_hash
 
 
-async def test_login_rehashes_an_outdated_hash(world: InMemoryService, ann: User) -> None:
+async def test_login_rehashes_an_outdated_hash(service: InMemoryService, ann: User) -> None:
     """Once; a failed login changes nothing."""
-    world.password_hasher.outdated_hashes = {ann.password_hash}
+    service.password_hasher.outdated_hashes = {ann.password_hash}
     with pytest.raises(InvalidGrant):
-        await world.log_in(ann.email, "another one entirely", CLIENT_IP)
-    assert await stored_hash(world, ann) == ann.password_hash
-    await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    renewed = await stored_hash(world, ann)
+        await service.log_in(ann.email, "another one entirely", CLIENT_IP)
+    assert await stored_hash(service, ann) == ann.password_hash
+    await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    renewed = await stored_hash(service, ann)
     assert renewed != ann.password_hash
-    await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    assert await stored_hash(world, ann) == renewed
+    await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    assert await stored_hash(service, ann) == renewed
 
 
 async def test_concurrent_logins_with_an_outdated_hash_succeed(
-    world: InMemoryService, ann: User
+    service: InMemoryService, ann: User
 ) -> None:
     """A login whose hash was replaced by another one reads it again."""
-    world.password_hasher.outdated_hashes = {ann.password_hash}
-    logins = [world.log_in(ann.email, PASSWORD, CLIENT_IP) for _ in range(20)]
+    service.password_hasher.outdated_hashes = {ann.password_hash}
+    logins = [service.log_in(ann.email, PASSWORD, CLIENT_IP) for _ in range(20)]
     assert len(await asyncio.gather(*logins)) == 20
-    assert await stored_hash(world, ann) not in world.password_hasher.outdated_hashes
+    assert await stored_hash(service, ann) not in service.password_hasher.outdated_hashes
 
 
-async def test_login_succeeds_when_rehashing_fails(world: InMemoryService, ann: User) -> None:
+async def test_login_succeeds_when_rehashing_fails(service: InMemoryService, ann: User) -> None:
     """A full queue leaves the old hash, which stays valid."""
-    world.password_hasher.outdated_hashes = {ann.password_hash}
-    world.password_hasher.error = Unavailable()
-    assert await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    assert await stored_hash(world, ann) == ann.password_hash
+    service.password_hasher.outdated_hashes = {ann.password_hash}
+    service.password_hasher.error = Unavailable()
+    assert await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    assert await stored_hash(service, ann) == ann.password_hash
 
 
 async def test_rehash_does_not_overwrite_a_new_password(
-    world: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch
+    service: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hash is replaced only if the hash that was verified is still stored."""
-    world.password_hasher.outdated_hashes = {ann.password_hash}
-    changed = await world.password_hasher.hash("staple battery horse")
+    service.password_hasher.outdated_hashes = {ann.password_hash}
+    changed = await service.password_hasher.hash("staple battery horse")
 
     async def change_meanwhile(_: str) -> str:
-        async with world.database.begin() as records:
-            await records.users.save(replace(ann, password_hash=changed))
+        async with service.database.begin() as repositories:
+            await repositories.users.save(replace(ann, password_hash=changed))
         return "the old password, hashed anew"
 
-    monkeypatch.setattr(world.password_hasher, "hash", change_meanwhile)
+    monkeypatch.setattr(service.password_hasher, "hash", change_meanwhile)
     with pytest.raises(InvalidGrant):
-        await world.log_in(ann.email, PASSWORD, CLIENT_IP)
-    assert await stored_hash(world, ann) == changed
+        await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    assert await stored_hash(service, ann) == changed

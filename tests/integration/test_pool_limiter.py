@@ -8,7 +8,7 @@ from referral.adapters.postgres.admission import PoolLimiter
 from referral.core.errors import Unavailable
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("time_limits")
+pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 STALL_SECONDS = 0.01
 

@@ -20,7 +20,7 @@ from tests.support.api_client import API, UNLIMITED_SETTINGS, join
 from tests.support.server_processes import NO_DURABILITY
 from tests.support.waiting import measure_thread_time, wait_for_value
 
-pytestmark = pytest.mark.usefixtures("time_limits")
+pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 MAX_SECONDS = 2.6
 """The promise, and room for what else the event loop does."""

@@ -19,7 +19,7 @@ from tests.support.api_client import API, join, new_email
 from tests.support.server_processes import RedisProcess
 from tests.support.waiting import measure_thread_time, wait_for_value
 
-pytestmark = pytest.mark.usefixtures("time_limits")
+pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.server_processes import RedisProcess
 from tests.support.service_process import free_port
 from tests.support.waiting import wait_for_value, wait_until
 
-pytestmark = pytest.mark.usefixtures("time_limits")
+pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 
 @pytest.fixture

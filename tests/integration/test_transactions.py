@@ -20,7 +20,7 @@ from tests.contracts.rows import make_user
 from tests.support.fakes.ports import FakeFingerprinter
 from tests.support.waiting import wait_for_value
 
-pytestmark = pytest.mark.usefixtures("time_limits")
+pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 OPEN_TRANSACTIONS_SQL = """
 SELECT count(*) FROM pg_stat_activity

@@ -68,8 +68,8 @@ async def enqueue_mails(
     connection = await asyncpg.connect(settings.database_url)
     rows = await connection.fetch(INSERT_USERS, emails)
     await connection.close()
-    async with database.begin() as records:
-        await records.jobs.enqueue(*(kind(row["id"]) for row in rows))
+    async with database.begin() as repositories:
+        await repositories.jobs.enqueue(*(kind(row["id"]) for row in rows))
 
 
 def _run(settings: Settings) -> None:

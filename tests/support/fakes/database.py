@@ -123,41 +123,41 @@ class FakeReadModel:
         self._database = database
 
     async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
-        async with self._database.read() as records:
-            owner = await records.users.find_by_email(email_key)
+        async with self._database.read() as repositories:
+            owner = await repositories.users.find_by_email(email_key)
             if owner is None or owner.blocked_at is not None:
                 return None
             if confirmed_only and not owner.email_verified:
                 return None
-            codes = records.tables.codes.values()
+            codes = repositories.tables.codes.values()
             return next((code for code in codes if code.user_id == owner.id and code.enabled), None)
 
     async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
-        async with self._database.read() as records:
-            user = records.tables.users.get(user_id)
+        async with self._database.read() as repositories:
+            user = repositories.tables.users.get(user_id)
             blocked = user is not None and user.blocked_at is not None
-            return blocked or await records.sessions.find(session_id) is not None
+            return blocked or await repositories.sessions.find(session_id) is not None
 
     async def find_account(
         self, user_id: UUID, recent_limit: int, now: datetime
     ) -> AccountView | None:
-        async with self._database.read() as records:
-            user = await records.users.find(user_id)
+        async with self._database.read() as repositories:
+            user = await repositories.users.find(user_id)
             if user is None:
                 return None
-            joined_by = await records.referrals.find_by_referred(user_id)
-            referrer = joined_by and await records.users.find(joined_by.referrer_id)
-            codes = records.tables.codes.values()
+            joined_by = await repositories.referrals.find_by_referred(user_id)
+            referrer = joined_by and await repositories.users.find(joined_by.referrer_id)
+            codes = repositories.tables.codes.values()
             return AccountView(
                 user=user,
                 referrer=Referrer(referrer.id, referrer.email) if referrer else None,
                 referral_count=sum(code.uses for code in codes if code.user_id == user_id),
-                recent_referrals=await records.referrals.list_page(
+                recent_referrals=await repositories.referrals.list_page(
                     user_id, status=None, after=None, limit=recent_limit
                 ),
-                active_code=await records.codes.find_active(user_id, now),
+                active_code=await repositories.codes.find_active(user_id, now),
                 as_of=now,
-                profile=await records.profiles.find(user_id),
+                profile=await repositories.profiles.find(user_id),
             )
 
 
@@ -169,8 +169,8 @@ class FakeMailReservations:
 
     async def reserve(self, request: MailReservationRequest) -> MailReservation | None:
         token = request.token
-        async with self._database.begin() as records:
-            user = await records.users.find(request.user_id)
+        async with self._database.begin() as repositories:
+            user = await repositories.users.find(request.user_id)
             if user is None:
                 return None
             if token is not None and token.purpose is TokenPurpose.CONFIRM and user.email_verified:
@@ -178,7 +178,7 @@ class FakeMailReservations:
             free_at = (
                 None
                 if request.slots is None
-                else await records.mail_quota.reserve_slot(
+                else await repositories.mail_quota.reserve_slot(
                     request.mail_id,
                     user.email_key,
                     request.requested_at,
@@ -187,7 +187,7 @@ class FakeMailReservations:
                 )
             )
             if token is not None and free_at is None:
-                await records.one_time_tokens.add(token)
+                await repositories.one_time_tokens.add(token)
         return MailReservation(user, free_at)
 
 
