@@ -1,24 +1,34 @@
 """A service in memory: the use cases over fakes, with shortcuts for the set-up of tests."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, ParamSpec
+from functools import cache
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+import dishka
+import msgspec
+
+from referral.container.use_cases import UseCases
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
-from referral.core.entities.referrals import ReferralVisibility
-from referral.core.entities.users import EmailConfirmationPolicy, Locale, Role, User
-from referral.core.policies.account_removal import RemoveAccount
-from referral.core.policies.attribution import CreditReferrer, ResolveReferral
-from referral.core.policies.email_confirmation import MarkEmailConfirmed
-from referral.core.policies.email_deliverability import VerifyEmailAtSignup
-from referral.core.policies.login_throttle import LoginThrottle
-from referral.core.policies.lookup_invalidation import InvalidateLookup
-from referral.core.policies.reauthentication import Reauthenticate
-from referral.core.ports.third_parties import Enrichment
+from referral.core.entities.jobs import Job
+from referral.core.entities.users import Locale, Role, User
+from referral.core.ports.caching import LookupCache, RateLimiter
+from referral.core.ports.delivery import Mailer, MailReservations
+from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.security import (
+    AccessTokenIssuer,
+    Fingerprinter,
+    PasswordHasher,
+    TokenGenerator,
+    UnsubscribeTokens,
+)
+from referral.core.ports.system import Clock, CodeGenerator, IdGenerator, LinkBuilder, SecurityLog
+from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register, ShowAccount
 from referral.core.use_cases.codes import (
     ActivateCode,
@@ -31,18 +41,15 @@ from referral.core.use_cases.codes import (
     ShowActiveCode,
     ShowCode,
 )
-from referral.core.use_cases.email_links import (
-    ConfirmEmail,
-    DisownEmail,
-    InspectLink,
-    ResetPassword,
-)
+from referral.core.use_cases.email_links import ConfirmEmail, DisownEmail, ResetPassword
 from referral.core.use_cases.erasure import EraseAccount
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.retention import ExpireUnconfirmed
 from referral.core.use_cases.sessions import LogIn, RefreshSession
-from tests.support.fakes.database import FakeDatabase, FakeReadModel
+from referral.settings import Settings
+from tests.support.fakes.database import FakeDatabase, FakeMailReservations, FakeReadModel
+from tests.support.fakes.mail import FakeLinks, FakeMailer, FakeUnsubscribeTokens
 from tests.support.fakes.ports import (
     FakeAccessTokenIssuer,
     FakeClock,
@@ -62,129 +69,100 @@ PASSWORD = "correct horse battery"
 COMMON_PASSWORD = "password1234"
 SESSION_LIFETIME = timedelta(days=30)
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class InMemoryService:
-    """All use cases, wired over fakes that tests can reach."""
+    """The use cases, wired as in the service; every port is a fake."""
 
-    def __init__(self, *, verification_required: bool = False) -> None:
-        self.access_tokens = access_tokens = FakeAccessTokenIssuer()
-        self.cache = cache = FakeLookupCache()
-        self.clock = clock = FakeClock()
+    def __init__(self, **settings: Any) -> None:
+        self.access_tokens = FakeAccessTokenIssuer()
+        self.cache = FakeLookupCache()
+        self.clock = FakeClock()
         self.code_generator = FakeCodeGenerator()
-        self.database = database = FakeDatabase()
-        read_model = FakeReadModel(database)
-        self.id_generator = id_generator = FakeIdGenerator()
-        self.limits = FakeRateLimiter()
-        self.password_hasher = password_hasher = FakePasswordHasher()
-        email_parser = FakeEmailParser()
-        self.token_generator = token_generator = FakeTokenGenerator()
-        self.security_log = FakeSecurityLog()
-        self.verification = verification = EmailConfirmationPolicy(required=verification_required)
+        self.database = FakeDatabase()
         self.fingerprints = FakeFingerprinter()
-        self.settle_referral = ResolveReferral(clock)
-        credit_referrer = CreditReferrer(clock, self.fingerprints, id_generator, verification)
-        self.invalidate_lookup = invalidate_lookup = InvalidateLookup(cache, database)
-        self.register = Register(
-            email_parser,
-            invalidate_lookup,
-            clock,
-            {COMMON_PASSWORD},
-            credit_referrer,
-            database,
-            None,
-            id_generator,
-            password_hasher,
-            VerifyEmailAtSignup(clock, database, self.fingerprints, None),
-            verification,
-        )
-        self.show_account = ShowAccount(clock, read_model, ReferralVisibility.REDACTED)
-        self.block_account = BlockAccount(email_parser, invalidate_lookup, clock, database)
-        login_throttle = LoginThrottle(self.limits)
-        self.remove_account = remove_account = RemoveAccount(
-            clock, self.fingerprints, self.settle_referral
-        )
-        confirm = MarkEmailConfirmed(None, self.settle_referral, verification)
-        inspect_link = InspectLink(clock, database, token_generator)
-        self.confirm_email = ConfirmEmail(
-            login_throttle,
-            invalidate_lookup,
-            clock,
-            confirm,
-            database,
-            inspect_link,
-            password_hasher,
-            token_generator,
-        )
-        self.disown_email = DisownEmail(
-            invalidate_lookup, clock, database, remove_account, token_generator
-        )
-        self.reset_password = ResetPassword(
-            invalidate_lookup,
-            clock,
-            {COMMON_PASSWORD},
-            confirm,
-            database,
-            password_hasher,
-            token_generator,
-        )
-        reauthenticate = Reauthenticate(database, password_hasher)
-        self.change_password = ChangePassword(
-            {COMMON_PASSWORD}, database, password_hasher, reauthenticate
-        )
-        self.erase_account = EraseAccount(
-            invalidate_lookup, database, reauthenticate, remove_account
-        )
-        self.expire_unconfirmed = ExpireUnconfirmed(
-            invalidate_lookup, clock, database, remove_account, self.settle_referral, verification
-        )
-        self.log_in = LogIn(
-            access_tokens,
-            email_parser,
-            login_throttle,
-            clock,
-            database,
-            id_generator,
-            password_hasher,
-            token_generator,
-            SESSION_LIFETIME,
-        )
-        self.refresh = RefreshSession(
-            access_tokens, clock, database, self.security_log, token_generator
-        )
-        self.issue_code = IssueCode(
-            invalidate_lookup, clock, self.code_generator, database, id_generator
-        )
-        self.list_codes = ListCodes(clock, database)
-        self.show_code = _without_time(ShowCode(clock, database))
-        self.show_active_code = _without_time(ShowActiveCode(clock, database))
-        self.renew_code = _without_time(RenewCode(invalidate_lookup, clock, database))
-        self.activate_code = _without_time(ActivateCode(invalidate_lookup, clock, database))
-        self.deactivate_code = _without_time(DeactivateCode(invalidate_lookup, clock, database))
-        self.delete_code = DeleteCode(invalidate_lookup, clock, database)
-        self.look_up_code = LookUpCode(email_parser, cache, clock, read_model, verification)
-        self.check_code = CheckCode(clock, database)
+        self.id_generator = FakeIdGenerator()
+        self.limits = FakeRateLimiter()
+        self.mailer = FakeMailer()
+        self.password_hasher = FakePasswordHasher()
+        self.security_log = FakeSecurityLog()
+        self.token_generator = FakeTokenGenerator()
+        self._context: dict[Any, Any] = {
+            AccessTokenIssuer: self.access_tokens,
+            Clock: self.clock,
+            CodeGenerator: self.code_generator,
+            Container[str]: {COMMON_PASSWORD},
+            Database: self.database,
+            EmailParser: FakeEmailParser(),
+            EmailVerifier | None: None,
+            Enrichment | None: None,
+            Fingerprinter: self.fingerprints,
+            IdGenerator: self.id_generator,
+            LinkBuilder: FakeLinks(),
+            LookupCache: self.cache,
+            Mailer: self.mailer,
+            MailReservations: FakeMailReservations(self.database),
+            PasswordHasher: self.password_hasher,
+            RateLimiter: self.limits,
+            ReadModel: FakeReadModel(self.database),
+            SecurityLog: self.security_log,
+            Settings: Settings(),
+            TokenGenerator: self.token_generator,
+            UnsubscribeTokens: FakeUnsubscribeTokens(),
+        }
+        self.configure(**settings)
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings; stored data stays."""
+        self.override(Settings, msgspec.structs.replace(self._context[Settings], **settings))
+
+    def override(self, dependency: Any, replacement: object) -> None:
+        """Replace a fake, or a policy's value, and wire the use cases again; stored data stays."""
+        self._context[dependency] = replacement
+        wiring = _wiring(frozenset(self._context))
+        self._container = wiring(self._context).__enter__()
+        self.activate_code = _without_time(self.get(ActivateCode))
+        self.block_account = self.get(BlockAccount)
+        self.change_password = self.get(ChangePassword)
+        self.check_code = self.get(CheckCode)
+        self.confirm_email = self.get(ConfirmEmail)
+        self.deactivate_code = _without_time(self.get(DeactivateCode))
+        self.delete_code = self.get(DeleteCode)
+        self.disown_email = self.get(DisownEmail)
+        self.erase_account = self.get(EraseAccount)
+        self.expire_unconfirmed = self.get(ExpireUnconfirmed)
+        self.issue_code = self.get(IssueCode)
+        self.list_codes = self.get(ListCodes)
+        self.log_in = self.get(LogIn)
+        self.look_up_code = self.get(LookUpCode)
+        self.refresh = self.get(RefreshSession)
+        self.register = self.get(Register)
+        self.renew_code = _without_time(self.get(RenewCode))
+        self.reset_password = self.get(ResetPassword)
+        self.show_account = self.get(ShowAccount)
+        self.show_active_code = _without_time(self.get(ShowActiveCode))
+        self.show_code = _without_time(self.get(ShowCode))
+
+    def get(self, use_case: type[T]) -> T:
+        """Return a use case or policy, wired as in the service."""
+        return self._container.get(use_case)
 
     async def create_account(
-        self, email: str, *, referral_code: str | None = None, password: str = PASSWORD
+        self,
+        email: str,
+        *,
+        referral_code: str | None = None,
+        password: str = PASSWORD,
+        locale: Locale = Locale.EN,
     ) -> User:
         """Register an account."""
-        return await self.register(NewAccount(email, password, referral_code, Locale.EN))
+        return await self.register(NewAccount(email, password, referral_code, locale))
 
-    def require_email_verification(self) -> None:
-        """Continue with `REFERRAL_EMAIL_VERIFICATION` on."""
-        on = EmailConfirmationPolicy(required=True)
-        credit = replace(self.register.credit_referrer, confirmation_policy=on)
-        self.register = replace(self.register, credit_referrer=credit, confirmation_policy=on)
-        self.look_up_code = replace(self.look_up_code, confirmation_policy=on)
-        confirm = replace(self.confirm_email.mark_email_confirmed, confirmation_policy=on)
-        self.confirm_email = replace(self.confirm_email, mark_email_confirmed=confirm)
-
-    def enable_enrichment(self, enrichment: Enrichment) -> None:
-        """Continue with `REFERRAL_ENRICHMENT` set."""
-        self.register = replace(self.register, enrichment=enrichment)
-        confirm = replace(self.confirm_email.mark_email_confirmed, enrichment=enrichment)
-        self.confirm_email = replace(self.confirm_email, mark_email_confirmed=confirm)
+    async def jobs(self) -> list[Job]:
+        """Return all jobs that were queued so far."""
+        async with self.database.read() as records:
+            return list(records.tables.jobs.values())
 
     async def create_mail_token(
         self, user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM
@@ -210,6 +188,15 @@ class InMemoryService:
         async with self.database.begin() as repositories:
             await repositories.users.add(admin)
         return admin
+
+
+@cache
+def _wiring(dependencies: frozenset[Any]) -> dishka.Container:
+    """Build the graph of the use cases once for all tests; each test passes its own fakes."""
+    fakes = dishka.Provider(scope=dishka.Scope.REQUEST)
+    for dependency in dependencies:
+        fakes.from_context(dependency)
+    return dishka.make_container(UseCases(scope=dishka.Scope.REQUEST), fakes)
 
 
 def _without_time(

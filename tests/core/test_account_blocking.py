@@ -23,20 +23,16 @@ from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases.accounts import AccountUpdate, UpdateAccount
 from referral.core.use_cases.codes import CodeRenewal
 from referral.core.use_cases.email_links import RequestConfirmationMail
-from referral.core.use_cases.notifications import MailLimit, RequestCodeMail
-from referral.core.use_cases.passwords import ChangePassword
+from referral.core.use_cases.notifications import RequestCodeMail
 from referral.core.use_cases.referrals import ListReferrals, SetReferrer
 from tests.core.service import (
     CLIENT_IP,
-    COMMON_PASSWORD,
     PASSWORD,
-    SESSION_LIFETIME,
     InMemoryService,
     user_caller,
 )
 
 NEW_PASSWORD = "staple battery horse"
-LIMIT = MailLimit(None, SESSION_LIFETIME)
 
 
 @pytest.fixture
@@ -74,12 +70,7 @@ async def test_code_of_a_blocked_user_cannot_be_used(
 ) -> None:
     """Neither at registration, which then creates no account, nor to set a referrer later."""
     bob = await service.create_account("bob@example.com")
-    claim = SetReferrer(
-        service.register.invalidate_lookup,
-        service.clock,
-        service.register.credit_referrer,
-        service.database,
-    )
+    claim = service.get(SetReferrer)
     await service.block_account("ann@example.com")
     with pytest.raises(ReferralCodeUnusable):
         await service.create_account("cleo@example.com", referral_code=code.text)
@@ -117,9 +108,8 @@ async def test_block_after_reauthentication_still_applies(
             await service.block_account("ann@example.com")
             return user
 
-    for refused in password_operations(
-        service, ann, Overtaken(service.database, service.password_hasher)
-    ):
+    service.override(Reauthenticate, Overtaken(service.database, service.password_hasher))
+    for refused in password_operations(service, ann):
         await service.block_account("ann@example.com", undo=True)
         with pytest.raises(AccountBlocked):
             await refused()
@@ -128,38 +118,27 @@ async def test_block_after_reauthentication_still_applies(
 
 
 def password_operations(
-    service: InMemoryService, user: User, prove: Reauthenticate | None = None
+    service: InMemoryService, user: User
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return what someone may do with the right password."""
-    prove = prove or Reauthenticate(service.database, service.password_hasher)
-    erase = replace(service.erase_account, reauthenticate=prove)
-    change = ChangePassword({COMMON_PASSWORD}, service.database, service.password_hasher, prove)
     return [
-        lambda: erase(user.id, PASSWORD),
-        lambda: change(user.id, None, PASSWORD, NEW_PASSWORD),
+        lambda: service.erase_account(user.id, PASSWORD),
+        lambda: service.change_password(user.id, None, PASSWORD, NEW_PASSWORD),
     ]
 
 
 async def test_blocked_user_cannot_write(service: InMemoryService, ann: User, code: Code) -> None:
     """A still valid access token neither writes nor sends mails."""
     await service.block_account("ann@example.com")
-    claim = SetReferrer(
-        service.register.invalidate_lookup,
-        service.clock,
-        service.register.credit_referrer,
-        service.database,
-    )
-    mail = RequestCodeMail(service.clock, service.database, service.id_generator, LIMIT)
-    ask = RequestConfirmationMail(service.clock, service.database, service.id_generator, LIMIT)
+    claim = service.get(SetReferrer)
+    mail, ask = service.get(RequestCodeMail), service.get(RequestConfirmationMail)
     doors: list[Callable[[], Awaitable[object]]] = [
         lambda: service.create_code(ann, replace=True),
         lambda: service.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=9))),
         lambda: service.activate_code(ann.id, code.id),
         lambda: service.deactivate_code(ann.id, code.id),
         lambda: service.delete_code(ann.id, code.id),
-        lambda: UpdateAccount(service.database)(
-            ann.id, AccountUpdate(None, notify_on_referral=False)
-        ),
+        lambda: service.get(UpdateAccount)(ann.id, AccountUpdate(None, notify_on_referral=False)),
         lambda: claim(ann.id, "ANY-CODE"),
         lambda: mail(ann.id),
         lambda: ask(ann.id),
@@ -206,7 +185,8 @@ async def test_block_ends_all_sessions(service: InMemoryService, ann: User) -> N
 async def test_blocked_admin_loses_admin_rights(service: InMemoryService, ann: User) -> None:
     """The role grants nothing during the block."""
     admin = await service.create_admin("root@example.com")
-    list_referrals = ListReferrals(service.database, ReferralVisibility.OWNER)
+    service.configure(referrals_visibility=ReferralVisibility.OWNER)
+    list_referrals = service.get(ListReferrals)
     await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)
     await service.block_account("root@example.com")
     with pytest.raises(NotFound):

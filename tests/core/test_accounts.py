@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 
@@ -102,8 +101,8 @@ async def test_referrer_email_is_shown_only_with_open_visibility(
     bob = await service.create_account(
         "bob@example.com", referral_code=(await service.create_code(ann)).text
     )
-    show = replace(service.show_account, visibility=visibility)
-    assert (await show(bob.id)).referrer == Referrer(ann.id, email)
+    service.configure(referrals_visibility=visibility)
+    assert (await service.show_account(bob.id)).referrer == Referrer(ann.id, email)
 
 
 async def make_unknown(_: InMemoryService, __: User) -> str:

@@ -9,7 +9,7 @@ import pytest
 from referral.core.entities.codes import CodeStatus, Expiry
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.jobs import ReferralMailJob, WelcomeMailJob
-from referral.core.entities.rate_limits import RateLimitGroup
+from referral.core.entities.rate_limits import Rate, RateLimitGroup
 from referral.core.entities.referrals import (
     REFERRAL_COOLDOWN,
     REFERRAL_PENDING_PERIOD,
@@ -19,8 +19,7 @@ from referral.core.entities.referrals import (
 from referral.core.entities.users import CONFIRMATION_PERIOD, User
 from referral.core.errors import EmailTaken, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.use_cases.codes import CodeRenewal
-from referral.core.use_cases.email_links import RequestConfirmationMail
-from referral.core.use_cases.notifications import MailLimit
+from referral.core.use_cases.email_links import InspectLink, RequestConfirmationMail
 from referral.core.use_cases.referrals import SetReferrer
 from referral.core.use_cases.retention import Prune
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
@@ -32,7 +31,7 @@ class ConfirmingService(InMemoryService):
     """A service that has addresses confirmed."""
 
     def __init__(self) -> None:
-        super().__init__(verification_required=True)
+        super().__init__(email_verification="on")
 
     async def confirm_by_password(self, token: str, password: str | None = PASSWORD) -> None:
         """Confirm with a password, not signed in."""
@@ -233,16 +232,15 @@ async def test_confirmation_link_for_a_confirmed_account_is_unusable(
         with pytest.raises(TokenUnusable):
             await follow(late)
     with pytest.raises(TokenUnusable):
-        await service.confirm_email.inspect_link(late, TokenPurpose.CONFIRM)
+        await service.get(InspectLink)(late, TokenPurpose.CONFIRM)
     assert await service.find_user(bob) is not None
 
 
 async def test_disowning_resets_the_mail_quota(service: ConfirmingService) -> None:
     """Mails to a fraudulent account do not use up the quota of the address's real owner."""
     eve = await service.create_account(BOB)
-    ask = RequestConfirmationMail(
-        service.clock, service.database, service.id_generator, MailLimit(1, timedelta(hours=1))
-    )
+    service.configure(limit_mail=Rate(1, timedelta(hours=1)))
+    ask = service.get(RequestConfirmationMail)
     await ask(eve.id)
     await service.disown_email(await service.create_mail_token(eve))
     owner = await service.create_account(BOB)
@@ -305,13 +303,10 @@ async def test_no_account_is_erased_without_email_verification(
     ann = await without_verification.create_account("ann@example.com")
     assert ann.confirm_by is None
     bob = await service.create_account(BOB)
-    required, waived = (
-        service.expire_unconfirmed,
-        replace(service.expire_unconfirmed, confirmation_policy=without_verification.verification),
-    )
     service.clock.advance(days=CONFIRMATION_PERIOD.days)
-    await waived()
-    await required()
+    for setting in ("off", "on"):
+        service.configure(email_verification=setting)
+        await service.expire_unconfirmed()
     assert await service.find_user(bob) is not None
 
 
@@ -367,12 +362,7 @@ async def test_email_is_referred_at_most_once_a_year(service: ConfirmingService)
     await service.erase_account(bob.id, PASSWORD)
     service.clock.advance(days=REFERRAL_COOLDOWN.days, microseconds=-1)
     again = await service.create_account(BOB.upper())
-    claim = SetReferrer(
-        service.register.invalidate_lookup,
-        service.clock,
-        service.register.credit_referrer,
-        service.database,
-    )
+    claim = service.get(SetReferrer)
     await claim(again.id, code.text)
     assert (await service.referral_of(again)).status is ReferralStatus.REJECTED
     assert (await uses_and_status(service, ann, code.id))[0] == 1

@@ -12,15 +12,14 @@ from referral.core.entities.jobs import (
     JobContext,
     WelcomeMailJob,
 )
-from referral.core.entities.users import EmailConfirmationPolicy, Profile, User
+from referral.core.entities.users import Profile, User
 from referral.core.errors import NoActiveCode
+from referral.core.ports.third_parties import Enrichment
 from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
 from referral.core.use_cases.enrichment import EnrichProfile
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 from tests.support.fakes.third_parties import FakeEnrichment
 
-ON = EmailConfirmationPolicy(required=True)
-OFF = EmailConfirmationPolicy(required=False)
 JOB_CONTEXT = JobContext(UUID(int=7), 0)
 
 
@@ -30,15 +29,9 @@ async def confirm(service: InMemoryService, user: User) -> None:
     await service.confirm_email(token, caller_id=user.id, password=None, client_ip=CLIENT_IP)
 
 
-async def queued_jobs(service: InMemoryService) -> list[Job]:
-    """Return all jobs that were queued so far."""
-    async with service.database.read() as repositories:
-        return list(repositories.tables.jobs.values())
-
-
 async def test_lookup_by_an_unconfirmed_email_finds_no_code(service: InMemoryService) -> None:
     """The error is that of an unknown address; the code itself is valid."""
-    service.require_email_verification()
+    service.configure(email_verification="on")
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann)
     with pytest.raises(NoActiveCode) as raised:
@@ -49,7 +42,7 @@ async def test_lookup_by_an_unconfirmed_email_finds_no_code(service: InMemorySer
 
 async def test_confirmation_invalidates_the_lookup(service: InMemoryService) -> None:
     """A cached miss is not returned after the confirmation."""
-    service.require_email_verification()
+    service.configure(email_verification="on")
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann)
     with pytest.raises(NoActiveCode):
@@ -73,35 +66,27 @@ async def test_without_verification_unconfirmed_emails_find_their_codes(
 @pytest.mark.parametrize(
     ("verification", "confirmed", "email"),
     [
-        (ON, False, None),
-        (ON, True, "ann@example.com"),
-        (OFF, False, "ann@example.com"),
-        (OFF, True, "ann@example.com"),
+        ("on", False, None),
+        ("on", True, "ann@example.com"),
+        ("off", False, "ann@example.com"),
+        ("off", True, "ann@example.com"),
     ],
 )
 async def test_introspection_hides_an_unconfirmed_email(
     service: InMemoryService,
-    verification: EmailConfirmationPolicy,
+    verification: str,
     *,
     confirmed: bool,
     email: str | None,
 ) -> None:
     """For access and refresh tokens alike; `email_verified` tells whether a link was used."""
+    service.configure(email_verification=verification)
     ann = await service.create_account("ann@example.com")
     if confirmed:
         await confirm(service, ann)
     tokens = await service.log_in("ann@example.com", PASSWORD, CLIENT_IP)
-    create = CreateClient(
-        service.clock, service.database, service.id_generator, service.token_generator
-    )
-    client, secret = await create("shop", [Scope.USERS_READ])
-    introspect = IntrospectToken(
-        service.access_tokens,
-        service.clock,
-        service.database,
-        service.token_generator,
-        verification,
-    )
+    client, secret = await service.get(CreateClient)("shop", [Scope.USERS_READ])
+    introspect = service.get(IntrospectToken)
     for token in (tokens.access_token, tokens.refresh_token):
         found = await introspect(ClientCredentials(str(client.id), secret), token)
         assert found is not None
@@ -112,13 +97,13 @@ async def test_confirmation_queues_enrichment(service: InMemoryService) -> None:
     """Registration queues the confirmation mail only; the link queues the welcome mail and the
     enrichment.
     """
-    service.require_email_verification()
+    service.configure(email_verification="on")
     enrichment = FakeEnrichment()
-    service.enable_enrichment(enrichment)
+    service.override(Enrichment | None, enrichment)
     ann = await service.create_account("ann@example.com")
-    assert await queued_jobs(service) == [ConfirmationMailJob(ann.id)]
+    assert await service.jobs() == [ConfirmationMailJob(ann.id)]
     await confirm(service, ann)
-    assert await queued_jobs(service) == [
+    assert await service.jobs() == [
         ConfirmationMailJob(ann.id),
         WelcomeMailJob(ann.id),
         EnrichProfileJob(ann.id),
@@ -130,12 +115,12 @@ async def test_without_verification_registration_queues_enrichment(
 ) -> None:
     """A confirmation link that is used later queues nothing again."""
     enrichment = FakeEnrichment()
-    service.enable_enrichment(enrichment)
+    service.override(Enrichment | None, enrichment)
     ann = await service.create_account("ann@example.com")
     expected: list[Job] = [WelcomeMailJob(ann.id), EnrichProfileJob(ann.id)]
-    assert await queued_jobs(service) == expected
+    assert await service.jobs() == expected
     await confirm(service, ann)
-    assert await queued_jobs(service) == expected
+    assert await service.jobs() == expected
 
 
 async def test_enrichment_job_skips_an_unconfirmed_email(
@@ -146,7 +131,9 @@ async def test_enrichment_job_skips_an_unconfirmed_email(
     """
     ann = await service.create_account("ann@example.com")
     enrichment = FakeEnrichment(Profile(name="Ann Example"))
-    enrich = EnrichProfile(service.clock, service.database, enrichment, ON)
+    service.configure(email_verification="on")
+    service.override(Enrichment | None, enrichment)
+    enrich = service.get(EnrichProfile)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     assert enrichment.calls == []
     await confirm(service, ann)

@@ -14,9 +14,9 @@ from referral.core.errors import EmailUndeliverable, RescheduleJob
 from referral.core.policies.email_deliverability import (
     SIGNUP_VERIFICATION_TIMEOUT,
     VerifyEmail,
-    VerifyEmailAtSignup,
 )
 from referral.core.policies.third_party_retries import MAX_THIRD_PARTY_RETRIES, ThirdPartyFailure
+from referral.core.ports.third_parties import EmailVerifier
 from referral.core.use_cases.accounts import NewAccount
 from tests.core.service import PASSWORD, InMemoryService
 from tests.support.fakes.third_parties import FakeEmailVerifier
@@ -31,9 +31,8 @@ class VerifyingService(InMemoryService):
     def __init__(self) -> None:
         super().__init__()
         self.verifier = FakeEmailVerifier()
-        ports = (self.clock, self.database, self.fingerprints, self.verifier)
-        self.register = replace(self.register, verify_at_signup=VerifyEmailAtSignup(*ports))
-        self.verify = VerifyEmail(*ports)
+        self.override(EmailVerifier | None, self.verifier)
+        self.verify = self.get(VerifyEmail)
 
     async def find_user(self, user_id: UUID) -> User | None:
         """Return an account as it is stored."""
@@ -46,7 +45,7 @@ class VerifyingService(InMemoryService):
         assert stored is not None
         return stored.deliverability
 
-    async def jobs(self) -> list[VerifyEmailJob]:
+    async def verification_jobs(self) -> list[VerifyEmailJob]:
         """Return the queued verification jobs."""
         async with self.database.read() as repositories:
             jobs = repositories.tables.jobs.values()
@@ -54,7 +53,7 @@ class VerifyingService(InMemoryService):
 
     async def run_job(self, attempt: int = 1, **counters: int) -> None:
         """Run the only queued job."""
-        [job] = await self.jobs()
+        [job] = await self.verification_jobs()
         await self.verify(job, JobContext(UUID(int=7), attempt, counters))
 
     async def run_until_done(self) -> list[timedelta]:
@@ -103,7 +102,7 @@ async def test_conclusive_result_is_stored(
     service.verifier.result = verdict
     ann = await service.create_account("ann@example.com")
     assert await service.deliverability_of(ann) is verdict
-    assert await service.jobs() == []
+    assert await service.verification_jobs() == []
 
 
 @pytest.mark.parametrize("verdict", [None, UNKNOWN])
@@ -114,7 +113,7 @@ async def test_inconclusive_result_queues_a_job(
     service.verifier.result = verdict
     ann = await service.create_account("ann@example.com")
     assert await service.deliverability_of(ann) is UNKNOWN
-    assert await service.jobs() == [VerifyEmailJob(ann.id)]
+    assert await service.verification_jobs() == [VerifyEmailJob(ann.id)]
 
 
 async def test_static_verifier_is_not_retried(service: VerifyingService) -> None:
@@ -126,7 +125,7 @@ async def test_static_verifier_is_not_retried(service: VerifyingService) -> None
         await service.create_account("bob@example.com")
     async with service.database.read() as repositories:
         assert not repositories.tables.verification_results
-    assert await service.jobs() == []
+    assert await service.verification_jobs() == []
 
 
 async def test_verifier_is_called_outside_transactions(service: VerifyingService) -> None:
@@ -150,7 +149,7 @@ async def test_admin_email_is_not_verified(service: VerifyingService) -> None:
     service.verifier.result = Deliverability.INVALID
     admin = NewAccount("root@example.com", PASSWORD, role=Role.ADMIN)
     assert (await service.register(admin)).deliverability is UNKNOWN
-    assert (service.verifier.calls, await service.jobs()) == ([], [])
+    assert (service.verifier.calls, await service.verification_jobs()) == ([], [])
 
 
 async def test_verification_result_is_cached_for_thirty_days(service: VerifyingService) -> None:

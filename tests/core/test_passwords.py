@@ -16,10 +16,8 @@ from referral.core.errors import (
     WeakPassword,
     WrongPassword,
 )
-from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.email_links import LINK_LOCK_TIMEOUT, ResetPassword
-from referral.core.use_cases.passwords import ChangePassword
 from tests.core.service import (
     CLIENT_IP,
     COMMON_PASSWORD,
@@ -79,20 +77,14 @@ async def log_in(service: InMemoryService, ann: User, password: str) -> None:
     await service.log_in(ann.email, password, CLIENT_IP)
 
 
-def make_change_password(service: InMemoryService) -> ChangePassword:
-    """Wire the change of a password."""
-    prove = Reauthenticate(service.database, service.password_hasher)
-    return ChangePassword({COMMON_PASSWORD}, service.database, service.password_hasher, prove)
-
-
 async def use_as_current(service: InMemoryService, ann: User, password: str) -> None:
     """Send it as the current password."""
-    await make_change_password(service)(ann.id, None, password, "staple battery horse")
+    await service.change_password(ann.id, None, password, "staple battery horse")
 
 
 async def use_as_new(service: InMemoryService, ann: User, password: str) -> None:
     """Send it as the new password."""
-    await make_change_password(service)(ann.id, None, PASSWORD, password)
+    await service.change_password(ann.id, None, PASSWORD, password)
 
 
 async def erase(service: InMemoryService, ann: User, password: str) -> None:

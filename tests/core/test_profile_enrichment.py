@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.jobs import EnrichProfileJob, JobContext
-from referral.core.entities.users import EmailConfirmationPolicy, Profile, Role
+from referral.core.entities.users import Profile, Role
 from referral.core.errors import RescheduleJob
 from referral.core.policies.third_party_retries import MAX_THIRD_PARTY_RETRIES, ThirdPartyFailure
+from referral.core.ports.third_parties import Enrichment
 from referral.core.use_cases.accounts import NewAccount
 from referral.core.use_cases.enrichment import EnrichProfile
 from tests.core.service import PASSWORD, InMemoryService
@@ -16,7 +17,6 @@ from tests.support.fakes.third_parties import FakeEnrichment
 
 ANN = Profile(name="Ann Example", country="Finland")
 JOB_CONTEXT = JobContext(UUID(int=7), 0)
-OFF = EmailConfirmationPolicy(required=False)
 
 
 async def profile_of(service: InMemoryService, user_id: UUID) -> Profile | None:
@@ -28,7 +28,8 @@ async def test_enrichment_stores_the_profile(service: InMemoryService) -> None:
     """A later result replaces it."""
     ann = await service.create_account("Ann@example.com")
     enrichment = FakeEnrichment(ANN)
-    enrich = EnrichProfile(service.clock, service.database, enrichment, OFF)
+    service.override(Enrichment | None, enrichment)
+    enrich = service.get(EnrichProfile)
     for found in (ANN, replace(ANN, title="Head of Examples")):
         enrichment.profile = found
         await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
@@ -39,18 +40,16 @@ async def test_enrichment_stores_the_profile(service: InMemoryService) -> None:
 async def test_unknown_person_has_no_profile(service: InMemoryService) -> None:
     """The job is done."""
     ann = await service.create_account("ann@example.com")
-    await EnrichProfile(service.clock, service.database, FakeEnrichment(), OFF)(
-        EnrichProfileJob(ann.id), JOB_CONTEXT
-    )
+    service.override(Enrichment | None, FakeEnrichment())
+    await service.get(EnrichProfile)(EnrichProfileJob(ann.id), JOB_CONTEXT)
     assert await profile_of(service, ann.id) is None
 
 
 async def test_missing_response_is_retried(service: InMemoryService) -> None:
     """Until the maximum number of retries."""
     ann = await service.create_account("ann@example.com")
-    enrich = EnrichProfile(
-        service.clock, service.database, FakeEnrichment(ANN, available=False), OFF
-    )
+    service.override(Enrichment | None, FakeEnrichment(ANN, available=False))
+    enrich = service.get(EnrichProfile)
     with pytest.raises(RescheduleJob):
         await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     most = {
@@ -69,7 +68,8 @@ async def test_profile_of_an_erased_user_is_not_stored(service: InMemoryService)
             await repositories.users.erase(ann.id, service.clock.now())
 
     enrichment = FakeEnrichment(ANN, during_call=erase)
-    enrich = EnrichProfile(service.clock, service.database, enrichment, OFF)
+    service.override(Enrichment | None, enrichment)
+    enrich = service.get(EnrichProfile)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     await enrich(EnrichProfileJob(ann.id), JOB_CONTEXT)
     assert len(enrichment.calls) == 1
@@ -78,16 +78,15 @@ async def test_profile_of_an_erased_user_is_not_stored(service: InMemoryService)
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_registration_queues_enrichment_for_members(
+async def test_the_job_is_queued_where_enrichment_is_on(
     service: InMemoryService, role: Role
 ) -> None:
-    """Without enrichment, a remaining job does nothing."""
-    service.register = replace(service.register, enrichment=FakeEnrichment(ANN))
+    """For those who register themselves; without it a job left over does nothing."""
+    service.override(Enrichment | None, FakeEnrichment(ANN))
     user = await service.register(NewAccount("ann@example.com", PASSWORD, role=role))
     async with service.database.read() as repositories:
         queued = EnrichProfileJob(user.id) in repositories.tables.jobs.values()
     assert queued is (role is Role.MEMBER)
-    await EnrichProfile(service.clock, service.database, None, OFF)(
-        EnrichProfileJob(user.id), JOB_CONTEXT
-    )
+    service.override(Enrichment | None, None)
+    await service.get(EnrichProfile)(EnrichProfileJob(user.id), JOB_CONTEXT)
     assert await profile_of(service, user.id) is None

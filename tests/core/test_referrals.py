@@ -26,7 +26,8 @@ async def listed(
     service: InMemoryService, visibility: ReferralVisibility, caller: Caller, user_id: UUID
 ) -> tuple[list[ReferralListItem], bool]:
     """Ask for the first page."""
-    list_referrals = ListReferrals(service.database, visibility)
+    service.configure(referrals_visibility=visibility)
+    list_referrals = service.get(ListReferrals)
     page, in_full = await list_referrals(caller, user_id, status=None, after=None, limit=10)
     return page.items, in_full
 
@@ -117,7 +118,7 @@ async def test_caller_without_an_account_is_rejected(service: InMemoryService, a
 
 async def test_pagination_and_filters(service: InMemoryService, ann: User) -> None:
     """A page has its limit, the next one begins after it, and a filter selects one status."""
-    list_referrals = ListReferrals(service.database, ReferralVisibility.REDACTED)
+    list_referrals = service.get(ListReferrals)
     me = user_caller(ann)
     first, _ = await list_referrals(me, ann.id, status=None, after=None, limit=2)
     assert first.next_after == first.items[-1].referral_id

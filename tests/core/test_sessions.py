@@ -11,7 +11,6 @@ from referral.core.errors import InvalidGrant, Unavailable
 from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
 from referral.core.use_cases.sessions import FIRST_PARTY_CLIENT_ID, TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService, user_caller
-from tests.support.fakes.ports import FakeTokenGenerator
 
 
 @pytest.fixture
@@ -246,19 +245,12 @@ async def test_token_of_an_expired_session_is_no_reuse(
     assert service.security_log.events == []
 
 
-async def test_introspection_of_superseded_tokens(
+async def test_a_token_that_cannot_live_on_is_not_active(
     service: InMemoryService, first: TokenPair
 ) -> None:
-    """Of two tokens from one refresh, the unused one is inactive after the other was used."""
-    make = CreateClient(service.clock, service.database, service.id_generator, FakeTokenGenerator())
-    shop, secret = await make("shop", [Scope.CODES_READ])
-    introspect = IntrospectToken(
-        service.access_tokens,
-        service.clock,
-        service.database,
-        FakeTokenGenerator(),
-        service.verification,
-    )
+    """Introspection tells of two tokens that one was given for which of them is still good."""
+    shop, secret = await service.get(CreateClient)("shop", [Scope.CODES_READ])
+    introspect = service.get(IntrospectToken)
 
     async def is_active(tokens: TokenPair) -> bool:
         asking = ClientCredentials(str(shop.id), secret)

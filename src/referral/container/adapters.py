@@ -4,13 +4,7 @@ from collections.abc import AsyncIterator, Container
 from email.headerregistry import Address
 
 import asyncpg
-from dishka import (
-    AnyOf,
-    Provider,
-    Scope,
-    from_context,
-    provide,
-)
+from dishka import AnyOf, Provider, Scope, from_context, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.email_addresses import ValidatingEmailParser
@@ -64,13 +58,14 @@ from referral.core.ports.system import (
     CodeGenerator,
     HealthProbe,
     IdGenerator,
+    LinkBuilder,
     QrCodeRenderer,
     SecurityLog,
 )
-from referral.core.ports.system import LinkBuilder as LinksPort
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from referral.core.use_cases import job_dispatch as work
+from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.settings import Settings
+from referral.web.controllers.tokens import SupportedGrants
 from referral.web.links import PublicUrls
 
 
@@ -93,15 +88,16 @@ class Adapters(Provider):
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
+        url = database_url(settings)
         if tracing.is_enabled():
-            engine = make_engine(database_url(settings), connection_class=TracedConnection)
+            engine = make_engine(url, connection_class=TracedConnection)
             trace_engine(engine)
         else:
-            engine = make_engine(database_url(settings))
+            engine = make_engine(url)
         yield engine
         await engine.dispose()
 
-    @provide
+    @provide(provides=AnyOf[PostgresDatabase, Database])
     def database(self, engine: AsyncEngine, fingerprints: Fingerprinter) -> PostgresDatabase:
         return PostgresDatabase(engine, fingerprints)
 
@@ -120,17 +116,13 @@ class Adapters(Provider):
         return PostgresMailReservations(pool, fingerprints)
 
     @provide
-    def database_port(self, database: PostgresDatabase) -> Database:
-        return database
-
-    @provide
-    async def redis_server(self, settings: Settings) -> AsyncIterator[RedisClient | None]:
+    async def redis_client(self, settings: Settings) -> AsyncIterator[RedisClient | None]:
         if settings.redis_url is None:
             yield None
             return
-        server = (TracedRedis if tracing.is_enabled() else RedisClient)(settings.redis_url)
-        yield server
-        await server.close()
+        client = (TracedRedis if tracing.is_enabled() else RedisClient)(settings.redis_url)
+        yield client
+        await client.close()
 
     @provide
     def redis_cache(self, redis: RedisClient | None) -> RedisLookupCache | None:
@@ -146,9 +138,9 @@ class Adapters(Provider):
 
     @provide(provides=AnyOf[ArgonPasswordHasher, PasswordHasher])
     async def password_hasher(self) -> AsyncIterator[ArgonPasswordHasher]:
-        passwords = ArgonPasswordHasher()
-        yield passwords
-        passwords.close()
+        hasher = ArgonPasswordHasher()
+        yield hasher
+        hasher.close()
 
     @provide
     def key_ring(self, settings: Settings) -> KeyRing:
@@ -171,18 +163,14 @@ class Adapters(Provider):
     def unsubscribe_tokens(self, key_ring: KeyRing) -> UnsubscribeTokens:
         return SignedUnsubscribeTokens(key_ring)
 
-    @provide
-    def links(self, settings: Settings) -> PublicUrls:
+    @provide(provides=AnyOf[PublicUrls, LinkBuilder])
+    def public_urls(self, settings: Settings) -> PublicUrls:
         return PublicUrls(
             settings.public_url,
             settings.landing_page_url,
             settings.confirm_page_url,
             settings.reset_page_url,
         )
-
-    @provide
-    def links_port(self, links: PublicUrls) -> LinksPort:
-        return links
 
     @provide
     def mail_renderer(
@@ -209,14 +197,16 @@ class Adapters(Provider):
     ) -> Mailer:
         if smtp_mailer is None:
             return FileMailer(mail_folder(settings), mail_renderer)
-        return (
-            TracedMailer(smtp_mailer, settings.smtp_url or "")
-            if tracing.is_enabled()
-            else smtp_mailer
-        )
+        if tracing.is_enabled():
+            return TracedMailer(smtp_mailer, settings.smtp_url or "")
+        return smtp_mailer
 
     @provide
-    def worker(self, settings: Settings, dispatch_job: work.DispatchJob) -> JobWorker:
+    def grants(self, settings: Settings) -> SupportedGrants:
+        return SupportedGrants(password=settings.allows_password_grant)
+
+    @provide
+    def worker(self, settings: Settings, dispatch_job: DispatchJob) -> JobWorker:
         return JobWorker(database_url(settings), dispatch_job)
 
 

@@ -1,14 +1,10 @@
-"""The metrics, and the parts that they are read from."""
+"""The metrics and the health checks, with the adapters that they read."""
 
-from dishka import (
-    AnyOf,
-    Provider,
-    Scope,
-    provide,
-)
+from dishka import AnyOf, Provider, Scope, provide
 
 from referral.adapters.in_memory import MemoryLookupCache
 from referral.adapters.jobs.metrics import QueueMetrics
+from referral.adapters.mail.smtp import SmtpMailer
 from referral.adapters.observability.prometheus import PrometheusMetrics
 from referral.adapters.observability.samples import MetricSource, RequestMetrics
 from referral.adapters.postgres.database import PostgresDatabase
@@ -17,19 +13,15 @@ from referral.adapters.redis.client import RedisClient
 from referral.adapters.redis.lookup_cache import RedisLookupCache
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.adapters.security.passwords import ArgonPasswordHasher
-from referral.container.configuration import (
-    metrics_folder,
-    process_count,
-)
-from referral.core.ports.system import (
-    Metrics,
-)
+from referral.container.configuration import metrics_folder, process_count
+from referral.core.ports.system import HealthProbe, Metrics
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
+from referral.core.use_cases.health import CheckHealth, CheckParts
 from referral.settings import Settings
 
 
 class Observability(Provider):
-    """How the service does."""
+    """Metrics and health checks."""
 
     scope = Scope.APP
 
@@ -39,7 +31,7 @@ class Observability(Provider):
         requests: RequestMetrics,
         database: PostgresDatabase,
         pool: DriverPool,
-        memory: MemoryLookupCache,
+        cache: MemoryLookupCache,
         redis: RedisClient | None,
         redis_cache: RedisLookupCache | None,
         limits: FixedWindowRateLimiter,
@@ -47,9 +39,11 @@ class Observability(Provider):
         verifier: EmailVerifier | None,
         enrichment: Enrichment | None,
     ) -> tuple[MetricSource, ...]:
-        sources = (requests, database, pool, memory, redis, redis_cache, limits, password_hasher)
+        sources = (requests, database, pool, cache, redis, redis_cache, limits, password_hasher)
         return tuple(
-            part for part in (*sources, verifier, enrichment) if isinstance(part, MetricSource)
+            source
+            for source in (*sources, verifier, enrichment)
+            if isinstance(source, MetricSource)
         )
 
     @provide(provides=AnyOf[PrometheusMetrics, Metrics])
@@ -58,3 +52,18 @@ class Observability(Provider):
     ) -> PrometheusMetrics:
         folder = metrics_folder(settings) if process_count() > 1 else None
         return PrometheusMetrics(sources, QueueMetrics(database), folder)
+
+    @provide
+    def check_health(self, database: PostgresDatabase, redis: RedisClient | None) -> CheckHealth:
+        return CheckHealth(database, (redis,) if redis else ())
+
+    @provide
+    def check_parts(
+        self,
+        database: PostgresDatabase,
+        redis: RedisClient | None,
+        smtp_mailer: SmtpMailer | None,
+        third_parties: tuple[HealthProbe, ...],
+    ) -> CheckParts:
+        own_probes: tuple[HealthProbe | None, ...] = (database, redis, smtp_mailer)
+        return CheckParts((*(probe for probe in own_probes if probe is not None), *third_parties))

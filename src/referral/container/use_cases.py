@@ -1,17 +1,9 @@
-"""The use cases. They keep no state between calls, so each lives as long as the app."""
+"""The use cases. They keep no state between calls, so the container makes each of them once."""
 
 from datetime import timedelta
 
-from dishka import (
-    Provider,
-    Scope,
-    provide,
-)
-from dishka import provide_all as all_of
+from dishka import Provider, Scope, provide, provide_all
 
-from referral.adapters.mail.smtp import SmtpMailer
-from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.redis.client import RedisClient
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
@@ -23,97 +15,92 @@ from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLo
 from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel
-from referral.core.ports.security import (
-    AccessTokenIssuer,
-    PasswordHasher,
-    TokenGenerator,
-)
-from referral.core.ports.system import (
-    Clock,
-    HealthProbe,
-    IdGenerator,
-)
+from referral.core.ports.security import AccessTokenIssuer, PasswordHasher, TokenGenerator
+from referral.core.ports.system import Clock, IdGenerator
 from referral.core.use_cases import (
     accounts,
     clients,
     codes,
+    email_links,
+    enrichment,
     erasure,
+    job_dispatch,
     lookups,
+    notifications,
     passwords,
     referrals,
+    retention,
     sessions,
 )
-from referral.core.use_cases import email_links as proofs
-from referral.core.use_cases import job_dispatch as work
-from referral.core.use_cases import notifications as mail
-from referral.core.use_cases import retention as upkeep
-from referral.core.use_cases.enrichment import EnrichProfile
-from referral.core.use_cases.health import CheckHealth, CheckParts
 from referral.settings import Settings
-from referral.web.controllers.tokens import SupportedGrants
 
 
 class UseCases(Provider):
-    """The use cases, and the few values among what they need."""
+    """The policies and use cases, and their values that follow from the settings.
+
+    It needs the ports and `Settings` alone, so the tests of the core use it over their fakes.
+    """
 
     scope = Scope.APP
-    use_cases = all_of(
+    policies = provide_all(
+        CreditReferrer,
+        FindStoredResponse,
+        InvalidateLookup,
+        LoginThrottle,
+        MarkEmailConfirmed,
+        Reauthenticate,
+        RemoveAccount,
+        ResolveReferral,
+        RetryLookupInvalidation,
+        VerifyEmail,
+        VerifyEmailAtSignup,
+    )
+    use_cases = provide_all(
         accounts.BlockAccount,
         accounts.Register,
+        accounts.UpdateAccount,
         clients.AuthenticateClient,
         clients.CreateClient,
         clients.IntrospectToken,
         clients.IssueClientToken,
-        erasure.EraseAccount,
-        erasure.ExportAccount,
-        passwords.ChangePassword,
-        LoginThrottle,
-        FindStoredResponse,
-        InvalidateLookup,
-        RetryLookupInvalidation,
-        MarkEmailConfirmed,
-        CreditReferrer,
-        EnrichProfile,
-        Reauthenticate,
-        RemoveAccount,
-        VerifyEmailAtSignup,
-        ResolveReferral,
-        VerifyEmail,
-        proofs.RequestConfirmationMail,
-        proofs.ConfirmEmail,
-        proofs.DisownEmail,
-        proofs.RequestPasswordReset,
-        proofs.InspectLink,
-        proofs.ResetPassword,
-        proofs.SendConfirmationMail,
-        proofs.SendPasswordResetMail,
-        referrals.SetReferrer,
-        accounts.UpdateAccount,
-        sessions.CheckSession,
-        sessions.RefreshSession,
-        sessions.RevokeSession,
-        codes.IssueCode,
-        codes.ListCodes,
-        codes.ShowCode,
-        codes.ShowActiveCode,
-        codes.RenewCode,
         codes.ActivateCode,
         codes.DeactivateCode,
         codes.DeleteCode,
-        lookups.LookUpCode,
+        codes.IssueCode,
+        codes.ListCodes,
+        codes.RenewCode,
+        codes.ShowActiveCode,
+        codes.ShowCode,
+        email_links.ConfirmEmail,
+        email_links.DisownEmail,
+        email_links.InspectLink,
+        email_links.RequestConfirmationMail,
+        email_links.RequestPasswordReset,
+        email_links.ResetPassword,
+        email_links.SendConfirmationMail,
+        email_links.SendPasswordResetMail,
+        enrichment.EnrichProfile,
+        erasure.EraseAccount,
+        erasure.ExportAccount,
+        job_dispatch.DispatchJob,
         lookups.CheckCode,
-        mail.RequestCodeMail,
-        mail.Unsubscribe,
-        mail.SendCodeMail,
-        mail.SendWelcomeMail,
-        mail.NotifyReferrer,
-        upkeep.ExpireUnconfirmed,
-        upkeep.Prune,
-        work.DispatchJob,
+        lookups.LookUpCode,
+        notifications.NotifyReferrer,
+        notifications.RequestCodeMail,
+        notifications.SendCodeMail,
+        notifications.SendWelcomeMail,
+        notifications.Unsubscribe,
+        passwords.ChangePassword,
+        referrals.SetReferrer,
+        retention.ExpireUnconfirmed,
+        retention.Prune,
+        sessions.CheckSession,
+        sessions.RefreshSession,
+        sessions.RevokeSession,
     )
 
     @provide
-    def verification(self, settings: Settings) -> EmailConfirmationPolicy:
+    def confirmation_policy(self, settings: Settings) -> EmailConfirmationPolicy:
         return EmailConfirmationPolicy(required=settings.requires_confirmed_email)
 
     @provide
@@ -153,24 +140,5 @@ class UseCases(Provider):
         return accounts.ShowAccount(clock, read_model, settings.referrals_visibility)
 
     @provide
-    def grants(self, settings: Settings) -> SupportedGrants:
-        return SupportedGrants(password=settings.allows_password_grant)
-
-    @provide
-    def mail_limit(self, settings: Settings) -> mail.MailLimit:
-        return mail.MailLimit(settings.limit_mail.limit, settings.limit_mail.window)
-
-    @provide
-    def check_health(self, database: PostgresDatabase, redis: RedisClient | None) -> CheckHealth:
-        return CheckHealth(database, (redis,) if redis else ())
-
-    @provide
-    def check_parts(
-        self,
-        database: PostgresDatabase,
-        redis: RedisClient | None,
-        smtp_mailer: SmtpMailer | None,
-        third_parties: tuple[HealthProbe, ...],
-    ) -> CheckParts:
-        own_probes: tuple[HealthProbe | None, ...] = (database, redis, smtp_mailer)
-        return CheckParts((*(part for part in own_probes if part is not None), *third_parties))
+    def mail_limit(self, settings: Settings) -> notifications.MailLimit:
+        return notifications.MailLimit(settings.limit_mail.limit, settings.limit_mail.window)
