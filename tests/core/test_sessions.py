@@ -55,7 +55,7 @@ async def test_failed_login_reveals_nothing(
     """A wrong password and an unknown address give the same error at the cost of one hash."""
     with pytest.raises(InvalidGrant) as raised:
         await service.log_in(username, "another one entirely", CLIENT_IP)
-    assert raised.value.detail == "The e-mail address or the password is not right."
+    assert raised.value.detail == "The e-mail address or the password is wrong."
     known = username == ann.email
     assert service.password_hasher.verified_hashes == [ann.password_hash if known else None]
 
@@ -66,7 +66,7 @@ async def test_overlong_password_is_rejected_without_hashing(
     """The error is that of a wrong password."""
     with pytest.raises(InvalidGrant) as raised:
         await service.log_in(ann.email, "x" * 1025, CLIENT_IP)
-    assert raised.value.detail == "The e-mail address or the password is not right."
+    assert raised.value.detail == "The e-mail address or the password is wrong."
     assert service.password_hasher.verified_hashes == []
 
 

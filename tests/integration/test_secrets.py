@@ -113,7 +113,10 @@ def test_operators_make_admins_and_clients_and_shut_users_out(tmp_path: Path) ->
         assert "may log in again" in again.stdout
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 200
         nobody = run_command(folder, "block", "nobody@example.com")
-        assert (nobody.returncode, nobody.stderr) == (1, "Error: No account has this address.\n")
+        assert (nobody.returncode, nobody.stderr) == (
+            1,
+            "Error: No account has this e-mail address.\n",
+        )
 
         scopes = ("--scope", "codes:read", "--scope", "users:read")
         shown = run_command(folder, "create-client", "shop", *scopes)

@@ -44,7 +44,7 @@ FIELD_EXAMPLES: Node = {
     "email_key": "ann@example.com",
     "email_verified": True,
     "error": "invalid_grant",
-    "error_description": "The e-mail address or the password is not right.",
+    "error_description": "The e-mail address or the password is wrong.",
     "expires_at": "2026-12-31T23:59:59Z",
     "expires_in": 600,
     "id": EXAMPLE_ID,

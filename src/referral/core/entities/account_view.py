@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from referral.core.entities.codes import Code
 from referral.core.entities.referrals import ReferralListItem
 from referral.core.entities.users import Profile, Referrer, User
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

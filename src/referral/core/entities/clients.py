@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
 from uuid import UUID
-
-T = TypeVar("T")
 
 
 class Scope(StrEnum):

@@ -4,36 +4,20 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
 from uuid import UUID
 
 from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest
 
-T = TypeVar("T")
-
-
 MIN_CODE_LIFETIME = timedelta(minutes=1)
-
-
 MAX_CODE_LIFETIME = timedelta(days=365)
-
-
 MINUTE = timedelta(minutes=1)
-
-
 CLOCK_SKEW_TOLERANCE = timedelta(seconds=5)
 """Tolerance at both lifetime bounds, for the client's clock skew and the network latency."""
 
-
 MIN_CODE_CHARACTERS = 3
-
-
 MAX_CODE_CHARACTERS = 32
-
-
 CODE_PATTERN = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
 """Valid texts of codes; a text that does not match is never looked up."""
-
 
 MAX_USES = 2**31 - 1
 """The highest `max_uses` of a code: the maximum of a PostgreSQL integer."""

@@ -2,10 +2,6 @@
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import TypeVar
-
-T = TypeVar("T")
-
 
 VERIFICATION_TTL = timedelta(days=30)
 """How long a verification result is reused."""

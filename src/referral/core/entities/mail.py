@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 from uuid import UUID
 
 from referral.core.entities.email_links import OneTimeToken
 from referral.core.entities.users import Locale, User
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

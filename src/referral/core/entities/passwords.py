@@ -2,17 +2,11 @@
 
 import unicodedata
 from collections.abc import Container
-from typing import TypeVar
 
 from referral.core.entities.users import EmailAddress
 from referral.core.errors import WeakPassword
 
-T = TypeVar("T")
-
-
 MIN_PASSWORD_CHARACTERS = 8
-
-
 MAX_PASSWORD_BYTES = 1024
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TypeVar
 
 RATE_PATTERN = re.compile(r"([1-9][0-9]{0,5})/(second|minute|hour|day)")
 
@@ -73,9 +72,6 @@ def network_rates(rates: Mapping[RateLimitGroup, Rate]) -> dict[RateLimitGroup, 
     return {
         NETWORK_GROUPS[group]: rate.scaled_by(NETWORK_RATE_FACTOR) for group, rate in rates.items()
     }
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
 from uuid import UUID
-
-T = TypeVar("T")
-
 
 SET_REFERRER_WINDOW = timedelta(days=7)
 """How long after registration a user may set a referrer."""
 
-
 REFERRAL_PENDING_PERIOD = timedelta(days=7)
 """How long a referral may be pending; it is rejected afterwards."""
-
 
 REFERRAL_COOLDOWN = timedelta(days=365)
 """How long after a confirmed referral the same e-mail address cannot be referred again."""

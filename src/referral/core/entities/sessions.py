@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 from uuid import UUID
-
-T = TypeVar("T")
-
 
 REFRESH_TOKEN_GRACE_PERIOD = timedelta(seconds=10)
 """How long a used refresh token stays valid, for clients that did not receive the response.

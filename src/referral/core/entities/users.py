@@ -4,13 +4,9 @@ import unicodedata
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
 from uuid import UUID
 
 from referral.core.entities.deliverability import Deliverability
-
-T = TypeVar("T")
-
 
 CONFIRMATION_PERIOD = timedelta(days=30)
 """How long an account may stay unconfirmed; it is erased afterwards."""

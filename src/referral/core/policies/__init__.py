@@ -1,1 +1,1 @@
-"""What several use cases share."""
+"""Rules and steps that several use cases share."""

@@ -1,4 +1,4 @@
-"""Removing an account, whoever decided it: its owner, the owner of the mailbox, or a deadline."""
+"""Account removal, as requested by the owner or the mailbox's owner, or after a deadline."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from referral.core.ports.system import Clock
 
 @dataclass(frozen=True, slots=True)
 class RemoveAccount:
-    """Take away all that is personal. Counts of referrals stay, and so do taken texts of codes."""
+    """Delete an account's personal data. Referral counts and reserved code texts remain."""
 
     clock: Clock
     fingerprinter: Fingerprinter
     resolve_referral: ResolveReferral
 
     async def __call__(self, repositories: Repositories, user: User) -> list[User]:
-        """Remove a locked account; return whose look-ups to invalidate after the commit."""
+        """Remove a locked account; return the users whose lookups to invalidate on commit."""
         now, fingerprints = self.clock.now(), email_fingerprints(self.fingerprinter, user)
         pending = await repositories.referrals.lock_pending(user.id)
-        # In one order, or two users who are each other's referrer would wait for one another.
+        # One statement, in order of id: users who referred each other would deadlock otherwise.
         await repositories.codes.lock_all(user.id, pending.code_id if pending else None)
         referrer = await self.resolve_referral.reject(repositories, pending) if pending else None
         await self._save_referred_email(repositories, user, fingerprints[0])
@@ -39,7 +39,7 @@ class RemoveAccount:
     async def _save_referred_email(
         self, repositories: Repositories, user: User, fingerprint: bytes
     ) -> None:
-        """Store that the address was referred, if its referral was confirmed."""
+        """Store the address' fingerprint if its referral was confirmed."""
         referral = await repositories.referrals.find_by_referred(user.id)
         if referral is not None and referral.status is ReferralStatus.CONFIRMED:
             await repositories.referred_emails.add(fingerprint, referral.joined_at)

@@ -1,4 +1,4 @@
-"""Referrals: crediting a referrer, and confirming or rejecting what is pending."""
+"""Attribution: crediting referrers, and confirming or rejecting pending referrals."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,14 @@ from referral.core.ports.system import Clock, IdGenerator
 
 @dataclass(frozen=True, slots=True)
 class ResolveReferral:
-    """Confirm or reject pending referrals. A rejected one gives the code its use back."""
+    """Confirm or reject pending referrals. A rejection decrements the code's `uses`."""
 
     clock: Clock
 
     async def confirm(self, repositories: Repositories, user: User) -> User | None:
-        """Confirm the pending referral of a locked user whose address is confirmed now.
+        """Confirm the pending referral of a locked user; an overdue referral is rejected instead.
 
-        One that is overdue is rejected instead. Returns the owner of the code if it may be active
-        again.
+        Returns the code's owner if the code may have become active again.
         """
         referral = await repositories.referrals.lock_pending(user.id)
         if referral is None:
@@ -35,7 +34,7 @@ class ResolveReferral:
         return None
 
     async def reject(self, repositories: Repositories, referral: Referral) -> User | None:
-        """Reject a locked referral; return the owner of the code if it may be active again."""
+        """Reject a locked referral; return the code's owner if the code may be active again."""
         await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
         code = await repositories.codes.revert_use(referral.code_id)
         if code is None or code.max_uses is None:
@@ -45,10 +44,11 @@ class ResolveReferral:
 
 @dataclass(frozen=True, slots=True)
 class CreditReferrer:
-    """Count one use of a code, store who joined with it, and have the referrer told.
+    """Count one use of a code, store the referral, and notify the referrer.
 
-    A referral is pending, and not told, until the referred user has confirmed the address. One of
-    an address that was referred within the last year is rejected, and counts no use.
+    The referral is pending, and the notification waits, until the referred user has confirmed the
+    e-mail address. If the address was referred within the last year, the referral is rejected,
+    and the use is not counted.
     """
 
     clock: Clock
@@ -57,16 +57,16 @@ class CreditReferrer:
     confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, repositories: Repositories, user: User, text: str) -> User | None:
-        """Credit the code's owner, and return them when that was its last use.
+        """Credit the code's owner; return the owner if that was the last use.
 
-        Raises `ReferralCodeUnusable`, for one's own code as well.
+        Raises `ReferralCodeUnusable`, also for the user's own code.
         """
         code = (
             await repositories.codes.lock_enabled_by_text(text)
             if CODE_PATTERN.fullmatch(text)
             else None
         )
-        # Waiting for the lock may have taken long: the time that counts is the one after it.
+        # Read the clock after the lock: waiting for it may take long, and the code may expire.
         now = self.clock.now()
         if code is None or code.user_id == user.id or not code.is_active(now):
             raise ReferralCodeUnusable(field="referral_code")

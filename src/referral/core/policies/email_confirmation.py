@@ -1,4 +1,4 @@
-"""What follows once nothing is left to confirm of an address."""
+"""Effects of a confirmed e-mail address."""
 
 from dataclasses import dataclass, replace
 
@@ -12,14 +12,14 @@ from referral.core.ports.third_parties import Enrichment
 
 @dataclass(frozen=True, slots=True)
 class MarkEmailConfirmed:
-    """Store that a user has confirmed the address, with all that follows from it."""
+    """Mark a user's e-mail address as confirmed, with all effects of it."""
 
     enrichment: Enrichment | None
     resolve_referral: ResolveReferral
     confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, repositories: Repositories, user: User) -> list[User]:
-        """Confirm a locked user; return whose look-ups to invalidate after the commit."""
+        """Update a locked user; return the users whose lookups to invalidate on commit."""
         await repositories.users.save(replace(user, email_verified=True, confirm_by=None))
         await repositories.one_time_tokens.delete(user.id, TokenPurpose.CONFIRM)
         if not self.confirmation_policy.is_satisfied_by(user):
@@ -29,10 +29,10 @@ class MarkEmailConfirmed:
 
 
 def jobs_after_confirmation(user: User, enrichment: Enrichment | None) -> list[Job]:
-    """Return the jobs to queue in the transaction that confirms an address.
+    """Return the jobs to enqueue in the transaction that confirms an address.
 
-    Where addresses are not verified that is the registration. Third parties are asked for a
-    profile only from here on: it is the mailbox's owner's, and must not be shown to anyone else.
+    That is the registration if confirmation is not required. The profile is not fetched before,
+    because it is personal data of the mailbox's owner, who may not be the user.
     """
     jobs: list[Job] = [WelcomeMailJob(user.id)]
     if enrichment is not None and user.role is not Role.ADMIN:

@@ -1,4 +1,4 @@
-"""Whether mail to a new user arrives: asked at registration, and later where that was in vain."""
+"""E-mail verification by a third party: at registration, and retried later by a job."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,12 +19,12 @@ from referral.core.ports.system import Clock
 from referral.core.ports.third_parties import EmailVerifier
 
 SIGNUP_VERIFICATION_TIMEOUT = timedelta(seconds=1.4)
-"""How long a registration waits, so that with all that surrounds it, it is 1.5 s at most."""
+"""The longest wait of a registration; it leaves 0.1 s for the rest of the 1.5 s budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyEmailAtSignup:
-    """Ask before anything is stored; whoever the operator vouches for is not asked about."""
+    """Verify a new user's address before the account is stored; admins are not verified."""
 
     clock: Clock
     database: Database
@@ -32,7 +32,7 @@ class VerifyEmailAtSignup:
     verifier: EmailVerifier | None
 
     async def __call__(self, user: User) -> User:
-        """Return the user with what is known, or raise `EmailUndeliverable`."""
+        """Return the user with the deliverability set, or raise `EmailUndeliverable`."""
         if self.verifier is None or user.role is Role.ADMIN:
             return user
         result = await self._result(self.verifier, user)
@@ -41,7 +41,7 @@ class VerifyEmailAtSignup:
         return replace(user, deliverability=result)
 
     def needs_recheck(self, user: User) -> bool:
-        """Tell whether it has to be asked again later."""
+        """Return whether a job should verify the address again."""
         unknown = user.deliverability is Deliverability.UNKNOWN and user.role is not Role.ADMIN
         return self.verifier is not None and self.verifier.supports_recheck and unknown
 
@@ -65,7 +65,7 @@ class VerifyEmailAtSignup:
 
 @dataclass(frozen=True, slots=True)
 class VerifyEmail:
-    """Ask about someone who has an account; what is said is noted, and nothing else happens."""
+    """Verify the address of an existing account; the result is stored and has no other effect."""
 
     clock: Clock
     database: Database
@@ -73,7 +73,7 @@ class VerifyEmail:
     verifier: EmailVerifier | None
 
     async def __call__(self, job: VerifyEmailJob, context: JobContext) -> None:
-        """Note the answer; raises `Later` to ask again."""
+        """Store the result; raises `RescheduleJob` to retry later."""
         async with self.database.read() as repositories:
             user = await repositories.users.find(job.user_id)
         if user is None or self.verifier is None:
@@ -106,6 +106,6 @@ async def save_result(
     user: User,
     result: Deliverability,
 ) -> None:
-    """Remember what was said of a user's address."""
+    """Store the result for a user's address, under the newest fingerprint."""
     newest = email_fingerprints(asking.fingerprinter, user)[0]
     await repositories.verification_results.save(newest, result, asking.clock.now())

@@ -1,7 +1,7 @@
-"""Doing once what was asked for twice: requests with an idempotency key.
+"""Idempotency keys.
 
-The key is held, and the answer kept, in the transaction of the effect, so that there is never
-one without the other. Only what succeeded is kept: a refusal changed nothing, and is made anew.
+The key is locked and the response stored in the transaction of the request, so that both are
+committed or neither is. Errors are not stored: a failed request changed nothing and runs again.
 """
 
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ IDEMPOTENCY_RETENTION = timedelta(hours=24)
 
 
 class IdempotentReplay(Exception):
-    """The request was done before; `answer` is what it was answered."""
+    """The request was processed before; `response` is the stored response to send again."""
 
     def __init__(self, response: StoredResponse) -> None:
-        """Take the answer to give again."""
+        """Take the stored response."""
         super().__init__()
         self.response = response
 
 
 @dataclass(frozen=True, slots=True)
 class FindStoredResponse:
-    """Look an idempotency key up, before anything of the request is judged or worked out.
+    """Look up an idempotency key before the request is validated.
 
-    It holds nothing: of requests at the same time, `begin_once` decides which one is done.
+    The key is not locked: among concurrent requests `acquire_idempotency_key` selects one.
     """
 
     clock: Clock
     database: Database
 
     async def __call__(self, key: bytes, fingerprints: tuple[bytes, ...]) -> None:
-        """Return if the key is new; raises `AnsweredBefore` or `IdempotencyKeyReused`."""
+        """Return if the key is new; raises `IdempotentReplay` or `IdempotencyKeyReused`."""
         async with self.database.read() as repositories:
             since = self.clock.now() - IDEMPOTENCY_RETENTION
             response = await repositories.idempotency.find(key, fingerprints, since)
@@ -49,7 +49,7 @@ class FindStoredResponse:
 async def acquire_idempotency_key(
     repositories: Repositories, clock: Clock, idempotent_request: IdempotentRequest[T] | None
 ) -> None:
-    """Hold the key until the end of the transaction; raises `AnsweredBefore`."""
+    """Lock the key until the end of the transaction; raises `IdempotentReplay`."""
     if idempotent_request is None:
         return
     response = await repositories.idempotency.acquire(
@@ -66,7 +66,7 @@ async def save_idempotent_response(
     result: T,
     user_id: UUID | None = None,
 ) -> None:
-    """Keep the answer that follows from a result."""
+    """Store the response for a result; `user_id` is the user whose data it may contain."""
     if idempotent_request is not None:
         await repositories.idempotency.save(
             idempotent_request, idempotent_request.build_response(result), user_id, clock.now()

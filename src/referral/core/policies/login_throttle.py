@@ -1,4 +1,4 @@
-"""Keeping those who guess passwords slow, and the owner's way in open."""
+"""Login throttling, which slows down password guessing without locking out owners."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,11 +8,11 @@ from referral.core.errors import TooManyRequests
 from referral.core.ports.caching import RateLimiter
 
 TOTAL_LOGIN_RATE_FACTOR = 100
-"""Guessing on all accounts together is slowed down at this many times the limit of one account."""
+"""The login limit for all accounts together, as a multiple of the limit for one account."""
 
 
 def login_throttle_rates(login_rate: Rate) -> dict[RateLimitGroup, Rate]:
-    """Return the limits on guessing, which follow from the limit on log-ins."""
+    """Return the rates of the throttle, derived from the login rate of one account."""
     first = login_rate if login_rate.limit is None else Rate(1, login_rate.window)
     return {
         RateLimitGroup.LOGIN_ACCOUNT: login_rate,
@@ -23,18 +23,19 @@ def login_throttle_rates(login_rate: Rate) -> dict[RateLimitGroup, Rate]:
 
 @dataclass(frozen=True, slots=True)
 class LoginThrottle:
-    """Count attempts to log in: by account, and in all.
+    """Count logins per account and in total.
 
-    Over a limit, only the first attempt of a client IP in each window is heard. So every further
-    guess needs a new address, and the owner can still log in. How much one client IP may try, on
-    whatever accounts, is a limit of the route.
+    Over a limit, only the first login of each client IP in a window is allowed: an attacker needs
+    a new IP for every guess, while the owner can still log in. The limit per client IP, over all
+    accounts, belongs to the route.
     """
 
     limits: RateLimiter
 
     async def hit(self, account: str, client_ip: str) -> None:
-        """Count one more, or raise `TooManyRequests`; before the password is looked at, so that
-        attempts at the same time do not slip through.
+        """Count one login, or raise `TooManyRequests`.
+
+        Call this before verifying the password: otherwise concurrent logins exceed the limit.
         """
         for group, key, client_key in (
             (RateLimitGroup.LOGIN_ACCOUNT, account, f"{account} {client_ip}"),
@@ -44,5 +45,5 @@ class LoginThrottle:
             result = await self.limits.hit(group, key)
             refused = result is not None and not result.allowed
             if refused and first is not None and not first.allowed:
-                detail = "Too many attempts to log in. Try again later."
+                detail = "Too many logins. Try again later."
                 raise TooManyRequests(detail, retry_after=timedelta(seconds=first.reset_seconds))

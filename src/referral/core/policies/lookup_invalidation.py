@@ -1,4 +1,4 @@
-"""Having look-ups forget an address, now or, where that fails, later."""
+"""Invalidation of cached lookups, retried by a job if it fails."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from referral.core.ports.repositories import Database
 
 @dataclass(frozen=True, slots=True)
 class InvalidateLookup:
-    """Have an owner's address looked up anew: for after the commit of a change of their codes."""
+    """Invalidate the cached lookups of owners, after the commit of a change to their codes."""
 
     cache: LookupCache
     database: Database
 
     async def __call__(self, *owners: User) -> None:
-        """Clear now, or leave it to a job; the change is done and does not fail any more."""
+        """Invalidate now, or enqueue a job; never raises, as the change is committed already."""
         for owner in owners:
             await self._invalidate(owner)
 
     async def _invalidate(self, owner: User) -> None:
         if await self.cache.invalidate(owner.email_key):
             return
-        # Without the job the entry ends by itself, soon enough for what is promised.
+        # If the job is not enqueued either, the entry expires within the guaranteed time.
         with suppress(Unavailable):
             async with self.database.begin() as repositories:
                 await repositories.jobs.enqueue(InvalidateLookupJob(owner.id))
@@ -33,13 +33,13 @@ class InvalidateLookup:
 
 @dataclass(frozen=True, slots=True)
 class RetryLookupInvalidation:
-    """Do what `InvalidateLookup` could not."""
+    """Retry an invalidation that `InvalidateLookup` could not complete."""
 
     cache: LookupCache
     database: Database
 
     async def __call__(self, job: InvalidateLookupJob) -> None:
-        """Clear, or raise `Unavailable`, to be tried again. Who was erased has no address."""
+        """Invalidate, or raise `Unavailable` to be retried. An erased owner has no address."""
         async with self.database.read() as repositories:
             owner = await repositories.users.find(job.user_id)
         if owner is not None and not await self.cache.invalidate(owner.email_key):

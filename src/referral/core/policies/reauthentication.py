@@ -1,4 +1,4 @@
-"""Whose account it is: the lock before a change, and the password before what cannot be undone."""
+"""Account locks before changes, and password verification before sensitive ones."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,7 +12,7 @@ from referral.core.ports.security import PasswordHasher
 
 @dataclass(frozen=True, slots=True)
 class Reauthenticate:
-    """Check the password of someone who is signed in."""
+    """Verify the password of a signed-in user."""
 
     database: Database
     password_hasher: PasswordHasher
@@ -27,7 +27,7 @@ class Reauthenticate:
 
 
 async def password_matches(password_hasher: PasswordHasher, user: User, password: str) -> bool:
-    """Tell whether a password is the user's."""
+    """Return whether a password is the user's."""
     try:
         return await password_hasher.verify(normalize_password(password), user.password_hash)
     except WeakPassword:
@@ -35,16 +35,16 @@ async def password_matches(password_hasher: PasswordHasher, user: User, password
 
 
 async def lock_account(repositories: Repositories, user_id: UUID) -> User:
-    """Lock the account of a caller before it is changed.
+    """Lock the caller's account before a change.
 
-    Raises `Unauthenticated` for an erased account and `AccountBlocked` for a blocked one: the
-    access token outlives both by some minutes.
+    Raises `Unauthenticated` for an erased and `AccountBlocked` for a blocked account: the access
+    token stays valid for some minutes after either.
     """
     return require_active_account(await repositories.users.lock(user_id))
 
 
 async def lock_reauthenticated(repositories: Repositories, user: User, field: str) -> User:
-    """Hold the account, or raise `WrongPassword` when the password was changed meanwhile."""
+    """Lock the account, or raise `WrongPassword` if its password changed since verification."""
     locked = await lock_account(repositories, user.id)
     if locked.password_hash != user.password_hash:
         raise WrongPassword(field=field)
@@ -52,7 +52,7 @@ async def lock_reauthenticated(repositories: Repositories, user: User, field: st
 
 
 def require_active_account(user: User | None) -> User:
-    """Return the account of a caller, or raise what `lock_account` does."""
+    """Return the caller's account; raises `Unauthenticated` or `AccountBlocked`."""
     if user is None:
         raise Unauthenticated
     if user.blocked_at is not None:

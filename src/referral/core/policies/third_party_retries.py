@@ -1,4 +1,4 @@
-"""Asking third parties again, less and less often."""
+"""Retries of requests to third parties, with exponential backoff."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -7,19 +7,19 @@ from referral.core.entities.jobs import FIRST_RETRY_DELAY, JobContext
 from referral.core.errors import RescheduleJob
 
 THIRD_PARTY_TIMEOUT = timedelta(seconds=10)
-"""How long a job waits for an answer."""
+"""How long a job waits for a response."""
 
 
 class ThirdPartyFailure(StrEnum):
-    """Why a third party has to be asked again."""
+    """Reasons for a retry; the values are the names of job counters."""
 
     NO_RESPONSE = "unanswered"
     INCONCLUSIVE = "undecided"
 
 
 MAX_THIRD_PARTY_RETRIES = {ThirdPartyFailure.NO_RESPONSE: 18, ThirdPartyFailure.INCONCLUSIVE: 7}
-"""A service that does not answer is asked again for some two days; one that does and says
-nothing less often, since that may cost as much as any answer.
+"""Without a response, retries span about two days. Inconclusive responses are retried less often,
+since they may be billed.
 """
 
 BACKOFF_FACTOR = 4
@@ -28,9 +28,10 @@ JITTER_STEPS = 1000
 
 
 def schedule_retry(context: JobContext, failure: ThirdPartyFailure) -> None:
-    """Raise `RescheduleJob`; return when the job has used up its retries.
+    """Raise `RescheduleJob`, or return if the job has no retries left.
 
-    Other attempts of the job, which never asked or whose answer could not be stored, do not count.
+    Only attempts that ended here count, not those that failed before the request or while storing
+    its result.
     """
     if context.counters.get(failure, 0) < MAX_THIRD_PARTY_RETRIES[failure]:
         retries = sum(context.counters.get(each, 0) for each in ThirdPartyFailure)

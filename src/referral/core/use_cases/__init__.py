@@ -1,1 +1,1 @@
-"""The use cases, one module a subject."""
+"""Use cases, by subject."""

@@ -1,4 +1,4 @@
-"""Joining, and the account itself."""
+"""Registration and accounts."""
 
 import asyncio
 from collections.abc import Container
@@ -29,9 +29,9 @@ MAX_RECENT_REFERRALS = 10
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """What someone joins with; `referral_code` is whose referral they become.
+    """The data of a registration.
 
-    Admins are made by the operator, who knows that the address is theirs.
+    Only the operator creates admins; their addresses are not verified.
     """
 
     email: str
@@ -43,7 +43,7 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Make an account, and credit the referrer: both or neither."""
+    """Create an account and credit the referrer, in one transaction."""
 
     email_parser: EmailParser
     invalidate_lookup: InvalidateLookup
@@ -68,7 +68,7 @@ class Register:
         password = validate_new_password(
             new_account.password, email, self.common_passwords, field="password"
         )
-        # Side by side, so that the quicker of the two takes no time.
+        # Concurrent, since both are slow: hashing takes CPU time, verification a network call.
         password_hash, user = await asyncio.gather(
             self.password_hasher.hash(password),
             self.verify_at_signup(self._user(email, new_account)),
@@ -116,17 +116,17 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class ShowAccount:
-    """Show a user their own account."""
+    """Return a user's own account."""
 
     clock: Clock
     read_model: ReadModel
     visibility: ReferralVisibility
 
     async def __call__(self, user_id: UUID) -> AccountView:
-        """Return the account, or raise `Unauthenticated` when it is gone.
+        """Return the account, or raise `Unauthenticated` if it is erased.
 
-        Under `open` alone it names the referrer's address: otherwise a code that was posted in
-        public would tell it to everyone who joins.
+        The referrer's e-mail is included under `open` visibility only: otherwise a published code
+        would disclose its owner's address to everyone who registers with it.
         """
         account = await self.read_model.find_account(
             user_id, MAX_RECENT_REFERRALS, self.clock.now()
@@ -140,7 +140,7 @@ class ShowAccount:
 
 @dataclass(frozen=True, slots=True)
 class AccountUpdate:
-    """What is to change; None stays as it is."""
+    """The changes to an account; None leaves a field unchanged."""
 
     locale: Locale | None
     notify_on_referral: bool | None
@@ -148,7 +148,7 @@ class AccountUpdate:
 
 @dataclass(frozen=True, slots=True)
 class UpdateAccount:
-    """Change the language of mails, or whether new referrals are told."""
+    """Change the locale, or whether the user is notified of new referrals."""
 
     database: Database
 
@@ -167,8 +167,10 @@ class UpdateAccount:
 
 @dataclass(frozen=True, slots=True)
 class BlockAccount:
-    """Shut someone out, or let them in again: while blocked no session goes on, no password begins
-    another, no code of theirs is found or used, and the address stays taken.
+    """Block or unblock an account.
+
+    Blocking revokes all sessions. A blocked user cannot log in, the user's codes are neither found
+    nor usable, and the e-mail address stays taken.
     """
 
     email_parser: EmailParser
@@ -177,14 +179,14 @@ class BlockAccount:
     database: Database
 
     async def __call__(self, email: str, *, undo: bool = False) -> User:
-        """Return the account as it is then; raises `InvalidRequest` or `NotFound`."""
+        """Return the changed account; raises `InvalidRequest` or `NotFound`."""
         parsed = self.email_parser.parse(email)
         async with self.database.begin() as repositories:
             found = await repositories.users.find_by_email(parsed.canonical)
             user = found and await repositories.users.lock(found.id)
             if user is None:
-                raise NotFound("No account has this address.")
-            # Whoever is joining with the code does so before the block, or finds it blocked.
+                raise NotFound("No account has this e-mail address.")
+            # Serialize with registrations that use the code: they commit first, or see the block.
             await repositories.codes.lock_enabled(user.id)
             now = self.clock.now()
             user = user.unblocked(now) if undo else replace(user, blocked_at=now)

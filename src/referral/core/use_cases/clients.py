@@ -1,4 +1,4 @@
-"""Other services: tokens of their own, and asking about the tokens of users."""
+"""OAuth clients: registration, authentication, tokens and introspection."""
 
 import hmac
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
 
 GRANTABLE_SCOPES = frozenset(Scope) - {Scope.ACCOUNT}
-"""What a client may be given; an account is for its user alone."""
+"""Scopes that a client may have; `account` is for users only."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateClient:
-    """Let another service in."""
+    """Create an OAuth client."""
 
     clock: Clock
     database: Database
@@ -27,7 +27,7 @@ class CreateClient:
     token_generator: TokenGenerator
 
     async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
-        """Return the client and its secret, which is shown this once; raises `InvalidScope`."""
+        """Return the client and its secret, which is not stored; raises `InvalidScope`."""
         wanted = frozenset(scopes)
         if not wanted or wanted - GRANTABLE_SCOPES:
             raise InvalidScope
@@ -46,7 +46,7 @@ class CreateClient:
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """What a client says about itself."""
+    """The id and the secret that a client sends."""
 
     client_id: str
     secret: str
@@ -54,13 +54,13 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticateClient:
-    """Check the credentials of a client, wherever they are sent (RFC 6749, section 3.2.1)."""
+    """Verify the credentials of a client (RFC 6749, section 3.2.1)."""
 
     database: Database
     token_generator: TokenGenerator
 
     async def __call__(self, credentials: ClientCredentials | None) -> Client | None:
-        """Return the client, None without credentials; raises `InvalidClient` for wrong ones."""
+        """Return the client, or None without credentials; raises `InvalidClient`."""
         if credentials is None:
             return None
         async with self.database.read() as repositories:
@@ -69,7 +69,7 @@ class AuthenticateClient:
 
 @dataclass(frozen=True, slots=True)
 class ClientToken:
-    """An access token for a client; there is no refresh token with it."""
+    """An access token for a client, without a refresh token; `expires_in` is in seconds."""
 
     access_token: str
     expires_in: int
@@ -78,12 +78,15 @@ class ClientToken:
 
 @dataclass(frozen=True, slots=True)
 class IssueClientToken:
-    """Give a client an access token (RFC 6749, section 4.4)."""
+    """Issue an access token to a client (RFC 6749, section 4.4)."""
 
     access_token_issuer: AccessTokenIssuer
 
     async def __call__(self, client: Client, scope: str) -> ClientToken:
-        """Return a token of all the client's scopes or those named; raises `InvalidScope`."""
+        """Return a token for the requested or else all of the client's scopes.
+
+        Raises `InvalidScope` if the client does not have a requested scope.
+        """
         wanted = set(scope.split()) or client.scopes
         if wanted - client.scopes:
             raise InvalidScope
@@ -94,10 +97,10 @@ class IssueClientToken:
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionResult:
-    """What an active token is: `access_token` when it is one.
+    """The state of an active token; `claims` is None for a refresh token.
 
-    `email_verified` is None for a client's token; `email` is there for who may read users, where
-    nothing is left to confirm of it.
+    `email_verified` is None for a client's token. `email` is set if the address is confirmed (or
+    need not be) and the asking client has the scope `users:read`.
     """
 
     client_id: str
@@ -111,9 +114,9 @@ class IntrospectionResult:
 
 @dataclass(frozen=True, slots=True)
 class IntrospectToken:
-    """Tell a client whether a token is good at the moment (RFC 7662).
+    """Introspect a token for a client (RFC 7662).
 
-    That is more than its signature tells: the session goes on, and the account is there.
+    Unlike the signature, this also checks that the session and the account still exist.
     """
 
     access_token_issuer: AccessTokenIssuer
@@ -125,7 +128,7 @@ class IntrospectToken:
     async def __call__(
         self, credentials: ClientCredentials, token: str
     ) -> IntrospectionResult | None:
-        """Return what the token is if it is active; raises `InvalidClient`."""
+        """Return the state of the token, or None if it is inactive; raises `InvalidClient`."""
         async with self.database.read() as repositories:
             client = await authenticate_client(repositories, self.token_generator, credentials)
             found = await self._introspect_access_token(
@@ -168,7 +171,7 @@ class IntrospectToken:
     async def _with_user(
         self, repositories: Repositories, user_id: UUID, found: IntrospectionResult
     ) -> IntrospectionResult | None:
-        """Add what is known of the user; None for who is gone or blocked."""
+        """Add the user's data; return None if the user is erased or blocked."""
         user = await repositories.users.find(user_id)
         if user is None or user.blocked_at is not None:
             return None

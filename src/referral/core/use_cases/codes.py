@@ -1,10 +1,9 @@
 """A user's own referral codes.
 
-Whatever makes a code active first holds the owner (`users.lock`) and retires the code that has
-run out; that no two are enabled is a constraint of the database, not a check made here.
+Use cases that make a code active lock its owner (`users.lock`) and retire an expired or exhausted
+code first. A database constraint, not a check here, ensures that at most one code is enabled.
 
-The status of a code depends on the clock, so whatever shows one also returns the instant that it
-was found at; a new code is shown as it was when it was made.
+The status of a code depends on the time, so use cases return the time of the read with the code.
 """
 
 from dataclasses import dataclass, replace
@@ -23,12 +22,12 @@ from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
 
 MAX_GENERATION_TRIES = 5
-"""How often a made-up text may turn out to be taken; at 31^8 texts twice is a miracle."""
+"""How many texts are generated until one is free; among 31^8 texts, collisions are rare."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewCode:
-    """What a code is made from; without `text` it gets a made-up one."""
+    """The data of a new code; without `text`, a text is generated."""
 
     expiry: Expiry
     text: str | None = None
@@ -39,7 +38,7 @@ class NewCode:
 
 @dataclass(frozen=True, slots=True)
 class IssueCode:
-    """Give a user a new code."""
+    """Create a code."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock
@@ -104,7 +103,7 @@ class ListCodes:
     async def __call__(
         self, user_id: UUID, *, status: CodeStatus | None, after: UUID | None, limit: int
     ) -> tuple[Page[Code], datetime]:
-        """Return a page, and the time its statuses are for."""
+        """Return a page, and the time of its statuses."""
         now = self.clock.now()
         async with self.database.read() as repositories:
             found = await repositories.codes.list_page(
@@ -117,13 +116,13 @@ class ListCodes:
 
 @dataclass(frozen=True, slots=True)
 class ShowCode:
-    """Show one code of a user."""
+    """Return one code of a user."""
 
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
-        """Return the code and the instant it is shown at, or raise `NotFound`."""
+        """Return the code and the time of its status, or raise `NotFound`."""
         async with self.database.read() as repositories:
             code = await repositories.codes.find(user_id, code_id)
         if code is None:
@@ -133,13 +132,13 @@ class ShowCode:
 
 @dataclass(frozen=True, slots=True)
 class ShowActiveCode:
-    """Show the code of a user that is in force."""
+    """Return a user's active code."""
 
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID) -> tuple[Code, datetime]:
-        """Return the code and the instant it is active at, or raise `NoActiveCode`."""
+        """Return the code and the time of its status, or raise `NoActiveCode`."""
         now = self.clock.now()
         async with self.database.read() as repositories:
             code = await repositories.codes.find_active(user_id, now)
@@ -150,14 +149,14 @@ class ShowActiveCode:
 
 @dataclass(frozen=True, slots=True)
 class CodeRenewal:
-    """What a renewal changes; `unlimited` takes the maximum of uses away."""
+    """The changes of a renewal; `unlimited` removes `max_uses`."""
 
     expiry: Expiry | None = None
     max_uses: int | None = None
     unlimited: bool = False
 
     def applied_to(self, code: Code, now: datetime) -> Code:
-        """Return the code as it is to be, or raise `InvalidRequest`."""
+        """Return the renewed code, or raise `InvalidRequest`."""
         max_uses = code.max_uses if self.max_uses is None else self.max_uses
         return replace(
             code,
@@ -168,7 +167,7 @@ class CodeRenewal:
 
 @dataclass(frozen=True, slots=True)
 class RenewCode:
-    """Give a code another end or another maximum of uses."""
+    """Change the expiry or `max_uses` of a code."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock
@@ -177,10 +176,7 @@ class RenewCode:
     async def __call__(
         self, user_id: UUID, code_id: UUID, renewal: CodeRenewal
     ) -> tuple[Code, datetime]:
-        """Return the code and the instant it was renewed at.
-
-        Raises `InvalidRequest` or `NotFound`.
-        """
+        """Return the code and the time of its status; raises `InvalidRequest` or `NotFound`."""
         async with self.database.begin() as repositories:
             owner, code = await _lock(repositories, user_id, code_id)
             now = self.clock.now()
@@ -192,15 +188,16 @@ class RenewCode:
 
 @dataclass(frozen=True, slots=True)
 class ActivateCode:
-    """Put a code in force, and any other of the user out of it."""
+    """Activate a code, and deactivate the user's other one."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
-        """Return the code and the instant it was activated at, or raise `NotFound`, `CodeExpired`
-        or `CodeExhausted`.
+        """Return the code and the time of its status.
+
+        Raises `NotFound`, `CodeExpired` or `CodeExhausted`.
         """
         async with self.database.begin() as repositories:
             owner, code = await _lock(repositories, user_id, code_id)
@@ -215,14 +212,14 @@ class ActivateCode:
 
 @dataclass(frozen=True, slots=True)
 class DeactivateCode:
-    """Take a code out of force until it is activated again."""
+    """Deactivate a code until it is activated again."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
-        """Return the code and the instant it was deactivated at, or raise `NotFound`."""
+        """Return the code and the time of its status, or raise `NotFound`."""
         async with self.database.begin() as repositories:
             owner, code = await _lock(repositories, user_id, code_id)
             now, inactive = self.clock.now(), code.deactivated()
@@ -233,7 +230,7 @@ class DeactivateCode:
 
 @dataclass(frozen=True, slots=True)
 class DeleteCode:
-    """Take a code away for good; its text is never given out again."""
+    """Delete a code; its text is never reused."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock

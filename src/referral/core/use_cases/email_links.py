@@ -1,10 +1,10 @@
-"""Links by mail: to confirm an address, to disown it, and for a new password.
+"""E-mail links: to confirm an address, to disown it, and to reset a password.
 
-The link shows that its user reads the mailbox. Confirming takes a proof as well that it is who
-registered: otherwise the owner of a mailbox could confirm an account that somebody else made.
+A link proves access to the mailbox. Confirmation also requires a login or the password: otherwise
+the mailbox's owner could confirm an account that somebody else created.
 
-The token is made when the mail is written and goes nowhere else; its digest is stored. A mail that
-is sent again has another one, and each of them is good until one was used.
+The token is generated when its mail is sent; only its digest is stored. A repeated mail has another
+token. All tokens of a user for one purpose are valid until one of them is used.
 """
 
 from collections.abc import Container
@@ -38,15 +38,15 @@ from referral.core.use_cases.notifications import (
 )
 
 LINK_LIFETIMES = {TokenPurpose.CONFIRM: timedelta(hours=24), TokenPurpose.RESET: timedelta(hours=1)}
-"""How long a link is good, from the moment its mail is written."""
+"""How long a link is valid after its mail is rendered."""
 
 LINK_LOCK_TIMEOUT = timedelta(minutes=1)
-"""How long one request has a link for itself; if it fails, or its process dies, others may try."""
+"""How long a reset request reserves its link; the limit is for requests whose process crashed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendConfirmationMail:
-    """Mail the link that confirms an address."""
+    """Send the mail with the confirmation link."""
 
     clock: Clock
     limit: MailLimit
@@ -56,7 +56,7 @@ class SendConfirmationMail:
     token_generator: TokenGenerator
 
     async def __call__(self, job: ConfirmationMailJob, context: JobContext) -> None:
-        """Send it, unless it is confirmed; raises `Later` when the address had enough mails."""
+        """Send it unless the address is confirmed; raises `RescheduleJob` if the quota is full."""
         token, kept = _make_token(self, job.user_id, TokenPurpose.CONFIRM)
         user = await reserve_mail(self, context, job.user_id, kept, counts=not job.counted)
         if user is None:
@@ -67,7 +67,7 @@ class SendConfirmationMail:
 
 @dataclass(frozen=True, slots=True)
 class SendPasswordResetMail:
-    """Mail the link that sets a new password."""
+    """Send the mail with the password reset link."""
 
     clock: Clock
     database: Database
@@ -76,7 +76,7 @@ class SendPasswordResetMail:
     token_generator: TokenGenerator
 
     async def __call__(self, job: PasswordResetMailJob, context: JobContext) -> None:
-        """Send it, if there is such a user and nobody shut them out."""
+        """Send it if the user exists and is not blocked."""
         async with self.database.begin() as repositories:
             user = await repositories.users.find(job.user_id)
             if user is None or user.blocked_at is not None:
@@ -89,7 +89,7 @@ class SendPasswordResetMail:
 
 @dataclass(frozen=True, slots=True)
 class RequestConfirmationMail:
-    """Have a fresh link mailed to oneself."""
+    """Enqueue a mail with a new confirmation link for the caller."""
 
     clock: Clock
     database: Database
@@ -99,7 +99,7 @@ class RequestConfirmationMail:
     async def __call__(
         self, user_id: UUID, idempotent_request: IdempotentRequest[None] | None = None
     ) -> None:
-        """Queue the mail; raises `EmailAlreadyVerified` or `TooManyRequests`."""
+        """Enqueue the mail; raises `EmailAlreadyVerified` or `TooManyRequests`."""
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             user = require_active_account(await repositories.users.find(user_id))
@@ -116,7 +116,7 @@ class RequestConfirmationMail:
 
 @dataclass(frozen=True, slots=True)
 class InspectLink:
-    """Show whose link it is; that does not use the link up."""
+    """Return the user of a link without consuming it."""
 
     clock: Clock
     database: Database
@@ -131,7 +131,7 @@ class InspectLink:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmEmail:
-    """Confirm an address: by its link, and as the user who registered."""
+    """Confirm an address, by its link and a proof of who registered."""
 
     login_throttle: LoginThrottle
     invalidate_lookup: InvalidateLookup
@@ -145,10 +145,10 @@ class ConfirmEmail:
     async def __call__(
         self, token: str, *, caller_id: UUID | None, password: str | None, client_ip: str
     ) -> None:
-        """Confirm the address; `caller` is who is signed in, `address` the caller's client IP.
+        """Confirm the address; `caller_id` is the signed-in user, if any.
 
-        Raises `TokenUnusable`, `TooManyRequests`, or `WrongPassword` when neither the caller is
-        the user nor the password theirs; the link is good for another attempt then.
+        Raises `TokenUnusable`, `TooManyRequests`, or `WrongPassword` if the user is neither signed
+        in nor sent the right password; the link stays valid then.
         """
         user = await self.inspect_link(token, TokenPurpose.CONFIRM)
         if caller_id != user.id:
@@ -163,7 +163,7 @@ class ConfirmEmail:
 
     async def _check_password(self, user: User, password: str | None, client_ip: str) -> None:
         if password is None:
-            detail = "Send the password of this account, or sign in to it first."
+            detail = "Send the password of this account, or log in to it first."
             raise WrongPassword(detail, field="password")
         await self.login_throttle.hit(user.email_key, client_ip)
         if not await password_matches(self.password_hasher, user, password):
@@ -172,7 +172,7 @@ class ConfirmEmail:
 
 @dataclass(frozen=True, slots=True)
 class DisownEmail:
-    """Erase an unconfirmed account for the owner of its mailbox, who did not make it."""
+    """Erase an unconfirmed account at the request of its mailbox's owner, who did not create it."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock
@@ -181,19 +181,19 @@ class DisownEmail:
     token_generator: TokenGenerator
 
     async def __call__(self, token: str) -> None:
-        """Erase the account and free the address, or raise `TokenUnusable`."""
+        """Erase the account, so that the address is available again; raises `TokenUnusable`."""
         digest = self.token_generator.digest(token)
         async with self.database.begin() as repositories:
             user = await _consume(repositories, digest, TokenPurpose.CONFIRM, self.clock.now())
             owners = await self.remove_account(repositories, user)
-            # Otherwise the mails to the account would keep their owner's own from arriving.
+            # The mails to this account must not count against a later account of the owner.
             await repositories.mail_quota.reset(user.email_key)
         await self.invalidate_lookup(*owners)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPasswordReset:
-    """Have a link for a new password mailed, to whoever has the address."""
+    """Enqueue a mail with a password reset link, if the address has an account."""
 
     email_parser: EmailParser
     clock: Clock
@@ -204,7 +204,7 @@ class RequestPasswordReset:
     async def __call__(
         self, email: str, idempotent_request: IdempotentRequest[None] | None = None
     ) -> None:
-        """Queue the mail, unless the address had its share of them; nobody is told which."""
+        """Enqueue the mail unless its quota is full; the caller cannot tell whether it was sent."""
         key = self.email_parser.parse(email).canonical
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
@@ -213,7 +213,7 @@ class RequestPasswordReset:
             )
             user = await repositories.users.find_by_email(key)
             if wait is None:
-                # A job about nobody takes the same time as one about somebody.
+                # Enqueue a job for an unknown address too: the timing must not reveal accounts.
                 await repositories.jobs.enqueue(
                     PasswordResetMailJob(user.id if user else self.id_generator.new())
                 )
@@ -224,9 +224,9 @@ class RequestPasswordReset:
 
 @dataclass(frozen=True, slots=True)
 class ResetPassword:
-    """Take a link in place of the current password, and end every session.
+    """Set a new password by a reset link, and revoke all sessions.
 
-    The address counts as confirmed from then on, since the mail was read.
+    This also confirms the address, as the link proves access to the mailbox.
     """
 
     invalidate_lookup: InvalidateLookup
@@ -238,7 +238,7 @@ class ResetPassword:
     token_generator: TokenGenerator
 
     async def __call__(self, token: str, new_password: str) -> None:
-        """Set the password, or raise `TokenUnusable`, or `WeakPassword`, which uses no link up."""
+        """Set the password; raises `TokenUnusable`, or `WeakPassword`: the link stays valid."""
         digest = self.token_generator.digest(token)
         async with self.database.read() as repositories:
             user = await _find(repositories, digest, TokenPurpose.RESET, self.clock.now())
@@ -255,7 +255,7 @@ class ResetPassword:
             raise
 
     async def _acquire(self, digest: bytes) -> datetime:
-        """Keep other requests from the link, so that one link costs one hash at a time."""
+        """Reserve the link, so that concurrent requests with it compute one hash only."""
         now = self.clock.now()
         until = now + LINK_LOCK_TIMEOUT
         async with self.database.begin() as repositories:
@@ -282,15 +282,16 @@ class ResetPassword:
 async def _find(
     repositories: Repositories, digest: bytes, purpose: TokenPurpose, now: datetime
 ) -> User:
-    """Return whose link it is, or raise `TokenUnusable`; that does not use the link up."""
+    """Return the user of a link without consuming it; raises `TokenUnusable`."""
     user_id = await repositories.one_time_tokens.find_user_id(digest, purpose, now)
     return _check(await repositories.users.find(user_id) if user_id else None, purpose)
 
 
 def _check(user: User | None, purpose: TokenPurpose) -> User:
-    """Return the user of a link, or raise `TokenUnusable`.
+    """Return the user of a link, or raise `TokenUnusable` for a blocked or missing one.
 
-    A mail that was written while the address was confirmed leaves a link for a confirmed account.
+    A confirmation link is invalid once the address is confirmed. It may have been created
+    concurrently with the confirmation.
     """
     if user is None or user.blocked_at is not None:
         raise TokenUnusable(field="token")
@@ -302,9 +303,10 @@ def _check(user: User | None, purpose: TokenPurpose) -> User:
 async def _consume(
     repositories: Repositories, digest: bytes, purpose: TokenPurpose, now: datetime
 ) -> User:
-    """Use a link up; the account is held first, as by an erasure, which takes links away.
+    """Consume a link and return its locked user, or raise `TokenUnusable`.
 
-    Links of a blocked account are good for nothing for as long as it is blocked.
+    The account is locked before the token, in the same order as by an erasure. Links of a blocked
+    account are unusable while it is blocked.
     """
     user_id = await repositories.one_time_tokens.find_user_id(digest, purpose, now)
     user = _check(await repositories.users.lock(user_id) if user_id else None, purpose)
@@ -316,7 +318,7 @@ async def _consume(
 def _make_token(
     sender: SendConfirmationMail | SendPasswordResetMail, user_id: UUID, purpose: TokenPurpose
 ) -> tuple[str, OneTimeToken]:
-    """Make up a token; return it, and what is kept of it."""
+    """Generate a token; return it, and the record to store."""
     token = sender.token_generator.new()
     expires_at = sender.clock.now() + LINK_LIFETIMES[purpose]
     return token, OneTimeToken(sender.token_generator.digest(token), user_id, purpose, expires_at)

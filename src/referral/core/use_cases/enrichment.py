@@ -1,4 +1,4 @@
-"""What is publicly known about a new user."""
+"""Profile enrichment."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from referral.core.ports.third_parties import Enrichment
 
 @dataclass(frozen=True, slots=True)
 class EnrichProfile:
-    """Look a user up, and store what is found as their profile."""
+    """Fetch a user's public profile from a third party and store it."""
 
     clock: Clock
     database: Database
@@ -25,10 +25,9 @@ class EnrichProfile:
     confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, job: EnrichProfileJob, context: JobContext) -> None:
-        """Store it, if there is anything; raises `Later` to ask again.
+        """Store the profile, if any; raises `RescheduleJob` to retry later.
 
-        An address that has to be confirmed first is not asked about: its confirmation queues
-        another job.
+        The job does nothing for an unconfirmed address: its confirmation enqueues another job.
         """
         async with self.database.read() as repositories:
             user = await repositories.users.find(job.user_id)
@@ -46,6 +45,6 @@ class EnrichProfile:
         if profile is None:
             return
         async with self.database.begin() as repositories:
-            # Held, so that an erasure comes before, and is seen, or after, and takes it away.
+            # Serialize with an erasure: it commits first and is seen, or deletes the profile.
             if await repositories.users.lock(user.id) is not None:
                 await repositories.profiles.save(user.id, profile, self.clock.now())

@@ -1,4 +1,4 @@
-"""Leaving, and taking along what is stored."""
+"""Erasure and export of accounts."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +16,12 @@ from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
 EXPORT_CHUNK_SIZE = 1000
-"""How many referrals are read at once."""
+"""How many referrals each query reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class EraseAccount:
-    """Erase one's own account, which takes the password."""
+    """Erase the caller's account after verifying the password."""
 
     invalidate_lookup: InvalidateLookup
     database: Database
@@ -29,7 +29,7 @@ class EraseAccount:
     remove_account: RemoveAccount
 
     async def __call__(self, user_id: UUID, password: str) -> None:
-        """Erase the account, or raise `WrongPassword` or `Unauthenticated`."""
+        """Erase the account; raises `WrongPassword`, `AccountBlocked` or `Unauthenticated`."""
         user = await self.reauthenticate(user_id, password, "password")
         async with self.database.begin() as repositories:
             user = await lock_reauthenticated(repositories, user, "password")
@@ -39,7 +39,7 @@ class EraseAccount:
 
 @dataclass(frozen=True, slots=True)
 class AccountExport:
-    """All that is stored about a user, but what the password and tokens are checked against."""
+    """All stored data of a user, except hashes of the password and of tokens."""
 
     user: User
     referred_by: Referral | None
@@ -52,13 +52,13 @@ class AccountExport:
 
 @dataclass(frozen=True, slots=True)
 class ExportAccount:
-    """Put together all that is stored about a user."""
+    """Export all stored data of a user."""
 
     clock: Clock
     database: Database
 
     async def __call__(self, user_id: UUID) -> AccountExport:
-        """Return it, or raise `Unauthenticated` when the account is gone."""
+        """Return the export, or raise `Unauthenticated` if the account is erased."""
         async with self.database.read() as repositories:
             user = await repositories.users.find(user_id)
             if user is None:

@@ -1,4 +1,4 @@
-"""Whether the service can do its work."""
+"""Health checks."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from referral.core.ports.system import HealthProbe
 
 @dataclass(frozen=True, slots=True)
 class PartHealth:
-    """How a part is, in a word or two."""
+    """The health of one component, with its status in a word or two."""
 
     name: str
     is_available: bool
@@ -18,12 +18,12 @@ class PartHealth:
 
 @dataclass(frozen=True, slots=True)
 class CheckParts:
-    """Ask every part that is in use, third parties among them."""
+    """Check all components in use, including third parties."""
 
     parts: tuple[HealthProbe, ...]
 
     async def __call__(self) -> list[PartHealth]:
-        """Return how each part is."""
+        """Return the health of each component."""
         return [await self._check(part) for part in self.parts]
 
     async def _check(self, part: HealthProbe) -> PartHealth:
@@ -36,13 +36,13 @@ class CheckParts:
 
 @dataclass(frozen=True, slots=True)
 class CheckHealth:
-    """Ask the database, without which nothing works, and name the state of the other parts."""
+    """Check readiness: the database is required, other components are reported only."""
 
     database: HealthProbe
     others: tuple[HealthProbe, ...]
 
     async def __call__(self) -> dict[str, str]:
-        """Return a word for each part; raises `Unavailable` when the database does not answer."""
+        """Return each component's status; raises `Unavailable` if the database is down."""
         statuses = {self.database.name: await self.database.check()}
         for part in self.others:
             try:

@@ -1,4 +1,4 @@
-"""Which use case does which job."""
+"""Dispatch of jobs to use cases."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 
 @dataclass(frozen=True, slots=True)
 class DispatchJob:
-    """Do a job of any kind."""
+    """Run a job with the use case for its type."""
 
     retry_lookup_invalidation: RetryLookupInvalidation
     enrich_profile: EnrichProfile
@@ -39,7 +39,7 @@ class DispatchJob:
     verify_email: VerifyEmail
 
     async def __call__(self, job: Job, context: JobContext) -> None:
-        """Do it; raises `Later` or `MailRefused`, and anything else may be tried again."""
+        """Run the job; errors are those of `JobHandler`."""
         match job:
             case WelcomeMailJob():
                 await self.send_welcome_mail(job, context)

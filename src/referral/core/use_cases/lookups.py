@@ -1,4 +1,4 @@
-"""What anyone may ask about codes."""
+"""Public lookups of codes."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from referral.core.ports.system import Clock
 
 @dataclass(frozen=True, slots=True)
 class LookUpCode:
-    """Find the code in force of whoever has an e-mail address."""
+    """Find the active code of an e-mail address' owner."""
 
     email_parser: EmailParser
     cache: LookupCache
@@ -22,7 +22,7 @@ class LookUpCode:
     confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, email: str) -> Code:
-        """Return the code, or raise `NoActiveCode`, the same for unknown addresses."""
+        """Return the code, or raise `NoActiveCode`, also for an unknown address."""
         key, confirmed_only = (
             self.email_parser.parse(email).canonical,
             self.confirmation_policy.required,
@@ -35,20 +35,20 @@ class LookUpCode:
         return code
 
     def is_cached(self, email: str, code: Code) -> bool:
-        """Tell whether looking the address up would give this very code again, at once."""
+        """Return whether a lookup would return the same code from this process' cache."""
         key = self.email_parser.parse(email).canonical
         return self.cache.find_cached(key) == code and code.is_active(self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
 class CheckCode:
-    """Tell whether one can join with a code."""
+    """Check whether a code is active."""
 
     clock: Clock
     database: Database
 
     async def __call__(self, text: str) -> Code | None:
-        """Return the code if it is in force."""
+        """Return the code if it is active."""
         if not CODE_PATTERN.fullmatch(text):
             return None
         async with self.database.read() as repositories:

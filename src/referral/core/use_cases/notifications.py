@@ -1,4 +1,4 @@
-"""What is mailed, to whom and when. No address gets more than so many mails in an hour."""
+"""Mails to users, limited by a quota for each address."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,15 +20,15 @@ from referral.core.ports.security import UnsubscribeTokens
 from referral.core.ports.system import Clock, IdGenerator, LinkBuilder
 
 RESERVED_MAIL_SLOTS = 1
-"""How many places of the limit are kept for mails that the user asks for."""
+"""Slots of the quota that are reserved for mails requested by the user."""
 
 MAX_LISTED_EMAILS = 50
-"""How many of those who joined one notification names; it counts the others."""
+"""How many referred users a notification lists; it only counts the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailLimit:
-    """How many mails one address may get in a time; `mails` is None where there is no limit."""
+    """At most `max_mails` mails to one address in each window; None means unlimited."""
 
     max_mails: int | None
     window: timedelta
@@ -36,7 +36,7 @@ class MailLimit:
 
 @dataclass(frozen=True, slots=True)
 class RequestCodeMail:
-    """Mail a user the code in force, as asked for."""
+    """Enqueue a mail with the caller's active code."""
 
     clock: Clock
     database: Database
@@ -46,7 +46,7 @@ class RequestCodeMail:
     async def __call__(
         self, user_id: UUID, idempotent_request: IdempotentRequest[None] | None = None
     ) -> None:
-        """Queue the mail; raises `NoActiveCode`, or `TooManyRequests` for one too many."""
+        """Enqueue the mail; raises `NoActiveCode`, or `TooManyRequests` if the quota is full."""
         now = self.clock.now()
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
@@ -65,7 +65,7 @@ class RequestCodeMail:
 
 @dataclass(frozen=True, slots=True)
 class SendCodeMail:
-    """Mail a code to its owner, with a picture of its link."""
+    """Mail a code to its owner, with its share link as a QR code."""
 
     clock: Clock
     database: Database
@@ -73,7 +73,7 @@ class SendCodeMail:
     mailer: Mailer
 
     async def __call__(self, job: CodeMailJob, context: JobContext) -> None:
-        """Send the mail, unless the code has gone out of force meanwhile."""
+        """Send the mail if the code is still active."""
         now = self.clock.now()
         async with self.database.read() as repositories:
             user = await repositories.users.find(job.user_id)
@@ -97,7 +97,7 @@ class SendCodeMail:
 
 @dataclass(frozen=True, slots=True)
 class SendWelcomeMail:
-    """Greet a new user."""
+    """Send the welcome mail."""
 
     clock: Clock
     limit: MailLimit
@@ -116,7 +116,7 @@ class SendWelcomeMail:
 
 @dataclass(frozen=True, slots=True)
 class NotifyReferrer:
-    """Tell a referrer who joined; those who join while no mail may go out share the next one."""
+    """Notify a referrer of new referrals; one mail lists all that waited for a free slot."""
 
     clock: Clock
     database: Database
@@ -158,13 +158,13 @@ class NotifyReferrer:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Stop the notifications to whoever a token was made for."""
+    """Turn off referral notifications for the user of an unsubscribe token."""
 
     database: Database
     unsubscribe_tokens: UnsubscribeTokens
 
     async def __call__(self, token: str) -> None:
-        """Mute; raises `NotFound` for a token that is none of ours."""
+        """Turn them off; raises `NotFound` for an invalid token."""
         async with self.database.begin() as repositories:
             user = await repositories.users.lock(self.unsubscribe_tokens.verify(token))
             if user is None:

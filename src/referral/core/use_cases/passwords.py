@@ -1,4 +1,4 @@
-"""Changing one's password."""
+"""Password change."""
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ REAUTHENTICATION_FIELD = "current_password"
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Trade the current password for a new one, and end every other session."""
+    """Change the caller's password, and revoke all other sessions."""
 
     common_passwords: Container[str]
     database: Database
@@ -26,7 +26,10 @@ class ChangePassword:
     async def __call__(
         self, user_id: UUID, session_id: UUID | None, current_password: str, new_password: str
     ) -> None:
-        """Change it, or raise `WrongPassword`, `WeakPassword` or `Unauthenticated`."""
+        """Change the password.
+
+        Raises `WrongPassword`, `WeakPassword`, `AccountBlocked` or `Unauthenticated`.
+        """
         user = await self.reauthenticate(user_id, current_password, REAUTHENTICATION_FIELD)
         email = EmailAddress(user.email, user.email_key)
         password = validate_new_password(

@@ -1,4 +1,4 @@
-"""Who joined with whose code, and who may see that."""
+"""Referrals: their visibility, and setting a referrer after registration."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -28,7 +28,7 @@ from referral.core.ports.system import Clock
 
 @dataclass(frozen=True, slots=True)
 class ListReferrals:
-    """List those who joined with a user's codes, newest first."""
+    """List a user's referrals, newest first."""
 
     database: Database
     visibility: ReferralVisibility
@@ -42,10 +42,10 @@ class ListReferrals:
         after: UUID | None,
         limit: int,
     ) -> tuple[Page[ReferralListItem], bool]:
-        """Return a page, and whether addresses and codes are to be shown.
+        """Return a page, and whether the caller may see e-mail addresses and codes.
 
-        Raises `NotFound` for a user who does not exist or may not be seen, `InsufficientScope`
-        for a client without `referrals:read`.
+        Raises `NotFound` if the user does not exist or is not visible to the caller, and
+        `InsufficientScope` for a client without `referrals:read`.
         """
         async with self.database.read() as repositories:
             shows_details = await self._shows_details(repositories, caller, user_id)
@@ -69,7 +69,7 @@ class ListReferrals:
 
 
 async def _is_admin(repositories: Repositories, user_id: UUID) -> bool:
-    """Tell whether the caller is an admin; raises `Unauthenticated` for an erased account."""
+    """Return whether the caller is an admin; raises `Unauthenticated` for an erased account."""
     user = await repositories.users.find(user_id)
     if user is None:
         raise Unauthenticated
@@ -78,7 +78,7 @@ async def _is_admin(repositories: Repositories, user_id: UUID) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SetReferrer:
-    """Name one's referrer after joining: once, and soon."""
+    """Set the caller's referrer after registration, once and within `SET_REFERRER_WINDOW`."""
 
     invalidate_lookup: InvalidateLookup
     clock: Clock
@@ -86,8 +86,10 @@ class SetReferrer:
     database: Database
 
     async def __call__(self, user_id: UUID, code: str) -> None:
-        """Credit the referrer; raises `AlreadyReferred`, `ClaimWindowClosed`,
-        `ReferralCodeUnusable`, `AccountBlocked` or `Unauthenticated`.
+        """Credit the code's owner.
+
+        Raises `AlreadyReferred`, `ClaimWindowClosed`, `ReferralCodeUnusable`, `AccountBlocked` or
+        `Unauthenticated`.
         """
         async with self.database.begin() as repositories:
             user = await lock_account(repositories, user_id)

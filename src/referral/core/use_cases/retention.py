@@ -1,4 +1,4 @@
-"""Deleting what is of no more use, and ending what was not confirmed in time."""
+"""Retention: pruning old rows, and expiring unconfirmed accounts and referrals."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,15 +19,13 @@ MAIL_QUOTA_RETENTION = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Delete ended sessions, dead links, old answers and verdicts, marks of mails, and the log of
-    jobs.
-    """
+    """Delete rows past their expiry or retention period."""
 
     clock: Clock
     database: Database
 
     async def __call__(self) -> None:
-        """Prune, a bounded number of rows in each transaction."""
+        """Delete a bounded number of rows in each transaction, until none is left."""
         now = self.clock.now()
         more = True
         while more:
@@ -48,8 +46,8 @@ class Prune:
 class ExpireUnconfirmed:
     """Erase accounts and reject referrals that were not confirmed in time.
 
-    Where confirmation is not required any more, no account is erased for the lack of it: whoever
-    registered meanwhile could not know.
+    If confirmation is not required any more, the deadlines are cleared instead: an account must
+    not be erased for a confirmation that nobody asked for.
     """
 
     invalidate_lookup: InvalidateLookup

@@ -1,4 +1,4 @@
-"""Logging in, and staying so by refresh tokens (RFC 6749, RFC 9700)."""
+"""Sessions: login, refresh and revocation (RFC 6749, RFC 7009, RFC 9700)."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from referral.core.ports.security import AccessTokenIssuer, PasswordHasher, Toke
 from referral.core.ports.system import Clock, IdGenerator, SecurityLog
 
 FIRST_PARTY_CLIENT_ID = "first-party"
-"""The `client_id` of sessions that began with a password."""
+"""The `client_id` of sessions from the password grant."""
 
 MAX_LOGIN_TRIES = 2
-"""How often a login is tried: the second time when another one renewed the hash meanwhile."""
+"""A login is tried again if a concurrent login of the same user has replaced the hash."""
 
-LOGIN_FAILED_DETAIL = "The e-mail address or the password is not right."
+LOGIN_FAILED_DETAIL = "The e-mail address or the password is wrong."
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What a login or a refresh gives; `expires_in` is the access token's lifetime in seconds."""
+    """The tokens of a login or a refresh; `expires_in` is the access token's, in seconds."""
 
     access_token: str
     expires_in: int
@@ -43,7 +43,7 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True)
 class LogIn:
-    """Begin a session with an e-mail address and a password."""
+    """Create a session by e-mail address and password."""
 
     access_token_issuer: AccessTokenIssuer
     email_parser: EmailParser
@@ -56,9 +56,10 @@ class LogIn:
     session_lifetime: timedelta
 
     async def __call__(self, username: str, password: str, client_ip: str) -> TokenPair:
-        """Return the first tokens, or raise `InvalidGrant`, the same whatever was wrong.
+        """Return the first tokens.
 
-        Raises `TooManyRequests` for who tries too often; `address` is the caller's on the network.
+        Raises `TooManyRequests`, or `InvalidGrant`, the same for all causes, so that it does not
+        reveal which accounts exist.
         """
         email_key = self._email_key(username)
         await self.login_throttle.hit(email_key or username, client_ip)
@@ -72,11 +73,11 @@ class LogIn:
         raise InvalidGrant(LOGIN_FAILED_DETAIL)
 
     async def _begin_session(self, user: User, password_hash: str) -> TokenPair | None:
-        """Begin a session, and store the renewed hash; None when the account has changed since."""
+        """Create a session and store a new hash; None if the account has changed meanwhile."""
         session = self._make_session(user.id)
         refresh_token = self.token_generator.new()
         async with self.database.begin() as repositories:
-            # Meanwhile the password may have been changed, or the account blocked or erased.
+            # Since the read, the password may have changed, or the account been blocked or erased.
             locked = await repositories.users.lock(user.id)
             if locked is None or locked.blocked_at or locked.password_hash != user.password_hash:
                 return None
@@ -89,9 +90,9 @@ class LogIn:
         return issue_tokens(self.access_token_issuer, session, refresh_token)
 
     async def _rehash(self, user: User, password: str) -> str:
-        """Return the hash to store: a new one when the parameters of hashes have changed."""
+        """Return the hash to store: a new one if the parameters of the old one are outdated."""
         if self.password_hasher.needs_rehash(user.password_hash):
-            # A full queue is no reason to refuse a login: the next one renews the hash.
+            # Do not fail the login if the queue is full: the next login computes the hash.
             with suppress(Unavailable):
                 return await self.password_hasher.hash(normalize_password(password))
         return user.password_hash
@@ -102,7 +103,7 @@ class LogIn:
         except WeakPassword:
             return None
         user = await self._find_user(email_key)
-        # An unknown address costs a hash as well, so that time does not tell who has an account.
+        # Hash for an unknown address too: the timing must not reveal which accounts exist.
         password_hash = user.password_hash if user else None
         matches = await self.password_hasher.verify(normal, password_hash)
         return user if user and matches and user.blocked_at is None else None
@@ -133,7 +134,7 @@ class LogIn:
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Trade a refresh token for the next pair; one that was stolen ends the whole session."""
+    """Exchange a refresh token for new tokens; a replayed one revokes the session (RFC 9700)."""
 
     access_token_issuer: AccessTokenIssuer
     clock: Clock
@@ -142,11 +143,11 @@ class RefreshSession:
     token_generator: TokenGenerator
 
     async def __call__(self, refresh_token: str) -> TokenPair:
-        """Return the next tokens, or raise `InvalidGrant`."""
+        """Return new tokens, or raise `InvalidGrant`."""
         async with self.database.begin() as repositories:
             tokens = await self._rotate(repositories, refresh_token)
         if tokens is None:
-            detail = "The refresh token is unknown, expired or was used before. Log in again."
+            detail = "The refresh token is unknown, expired or already used. Log in again."
             raise InvalidGrant(detail)
         return tokens
 
@@ -160,7 +161,7 @@ class RefreshSession:
         now = self.clock.now()
         if session.expires_at > now and await _use_token(repositories, token, now):
             return await self._issue_next(repositories, session, token)
-        # No exception here: the end of the session has to be committed.
+        # Do not raise here: the revocation must be committed.
         await repositories.sessions.revoke(session.id)
         if session.expires_at > now:
             self.security_log.warn("refresh token reused", user_id=str(session.user_id))
@@ -179,14 +180,14 @@ class RefreshSession:
 
 @dataclass(frozen=True, slots=True)
 class RevokeSession:
-    """End the session that a refresh or an access token belongs to (RFC 7009)."""
+    """Revoke the session of a refresh or access token (RFC 7009)."""
 
     access_token_issuer: AccessTokenIssuer
     database: Database
     token_generator: TokenGenerator
 
     async def __call__(self, token: str) -> None:
-        """End the session, if there is one."""
+        """Revoke the session; an unknown token is ignored."""
         async with self.database.begin() as repositories:
             session_id = await self._find_session(repositories, token)
             if session_id is not None:
@@ -203,7 +204,7 @@ class RevokeSession:
 
 
 async def _use_token(repositories: Repositories, token: RefreshToken, now: datetime) -> bool:
-    """Use a token of a locked session; False for one that was stolen, or another has it."""
+    """Use a token of a locked session; return False if it is replayed or superseded."""
     if token.used_at is None:
         return await repositories.sessions.mark_used(token, now)
     return not token.is_reuse(now)
@@ -211,15 +212,15 @@ async def _use_token(repositories: Repositories, token: RefreshToken, now: datet
 
 @dataclass(frozen=True, slots=True)
 class CheckSession:
-    """Refuse changes by an access token whose session has ended.
+    """Reject changes by an access token whose session has ended.
 
-    The token itself is good until it expires, so that reads cost no look at the database.
+    Reads accept the token until it expires, so that they need no database query.
     """
 
     read_model: ReadModel
 
     async def __call__(self, user_id: UUID, session_id: UUID) -> None:
-        """Return if the session goes on, or raise `Unauthenticated`."""
+        """Return if the session exists, or raise `Unauthenticated`."""
         if not await self.read_model.permits_changes(user_id, session_id):
             raise Unauthenticated("This session has ended. Log in again.")
 
@@ -227,7 +228,7 @@ class CheckSession:
 def issue_tokens(
     access_token_issuer: AccessTokenIssuer, session: Session, refresh_token: str
 ) -> TokenPair:
-    """Put a pair together for a session."""
+    """Return a refresh token with a new access token for its session."""
     access_token = access_token_issuer.issue(
         str(session.user_id), session.client_id, session.scope, session.id
     )
