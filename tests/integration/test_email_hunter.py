@@ -1,4 +1,4 @@
-"""EmailHunter and enrichment, from the registration to the profile, with all that may go wrong."""
+"""Verification by EmailHunter and enrichment, with every failure of the third party."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from tests.support.service_process import run_command
 from tests.support.waiting import measure_thread_time, wait_for_value, wait_until
 
 MAX_EXTRA_SECONDS = 1.9
-"""How long a registration may take, in seconds, when hashing takes no time."""
+"""Maximum duration of a registration in seconds, when hashing takes no time."""
 
 REFUSED = {"invalid", "disposable"}
 ACCEPTED = {*VERIFIER_STATUSES} - REFUSED - {"unknown"}
@@ -49,7 +49,7 @@ PROFILE = {
 
 @pytest.fixture
 async def stub() -> AsyncIterator[HunterStub]:
-    """A server of both APIs."""
+    """A server with the APIs of EmailHunter and Clearbit."""
     async with hunter_stub() as stub:
         yield stub
 
@@ -58,34 +58,34 @@ async def stub() -> AsyncIterator[HunterStub]:
 async def verification_settings(
     settings: Settings, stub: HunterStub, database_url: str
 ) -> Settings:
-    """Settings of a service that has addresses verified; its queue is empty at first."""
+    """Settings with verification on; the queue is empty."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log, verdicts")
     return replace(settings, hunter_url=stub.url, hunter_api_key=stub.key)
 
 
 async def deliverability(database_url: str, email: str) -> object:
-    """Return what an account says of its address."""
+    """Return the stored deliverability of an e-mail."""
     query = "SELECT deliverability FROM users WHERE email_key = $1"
     return await fetch_value(database_url, query, email)
 
 
 async def count_scheduled_checks(database_url: str) -> object:
-    """Count the jobs that ask again, after a while."""
+    """Count the jobs that verify an e-mail again later."""
     later = "entrypoint = 'verifying' AND execute_after - created > interval '4 seconds'"
     return await fetch_value(database_url, f"SELECT count(*) FROM pgqueuer WHERE {later}")  # noqa: S608 - ours
 
 
-def email_for(word: str) -> str:
-    """Make up an address that is answered in a way."""
-    return f"{word}.{new_email()}"
+def email_for(result: str) -> str:
+    """Return a new e-mail for which the stub returns this result."""
+    return f"{result}.{new_email()}"
 
 
-@pytest.mark.parametrize("word", sorted(REFUSED))
-async def test_a_definite_answer_refuses(
-    verification_settings: Settings, stub: HunterStub, database_url: str, word: str
+@pytest.mark.parametrize("result", sorted(REFUSED))
+async def test_undeliverable_email_is_rejected(
+    verification_settings: Settings, stub: HunterStub, database_url: str, result: str
 ) -> None:
-    """422, the field is named, there is no account, and a second try asks nobody."""
-    email = email_for(word)
+    """The response is 422 and names the field; no account is made; a second try uses the cache."""
+    email = email_for(result)
     async with run_service(verification_settings) as client:
         for _ in range(2):
             refused = await register(client, email)
@@ -99,41 +99,41 @@ async def test_a_definite_answer_refuses(
     assert len(stub.requests) == 1
 
 
-@pytest.mark.parametrize("word", sorted(ACCEPTED))
-async def test_other_answers_are_noted(
-    verification_settings: Settings, database_url: str, word: str
+@pytest.mark.parametrize("result", sorted(ACCEPTED))
+async def test_other_results_are_stored(
+    verification_settings: Settings, database_url: str, result: str
 ) -> None:
-    """The account is made, and nobody asks again."""
-    email = email_for(word)
+    """The account is made with the result, and no job verifies it again."""
+    email = email_for(result)
     async with run_service(verification_settings) as client:
         assert (await register(client, email)).status_code == 201
-    assert await deliverability(database_url, email) == word
+    assert await deliverability(database_url, email) == result
     assert await count_scheduled_checks(database_url) == 0
 
 
-@pytest.mark.parametrize("word", UNDETERMINED)
-async def test_whatever_else_happens_the_account_is_made(
-    verification_settings: Settings, stub: HunterStub, database_url: str, word: str
+@pytest.mark.parametrize("result", UNDETERMINED)
+async def test_failed_verification_does_not_block_registration(
+    verification_settings: Settings, stub: HunterStub, database_url: str, result: str
 ) -> None:
-    """In time; the state is unknown, and a job asks again later."""
+    """The account is made in time with the result `unknown`, and a job verifies it later."""
     email = new_email()
-    quick = Provider(scope=Scope.APP)
-    quick.provide(FakePasswordHasher, provides=ArgonPasswordHasher, override=True)
-    async with run_service(verification_settings, quick) as client:
+    fast_hashing = Provider(scope=Scope.APP)
+    fast_hashing.provide(FakePasswordHasher, provides=ArgonPasswordHasher, override=True)
+    async with run_service(verification_settings, fast_hashing) as client:
         await register(client)
-        stub.fault = word
-        async with measure_thread_time() as waited:
-            answer = await register(client, email)
-    assert waited.seconds < MAX_EXTRA_SECONDS
-    assert answer.status_code == 201
+        stub.fault = result
+        async with measure_thread_time() as elapsed:
+            response = await register(client, email)
+    assert elapsed.seconds < MAX_EXTRA_SECONDS
+    assert response.status_code == 201
     assert await deliverability(database_url, email) == "unknown"
     assert await count_scheduled_checks(database_url) == 1
 
 
-async def test_it_is_asked_again_when_the_service_is_back(
+async def test_failed_verification_is_repeated(
     verification_settings: Settings, stub: HunterStub, database_url: str
 ) -> None:
-    """After seconds; what is said then changes the state, and the account stays as it is."""
+    """The later result is stored, and the account stays."""
     email = new_email()
     stub.fault = "503"
 
@@ -147,13 +147,13 @@ async def test_it_is_asked_again_when_the_service_is_back(
         assert (await ann.request("GET", "/me")).json()["email"] == email
         exported = (await ann.request("GET", "/me/export")).json()
         assert exported["account"]["deliverability"] == "disposable"
-    assert {one.email for one in stub.requests} == {email}
+    assert {request.email for request in stub.requests} == {email}
 
 
-async def test_a_dead_service_costs_some_registrations_and_then_nothing(
+async def test_open_breaker_delays_no_registration(
     verification_settings: Settings, stub: HunterStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once the breaker is open nobody waits, and nobody is asked until it is time to try."""
+    """With an open breaker no request is sent until the retry time."""
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", math.inf
     )
@@ -166,26 +166,24 @@ async def test_a_dead_service_costs_some_registrations_and_then_nothing(
         figures = await scrape(client)
     part = "EmailHunter's verifier"
     assert figures.value("referral_breaker_open", part=part) == 1
-    assert len(stub.requests) == asked  # whoever waits has asked
+    assert len(stub.requests) == asked  # a registration that waits has sent a request
 
 
 @pytest.mark.parametrize("worker", ["inline", "off"])
-async def test_nobody_is_asked_within_a_transaction(
+async def test_no_third_party_request_within_a_transaction(
     verification_settings: Settings, stub: HunterStub, database_url: str, worker: str
 ) -> None:
-    """EmailHunter keeps each question until the service has no transaction open: it never has to
-    give up, for registrations and jobs.
-    """
-    closed: list[bool] = []
+    """The stub responds only when the service has no open transaction, and no request times out."""
+    waits: list[bool] = []
     query = """SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database()
                AND application_name LIKE 'referral%' AND state LIKE 'idle in transaction%'"""
 
     async def watch() -> None:
-        closed.append(False)
-        place = len(closed) - 1
-        # A shorter time than the asking side waits, or its giving up would look like success.
+        waits.append(False)
+        number = len(waits) - 1
+        # Shorter than the client's timeout, which would look like success.
         await wait_for_value(lambda: fetch_value(database_url, query), 1.0)
-        closed[place] = True
+        waits[number] = True
 
     stub.on_request = watch
     async with run_service(
@@ -193,21 +191,21 @@ async def test_nobody_is_asked_within_a_transaction(
     ) as client:
         await asyncio.gather(register(client), register(client))
         jobs = 2 if worker == "inline" else 0
-        await wait_until(lambda: len(stub.requests_to("/combined/find")) == jobs and all(closed))
-    assert len(closed) == 2 + jobs
+        await wait_until(lambda: len(stub.requests_to("/combined/find")) == jobs and all(waits))
+    assert len(waits) == 2 + jobs
 
 
-async def wait_for_profile(member: Member) -> dict[str, str] | None:
-    """Return the profile that a member sees."""
-    found: dict[str, str] | None = (await member.request("GET", "/me")).json()["profile"]
-    return found
+async def get_profile(member: Member) -> dict[str, str] | None:
+    """Return the profile that a member sees, or None."""
+    profile: dict[str, str] | None = (await member.request("GET", "/me")).json()["profile"]
+    return profile
 
 
 @pytest.mark.parametrize("by", ["hunter", "clearbit"])
-async def test_the_whole_journey_with_verification_and_enrichment(
+async def test_account_lifecycle_with_verification_and_enrichment(
     verification_settings: Settings, stub: HunterStub, database_url: str, by: str
 ) -> None:
-    """Join, be looked up, refer, be known, take the data along, leave; nothing stays."""
+    """Registration, look-up, referral, enrichment, export and erasure, which deletes it all."""
     settings = replace(
         verification_settings,
         worker="inline",
@@ -225,15 +223,15 @@ async def test_the_whole_journey_with_verification_and_enrichment(
         bob = await join(client, email_for("accept_all"), referral_code=code["code"])
         me = (await ann.request("GET", "/me")).json()
         assert me["referral_count"] == 1
-        assert await wait_for_value(lambda: wait_for_profile(ann)) == PROFILE
-        assert await wait_for_value(lambda: wait_for_profile(bob)) == PROFILE
+        assert await wait_for_value(lambda: get_profile(ann)) == PROFILE
+        assert await wait_for_value(lambda: get_profile(bob)) == PROFILE
         exported = (await bob.request("GET", "/me/export")).json()
         assert exported["profile"] == PROFILE
         assert exported["account"]["deliverability"] == "accept_all"
         assert "profile" not in (await client.get("/openapi.json")).json()["paths"]
-        answer = await bob.request("DELETE", "/me", json={"password": PASSWORD})
-        assert answer.status_code == 204
-        assert await wait_for_profile(ann) == PROFILE
+        response = await bob.request("DELETE", "/me", json={"password": PASSWORD})
+        assert response.status_code == 204
+        assert await get_profile(ann) == PROFILE
     assert (
         await fetch_value(database_url, "SELECT count(*) FROM profiles WHERE user_id = $1", bob.id)
         == 0
@@ -241,10 +239,10 @@ async def test_the_whole_journey_with_verification_and_enrichment(
     assert await fetch_value(database_url, "SELECT count(*) FROM verdicts") == 2
 
 
-async def test_leaving_ends_the_questions(
+async def test_erasure_stops_verification_and_enrichment(
     verification_settings: Settings, stub: HunterStub, database_url: str
 ) -> None:
-    """A job that waited finds nobody; no third party hears of the address again."""
+    """A queued job of an erased account sends nothing to a third party."""
     email = new_email()
     stub.fault = "500"
     async with run_service(replace(verification_settings, enrichment="hunter")) as client:
@@ -265,10 +263,10 @@ async def test_leaving_ends_the_questions(
     assert stub.requests == []
 
 
-async def test_a_list_of_domains_asks_nobody(
+async def test_offline_verification_sends_no_request(
     settings: Settings, stub: HunterStub, database_url: str
 ) -> None:
-    """With `offline` disposable domains are refused, and that is all."""
+    """`offline` rejects disposable domains and does nothing else."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with run_service(replace(settings, hunter_url="offline")) as client:
         refused = await register(client, "ann@yopmail.com")
@@ -278,8 +276,8 @@ async def test_a_list_of_domains_asks_nobody(
     assert stub.requests == []
 
 
-async def test_without_settings_nobody_is_asked(settings: Settings, database_url: str) -> None:
-    """No verification where nothing is set: a disposable address registers."""
+async def test_verification_is_off_by_default(settings: Settings, database_url: str) -> None:
+    """Without settings a disposable e-mail can register."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with run_service(settings) as client:
         assert (await register(client, f"{new_email()}.yopmail.com")).status_code == 201
@@ -287,24 +285,24 @@ async def test_without_settings_nobody_is_asked(settings: Settings, database_url
 
 
 @pytest.mark.parametrize(
-    "words",
+    "results",
     [
         ["valid", "disposable", "401", "garbage", "redirect"],
         ["429", "reset", "cut", "bomb", "no-http"],
     ],
     ids=["answers", "faults"],
 )
-async def test_keys_and_addresses_are_in_no_log(
+async def test_api_keys_and_emails_are_not_logged(
     verification_settings: Settings,
     stub: HunterStub,
     database: PostgresDatabase,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
-    words: list[str],
+    results: list[str],
 ) -> None:
-    """Not even in the most talkative one, and the key in no table, whatever happens."""
+    """No API key or e-mail is logged at level debug, and no table has the key."""
     caplog.set_level(logging.DEBUG)
-    emails = [email_for(word) for word in words]
+    emails = [email_for(result) for result in results]
     async with run_service(verification_settings) as client:
         for email in emails:
             await register(client, email)
@@ -313,24 +311,26 @@ async def test_keys_and_addresses_are_in_no_log(
         await wait_until(
             lambda: stub.requests_to("/combined/find") or stub.requests_to("/email-verifier")
         )
-    said = "".join(capfd.readouterr()) + caplog.text
-    assert "service does not answer" in said
-    assert stub.key not in said + await dump_tables(database)
+    log = "".join(capfd.readouterr()) + caplog.text
+    assert "service does not answer" in log
+    assert stub.key not in log + await dump_tables(database)
     for email in emails:
-        assert email.partition("@")[0] not in said
+        assert email.partition("@")[0] not in log
 
 
-async def test_check_tells_how_the_keys_are(stub: HunterStub, tmp_path: Path) -> None:
-    """And what is left of the quota; a key that is refused makes it end with 1."""
-    folder, chosen = tmp_path / "data", {"hunter_url": stub.url, "enrichment": "clearbit"}
+async def test_check_reports_the_api_keys(stub: HunterStub, tmp_path: Path) -> None:
+    """`check` prints the remaining quota; a rejected key exits with 1."""
+    folder, settings = tmp_path / "data", {"hunter_url": stub.url, "enrichment": "clearbit"}
     assert (await asyncio.to_thread(run_command, folder, "migrate")).returncode == 0
-    chosen |= {"clearbit_url": stub.url, "clearbit_api_key": stub.key}
+    settings |= {"clearbit_url": stub.url, "clearbit_api_key": stub.key}
     for key, code in ((stub.key, 0), ("another-key", 1)):
-        done = await asyncio.to_thread(run_command, folder, "check", hunter_api_key=key, **chosen)
-        assert done.returncode == code, done.stderr
-        lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
-        told = "ok, 42 of 50 verifications left" if code == 0 else "refuses the key"
-        assert lines["EmailHunter"].endswith(told)
+        command = await asyncio.to_thread(
+            run_command, folder, "check", hunter_api_key=key, **settings
+        )
+        assert command.returncode == code, command.stderr
+        lines = {line.split("  ")[0]: line for line in command.stdout.splitlines()}
+        expected = "ok, 42 of 50 verifications left" if code == 0 else "refuses the key"
+        assert lines["EmailHunter"].endswith(expected)
         assert lines["Clearbit"].endswith("ok")
         assert lines["verification"].endswith("EmailHunter")
-        assert key not in done.stdout + done.stderr
+        assert key not in command.stdout + command.stderr

@@ -1,4 +1,4 @@
-"""The links of mails, followed by a person in a browser that runs no scripts."""
+"""The links in e-mails, opened in Chromium with JavaScript disabled."""
 
 import re
 from email import message_from_bytes
@@ -9,18 +9,17 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.api_client import API, PASSWORD, Member, join, log_in, register
+from tests.support.api_client import API, NEW_PASSWORD, PASSWORD, Member, join, log_in, register
 from tests.support.browser import chromium
 from tests.support.service_process import Service, free_port, running_service
 from tests.support.waiting import wait_for_value
 
-NEW_PASSWORD = "staple battery horse"
 EMAIL = "zoe@example.com"
 
 
 @pytest.fixture
 async def link(tmp_path: Path) -> Any:
-    """Find the link to a page in the mails that the service wrote into its folder."""
+    """Find the link to a page in the e-mail files that the service wrote."""
 
     async def find(page: str, email: str) -> str:
         async def look() -> str:
@@ -41,11 +40,11 @@ def _find_link(folder: Path, page: str, email: str) -> str:
     return ""
 
 
-async def test_register_confirm_log_in_forget_reset_erase(tmp_path: Path, link: Any) -> None:
-    """The whole life of an account, its links clicked in Chromium with scripts off."""
+async def test_account_lifecycle_without_javascript(tmp_path: Path, link: Any) -> None:
+    """Registration, confirmation, password reset and erasure work with the links of the e-mails."""
     port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    settings = {"public_url": address, "email_verification": "on"}
+    public_url = f"http://127.0.0.1:{port}"
+    settings = {"public_url": public_url, "email_verification": "on"}
     with running_service(tmp_path / "data", port=port, **settings) as service:
         await _run_account_lifecycle(service, link)
     assert "Traceback" not in service.log.read_text()
@@ -83,10 +82,10 @@ async def _run_account_lifecycle(service: Service, link: Any) -> None:
         assert (await log_in(client, EMAIL, PASSWORD)).status_code == 400
         tokens = (await log_in(client, EMAIL, NEW_PASSWORD)).json()
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
-        zoe = Member(client, referral["id"], EMAIL, headers)
-        assert (await zoe.request("GET", "/me")).json()["email_verified"] is True
-        left = await zoe.request("DELETE", "/me", json={"password": NEW_PASSWORD})
-        assert left.status_code == 204
+        member = Member(client, referral["id"], EMAIL, headers)
+        assert (await member.request("GET", "/me")).json()["email_verified"] is True
+        deleted = await member.request("DELETE", "/me", json={"password": NEW_PASSWORD})
+        assert deleted.status_code == 204
         assert (await log_in(client, EMAIL, NEW_PASSWORD)).status_code == 400
         me = (await ann.request("GET", "/me")).json()
         assert (me["referral_count"], me["recent_referrals"][0]["email"]) == (1, None)

@@ -1,4 +1,4 @@
-"""Leaving: nothing personal stays, and what is stored can be taken along."""
+"""Erasure and export: no personal data remains, and the export holds all stored data."""
 
 import json
 from typing import Any
@@ -27,13 +27,11 @@ from tests.support.server_processes import RedisProcess
 from tests.support.smtp_sink import SmtpSink
 from tests.support.waiting import wait_for_value
 
-NOT_PERSONAL = "an id or a time, which tells nothing once the address is gone"
+NOT_PERSONAL = "an id or a time, which identifies nobody without the e-mail"
 COUNTS = "counts of referrals stay"
-NEVER_REUSED = "a code's text is never given out again"
-REFERRAL_DIGEST = "a keyed digest, for a year at most, so that one mailbox is not referred twice"
-LIMIT_DIGEST = (
-    "a keyed digest, for a day at most, so that leaving is no way around the limit of mails"
-)
+NEVER_REUSED = "the text of a code is never reused"
+REFERRAL_DIGEST = "a keyed digest, for at most a year: a mailbox counts as one referral"
+LIMIT_DIGEST = "a keyed digest, for at most a day: erasure must not reset the mail quota"
 ABOUT_CLIENT = "about a service, not about a person"
 
 KEPT_COLUMNS = {
@@ -74,25 +72,25 @@ KEPT_COLUMNS = {
     "clients.scopes": ABOUT_CLIENT,
     "clients.created_at": ABOUT_CLIENT,
 }
-"""The columns whose values stay, and why they may."""
+"""Columns that keep their value after an erasure, with the reason."""
 
 CLEARED_COLUMNS = {
     "users.email", "users.email_key", "users.password_hash", "users.deliverability",
     "users.confirm_by",
 }  # fmt: skip
-"""The columns that are emptied in a row that stays."""
+"""Columns that an erasure clears in a row that it keeps."""
 
 DELETED_TABLES = {
     "sessions", "refresh_tokens", "attempts", "one_time_tokens", "profiles", "verdicts",
 }  # fmt: skip
-"""The tables whose rows go."""
+"""Tables whose rows an erasure deletes."""
 
 QUEUE_TABLES = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
-"""The tables of jobs, which hold ids and no address."""
+"""Tables of the job queue, which hold ids and no e-mail."""
 
 
-def test_every_column_has_been_thought_of() -> None:
-    """A new column is kept for a reason, emptied, or goes with its row: say which."""
+def test_every_column_is_classified() -> None:
+    """A new column must be listed as kept with a reason, cleared, or deleted with its row."""
     columns = {
         str(column)
         for table in metadata.sorted_tables
@@ -102,8 +100,8 @@ def test_every_column_has_been_thought_of() -> None:
     assert columns == KEPT_COLUMNS.keys() | CLEARED_COLUMNS
 
 
-async def test_every_table_has_been_thought_of(database: PostgresDatabase) -> None:
-    """No table hides from the test above; the queue has been looked at."""
+async def test_every_table_is_classified(database: PostgresDatabase) -> None:
+    """The database has no table beyond the classified ones and those of the queue."""
     query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     async with database.read() as records:
         found = set((await records.session.execute(query)).scalars())
@@ -113,13 +111,13 @@ async def test_every_table_has_been_thought_of(database: PostgresDatabase) -> No
 
 
 async def delete_account(member: Member) -> None:
-    """Erase an account."""
-    answer = await member.request("DELETE", "/me", json={"password": PASSWORD})
-    assert answer.status_code == 204
+    """Delete the member's account."""
+    response = await member.request("DELETE", "/me", json={"password": PASSWORD})
+    assert response.status_code == 204
 
 
 async def dump_database(database: PostgresDatabase) -> str:
-    """Return every row of every table as text."""
+    """Return all values of all tables as text."""
     rows: list[str] = []
     async with database.read() as records:
         for name in {table.name for table in metadata.sorted_tables} | QUEUE_TABLES:
@@ -132,10 +130,8 @@ async def dump_database(database: PostgresDatabase) -> str:
     return "\n".join(rows)
 
 
-async def test_the_address_is_nowhere(
-    client: httpx.AsyncClient, database: PostgresDatabase
-) -> None:
-    """Neither address nor hash is in any table, not even in remembered answers."""
+async def test_email_is_in_no_table(client: httpx.AsyncClient, database: PostgresDatabase) -> None:
+    """Neither e-mail nor password hash remains, also not in stored responses."""
     email = "Erna.Erased@Example.com"
     headers = {"Idempotency-Key": "erna"}
     body = {"email": email, "password": PASSWORD}
@@ -151,34 +147,34 @@ async def test_the_address_is_nowhere(
     assert after.count("$argon2id$") == before.count("$argon2id$") - 1
 
 
-async def test_a_mail_that_failed_leaves_no_address(
+async def test_failed_mail_leaves_no_email(
     settings: Settings, sink: SmtpSink, database: PostgresDatabase
 ) -> None:
-    """A server's words about an address are in none of the queue's tables."""
+    """The SMTP server's error text remains in no table of the queue."""
     sink.reply = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
-    mailing = replace(settings, smtp_url=sink.url, worker="inline")
+    with_mail = replace(settings, smtp_url=sink.url, worker="inline")
 
-    async def held() -> bool:
+    async def has_held_job() -> bool:
         query = text("SELECT count(*) FROM pgqueuer WHERE status = 'failed'")
         async with database.read() as records:
             return bool((await records.session.execute(query)).scalar_one())
 
-    async with run_service(mailing) as client:
+    async with run_service(with_mail) as client:
         fay = await join(client)
-        await wait_for_value(held)
+        await wait_for_value(has_held_job)
         assert fay.email in await dump_database(database)
         await delete_account(fay)
     assert fay.email not in await dump_database(database)
 
 
-async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
+async def test_redis_and_log_hold_no_email_and_no_secret(
     serve: ServiceFactory, settings: Settings, own_redis: RedisProcess
 ) -> None:
-    """Limits, look-ups, guesses and erasure, with all there is to log."""
+    """Rate limits, look-ups, failed logins and erasure leave nothing, at log level debug."""
     limits = dict.fromkeys(UNLIMITED_SETTINGS, Rate.parse("1000/minute"))
-    told = replace(settings, redis_url=own_redis.url, log_level="debug", **limits)
+    changed = replace(settings, redis_url=own_redis.url, log_level="debug", **limits)
     with captured_logs("json") as output:
-        async with serve(told) as client:
+        async with serve(changed) as client:
             gil = await join(client)
             await gil.issue_code()
             await log_in(client, gil.email, f"{PASSWORD} not")
@@ -198,14 +194,14 @@ async def test_redis_and_the_log_never_had_the_address_nor_a_secret(
 
 
 async def dump_redis(server: RedisProcess) -> bytes:
-    """Return all keys and values of a Redis."""
+    """Return all keys and values of a Redis server."""
     async with Redis.from_url(server.url) as redis:
         keys: list[Any] = await redis.keys("*")
         return b"".join([key + (await redis.dump(key) or b"") for key in keys])
 
 
-async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:
-    """A referrer still has the referral, without an address; nothing leads back to the erased."""
+async def test_referrer_keeps_the_count_of_erased_users(client: httpx.AsyncClient) -> None:
+    """A referral stays without its e-mail, and nothing links to an erased referrer."""
     ann = await join(client)
     code = await ann.issue_code()
     bob = await join(client, referral_code=code["code"])
@@ -221,8 +217,8 @@ async def test_the_counts_of_others_stay(client: httpx.AsyncClient) -> None:
     assert (await cleo.request("GET", f"/users/{ann.id}/referrals")).status_code == 404
 
 
-async def test_the_codes_of_the_erased_are_good_for_nobody(client: httpx.AsyncClient) -> None:
-    """They cannot be used, looked up or given out again."""
+async def test_codes_of_an_erased_user_are_unusable(client: httpx.AsyncClient) -> None:
+    """The codes cannot be used, looked up or created again."""
     ann = await join(client)
     await ann.issue_code(code="Gone-For-Good")
     await delete_account(ann)
@@ -236,8 +232,8 @@ async def test_the_codes_of_the_erased_are_good_for_nobody(client: httpx.AsyncCl
     assert (await bob.request("POST", "/me/codes", json=body)).status_code == 409
 
 
-async def test_the_erased_is_out_and_the_address_free(client: httpx.AsyncClient) -> None:
-    """The access token opens nothing of the account, and the address may join anew."""
+async def test_erased_user_has_no_access_and_the_email_is_free(client: httpx.AsyncClient) -> None:
+    """The access token is rejected, and the e-mail can register again."""
     ann = await join(client)
     await delete_account(ann)
     for method, path in (
@@ -247,8 +243,8 @@ async def test_the_erased_is_out_and_the_address_free(client: httpx.AsyncClient)
         ("GET", "/me/referrals"),
         ("PATCH", "/me"),
     ):
-        answer = await ann.request(method, path, json={} if method == "PATCH" else None)
-        assert answer.status_code == 401
+        response = await ann.request(method, path, json={} if method == "PATCH" else None)
+        assert response.status_code == 401
     code = await ann.request("POST", "/me/codes", json={"lifetime_minutes": 5})
     assert code.status_code == 401
     assert (await log_in(client, ann.email)).status_code == 400
@@ -256,8 +252,8 @@ async def test_the_erased_is_out_and_the_address_free(client: httpx.AsyncClient)
     assert again.id != ann.id
 
 
-async def test_leaving_takes_the_right_password(client: httpx.AsyncClient) -> None:
-    """A wrong one is 422, and the account stays."""
+async def test_erasure_needs_the_password(client: httpx.AsyncClient) -> None:
+    """A wrong password is 422, and the account stays."""
     ann = await join(client)
     refused = await ann.request("DELETE", "/me", json={"password": "not the password"})
     assert refused.status_code == 422
@@ -265,19 +261,19 @@ async def test_leaving_takes_the_right_password(client: httpx.AsyncClient) -> No
     assert (await ann.request("GET", "/me")).status_code == 200
 
 
-async def test_the_export_holds_all_that_is_stored(client: httpx.AsyncClient) -> None:
-    """Account, codes, who joined, by whom one joined, and logins; no hash and no digest."""
+async def test_export_holds_all_stored_data(client: httpx.AsyncClient) -> None:
+    """The export has account, codes, referrals, referrer and sessions, and no hash or digest."""
     ann = await join(client)
     code = await ann.issue_code(code="Export-Me")
     bob = await join(client, referral_code=code["code"])
-    mine = (await ann.request("GET", "/me/export")).json()
-    assert mine["account"]["email"] == ann.email
-    assert [item["code"] for item in mine["codes"]] == ["Export-Me"]
-    assert [item["email"] for item in mine["referrals"]] == [bob.email]
-    assert len(mine["sessions"]) == 1
-    assert mine["joined_by"] is None
-    his = (await bob.request("GET", "/me/export")).json()
-    assert his["joined_by"]["code"] == "Export-Me"
-    assert ann.email not in json.dumps(his)
-    assert his["joined_by"]["referrer_id"] == ann.id
-    assert "argon2" not in json.dumps(mine)
+    ann_export = (await ann.request("GET", "/me/export")).json()
+    assert ann_export["account"]["email"] == ann.email
+    assert [item["code"] for item in ann_export["codes"]] == ["Export-Me"]
+    assert [item["email"] for item in ann_export["referrals"]] == [bob.email]
+    assert len(ann_export["sessions"]) == 1
+    assert ann_export["joined_by"] is None
+    bob_export = (await bob.request("GET", "/me/export")).json()
+    assert bob_export["joined_by"]["code"] == "Export-Me"
+    assert ann.email not in json.dumps(bob_export)
+    assert bob_export["joined_by"]["referrer_id"] == ann.id
+    assert "argon2" not in json.dumps(ann_export)

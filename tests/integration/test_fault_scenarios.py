@@ -1,54 +1,54 @@
-"""The scenarios of `make test-faults`: short ones here, and that a broken promise is an error."""
+"""Short fault scenarios, and the exit code of `make test-faults`."""
 
 import asyncio
 
 import pytest
 
 from tests.faults import __main__ as faults
-from tests.faults.api_kills import campaign
+from tests.faults.api_kills import run_campaign
 from tests.faults.report import ScenarioReport
 from tests.faults.testbed import make_testbed
 
 KILLS = 6
 
 
-def test_nothing_acknowledged_is_lost_when_the_api_is_killed() -> None:
-    """Around the commit; a retry with its key completes, and has one effect and one mail job."""
-    with make_testbed() as place:
-        figures = asyncio.run(campaign(place, KILLS))
-    assert figures.violations == []
-    assert figures.values["kills"] == KILLS
-    assert int(str(figures.values["unanswered_at_the_kill"])) > 0
+def test_killed_api_loses_no_acknowledged_write() -> None:
+    """Kills hit around the commit; a retry with its key has one effect and one job."""
+    with make_testbed() as testbed:
+        report = asyncio.run(run_campaign(testbed, KILLS))
+    assert report.violations == []
+    assert report.values["kills"] == KILLS
+    assert int(str(report.values["unanswered_at_the_kill"])) > 0
 
 
 @pytest.mark.parametrize(
-    ("scenario", "code"),
+    ("scenario", "fails"),
     [
         (lambda: ScenarioReport({"lost": 0}), False),
         (lambda: ScenarioReport({"lost": 1}, ["nothing is lost"]), True),
         (lambda: ScenarioReport({"share": 1 / 0}), True),
     ],
 )
-def test_a_broken_promise_ends_with_1(
+def test_broken_promise_exits_with_1(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     scenario: object,
     *,
-    code: bool,
+    fails: bool,
 ) -> None:
-    """And so does a scenario that fails; the figures are printed."""
+    """A broken promise and an exception exit with 1; the figures are printed."""
     monkeypatch.setattr(faults, "SCENARIOS", {"ours": scenario})
     monkeypatch.setattr("sys.argv", ["faults", "ours"])
     with pytest.raises(SystemExit) as ended:
         faults.main()
-    assert ended.value.code == code
+    assert ended.value.code == fails
     printed = capsys.readouterr().out
     assert "ours" in printed
-    assert ("BROKEN" in printed) == code
+    assert ("BROKEN" in printed) == fails
 
 
-def test_an_unknown_scenario_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the names that there are."""
+def test_unknown_scenario_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error lists the known scenarios."""
     monkeypatch.setattr("sys.argv", ["faults", "nothing"])
     with pytest.raises(SystemExit, match="api-kills"):
         faults.main()

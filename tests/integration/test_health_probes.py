@@ -1,4 +1,4 @@
-"""Which parts `referral check` asks."""
+"""The dependencies that `referral check` probes."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from referral.settings import Settings
 
 
 @pytest.mark.parametrize("traced", [False, True])
-async def test_an_smtp_server_is_asked_with_traces_or_without(
+async def test_smtp_server_is_probed_with_and_without_tracing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, traced: bool
 ) -> None:
-    """A span around each mail does not hide the server from the check."""
+    """The wrapper that traces e-mails does not hide the SMTP server from the check."""
     monkeypatch.setattr(tracing, "is_enabled", lambda: traced)
     smtp_url = "smtp://127.0.0.1:1"
     container = make_container(Settings(data_dir=tmp_path, smtp_url=smtp_url))
@@ -23,8 +23,8 @@ async def test_an_smtp_server_is_asked_with_traces_or_without(
     await container.close()
 
 
-async def test_files_of_mail_are_not_asked(tmp_path: Path) -> None:
-    """There is nobody to ask."""
+async def test_mail_files_are_not_probed(tmp_path: Path) -> None:
+    """Without an SMTP server only the database is probed."""
     container = make_container(Settings(data_dir=tmp_path))
     parts = (await container.get(CheckParts)).parts
     assert [part.name for part in parts] == ["database"]

@@ -1,4 +1,4 @@
-"""The checker of histories finds what is wrong, and real histories have nothing of it."""
+"""The history checker finds violations, and a real race produces none."""
 
 import asyncio
 from dataclasses import replace
@@ -13,67 +13,71 @@ from tests.faults.testbed import make_testbed
 RACE_SECONDS = 4
 
 
-def made(code: str, began: float, ended: float, *, gave_way: bool = True) -> Change:
-    """A code that was made by process A."""
-    return Change("ann", code, True, "A", began, ended, gave_way)  # noqa: FBT003 - a tuple
+def created(code: str, began: float, ended: float, *, replaced: bool = True) -> Change:
+    """A code created by process A."""
+    return Change("ann", code, True, "A", began, ended, replaced)  # noqa: FBT003 - a tuple
 
 
-def gone(code: str, began: float, ended: float) -> Change:
-    """A code that was deleted by process A."""
+def deleted(code: str, began: float, ended: float) -> Change:
+    """A code deleted by process A."""
     return Change("ann", code, False, "A", began, ended)  # noqa: FBT003 - a tuple
 
 
-def seen(code: str, process: str, began: float, *, remembers: bool = True) -> Read:
-    """A code that was shown, a tenth of a second later."""
-    return Read("ann", frozenset({code}), process, began, began + 0.1, remembers)
+def shown(code: str, process: str, began: float, *, cached: bool = True) -> Read:
+    """A code shown in a response that took 0.1 s."""
+    return Read("ann", frozenset({code}), process, began, began + 0.1, cached)
 
 
-def joined(code: str, began: float, email: str = "bob") -> Registration:
-    """Someone who joined with a code."""
+def registered(code: str, began: float, email: str = "bob") -> Registration:
+    """A registration with a code that took 0.1 s."""
     return Registration("ann", code, email, began, began + 0.1)
 
 
-CONSISTENT = History([made("X", 0, 1), gone("X", 3, 4)], [seen("X", "A", 2)], [joined("X", 2)])
+CONSISTENT = History(
+    [created("X", 0, 1), deleted("X", 3, 4)], [shown("X", "A", 2)], [registered("X", 2)]
+)
 
 ALLOWED_READS = {
-    "shown by another process within a second": [seen("X", "B", 4.9)],
-    "shown while it ends": [seen("X", "A", 3.9)],
+    "shown by another process within a second": [shown("X", "B", 4.9)],
+    "shown while it ends": [shown("X", "A", 3.9)],
 }
 
 VIOLATIONS = {
     "two at once": replace(
         CONSISTENT,
         reads=[Read("ann", frozenset({"X", "Y"}), "A", 2, 2.1, cached=False)],
-        changes=[made("X", 0, 1), made("Y", 0, 3)],
+        changes=[created("X", 0, 1), created("Y", 0, 3)],
     ),
     "made beside another": replace(
-        CONSISTENT, changes=[*CONSISTENT.changes, made("Y", 1.5, 2.5, gave_way=False)]
+        CONSISTENT, changes=[*CONSISTENT.changes, created("Y", 1.5, 2.5, replaced=False)]
     ),
-    "shown by the same process": replace(CONSISTENT, reads=[seen("X", "A", 4.1)]),
-    "shown by another process after a second": replace(CONSISTENT, reads=[seen("X", "B", 5.1)]),
-    "listed by another process": replace(CONSISTENT, reads=[seen("X", "B", 4.1, remembers=False)]),
+    "shown by the same process": replace(CONSISTENT, reads=[shown("X", "A", 4.1)]),
+    "shown by another process after a second": replace(CONSISTENT, reads=[shown("X", "B", 5.1)]),
+    "listed by another process": replace(CONSISTENT, reads=[shown("X", "B", 4.1, cached=False)]),
     "shown after it was replaced": replace(
-        CONSISTENT, changes=[made("X", 0, 1), made("Y", 1, 2)], reads=[seen("X", "A", 2.1)]
+        CONSISTENT, changes=[created("X", 0, 1), created("Y", 1, 2)], reads=[shown("X", "A", 2.1)]
     ),
-    "credited after its end": replace(CONSISTENT, registrations=[joined("X", 4.1)]),
-    "acknowledged twice": replace(CONSISTENT, registrations=[joined("X", 2), joined("X", 2.5)]),
+    "credited after its end": replace(CONSISTENT, registrations=[registered("X", 4.1)]),
+    "acknowledged twice": replace(
+        CONSISTENT, registrations=[registered("X", 2), registered("X", 2.5)]
+    ),
 }
 
 
-def test_a_history_by_the_rules_is_fine() -> None:
-    """A code is made, shown, used and deleted."""
+def test_consistent_history_has_no_violation() -> None:
+    """A code is created, shown, used and deleted."""
     assert CONSISTENT.find_violations({"X": 1}, ["bob"]) == []
 
 
-@pytest.mark.parametrize("sights", ALLOWED_READS.values(), ids=ALLOWED_READS)
-def test_what_may_be_is_no_violation(sights: list[Read]) -> None:
-    """Within the bounds an old answer is allowed."""
-    assert replace(CONSISTENT, reads=sights).find_violations({"X": 1}, ["bob"]) == []
+@pytest.mark.parametrize("reads", ALLOWED_READS.values(), ids=ALLOWED_READS)
+def test_stale_read_within_the_bound_is_allowed(reads: list[Read]) -> None:
+    """Caches may show a code for a bounded time after its end."""
+    assert replace(CONSISTENT, reads=reads).find_violations({"X": 1}, ["bob"]) == []
 
 
 @pytest.mark.parametrize("history", VIOLATIONS.values(), ids=VIOLATIONS)
-def test_what_may_not_be_is_found(history: History) -> None:
-    """One thing is wrong in each, and the checker says which."""
+def test_each_violation_is_found(history: History) -> None:
+    """Each history has one violation, and the checker reports exactly one."""
     uses = {"X": len(history.registrations)}
     assert len(history.find_violations(uses, ["bob"])) == 1
 
@@ -82,22 +86,22 @@ def test_what_may_not_be_is_found(history: History) -> None:
     ("uses", "accounts"),
     [({"X": 2}, ["bob"]), ({}, ["bob"]), ({"X": 1}, []), ({"X": 1}, ["bob"] * 2)],
 )
-def test_wrong_sums_are_found(uses: dict[str, int], accounts: list[str]) -> None:
-    """Uses that are no referrals, and accounts that are missing or there twice."""
+def test_wrong_totals_are_found(uses: dict[str, int], accounts: list[str]) -> None:
+    """Uses without a registration, and accounts that are missing or duplicate, are reported."""
     assert len(CONSISTENT.find_violations(uses, accounts)) == 1
 
 
-def test_a_code_that_may_be_in_force_again_is_fine() -> None:
-    """It was activated at some time between its end and the look."""
+def test_code_that_may_be_active_again_is_allowed() -> None:
+    """The code may have been activated again between its end and the read."""
     again = Change("ann", "X", True, "B", 3.5, 9)  # noqa: FBT003 - a tuple
-    history = replace(CONSISTENT, changes=[*CONSISTENT.changes, again], reads=[seen("X", "A", 6)])
+    history = replace(CONSISTENT, changes=[*CONSISTENT.changes, again], reads=[shown("X", "A", 6)])
     assert history.find_violations({"X": 1}, ["bob"]) == []
 
 
-def test_two_processes_race_by_the_rules() -> None:
-    """Some seconds of it; `make test-faults` races for longer."""
-    figures = ScenarioReport()
-    with make_testbed() as place, place.service() as one, place.service() as two:
-        asyncio.run(race(figures, place, [one.url, two.url], RACE_SECONDS))
-    assert figures.violations == []
-    assert int(str(figures.values["of_which_overlapped"])) > RACE_SECONDS
+def test_two_processes_race_without_violation() -> None:
+    """A race of a few seconds; `make test-faults` runs a longer one."""
+    report = ScenarioReport()
+    with make_testbed() as testbed, testbed.service() as one, testbed.service() as two:
+        asyncio.run(race(report, testbed, [one.url, two.url], RACE_SECONDS))
+    assert report.violations == []
+    assert int(str(report.values["of_which_overlapped"])) > RACE_SECONDS

@@ -1,4 +1,4 @@
-"""Requests that carry an `Idempotency-Key`."""
+"""Requests with an `Idempotency-Key`."""
 
 import asyncio
 from contextlib import suppress
@@ -25,19 +25,19 @@ from tests.support.service_process import running_service
 
 
 def key_header(key: str | None = None) -> dict[str, str]:
-    """Return the header."""
+    """Return the header with this key or a new one."""
     return {"Idempotency-Key": key or str(uuid4())}
 
 
-async def create_code(ann: Member, headers: dict[str, str], **wanted: Any) -> httpx.Response:
-    """Ask for a code."""
-    body = {"lifetime_minutes": 60, "activate": False} | wanted
+async def create_code(ann: Member, headers: dict[str, str], **changes: Any) -> httpx.Response:
+    """Create an inactive code."""
+    body = {"lifetime_minutes": 60, "activate": False} | changes
     path = f"{API}/me/codes"
     return await ann.client.post(path, json=body, headers=ann.headers | headers)
 
 
-async def test_a_repeated_registration_gives_the_first_answer(client: httpx.AsyncClient) -> None:
-    """The same bytes and the same Location, and no second account."""
+async def test_repeated_registration_replays_the_response(client: httpx.AsyncClient) -> None:
+    """Body and Location are the same, and there is no second account."""
     headers, body = key_header(), {"email": new_email(), "password": PASSWORD}
     first = await client.post(f"{API}/auth/register", json=body, headers=headers)
     again = await client.post(f"{API}/auth/register", json=body, headers=headers)
@@ -49,8 +49,8 @@ async def test_a_repeated_registration_gives_the_first_answer(client: httpx.Asyn
     assert taken.status_code == 409
 
 
-async def test_a_repeated_code_gives_the_first_answer(client: httpx.AsyncClient) -> None:
-    """Even when the code has changed since: it is the answer of the time."""
+async def test_repeated_code_creation_replays_the_response(client: httpx.AsyncClient) -> None:
+    """The stored response is replayed even if the code has changed since."""
     ann, headers = await join(client), key_header()
     first = await create_code(ann, headers)
     await ann.request("DELETE", f"/me/codes/{first.json()['id']}")
@@ -60,41 +60,41 @@ async def test_a_repeated_code_gives_the_first_answer(client: httpx.AsyncClient)
     assert (await ann.request("GET", "/me/codes")).json()["items"] == []
 
 
-async def test_another_body_under_the_same_key_is_refused(client: httpx.AsyncClient) -> None:
-    """Also one that differs in the password alone."""
+async def test_key_with_another_body_is_rejected(client: httpx.AsyncClient) -> None:
+    """The response is 422, also if only the password differs."""
     ann, headers = await join(client), key_header()
     await create_code(ann, headers)
-    refused = await create_code(ann, headers, max_uses=3)
-    assert refused.status_code == 422
-    assert refused.json()["type"].endswith("/idempotency-key-reused")
+    rejected = await create_code(ann, headers, max_uses=3)
+    assert rejected.status_code == 422
+    assert rejected.json()["type"].endswith("/idempotency-key-reused")
     headers, email = key_header(), new_email()
     for password, status in ((PASSWORD, 201), ("staple battery horse", 422)):
         body = {"email": email, "password": password}
-        answer = await client.post(f"{API}/auth/register", json=body, headers=headers)
-        assert answer.status_code == status
+        response = await client.post(f"{API}/auth/register", json=body, headers=headers)
+        assert response.status_code == status
 
 
-async def test_a_repeated_request_is_not_judged_again(
+async def test_repeated_request_is_not_validated_again(
     client: httpx.AsyncClient, clock: FakeClock
 ) -> None:
-    """Its end has passed by then: it gets its first answer, and another body is told so first."""
+    """The expiry has passed since, but the retry gets the stored response."""
     ann, headers = await join(client), key_header()
-    ends = (clock.now() + timedelta(minutes=2)).isoformat()
-    body = {"expires_at": ends, "activate": False}
+    expires_at = (clock.now() + timedelta(minutes=2)).isoformat()
+    body = {"expires_at": expires_at, "activate": False}
     path = f"{API}/me/codes"
     first = await client.post(path, json=body, headers=ann.headers | headers)
     clock.advance(minutes=5)
     again = await client.post(path, json=body, headers=ann.headers | headers)
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["Location"] == first.headers["Location"]
-    fresh = await client.post(path, json=body, headers=ann.headers | key_header())
-    assert fresh.json()["type"].endswith("/invalid-request")
+    new = await client.post(path, json=body, headers=ann.headers | key_header())
+    assert new.json()["type"].endswith("/invalid-request")
 
 
-async def test_a_repeated_registration_costs_nothing(
+async def test_repeated_registration_does_no_work(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No hash and no question to a third party, whose opinion may have changed since."""
+    """A retry hashes no password and sends no request to a third party."""
     hashed: list[str] = []
     hash_password = ArgonPasswordHasher.hash
 
@@ -124,42 +124,42 @@ async def test_a_repeated_registration_costs_nothing(
         ("/me/codes", {"lifetime_minutes": 60, "activate": False}),
     ],
 )
-async def test_a_key_is_looked_up_before_anything_but_json_is_judged(
+async def test_key_is_checked_before_the_body_is_validated(
     client: httpx.AsyncClient, path: str, body: dict[str, Any]
 ) -> None:
-    """A body that no request may have is another body too; one that is no JSON is no body."""
+    """Another body is a reused key even if it is invalid; malformed JSON is 400 first."""
     ann, headers = await join(client), key_header()
-    sent = body | ({"email": new_email()} if "email" in body else {})
+    valid = body | ({"email": new_email()} if "email" in body else {})
 
-    async def send(**what: Any) -> httpx.Response:
-        rest = ann.headers | headers | {"Content-Type": "application/json"}
-        return await client.post(f"{API}{path}", headers=rest, **what)
+    async def send(**options: Any) -> httpx.Response:
+        all_headers = ann.headers | headers | {"Content-Type": "application/json"}
+        return await client.post(f"{API}{path}", headers=all_headers, **options)
 
-    first = await send(json=sent)
+    first = await send(json=valid)
     assert first.is_success
-    wrongs: list[Any] = [{}, {"nonsense": True}, dict.fromkeys(sent, 1), []]
-    for wrong in wrongs:
-        refused = await send(json=wrong)
-        assert refused.status_code == 422
-        assert refused.json()["type"].endswith("/idempotency-key-reused")
+    others: list[Any] = [{}, {"nonsense": True}, dict.fromkeys(valid, 1), []]
+    for other in others:
+        rejected = await send(json=other)
+        assert rejected.status_code == 422
+        assert rejected.json()["type"].endswith("/idempotency-key-reused")
     for content in (b"", b"{", b"\xff", b"{} {}"):
-        refused = await send(content=content)
-        assert refused.json()["type"].endswith("/malformed-request")
-    again = await send(json=sent)
+        rejected = await send(content=content)
+        assert rejected.json()["type"].endswith("/malformed-request")
+    again = await send(json=valid)
     assert (again.status_code, again.content) == (first.status_code, first.content)
 
 
-async def test_a_mail_that_is_asked_for_again_is_queued_once(
+async def test_repeated_mail_request_queues_one_mail(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """Requests without a body have keys as well."""
+    """Requests without a body support keys as well."""
     ann, headers = await join(client), key_header()
     await ann.issue_code()
     for path in ("/me/codes/active/email", "/auth/email/verification"):
         queued = []
         for _ in range(2):
-            answer = await client.post(f"{API}{path}", headers=ann.headers | headers)
-            assert (answer.status_code, answer.content) == (202, b"")
+            response = await client.post(f"{API}{path}", headers=ann.headers | headers)
+            assert (response.status_code, response.content) == (202, b"")
             async with database.read() as records:
                 found = await records.session.execute(text("SELECT count(*) FROM pgqueuer"))
             queued.append(found.scalar_one())
@@ -167,8 +167,8 @@ async def test_a_mail_that_is_asked_for_again_is_queued_once(
         headers = key_header()
 
 
-async def test_keys_belong_to_the_caller(client: httpx.AsyncClient) -> None:
-    """Two users, and someone who is not signed in, may use the same key."""
+async def test_key_is_scoped_to_the_caller(client: httpx.AsyncClient) -> None:
+    """Two users and an anonymous client can use the same key."""
     headers = key_header()
     ann, bob = await join(client), await join(client)
     codes = {(await create_code(member, headers)).json()["code"] for member in (ann, bob)}
@@ -178,8 +178,8 @@ async def test_keys_belong_to_the_caller(client: httpx.AsyncClient) -> None:
     assert joined.status_code == 201
 
 
-async def test_a_refusal_is_not_remembered(client: httpx.AsyncClient) -> None:
-    """What changed nothing is tried anew."""
+async def test_failed_request_is_not_stored(client: httpx.AsyncClient) -> None:
+    """A request that changed nothing runs again."""
     ann, headers = await join(client), key_header()
     active = await ann.issue_code()
     assert (await create_code(ann, headers, activate=True)).status_code == 409
@@ -188,19 +188,19 @@ async def test_a_refusal_is_not_remembered(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "two words", "caf\u00e9"])
-async def test_a_key_out_of_shape_is_refused(client: httpx.AsyncClient, key: str) -> None:
-    """One to 255 visible ASCII characters."""
+async def test_invalid_key_is_rejected(client: httpx.AsyncClient, key: str) -> None:
+    """A key has 1 to 255 visible ASCII characters."""
     ann = await join(client)
     headers = httpx.Headers(ann.headers | {"Idempotency-Key": key}, encoding="utf-8")
-    refused = await client.post(f"{API}/me/codes", json={"lifetime_minutes": 60}, headers=headers)
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["parameter"] == "Idempotency-Key"
+    rejected = await client.post(f"{API}/me/codes", json={"lifetime_minutes": 60}, headers=headers)
+    assert rejected.status_code == 422
+    assert rejected.json()["errors"][0]["parameter"] == "Idempotency-Key"
 
 
-async def test_answers_are_forgotten_after_24_hours(
+async def test_stored_response_expires_after_24_hours(
     client: httpx.AsyncClient, clock: FakeClock, database: PostgresDatabase
 ) -> None:
-    """The key is free again, and the next request sweeps what is old."""
+    """After 24 hours the key is free, and the next request deletes the old record."""
     ann, headers = await join(client), key_header()
     first = await create_code(ann, headers)
     clock.advance(hours=23)
@@ -216,10 +216,10 @@ async def test_answers_are_forgotten_after_24_hours(
     assert left.scalar_one() == 0
 
 
-async def test_neither_password_nor_token_is_remembered(
+async def test_record_holds_no_secret(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """The record holds the answer, which has no secret, and keyed digests."""
+    """The record holds keyed digests and a response without secrets."""
     secret = "a password that stands out"
     body = {"email": new_email(), "password": secret}
     await client.post(f"{API}/auth/register", json=body, headers=key_header())
@@ -229,48 +229,48 @@ async def test_neither_password_nor_token_is_remembered(
     assert secret.encode() not in b"".join(bytes(v) for r in rows for v in r if type(v) is bytes)
 
 
-async def test_50_at_once_have_one_effect_and_one_answer(client: httpx.AsyncClient) -> None:
-    """Who comes while the first is at work is told so; nobody gets another answer."""
+async def test_50_concurrent_requests_have_one_effect(client: httpx.AsyncClient) -> None:
+    """Requests that overlap the first get 409; no other response differs."""
     ann, headers = await join(client), key_header()
-    answers = await asyncio.gather(*(create_code(ann, headers) for _ in range(50)))
-    made = {answer.content for answer in answers if answer.status_code == 201}
-    others = {answer.json()["type"] for answer in answers if answer.status_code != 201}
-    assert len(made) == 1
+    responses = await asyncio.gather(*(create_code(ann, headers) for _ in range(50)))
+    created = {response.content for response in responses if response.status_code == 201}
+    others = {response.json()["type"] for response in responses if response.status_code != 201}
+    assert len(created) == 1
     assert others <= {"http://127.0.0.1:8000/problems/idempotency-key-in-use"}
     assert len((await ann.request("GET", "/me/codes")).json()["items"]) == 1
-    assert (await create_code(ann, headers)).content in made
+    assert (await create_code(ann, headers)).content in created
 
 
-async def test_50_registrations_at_once_make_one_account(client: httpx.AsyncClient) -> None:
-    """None of them is told that the address is taken: it is its own account."""
+async def test_50_concurrent_registrations_make_one_account(client: httpx.AsyncClient) -> None:
+    """No retry gets `email-taken` for its own account."""
     headers, body = key_header(), {"email": new_email(), "password": PASSWORD}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post(f"{API}/auth/register", json=body, headers=headers) for _ in range(50))
     )
-    assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
-    slugs = {a.json()["type"].rpartition("/")[2] for a in answers if a.status_code != 201}
+    assert len({response.content for response in responses if response.status_code == 201}) == 1
+    slugs = {a.json()["type"].rpartition("/")[2] for a in responses if a.status_code != 201}
     assert slugs <= {"idempotency-key-in-use"}
 
 
-async def test_a_request_that_holds_its_key_is_in_use(
+async def test_key_in_use_is_rejected_until_the_first_request_ends(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """409 while the first is at work, and done once it is over without a trace."""
+    """A retry during the first request is 409; afterwards it gets the stored response."""
     ann, headers = await join(client), key_header()
     async with database.begin() as records:
         lock = text("SELECT id FROM users WHERE email = :email FOR UPDATE")
         await records.session.execute(lock, {"email": ann.email})
         first = asyncio.create_task(create_code(ann, headers))
-        await key_is_held(database)
-        refused = await create_code(ann, headers)
-        assert refused.status_code == 409
-        assert refused.json()["type"].endswith("/idempotency-key-in-use")
+        await until_key_is_locked(database)
+        rejected = await create_code(ann, headers)
+        assert rejected.status_code == 409
+        assert rejected.json()["type"].endswith("/idempotency-key-in-use")
     assert (await first).status_code == 201
     assert (await create_code(ann, headers)).content == (await first).content
 
 
-async def key_is_held(database: PostgresDatabase) -> None:
-    """Wait until some transaction holds a key."""
+async def until_key_is_locked(database: PostgresDatabase) -> None:
+    """Wait until a transaction holds the lock of a key."""
     query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
     async with asyncio.timeout(5):
         while True:
@@ -279,8 +279,8 @@ async def key_is_held(database: PostgresDatabase) -> None:
                     return
 
 
-async def test_after_a_kill_the_retry_completes(tmp_path: Path) -> None:
-    """Kill -9 while requests are at work: each retry is done, and none is done twice."""
+async def test_retry_after_a_kill_completes(tmp_path: Path) -> None:
+    """After kill -9 every retry completes, and none has two effects."""
     bodies = [(str(uuid4()), {"email": new_email(), "password": PASSWORD}) for _ in range(20)]
 
     async def send(client: httpx.AsyncClient, number: int) -> httpx.Response | None:
@@ -300,9 +300,9 @@ async def test_after_a_kill_the_retry_completes(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=second.url) as client:
             after = [await send(client, number) for number in range(len(bodies))]
             again = [await send(client, number) for number in range(len(bodies))]
-    for known, retried, repeated in zip(before, after, again, strict=True):
+    for first_response, retried, repeated in zip(before, after, again, strict=True):
         assert retried is not None
         assert repeated is not None
         assert retried.status_code == 201
         assert retried.content == repeated.content
-        assert known is None or known.content == retried.content
+        assert first_response is None or first_response.content == retried.content

@@ -1,4 +1,4 @@
-"""`referral worker` and `referral jobs`, as an operator runs them."""
+"""`referral worker` and `referral jobs`, run as processes."""
 
 import os
 import subprocess
@@ -17,8 +17,8 @@ from tests.support.waiting import wait_for_value, wait_until
 STOP_SECONDS = 12
 
 
-def command_environment(settings: Settings) -> dict[str, str]:
-    """Return the settings of a command over the test's database."""
+def command_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings of a command on the test's database."""
     return {
         "database_url": settings.database_url or "",
         "signing_key_file": settings.signing_key_file,
@@ -26,10 +26,10 @@ def command_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-async def test_a_worker_alone_mails_and_ends_when_asked_to(
+async def test_worker_sends_mail_and_stops_on_sigterm(
     settings: Settings, sink: SmtpSink, database_url: str
 ) -> None:
-    """What the API left to it goes out; SIGTERM gives back a job that hangs, and exits with 0."""
+    """SIGTERM requeues a job that hangs, and the exit code is 0."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     sink.reply = lambda mail: None if mail.to.startswith("hang") else "250 OK"
     async with run_service(settings) as service:
@@ -37,11 +37,11 @@ async def test_a_worker_alone_mails_and_ends_when_asked_to(
         await register(service, f"hang{new_email()}")
     worker = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command
         [*COMMAND, "worker"],
-        env=environment(settings.data_dir, smtp_url=sink.url, **command_environment(settings)),
+        env=environment(settings.data_dir, smtp_url=sink.url, **command_settings(settings)),
     )
     await wait_until(lambda: sink.mails_to(ann.email))
     connection = await asyncpg.connect(database_url)
-    # The worker prunes once an hour, perhaps just now.
+    # The hourly pruning may run at this moment.
     running_jobs = (
         "SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND entrypoint <> 'pruning'"
     )
@@ -53,10 +53,8 @@ async def test_a_worker_alone_mails_and_ends_when_asked_to(
     await connection.close()
 
 
-async def test_a_service_with_a_hanging_mail_ends_when_asked_to(
-    tmp_path: Path, sink: SmtpSink
-) -> None:
-    """The inline worker does not hold it up for longer than its grace."""
+async def test_hanging_mail_does_not_delay_the_shutdown(tmp_path: Path, sink: SmtpSink) -> None:
+    """The inline worker delays the shutdown by its grace period at most."""
     sink.reply = lambda _: None
     with running_service(tmp_path / "data", smtp_url=sink.url) as service:
         async with httpx.AsyncClient(base_url=service.url) as client:
@@ -65,18 +63,18 @@ async def test_a_service_with_a_hanging_mail_ends_when_asked_to(
         assert service.stop() == 0
 
 
-async def test_an_operator_sees_puts_back_and_discards_jobs(
+async def test_jobs_are_listed_retried_and_discarded(
     settings: Settings, sink: SmtpSink, database_url: str, tmp_path: Path
 ) -> None:
-    """By kind, one by one with the fault, and its traceback."""
+    """The commands show counts by kind, the error of each job and its traceback."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     sink.reply = lambda _: "554 5.7.1 no"
-    mailing = {"smtp_url": sink.url, **command_environment(settings)}
+    worker_settings = {"smtp_url": sink.url, **command_settings(settings)}
     async with run_service(settings) as service:
         await join(service)
         await join(service)
     worker = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command
-        [*COMMAND, "worker"], env=environment(tmp_path, **mailing)
+        [*COMMAND, "worker"], env=environment(tmp_path, **worker_settings)
     )
     connection = await asyncpg.connect(database_url)
     held = "SELECT array_agg(id) FROM pgqueuer WHERE status = 'failed' HAVING count(*) = 2"
@@ -85,7 +83,7 @@ async def test_an_operator_sees_puts_back_and_discards_jobs(
     worker.wait(STOP_SECONDS)
 
     def jobs(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_command(tmp_path, "jobs", *arguments, **command_environment(settings))
+        return run_command(tmp_path, "jobs", *arguments, **command_settings(settings))
 
     assert ["welcome-mail", "0", "0", "2", "0"] in [
         line.split() for line in jobs().stdout.splitlines()
@@ -95,16 +93,16 @@ async def test_an_operator_sees_puts_back_and_discards_jobs(
     assert jobs("retry", str(first)).stdout == "Put back: 1\n"
     assert jobs("list", "--status", "waiting").stdout.splitlines()[1].startswith(str(first))
     assert jobs("discard", str(first), str(second)).stdout == "Discarded: 2\n"
-    left = "SELECT count(*) FROM pgqueuer WHERE entrypoint <> 'pruning'"
-    assert await connection.fetchval(left) == 0
+    remaining = "SELECT count(*) FROM pgqueuer WHERE entrypoint <> 'pruning'"
+    assert await connection.fetchval(remaining) == 0
     assert jobs("trace", str(first)).returncode == 1
     assert jobs("retry").returncode == 2
     await connection.close()
 
 
-def test_the_page_of_jobs_wants_a_login(settings: Settings, tmp_path: Path) -> None:
-    """It can change jobs, so it does not start without one (11)."""
+def test_jobs_page_requires_a_login(settings: Settings, tmp_path: Path) -> None:
+    """The page can change jobs, so it does not start without credentials."""
     assert "PGQUEUER_WEB_PASSWORD" not in os.environ
-    refused = run_command(tmp_path, "jobs", "web", **command_environment(settings))
-    assert refused.returncode == 1
-    assert "Set PGQUEUER_WEB_USER and PGQUEUER_WEB_PASSWORD" in refused.stderr
+    result = run_command(tmp_path, "jobs", "web", **command_settings(settings))
+    assert result.returncode == 1
+    assert "Set PGQUEUER_WEB_USER and PGQUEUER_WEB_PASSWORD" in result.stderr

@@ -1,4 +1,7 @@
-"""The queue and the worker on a real database: what pgqueuer's defaults would get wrong."""
+"""The job queue and the worker on a real database, where pgqueuer's defaults do not fit.
+
+See docs/decisions/0010-jobs-by-pgqueuer.md.
+"""
 
 import asyncio
 import json
@@ -42,26 +45,26 @@ from tests.conftest import execute, fetch_value
 from tests.support.waiting import measure_thread_time, wait_for_value, wait_until
 
 LEAP_DAY = "0 0 29 2 *"
-"""When to prune, lest the full hour brings a job that a test did not queue."""
+"""A schedule for pruning that never fires during a test."""
 
 RETRY_DELAY = """
 SELECT execute_after - (
     SELECT max(created) FROM pgqueuer_log WHERE job_id = job.id AND status = 'queued'
 ) FROM pgqueuer AS job
 """
-"""For how long a job was put back."""
+"""The delay of a retried job."""
 
 UNANNOUNCED_SECONDS = 20.0
-"""Much longer than the wait and the second; pgqueuer itself looks every 30 s."""
+"""Longer than the delay and a poll, shorter than pgqueuer's own poll of 30 s."""
 
 JobHandler = Callable[[Job, JobContext], Coroutine[Any, Any, None]]
 
 
 class StartWorker(Protocol):
-    """Run a worker with a job of the test's own until the block ends."""
+    """Run a worker with the test's job handler until the block ends."""
 
     def __call__(
-        self, do: JobHandler, **options: Any
+        self, handle: JobHandler, **options: Any
     ) -> AbstractAsyncContextManager[JobWorker]: ...
 
 
@@ -82,18 +85,18 @@ asyncio.run(Worker(sys.argv[1], do, heartbeat=timedelta(seconds=1)).run())
 
 @pytest.fixture
 async def monitor(database_url: str) -> JobAdmin:
-    """What the operator sees; the queue is empty at first."""
+    """The operator's view; the queue is empty at first."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     return JobAdmin(database_url)
 
 
 @pytest.fixture
-def work(database_url: str) -> StartWorker:
-    """Run a worker with a job of the test's own until the block ends."""
+def start_worker(database_url: str) -> StartWorker:
+    """Run a worker with the test's job handler until the block ends."""
 
     @asynccontextmanager
-    async def start(do: JobHandler, **options: Any) -> AsyncIterator[JobWorker]:
-        worker = JobWorker(database_url, do, **{"pruning": LEAP_DAY} | options)
+    async def start(handle: JobHandler, **options: Any) -> AsyncIterator[JobWorker]:
+        worker = JobWorker(database_url, handle, **{"pruning": LEAP_DAY} | options)
         task = asyncio.create_task(worker.run())
         yield worker
         worker.stop()
@@ -103,36 +106,36 @@ def work(database_url: str) -> StartWorker:
 
 
 async def enqueue(database: PostgresDatabase, *jobs: Job) -> None:
-    """Queue jobs in a transaction."""
+    """Enqueue jobs in one transaction."""
     async with database.begin() as records:
         await records.jobs.enqueue(*jobs)
 
 
 def make_jobs(number: int) -> list[WelcomeMailJob]:
-    """Make up some jobs."""
+    """Make jobs for different users."""
     return [WelcomeMailJob(uuid4()) for _ in range(number)]
 
 
 async def is_empty(monitor: JobAdmin) -> bool:
-    """Tell whether there is no job left, of whatever status."""
+    """Tell whether the queue holds no job of any status."""
     return sum(s.waiting + s.running + s.held for s in await monitor.stats()) == 0
 
 
 async def until_empty(monitor: JobAdmin, seconds: float = 120) -> None:
-    """Wait for the last job."""
+    """Wait until the queue is empty."""
     await wait_for_value(lambda: is_empty(monitor), seconds)
 
 
 async def until_held(monitor: JobAdmin, seconds: float = 120) -> int:
-    """Wait for a job to be held; return its id."""
+    """Wait until a job is held; return its id."""
     held = await wait_for_value(lambda: monitor.list_jobs("held", 9), seconds)
     return held[0].id
 
 
-async def test_a_job_is_queued_with_its_transaction_and_not_before(
+async def test_job_is_enqueued_with_its_transaction(
     database: PostgresDatabase, monitor: JobAdmin
 ) -> None:
-    """Also when queueing is the first thing that a transaction does (1)."""
+    """A rollback leaves no job, even if enqueueing was its first statement."""
     with suppress(ZeroDivisionError):
         async with database.begin() as records:
             await records.jobs.enqueue(*make_jobs(1))
@@ -142,135 +145,133 @@ async def test_a_job_is_queued_with_its_transaction_and_not_before(
     assert len(await monitor.list_jobs("waiting", 9)) == 2
 
 
-async def test_every_job_is_done_once_by_several_workers(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_several_workers_run_each_job_once(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """Two hundred jobs, three workers."""
+    """Three workers run 200 jobs once each."""
     done: Counter[UUID] = Counter()
 
-    async def do(job: Job, _: JobContext) -> None:
+    async def handle(job: Job, _: JobContext) -> None:
         assert isinstance(job, WelcomeMailJob)
         done[job.user_id] += 1
 
     jobs = make_jobs(200)
-    async with work(do), work(do), work(do):
+    async with start_worker(handle), start_worker(handle), start_worker(handle):
         await enqueue(database, *jobs)
         await until_empty(monitor)
     assert done == Counter(job.user_id for job in jobs)
 
 
-async def test_a_failed_job_is_tried_again_soon(
+async def test_failed_job_is_retried_soon(
     database: PostgresDatabase,
     monitor: JobAdmin,
     database_url: str,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is due in two seconds at most, and though it fails when the worker waits already and
-    nobody announces it, the worker looks every second (2); its id stays the same.
-    """
-    runs: list[JobContext] = []
-    waits: list[object] = []
-    looks: list[timedelta | None] = []
+    """The retry is due within 2 s and is found by polling each second, with the same id."""
+    contexts: list[JobContext] = []
+    delays: list[object] = []
+    etas: list[timedelta | None] = []
     next_deferred_eta = WorkerQueries.next_deferred_eta
 
-    async def look(self: WorkerQueries, kinds: list[QueueEntrypoint]) -> timedelta | None:
-        looks.append(await next_deferred_eta(self, kinds))
-        return looks[-1]
+    async def record_eta(self: WorkerQueries, kinds: list[QueueEntrypoint]) -> timedelta | None:
+        etas.append(await next_deferred_eta(self, kinds))
+        return etas[-1]
 
-    async def do(_: Job, run: JobContext) -> None:
-        runs.append(run)
-        if run.attempt == 0:
-            looks.clear()
-            await wait_until(lambda: looks)
+    async def handle(_: Job, context: JobContext) -> None:
+        contexts.append(context)
+        if context.attempt == 0:
+            etas.clear()
+            await wait_until(lambda: etas)
             raise OSError
-        waits.append(await fetch_value(database_url, RETRY_DELAY))
+        delays.append(await fetch_value(database_url, RETRY_DELAY))
 
-    monkeypatch.setattr(WorkerQueries, "next_deferred_eta", look)
-    async with work(do), measure_thread_time() as waited:
+    monkeypatch.setattr(WorkerQueries, "next_deferred_eta", record_eta)
+    async with start_worker(handle), measure_thread_time() as elapsed:
         await enqueue(database, *make_jobs(1))
         await until_empty(monitor)
-    (wait,) = waits
-    assert isinstance(wait, timedelta)
-    assert INITIAL_BACKOFF / 2 <= wait <= INITIAL_BACKOFF
-    assert waited.seconds < UNANNOUNCED_SECONDS
-    assert [run.attempt for run in runs] == [0, 1]
-    assert len({run.id for run in runs}) == 1
+    (delay,) = delays
+    assert isinstance(delay, timedelta)
+    assert INITIAL_BACKOFF / 2 <= delay <= INITIAL_BACKOFF
+    assert elapsed.seconds < UNANNOUNCED_SECONDS
+    assert [context.attempt for context in contexts] == [0, 1]
+    assert len({context.id for context in contexts}) == 1
 
 
-async def test_a_job_that_has_to_wait_waits_as_long_as_it_says(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_rescheduled_job_waits_as_long_as_requested(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """It is put back, and neither failed nor held."""
-    wait = timedelta(hours=1)
+    """The job is requeued; it neither fails nor is held."""
+    delay = timedelta(hours=1)
 
-    async def do(_: Job, __: JobContext) -> None:
-        raise RescheduleJob(wait)
+    async def handle(_: Job, __: JobContext) -> None:
+        raise RescheduleJob(delay)
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         await until_retried(monitor)
     (job,) = await monitor.list_jobs("waiting", 9)
-    assert timedelta(minutes=59) < job.execute_after - datetime.now(UTC) < wait
+    assert timedelta(minutes=59) < job.execute_after - datetime.now(UTC) < delay
 
 
 async def until_retried(monitor: JobAdmin) -> None:
-    """Wait until a job has been put back."""
+    """Wait until a job was requeued after an attempt."""
 
-    async def was_attempted() -> bool:
+    async def was_retried() -> bool:
         return any(job.attempts for job in await monitor.list_jobs("waiting", 9))
 
-    await wait_for_value(was_attempted)
+    await wait_for_value(was_retried)
 
 
-async def test_a_lost_connection_is_made_anew(
+async def test_worker_replaces_a_lost_connection(
     database: PostgresDatabase,
     monitor: JobAdmin,
     database_url: str,
-    work: StartWorker,
+    start_worker: StartWorker,
 ) -> None:
-    """The worker has a connection of its own (10), and gets another when that one goes (3)."""
+    """The worker has its own connection and reconnects when that is lost."""
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         return
 
-    lost = (
+    terminate = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE application_name = 'referral worker' AND datname = current_database()"
     )
     with capture_logs() as logs:
-        async with work(do):
+        async with start_worker(handle):
             await enqueue(database, *make_jobs(1))
             await until_empty(monitor)
-            await execute(database_url, lost)
+            await execute(database_url, terminate)
             await enqueue(database, *make_jobs(1))
             await until_empty(monitor)
-    told = [line for line in logs if line["event"].startswith("worker ")]
-    assert [line["event"] for line in told] == ["worker lost its connection"]
-    assert told[0]["cause"]
+    lines = [line for line in logs if line["event"].startswith("worker ")]
+    assert [line["event"] for line in lines] == ["worker lost its connection"]
+    assert lines[0]["cause"]
 
 
-async def test_a_cancelled_job_is_not_lost(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_cancelled_job_is_retried(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """Pgqueuer deletes a job in which a `CancelledError` comes up (4)."""
+    """A job that raises CancelledError is retried, where pgqueuer would delete it."""
     attempts: list[int] = []
 
-    async def do(_: Job, run: JobContext) -> None:
-        attempts.append(run.attempt)
-        if run.attempt == 0:
+    async def handle(_: Job, context: JobContext) -> None:
+        attempts.append(context.attempt)
+        if context.attempt == 0:
             raise asyncio.CancelledError
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         await until_empty(monitor)
     assert attempts == [0, 1]
 
 
-async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
+async def test_job_that_kills_its_worker_is_held(
     database: PostgresDatabase, monitor: JobAdmin, database_url: str, tmp_path: os.PathLike[str]
 ) -> None:
-    """Three deaths in a row are enough, though pgqueuer counts none (5)."""
+    """After three crashes in a row the job is held, and the others run."""
     poison, *others = jobs = make_jobs(6)
     await enqueue(database, *jobs)
     done = f"{tmp_path}/done"
@@ -295,80 +296,80 @@ async def test_a_job_that_kills_its_worker_is_held_and_no_other_is(
         assert {line.strip() for line in lines} == {str(job.user_id) for job in others}
 
 
-async def test_the_end_of_a_suspect_is_noted_before_another_job_begins(
+async def test_quarantined_job_ends_before_another_begins(
     database: PostgresDatabase,
     database_url: str,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So that a worker that dies of the next one does not count against it."""
-    suspect, *others = make_jobs(5)
-    began: list[UUID] = []
-    at_the_end: list[int] = []
+    """A crash during the next job must not count for the quarantined one."""
+    quarantined, *others = make_jobs(5)
+    started: list[UUID] = []
+    started_at_end: list[int] = []
     finish = WorkerQueries.finish
 
-    async def note(queries: WorkerQueries, job: Any) -> None:
+    async def record_end(queries: WorkerQueries, job: Any) -> None:
         if job.id in queries.quarantined:
             with suppress(AssertionError):
-                await wait_until(lambda: len(began) > 1, 0.3)
-            at_the_end.append(len(began))
+                await wait_until(lambda: len(started) > 1, 0.3)
+            started_at_end.append(len(started))
         await finish(queries, job)
 
-    async def do(job: Job, _: JobContext) -> None:
+    async def handle(job: Job, _: JobContext) -> None:
         assert isinstance(job, WelcomeMailJob)
-        began.append(job.user_id)
-        if job == suspect:
+        started.append(job.user_id)
+        if job == quarantined:
             await enqueue(database, *others)
 
-    monkeypatch.setattr(WorkerQueries, "finish", note)
-    await enqueue(database, suspect)
+    monkeypatch.setattr(WorkerQueries, "finish", record_end)
+    await enqueue(database, quarantined)
     await execute(
         database_url,
         "INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority) "
         "SELECT id, 'picked', entrypoint, 0 FROM pgqueuer",
     )
-    async with work(do):
+    async with start_worker(handle):
         await until_empty(monitor)
-    assert at_the_end == [1]
-    assert len(began) == 5
+    assert started_at_end == [1]
+    assert len(started) == 5
 
 
 async def until_only_held(monitor: JobAdmin) -> None:
-    """Wait until nothing waits or runs."""
+    """Wait until no job waits or runs."""
 
-    async def is_so() -> bool:
+    async def none_waits_or_runs() -> bool:
         return not sum(s.waiting + s.running for s in await monitor.stats())
 
-    await wait_for_value(is_so)
+    await wait_for_value(none_waits_or_runs)
 
 
 def test_retries_back_off_with_jitter() -> None:
-    """Later and later, from seconds to minutes and never more than hours; no two alike (6)."""
-    waits = [sorted(backoff(attempt) for _ in range(200)) for attempt in range(70)]
-    assert all(len(set(some)) > 150 for some in waits)
-    assert timedelta(seconds=1) <= waits[0][0] < waits[0][-1] < timedelta(seconds=10)
-    middles = [some[100] for some in waits]
-    assert all(later > 1.5 * sooner for sooner, later in pairwise(middles[:6]))
-    assert timedelta(minutes=1) < middles[-1]
-    assert max(map(max, waits)) < timedelta(hours=6)
+    """Delays grow from seconds to minutes, stay below 6 hours, and are random."""
+    delays = [sorted(backoff(attempt) for _ in range(200)) for attempt in range(70)]
+    assert all(len(set(sample)) > 150 for sample in delays)
+    assert timedelta(seconds=1) <= delays[0][0] < delays[0][-1] < timedelta(seconds=10)
+    medians = [sample[100] for sample in delays]
+    assert all(later > 1.5 * sooner for sooner, later in pairwise(medians[:6]))
+    assert timedelta(minutes=1) < medians[-1]
+    assert max(map(max, delays)) < timedelta(hours=6)
 
 
-async def test_a_worker_does_not_take_more_than_it_can_do(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_worker_picks_no_more_than_its_capacity(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """However many wait (6)."""
+    """The number of running jobs is limited, whatever the backlog."""
     gate = asyncio.Event()
     running = most = 0
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
         await gate.wait()
         running -= 1
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(3 * MAX_CONCURRENT_JOBS))
         await wait_until(lambda: running == MAX_CONCURRENT_JOBS)
         gate.set()
@@ -376,23 +377,23 @@ async def test_a_worker_does_not_take_more_than_it_can_do(
     assert most == MAX_CONCURRENT_JOBS
 
 
-async def test_a_worker_with_a_backlog_takes_no_naps(
+async def test_worker_with_a_backlog_does_not_pause(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Pgqueuer sleeps for 0.1 s when it has as many as it may; what it asks before is told (6)."""
+    """At the limit of jobs, pgqueuer's query before its pause of 0.1 s is not sent."""
     started = done = 0
     full = asyncio.Event()
-    naps: list[int] = []
-    asked = WorkerQueries.eligible_queued_work
+    queries_sent_at: list[int] = []
+    eligible = WorkerQueries.eligible_queued_work
 
-    async def ask(queries: WorkerQueries, entrypoints: Any) -> int:
-        naps.append(done)
-        return await asked(queries, entrypoints)
+    async def record_query(queries: WorkerQueries, entrypoints: Any) -> int:
+        queries_sent_at.append(done)
+        return await eligible(queries, entrypoints)
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         nonlocal started, done, full
         started, gate = started + 1, full
         if started % MAX_CONCURRENT_JOBS == 0:
@@ -401,157 +402,159 @@ async def test_a_worker_with_a_backlog_takes_no_naps(
         await gate.wait()
         done += 1
 
-    monkeypatch.setattr(WorkerQueries, "eligible_queued_work", ask)
+    monkeypatch.setattr(WorkerQueries, "eligible_queued_work", record_query)
     await enqueue(database, *make_jobs(10 * MAX_CONCURRENT_JOBS))
-    async with work(do):
+    async with start_worker(handle):
         await until_empty(monitor)
-    assert set(naps) <= {10 * MAX_CONCURRENT_JOBS}
+    assert set(queries_sent_at) <= {10 * MAX_CONCURRENT_JOBS}
 
 
-async def test_jobs_that_come_one_by_one_are_taken_together(
+async def test_jobs_enqueued_one_by_one_are_picked_in_batches(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In a flood of registrations, looking for jobs would cost more than doing them (6)."""
-    looks: list[int] = []
+    """Polls are paced, so that polling does not cost more than the jobs."""
+    batches: list[int] = []
     dequeue = WorkerQueries.dequeue
 
-    async def note(queries: WorkerQueries, *args: Any, **options: Any) -> Any:
+    async def record_batch(queries: WorkerQueries, *args: Any, **options: Any) -> Any:
         jobs = await dequeue(queries, *args, **options)
-        looks.append(len(jobs))
+        batches.append(len(jobs))
         return jobs
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         pass
 
-    monkeypatch.setattr(WorkerQueries, "dequeue", note)
+    monkeypatch.setattr(WorkerQueries, "dequeue", record_batch)
     now = asyncio.get_running_loop().time
-    async with work(do):
-        await wait_until(lambda: looks)
-        looks.clear()
+    async with start_worker(handle):
+        await wait_until(lambda: batches)
+        batches.clear()
         began = now()
         for job in make_jobs(JOB_BATCH_SIZE - 1):
             await enqueue(database, job)
-        await wait_until(lambda: sum(looks) == JOB_BATCH_SIZE - 1)
-        assert sum(map(bool, looks)) <= (now() - began) / DEQUEUE_DELAY_PER_JOB_SECONDS + 1
+        await wait_until(lambda: sum(batches) == JOB_BATCH_SIZE - 1)
+        assert sum(map(bool, batches)) <= (now() - began) / DEQUEUE_DELAY_PER_JOB_SECONDS + 1
         await until_empty(monitor)
 
 
-async def test_what_is_queued_is_heard_once_for_each_look(
+async def test_one_notification_is_delivered_per_poll(
     database: PostgresDatabase, database_url: str
 ) -> None:
-    """Else the news of a flood would pile up, as looks are paced (6)."""
+    """Polls are paced, so further notifications would pile up."""
     connection = await asyncpg.connect(database_url)
     driver = FilteringDriver(connection)
-    statements, heard = WorkerQueries.create(driver, lambda: False), list[str]()
-    await driver.add_listener(PGQUEUER_NAMES["channel"], lambda payload: heard.append(str(payload)))
+    statements, received = WorkerQueries.create(driver, lambda: False), list[str]()
+    await driver.add_listener(
+        PGQUEUER_NAMES["channel"], lambda payload: received.append(str(payload))
+    )
 
-    async def queue(*jobs: Job) -> None:
+    async def enqueue_and_wait(*jobs: Job) -> None:
         for job in jobs:
             await enqueue(database, job)
-        # What is sent in its turn arrives in its turn.
+        # Notifications arrive in the order in which they were sent.
         await connection.execute("SELECT pg_notify($1, 'last')", PGQUEUER_NAMES["channel"])
-        await wait_until(lambda: "last" in heard)
-        heard.remove("last")
+        await wait_until(lambda: "last" in received)
+        received.remove("last")
 
-    async def look() -> None:
+    async def poll() -> None:
         kinds: Any = {"welcome-mail": EntrypointExecutionParameter(0)}
         await statements.dequeue(
             JOB_BATCH_SIZE, kinds, uuid4(), MAX_CONCURRENT_JOBS, timedelta(seconds=6)
         )
 
     try:
-        await queue(*make_jobs(5))
-        assert len(heard) == 1
-        await look()
-        await queue(*make_jobs(5))
-        assert len(heard) == 2
+        await enqueue_and_wait(*make_jobs(5))
+        assert len(received) == 1
+        await poll()
+        await enqueue_and_wait(*make_jobs(5))
+        assert len(received) == 2
     finally:
         await connection.close()
 
 
-async def test_only_what_an_event_says_itself_counts(database_url: str) -> None:
-    """However it is spaced, and whatever is in its other fields; the end of jobs is not heard."""
+async def test_notification_filter_parses_the_json(database_url: str) -> None:
+    """The filter drops job deletions only, whatever the spacing and the other fields."""
     connection = await asyncpg.connect(database_url)
-    heard: list[str] = []
+    received: list[str] = []
     driver = FilteringDriver(connection)
-    await driver.add_listener("here", lambda payload: heard.append(str(payload)))
+    await driver.add_listener("here", lambda payload: received.append(str(payload)))
     mentions = json.dumps({"type": "other", "about": '"operation" : "delete"'})
-    told = ['{"operation":"delete"}', '{"operation":"insert"}', '{ "operation": "insert" }']
+    sent = ['{"operation":"delete"}', '{"operation":"insert"}', '{ "operation": "insert" }']
     try:
-        for payload in (*told, mentions, "no JSON", "[]"):
+        for payload in (*sent, mentions, "no JSON", "[]"):
             await connection.execute("SELECT pg_notify('here', $1)", payload)
-        await wait_until(lambda: "[]" in heard)
+        await wait_until(lambda: "[]" in received)
     finally:
         await connection.close()
-    assert heard == [told[1], mentions, "no JSON", "[]"]
+    assert received == [sent[1], mentions, "no JSON", "[]"]
 
 
-async def test_an_error_of_the_worker_is_no_lost_connection(
+async def test_worker_error_is_logged_as_such(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is logged as what it is, with its traceback, and the worker begins anew."""
-    ends = [LookupError(), None]
+    """An error is logged with its traceback, not as a lost connection, and the worker restarts."""
+    outcomes = [LookupError(), None]
     make = WorkerQueries.create
 
     def fail_once(*args: Any) -> WorkerQueries:
-        if (error := ends.pop(0)) is not None:
+        if (error := outcomes.pop(0)) is not None:
             raise error
         return make(*args)
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         return
 
     monkeypatch.setattr(WorkerQueries, "create", fail_once)
     monkeypatch.setattr("referral.adapters.jobs.worker.RESTART_DELAY_SECONDS", 0.01)
     await enqueue(database, *make_jobs(1))
     with capture_logs() as logs:
-        async with work(do):
+        async with start_worker(handle):
             await until_empty(monitor)
-    found = [line for line in logs if line["event"].startswith("worker ")]
-    assert [(line["event"], line["log_level"]) for line in found] == [
+    lines = [line for line in logs if line["event"].startswith("worker ")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [
         ("worker failed, and begins anew", "error")
     ]
-    assert found[0]["exc_info"]
+    assert lines[0]["exc_info"]
 
 
-async def test_a_backlog_is_not_taken_at_leisure(
+async def test_backlog_is_polled_without_pacing(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where a look left jobs behind, the next one comes at once (6)."""
+    """If a poll left jobs behind, the next poll follows at once."""
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         pass
 
     monkeypatch.setattr(queries, "PACE_SECONDS", 600)
     monkeypatch.setattr(queries, "MAX_PACE_SECONDS", 600)
     await enqueue(database, *make_jobs(4 * JOB_BATCH_SIZE))
-    async with work(do):
+    async with start_worker(handle):
         await until_empty(monitor)
 
 
-async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_worker_uses_capacity_smaller_than_a_batch(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """As many as there is room for, though it is room for no batch (6)."""
+    """Slow jobs leave room for two jobs, and the worker picks two at a time."""
     gate = asyncio.Event()
     slow, quick = make_jobs(MAX_CONCURRENT_JOBS - 2), make_jobs(20)
     started: list[Job] = []
 
-    async def do(job: Job, _: JobContext) -> None:
+    async def handle(job: Job, _: JobContext) -> None:
         started.append(job)
         if job in slow:
             await gate.wait()
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *slow)
         await wait_until(lambda: len(started) == len(slow))
         await enqueue(database, *quick)
@@ -560,37 +563,37 @@ async def test_a_worker_that_is_full_of_slow_jobs_does_others_too(
         await until_empty(monitor)
 
 
-async def test_a_stopped_worker_gives_back_what_does_not_finish(
+async def test_stopped_worker_requeues_unfinished_jobs(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It waits a little for what runs, and no longer (6)."""
+    """The worker waits for the grace period and requeues the rest."""
     monkeypatch.setattr(execution, "GRACE_SECONDS", 0.3)
     started: list[JobContext] = []
 
-    async def do(_: Job, run: JobContext) -> None:
-        started.append(run)
+    async def handle(_: Job, context: JobContext) -> None:
+        started.append(context)
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(60), work(do):
+    async with asyncio.timeout(60), start_worker(handle):
         await enqueue(database, *make_jobs(3))
         await wait_until(lambda: len(started) == 3)
     assert len(await monitor.list_jobs("waiting", 9)) == 3
 
 
-async def test_a_stopped_worker_lets_finish_what_does(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_stopped_worker_lets_jobs_finish(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """A job that ends within the grace is done, and once."""
+    """A job that ends within the grace period is done once."""
     gate, started = asyncio.Event(), asyncio.Event()
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         started.set()
         await gate.wait()
 
-    async with work(do) as worker:
+    async with start_worker(handle) as worker:
         await enqueue(database, *make_jobs(1))
         await started.wait()
         worker.stop()
@@ -598,28 +601,28 @@ async def test_a_stopped_worker_lets_finish_what_does(
     assert await is_empty(monitor)
 
 
-async def test_an_endless_attempt_is_ended(
+async def test_attempt_times_out(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has its time (6)."""
+    """An attempt that hangs is cancelled and retried."""
     monkeypatch.setattr(execution, "JOB_SECONDS", 0.2)
 
-    async def do(_: Job, run: JobContext) -> None:
-        if run.attempt == 0:
+    async def handle(_: Job, context: JobContext) -> None:
+        if context.attempt == 0:
             await asyncio.Event().wait()
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         await until_empty(monitor)
 
 
-async def test_the_log_is_pruned(
+async def test_log_is_pruned(
     database: PostgresDatabase, monitor: JobAdmin, database_url: str
 ) -> None:
-    """What is older goes, the rest stays (6)."""
+    """Old log rows are deleted, newer ones stay."""
     await enqueue(database, *make_jobs(2))
     await execute(database_url, "UPDATE pgqueuer_log SET created = now() - interval '9 days' "
                                 "WHERE id = (SELECT min(id) FROM pgqueuer_log)")  # fmt: skip
@@ -630,19 +633,19 @@ async def test_the_log_is_pruned(
     await connection.close()
 
 
-async def test_a_second_job_of_which_one_is_enough_is_skipped(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_duplicate_singleton_job_is_skipped(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """While the first waits and while it runs; the transaction goes on (8)."""
+    """A duplicate of a waiting or running job is skipped without failing the transaction."""
     gate, started = asyncio.Event(), asyncio.Event()
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         started.set()
         await gate.wait()
 
     await enqueue(database, PruneJob(), PruneJob())
     assert len(await monitor.list_jobs("waiting", 9)) == 1
-    async with work(do):
+    async with start_worker(handle):
         await started.wait()
         await enqueue(database, PruneJob())
         assert await monitor.list_jobs("waiting", 9) == []
@@ -650,24 +653,28 @@ async def test_a_second_job_of_which_one_is_enough_is_skipped(
         await until_empty(monitor)
 
 
-async def test_a_periodic_job_fires_once_however_many_workers_run(
-    database_url: str, monitor: JobAdmin, work: StartWorker
+async def test_periodic_job_fires_once_for_all_workers(
+    database_url: str, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """It is a job like any other, tried again when it fails (9)."""
+    """Three workers enqueue one job per period; it is retried like any other."""
     failures: list[JobContext] = []
     done: list[JobContext] = []
 
-    async def do(job: Job, run: JobContext) -> None:
+    async def handle(job: Job, context: JobContext) -> None:
         assert job == PruneJob()
         if not failures:
-            failures.append(run)
+            failures.append(context)
             raise OSError
-        done.append(run)
+        done.append(context)
 
     every_second = {"pruning": "* * * * * *"}
     connection = await asyncpg.connect(database_url)
     began = await connection.fetchval("SELECT now()")
-    async with work(do, **every_second), work(do, **every_second), work(do, **every_second):
+    async with (
+        start_worker(handle, **every_second),
+        start_worker(handle, **every_second),
+        start_worker(handle, **every_second),
+    ):
         await wait_until(lambda: len(done) >= 5, 120)
     seconds, fired = await connection.fetchrow(
         "SELECT extract(epoch FROM now() - $1::timestamptz), count(*) FROM pgqueuer_log "
@@ -680,44 +687,44 @@ async def test_a_periodic_job_fires_once_however_many_workers_run(
     assert 5 <= fired <= seconds + 1
 
 
-async def test_a_job_that_fails_for_good_is_held_until_an_operator_acts(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_permanently_failed_job_is_held(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """With its traceback; put back, it is done, and discarded, it is gone."""
-    broken = True
+    """The held job has its traceback; an operator can retry or discard it."""
+    fails = True
 
-    async def do(_: Job, __: JobContext) -> None:
-        if broken:
+    async def handle(_: Job, __: JobContext) -> None:
+        if fails:
             raise MailRefused("550")
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         held = await until_held(monitor)
         (job,) = await monitor.list_jobs("held", 9)
         assert job.error == "MailRefused: 550"
         assert "Traceback" in job.traceback
-        broken = False
+        fails = False
         await monitor.retry([held])
         await until_empty(monitor)
-        broken = True
+        fails = True
         await enqueue(database, *make_jobs(1))
         assert await monitor.discard([await until_held(monitor)]) == 1
         assert await is_empty(monitor)
 
 
-async def test_the_last_attempt_holds_the_job(
+async def test_job_is_held_after_the_last_attempt(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Retries end."""
+    """The number of retries is limited."""
     monkeypatch.setattr(execution, "MAX_FAILURES", 2)
 
-    async def do(_: Job, __: JobContext) -> None:
+    async def handle(_: Job, __: JobContext) -> None:
         raise OSError
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         await until_held(monitor)
     (job,) = await monitor.list_jobs("held", 9)
@@ -726,86 +733,90 @@ async def test_the_last_attempt_holds_the_job(
 
 @pytest.fixture
 def second_failure_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold a job that has failed twice, and wait for nothing in between."""
+    """Hold a job after two failures, with no delay between attempts."""
     monkeypatch.setattr(execution, "MAX_FAILURES", 2)
     monkeypatch.setattr(execution, "FIRST_WAIT", timedelta(milliseconds=1))
 
 
 @pytest.mark.usefixtures("second_failure_holds")
-async def test_waiting_is_no_failure(
+async def test_reschedule_is_no_failure(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither for the last attempt nor for how long the next one waits."""
-    backed_off: list[int] = []
-    ends: list[Exception] = [
+    """A reschedule counts neither for the limit of failures nor for the backoff."""
+    backoffs: list[int] = []
+    outcomes: list[Exception] = [
         RescheduleJob(timedelta()),
         RescheduleJob(timedelta()),
         OSError(),
         RescheduleJob(timedelta()),
     ]
 
-    def note(failures: int) -> timedelta:
-        backed_off.append(failures)
+    def record_backoff(failures: int) -> timedelta:
+        backoffs.append(failures)
         return timedelta()
 
-    async def do(_: Job, run: JobContext) -> None:
-        raise ends[run.attempt] if run.attempt < len(ends) else LookupError
+    async def handle(_: Job, context: JobContext) -> None:
+        raise outcomes[context.attempt] if context.attempt < len(outcomes) else LookupError
 
-    monkeypatch.setattr(execution, "backoff", note)
-    async with work(do):
+    monkeypatch.setattr(execution, "backoff", record_backoff)
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         await until_held(monitor)
     (job,) = await monitor.list_jobs("held", 9)
     assert (job.attempts, job.error) == (4, "LookupError: ")
-    assert backed_off == [0]
+    assert backoffs == [0]
 
 
 @pytest.mark.usefixtures("second_failure_holds")
-async def test_the_end_of_a_worker_is_no_failure(
+async def test_worker_shutdown_is_no_failure(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However often workers are restarted, a job has all its attempts left."""
+    """A job keeps all its attempts, however often workers restart."""
     monkeypatch.setattr(execution, "GRACE_SECONDS", 0.01)
-    runs: list[JobContext] = []
+    contexts: list[JobContext] = []
 
-    async def hang(_: Job, run: JobContext) -> None:
-        runs.append(run)
+    async def hang(_: Job, context: JobContext) -> None:
+        contexts.append(context)
         await asyncio.Event().wait()
 
-    async def fail(_: Job, run: JobContext) -> None:
-        runs.append(run)
+    async def fail(_: Job, context: JobContext) -> None:
+        contexts.append(context)
         raise OSError
 
     await enqueue(database, *make_jobs(1))
     for attempt in range(2):
-        async with work(hang):
-            await wait_until(lambda attempt=attempt: len(runs) > attempt)  # type: ignore[misc]
-    async with work(fail):
+        async with start_worker(hang):
+            await wait_until(lambda attempt=attempt: len(contexts) > attempt)  # type: ignore[misc]
+    async with start_worker(fail):
         await until_held(monitor)
-    assert [run.attempt for run in runs] == [0, 1, 2, 3]
+    assert [context.attempt for context in contexts] == [0, 1, 2, 3]
 
 
 @pytest.mark.usefixtures("second_failure_holds")
 @pytest.mark.parametrize("way", ["referral jobs retry", "the web page"])
-async def test_a_job_that_was_put_back_has_all_its_attempts_again(
-    database: PostgresDatabase, database_url: str, monitor: JobAdmin, work: StartWorker, way: str
+async def test_requeued_job_has_all_attempts_again(
+    database: PostgresDatabase,
+    database_url: str,
+    monitor: JobAdmin,
+    start_worker: StartWorker,
+    way: str,
 ) -> None:
-    """Also where the first thing that happens then is no failure."""
-    runs: list[JobContext] = []
+    """The operator's retry resets the failures, also if the next attempt reschedules."""
+    contexts: list[JobContext] = []
 
-    async def do(_: Job, run: JobContext) -> None:
-        runs.append(run)
-        if len(runs) == 3:
+    async def handle(_: Job, context: JobContext) -> None:
+        contexts.append(context)
+        if len(contexts) == 3:
             raise RescheduleJob(timedelta())
         raise OSError
 
-    async with work(do):
+    async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
         held = await until_held(monitor)
         if way == "the web page":
@@ -815,61 +826,71 @@ async def test_a_job_that_was_put_back_has_all_its_attempts_again(
             await connection.close()
         else:
             await monitor.retry([held])
-        await wait_until(lambda: len(runs) == 5)
+        await wait_until(lambda: len(contexts) == 5)
         await until_held(monitor)
-    assert [run.attempt for run in runs] == [0, 1, 0, 1, 2]
-    assert [dict(run.counters) for run in runs] == [{}, {"failures": 1}, {}, {}, {"failures": 1}]
+    assert [context.attempt for context in contexts] == [0, 1, 0, 1, 2]
+    assert [dict(context.counters) for context in contexts] == [
+        {},
+        {"failures": 1},
+        {},
+        {},
+        {"failures": 1},
+    ]
 
 
-async def test_a_job_knows_what_was_counted_before(
-    database: PostgresDatabase, database_url: str, monitor: JobAdmin, work: StartWorker
+async def test_job_keeps_its_counters_and_request_id(
+    database: PostgresDatabase, database_url: str, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """By each counter; what the job took along from its request stays."""
-    ends = [
+    """Each attempt sees the counters of the earlier ones."""
+    outcomes = [
         RescheduleJob(timedelta(), "asked"),
         OSError(),
         RescheduleJob(timedelta(), "asked"),
         RescheduleJob(timedelta()),
     ]
-    runs: list[JobContext] = []
+    contexts: list[JobContext] = []
 
-    async def do(_: Job, run: JobContext) -> None:
-        runs.append(run)
-        raise ends[run.attempt] if run.attempt < len(ends) else RescheduleJob(timedelta(hours=1))
+    async def handle(_: Job, context: JobContext) -> None:
+        contexts.append(context)
+        raise (
+            outcomes[context.attempt]
+            if context.attempt < len(outcomes)
+            else RescheduleJob(timedelta(hours=1))
+        )
 
     with bound_contextvars(request_id="joined"):
         await enqueue(database, *make_jobs(1))
-    async with work(do):
-        await wait_until(lambda: len(runs) == 5)
+    async with start_worker(handle):
+        await wait_until(lambda: len(contexts) == 5)
         await until_retried(monitor)
-    assert dict(runs[-1].counters) == {"asked": 2, "failures": 1}
+    assert dict(contexts[-1].counters) == {"asked": 2, "failures": 1}
     connection = await asyncpg.connect(database_url)
-    kept = await connection.fetchval("SELECT headers ->> 'request_id' FROM pgqueuer")
+    request_id = await connection.fetchval("SELECT headers ->> 'request_id' FROM pgqueuer")
     await connection.close()
-    assert kept == "joined"
+    assert request_id == "joined"
 
 
-async def test_why_a_job_is_tried_again_is_logged(
-    database: PostgresDatabase, monitor: JobAdmin, work: StartWorker
+async def test_cause_of_a_retry_is_logged(
+    database: PostgresDatabase, monitor: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """By the types of the error and of what it came from; their texts may hold an address."""
-    ends = [
+    """The log has the types of the exception chain, and no texts: these may hold an e-mail."""
+    outcomes = [
         Unavailable("ann@example.com"),
         RescheduleJob(timedelta()),
         MailRefused("ann@example.com"),
     ]
 
-    async def do(_: Job, run: JobContext) -> None:
-        lost = Unavailable()
-        lost.__cause__ = ConnectionRefusedError("ann@example.com")
-        raise ends[run.attempt] from lost
+    async def handle(_: Job, context: JobContext) -> None:
+        cause = Unavailable()
+        cause.__cause__ = ConnectionRefusedError("ann@example.com")
+        raise outcomes[context.attempt] from cause
 
     with capture_logs() as logs:
-        async with work(do):
+        async with start_worker(handle):
             await enqueue(database, *make_jobs(1))
             await until_held(monitor)
-    told = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
-    assert told == [
+    logged = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
+    assert logged == [
         ("again", "Unavailable from ConnectionRefusedError"),
         ("again", "RescheduleJob from Unavailable from ConnectionRefusedError"),
         ("held", "MailRefused from Unavailable from ConnectionRefusedError"),
@@ -877,43 +898,43 @@ async def test_why_a_job_is_tried_again_is_logged(
     assert "ann@example.com" not in str(logs)
 
 
-async def test_a_job_that_cannot_be_put_back_is_taken_up_again(
+async def test_job_that_cannot_be_requeued_is_picked_again(
     database: PostgresDatabase,
     monitor: JobAdmin,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A database that is away for a moment holds no job after its first failure."""
-    lost = [asyncpg.ConnectionDoesNotExistError("connection was closed")]
-    runs: list[JobContext] = []
+    """An outage during the requeue does not hold the job."""
+    errors = [asyncpg.ConnectionDoesNotExistError("connection was closed")]
+    contexts: list[JobContext] = []
     retry = Queries.retry_job
 
     async def fail_once(*args: Any) -> None:
-        if lost:
-            raise lost.pop()
+        if errors:
+            raise errors.pop()
         await retry(*args)
 
-    async def do(_: Job, run: JobContext) -> None:
-        runs.append(run)
-        if len(runs) == 1:
+    async def handle(_: Job, context: JobContext) -> None:
+        contexts.append(context)
+        if len(contexts) == 1:
             raise OSError
 
     monkeypatch.setattr(Queries, "retry_job", fail_once)
-    async with work(do, heartbeat=timedelta(seconds=1)):
+    async with start_worker(handle, heartbeat=timedelta(seconds=1)):
         await enqueue(database, *make_jobs(1))
-        await wait_until(lambda: len(runs) == 2)
+        await wait_until(lambda: len(contexts) == 2)
         await until_empty(monitor)
-    assert not lost
+    assert not errors
 
 
-def test_the_names_of_the_tables_do_not_come_from_the_environment() -> None:
-    """Pgqueuer reads them from variables as common as CHANNEL."""
+def test_environment_does_not_change_table_names() -> None:
+    """Variables as common as CHANNEL, which pgqueuer reads, have no effect."""
     program = (
         "from referral.adapters.jobs.queue import SETTINGS\n"
         "print(SETTINGS.channel, SETTINGS.trigger)"
     )
-    strange = {"CHANNEL": "other", "TRIGGER": "other", "PGQUEUER_PREFIX": "other"}
-    told = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", program], env=os.environ | strange, capture_output=True, check=True
+    variables = {"CHANNEL": "other", "TRIGGER": "other", "PGQUEUER_PREFIX": "other"}
+    result = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, check=True
     )
-    assert told.stdout.decode().split() == [PGQUEUER_NAMES["channel"], PGQUEUER_NAMES["trigger"]]
+    assert result.stdout.decode().split() == [PGQUEUER_NAMES["channel"], PGQUEUER_NAMES["trigger"]]

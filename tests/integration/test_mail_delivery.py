@@ -1,4 +1,4 @@
-"""Mail over a real SMTP server, from the registration to the recipient."""
+"""E-mail through a real SMTP server, from the registration to the recipient."""
 
 import asyncio
 import re
@@ -33,22 +33,22 @@ from tests.support.waiting import wait_for_value, wait_until
 
 @pytest.fixture
 async def worker_settings(settings: Settings, sink: SmtpSink, database_url: str) -> Settings:
-    """Settings of a service that mails to the sink, its queue empty at first."""
+    """Settings of a service that sends e-mail to the sink; the queue is empty."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     return replace(settings, smtp_url=sink.url, worker="inline")
 
 
 @pytest.fixture
 async def service(worker_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Such a service."""
+    """A client of that service."""
     async with run_service(worker_settings) as client:
         yield client
 
 
-async def test_a_registration_is_mailed_about_at_once(
+async def test_registration_sends_welcome_and_notification(
     service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
-    """The new user is greeted, the referrer reads the address as it was typed."""
+    """The user gets a welcome in their locale, and the referrer sees the e-mail as typed."""
     ann = await join(service)
     await ann.issue_code(code="Mail-Ann")
     typed = "Bob.O'Neil+x@Example.COM"
@@ -56,16 +56,14 @@ async def test_a_registration_is_mailed_about_at_once(
     await wait_until(lambda: len(sink.received) == 3)
     welcome = next(mail for mail in sink.received if mail.to == "Bob.O'Neil+x@example.com")
     assert welcome.message["Subject"] == "Добро пожаловать"
-    told = {mail.message["Subject"]: mail for mail in sink.mails_to(ann.email)}
-    news = told["Someone joined with your code"]
-    assert typed in news.part("plain")
-    assert "Bob.O&#39;Neil+x@Example.COM" in news.part("html")
+    by_subject = {mail.message["Subject"]: mail for mail in sink.mails_to(ann.email)}
+    notification = by_subject["Someone joined with your code"]
+    assert typed in notification.part("plain")
+    assert "Bob.O&#39;Neil+x@Example.COM" in notification.part("html")
 
 
-async def test_every_mail_carries_what_a_machine_wants_to_know(
-    service: httpx.AsyncClient, sink: SmtpSink
-) -> None:
-    """From, Date, an id of its own, and that no human wrote it."""
+async def test_mail_has_standard_headers(service: httpx.AsyncClient, sink: SmtpSink) -> None:
+    """The headers have From, Date, a unique Message-ID, the language and Auto-Submitted."""
     ann = await join(service)
     await wait_until(lambda: sink.mails_to(ann.email))
     message = sink.mails_to(ann.email)[0].message
@@ -78,10 +76,8 @@ async def test_every_mail_carries_what_a_machine_wants_to_know(
     assert "List-Unsubscribe" not in message
 
 
-async def test_the_active_code_comes_with_a_picture(
-    service: httpx.AsyncClient, sink: SmtpSink
-) -> None:
-    """The link is in the text, and as an inline QR code in the page."""
+async def test_mailed_code_has_a_qr_code(service: httpx.AsyncClient, sink: SmtpSink) -> None:
+    """The link is in the text, and an inline QR code in the HTML."""
     ann = await join(service)
     code = await ann.issue_code(code="Mail-Picture", max_uses=7)
     assert (await ann.request("POST", "/me/codes/active/email")).status_code == 202
@@ -96,50 +92,52 @@ async def test_the_active_code_comes_with_a_picture(
     assert picture.get_content() == shown.content
 
 
-async def test_a_mail_is_ended_by_one_click_and_not_by_a_look(
-    service: httpx.AsyncClient, sink: SmtpSink
-) -> None:
-    """RFC 8058: the form-encoded POST mutes, whoever follows the link sees a page."""
+async def test_unsubscribe_needs_a_post(service: httpx.AsyncClient, sink: SmtpSink) -> None:
+    """RFC 8058: the POST unsubscribes, and opening the link shows a page."""
     ann = await join(service)
     await ann.issue_code(code="Mail-Mute")
     await join(service, referral_code="Mail-Mute")
     await wait_until(lambda: len(sink.mails_to(ann.email)) == 2)
-    news = next(mail for mail in sink.mails_to(ann.email) if "joined" in mail.message["Subject"])
-    assert news.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    notification = next(
+        mail for mail in sink.mails_to(ann.email) if "joined" in mail.message["Subject"]
+    )
+    assert notification.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     header = next(
-        line for line in news.content.split(b"\r\n") if line.startswith(b"List-Unsubscribe:")
+        line
+        for line in notification.content.split(b"\r\n")
+        if line.startswith(b"List-Unsubscribe:")
     )
     link = urlsplit(header.decode().removeprefix("List-Unsubscribe: <").rstrip(">"))
-    assert link.geturl() in news.part("plain")
+    assert link.geturl() in notification.part("plain")
     page = await service.get(link.path)
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert await gets_news(ann)
-    done = await service.post(link.path, data={"List-Unsubscribe": "One-Click"})
-    assert done.status_code == 200
-    assert not await gets_news(ann)
+    assert await gets_notifications(ann)
+    unsubscribed = await service.post(link.path, data={"List-Unsubscribe": "One-Click"})
+    assert unsubscribed.status_code == 200
+    assert not await gets_notifications(ann)
     for wrong in (link.path[:-1], f"{link.path}x", "/unsubscribe/é", "/unsubscribe/AAAA"):
         assert (await service.post(wrong)).status_code == 404
 
 
-async def gets_news(member: Member) -> bool:
-    """Tell whether a member is told of new referrals."""
-    told: bool = (await member.request("GET", "/me")).json()["notify_on_referral"]
-    return told
+async def gets_notifications(member: Member) -> bool:
+    """Tell whether a member gets notifications of referrals."""
+    value: bool = (await member.request("GET", "/me")).json()["notify_on_referral"]
+    return value
 
 
-async def test_a_burst_of_requests_gets_no_more_than_five_mails_out(
+async def test_concurrent_requests_send_five_mails_at_most(
     service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
-    """Twenty at once; the welcome is one of the five."""
+    """Of 20 concurrent requests 4 succeed; the welcome was the first of 5."""
     ann = await join(service)
     await ann.issue_code()
     await wait_until(lambda: sink.mails_to(ann.email))
-    asked = [ann.request("POST", "/me/codes/active/email") for _ in range(20)]
-    answers = await asyncio.gather(*asked)
-    assert sorted(answer.status_code for answer in answers) == [202] * 4 + [429] * 16
-    refused = next(answer for answer in answers if answer.status_code == 429)
-    assert 3500 < int(refused.headers["Retry-After"]) <= 3600
-    assert refused.json()["type"].endswith("/problems/too-many-requests")
+    requests = [ann.request("POST", "/me/codes/active/email") for _ in range(20)]
+    responses = await asyncio.gather(*requests)
+    assert sorted(response.status_code for response in responses) == [202] * 4 + [429] * 16
+    rejected = next(response for response in responses if response.status_code == 429)
+    assert 3500 < int(rejected.headers["Retry-After"]) <= 3600
+    assert rejected.json()["type"].endswith("/problems/too-many-requests")
     await wait_until(lambda: len(sink.mails_to(ann.email)) == 5)
 
 
@@ -156,15 +154,15 @@ async def test_a_burst_of_requests_gets_no_more_than_five_mails_out(
         (f"{'l' * 64}@{'d' * 60}.{'d' * 60}.{'d' * 50}.example.com",) * 2,
     ],
 )
-async def test_odd_addresses_are_mailed_or_refused(
+async def test_unusual_emails_are_mailed_or_rejected(
     service: httpx.AsyncClient, sink: SmtpSink, email: str, mailbox: str | None
 ) -> None:
-    """One recipient, one To, one line each, whatever it is spelt like."""
-    answer = await register(service, email)
+    """The message has one recipient and one To line, whatever the spelling."""
+    response = await register(service, email)
     if mailbox is None:
-        assert answer.status_code == 422
+        assert response.status_code == 422
         return
-    assert answer.status_code == 201
+    assert response.status_code == 201
     await wait_until(lambda: sink.mails_to(mailbox))
     (mail,) = sink.mails_to(mailbox)
     headers = mail.content.partition(b"\r\n\r\n")[0].decode().split("\r\n")
@@ -172,40 +170,38 @@ async def test_odd_addresses_are_mailed_or_refused(
     assert email in mail.part("plain").replace("\n", "")
 
 
-async def test_what_a_user_typed_is_text_in_the_page_and_no_markup(
-    service: httpx.AsyncClient, sink: SmtpSink
-) -> None:
-    """An ampersand in an address is written as one."""
+async def test_email_is_escaped_in_html(service: httpx.AsyncClient, sink: SmtpSink) -> None:
+    """An ampersand and an apostrophe are escaped."""
     await register(service, "a&b'c@example.com")
     await wait_until(lambda: sink.mails_to("a&b'c@example.com"))
     html = sink.mails_to("a&b'c@example.com")[0].part("html")
     assert "a&amp;b&#39;c@example.com" in html
 
 
-@pytest.mark.parametrize("answer", ["451 4.3.0 later", "421 4.3.2 closing", None])
-async def test_a_mail_that_the_server_does_not_take_now_goes_out_later(
-    worker_settings: Settings, sink: SmtpSink, answer: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reply", ["451 4.3.0 later", "421 4.3.2 closing", None])
+async def test_temporarily_rejected_mail_is_retried(
+    worker_settings: Settings, sink: SmtpSink, reply: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused for now or hanging after the data: the next attempt has the same Message-ID."""
+    """After a 4xx or a hang the next attempt has the same Message-ID."""
     monkeypatch.setattr("referral.adapters.mail.smtp.REPLY_TIMEOUT_SECONDS", 0.5)
-    seen: list[str] = []
+    message_ids: list[str] = []
 
-    def once(mail: ReceivedMail) -> str | None:
-        seen.append(mail.id)
-        return answer if len(seen) == 1 else "250 OK"
+    def reject_first(mail: ReceivedMail) -> str | None:
+        message_ids.append(mail.id)
+        return reply if len(message_ids) == 1 else "250 OK"
 
-    sink.reply = once
+    sink.reply = reject_first
     async with run_service(worker_settings) as service:
         ann = await join(service)
         await wait_until(lambda: sink.mails_to(ann.email), 10)
-    assert [seen[0], seen[0]] == seen
+    assert [message_ids[0], message_ids[0]] == message_ids
     assert len(sink.received) == 1
 
 
-async def test_a_mail_that_is_refused_for_good_is_held(
+async def test_permanently_rejected_mail_is_held(
     service: httpx.AsyncClient, sink: SmtpSink, database_url: str
 ) -> None:
-    """The operator sees the code and no address, and puts it back."""
+    """The operator sees the SMTP code without the e-mail, and can retry the job."""
     sink.reply = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
     ann = await join(service)
     monitor = JobAdmin(database_url)
@@ -217,10 +213,10 @@ async def test_a_mail_that_is_refused_for_good_is_held(
     await wait_until(lambda: sink.mails_to(ann.email), 5)
 
 
-async def test_a_server_without_smtputf8_holds_only_mails_that_need_it(
+async def test_missing_smtputf8_holds_only_non_ascii_local_parts(
     settings: Settings, database_url: str
 ) -> None:
-    """A letter beyond ASCII in the local part; a domain of such letters is written in ASCII."""
+    """A non-ASCII domain is sent in its ASCII form."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     sink = SmtpSink(free_port(), smtputf8=False)
     sink.start()
@@ -233,10 +229,10 @@ async def test_a_server_without_smtputf8_holds_only_mails_that_need_it(
     sink.stop()
 
 
-async def test_one_connection_carries_several_mails(
+async def test_smtp_connection_is_reused(
     worker_settings: Settings, service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
-    """One after another over the same one, and a new one when the server has dropped it."""
+    """Several e-mails use one connection, and a dropped connection is replaced."""
     for _ in range(4):
         email = new_email()
         await register(service, email)
@@ -250,10 +246,10 @@ async def test_one_connection_carries_several_mails(
     again.stop()
 
 
-async def test_mails_at_once_take_few_connections(sink: SmtpSink) -> None:
-    """Servers refuse those who open many; the others wait for one that is free."""
-    letters = MailRenderer(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
-    mailer = SmtpMailer(sink.url, letters)
+async def test_concurrent_mails_share_few_connections(sink: SmtpSink) -> None:
+    """The pool is bounded, as SMTP servers limit connections per client."""
+    renderer = MailRenderer(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    mailer = SmtpMailer(sink.url, renderer)
     facts: dict[str, object] = {"email": "ann@example.com", "docs": "http://test/docs"}
     mails = [
         Mail(uuid4(), f"ann{number}@example.com", Locale.EN, "welcome", facts)
@@ -267,14 +263,14 @@ async def test_mails_at_once_take_few_connections(sink: SmtpSink) -> None:
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-async def test_mail_goes_over_tls_with_a_login(
+async def test_mail_is_sent_over_tls_with_a_login(
     settings: Settings,
     database_url: str,
     tmp_path: Path,
     scheme: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """STARTTLS where it is offered or TLS from the start, with a certificate that is checked."""
+    """STARTTLS and implicit TLS both verify the certificate."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(make_certificate(tmp_path / "server.pem"))
@@ -299,10 +295,10 @@ async def test_mail_goes_over_tls_with_a_login(
     sink.stop()
 
 
-async def test_registrations_do_not_notice_a_server_that_says_nothing(
+async def test_silent_smtp_server_does_not_delay_registrations(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are answered as ever, and all mails go out once it speaks again."""
+    """All e-mails are sent once the server responds again."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     monkeypatch.setattr("referral.adapters.mail.smtp.REPLY_TIMEOUT_SECONDS", 1.0)
     port = free_port()
@@ -320,8 +316,8 @@ async def test_registrations_do_not_notice_a_server_that_says_nothing(
     sink.stop()
 
 
-async def test_without_smtp_mail_goes_into_files(settings: Settings, database_url: str) -> None:
-    """Private ones, one for each mail, in the data folder."""
+async def test_mail_is_written_to_files_without_smtp(settings: Settings, database_url: str) -> None:
+    """The data folder gets one private file for each e-mail."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     folder = settings.data_dir / "mail"
     async with run_service(replace(settings, worker="inline")) as service:
@@ -333,10 +329,8 @@ async def test_without_smtp_mail_goes_into_files(settings: Settings, database_ur
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-async def test_the_sender_is_the_operators_choice(
-    worker_settings: Settings, sink: SmtpSink
-) -> None:
-    """Its domain is that of the Message-ID too."""
+async def test_sender_is_configurable(worker_settings: Settings, sink: SmtpSink) -> None:
+    """Its domain is the domain of the Message-ID."""
     chosen = replace(worker_settings, mail_from=Sender.parse("Реферал <hello@example.org>"))
     async with run_service(chosen) as service:
         ann = await join(service)
@@ -346,10 +340,10 @@ async def test_the_sender_is_the_operators_choice(
     assert message["Message-ID"].endswith("@example.org>")
 
 
-async def test_a_refused_registration_mails_nobody(
+async def test_rejected_registration_sends_no_mail(
     service: httpx.AsyncClient, sink: SmtpSink
 ) -> None:
-    """Not the owner of the address either."""
+    """The owner of the e-mail gets none either."""
     ann = await join(service)
     await wait_until(lambda: sink.mails_to(ann.email))
     taken = await register(service, ann.email.upper())
@@ -360,8 +354,8 @@ async def test_a_refused_registration_mails_nobody(
     assert [mail.to for mail in sink.received] == [ann.email, last.email]
 
 
-async def test_the_job_holds_ids_and_no_address(settings: Settings, database_url: str) -> None:
-    """What waits in the database tells nobody whom it is about."""
+async def test_mail_job_holds_an_id_and_no_email(settings: Settings, database_url: str) -> None:
+    """The payload is the user's id."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with run_service(settings) as service:
         ann = await join(service)

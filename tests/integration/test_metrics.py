@@ -1,4 +1,4 @@
-"""What `/metrics` tells, to whom, and with several processes."""
+"""`/metrics`: its values, its access rules, and several processes."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute
 from tests.integration.test_jobs import StartWorker
-from tests.integration.test_jobs import work as work  # noqa: PLC0414 - a fixture
+from tests.integration.test_jobs import start_worker as start_worker  # noqa: PLC0414 - a fixture
 from tests.support.api_client import API, join, log_in, new_email
 from tests.support.fakes.ports import FakeFingerprinter
 from tests.support.metrics import Metrics, scrape
@@ -36,8 +36,8 @@ from tests.support.service_process import running_service
 from tests.support.waiting import wait_for_value, wait_until
 
 
-async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.AsyncClient) -> None:
-    """A template stands for every path, and one word for paths and methods that are none."""
+async def test_requests_are_counted_by_route_template(client: httpx.AsyncClient) -> None:
+    """Unknown paths and methods share one label value."""
     for number in range(3):
         await client.get(f"/r/code-{number}")
         await client.get(f"/nowhere/{number}")
@@ -54,17 +54,17 @@ async def test_requests_are_counted_by_route_and_never_by_path(client: httpx.Asy
     assert {family.name for family in figures.families} == names
 
 
-async def test_parts_tell_how_they_are(
+async def test_components_report_their_state(
     settings: Settings, serve: ServiceFactory, own_redis: RedisProcess
 ) -> None:
-    """Caches by layer, breakers, limits, pools and the queue of hashes."""
-    wanted = msgspec.structs.replace(
+    """Cache layers, breakers, rate limits, pools and the hash queue have metrics."""
+    changed = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,
         limit_lookup=Rate.parse("3/minute"),
         limit_token=Rate.parse("30/minute"),
     )
-    async with serve(wanted) as client:
+    async with serve(changed) as client:
         ann = await join(client)
         await ann.issue_code()
         for _ in range(5):
@@ -87,8 +87,8 @@ async def test_parts_tell_how_they_are(
     assert parts == [0, 1]
 
 
-async def test_a_pool_tells_who_works_and_who_waits(database: PostgresDatabase) -> None:
-    """With every connection taken, the next one waits, and nobody does afterwards."""
+async def test_pool_reports_connections_in_use_and_waiters(database: PostgresDatabase) -> None:
+    """With all connections in use two callers wait; afterwards none does."""
     free = asyncio.Event()
 
     async def hold() -> None:
@@ -111,13 +111,13 @@ async def _is(found: bool) -> bool:  # noqa: FBT001 - as it comes
     return found
 
 
-async def test_the_queue_is_asked_of_the_database(
+async def test_queue_metrics_come_from_the_database(
     database_url: str,
     database: PostgresDatabase,
-    work: StartWorker,
+    start_worker: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Depth by state, the age of the oldest, and how attempts of the last minute ended."""
+    """They are jobs by state, the oldest job's age, and the outcomes of the last minute."""
     monkeypatch.setattr(queue_figures, "CACHE_SECONDS", 0)
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with database.begin() as records:
@@ -125,21 +125,21 @@ async def test_the_queue_is_asked_of_the_database(
             WelcomeMailJob(uuid4()), WelcomeMailJob(uuid4()), PasswordResetMailJob(uuid4())
         )
     await execute(database_url, "UPDATE pgqueuer SET created = created - interval '1 hour'")
-    ask = QueueMetrics(database)
-    before = dict(_by_series(await ask()))
+    read = QueueMetrics(database)
+    before = dict(_by_series(await read()))
     assert before["referral_jobs", ("welcome-mail", "waiting")] == 2
     age = before["referral_jobs_oldest_waiting_seconds", ("reset-mail",)]
     assert isinstance(age, float)
     assert 3600 <= age < 3700
 
-    async def do(job: Job, _: JobContext) -> None:
+    async def handle(job: Job, _: JobContext) -> None:
         if isinstance(job, PasswordResetMailJob):
             raise ConnectionError
 
-    async with work(do):
+    async with start_worker(handle):
 
         async def ended() -> dict[Any, Any] | None:
-            found = dict(_by_series(await ask()))
+            found = dict(_by_series(await read()))
             done = found.get(("referral_jobs_ended", ("welcome-mail", "done")))
             again = found.get(("referral_jobs_ended", ("reset-mail", "again")))
             return found if done == 2 and again else None
@@ -153,16 +153,16 @@ def _by_series(measures: list[Sample]) -> Any:
     return (((name, labels), value) for name, labels, value in measures)
 
 
-async def test_a_scrape_does_not_fail_with_the_database() -> None:
-    """The rest is told, and that the database is not there."""
+async def test_scrape_works_without_the_database() -> None:
+    """`referral_database_up` is 0, and the other metrics are present."""
     engine = make_engine("postgresql://nobody@127.0.0.1:9/nothing")
     figures = PrometheusMetrics(
         (RequestMetrics(),), QueueMetrics(PostgresDatabase(engine, FakeFingerprinter()))
     )
-    told = Metrics((await figures.render()).decode())
+    scraped = Metrics((await figures.render()).decode())
     await engine.dispose()
-    assert told.value("referral_database_up") == 0
-    assert told.value("referral_processes") == 1
+    assert scraped.value("referral_database_up") == 0
+    assert scraped.value("referral_processes") == 1
 
 
 @pytest.mark.parametrize(
@@ -188,25 +188,25 @@ async def test_a_scrape_does_not_fail_with_the_database() -> None:
         ("192.168.1.1", {}, 404),
     ],
 )
-async def test_figures_are_not_for_the_public(
+async def test_metrics_are_restricted_to_known_networks(
     settings: Settings, peer: str, headers: dict[str, str], status: int
 ) -> None:
-    """This machine and listed networks have them; whoever is spoken for has to be of those too."""
+    """Loopback and trusted networks get metrics; a forwarded client must be in one too."""
     app = cast(
         "Any", create_app(msgspec.structs.replace(settings, trusted_proxies=("10.0.0.0/8",)))
     )
-    async with LifespanManager(app) as managed:
-        transport = httpx.ASGITransport(managed.app, client=(peer, 5))
+    async with LifespanManager(app) as running:
+        transport = httpx.ASGITransport(running.app, client=(peer, 5))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            answer = await client.get("/metrics", headers=headers)
-            nothing = await client.get("/metricsx", headers=headers)
-    assert answer.status_code == status
+            response = await client.get("/metrics", headers=headers)
+            unknown = await client.get("/metricsx", headers=headers)
+    assert response.status_code == status
     if status == 404:
-        assert answer.json()["detail"] == nothing.json()["detail"]
+        assert response.json()["detail"] == unknown.json()["detail"]
 
 
 def published_counts(folder: Path) -> float:
-    """Return how many times the processes have written that `/health/live` was asked."""
+    """Return the number of `/health/live` requests in the processes' snapshot files."""
     files = [file for file in folder.iterdir() if not file.suffix]
     found = [msgspec.msgpack.decode(file.read_bytes(), type=list[Sample]) for file in files]
     counts = [each for each in chain(*found) if each.name == "referral_requests"]
@@ -214,7 +214,7 @@ def published_counts(folder: Path) -> float:
 
 
 class FailingSource:
-    """A part that cannot tell its figures the first time."""
+    """A metric source whose first read fails."""
 
     def __init__(self) -> None:
         self.ends: list[Exception] = [LookupError()]
@@ -225,10 +225,10 @@ class FailingSource:
         yield Sample("referral_processes", (), 1)
 
 
-async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
+async def test_failing_source_does_not_stop_publishing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is logged, and the next time comes."""
+    """The failure is logged, and the next snapshot is written."""
 
     async def ask_queue() -> list[Sample]:
         return []
@@ -243,8 +243,8 @@ async def test_a_figure_that_cannot_be_told_does_not_end_publishing(
     assert [line["event"] for line in logs] == ["figures not published"]
 
 
-async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
-    """Whichever is asked tells of all requests, also of a process that was killed."""
+async def test_metrics_cover_all_processes(tmp_path: Path) -> None:
+    """Each process reports all requests, also of a killed process."""
     folder = tmp_path / "data" / "metrics"
     with running_service(tmp_path / "data", "--workers", "2") as service:
         async with httpx.AsyncClient(base_url=service.url) as client:
@@ -259,44 +259,42 @@ async def test_two_processes_answer_as_one(tmp_path: Path) -> None:
                     await other.get("/health/live")
 
             async def counted() -> bool:
-                told = await scrape(client)
-                count = told.value("referral_requests_total", route="/health/live")
+                scraped = await scrape(client)
+                count = scraped.value("referral_requests_total", route="/health/live")
                 return count == published_counts(folder) == before + 40
 
             await wait_for_value(counted)
-        one = int(next(file.name for file in folder.iterdir() if not file.suffix).split("-")[0])
-        os.kill(one, signal.SIGKILL)
+        pid = int(next(file.name for file in folder.iterdir() if not file.suffix).split("-")[0])
+        os.kill(pid, signal.SIGKILL)
         async with httpx.AsyncClient(
             base_url=service.url, transport=httpx.AsyncHTTPTransport(retries=5)
         ) as client:
 
-            async def again() -> bool:
+            async def are_kept() -> bool:
                 try:
-                    told = await scrape(client)
+                    scraped = await scrape(client)
                 except httpx.TransportError:
                     return False
                 files = [file for file in folder.iterdir() if not file.suffix]
-                counts = told.value("referral_requests_total", route="/health/live")
+                counts = scraped.value("referral_requests_total", route="/health/live")
                 return (
                     len(files) == 3
                     and counts == before + 40
-                    and told.value("referral_processes") == 2
+                    and scraped.value("referral_processes") == 2
                 )
 
-            await wait_for_value(again)
+            await wait_for_value(are_kept)
 
 
-def test_spreads_of_processes_add_up() -> None:
-    """Bucket by bucket."""
+def test_histograms_of_processes_are_summed() -> None:
+    """They are summed bucket by bucket."""
     key = ("referral_hash_wait_seconds", ())
     measures = [Sample(*key, Histogram((1, 2), 0.5)), Sample(*key, Histogram((0, 3), 1.5))]
     assert metrics._merge_samples(measures) == {key: Histogram((1, 5), 2.0)}  # noqa: SLF001
 
 
-async def test_log_ins_show_in_the_queue_of_hashes(
-    settings: Settings, serve: ServiceFactory
-) -> None:
-    """Refused ones too: what matters is the work."""
+async def test_logins_show_in_the_hash_queue(settings: Settings, serve: ServiceFactory) -> None:
+    """Failed logins count too, as they hash as well."""
     async with serve(settings) as client:
         await asyncio.gather(*(log_in(client, new_email()) for _ in range(4)))
         assert (await scrape(client)).value("referral_hash_wait_seconds_count") == 4

@@ -1,4 +1,4 @@
-"""The migrations: up, down and up again over data, without drift, and by two at once."""
+"""Migrations: upgrade and downgrade with data, schema drift, and concurrent runs."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from tests.conftest import replace_database
 
 @pytest.fixture
 async def empty_url(postgres_url: str) -> AsyncIterator[str]:
-    """A database with nothing in it."""
+    """The URL of an empty database."""
     name = f"empty_{uuid4().hex}"
     admin = await asyncpg.connect(postgres_url)
     await admin.execute(f"CREATE DATABASE {name}")
@@ -26,8 +26,8 @@ async def empty_url(postgres_url: str) -> AsyncIterator[str]:
     await admin.close()
 
 
-async def test_the_schema_goes_up_down_and_up_over_data(empty_url: str) -> None:
-    """Every revision can be taken back and made again with rows in the tables."""
+async def test_schema_upgrades_and_downgrades_with_data(empty_url: str) -> None:
+    """Every revision can be undone and applied again while tables have rows."""
     config = make_alembic_config(empty_url)
     await asyncio.to_thread(migrate, empty_url)
     connection = await asyncpg.connect(empty_url)
@@ -36,18 +36,18 @@ async def test_the_schema_goes_up_down_and_up_over_data(empty_url: str) -> None:
         "'member', 'en', false, true, now())"
     )
     await asyncio.to_thread(command.downgrade, config, "base")
-    left = (
+    remaining = (
         "SELECT count(*) FROM pg_tables "
         "WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
     )
-    assert await connection.fetchval(left) == 0
+    assert await connection.fetchval(remaining) == 0
     await asyncio.to_thread(migrate, empty_url)
     assert await connection.fetchval("SELECT count(*) FROM users") == 0
     await connection.close()
 
 
-async def test_rows_of_the_release_before_are_good_after_a_migration(empty_url: str) -> None:
-    """A login and a link outlive it, back and forth, and the release before may go on storing."""
+async def test_rows_of_the_previous_release_survive(empty_url: str) -> None:
+    """Sessions and links survive an upgrade and a downgrade; the previous release can write."""
     config = make_alembic_config(empty_url)
     await asyncio.to_thread(command.upgrade, config, "0004")
     connection = await asyncpg.connect(empty_url)
@@ -75,27 +75,27 @@ async def test_rows_of_the_release_before_are_good_after_a_migration(empty_url: 
     await store(b"1" * 32)
     await asyncio.to_thread(command.upgrade, config, "0005")
     await store(b"2" * 32)
-    for going in (command.downgrade, command.upgrade):
+    for revise in (command.downgrade, command.upgrade):
         for table in ("refresh_tokens", "one_time_tokens"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 2  # noqa: S608
-        await asyncio.to_thread(going, config, "0004" if going is command.downgrade else "head")
-    free = "SELECT count(*) FROM one_time_tokens WHERE claimed_until IS NULL"
+        await asyncio.to_thread(revise, config, "0004" if revise is command.downgrade else "head")
+    unlocked = "SELECT count(*) FROM one_time_tokens WHERE claimed_until IS NULL"
     unrelated = "SELECT count(*) FROM refresh_tokens WHERE num_nulls(parent, heir) = 2"
-    assert [await connection.fetchval(query) for query in (free, unrelated)] == [2, 2]
+    assert [await connection.fetchval(query) for query in (unlocked, unrelated)] == [2, 2]
     await connection.close()
 
 
-async def test_the_tables_are_what_the_migrations_make(empty_url: str) -> None:
+async def test_tables_match_the_migrations(empty_url: str) -> None:
     """`alembic check` finds no difference."""
     await asyncio.to_thread(migrate, empty_url)
     await asyncio.to_thread(command.check, make_alembic_config(empty_url))
 
 
-async def test_two_migrators_at_once_do_the_work_once(empty_url: str, key_file: Path) -> None:
-    """The second waits for the first and finds it done."""
-    named = {"REFERRAL_DATABASE_URL": empty_url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
+async def test_concurrent_migrations_run_once(empty_url: str, key_file: Path) -> None:
+    """The second run waits for the first and finds nothing to do."""
+    variables = {"REFERRAL_DATABASE_URL": empty_url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
     command_line = (sys.executable, "-m", "referral", "migrate")
-    environment = os.environ | named
+    environment = os.environ | variables
     migrators = [
         await asyncio.create_subprocess_exec(*command_line, env=environment) for _ in range(2)
     ]

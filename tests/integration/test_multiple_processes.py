@@ -1,4 +1,4 @@
-"""Servers as they run in production: two processes of their own over one database and one Redis."""
+"""Two server processes that share one database and one Redis."""
 
 import asyncio
 import itertools
@@ -27,7 +27,7 @@ T = TypeVar("T")
 LIMIT, REQUESTS = 50, 1000
 CALLERS = 200
 LOGINS = 450
-"""More than may wait for a hash."""
+"""More than the hash queue holds."""
 
 CROWD_SIZE = 10
 MAX_TRIES = 5
@@ -37,14 +37,14 @@ ALTER TABLE codes RENAME TO stored_codes;
 CREATE SEQUENCE asked;
 CREATE VIEW codes AS SELECT * FROM stored_codes WHERE nextval('asked') > 0
 """
-"""From then on every read of the one code that there is counts."""
+"""Counts every read of the only code."""
 
 
 @pytest.fixture
 def services(
     database_url: str, key_file: Path, tmp_path: Path, own_redis: RedisProcess
 ) -> Iterator[list[Service]]:
-    """Two servers that believe a proxy on this machine."""
+    """Two servers that trust a proxy on this machine."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(
@@ -65,9 +65,7 @@ def services(
 
 @pytest.fixture
 async def crowds(services: list[Service]) -> AsyncIterator[list[list[httpx.AsyncClient]]]:
-    """Clients of each: a single one with so many connections spends seconds on finding a free one,
-    and the server does not wait that long for what a connection has to say.
-    """
+    """Ten clients for each server: a single one would be slow with so many connections."""
     async with AsyncExitStack() as stack:
         limits = httpx.Limits(max_connections=LOGINS // CROWD_SIZE)
         yield [
@@ -83,33 +81,35 @@ async def crowds(services: list[Service]) -> AsyncIterator[list[list[httpx.Async
 
 @pytest.fixture
 def clients(crowds: list[list[httpx.AsyncClient]]) -> list[httpx.AsyncClient]:
-    """A client of each."""
+    """One client for each server."""
     return [crowd[0] for crowd in crowds]
 
 
-async def look_up(client: httpx.AsyncClient, email: str, who: str) -> int:
-    """Look an address up as if from another one, and return the status."""
-    headers = {"X-Forwarded-For": who}
-    answer = await client.get(f"{API}/codes/lookup", params={"email": email}, headers=headers)
-    return answer.status_code
+async def look_up(client: httpx.AsyncClient, email: str, client_ip: str) -> int:
+    """Look an e-mail up from a client IP; return the status."""
+    headers = {"X-Forwarded-For": client_ip}
+    response = await client.get(f"{API}/codes/lookup", params={"email": email}, headers=headers)
+    return response.status_code
 
 
 def caller(number: int) -> str:
-    """Return an address that no other number has, and that is counted apart from all others."""
+    """Return a client IP that shares no limit with other numbers."""
     return f"2001:db8:{number:x}::1"
 
 
-async def burst(clients: list[httpx.AsyncClient], requests: int, who: str) -> Counter[int]:
-    """Ask all at once, by turns; return how many got which status."""
-    asked = [
-        look_up(clients[number % len(clients)], "nobody@example.com", who)
+async def send_at_once(
+    clients: list[httpx.AsyncClient], requests: int, client_ip: str
+) -> Counter[int]:
+    """Send look-ups to the servers in turn, concurrently; return the responses by status."""
+    sent = [
+        look_up(clients[number % len(clients)], "nobody@example.com", client_ip)
         for number in range(requests)
     ]
-    return Counter(await asyncio.gather(*asked))
+    return Counter(await asyncio.gather(*sent))
 
 
 def warnings(services: list[Service]) -> list[str]:
-    """Return what the servers found worth a warning."""
+    """Return the warnings and errors of the servers' logs."""
     lines = [line for service in services for line in service.log.read_text().splitlines()]
     events = [json.loads(line) for line in lines if line.startswith("{")]
     return [event["event"] for event in events if event["level"] in {"warning", "error"}]
@@ -118,10 +118,9 @@ def warnings(services: list[Service]) -> list[str]:
 async def while_redis_answers(
     services: list[Service], clients: list[httpx.AsyncClient], work: Callable[[], Awaitable[T]]
 ) -> T:
-    """Return what comes of work during which no server took Redis for gone.
+    """Repeat the work until no server opened its breaker for Redis, and return the result.
 
-    A machine that is too busy to run Redis may bring that about now and then, and the servers
-    themselves, were it their doing, each time.
+    A busy machine may delay Redis now and then; a fault of the servers would do so each time.
     """
 
     async def are_ready() -> bool:
@@ -137,52 +136,55 @@ async def while_redis_answers(
     pytest.fail(f"Redis was taken for gone each time: {warnings(services)}")
 
 
-async def test_fifty_of_a_thousand_pass(
+async def test_rate_limit_is_exact_across_processes(
     crowds: list[list[httpx.AsyncClient]],
     clients: list[httpx.AsyncClient],
     services: list[Service],
 ) -> None:
-    """Exactly as many as the limit says, and such a burst is not taken for Redis being gone."""
-    everyone = [client for pair in zip(*crowds, strict=True) for client in pair]
+    """Of 1,000 concurrent requests exactly 50 pass, and the load opens no breaker."""
+    all_clients = [client for pair in zip(*crowds, strict=True) for client in pair]
     callers = map(caller, itertools.count())
 
-    async def ask() -> Counter[int]:
-        return await burst(everyone, REQUESTS, next(callers))
+    async def send() -> Counter[int]:
+        return await send_at_once(all_clients, REQUESTS, next(callers))
 
-    passed = await while_redis_answers(services, clients, ask)
+    passed = await while_redis_answers(services, clients, send)
     assert passed == {404: LIMIT, 429: REQUESTS - LIMIT}
 
 
-async def test_without_redis_each_allows_its_share(
+async def test_each_process_allows_its_share_without_redis(
     crowds: list[list[httpx.AsyncClient]],
     clients: list[httpx.AsyncClient],
     services: list[Service],
     own_redis: RedisProcess,
 ) -> None:
-    """Once they know of each other and Redis is gone, together they allow the limit, and no 5xx."""
-    await burst(clients[1:], 1, "192.0.2.9")
+    """When Redis is gone each process allows half of the limit, and no response is 5xx."""
+    await send_at_once(clients[1:], 1, "192.0.2.9")
     began, callers = time.time(), map(caller, itertools.count())
     async with Redis.from_url(own_redis.url) as redis:
 
-        async def know_of_each_other() -> bool:
-            await burst(clients, 2, next(callers))
+        async def are_registered() -> bool:
+            await send_at_once(clients, 2, next(callers))
             return await redis.zcount(PROCESSES_KEY, began, "inf") == len(clients)
 
-        await wait_for_value(know_of_each_other, seconds=60)
+        await wait_for_value(are_registered, seconds=60)
     own_redis.kill()
     for crowd in crowds:
-        assert await burst(crowd, 200, "192.0.2.2") == {404: LIMIT // 2, 429: 200 - LIMIT // 2}
+        assert await send_at_once(crowd, 200, "192.0.2.2") == {
+            404: LIMIT // 2,
+            429: 200 - LIMIT // 2,
+        }
     assert "redis does not answer" in warnings(services)
 
 
-async def test_look_ups_go_on_during_a_flood_of_logins(
+async def test_lookups_work_during_a_flood_of_logins(
     crowds: list[list[httpx.AsyncClient]],
 ) -> None:
-    """More guesses than may wait: each is refused, none fails, and look-ups are answered."""
+    """Logins beyond the hash queue get 503, and look-ups are answered."""
     crowd, owner = crowds[0], new_email()
     client = crowd[0]
     await register(client, owner)
-    seen, callers, refused = Counter[int](), map(caller, itertools.count()), Counter[int]()
+    lookups, callers, logins = Counter[int](), map(caller, itertools.count()), Counter[int]()
     for _ in range(MAX_TRIES):
         guesses = [
             log_in(crowd[number % CROWD_SIZE], owner, f"a wrong guess {number}")
@@ -190,55 +192,55 @@ async def test_look_ups_go_on_during_a_flood_of_logins(
         ]
         flood = asyncio.gather(*guesses)
         while not flood.done():
-            seen[await look_up(client, owner, next(callers))] += 1
-        refused.update(answer.status_code for answer in await flood)
-        # Where the crowd itself was held up, not so many waited at the same time.
-        if refused[503]:
+            lookups[await look_up(client, owner, next(callers))] += 1
+        logins.update(response.status_code for response in await flood)
+        # If the clients themselves were slow, the hash queue was not full.
+        if logins[503]:
             break
-    assert set(seen) == {404}
-    assert set(refused) <= {400, 429, 503}
-    assert refused[400] > 0
-    assert refused[503] > 0
+    assert set(lookups) == {404}
+    assert set(logins) <= {400, 429, 503}
+    assert logins[400] > 0
+    assert logins[503] > 0
 
 
-async def test_a_hot_address_that_expires_is_asked_for_once_a_process(
+async def test_expired_hot_lookup_costs_one_query_per_process(
     crowds: list[list[httpx.AsyncClient]],
     clients: list[httpx.AsyncClient],
     services: list[Service],
     database_url: str,
     own_redis: RedisProcess,
 ) -> None:
-    """Hundreds ask while what was remembered is lost: each process reads the database once."""
+    """Hundreds of concurrent look-ups after the loss of the cache share one query."""
     ann = await join(crowds[0][0])
     await ann.issue_code()
     await execute(database_url, COUNT_READS_SQL)
     connection = await asyncpg.connect(database_url)
     callers = map(caller, itertools.count())
 
-    async def ask() -> set[int]:
-        asked = [
+    async def look_up_at_once() -> set[int]:
+        sent = [
             look_up(crowd[number % CROWD_SIZE], ann.email, next(callers))
             for number in range(CALLERS)
             for crowd in crowds
         ]
-        return set(await asyncio.gather(*asked))
+        return set(await asyncio.gather(*sent))
 
-    async def reads() -> int:
+    async def count_reads() -> int:
         return int(await connection.fetchval("SELECT last_value FROM asked"))
 
-    async def lose_and_ask() -> int:
-        assert await ask() == {200}
-        before = await reads()
+    async def flush_and_look_up() -> int:
+        assert await look_up_at_once() == {200}
+        before = await count_reads()
         async with Redis.from_url(own_redis.url) as redis:
             await redis.flushall()
 
         async def was_read() -> bool:
-            assert await ask() == {200}
-            return await reads() > before
+            assert await look_up_at_once() == {200}
+            return await count_reads() > before
 
         await wait_for_value(was_read)
-        assert await ask() == {200}
-        return await reads() - before
+        assert await look_up_at_once() == {200}
+        return await count_reads() - before
 
-    assert await while_redis_answers(services, clients, lose_and_ask) <= len(crowds)
+    assert await while_redis_answers(services, clients, flush_and_look_up) <= len(crowds)
     await connection.close()

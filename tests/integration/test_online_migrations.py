@@ -1,4 +1,4 @@
-"""The next release's migration, while this release serves."""
+"""A migration of the next release while this release serves."""
 
 import asyncio
 import shutil
@@ -17,7 +17,7 @@ from tests.support.steady_load import steady_load
 from tests.support.waiting import measure_thread_time, wait_until
 
 NEXT_RELEASE = '''
-"""What a next release may do: a column, and an index over rows that are there."""
+"""What a release may do: add a column, and an index on existing rows."""
 from alembic import op
 revision, down_revision, branch_labels, depends_on = "next", "{head}", None, None
 def upgrade():
@@ -30,44 +30,42 @@ def downgrade():
 
 @pytest.fixture
 def next_release(database_url: str, tmp_path: Path) -> Config:
-    """Our migrations and one more."""
+    """Alembic's configuration with this release's migrations and one more."""
     config = make_alembic_config(database_url)
-    ours = Path(config.get_main_option("script_location") or "")
-    theirs = tmp_path / "migrations"
-    shutil.copytree(ours, theirs, ignore=shutil.ignore_patterns("__pycache__"))
+    source = Path(config.get_main_option("script_location") or "")
+    copy = tmp_path / "migrations"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    (theirs / "versions" / "next.py").write_text(NEXT_RELEASE.format(head=head))
-    config.set_main_option("script_location", str(theirs))
+    (copy / "versions" / "next.py").write_text(NEXT_RELEASE.format(head=head))
+    config.set_main_option("script_location", str(copy))
     return config
 
 
-async def test_a_migration_under_load_fails_no_request(
+async def test_migration_under_load_fails_no_request(
     next_release: Config, database_url: str, key_file: Path, tmp_path: Path
 ) -> None:
-    """The schema goes up and down while this release serves, and every request succeeds."""
+    """Every request succeeds while the schema is upgraded and downgraded."""
     shared = {"database_url": database_url, "signing_key_file": str(key_file)}
     with running_service(tmp_path / "data", email_verification="off", **shared) as service:
         async with steady_load(service.url, clients=4) as tally:
-            for change, target in ((command.upgrade, "next"), (command.downgrade, "-1")):
-                asked = tally.responses.total()
-                await wait_until(lambda asked=asked: tally.responses.total() > asked + 50, 60)  # type: ignore[misc]
-                await asyncio.to_thread(change, next_release, target)
-            asked = tally.responses.total()
-            await wait_until(lambda: tally.responses.total() > asked + 50, 60)
+            for migrate, target in ((command.upgrade, "next"), (command.downgrade, "-1")):
+                before = tally.responses.total()
+                await wait_until(lambda before=before: tally.responses.total() > before + 50, 60)  # type: ignore[misc]
+                await asyncio.to_thread(migrate, next_release, target)
+            before = tally.responses.total()
+            await wait_until(lambda: tally.responses.total() > before + 50, 60)
     assert tally.failures == {}
 
 
-async def test_a_migration_gives_up_rather_than_hold_everyone_up(
-    next_release: Config, database_url: str
-) -> None:
-    """Behind a long query it ends after five seconds, and leaves the schema as it was."""
+async def test_migration_gives_up_on_a_lock(next_release: Config, database_url: str) -> None:
+    """Behind a long query it fails after 5 seconds and leaves the schema unchanged."""
     holder = await asyncpg.connect(database_url)
     async with holder.transaction():
         await holder.execute("LOCK TABLE users IN ACCESS SHARE MODE")
-        async with measure_thread_time() as waited:
+        async with measure_thread_time() as elapsed:
             with pytest.raises(DBAPIError, match="lock timeout"):
                 await asyncio.to_thread(command.upgrade, next_release, "next")
-        assert waited.seconds < 15
+        assert elapsed.seconds < 15
     columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'nickname'"
     assert await holder.fetchval(columns) == 0
     await holder.close()

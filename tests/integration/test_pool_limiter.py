@@ -1,4 +1,4 @@
-"""The queue for connections: patient with a burst, quick to give up on a standstill."""
+"""The queue for pooled connections tolerates a burst and gives up on a stall."""
 
 import asyncio
 
@@ -14,13 +14,13 @@ STALL_SECONDS = 0.01
 
 
 async def hold_slot(limiter: PoolLimiter, released: asyncio.Event) -> None:
-    """Take a place and keep it."""
+    """Hold a slot of the limiter until the event is set."""
     async with limiter.permit():
         await released.wait()
 
 
 class FakeMonotonicClock:
-    """A clock that the test moves, and that counts how often somebody looked at it."""
+    """A clock that the test moves; it counts its reads."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,58 +32,58 @@ class FakeMonotonicClock:
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> FakeMonotonicClock:
-    """What those in the queue take for the time."""
-    time = FakeMonotonicClock()
-    monkeypatch.setattr("referral.adapters.postgres.admission._now", time)
-    return time
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeMonotonicClock:
+    """The clock that waiters in the queue read."""
+    clock = FakeMonotonicClock()
+    monkeypatch.setattr("referral.adapters.postgres.admission._now", clock)
+    return clock
 
 
-async def test_a_standstill_is_given_up(time: FakeMonotonicClock) -> None:
-    """Whoever waits behind one that never ends is told so, and leaves no trace in the queue."""
-    admission, end = PoolLimiter(1, STALL_SECONDS), asyncio.Event()
-    holder = asyncio.create_task(hold_slot(admission, end))
-    await wait_until(lambda: admission.in_use)
-    waiting = asyncio.create_task(hold_slot(admission, end))
-    looks = time.reads
-    await wait_until(lambda: time.reads > looks + 2)
+async def test_stalled_queue_raises_unavailable(clock: FakeMonotonicClock) -> None:
+    """A waiter gets Unavailable and leaves the queue when no slot is freed in time."""
+    limiter, end = PoolLimiter(1, STALL_SECONDS), asyncio.Event()
+    holder = asyncio.create_task(hold_slot(limiter, end))
+    await wait_until(lambda: limiter.in_use)
+    waiting = asyncio.create_task(hold_slot(limiter, end))
+    reads = clock.reads
+    await wait_until(lambda: clock.reads > reads + 2)
     assert not waiting.done()
-    time.now += STALL_SECONDS
+    clock.now += STALL_SECONDS
     with pytest.raises(Unavailable):
         await waiting
     end.set()
     await holder
-    async with admission.permit():
+    async with limiter.permit():
         pass
 
 
-async def test_a_queue_that_moves_is_waited_for(time: FakeMonotonicClock) -> None:
-    """The last of a burst waits far longer than a standstill may last."""
-    admission, left = PoolLimiter(1, STALL_SECONDS), 20
+async def test_moving_queue_has_no_total_timeout(clock: FakeMonotonicClock) -> None:
+    """The last waiter of a burst may wait far longer than the stall timeout."""
+    limiter, left = PoolLimiter(1, STALL_SECONDS), 20
 
     async def work() -> None:
         nonlocal left
-        async with admission.permit():
+        async with limiter.permit():
             left -= 1
-            await wait_until(lambda: admission.waiting == left)
-            time.now += 0.9 * STALL_SECONDS
-            looks = time.reads
-            await wait_until(lambda: not left or time.reads > looks + 20)
+            await wait_until(lambda: limiter.waiting == left)
+            clock.now += 0.9 * STALL_SECONDS
+            reads = clock.reads
+            await wait_until(lambda: not left or clock.reads > reads + 20)
 
     await asyncio.gather(*(work() for _ in range(left)))
-    assert time.now > 10 * STALL_SECONDS
+    assert clock.now > 10 * STALL_SECONDS
 
 
-async def test_whoever_is_cancelled_in_the_queue_takes_no_place() -> None:
-    """After a wave of cancelled requests every place is free."""
-    admission, end = PoolLimiter(2, stall_timeout=5), asyncio.Event()
-    holders = [asyncio.create_task(hold_slot(admission, end)) for _ in range(2)]
+async def test_cancelled_waiters_take_no_slot() -> None:
+    """After 50 cancelled waiters every slot is free."""
+    limiter, end = PoolLimiter(2, stall_timeout=5), asyncio.Event()
+    holders = [asyncio.create_task(hold_slot(limiter, end)) for _ in range(2)]
     await asyncio.wait(holders, timeout=0)
-    waiting = [asyncio.create_task(hold_slot(admission, end)) for _ in range(50)]
+    waiting = [asyncio.create_task(hold_slot(limiter, end)) for _ in range(50)]
     await asyncio.wait(waiting, timeout=0)
     for task in waiting:
         task.cancel()
     end.set()
     await asyncio.gather(*holders, *waiting, return_exceptions=True)
-    async with admission.permit(), admission.permit():
+    async with limiter.permit(), limiter.permit():
         pass

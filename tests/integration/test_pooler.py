@@ -1,4 +1,4 @@
-"""Behind Debian's PgBouncer, which gives a server connection for one transaction only."""
+"""The service behind Debian's PgBouncer in transaction mode."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ logfile = {folder}/log
 
 @pytest.fixture
 def pooled_url(database_url: str) -> Iterator[str]:
-    """The database by way of a pooler with two connections, used in turn."""
+    """The URL of a PgBouncer with two server connections, used in turn."""
     parts, listen = urlsplit(database_url), free_port()
     host = parts.hostname or parse_qs(parts.query)["host"][0]
     folder = Path(tempfile.mkdtemp(prefix="referral-pooler-"))
@@ -66,19 +66,19 @@ def pooled_url(database_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def pooled(settings: Settings, pooled_url: str) -> Settings:
-    """Settings of a service behind the pooler."""
+    """Settings of a service behind PgBouncer."""
     return replace(settings, database_url=pooled_url)
 
 
 @pytest.fixture
 async def service(pooled: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Such a service."""
+    """A client of that service."""
     async with run_service(pooled) as client:
         yield client
 
 
-async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> None:
-    """Registration, codes, look-ups and lists work as they do without it."""
+async def test_requests_work_behind_a_pooler(service: httpx.AsyncClient) -> None:
+    """Registration, codes, look-ups and lists work."""
     ann = await join(service)
     code = await ann.issue_code()
     found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
@@ -90,19 +90,21 @@ async def test_people_join_by_way_of_a_pooler(service: httpx.AsyncClient) -> Non
     assert (await service.get("/health/ready")).json() == {"database": "ok"}
 
 
-async def test_many_at_once_share_two_connections(service: httpx.AsyncClient) -> None:
-    """No statement is looked for on a connection that has never heard of it."""
+async def test_concurrent_requests_share_two_connections(service: httpx.AsyncClient) -> None:
+    """No prepared statement is used on a connection that does not have it."""
     async with steady_load_through(service) as tally:
         await wait_until(lambda: tally.responses.total() > 300, 60)
     assert tally.failures == {}
 
 
-def test_the_worker_wants_a_direct_address(pooled_url: str, key_file: Path, tmp_path: Path) -> None:
-    """Neither the API nor the worker listens through a pooler without a word."""
-    named = {"database_url": pooled_url, "signing_key_file": str(key_file)}
-    inline = run_command(tmp_path, "run", "--port", str(free_port()), **named)
+def test_worker_requires_a_direct_database_url(
+    pooled_url: str, key_file: Path, tmp_path: Path
+) -> None:
+    """`run` with an inline worker and `worker` reject a pooler's URL."""
+    settings = {"database_url": pooled_url, "signing_key_file": str(key_file)}
+    inline = run_command(tmp_path, "run", "--port", str(free_port()), **settings)
     assert inline.returncode == 2
     assert inline.stderr.startswith("REFERRAL_WORKER: has to be 'off'")
-    alone = run_command(tmp_path, "worker", worker="off", **named)
-    assert alone.returncode == 1
-    assert "direct address" in alone.stderr
+    worker = run_command(tmp_path, "worker", worker="off", **settings)
+    assert worker.returncode == 1
+    assert "direct address" in worker.stderr

@@ -1,4 +1,4 @@
-"""A database that goes away, hangs, and comes back."""
+"""The service while PostgreSQL is stopped, hangs, or drops connections."""
 
 import asyncio
 import os
@@ -23,12 +23,12 @@ from tests.support.waiting import measure_thread_time, wait_for_value
 pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 MAX_SECONDS = 2.6
-"""The promise, and room for what else the event loop does."""
+"""Maximum duration of a 503 in seconds: the promise of about 1.5 s, and a margin."""
 
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
-    """A server that the test may stop."""
+    """A database server that the test may stop."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
     server = EmbeddedPostgres(folder, *NO_DURABILITY)
     server.start()
@@ -41,7 +41,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 async def service(
     server: EmbeddedPostgres, serve: ServiceFactory, key_file: Path, tmp_path: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A service over that server."""
+    """A client of a service on that server."""
     await asyncio.to_thread(migrate, server.url)
     settings = Settings(
         data_dir=tmp_path,
@@ -54,7 +54,7 @@ async def service(
 
 
 async def until_ready(client: httpx.AsyncClient) -> None:
-    """Wait until the service is ready again."""
+    """Wait until the service is ready."""
 
     async def is_ready() -> bool:
         return (await client.get("/health/ready")).status_code == 200
@@ -63,19 +63,19 @@ async def until_ready(client: httpx.AsyncClient) -> None:
 
 
 async def assert_unavailable(client: httpx.AsyncClient) -> None:
-    """Check that a look-up is refused in time, and says when to come back."""
-    async with measure_thread_time() as waited:
-        answer = await client.get(f"{API}/codes/lookup", params={"email": "ann@example.com"})
-    assert waited.seconds < MAX_SECONDS
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"].isdigit()
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    """Check that a look-up gets 503 with Retry-After in time."""
+    async with measure_thread_time() as elapsed:
+        response = await client.get(f"{API}/codes/lookup", params={"email": "ann@example.com"})
+    assert elapsed.seconds < MAX_SECONDS
+    assert response.status_code == 503
+    assert response.headers["Retry-After"].isdigit()
+    assert response.headers["Content-Type"] == "application/problem+json"
 
 
-async def test_a_stopped_database_means_503_until_it_is_back(
+async def test_stopped_database_means_503_until_it_is_back(
     server: EmbeddedPostgres, service: httpx.AsyncClient
 ) -> None:
-    """What was acknowledged before is there afterwards."""
+    """Acknowledged writes are present afterwards."""
     ann = await join(service)
     code = await ann.issue_code()
     await asyncio.to_thread(server.stop)
@@ -88,18 +88,18 @@ async def test_a_stopped_database_means_503_until_it_is_back(
     assert found.json()["code"] == code["code"]
 
 
-async def test_a_hanging_database_means_503_in_time(
+async def test_hanging_database_means_503_in_time(
     server: EmbeddedPostgres, service: httpx.AsyncClient
 ) -> None:
-    """Every process of the server is stopped in its tracks, and goes on later."""
+    """Every process of the server is stopped and continued."""
     ann = await join(service)
     assert (await ann.request("GET", "/me")).status_code == 200
     processes = await server_processes(server)
     signal_all(processes, signal.SIGSTOP)
     try:
-        async with measure_thread_time() as waited:
+        async with measure_thread_time() as elapsed:
             assert (await ann.request("GET", "/me")).status_code == 503
-        assert waited.seconds < MAX_SECONDS
+        assert elapsed.seconds < MAX_SECONDS
         await assert_unavailable(service)
         await asyncio.gather(*(assert_unavailable(service) for _ in range(30)))
     finally:
@@ -110,7 +110,7 @@ async def test_a_hanging_database_means_503_in_time(
 async def test_terminated_connections_are_replaced(
     server: EmbeddedPostgres, service: httpx.AsyncClient
 ) -> None:
-    """After all connections were cut the service needs no restart."""
+    """After the loss of all connections the service works without a restart."""
     ann = await join(service)
     admin = await asyncpg.connect(server.url)
     query = (
@@ -118,14 +118,14 @@ async def test_terminated_connections_are_replaced(
     )
     for _ in range(5):
         await admin.execute(query)
-        answer = await ann.request("GET", "/me")
-        assert answer.status_code in {200, 503}
+        response = await ann.request("GET", "/me")
+        assert response.status_code in {200, 503}
         await until_ready(service)
     await admin.close()
 
 
 async def server_processes(server: EmbeddedPostgres) -> list[int]:
-    """Return the pids of the server's backends and of its postmaster."""
+    """Return the process ids of the postmaster and its backends."""
     connection = await asyncpg.connect(server.url)
     rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     postmaster = await connection.fetchval(
@@ -136,6 +136,6 @@ async def server_processes(server: EmbeddedPostgres) -> list[int]:
 
 
 def signal_all(processes: list[int], number: signal.Signals) -> None:
-    """Send a signal to each."""
+    """Send a signal to each process."""
     for process in processes:
         os.kill(process, number)

@@ -1,4 +1,4 @@
-"""Nothing that a list or a look-up does reads a whole table, shown at 100,000 users."""
+"""Query plans at 100,000 users: no list or look-up scans a whole table."""
 
 import json
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ INSERT INTO refresh_tokens (digest, session_id) SELECT sha256(n::text::bytea), i
 
 @pytest.fixture(scope="module")
 async def engine(database_url: str) -> Any:
-    """A database with that many users, and its statistics."""
+    """A database with that many users and fresh statistics."""
     engine = make_engine(database_url, command_timeout=60)
     async with engine.begin() as connection:
         for statement in FILL_SQL.strip().split(";\n"):
@@ -59,26 +59,28 @@ async def engine(database_url: str) -> Any:
 
 
 def find_scans(plan: dict[str, Any]) -> Iterator[str]:
-    """Yield the tables that a plan reads from end to end."""
+    """Yield the tables that a plan reads with a sequential scan."""
     if plan["Node Type"] == "Seq Scan":
         yield plan["Relation Name"]
-    for part in plan.get("Plans", []):
-        yield from find_scans(part)
+    for child in plan.get("Plans", []):
+        yield from find_scans(child)
 
 
-async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> None:
-    """Each statement of the reading ports, and each lock, is planned without a table scan."""
+async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
+    """Every statement of the repositories is planned without a sequential scan."""
     sent: list[tuple[str, Any]] = [
         (CODES_BY_EMAIL, (["u5000@example.com"],)),
         (ACCOUNT, (REFERRER, 10)),
     ]
 
-    def note(*arguments: Any) -> None:
+    def record(*arguments: Any) -> None:
         sent.append((arguments[2], arguments[3]))
 
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    event.listen(engine.sync_engine, "before_cursor_execute", record)
     async with PostgresDatabase(engine, FakeFingerprinter()).begin() as records:
-        records.session.driver.add_query_logger(lambda one: sent.append((one.query, one.args)))
+        records.session.driver.add_query_logger(
+            lambda logged: sent.append((logged.query, logged.args))
+        )
         await records.users.find(REFERRER)
         await records.users.find_by_email("u5000@example.com")
         await records.users.lock(REFERRER)
@@ -105,10 +107,12 @@ async def test_every_list_and_look_up_goes_by_an_index(engine: AsyncEngine) -> N
         await records.profiles.delete(REFERRER)
         await records.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
         await records.verification_results.delete((b"\0" * 32, b"\1" * 32))
-    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    event.remove(engine.sync_engine, "before_cursor_execute", record)
     assert len(sent) > 26
     async with engine.connect() as connection:
-        for statement, parameters in [one for one in sent if one[0] not in {"BEGIN", "COMMIT"}]:
+        for statement, parameters in [
+            query for query in sent if query[0] not in {"BEGIN", "COMMIT"}
+        ]:
             explained = await connection.exec_driver_sql(
                 f"EXPLAIN (FORMAT JSON) {statement}", parameters
             )

@@ -1,4 +1,4 @@
-"""Random requests about codes and referrals, several at once, held against the rules."""
+"""Random concurrent requests about codes and referrals, checked against a model."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -47,7 +47,7 @@ CODE_REQUESTS = st.tuples(
     | st.builds(partial, st.just(DeactivateOrDeleteCode), delete=st.booleans())
     | st.builds(partial, st.just(RenewCode), minutes=MINUTES, max_uses=MAX_USES),
 )
-"""Which of the codes that there are, and what is asked for."""
+"""The number of a code, and the request about it."""
 
 DrawnRequest = Operation | tuple[int, Callable[[str], Operation]]
 REQUESTS = st.lists(
@@ -56,44 +56,44 @@ REQUESTS = st.lists(
 
 
 class CodesMachine(RuleBasedStateMachine):
-    """One user's codes, and those who join with them."""
+    """The codes of one user, and the users who register with them."""
 
     service: httpx.AsyncClient
     runner: asyncio.Runner
     clock: FakeClock
     histories = 0
     schedules = 0
-    """How often several requests were under way at the same time."""
+    """Number of steps with concurrent requests."""
 
     def __init__(self) -> None:
         super().__init__()
         type(self).histories += 1
         self.owner: Member = self.runner.run(join(self.service))
         self.states: set[State] = {frozenset()}
-        """Those that all answers allow; what is in a code that is over shows only later."""
+        """The states that all responses allow: an ended code's uses are visible only later."""
 
     @rule(drawn=REQUESTS)
     def send_concurrently(self, drawn: list[DrawnRequest]) -> None:
-        """Have requests under way at the same time; some order must explain all the answers."""
+        """Send requests concurrently; some order must explain all the responses."""
         known = next(iter(self.states))
-        requests = [settled for each in drawn if (settled := _resolve(each, known))]
-        answers = self.runner.run(_all(*(each.send(self.owner, known) for each in requests)))
-        done = list(zip(requests, answers, strict=True))
+        requests = [request for choice in drawn if (request := _resolve(choice, known))]
+        responses = self.runner.run(_all(*(choice.send(self.owner, known) for choice in requests)))
+        exchanges = list(zip(requests, responses, strict=True))
         now, before = self.clock.now(), self.states
-        self.states = set().union(*(possible_states(state, now, done) for state in before))
-        told = [(request, answer.status_code, answer.text) for request, answer in done]
-        assert self.states, f"no order of {told} explains the answers after {before}"
+        self.states = set().union(*(possible_states(state, now, exchanges) for state in before))
+        shown = [(request, response.status_code, response.text) for request, response in exchanges]
+        assert self.states, f"no order of {shown} explains the answers after {before}"
         type(self).schedules += len(requests) > 1
 
     @rule(minutes=MINUTES)
     def advance_clock(self, minutes: int) -> None:
-        """Let time pass."""
+        """Advance the clock and log in again."""
         self.clock.advance(minutes=minutes)
         self.owner = self.runner.run(self.owner.log_in_again())
 
     @invariant()
     def all_views_agree(self) -> None:
-        """The list, the look-up and the account say what the rules say."""
+        """The list, the look-up and the account agree with the model."""
         now = self.clock.now()
         query = {"limit": 100}
         codes, found, me = self.runner.run(
@@ -129,8 +129,8 @@ async def _all(*requests: Awaitable[httpx.Response]) -> list[httpx.Response]:
     return await asyncio.gather(*requests)
 
 
-def run_histories(service: Settings, clock: FakeClock, **wanted: Any) -> None:
-    """Try histories against a service by the clock; raises the shortest that breaks a rule."""
+def run_histories(service: Settings, clock: FakeClock, **options: Any) -> None:
+    """Run random histories against a service; raises with the shortest one that fails."""
     fakes = Provider(scope=Scope.APP)
     fakes.provide(lambda: clock, provides=Clock, override=True)
     fakes.provide(FakePasswordHasher, provides=PasswordHasher, override=True)
@@ -138,18 +138,16 @@ def run_histories(service: Settings, clock: FakeClock, **wanted: Any) -> None:
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(run_service(service, fakes)))
         CodesMachine.service, CodesMachine.runner, CodesMachine.clock = client, runner, clock
-        slow = list(HealthCheck)
+        checks = list(HealthCheck)
         try:
             run_state_machine_as_test(
-                CodesMachine, settings=how(deadline=None, suppress_health_check=slow, **wanted)
+                CodesMachine, settings=how(deadline=None, suppress_health_check=checks, **options)
             )
         finally:
             runner.run(stack.aclose())
 
 
-def test_no_history_breaks_the_rules(settings: Settings, clock: FakeClock) -> None:
-    """Hypothesis tries 250 histories of up to 25 steps, the same ones each time, and in some two
-    thousand steps two to four requests are under way at once.
-    """
+def test_random_histories_follow_the_model(settings: Settings, clock: FakeClock) -> None:
+    """250 histories of up to 25 steps follow the model; over 1,000 steps are concurrent."""
     run_histories(settings, clock, max_examples=250, stateful_step_count=25, derandomize=True)
     assert CodesMachine.schedules > 1000

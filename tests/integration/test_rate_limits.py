@@ -1,4 +1,4 @@
-"""Limits: for all processes together, by where a request comes from, and on guessing."""
+"""Rate limits by client IP, network and account, and the login throttle."""
 
 import asyncio
 import tracemalloc
@@ -42,40 +42,38 @@ SIGNED_IN_REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("DELETE", f"{API}/me"): {"json": {"password": WRONG_PASSWORD}},
 }
-"""Every route that hashes a password or sends a mail, and a request of it."""
+"""A request for every route that hashes a password or sends an e-mail."""
 
 
 async def send(client: httpx.AsyncClient, method: str, path: str, **rest: Any) -> httpx.Response:
-    """Ask one of these routes."""
+    """Send the sample request of a route."""
     return await client.request(
         method, path, **(PUBLIC_REQUESTS | SIGNED_IN_REQUESTS)[method, path], **rest
     )
 
 
 @asynccontextmanager
-async def serving(settings: Settings, **changes: Any) -> AsyncIterator[LifespanManager]:
-    """Run a service that is asked from several addresses."""
+async def running_service(settings: Settings, **changes: Any) -> AsyncIterator[LifespanManager]:
+    """Run a service whose clients have different client IPs."""
     app = cast("Any", create_app(msgspec.structs.replace(settings, **changes)))
     async with LifespanManager(app) as running:
         yield running
 
 
-def client_from(running: LifespanManager, address: str) -> httpx.AsyncClient:
-    """Return a client that connects from an address."""
-    transport = httpx.ASGITransport(running.app, client=(address, 1))
+def client_from(running: LifespanManager, client_ip: str) -> httpx.AsyncClient:
+    """Return a client with this IP."""
+    transport = httpx.ASGITransport(running.app, client=(client_ip, 1))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 
 
 async def send_at_once(clients: list[httpx.AsyncClient], requests: int) -> Counter[int]:
-    """Send all at once; return how many got which status."""
-    asked = [clients[number % len(clients)].get(LOOKUP) for number in range(requests)]
-    return Counter(answer.status_code for answer in await asyncio.gather(*asked))
+    """Send requests concurrently; return the number of responses by status."""
+    sent = [clients[number % len(clients)].get(LOOKUP) for number in range(requests)]
+    return Counter(response.status_code for response in await asyncio.gather(*sent))
 
 
-async def test_a_limited_answer_says_where_one_stands(
-    serve: ServiceFactory, settings: Settings
-) -> None:
-    """Every answer names the policy and what is left; a refusal also when to come again."""
+async def test_responses_have_rate_limit_headers(serve: ServiceFactory, settings: Settings) -> None:
+    """Every response has policy and remainder; a 429 also has Retry-After."""
     async with serve(
         msgspec.structs.replace(settings, limit_lookup=Rate.parse("2/minute"))
     ) as client:
@@ -90,64 +88,64 @@ async def test_a_limited_answer_says_where_one_stands(
     assert third.headers["RateLimit"].startswith('"lookup";r=0;t=')
 
 
-async def test_a_limit_can_be_off(serve: ServiceFactory, settings: Settings) -> None:
-    """With `off` nothing is counted and no header says so."""
+async def test_limit_can_be_switched_off(serve: ServiceFactory, settings: Settings) -> None:
+    """With `off` there is no limit and no header."""
     async with serve(msgspec.structs.replace(settings, limit_lookup=Rate.parse("off"))) as client:
-        answers = [await client.get(LOOKUP) for _ in range(200)]
-    assert {answer.status_code for answer in answers} == {404}
-    assert "RateLimit" not in answers[-1].headers
+        responses = [await client.get(LOOKUP) for _ in range(200)]
+    assert {response.status_code for response in responses} == {404}
+    assert "RateLimit" not in responses[-1].headers
 
 
 @pytest.mark.parametrize(
     ("path", "setting"),
     [("/auth/register", "limit_register"), ("/auth/token", "limit_token")],
 )
-async def test_each_group_has_its_limit(
+async def test_each_group_has_its_own_limit(
     serve: ServiceFactory, settings: Settings, path: str, setting: str
 ) -> None:
-    """Registrations and log-ins are counted as well, whatever they contain."""
+    """Registrations and logins count even if they are invalid."""
     limited = msgspec.structs.replace(settings, **{setting: Rate.parse("1/minute")})
     async with serve(limited) as client:
-        answers = [await client.post(f"{API}{path}") for _ in range(2)]
-        assert answers[0].status_code != 429
-        assert answers[1].status_code == 429
+        responses = [await client.post(f"{API}{path}") for _ in range(2)]
+        assert responses[0].status_code != 429
+        assert responses[1].status_code == 429
         assert (await client.get(LOOKUP)).status_code == 404
 
 
-async def test_a_forwarded_address_counts_from_a_listed_proxy_only(settings: Settings) -> None:
-    """A rotating X-Forwarded-For changes nothing, unless a proxy of ours wrote it."""
+async def test_forwarded_ip_counts_only_from_a_trusted_proxy(settings: Settings) -> None:
+    """X-Forwarded-For from another peer changes nothing."""
     changes = {"limit_lookup": Rate.parse("5/minute"), "trusted_proxies": ("198.51.100.0/24",)}
-    async with serving(settings, **changes) as running:
-        for peer, passing in (("192.0.2.9", 5), ("198.51.100.7", 20)):
-            client, seen = client_from(running, peer), Counter[int]()
+    async with running_service(settings, **changes) as running:
+        for peer, allowed in (("192.0.2.9", 5), ("198.51.100.7", 20)):
+            client, statuses = client_from(running, peer), Counter[int]()
             for number in range(20):
-                hops = {"X-Forwarded-For": f"203.0.113.{number}"}
-                seen[(await client.get(LOOKUP, headers=hops)).status_code] += 1
-            assert seen[404] == passing
-        behind, seen = client_from(running, "198.51.100.7"), Counter[int]()
+                headers = {"X-Forwarded-For": f"203.0.113.{number}"}
+                statuses[(await client.get(LOOKUP, headers=headers)).status_code] += 1
+            assert statuses[404] == allowed
+        behind, statuses = client_from(running, "198.51.100.7"), Counter[int]()
         for number in range(20):
-            hops = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.77, 198.51.100.8"}
-            seen[(await behind.get(LOOKUP, headers=hops)).status_code] += 1
-        assert seen[404] == 5
+            headers = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.77, 198.51.100.8"}
+            statuses[(await behind.get(LOOKUP, headers=headers)).status_code] += 1
+        assert statuses[404] == 5
 
 
-async def test_a_proxy_that_comes_by_a_socket_of_ipv6_is_the_same_proxy(settings: Settings) -> None:
-    """Where the service listens on `::`, addresses of IPv4 have another spelling."""
+async def test_ipv4_mapped_address_of_a_proxy_is_trusted(settings: Settings) -> None:
+    """On an IPv6 socket the peer's IPv4 address is written as `::ffff:a.b.c.d`."""
     changes = {"limit_lookup": Rate.parse("5/minute"), "trusted_proxies": ("198.51.100.0/24",)}
-    async with serving(settings, **changes) as running:
-        client, seen = client_from(running, "::ffff:198.51.100.7"), Counter[int]()
+    async with running_service(settings, **changes) as running:
+        client, statuses = client_from(running, "::ffff:198.51.100.7"), Counter[int]()
         for number in range(20):
-            hops = {"X-Forwarded-For": f"::ffff:203.0.113.{number}"}
-            seen[(await client.get(LOOKUP, headers=hops)).status_code] += 1
-        assert seen == {404: 20}
-        hops = {"X-Forwarded-For": "203.0.113.0"}
-        rest = (await client.get(LOOKUP, headers=hops)).headers["RateLimit"]
-        assert rest.startswith('"lookup";r=3;')
+            headers = {"X-Forwarded-For": f"::ffff:203.0.113.{number}"}
+            statuses[(await client.get(LOOKUP, headers=headers)).status_code] += 1
+        assert statuses == {404: 20}
+        headers = {"X-Forwarded-For": "203.0.113.0"}
+        remainder = (await client.get(LOOKUP, headers=headers)).headers["RateLimit"]
+        assert remainder.startswith('"lookup";r=3;')
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.9", "198.51.100.7"])
-async def test_long_headers_of_proxies_are_not_kept(peer: str) -> None:
-    """Neither those of strangers nor those that a proxy passes on."""
+async def test_long_forwarded_headers_are_not_kept_in_memory(peer: str) -> None:
+    """Long headers leave no memory behind, from a stranger or from a proxy."""
     proxies = TrustedProxies(["198.51.100.0/24"])
     tracemalloc.start()
     try:
@@ -158,73 +156,79 @@ async def test_long_headers_of_proxies_are_not_kept(peer: str) -> None:
     finally:
         tracemalloc.stop()
     assert kept < 1_000_000
-    far = [(b"x-forwarded-for", b"203.0.113.5, " + b"198.51.100.8, " * 10_000 + b"198.51.100.9")]
-    assert proxies.client_ip(peer, far).site == (peer if peer == "192.0.2.9" else "198.51.100.8")
+    headers = [
+        (b"x-forwarded-for", b"203.0.113.5, " + b"198.51.100.8, " * 10_000 + b"198.51.100.9")
+    ]
+    assert proxies.client_ip(peer, headers).site == (
+        peer if peer == "192.0.2.9" else "198.51.100.8"
+    )
 
 
 @pytest.mark.parametrize(("method", "path"), SIGNED_IN_REQUESTS)
-async def test_a_stolen_token_allows_no_more_guesses_than_the_front_door(
+async def test_password_routes_are_limited_by_account(
     settings: Settings, method: str, path: str
 ) -> None:
-    """What hashes a password or sends a mail counts by account, from wherever it is asked for."""
-    async with serving(settings, limit_token=Rate.parse("5/minute")) as running:
+    """A stolen token allows no more guesses, whatever the client IP."""
+    async with running_service(settings, limit_token=Rate.parse("5/minute")) as running:
         ann = await join(client_from(running, "192.0.2.1"))
-        seen = []
+        limited = []
         for number in range(7):
-            elsewhere = client_from(running, f"203.0.113.{number}")
-            answer = await send(elsewhere, method, path, headers=ann.headers)
-            seen.append(answer.status_code == 429)
-    assert seen == [False] * 5 + [True] * 2
-    assert answer.headers["RateLimit-Policy"] == '"token";q=5;w=60'
+            client = client_from(running, f"203.0.113.{number}")
+            response = await send(client, method, path, headers=ann.headers)
+            limited.append(response.status_code == 429)
+    assert limited == [False] * 5 + [True] * 2
+    assert response.headers["RateLimit-Policy"] == '"token";q=5;w=60'
 
 
 @pytest.mark.parametrize(("method", "path"), [*PUBLIC_REQUESTS, *SIGNED_IN_REQUESTS])
-async def test_what_hashes_a_password_or_sends_a_mail_counts_by_address(
+async def test_password_and_mail_routes_are_limited_by_client_ip(
     settings: Settings, method: str, path: str
 ) -> None:
-    """With accounts as different as there may be; other addresses are not concerned."""
-    async with serving(settings, limit_token=Rate.parse("3/minute")) as running:
+    """The limit holds across accounts and does not affect other client IPs."""
+    async with running_service(settings, limit_token=Rate.parse("3/minute")) as running:
         members = [await join(client_from(running, f"192.0.2.{number}")) for number in range(4)]
         one, other = client_from(running, "203.0.113.1"), client_from(running, "203.0.113.2")
-        seen = [await send(one, method, path, headers=ann.headers) for ann in members]
-        elsewhere = await send(other, method, path, headers=members[0].headers)
-    assert [answer.status_code == 429 for answer in seen] == [False] * 3 + [True]
-    assert seen[0].headers["RateLimit"].startswith('"token";r=2;t=')
-    assert seen[3].headers["RateLimit"].startswith('"token";r=0;t=')
-    assert seen[3].headers["RateLimit-Policy"] == '"token";q=3;w=60'
-    assert 1 <= int(seen[3].headers["Retry-After"]) <= 60
-    kind = "application/problem+json" if path.startswith("/api") else "text/html; charset=utf-8"
-    assert seen[3].headers["Content-Type"] == kind
-    assert elsewhere.status_code != 429
+        responses = [await send(one, method, path, headers=ann.headers) for ann in members]
+        other_response = await send(other, method, path, headers=members[0].headers)
+    assert [response.status_code == 429 for response in responses] == [False] * 3 + [True]
+    assert responses[0].headers["RateLimit"].startswith('"token";r=2;t=')
+    assert responses[3].headers["RateLimit"].startswith('"token";r=0;t=')
+    assert responses[3].headers["RateLimit-Policy"] == '"token";q=3;w=60'
+    assert 1 <= int(responses[3].headers["Retry-After"]) <= 60
+    media_type = (
+        "application/problem+json" if path.startswith("/api") else "text/html; charset=utf-8"
+    )
+    assert responses[3].headers["Content-Type"] == media_type
+    assert other_response.status_code != 429
 
 
-async def test_new_codes_count_by_account(settings: Settings) -> None:
-    """Their texts are never free again; refused ones count too, another account does not."""
-    async with serving(settings, limit_codes=Rate.parse("3/hour")) as running:
+async def test_new_codes_are_limited_by_account(settings: Settings) -> None:
+    """Code texts are never reused, so their number is limited; rejected requests count too."""
+    async with running_service(settings, limit_codes=Rate.parse("3/hour")) as running:
         ann, bob = [await join(client_from(running, "192.0.2.1")) for _ in range(2)]
         body = {"lifetime_minutes": 60, "activate": False}
-        seen = [await ann.request("POST", "/me/codes", json=body) for _ in range(4)]
-        others = await bob.request("POST", "/me/codes", json=body)
-        kept = (await ann.request("GET", "/me/codes")).json()["items"]
-    assert [answer.status_code for answer in seen] == [201, 201, 201, 429]
-    assert seen[0].headers["RateLimit-Policy"] == '"codes";q=3;w=3600'
-    assert 1 <= int(seen[3].headers["Retry-After"]) <= 3600
-    assert (others.status_code, len(kept)) == (201, 3)
+        responses = [await ann.request("POST", "/me/codes", json=body) for _ in range(4)]
+        other_response = await bob.request("POST", "/me/codes", json=body)
+        codes = (await ann.request("GET", "/me/codes")).json()["items"]
+    assert [response.status_code for response in responses] == [201, 201, 201, 429]
+    assert responses[0].headers["RateLimit-Policy"] == '"codes";q=3;w=3600'
+    assert 1 <= int(responses[3].headers["Retry-After"]) <= 3600
+    assert (other_response.status_code, len(codes)) == (201, 3)
 
 
-async def test_share_links_count_with_the_look_ups(settings: Settings) -> None:
-    """All of them tell whether a code is good."""
-    async with serving(settings, limit_lookup=Rate.parse("3/minute")) as running:
+async def test_share_links_share_the_limit_of_look_ups(settings: Settings) -> None:
+    """Share links, validity and look-up all tell whether a code is valid."""
+    async with running_service(settings, limit_lookup=Rate.parse("3/minute")) as running:
         client = client_from(running, "192.0.2.1")
         paths = ["/r/NONE", f"{API}/codes/NONE/validity", "/r/NONE", "/r/NONE", LOOKUP]
-        seen = [await client.get(path) for path in paths]
-    assert [answer.status_code for answer in seen] == [302, 200, 302, 429, 429]
-    assert seen[0].headers["RateLimit-Policy"] == '"lookup";q=3;w=60'
+        responses = [await client.get(path) for path in paths]
+    assert [response.status_code for response in responses] == [302, 200, 302, 429, 429]
+    assert responses[0].headers["RateLimit-Policy"] == '"lookup";q=3;w=60'
 
 
-async def test_many_networks_of_one_subscriber_count_together(settings: Settings) -> None:
-    """Ten times as much for a /48 as for a /64; and the answer names the limit that was met."""
-    async with serving(settings, limit_lookup=Rate.parse("5/minute")) as running:
+async def test_ipv6_48_has_ten_times_the_limit_of_a_64(settings: Settings) -> None:
+    """The networks of a subscriber share a limit, and the header names the limit that was hit."""
+    async with running_service(settings, limit_lookup=Rate.parse("5/minute")) as running:
         clients = [client_from(running, f"2001:db8:7:{number:x}::1") for number in range(60)]
         assert await send_at_once(clients, 60) == {404: 50, 429: 10}
         refused = await client_from(running, "2001:db8:7:ffff::1").get(LOOKUP)
@@ -232,24 +236,24 @@ async def test_many_networks_of_one_subscriber_count_together(settings: Settings
         assert (await send_at_once([client_from(running, "2001:db8:8::1")], 1)) == {404: 1}
 
 
-async def test_a_network_of_ipv6_counts_as_one(settings: Settings) -> None:
-    """Whoever owns a /64 has no more than anybody else."""
-    async with serving(settings, limit_lookup=Rate.parse("5/minute")) as running:
+async def test_ipv6_64_counts_as_one_client(settings: Settings) -> None:
+    """A /64 has the limit of one IPv4 address."""
+    async with running_service(settings, limit_lookup=Rate.parse("5/minute")) as running:
         clients = [client_from(running, f"2001:db8::{number:x}") for number in range(1, 21)]
         assert (await send_at_once(clients, 20))[404] == 5
         assert (await send_at_once([client_from(running, "2001:db8:0:1::1")], 1))[404] == 1
 
 
-async def test_the_owner_gets_in_while_others_guess(settings: Settings) -> None:
-    """Guessing from many addresses is slowed down; the owner's first try elsewhere succeeds."""
-    async with serving(settings, limit_token=Rate.parse("5/minute")) as running:
+async def test_owner_can_log_in_during_password_guessing(settings: Settings) -> None:
+    """The login throttle stops guesses from many IPs, but not the first try of a new IP."""
+    async with running_service(settings, limit_token=Rate.parse("5/minute")) as running:
         email = new_email()
         assert (await register(client_from(running, "192.0.2.1"), email)).status_code == 201
-        seen = Counter[int]()
+        statuses = Counter[int]()
         for number in range(40):
             guesser = client_from(running, f"203.0.113.{number % 8}")
-            seen[(await log_in(guesser, email, "a wrong guess")).status_code] += 1
-        # Five until the account is guarded, and the first try of each of the other addresses.
-        assert seen == {400: 8, 429: 32}
+            statuses[(await log_in(guesser, email, "a wrong guess")).status_code] += 1
+        # Five guesses until the throttle, and the first one of each other client IP.
+        assert statuses == {400: 8, 429: 32}
         owner = await log_in(client_from(running, "192.0.2.2"), email, PASSWORD)
         assert owner.status_code == 200

@@ -1,4 +1,4 @@
-"""The README's first session, as it is printed."""
+"""The shell session of the README."""
 
 import os
 import re
@@ -11,16 +11,16 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def first_session() -> str:
-    """Return the shell session of the README."""
+    """Return the first shell session of the README."""
     found = re.search(r"```sh\n(?P<session>.*?)```", README.read_text(), re.DOTALL)
     assert found
     return found["session"]
 
 
-def test_the_first_session_works_as_printed(tmp_path: Path) -> None:
-    """Ann makes a code, Bob joins with it, and Ann sees him."""
+def test_first_session_works_as_printed(tmp_path: Path) -> None:
+    """Ann creates a code, Bob registers with it, and Ann sees his referral."""
     with running_service(tmp_path / "data") as service:
-        done = subprocess.run(  # noqa: S603 - our own README
+        result = subprocess.run(  # noqa: S603 - our own README
             ["/bin/sh", "-e", "-c", first_session()],
             env=os.environ | {"API": f"{service.url}/api/v1"},
             capture_output=True,
@@ -28,6 +28,6 @@ def test_the_first_session_works_as_printed(tmp_path: Path) -> None:
             timeout=60,
             check=True,
         )
-    assert '"status":"active"' in done.stdout
-    assert '"email": "bob@example.com"' in done.stdout
-    assert '"code": "ANN-2026"' in done.stdout
+    assert '"status":"active"' in result.stdout
+    assert '"email": "bob@example.com"' in result.stdout
+    assert '"code": "ANN-2026"' in result.stdout

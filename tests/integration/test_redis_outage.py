@@ -1,4 +1,4 @@
-"""What callers notice of a Redis that is killed, stopped, flushed or full of garbage."""
+"""Requests while Redis is killed, stopped, flushed or filled with garbage."""
 
 import signal
 import time
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("production_timeouts")
 async def client(
     serve: ServiceFactory, settings: Settings, own_redis: RedisProcess
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a service with a Redis of its own, and limits that count there."""
+    """A client of a service with its own Redis and a rate limit in it."""
     shared = msgspec.structs.replace(
         settings, redis_url=own_redis.url, limit_lookup=Rate.parse("100000/minute")
     )
@@ -34,98 +34,98 @@ async def client(
         yield client
 
 
-async def state(client: httpx.AsyncClient) -> str:
-    """Return what readiness says of Redis; it is ready all the same."""
-    answer = await client.get("/health/ready")
-    assert answer.status_code == 200
-    return str(answer.json()["redis"])
+async def redis_state(client: httpx.AsyncClient) -> str:
+    """Return Redis' state in the readiness probe, which succeeds anyway."""
+    response = await client.get("/health/ready")
+    assert response.status_code == 200
+    return str(response.json()["redis"])
 
 
 async def look_up(client: httpx.AsyncClient, emails: list[str]) -> None:
     """Look codes up one after the other."""
     for email in emails:
-        answer = await client.get(f"{API}/codes/lookup", params={"email": email})
-        assert answer.status_code in {200, 404}, answer.text
+        response = await client.get(f"{API}/codes/lookup", params={"email": email})
+        assert response.status_code in {200, 404}, response.text
 
 
 @pytest.fixture
-def given_up(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long each question that Redis did not answer was waited for, as the event loop had it."""
+def failed_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The duration of each failed Redis command in seconds, measured in event loop time."""
     times: list[float] = []
-    patiently = redis._wait_for_reply  # noqa: SLF001 - all waiting for Redis is there
+    wait = redis._wait_for_reply  # noqa: SLF001 - all waiting for Redis is there
 
-    async def note(answer: Awaitable[Any]) -> Any:
-        async with measure_thread_time() as waited:
+    async def record(answer: Awaitable[Any]) -> Any:
+        async with measure_thread_time() as elapsed:
             try:
-                return await patiently(answer)
+                return await wait(answer)
             except (RedisError, OSError, TimeoutError):
-                times.append(waited.seconds)
+                times.append(elapsed.seconds)
                 raise
 
-    monkeypatch.setattr(redis, "_patiently", note)
+    monkeypatch.setattr(redis, "_patiently", record)
     return times
 
 
-A_MOMENT = 0.5
+MAX_WAIT_SECONDS = 0.5
 
-TROUBLE: dict[str, Callable[[RedisProcess], None]] = {
+FAULTS: dict[str, Callable[[RedisProcess], None]] = {
     "killed": lambda server: server.kill(),
     "stopped": lambda server: server.send_signal(signal.SIGSTOP),
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLE)
-async def test_a_redis_that_is_gone_costs_little(
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_redis_outage_costs_one_short_wait(
     client: httpx.AsyncClient,
     own_redis: RedisProcess,
-    given_up: list[float],
-    trouble: str,
+    failed_waits: list[float],
+    fault: str,
 ) -> None:
-    """No 5xx, no change that fails, one short wait; afterwards Redis is used again."""
+    """No response is 5xx, changes succeed, and Redis is used again afterwards."""
     member = await join(client)
     code = await member.issue_code()
     await look_up(client, [member.email, new_email()])
-    TROUBLE[trouble](own_redis)
-    given_up.clear()
+    FAULTS[fault](own_redis)
+    failed_waits.clear()
     began = time.monotonic()
-    # Of strangers this process remembers nothing yet.
+    # The cache holds nothing for new e-mails.
     await look_up(client, [member.email, *(new_email() for _ in range(200))])
-    # One look-up waits, and what an earlier one has stored; then the probes, the first at once.
-    most = 3 + (time.monotonic() - began) / redis.PROBE_INTERVAL_SECONDS
-    assert 1 <= len(given_up) <= most
-    assert max(given_up) < A_MOMENT
+    # One look-up, one write of an earlier look-up, and the probes: the first starts at once.
+    limit = 3 + (time.monotonic() - began) / redis.PROBE_INTERVAL_SECONDS
+    assert 1 <= len(failed_waits) <= limit
+    assert max(failed_waits) < MAX_WAIT_SECONDS
     assert (await member.request("DELETE", f"/me/codes/{code['id']}")).status_code == 204
-    assert await state(client) == "unavailable"
-    if trouble == "killed":
+    assert await redis_state(client) == "unavailable"
+    if fault == "killed":
         own_redis.start()
     else:
         own_redis.send_signal(signal.SIGCONT)
 
     async def is_back() -> bool:
-        return await state(client) == "ok"
+        return await redis_state(client) == "ok"
 
     await wait_for_value(is_back)
-    answer = await client.get(f"{API}/codes/lookup", params={"email": member.email})
-    assert answer.status_code == 404
+    response = await client.get(f"{API}/codes/lookup", params={"email": member.email})
+    assert response.status_code == 404
 
 
-async def test_garbage_in_every_key_changes_no_answer(
+async def test_garbage_in_redis_changes_no_response(
     client: httpx.AsyncClient, own_redis: RedisProcess
 ) -> None:
-    """Keys flushed, overwritten or of another type: look-ups and limits go on."""
+    """Look-ups and rate limits work with keys deleted, overwritten or of another type."""
     member = await join(client)
     code = await member.issue_code()
     async with Redis.from_url(own_redis.url) as server:
-        for spoil in ("flush", "text", "list"):
-            emails = [member.email, *(f"{spoil}{number}@example.com" for number in range(20))]
+        for garbage in ("flush", "text", "list"):
+            emails = [member.email, *(f"{garbage}{number}@example.com" for number in range(20))]
             await look_up(client, emails)
             for key in await server.keys("*"):
                 await server.delete(key)
-                if spoil == "text":
+                if garbage == "text":
                     await server.set(key, b"+\xc1garbage")
-                if spoil == "list":
+                if garbage == "list":
                     await server.rpush(key, "garbage")
             await look_up(client, emails)
             found = await client.get(f"{API}/codes/lookup", params={"email": member.email.upper()})
             assert found.json()["code"] == code["code"]
-            assert await state(client) == "ok"
+            assert await redis_state(client) == "ok"

@@ -1,4 +1,4 @@
-"""How the way to Redis is opened again, and what does not close it."""
+"""The recovery of the Redis client after an outage."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.usefixtures("production_timeouts")
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait long for an answer, since a busy machine is no dead server."""
+    """Use long timeouts, so that a busy machine is not taken for an outage."""
     monkeypatch.setattr(redis, "LOOKS", 1000)
     monkeypatch.setattr(redis, "SOCKET_SECONDS", 10)
 
 
 @pytest.fixture
 async def server(own_redis: RedisProcess, patience: None) -> AsyncIterator[RedisClient]:  # noqa: ARG001
-    """The way to a Redis that the test may restart, with all its connections made."""
+    """A client of a Redis that the test may restart, with all connections open."""
     server = RedisClient(own_redis.url)
     await open_all_connections(server)
     yield server
@@ -36,35 +36,35 @@ async def server(own_redis: RedisProcess, patience: None) -> AsyncIterator[Redis
 
 
 async def open_all_connections(server: RedisClient) -> None:
-    """Have every connection made, and left idle."""
-    every = [server.client.client() for _ in range(MAX_CONNECTIONS)]
-    for one in every:
-        await one.initialize()
-    for one in every:
-        await one.aclose()
+    """Open every connection of the pool, and leave it idle."""
+    connections = [server.client.client() for _ in range(MAX_CONNECTIONS)]
+    for connection in connections:
+        await connection.initialize()
+    for connection in connections:
+        await connection.aclose()
 
 
-async def ask_on_all_connections(server: RedisClient) -> None:
-    """Put as many questions at once as there are connections."""
-    together = asyncio.Barrier(MAX_CONNECTIONS)
+async def ping_on_all_connections(server: RedisClient) -> None:
+    """Send a ping on every connection at the same time."""
+    barrier = asyncio.Barrier(MAX_CONNECTIONS)
 
-    async def ask(client: Redis) -> None:
+    async def ping(client: Redis) -> None:
         async with client.client() as own:
-            await together.wait()
+            await barrier.wait()
             await own.ping()
 
-    await asyncio.gather(*(server.execute(ask) for _ in range(MAX_CONNECTIONS)))
+    await asyncio.gather(*(server.execute(ping) for _ in range(MAX_CONNECTIONS)))
 
 
 async def fail(_: Redis) -> None:
-    """Answer as a server that is gone."""
+    """Fail as with a dead server."""
     raise ConnectionResetError
 
 
-async def test_connections_that_died_while_they_were_idle_are_replaced(
+async def test_dead_idle_connections_are_replaced(
     own_redis: RedisProcess, server: RedisClient
 ) -> None:
-    """After a plain restart of Redis nobody is sent away, and limits go on counting there."""
+    """After a restart of Redis no request fails, and rate limits count in Redis."""
     rates = dict.fromkeys(RateLimitGroup, UNLIMITED) | {
         RateLimitGroup.LOOKUP: Rate.parse("10/hour")
     }
@@ -72,54 +72,56 @@ async def test_connections_that_died_while_they_were_idle_are_replaced(
     own_redis.kill()
     own_redis.start()
     with capture_logs() as logs:
-        taken = await asyncio.gather(*(limits.hit(RateLimitGroup.LOOKUP, "ann") for _ in range(22)))
-        await ask_on_all_connections(server)
-    assert sum(one is not None and one.allowed for one in taken) == 10
+        results = await asyncio.gather(
+            *(limits.hit(RateLimitGroup.LOOKUP, "ann") for _ in range(22))
+        )
+        await ping_on_all_connections(server)
+    assert sum(result is not None and result.allowed for result in results) == 10
     assert server.is_available
     assert logs == []
 
 
-async def test_dead_connections_do_not_close_the_way_after_a_recovery(
+async def test_connections_of_before_an_outage_are_not_reused(
     own_redis: RedisProcess, server: RedisClient
 ) -> None:
-    """None of those from before the outage is used again."""
+    """After the recovery no old connection reopens the breaker."""
     own_redis.kill()
     with pytest.raises(RedisUnavailable):
         await server.execute(lambda client: client.ping())
     own_redis.start()
     await wait_until(lambda: server.is_available)
     with capture_logs() as logs:
-        await ask_on_all_connections(server)
+        await ping_on_all_connections(server)
     assert server.is_available
     assert logs == []
 
 
 @pytest.mark.usefixtures("patience")
-async def test_connections_that_went_silent_in_an_outage_are_not_used_after_it(
+async def test_silent_connections_are_not_reused(
     own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As behind a router that forgot them: no error tells of it, only a time-out each."""
+    """A router may drop connections without an error; each would time out."""
     port = free_port()
     proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", own_redis.port))
     proxy.start()
     server = RedisClient(f"redis://127.0.0.1:{port}/0")
     await open_all_connections(server)
     proxy.blackhole_open_connections()
-    with monkeypatch.context() as hasty:
-        hasty.setattr(redis, "LOOKS", 8)
+    with monkeypatch.context() as patched:
+        patched.setattr(redis, "LOOKS", 8)
         with pytest.raises(RedisUnavailable):
             await server.execute(lambda client: client.ping())
     await wait_until(lambda: server.is_available)
-    await ask_on_all_connections(server)
+    await ping_on_all_connections(server)
     assert server.is_available
     await server.close()
     proxy.stop()
 
 
-async def test_what_was_asked_before_a_recovery_does_not_close_the_way(
+async def test_late_failure_does_not_reopen_the_breaker(
     server: RedisClient,
 ) -> None:
-    """Its failure says nothing about the server since."""
+    """A request from before the recovery says nothing about the server now."""
     recovered = asyncio.Event()
 
     async def fail_late(_: Redis) -> None:
@@ -138,15 +140,15 @@ async def test_what_was_asked_before_a_recovery_does_not_close_the_way(
     assert server.is_available
 
 
-async def test_the_recovery_survives_what_it_did_not_expect(server: RedisClient) -> None:
-    """It is logged, and tried again; otherwise Redis would not be used until the next start."""
-    ends = [LookupError(), None]
+async def test_recovery_survives_an_unexpected_error(server: RedisClient) -> None:
+    """The error is logged, and the recovery continues."""
+    outcomes = [LookupError(), None]
 
-    async def repeat() -> None:
-        if (error := ends.pop(0)) is not None:
+    async def fail_once() -> None:
+        if (error := outcomes.pop(0)) is not None:
             raise error
 
-    server.add_recovery_hook(repeat)
+    server.add_recovery_hook(fail_once)
     with capture_logs() as logs:
         with pytest.raises(RedisUnavailable):
             await server.execute(fail)

@@ -1,14 +1,14 @@
-"""The main job from end to end, over HTTP and a real database."""
+"""The main use case from end to end, over HTTP and a real database."""
 
 import httpx
 
 from tests.support.api_client import API, join
 
 
-async def test_someone_joins_with_a_code_and_the_referrer_sees_it(
+async def test_referral_from_code_to_list(
     client: httpx.AsyncClient,
 ) -> None:
-    """Register, log in, make a code, look it up, have someone join with it, see the referral."""
+    """Ann makes a code, Bob finds it and registers with it, and Ann sees the referral."""
     ann = await join(client)
     code = await ann.issue_code(code="Ann-2026")
     found = await client.get(f"{API}/codes/lookup", params={"email": ann.email.upper()})

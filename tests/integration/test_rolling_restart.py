@@ -1,4 +1,4 @@
-"""A new release taken in one replica after the other, while clients ask without a pause."""
+"""A rolling restart: one replica after the other, while clients send requests."""
 
 import asyncio
 import errno
@@ -24,7 +24,7 @@ PATIENCE = 60
 
 @pytest.fixture
 def shared(database_url: str, key_file: Path) -> dict[str, str]:
-    """Settings of two services over one database."""
+    """Settings of two services on one database."""
     return {
         "database_url": database_url,
         "signing_key_file": str(key_file),
@@ -34,53 +34,51 @@ def shared(database_url: str, key_file: Path) -> dict[str, str]:
 
 
 def test_readiness_fails_first(tmp_path: Path, shared: dict[str, str]) -> None:
-    """After SIGTERM balancers are told to go elsewhere, and whoever still comes is served."""
+    """After SIGTERM `/health/ready` is 503, and other requests are still served."""
     with running_service(tmp_path / "data", "--drain", "3", **shared) as service:
         service.process.terminate()
         with httpx.Client(base_url=service.url) as client:
             asyncio.run(wait_until(lambda: client.get("/health/ready").status_code == 503))
             assert client.get("/health/ready").headers["Content-Type"] == PROBLEM
-            answer = client.get(f"{API}/codes/NONE/validity")
-        assert answer.status_code == 200
-        assert answer.headers["Connection"] == "close"
+            response = client.get(f"{API}/codes/NONE/validity")
+        assert response.status_code == 200
+        assert response.headers["Connection"] == "close"
         assert service.process.wait(STOP_SECONDS) == 0
 
 
-def test_at_the_end_no_connection_is_made_and_then_broken(
-    tmp_path: Path, shared: dict[str, str]
-) -> None:
-    """Connecting fails before a request is sent, and a connection made before is still served."""
+def test_shutdown_breaks_no_connection(tmp_path: Path, shared: dict[str, str]) -> None:
+    """A new connection is refused, and an open connection is served."""
     with running_service(tmp_path / "data", *DRAIN, **shared) as service:
         port = httpx.URL(service.url).port or 0
-        early = socket.create_connection(("127.0.0.1", port), timeout=5)
+        connection = socket.create_connection(("127.0.0.1", port), timeout=5)
         service.process.terminate()
         asyncio.run(wait_until(lambda: not _connects(port)))
-        early.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert early.recv(100).startswith(b"HTTP/1.1 200 ")
-        early.close()
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        connection.close()
         assert service.process.wait(STOP_SECONDS) == 0
 
 
-def test_at_the_start_no_connection_is_made_and_then_broken() -> None:
-    """Whether a port is free is found out without a moment in which connecting succeeds."""
+def test_port_check_accepts_no_connection() -> None:
+    """The check for a free port never accepts a connection."""
     port = free_port()
-    looking = get_context("fork").Process(target=_look_often, args=(port,))
-    looking.start()
-    answers = set()
-    while looking.is_alive():
+    process = get_context("fork").Process(target=_check_port_often, args=(port,))
+    process.start()
+    results = set()
+    while process.is_alive():
         with socket.socket() as client:
-            answers.add(client.connect_ex(("127.0.0.1", port)))
-    assert looking.exitcode == 0
-    assert answers == {errno.ECONNREFUSED}
+            results.add(client.connect_ex(("127.0.0.1", port)))
+    assert process.exitcode == 0
+    assert results == {errno.ECONNREFUSED}
 
 
-def _look_often(port: int) -> None:
+def _check_port_often(port: int) -> None:
     for _ in range(10_000):
         assert resolve_listen_ip("127.0.0.1", port) == "127.0.0.1"
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path, shared: dict[str, str]) -> None:
-    """Whoever is in a hurry need not wait for balancers."""
+def test_second_signal_skips_the_drain(tmp_path: Path, shared: dict[str, str]) -> None:
+    """A second SIGTERM ends the service without waiting for load balancers."""
     with running_service(tmp_path / "data", "--drain", "60", **shared) as service:
         service.process.terminate()
         asyncio.run(wait_until(lambda: httpx.get(f"{service.url}/health/ready").status_code == 503))
@@ -95,8 +93,8 @@ def _connects(port: int) -> bool:
     return True
 
 
-def test_a_rolling_restart_loses_no_request(tmp_path: Path, shared: dict[str, str]) -> None:
-    """Behind nginx each of two services is ended and started anew, and every request succeeds."""
+def test_rolling_restart_loses_no_request(tmp_path: Path, shared: dict[str, str]) -> None:
+    """Behind nginx two services restart in turn, and every request succeeds."""
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
         services = [
@@ -109,13 +107,13 @@ def test_a_rolling_restart_loses_no_request(tmp_path: Path, shared: dict[str, st
             assert service.stop() == 0
             stack.enter_context(running_service(tmp_path / str(port), *DRAIN, port=port, **shared))
 
-        async def roll() -> None:
+        async def restart_all() -> None:
             async with steady_load(url) as tally:
                 await wait_until(lambda: tally.responses.total() > 200, PATIENCE)
                 for service, port in zip(services, ports, strict=True):
                     await asyncio.to_thread(restart, service, port)
-                restarted = tally.responses.total()
-                await wait_until(lambda: tally.responses.total() > restarted + 200, PATIENCE)
+                before = tally.responses.total()
+                await wait_until(lambda: tally.responses.total() > before + 200, PATIENCE)
             assert tally.failures == {}
 
-        asyncio.run(roll())
+        asyncio.run(restart_all())

@@ -1,4 +1,4 @@
-"""What neither the database nor the log may hold, and what an answer's time may not tell."""
+"""Secrets that database and log must not hold, timing of failed logins, and operator commands."""
 
 from pathlib import Path
 
@@ -21,20 +21,20 @@ from tests.support.service_process import run_command, running_service
 SECRET = "a password that stands out"
 
 
-async def test_a_dump_holds_no_secret(
+async def test_tables_and_log_hold_no_secret(
     client: httpx.AsyncClient, database: PostgresDatabase, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither password nor token nor a client's secret is in the tables or the log."""
+    """Neither the tables nor the log have a password, a token or a client's secret."""
     create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-    made, client_secret = await create("shop", [Scope.USERS_READ])
+    created, client_secret = await create("shop", [Scope.USERS_READ])
     email = new_email()
     body = {"email": email, "password": SECRET}
     headers = {"Idempotency-Key": "secrets"}
     await client.post(f"{API}/auth/register", json=body, headers=headers)
     tokens = (await log_in(client, email, SECRET)).json()
-    pair = (str(made.id), client_secret)
+    credentials = (str(created.id), client_secret)
     form = {"token": tokens["access_token"]}
-    await client.post(f"{API}/auth/introspect", data=form, auth=pair)
+    await client.post(f"{API}/auth/introspect", data=form, auth=credentials)
     await log_in(client, email, SECRET + "x")
     secrets = [SECRET, client_secret, tokens["access_token"], tokens["refresh_token"]]
     dump, printed = await dump_tables(database), "".join(capfd.readouterr())
@@ -48,33 +48,31 @@ async def test_a_dump_holds_no_secret(
 
 
 class CountingPasswordHasher(ArgonPasswordHasher):
-    """Notes what is done, which is what takes the time."""
+    """Records its operations, which take most of a login's time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.done: list[str] = []
+        self.operations: list[str] = []
 
     async def hash(self, password: str) -> str:
-        self.done.append("hash")
+        self.operations.append("hash")
         return await super().hash(password)
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         text = hashed or DECOY_HASH
-        assert not ARGON2.check_needs_rehash(text), "it takes another time"
-        self.done.append("verify")
+        assert not ARGON2.check_needs_rehash(text), "the hash has other parameters"
+        self.operations.append("verify")
         return await super().verify(password, hashed)
 
 
-async def test_the_time_of_a_refusal_tells_nothing(
+async def test_failed_logins_take_the_same_time(
     settings: Settings, database: PostgresDatabase
 ) -> None:
-    """An unknown address, a wrong password, and an account that is blocked: each costs one hash of
-    the same strength, beside which all else takes no time.
-    """
+    """An unknown e-mail, a wrong password and a blocked account each cost one equal hash."""
     passwords = CountingPasswordHasher()
-    hashes = Provider(scope=Lifetime.APP)
-    hashes.provide(lambda: passwords, provides=ArgonPasswordHasher, override=True)
-    async with run_service(settings, hashes) as client:
+    fakes = Provider(scope=Lifetime.APP)
+    fakes.provide(lambda: passwords, provides=ArgonPasswordHasher, override=True)
+    async with run_service(settings, fakes) as client:
         ann, bob = await join(client), await join(client)
         await block_account(database, bob.email)
         for email, password in (
@@ -83,21 +81,21 @@ async def test_the_time_of_a_refusal_tells_nothing(
             (bob.email, "not the password"),
             (bob.email, PASSWORD),
         ):
-            passwords.done.clear()
+            passwords.operations.clear()
             assert (await log_in(client, email, password)).status_code == 400
-            assert passwords.done == ["verify"]
+            assert passwords.operations == ["verify"]
     passwords.close()
 
 
-def test_operators_make_admins_and_clients_and_shut_users_out(tmp_path: Path) -> None:
-    """Beside a running service; the password comes by standard input and is shown nowhere."""
+def test_operators_create_admins_and_clients_and_block_users(tmp_path: Path) -> None:
+    """The commands work beside a running service, and no password is printed."""
     folder = tmp_path / "data"
     with running_service(folder) as service:
         weak = run_command(folder, "create-admin", "root@example.com", stdin="short\n")
         assert weak.returncode == 1
-        made = run_command(folder, "create-admin", "root@example.com", stdin=f"{SECRET}\n")
-        assert made.returncode == 0, made.stderr
-        assert SECRET not in made.stdout + made.stderr
+        created = run_command(folder, "create-admin", "root@example.com", stdin=f"{SECRET}\n")
+        assert created.returncode == 0, created.stderr
+        assert SECRET not in created.stdout + created.stderr
         again = run_command(folder, "create-admin", "ROOT@example.com", stdin=f"{SECRET}\n")
         assert "has an account already" in again.stderr
         form = {"grant_type": "password", "username": "root@example.com", "password": SECRET}
@@ -112,17 +110,17 @@ def test_operators_make_admins_and_clients_and_shut_users_out(tmp_path: Path) ->
         again = run_command(folder, "block", "--undo", "root@example.com")
         assert "may log in again" in again.stdout
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 200
-        nobody = run_command(folder, "block", "nobody@example.com")
-        assert (nobody.returncode, nobody.stderr) == (
+        unknown = run_command(folder, "block", "nobody@example.com")
+        assert (unknown.returncode, unknown.stderr) == (
             1,
             "Error: No account has this e-mail address.\n",
         )
 
         scopes = ("--scope", "codes:read", "--scope", "users:read")
-        shown = run_command(folder, "create-client", "shop", *scopes)
-        said = dict(line.split("=", 1) for line in shown.stdout.split())
+        output = run_command(folder, "create-client", "shop", *scopes)
+        printed = dict(line.split("=", 1) for line in output.stdout.split())
         grant = {"grant_type": "client_credentials"}
-        pair = (said["client_id"], said["client_secret"])
-        tokens = httpx.post(f"{service.url}{API}/auth/token", data=grant, auth=pair).json()
+        credentials = (printed["client_id"], printed["client_secret"])
+        tokens = httpx.post(f"{service.url}{API}/auth/token", data=grant, auth=credentials).json()
         assert tokens["scope"] == "codes:read users:read"
         assert run_command(folder, "create-client", "shop", "--scope", "account").returncode == 2

@@ -1,4 +1,4 @@
-"""Logins and what ends them."""
+"""Sessions, refresh tokens and what ends them."""
 
 import asyncio
 import hashlib
@@ -10,28 +10,34 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from referral.adapters.postgres.database import PostgresDatabase
-from tests.support.api_client import API, PASSWORD, Member, block_account, join, log_in
+from tests.support.api_client import (
+    API,
+    NEW_PASSWORD,
+    PASSWORD,
+    Member,
+    block_account,
+    join,
+    log_in,
+)
 from tests.support.fakes.ports import FakeClock
-
-NEW_PASSWORD = "staple battery horse"
 
 
 async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:
-    """Trade a refresh token."""
+    """Use a refresh token."""
     form = {"grant_type": "refresh_token", "refresh_token": token}
     return await client.post(f"{API}/auth/token", data=form)
 
 
 async def log_in_for_refresh_token(ann: Member) -> str:
-    """Log in, and return the refresh token."""
+    """Log in; return the refresh token."""
     token: str = (await log_in(ann.client, ann.email)).json()["refresh_token"]
     return token
 
 
-async def test_a_refresh_token_is_opaque_random_and_stored_as_a_digest(
+async def test_refresh_token_is_random_and_stored_as_a_digest(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """The table holds the SHA-256 of 256 random bits, and the token tells nothing."""
+    """The token is 256 random bits, and the table has its SHA-256."""
     token = await log_in_for_refresh_token(await join(client))
     assert len(token) == 43
     digest = hashlib.sha256(token.encode()).digest()
@@ -40,10 +46,10 @@ async def test_a_refresh_token_is_opaque_random_and_stored_as_a_digest(
         assert (await records.session.execute(query, {"digest": digest})).scalar_one() == 1
 
 
-async def test_a_stolen_refresh_token_ends_the_family_and_is_logged(
+async def test_reused_refresh_token_ends_the_session_and_is_logged(
     client: httpx.AsyncClient, clock: FakeClock
 ) -> None:
-    """Played again within 10 s it gives another pair, later it ends all that came of the login."""
+    """Reuse within 10 s gives another pair; later it ends the session."""
     first = await log_in_for_refresh_token(await join(client))
     second = (await refresh(client, first)).json()["refresh_token"]
     assert (await refresh(client, first)).status_code == 200
@@ -57,10 +63,10 @@ async def test_a_stolen_refresh_token_ends_the_family_and_is_logged(
     assert (await refresh(client, second)).json()["error"] == "invalid_grant"
 
 
-async def test_a_session_ends_30_days_after_the_login(
+async def test_session_ends_30_days_after_the_login(
     client: httpx.AsyncClient, clock: FakeClock
 ) -> None:
-    """Rotation does not make a session live longer."""
+    """Rotation does not extend a session."""
     token = await log_in_for_refresh_token(await join(client))
     for _ in range(2):
         clock.advance(days=14)
@@ -70,9 +76,9 @@ async def test_a_session_ends_30_days_after_the_login(
 
 
 async def revoke(ann: Member, token: str) -> None:
-    """Log out."""
-    answer = await ann.client.post(f"{API}/auth/revoke", data={"token": token})
-    assert (answer.status_code, answer.content) == (200, b"")
+    """Revoke a token."""
+    response = await ann.client.post(f"{API}/auth/revoke", data={"token": token})
+    assert (response.status_code, response.content) == (200, b"")
 
 
 async def change_password(ann: Member, _: str) -> None:
@@ -82,29 +88,29 @@ async def change_password(ann: Member, _: str) -> None:
 
 
 async def erase(ann: Member, _: str) -> None:
-    """Leave."""
-    answer = await ann.request("DELETE", "/me", json={"password": PASSWORD})
-    assert answer.status_code == 204
+    """Delete the account."""
+    response = await ann.request("DELETE", "/me", json={"password": PASSWORD})
+    assert response.status_code == 204
 
 
 ENDINGS: list[Callable[[Member, str], Awaitable[None]]] = [revoke, change_password, erase]
 
 
 @pytest.mark.parametrize("end", ENDINGS)
-async def test_refresh_tokens_end_at_once(
+async def test_refresh_tokens_are_revoked_at_once(
     client: httpx.AsyncClient, end: Callable[[Member, str], Awaitable[None]]
 ) -> None:
-    """Logging out, a new password and leaving end the refresh tokens of the login."""
+    """Logout, a new password and erasure revoke the refresh tokens."""
     ann = await join(client)
     token = await log_in_for_refresh_token(ann)
     await end(ann, token)
     assert (await refresh(client, token)).json()["error"] == "invalid_grant"
 
 
-async def test_a_blocked_account_is_out_at_once_and_cannot_get_in(
+async def test_block_ends_sessions_and_prevents_logins(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """Blocking ends the sessions, and the right password is answered like a wrong one."""
+    """The right password gets the response of a wrong one."""
     ann = await join(client)
     token = await log_in_for_refresh_token(ann)
     await block_account(database, ann.email)
@@ -117,8 +123,8 @@ async def test_a_blocked_account_is_out_at_once_and_cannot_get_in(
     assert (await log_in(client, ann.email)).status_code == 200
 
 
-async def test_an_access_token_revokes_its_session(client: httpx.AsyncClient) -> None:
-    """Either token of a pair logs out, and a token that is none does no harm."""
+async def test_access_token_revokes_its_session(client: httpx.AsyncClient) -> None:
+    """Either token of a pair logs out; an unknown token has no effect."""
     ann = await join(client)
     pair = (await log_in(client, ann.email)).json()
     await revoke(ann, "no token at all")
@@ -127,18 +133,18 @@ async def test_an_access_token_revokes_its_session(client: httpx.AsyncClient) ->
     assert (await refresh(client, pair["refresh_token"])).status_code == 400
 
 
-async def test_a_new_password_leaves_the_session_that_changed_it(
+async def test_password_change_keeps_the_current_session(
     client: httpx.AsyncClient,
 ) -> None:
-    """The others end; the new password logs in and the old one does not."""
+    """Other sessions end, and the old password is invalid."""
     ann = await join(client)
     other = await log_in_for_refresh_token(ann)
-    here = (await log_in(client, ann.email)).json()
-    headers = {"Authorization": f"Bearer {here['access_token']}"}
+    current = (await log_in(client, ann.email)).json()
+    headers = {"Authorization": f"Bearer {current['access_token']}"}
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     changed = await client.put(f"{API}/me/password", json=body, headers=headers)
     assert changed.status_code == 204
-    assert (await refresh(client, here["refresh_token"])).status_code == 200
+    assert (await refresh(client, current["refresh_token"])).status_code == 200
     assert (await refresh(client, other)).status_code == 400
     assert (await log_in(client, ann.email)).status_code == 400
     assert (await log_in(client, ann.email, NEW_PASSWORD)).status_code == 200
@@ -153,37 +159,41 @@ async def test_a_new_password_leaves_the_session_that_changed_it(
         (PASSWORD, "x" * 1025, "weak-password", "/new_password"),
     ],
 )
-async def test_a_bad_change_of_password_changes_nothing(
+async def test_invalid_password_change_has_no_effect(
     client: httpx.AsyncClient, current: str, new: str, slug: str, pointer: str | None
 ) -> None:
-    """A wrong or weak password is 422, and sessions go on."""
+    """A wrong or weak password is 422, and the session continues."""
     ann = await join(client)
     token = await log_in_for_refresh_token(ann)
     body = {"current_password": current, "new_password": new}
-    refused = await ann.request("PUT", "/me/password", json=body)
-    assert refused.status_code == 422
-    assert refused.json()["type"].endswith(f"/problems/{slug}")
-    assert [fault["pointer"] for fault in refused.json().get("errors", [])] == (
+    response = await ann.request("PUT", "/me/password", json=body)
+    assert response.status_code == 422
+    assert response.json()["type"].endswith(f"/problems/{slug}")
+    assert [error["pointer"] for error in response.json().get("errors", [])] == (
         [pointer] if pointer else []
     )
     assert (await refresh(client, token)).status_code == 200
 
 
-async def test_a_login_that_a_new_password_overtakes_is_refused(
+async def test_login_concurrent_with_a_password_change_is_rejected(
     client: httpx.AsyncClient,
 ) -> None:
-    """However many log in with the old password meanwhile, none is left in."""
+    """No session of the old password survives a concurrent change."""
     ann = await join(client)
     logins = [log_in(client, ann.email) for _ in range(10)]
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
-    *answers, changed = await asyncio.gather(*logins, ann.request("PUT", "/me/password", json=body))
+    *responses, changed = await asyncio.gather(
+        *logins, ann.request("PUT", "/me/password", json=body)
+    )
     assert changed.status_code == 204
-    tokens = [answer.json()["refresh_token"] for answer in answers if answer.status_code == 200]
+    tokens = [
+        response.json()["refresh_token"] for response in responses if response.status_code == 200
+    ]
     assert [(await refresh(client, token)).status_code for token in tokens] == [400] * len(tokens)
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "error"),
+    ("body", "media_type", "error"),
     [
         (b'{"grant_type": "password"}', "application/json", "invalid_request"),
         (b"grant_type=password&grant_type=password", None, "invalid_request"),
@@ -199,12 +209,12 @@ async def test_a_login_that_a_new_password_overtakes_is_refused(
         (b"grant_type=password&username=nobody&password=b", None, "invalid_grant"),
     ],
 )
-async def test_the_token_endpoint_refuses_in_the_form_of_the_rfc(
-    client: httpx.AsyncClient, body: bytes, kind: str | None, error: str
+async def test_token_endpoint_errors_follow_rfc_6749(
+    client: httpx.AsyncClient, body: bytes, media_type: str | None, error: str
 ) -> None:
     """RFC 6749, 5.2: JSON bodies, repeated parameters and unknown grants."""
-    headers = {"Content-Type": kind or "application/x-www-form-urlencoded"}
-    refused = await client.post(f"{API}/auth/token", content=body, headers=headers)
-    assert refused.status_code == 400
-    assert refused.json()["error"] == error
-    assert refused.headers["Cache-Control"] == "no-store"
+    headers = {"Content-Type": media_type or "application/x-www-form-urlencoded"}
+    response = await client.post(f"{API}/auth/token", content=body, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"] == error
+    assert response.headers["Cache-Control"] == "no-store"

@@ -1,4 +1,4 @@
-"""Signing keys that change while the service runs."""
+"""Rotation of signing keys while the service runs."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ class FakeStopwatch:
 
 
 @pytest.fixture
-def watch() -> FakeStopwatch:
-    """The ring's idea of time."""
+def stopwatch() -> FakeStopwatch:
+    """The stopwatch of the key ring."""
     return FakeStopwatch()
 
 
 @pytest.fixture
 def pems(tmp_path: Path) -> list[bytes]:
-    """Two keys."""
+    """Two private keys."""
     paths = [tmp_path / "made" / f"{number}.pem" for number in range(2)]
     for path in paths:
         make_key_file(path)
@@ -47,25 +47,25 @@ def pems(tmp_path: Path) -> list[bytes]:
 
 
 def make_access_tokens(ring: KeyRing) -> JwtAccessTokens:
-    """Make access tokens over a ring."""
+    """Make the token service over a key ring."""
     return JwtAccessTokens(ISSUER, ring, 10, SystemClock())
 
 
 def issue_token(ring: KeyRing) -> str:
-    """Sign a token with the key that signs at the moment."""
+    """Sign a token with the current signing key."""
     return make_access_tokens(ring).issue("someone", "a-client", "referrals:read")
 
 
-def test_a_new_key_signs_and_the_old_one_verifies(
-    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch
+def test_new_key_signs_and_old_key_verifies(
+    tmp_path: Path, pems: list[bytes], stopwatch: FakeStopwatch
 ) -> None:
-    """A key put in front of the file is in use within a minute, without a restart."""
+    """A key that is put first in the file is used within a minute, without a restart."""
     file = tmp_path / "signing.pem"
     file.write_bytes(pems[0])
-    ring = KeyRing([file], watch)
+    ring = KeyRing([file], stopwatch)
     old, kid = issue_token(ring), ring.all()[0].kid
     file.write_bytes(pems[1] + pems[0])
-    watch.seconds = RELOAD_SECONDS + 1
+    stopwatch.seconds = RELOAD_SECONDS + 1
     assert [key.kid for key in ring.all()][1] == kid
     assert make_access_tokens(ring).verify(issue_token(ring)).subject == "someone"
     assert make_access_tokens(ring).verify(old).subject == "someone"
@@ -74,74 +74,74 @@ def test_a_new_key_signs_and_the_old_one_verifies(
     ]
 
 
-def test_a_removed_key_verifies_no_more(
-    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch
+def test_removed_key_does_not_verify(
+    tmp_path: Path, pems: list[bytes], stopwatch: FakeStopwatch
 ) -> None:
-    """What it signed is refused, whether it left its file or its file is gone."""
+    """Tokens of a removed key are rejected, whether its file is changed or deleted."""
     files = [tmp_path / "a.pem", tmp_path / "b.pem"]
     for file, pem in zip(files, pems, strict=True):
         file.write_bytes(pem)
-    ring = KeyRing(files, watch)
+    ring = KeyRing(files, stopwatch)
     old = issue_token(ring)
     files[0].unlink()
-    watch.seconds = RELOAD_SECONDS + 1
+    stopwatch.seconds = RELOAD_SECONDS + 1
     with pytest.raises(Unauthenticated):
         make_access_tokens(ring).verify(old)
     assert make_access_tokens(ring).verify(issue_token(ring)).subject == "someone"
 
 
-def test_a_key_that_another_process_uses_already_is_looked_for_at_once(
-    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch
+def test_unknown_key_id_reloads_the_files(
+    tmp_path: Path, pems: list[bytes], stopwatch: FakeStopwatch
 ) -> None:
-    """A token of an unknown key makes the files be read sooner, and at most once a second."""
+    """A token with an unknown key id reloads the files at once, at most once a second."""
     file = tmp_path / "signing.pem"
     file.write_bytes(pems[0])
-    ring = KeyRing([file], watch)
+    ring = KeyRing([file], stopwatch)
     file.write_bytes(pems[1] + pems[0])
-    ahead = issue_token(KeyRing([file], watch))
+    token = issue_token(KeyRing([file], stopwatch))
     with pytest.raises(Unauthenticated):
-        make_access_tokens(ring).verify(ahead)
-    watch.seconds = UNKNOWN_KEY_RELOAD_SECONDS + 0.1
-    assert make_access_tokens(ring).verify(ahead).subject == "someone"
+        make_access_tokens(ring).verify(token)
+    stopwatch.seconds = UNKNOWN_KEY_RELOAD_SECONDS + 0.1
+    assert make_access_tokens(ring).verify(token).subject == "someone"
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", None])
-def test_a_broken_file_leaves_the_keys_as_they_were(
-    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch, content: bytes | None
+def test_broken_key_file_keeps_the_loaded_keys(
+    tmp_path: Path, pems: list[bytes], stopwatch: FakeStopwatch, content: bytes | None
 ) -> None:
-    """An editor's slip takes nobody out, and the log tells of it."""
+    """An invalid file changes nothing and is logged."""
     file = tmp_path / "signing.pem"
     file.write_bytes(pems[0])
-    ring = KeyRing([file], watch)
+    ring = KeyRing([file], stopwatch)
     token = issue_token(ring)
     if content is None:
         file.unlink()
     else:
         file.write_bytes(content)
-    watch.seconds = RELOAD_SECONDS + 1
+    stopwatch.seconds = RELOAD_SECONDS + 1
     with capture_logs() as logs:
         assert make_access_tokens(ring).verify(token).subject == "someone"
     assert [entry["log_level"] for entry in logs] == ["warning"]
 
 
-def test_fingerprints_outlive_a_new_key(
-    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch
+def test_fingerprints_survive_a_key_rotation(
+    tmp_path: Path, pems: list[bytes], stopwatch: FakeStopwatch
 ) -> None:
-    """What was remembered by the old key is still known, and needs the key to be made."""
+    """A fingerprint of the old key still matches, as long as the key is in the file."""
     file = tmp_path / "signing.pem"
     file.write_bytes(pems[0])
-    ring = KeyRing([file], watch)
+    ring = KeyRing([file], stopwatch)
     old = HmacFingerprints(ring).compute(b"a body")
     file.write_bytes(pems[1] + pems[0])
-    watch.seconds = RELOAD_SECONDS + 1
+    stopwatch.seconds = RELOAD_SECONDS + 1
     new = HmacFingerprints(ring).compute(b"a body")
     assert old[0] in new
     assert old[0] != new[0]
     assert not set(HmacFingerprints(ring).compute(b"another")) & set(new)
 
 
-async def test_a_service_serves_its_keys(client: httpx.AsyncClient, key_file: Path) -> None:
-    """The set holds the public half only, and a token names its key."""
+async def test_jwks_has_the_public_keys(client: httpx.AsyncClient, key_file: Path) -> None:
+    """The key set has the public parts only."""
     await join(client)
     keys = (await client.get("/.well-known/jwks.json")).json()["keys"]
     assert [key["kid"] for key in keys] == [key.kid for key in KeyRing([key_file]).all()]

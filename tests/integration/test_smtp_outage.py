@@ -1,4 +1,4 @@
-"""SMTP that is away for an hour."""
+"""An SMTP outage of an hour."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -26,11 +26,11 @@ FROM (SELECT id, execute_after - now() AS waited FROM pgqueuer
       WHERE status = 'queued' AND execute_after > now() AND NOT id = ANY($1::bigint[])) AS early
 WHERE pgqueuer.id = early.id RETURNING pgqueuer.id, early.waited, pgqueuer.attempts
 """
-"""Let the time pass that jobs have to wait, but for some."""
+"""Makes delayed jobs due now, except for the given ids, and returns their remaining delay."""
 
 
 class RetryTimeline:
-    """The clocks of the jobs: how long each has waited, and how often it was tried."""
+    """The total delay and the attempts of each job, with the clock moved for it."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
@@ -38,7 +38,7 @@ class RetryTimeline:
         self.attempts: dict[int, int] = {}
 
     async def has_passed(self) -> bool:
-        """Let time pass for the jobs; tell whether an hour has for all of them."""
+        """Make the delayed jobs due; tell whether an hour has passed for all."""
         for row in await self.connection.fetch(MAKE_DUE_SQL, self._done()):
             self.waited[row["id"]] += row["waited"]
             self.attempts[row["id"]] = row["attempts"]
@@ -48,10 +48,10 @@ class RetryTimeline:
         return [job for job, waited in self.waited.items() if waited >= HOUR]
 
 
-async def test_mails_of_an_hour_without_smtp_go_out_afterwards(
+async def test_mails_of_an_smtp_outage_are_sent_afterwards(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are tried again and again, later and later, each at times of its own; none is held."""
+    """Jobs are retried with growing, random delays, and none is held."""
     monkeypatch.setattr("referral.adapters.jobs.worker.POLL_INTERVAL", timedelta(milliseconds=50))
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     sink, monitor = SmtpSink(free_port()), JobAdmin(database_url)
@@ -63,12 +63,12 @@ async def test_mails_of_an_hour_without_smtp_go_out_afterwards(
         assert await monitor.list_jobs("held", 9) == []
         sink.start()
 
-        async def are_told() -> bool:
-            # Again and again: an attempt under way when the server started failed after all.
+        async def are_sent() -> bool:
+            # Repeated, as an attempt that ran while the server started may have failed.
             await connection.execute("UPDATE pgqueuer SET execute_after = now()")
             return all(sink.mails_to(member.email) for member in members)
 
-        await wait_for_value(are_told)
+        await wait_for_value(are_sent)
     await connection.close()
     sink.stop()
     assert [len(sink.mails_to(member.email)) for member in members] == [1] * MEMBERS
@@ -78,10 +78,10 @@ async def test_mails_of_an_hour_without_smtp_go_out_afterwards(
 
 
 @pytest.mark.parametrize("pick", [min, max])
-def test_no_luck_with_the_jitter_holds_a_mail_within_an_hour(
+def test_no_jitter_holds_a_mail_within_an_hour(
     pick: Callable[[float, float], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though every wait be as short as can be; and though each be as long, it is tried often."""
+    """With the shortest or the longest delays the attempts of an hour stay within bounds."""
     monkeypatch.setattr("random.uniform", pick)
     waited, attempts = timedelta(), 0
     while waited < HOUR:

@@ -1,4 +1,4 @@
-"""What the service is made of, and what it refuses to start with."""
+"""The supply chain, and secrets at the start."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ SECRET = re.compile(
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
 def test_every_dependency_is_locked_with_hashes(name: str) -> None:
-    """To one version, and to its files."""
+    """Each has one version and the hashes of its files."""
     text = (ROOT / name).read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     assert len(lines) > 30
@@ -27,8 +27,8 @@ def test_every_dependency_is_locked_with_hashes(name: str) -> None:
         assert HASH.search(line), line
 
 
-def test_no_secret_is_in_the_repository() -> None:
-    """No committed file holds a private key, or a token of a kind that is known by sight."""
+def test_repository_holds_no_secret() -> None:
+    """No committed file has a private key or a known kind of token."""
     command = ["git", "ls-files", "-z"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout  # noqa: S603
     names = [name.decode() for name in listed.split(b"\0") if name]
@@ -37,8 +37,8 @@ def test_no_secret_is_in_the_repository() -> None:
 
 
 @pytest.mark.parametrize("bits", [512, 1024])
-def test_a_short_key_refuses_to_start(tmp_path: Path, bits: int) -> None:
-    """RSA below 2,048 bits is no secret for long."""
+def test_short_signing_key_is_rejected(tmp_path: Path, bits: int) -> None:
+    """RSA keys below 2,048 bits are insecure."""
     key = tmp_path / "short.pem"
     command = ["openssl", "genrsa", "-out", str(key), str(bits)]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - a fixed command
@@ -47,7 +47,7 @@ def test_a_short_key_refuses_to_start(tmp_path: Path, bits: int) -> None:
 
 
 def test_no_secret_has_a_default() -> None:
-    """A database of one's own needs a key of one's own; nothing else is secret by default."""
+    """An external database requires an explicit signing key."""
     with pytest.raises(InvalidSettingsError, match="SIGNING_KEY_FILE"):
         read_settings({"REFERRAL_DATABASE_URL": "postgresql://db/referral"})
     assert read_settings({}).signing_key_file == ""

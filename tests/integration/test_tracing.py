@@ -1,4 +1,4 @@
-"""Traces over HTTP, SQL, Redis, SMTP and jobs, as a collector gets them."""
+"""Traces over HTTP, SQL, Redis, SMTP and jobs, as an OpenTelemetry collector receives them."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
-    ("variables", "wanted"),
+    ("variables", "expected"),
     [
         ({}, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True),
@@ -27,35 +27,35 @@ from tests.support.waiting import wait_until
         ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, False),
     ],
 )
-def test_the_standard_variables_decide(variables: dict[str, str], wanted: bool) -> None:  # noqa: FBT001
-    """Off unless they ask for it."""
-    assert tracing.is_requested(variables) == wanted
+def test_standard_variables_enable_tracing(variables: dict[str, str], expected: bool) -> None:  # noqa: FBT001
+    """Tracing is off unless the OTEL_ variables enable it."""
+    assert tracing.is_requested(variables) == expected
     assert not tracing.is_enabled(), trace.get_tracer_provider()
 
 
-def test_the_service_imports_without_the_extra() -> None:
-    """And says what to install when traces are asked for."""
+def test_service_imports_without_the_extra() -> None:
+    """Without the extra the log says what to install."""
     script = (
         "import sys; sys.modules['opentelemetry.sdk'] = None;"
         "sys.modules['opentelemetry.exporter'] = None;"
         "from referral.adapters.observability import tracing; import referral.app;"
         "tracing.set_up_tracing({'OTEL_TRACES_EXPORTER': 'otlp'}); assert not tracing.is_on()"
     )
-    done = subprocess.run(  # noqa: S603 - our own words
+    result = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert "referral[tracing]" in done.stdout + done.stderr
+    assert result.returncode == 0, result.stderr
+    assert "referral[tracing]" in result.stdout + result.stderr
 
 
 def _smtp_reply(mail: ReceivedMail) -> str:
     return f"550 5.1.1 <{mail.to}> is unknown" if mail.to.startswith("gone") else "250 OK"
 
 
-async def test_one_trace_leads_from_the_request_to_the_mail(
+async def test_one_trace_covers_request_job_and_mail(
     tmp_path: Path, sink: SmtpSink, own_redis: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A registration's SQL, its job and its mail are in its trace; no span shows a secret."""
+    """A registration's trace has its SQL, job and e-mail, and no span has a secret."""
     sink.reply = _smtp_reply
     with run_trace_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
@@ -75,14 +75,14 @@ async def test_one_trace_leads_from_the_request_to_the_mail(
 
 def _check_one_trace(collector: TraceCollector) -> None:
     first = collector.spans_named("POST /api/v1/auth/register")[0]
-    mine = [span for span in collector.spans if span.trace_id == first.trace_id]
-    by_id = {span.span_id: span for span in mine}
-    names = {span.name for span in mine}
+    spans = [span for span in collector.spans if span.trace_id == first.trace_id]
+    by_id = {span.span_id: span for span in spans}
+    names = {span.name for span in spans}
     assert {"job confirmation-mail", "smtp", "sql INSERT"} <= names
-    for span in mine:
+    for span in spans:
         assert span is first or span.parent_span_id in by_id
-    mail = next(span for span in mine if span.name == "smtp")
+    mail = next(span for span in spans if span.name == "smtp")
     assert by_id[mail.parent_span_id].name == "job confirmation-mail"
-    refused = [span for span in collector.spans_named("smtp") if span.status.code == 2]
-    assert {span.status.message for span in refused} == {"MailRefused"}
+    rejected = [span for span in collector.spans_named("smtp") if span.status.code == 2]
+    assert {span.status.message for span in rejected} == {"MailRefused"}
     assert not any(span.events for span in collector.spans)

@@ -1,4 +1,4 @@
-"""What a transaction leaves behind that did not come to its end."""
+"""Transactions that are cancelled, time out or lose their connection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,42 +29,40 @@ WHERE datname = current_database() AND state LIKE 'idle in transaction%'
 
 
 @pytest.mark.parametrize("end", ["cancelled", "timed out"])
-async def test_what_was_broken_off_is_undone(
+async def test_aborted_transaction_is_rolled_back(
     database: PostgresDatabase, database_url: str, end: str
 ) -> None:
-    """Nothing of it is stored, no transaction stays open, and every place is free again."""
-    user, inside = make_user(), asyncio.Event()
+    """Nothing is stored, no transaction stays open, and the connection is free."""
+    user, started = make_user(), asyncio.Event()
 
     async def store() -> None:
         async with database.begin() as records:
             await records.users.add(user)
-            inside.set()
+            started.set()
             if end == "timed out":
                 raise TimeoutError
             await asyncio.Event().wait()
 
     for _ in range(POOL_SIZE + 1):
-        inside.clear()
+        started.clear()
         task = asyncio.create_task(store())
         async with asyncio.timeout(10):
-            await inside.wait()
+            await started.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     watcher = await asyncpg.connect(database_url)
 
-    async def nothing_is_open() -> bool:
+    async def all_are_closed() -> bool:
         return not await watcher.fetchval(OPEN_TRANSACTIONS_SQL)
 
-    await wait_for_value(nothing_is_open)
+    await wait_for_value(all_are_closed)
     await watcher.close()
     async with database.read() as records:
         assert await records.users.find(user.id) is None
 
 
-async def test_a_connection_that_was_cut_is_not_handed_out(
-    database: PostgresDatabase, database_url: str
-) -> None:
-    """A pooled connection that the server has closed is replaced before anybody notices."""
+async def test_closed_connection_is_replaced(database: PostgresDatabase, database_url: str) -> None:
+    """The pool replaces a connection that the server has closed."""
     async with database.read() as records:
         driver = records.session.driver
     admin = await asyncpg.connect(database_url)
@@ -87,34 +85,34 @@ QUERY_PATHS: dict[str, SendQuery] = {
 }
 
 
-@pytest.mark.parametrize("way", QUERY_PATHS)
-async def test_a_call_that_gets_no_answer_in_time_is_an_outage(database_url: str, way: str) -> None:
-    """The error comes from the call itself, and its connection is not used again."""
+@pytest.mark.parametrize("path", QUERY_PATHS)
+async def test_query_timeout_is_unavailable(database_url: str, path: str) -> None:
+    """The query raises Unavailable, and its connection is closed."""
     engine = make_engine(database_url, command_timeout=0.1)
     database = PostgresDatabase(engine, FakeFingerprinter())
     async with database.read() as records:
         driver = records.session.driver
-        with pytest.raises(Unavailable) as outage:
-            await QUERY_PATHS[way](records.session, "SELECT pg_sleep(60)")
-    assert isinstance(outage.value.__cause__, TimeoutError)
+        with pytest.raises(Unavailable) as error:
+            await QUERY_PATHS[path](records.session, "SELECT pg_sleep(60)")
+    assert isinstance(error.value.__cause__, TimeoutError)
     assert driver.is_closed()
     assert await database.check() == "ok"
     await engine.dispose()
 
 
-async def test_a_value_that_does_not_fit_is_no_outage(database: PostgresDatabase) -> None:
-    """The driver refuses it before the server sees it; waiting would not help."""
+async def test_value_out_of_range_is_not_unavailable(database: PostgresDatabase) -> None:
+    """The driver rejects the value before it sends the query, so a retry would not help."""
     async with database.read() as records:
         with pytest.raises(asyncpg.DataError):
             await records.session.fetch_sql("SELECT $1::int", 10**26)
-        with pytest.raises(Exception, match="value out of int32 range") as refused:
+        with pytest.raises(Exception, match="value out of int32 range") as error:
             await records.session.execute(text("SELECT (:number)::int"), {"number": 10**26})
-        assert not isinstance(refused.value, Unavailable)
+        assert not isinstance(error.value, Unavailable)
     assert await database.check() == "ok"
 
 
 class FailingDriver(QuickClosingConnection):
-    """A connection that is cut before the ROLLBACK."""
+    """A connection that is lost before ROLLBACK."""
 
     async def execute(self, query: str, *args: object, **options: object) -> str:
         if query == "ROLLBACK":
@@ -122,8 +120,8 @@ class FailingDriver(QuickClosingConnection):
         return str(await super().execute(query, *args, **options))
 
 
-async def test_a_rollback_that_fails_does_not_hide_why_it_was_needed(database_url: str) -> None:
-    """The first error goes on, and the connection is closed, which undoes the transaction."""
+async def test_failed_rollback_keeps_the_first_error(database_url: str) -> None:
+    """The first error propagates, and the connection is closed, which rolls back."""
     engine = make_engine(database_url, connection_class=FailingDriver)
     database, user = PostgresDatabase(engine, FakeFingerprinter()), make_user()
     drivers = []
@@ -142,10 +140,10 @@ async def test_a_rollback_that_fails_does_not_hide_why_it_was_needed(database_ur
     await engine.dispose()
 
 
-async def test_an_outage_that_is_passed_over_leaves_no_broken_connection(
+async def test_suppressed_outage_discards_the_connection(
     database_url: str,
 ) -> None:
-    """Though the block ends well, the next one gets another connection."""
+    """The next block gets another connection, even if the block suppressed the error."""
     engine = make_engine(database_url, command_timeout=0.1)
     database = PostgresDatabase(engine, FakeFingerprinter())
     async with database.read() as records:

@@ -1,4 +1,4 @@
-"""kill -9, of the worker around SMTP's 250 and of the API right after its answer."""
+"""kill -9 of the worker around SMTP's final 250, and of the API right after its response."""
 
 from pathlib import Path
 
@@ -14,20 +14,18 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(("kills", "backlog"), [(8, 1), (4, BACKLOG)])
-async def test_no_mail_is_lost_or_stuck_when_workers_are_killed(
+async def test_killed_workers_lose_no_mail(
     settings: Settings, sink: SmtpSink, kills: int, backlog: int
 ) -> None:
-    """Those that were in flight may come twice, with one Message-ID; a backlog changes nothing."""
+    """E-mails in flight may be sent twice, with one Message-ID; the backlog does not matter."""
     outcome = await kill_workers(settings, sink, kills, backlog)
     assert outcome.is_as_promised, outcome
     assert outcome.kills == kills
     assert outcome.mails >= max(kills, backlog)
 
 
-async def test_a_service_killed_right_after_its_answer_still_mails(
-    tmp_path: Path, sink: SmtpSink
-) -> None:
-    """The job was committed with the account: the next start does it."""
+async def test_mail_is_sent_after_a_kill_of_the_api(tmp_path: Path, sink: SmtpSink) -> None:
+    """The job was committed with the account, so the next start sends the e-mail."""
     folder, email = tmp_path / "data", new_email()
     with running_service(folder, smtp_url=sink.url, worker="off") as service:
         async with httpx.AsyncClient(base_url=service.url) as client:

@@ -22,6 +22,7 @@ UNLIMITED_SETTINGS: dict[str, Any] = {f"limit_{group}": UNLIMITED for group in L
 UNLIMITED_ENV = dict.fromkeys(UNLIMITED_SETTINGS, "off")
 """The same as text, for environment variables."""
 PASSWORD = "correct horse battery"
+NEW_PASSWORD = "staple battery horse"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One service for a whole module: no test here moves its clock or changes its settings."""
+"""One service for all tests of a module: none of them moves its clock or changes its settings."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

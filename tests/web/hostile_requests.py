@@ -1,4 +1,4 @@
-"""Requests that are as long as they may be, for every place that the OpenAPI document names."""
+"""Requests of maximum size, for every input that the OpenAPI document describes."""
 
 import json
 from base64 import b64encode, urlsafe_b64encode
@@ -14,14 +14,14 @@ from tests.support.api_client import new_email
 
 MAX_BODY_BYTES = 63 * 1024
 MAX_HEAD_BYTES = 30 * 1024
-"""How many bytes a text may fill, a little below what the service takes."""
+"""Sizes in bytes, a little below the service's limits."""
 
 CHUNKS = 20_000
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 Node = dict[str, Any]
 Filler = tuple[str, tuple[str, ...], str]
-"""What a long text begins with, what it repeats one after the other, and what it ends with."""
+"""A long text: its prefix, the units that are repeated, and its suffix."""
 
 TEXTS: dict[str, Filler] = {
     "combining marks out of order": ("", ("\u0315", "\u0327"), ""),
@@ -97,7 +97,7 @@ HEADERS = (
     *(("GET", "/api/v1/me", name) for name in ("X-Request-ID", "Accept", "Cookie", "Origin")),
     *(("GET", "/api/v1/me", name) for name in ("traceparent", "Forwarded", "If-None-Match")),
 )
-"""Those that no operation describes as its own."""
+"""Headers that no operation describes."""
 
 PAGE_FORMS = {
     "/confirm": ("token",),
@@ -105,22 +105,22 @@ PAGE_FORMS = {
     "/unsubscribe/{token}": ("List-Unsubscribe",),
 }
 EXTRA_PATHS = ("/problems/{slug}", "/docs/files/{name}")
-"""What is not in the document: pages with a form and its fields, and what one only reads."""
+"""Paths outside of the document: pages with the fields of their form, and read-only ones."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: an account of their own for each place, as some texts may end it."""
+    """The sender of a request; each input has its own account, as some texts end it."""
 
     bearer: str
     basic: str
     known: Mapping[str, str]
-    """Values that are right, by the name of the field; the others come from the document."""
+    """Valid values by field; other fields use the examples of the document."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A long request: its name, and how it is written down."""
+    """A long request, which is encoded when it is sent."""
 
     operation: "Operation"
     target: str
@@ -128,47 +128,47 @@ class Attack:
     write: Callable[[Caller], bytes]
 
     def __str__(self) -> str:
-        """Name the operation, the field and the text."""
+        """Name the operation, the input and the text."""
         return f"{self.operation.method} {self.operation.path}, {self.target}: {self.text}"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation, as the document describes it."""
+    """An operation of the OpenAPI document."""
 
     method: str
     path: str
     parameters: tuple[tuple[str, str], ...] = ()
-    """Where each is, and its name."""
+    """The location and the name of each."""
 
     bodies: Mapping[str, tuple[tuple[str, ...], tuple[Node, ...]]] | None = None
-    """The fields of a body by its type, and examples of it."""
+    """By media type: the fields of the body, and examples."""
 
     credentials: str = ""
 
     def write(
         self,
-        who: Caller,
+        caller: Caller,
         *,
         path: Mapping[str, str] | None = None,
         query: str = "",
         headers: Mapping[str, bytes] | None = None,
-        kind: str = "",
+        media_type: str = "",
         body: bytes = b"",
         chunked: bool = False,
     ) -> bytes:
-        """Write a request down; what is not given is right."""
+        """Encode a request; whatever is not given is valid."""
         target = self.path
         for where, name in self.parameters:
             if where == "path":
-                value = (path or {}).get(name) or quote(who.known.get(name, "x"), safe="")
+                value = (path or {}).get(name) or quote(caller.known.get(name, "x"), safe="")
                 target = target.replace("{" + name + "}", value)
         sent = {"Host": b"example.com", "Connection": b"close"}
         sent |= {"X-Forwarded-For": f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1".encode()}
         if self.credentials:
-            sent["Authorization"] = getattr(who, self.credentials).encode()
-        if kind:
-            sent["Content-Type"] = kind.encode()
+            sent["Authorization"] = getattr(caller, self.credentials).encode()
+        if media_type:
+            sent["Content-Type"] = media_type.encode()
         if chunked:
             sent["Transfer-Encoding"] = b"chunked"
             body = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
@@ -181,12 +181,15 @@ class Operation:
 
 
 def operations(document: Node) -> list[Operation]:
-    """Return those of the document, and the pages that it leaves out."""
+    """Return the operations of the document, and the pages outside of it."""
     found = [
         Operation(
             method.upper(),
             path,
-            tuple((one["in"], one["name"]) for one in _resolved(document, *parameters(operation))),
+            tuple(
+                (parameter["in"], parameter["name"])
+                for parameter in _resolved(document, *parameters(operation))
+            ),
             _bodies(document, operation),
             _credentials(document, operation),
         )
@@ -195,12 +198,12 @@ def operations(document: Node) -> list[Operation]:
     ]
     for path, fields in (PAGE_FORMS | dict.fromkeys(EXTRA_PATHS, ())).items():
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-        inside = tuple(("path", name) for name in names)
-        asked = tuple(("query", name) for name in fields)
-        found.append(Operation("GET", path, inside + asked))
+        in_path = tuple(("path", name) for name in names)
+        query = tuple(("query", name) for name in fields)
+        found.append(Operation("GET", path, in_path + query))
         if fields:
             example = dict.fromkeys(fields, "x")
-            found.append(Operation("POST", path, inside, {FORM: (fields, (example,))}))
+            found.append(Operation("POST", path, in_path, {FORM: (fields, (example,))}))
     return found
 
 
@@ -211,21 +214,21 @@ def parameters(operation: Node) -> list[Node]:
 
 
 def attacks(document: Node) -> Iterator[list[Attack]]:
-    """Give all that is sent to one place, place by place."""
-    everything = operations(document)
-    for operation in everything:
+    """Yield all attacks on one input, input by input."""
+    all_operations = operations(document)
+    for operation in all_operations:
         for where, name in operation.parameters:
             yield list(_into_parameter(operation, where, name))
         if operation.method == "GET":
             yield list(_into_query(operation))
-        for kind, (fields, examples) in (operation.bodies or {}).items():
+        for media_type, (fields, examples) in (operation.bodies or {}).items():
             for field in fields:
-                fitting = [one for one in examples if field in one] or list(examples)
-                for example in fitting:
-                    yield list(_into_field(operation, kind, field, example))
-            yield list(_into_body(operation, kind, fields, examples[0]))
+                matching = [one for one in examples if field in one] or list(examples)
+                for example in matching:
+                    yield list(_into_field(operation, media_type, field, example))
+            yield list(_into_body(operation, media_type, fields, examples[0]))
     for method, path, name in HEADERS:
-        (operation,) = [one for one in everything if (one.method, one.path) == (method, path)]
+        (operation,) = [one for one in all_operations if (one.method, one.path) == (method, path)]
         yield list(_into_header(operation, name))
 
 
@@ -240,14 +243,14 @@ def _into_parameter(operation: Operation, where: str, name: str) -> Iterator[Att
 
 
 def texts_for(name: str) -> dict[str, Filler]:
-    """Return what to send as a field or parameter of a name."""
+    """Return the texts for a field or parameter."""
     return TEXTS | TOKENS if "token" in name else TEXTS
 
 
 def _into_query(operation: Operation) -> Iterator[Attack]:
     names = [name for where, name in operation.parameters if where == "query"]
-    again = {f"{name} again and again": ("", (f"{name}=1&",), "") for name in names}
-    for title, units in (FORM_FIELDS | again).items():
+    repeated = {f"{name} again and again": ("", (f"{name}=1&",), "") for name in names}
+    for title, units in (FORM_FIELDS | repeated).items():
         query = (fill(units, MAX_HEAD_BYTES, str.encode) or b"").decode()
         yield Attack(operation, "query", title, partial(operation.write, query=query))
 
@@ -264,54 +267,66 @@ def _into_header(operation: Operation, name: str) -> Iterator[Attack]:
             yield Attack(operation, f"header {name}", title, write)
 
 
-def _with_header(operation: Operation, name: str, value: bytes, who: Caller) -> bytes:
+def _with_header(operation: Operation, name: str, value: bytes, caller: Caller) -> bytes:
     if name == "Content-Type" or not operation.bodies:
-        return operation.write(who, headers={name: value})
-    ((kind, (_, examples)),) = operation.bodies.items()
-    body = write_body(kind, examples[0], who)
-    return operation.write(who, kind=kind, body=body, headers={name: value})
+        return operation.write(caller, headers={name: value})
+    ((media_type, (_, examples)),) = operation.bodies.items()
+    body = write_body(media_type, examples[0], caller)
+    return operation.write(caller, media_type=media_type, body=body, headers={name: value})
 
 
-def _into_field(operation: Operation, kind: str, field: str, example: Node) -> Iterator[Attack]:
+def _into_field(
+    operation: Operation, media_type: str, field: str, example: Node
+) -> Iterator[Attack]:
     texts = texts_for(field)
-    encode = _json_escaped if kind == JSON else _form_escaped
+    encode = _json_escaped if media_type == JSON else _form_escaped
     values = {name: fill(units, MAX_BODY_BYTES, encode) or b"" for name, units in texts.items()}
-    if kind == JSON:
+    if media_type == JSON:
         values = {name: b'"%b"' % value for name, value in values.items()}
         values |= {
             name: fill(units, MAX_BODY_BYTES, str.encode) or b""
             for name, units in JSON_VALUES.items()
         }
 
-    def write(value: bytes, who: Caller) -> bytes:
-        return operation.write(who, kind=kind, body=write_body(kind, example, who, {field: value}))
+    def write(value: bytes, caller: Caller) -> bytes:
+        return operation.write(
+            caller,
+            media_type=media_type,
+            body=write_body(media_type, example, caller, {field: value}),
+        )
 
     for title, value in values.items():
         yield Attack(operation, f"field {field}", title, partial(write, value))
 
 
 def _into_body(
-    operation: Operation, kind: str, fields: tuple[str, ...], example: Node
+    operation: Operation, media_type: str, fields: tuple[str, ...], example: Node
 ) -> Iterator[Attack]:
-    if kind == JSON:
+    if media_type == JSON:
         names = ",".join(f'"{number:x}":1' for number in range(6_000))
-        whole = JSON_VALUES | {"many names": ("{" + names, (" ",), "}")}
-        again = {name: ("{", (f'"{name}":"",',), f'"{name}":""}}') for name in fields}
+        fillers = JSON_VALUES | {"many names": ("{" + names, (" ",), "}")}
+        repeated = {name: ("{", (f'"{name}":"",',), f'"{name}":""}}') for name in fields}
     else:
-        whole, again = FORM_FIELDS, {name: ("", (f"{name}=1&",), "") for name in fields}
-    for title, units in (whole | {f"{name} again": units for name, units in again.items()}).items():
+        fillers, repeated = FORM_FIELDS, {name: ("", (f"{name}=1&",), "") for name in fields}
+    for title, units in (
+        fillers | {f"{name} again": units for name, units in repeated.items()}
+    ).items():
         body = fill(units, MAX_BODY_BYTES, str.encode) or b""
-        yield Attack(operation, "body", title, partial(operation.write, kind=kind, body=body))
+        yield Attack(
+            operation, "body", title, partial(operation.write, media_type=media_type, body=body)
+        )
 
-    def in_chunks(who: Caller) -> bytes:
-        body = write_body(kind, example, who).ljust(CHUNKS, b" " if kind == JSON else b"&")
-        return operation.write(who, kind=kind, body=body, chunked=True)
+    def in_chunks(caller: Caller) -> bytes:
+        body = write_body(media_type, example, caller).ljust(
+            CHUNKS, b" " if media_type == JSON else b"&"
+        )
+        return operation.write(caller, media_type=media_type, body=body, chunked=True)
 
     yield Attack(operation, "body", "chunks of one byte", in_chunks)
 
 
 def fill(units: Filler, size: int, encode: Callable[[str], bytes | None]) -> bytes | None:
-    """Repeat as often as there is room; None for what cannot be written in such a place."""
+    """Repeat the units up to a size in bytes; None if they cannot be encoded."""
     before, repeated, after = units
     parts = [encode(text) for text in (before, after, *repeated)]
     known = [part for part in parts if part is not None]
@@ -327,7 +342,7 @@ def _escaped(text: str) -> bytes:
 
 
 def _form_escaped(text: str) -> bytes:
-    """Escape what has to be, and nothing else, so that more of it fits in."""
+    """Escape reserved characters only, so that more text fits in."""
     return b"".join(
         letter.encode()
         if letter.isalnum() or "\u00ff" < letter < "\ud800" or letter > "\udfff"
@@ -346,41 +361,44 @@ def _header_escaped(text: str) -> bytes | None:
 
 
 def write_body(
-    kind: str, example: Node, who: Caller, hostile: Mapping[str, bytes] = MappingProxyType({})
+    media_type: str,
+    example: Node,
+    caller: Caller,
+    hostile: Mapping[str, bytes] = MappingProxyType({}),
 ) -> bytes:
-    """Write a body down that is right but for the hostile values, which are written already."""
-    right = example | {name: who.known[name] for name in example if name in who.known}
-    right |= {name: new_email() for name in right if name == "email"}
-    right |= {name: uuid4().hex[:12].upper() for name in right if name == "code"}
-    if kind == JSON:
-        fields = {name: json.dumps(value).encode() for name, value in right.items()}
+    """Encode a valid body with some fields replaced by encoded hostile values."""
+    valid = example | {name: caller.known[name] for name in example if name in caller.known}
+    valid |= {name: new_email() for name in valid if name == "email"}
+    valid |= {name: uuid4().hex[:12].upper() for name in valid if name == "code"}
+    if media_type == JSON:
+        fields = {name: json.dumps(value).encode() for name, value in valid.items()}
         pairs = (b'"%b":%b' % (n.encode(), v) for n, v in (fields | dict(hostile)).items())
         return b"{" + b",".join(pairs) + b"}"
-    fields = {name: quote(str(value)).encode() for name, value in right.items()}
+    fields = {name: quote(str(value)).encode() for name, value in valid.items()}
     return b"&".join(b"%b=%b" % (n.encode(), v) for n, v in (fields | dict(hostile)).items())
 
 
 def _bodies(document: Node, operation: Node) -> dict[str, tuple[tuple[str, ...], tuple[Node, ...]]]:
     (request,) = _resolved(document, operation.get("requestBody", {}))
     found = {}
-    for kind, medium in request.get("content", {}).items():
-        assert kind in {JSON, FORM}, kind
+    for media_type, medium in request.get("content", {}).items():
+        assert media_type in {JSON, FORM}, media_type
         (schema,) = _resolved(document, medium["schema"])
-        given = _resolved(document, *medium.get("examples", {}).values())
-        examples = [one["value"] for one in given] + [
+        named = _resolved(document, *medium.get("examples", {}).values())
+        examples = [one["value"] for one in named] + [
             medium[name] for name in ("example",) if name in medium
         ]
-        found[kind] = (tuple(schema["properties"]), tuple(examples))
+        found[media_type] = (tuple(schema["properties"]), tuple(examples))
     return found
 
 
 def _credentials(document: Node, operation: Node) -> str:
-    """Return what has to be sent: a user's token, a client's secret, or nothing."""
-    ways = operation.get("security") or [{}]
-    if {} in ways:
+    """Return the required credentials: "bearer", "basic" or ""."""
+    requirements = operation.get("security") or [{}]
+    if {} in requirements:
         return ""
     schemes = document["components"]["securitySchemes"]
-    names = [name for way in ways for name in way]
+    names = [name for requirement in requirements for name in requirement]
     return "basic" if all(schemes[name].get("scheme") == "basic" for name in names) else "bearer"
 
 
@@ -389,9 +407,9 @@ def _resolved(document: Node, *nodes: Node) -> list[Node]:
     found = []
     for node in nodes:
         while "$ref" in node:
-            place: Node = document
-            for part in node["$ref"].removeprefix("#/").split("/"):
-                place = place[part]
-            node = place  # noqa: PLW2901 - a reference may lead to another
+            target: Node = document
+            for key in node["$ref"].removeprefix("#/").split("/"):
+                target = target[key]
+            node = target  # noqa: PLW2901 - a reference may lead to another
         found.append(node)
     return found

@@ -1,4 +1,4 @@
-"""Every place of a request that takes text from a caller, and texts that do harm elsewhere."""
+"""Every input of a request that takes text, and texts that cause harm elsewhere."""
 
 import json
 from collections.abc import Callable
@@ -75,7 +75,7 @@ BuildRequest = Callable[[Member, str], tuple[str, str, dict[str, Any]]]
 
 def _body(method: str, path: str, field: str, **others: object) -> BuildRequest:
     def send(_: Member, text: str) -> tuple[str, str, dict[str, Any]]:
-        # The dump escapes what is beyond ASCII, and so gets half pairs through.
+        # json.dumps escapes non-ASCII characters, so lone surrogates can be sent.
         content = json.dumps(others | {field: text})
         return method, API + path, {"content": content, "headers": JSON}
 
@@ -114,7 +114,7 @@ def _path(method: str, path: str) -> BuildRequest:
 
 
 def escape(text: str) -> str:
-    """Percent-encode, half surrogate pairs as well."""
+    """Percent-encode a text, which may hold lone surrogates."""
     return quote(text, safe="", errors="surrogatepass")
 
 
@@ -147,14 +147,14 @@ INJECTION_POINTS: dict[str, BuildRequest] = {
     "look-up body": _body("POST", "/codes/lookup", "email"),
     "look-up query": _query("/codes/lookup", "email"),
     "new locale": _body("PATCH", "/me", "locale"),
-    "new mute": _body("PATCH", "/me", "notify_on_referral"),
+    "notifications": _body("PATCH", "/me", "notify_on_referral"),
     "code text": _body("POST", "/me/codes", "code", lifetime_minutes=60, activate=False),
     "code expiry": _body("POST", "/me/codes", "expires_at"),
     "code lifetime": _body("POST", "/me/codes", "lifetime_minutes"),
-    "claim": _body("POST", "/me/referrer", "referral_code"),
+    "referrer": _body("POST", "/me/referrer", "referral_code"),
     "current password": _body("PUT", "/me/password", "current_password", new_password=PASSWORD),
     "new password": _body("PUT", "/me/password", "new_password", current_password=PASSWORD),
-    "farewell": _body("DELETE", "/me", "password"),
+    "account deletion password": _body("DELETE", "/me", "password"),
     "confirmation": _body("POST", "/auth/email/confirm", "token", password=PASSWORD),
     "confirmation password": _body("POST", "/auth/email/confirm", "password", **TOKEN),
     "disowning": _body("POST", "/auth/email/disown", "token"),
@@ -168,8 +168,8 @@ INJECTION_POINTS: dict[str, BuildRequest] = {
 }
 
 
-async def send(member: Member, place: BuildRequest, text: str) -> httpx.Response:
-    """Put a text into a place, and ask as the member."""
-    method, url, rest = place(member, text)
+async def send(member: Member, build_request: BuildRequest, text: str) -> httpx.Response:
+    """Send a request with the text at an injection point, as the member."""
+    method, url, rest = build_request(member, text)
     headers = member.headers | rest.pop("headers", {})
     return await member.client.request(method, url, headers=headers, **rest)

@@ -13,11 +13,11 @@ START = {"type": "http.response.start", "status": 201, "headers": []}
 
 
 class FailingApp:
-    """An app that may begin an answer, and then raises."""
+    """An app that raises, before or after it starts a response."""
 
-    def __init__(self, error: BaseException, *, begins: bool) -> None:
+    def __init__(self, error: BaseException, *, starts: bool) -> None:
         self.error = error
-        self.begins = begins
+        self.begins = starts
 
     async def __call__(self, _: Any, __: Any, send: Any) -> None:
         if self.begins:
@@ -26,7 +26,7 @@ class FailingApp:
 
 
 @pytest.mark.parametrize(
-    ("error", "begins", "status"),
+    ("error", "starts", "status"),
     [
         (LookupError(), False, 500),
         (LookupError(), True, 201),
@@ -34,10 +34,10 @@ class FailingApp:
         (asyncio.CancelledError(), True, 201),
     ],
 )
-async def test_a_request_that_ends_in_an_error_is_counted_and_logged(
-    error: BaseException, status: int, *, begins: bool
+async def test_failed_request_is_counted_and_logged(
+    error: BaseException, status: int, *, starts: bool
 ) -> None:
-    """With the status that its client got, or none where it was given up; the error goes on."""
+    """The status is what the client got, 0 for none; the exception propagates."""
     counted: list[tuple[str, str, int]] = []
 
     def count(method: str, route: str, status: int, _: float) -> None:
@@ -48,7 +48,7 @@ async def test_a_request_that_ends_in_an_error_is_counted_and_logged(
 
     with capture_logs() as logs:
         app = RequestContextMiddleware(
-            cast("Any", FailingApp(error, begins=begins)), count, Drain(), https=False
+            cast("Any", FailingApp(error, starts=starts)), count, Drain(), https=False
         )
         scope: Any = {"type": "http", "method": "GET", "headers": [], "http_version": "1.1"}
         with pytest.raises(type(error)):

@@ -1,4 +1,4 @@
-"""Who may do what: a line for each route of the OpenAPI document."""
+"""Authorization: the expected status of every route of the OpenAPI document for every caller."""
 
 from base64 import b64encode
 from dataclasses import replace
@@ -38,8 +38,8 @@ CALLERS = (
     "another user",
     "an admin",
     "a client with the scope",
-    "a client without",
-    "whose session was revoked",
+    "a client without it",
+    "a revoked session",
 )
 
 
@@ -48,13 +48,13 @@ def _all(status: int) -> Statuses:
 
 
 def _own(owner: int, other: int | None = None) -> Statuses:
-    """One's own affairs: an admin is another user here, and a client is nobody's."""
+    """Routes for the user's own data: an admin is another user, and a client has no access."""
     other = owner if other is None else other
     return 401, owner, other, other, 403, 403, owner
 
 
 def _change(owner: int, other: int | None = None) -> Statuses:
-    """The same for what takes a session that goes on."""
+    """The same for routes that require an active session."""
     return *_own(owner, other)[:-1], 401
 
 
@@ -97,17 +97,17 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "POST /api/v1/me/referrer": _change(422, 200),
     "PUT /api/v1/me/password": _change(204),
 }
-"""What each of `WHO` gets; the code and the user in the path are the owner's.
+"""The status for each of `CALLERS`; the code and the user in the path are the owner's.
 
-An access token outlives its session until it expires, for reading alone: changes and the export
-ask the database whether the session goes on.
+An access token of a revoked session can read until it expires; changes and the export check the
+session in the database.
 """
 
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
 
 
 def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, Any]:
-    """Put a request together that is right in all but perhaps who sends it."""
+    """Return a valid request for a route."""
     method, _, path = route.partition(" ")
     values = {"code": code["code"], "code_id": code["id"], "user_id": owner.id}
     bodies: dict[str, dict[str, Any]] = {
@@ -142,36 +142,36 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
 
 
 async def test_every_route_is_in_the_table() -> None:
-    """A route cannot be added without saying who may use it."""
+    """A new route must state who may use it."""
     paths = msgspec.json.decode(await current_document())["paths"]
     found = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
     assert found == set(EXPECTED_STATUSES)
 
 
-async def headers_of(
-    who: str, route: str, owner: Member, database: PostgresDatabase
+async def headers_for(
+    caller: str, route: str, owner: Member, database: PostgresDatabase
 ) -> dict[str, str]:
-    """Authorise as one of `WHO`."""
-    if who.startswith("a client"):
-        wanted = Scope.REFERRALS_READ if who == "a client with the scope" else Scope.USERS_READ
+    """Return the authorization headers of one of `CALLERS`."""
+    if caller.startswith("a client"):
+        scope = Scope.REFERRALS_READ if caller == "a client with the scope" else Scope.USERS_READ
         create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-        made, secret = await create("shop", [wanted])
-        basic = f"Basic {b64encode(f'{made.id}:{secret}'.encode()).decode()}"
+        created, secret = await create("shop", [scope])
+        basic = f"Basic {b64encode(f'{created.id}:{secret}'.encode()).decode()}"
         form = {"grant_type": "client_credentials"}
         tokens = await owner.client.post(
             f"{API}/auth/token", data=form, headers={"Authorization": basic}
         )
         bearer = f"Bearer {tokens.json()['access_token']}"
         return {"Authorization": basic if route.endswith("/introspect") else bearer}
-    if who in {"another user", "an admin"}:
+    if caller in {"another user", "an admin"}:
         stranger = await join(owner.client)
-        if who == "an admin":
+        if caller == "an admin":
             await promote(stranger, database)
         return stranger.headers
-    if who == "whose session was revoked":
+    if caller == "a revoked session":
         token = owner.headers["Authorization"].partition(" ")[2]
         await owner.client.post(f"{API}/auth/revoke", data={"token": token})
-    return {} if who == "nobody" else owner.headers
+    return {} if caller == "nobody" else owner.headers
 
 
 BLOCKED_STATUSES: dict[str, int] = {
@@ -196,35 +196,35 @@ BLOCKED_STATUSES: dict[str, int] = {
     "POST /api/v1/me/referrer": 403,
     "PUT /api/v1/me/password": 403,
 }
-"""What a blocked user gets on the routes for users, while an access token from before is valid."""
+"""The status for a blocked user whose access token is still valid."""
 
 
-def test_every_route_of_users_says_what_the_blocked_get() -> None:
-    """A route cannot be added without saying what happens to them there."""
+def test_every_user_route_states_the_status_of_blocked_users() -> None:
+    """A new route must state what a blocked user gets."""
     users = {route for route, statuses in EXPECTED_STATUSES.items() if statuses[0] == 401}
     assert set(BLOCKED_STATUSES) == users - {"POST /api/v1/auth/introspect"}
 
 
 @pytest.mark.parametrize("route", BLOCKED_STATUSES)
-async def test_what_a_blocked_user_gets(
+async def test_blocked_user_can_only_read(
     client: httpx.AsyncClient, database: PostgresDatabase, route: str
 ) -> None:
-    """Nothing can be changed, erased or mailed."""
+    """A blocked user cannot change or delete anything, or request an e-mail."""
     owner = await join(client)
     code = await owner.issue_code()
     await block_account(database, owner.email)
-    answer = await client.request(**request_for(route, owner, code), headers=owner.headers)
-    assert answer.status_code == BLOCKED_STATUSES[route]
-    if answer.status_code == 403:
-        assert answer.json()["type"].endswith("/problems/account-blocked")
-        assert "www-authenticate" not in answer.headers
+    response = await client.request(**request_for(route, owner, code), headers=owner.headers)
+    assert response.status_code == BLOCKED_STATUSES[route]
+    if response.status_code == 403:
+        assert response.json()["type"].endswith("/problems/account-blocked")
+        assert "www-authenticate" not in response.headers
         assert (await owner.request("GET", f"/me/codes/{code['id']}")).json() == code
 
 
-async def test_a_blocked_user_and_the_code_are_out_by_every_public_door(
+async def test_blocked_user_and_code_are_hidden_in_public(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """The code is as if it were not there, the address is taken, and the login is refused."""
+    """The code is not found, the e-mail is taken, and the login is rejected."""
     owner = await join(client)
     code = (await owner.issue_code())["code"]
     await block_account(database, owner.email)
@@ -233,24 +233,24 @@ async def test_a_blocked_user_and_the_code_are_out_by_every_public_door(
     assert found.json()["type"].endswith("/no-active-code")
     posted = await client.post(f"{API}/codes/lookup", json={"email": owner.email})
     assert posted.json()["type"].endswith("/no-active-code")
-    valid = await client.get(f"{API}/codes/{code}/validity")
-    assert valid.json() == {"valid": False, "expires_at": None}
+    validity = await client.get(f"{API}/codes/{code}/validity")
+    assert validity.json() == {"valid": False, "expires_at": None}
     assert "ref=" not in (await client.get(f"/r/{code}")).headers["Location"]
     taken = await register(client, owner.email)
     assert (taken.status_code, taken.json()["type"].rpartition("/")[2]) == (409, "email-taken")
     unusable = await register(client, referral_code=code)
     assert unusable.json()["type"].endswith("/referral-code-unusable")
-    late = await join(client)
-    claimed = await late.request("POST", "/me/referrer", json={"referral_code": code})
-    assert claimed.json()["type"].endswith("/referral-code-unusable")
+    other = await join(client)
+    referred = await other.request("POST", "/me/referrer", json={"referral_code": code})
+    assert referred.json()["type"].endswith("/referral-code-unusable")
     assert (await log_in(client, owner.email)).status_code == 400
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
-async def test_a_code_does_not_tell_whose_it_is(
+async def test_code_does_not_reveal_its_owner(
     settings: Settings, serve: ServiceFactory, visibility: ReferralVisibility
 ) -> None:
-    """Who joins with it learns its owner's address only where everything is open."""
+    """A user who registers with a code sees the owner's e-mail only if visibility is open."""
     async with serve(msgspec.structs.replace(settings, referrals_visibility=visibility)) as client:
         owner = await join(client)
         joined = await join(client, referral_code=(await owner.issue_code())["code"])
@@ -262,33 +262,33 @@ async def test_a_code_does_not_tell_whose_it_is(
 
 
 async def promote(member: Member, database: PostgresDatabase) -> None:
-    """Make someone an admin."""
+    """Make a member an admin."""
     async with database.begin() as records:
         user = await records.users.lock(UUID(member.id))
         assert user is not None
         await records.users.save(replace(user, role=Role.ADMIN))
 
 
-@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("route", EXPECTED_STATUSES)
-async def test_who_gets_what(
-    client: httpx.AsyncClient, database: PostgresDatabase, route: str, who: str
+async def test_each_caller_gets_the_expected_status(
+    client: httpx.AsyncClient, database: PostgresDatabase, route: str, caller: str
 ) -> None:
-    """The table holds, and what is someone else's is as if it were not there."""
+    """The table holds, and errors do not reveal the owner's data."""
     owner = await join(client)
     code = await owner.issue_code()
-    headers = await headers_of(who, route, owner, database)
-    answer = await client.request(**request_for(route, owner, code), headers=headers)
-    assert answer.status_code == EXPECTED_STATUSES[route][CALLERS.index(who)], answer.text
-    if answer.status_code in {401, 403, 404}:
-        assert code["code"] not in answer.text
-        assert owner.email not in answer.text
+    headers = await headers_for(caller, route, owner, database)
+    response = await client.request(**request_for(route, owner, code), headers=headers)
+    assert response.status_code == EXPECTED_STATUSES[route][CALLERS.index(caller)], response.text
+    if response.status_code in {401, 403, 404}:
+        assert code["code"] not in response.text
+        assert owner.email not in response.text
 
 
-async def test_an_admin_and_a_client_see_referrals_in_full(
+async def test_admin_sees_all_referrals(
     settings: Settings, serve: ServiceFactory, database: PostgresDatabase
 ) -> None:
-    """Whatever strangers see; a member who is told so by nobody does not become one."""
+    """An admin sees everything, whatever the visibility; a member does not become an admin."""
     hidden = msgspec.structs.replace(settings, referrals_visibility=ReferralVisibility.OWNER)
     async with serve(hidden) as client:
         owner, admin = await join(client), await join(client)
@@ -296,50 +296,50 @@ async def test_an_admin_and_a_client_see_referrals_in_full(
         url = f"{API}/users/{owner.id}/referrals"
         assert (await client.get(url, headers=admin.headers)).status_code == 404
         await promote(admin, database)
-        seen = (await client.get(url, headers=admin.headers)).json()["items"]
-    assert [item["email"] for item in seen] == [joined.email]
+        items = (await client.get(url, headers=admin.headers)).json()["items"]
+    assert [item["email"] for item in items] == [joined.email]
 
 
 @pytest.mark.parametrize("route", [route for route in EXPECTED_STATUSES if "{code_id}" in route])
-async def test_what_a_stranger_tries_changes_nothing(client: httpx.AsyncClient, route: str) -> None:
-    """After every refusal the owner's code is as it was."""
+async def test_other_user_cannot_change_a_code(client: httpx.AsyncClient, route: str) -> None:
+    """The response is 404, and the owner's code is unchanged."""
     owner, stranger = await join(client), await join(client)
     code = await owner.issue_code()
-    refused = await client.request(**request_for(route, owner, code), headers=stranger.headers)
-    assert refused.status_code == 404
+    response = await client.request(**request_for(route, owner, code), headers=stranger.headers)
+    assert response.status_code == 404
     assert (await owner.request("GET", f"/me/codes/{code['id']}")).json() == code
 
 
 @pytest.mark.parametrize("route", [route for route in EXPECTED_STATUSES if "{code_id}" in route])
-async def test_a_strangers_code_looks_like_no_code_at_all(
+async def test_code_of_another_user_looks_like_an_unknown_code(
     client: httpx.AsyncClient, route: str
 ) -> None:
-    """Nobody finds out which ids there are."""
+    """The responses are equal, so ids cannot be found by trial."""
     owner, stranger = await join(client), await join(client)
     theirs = await owner.issue_code()
     nothing = theirs | {"id": "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"}
-    answers = [
+    responses = [
         (await client.request(**request_for(route, owner, code), headers=stranger.headers)).json()
         for code in (theirs, nothing)
     ]
-    for answer in answers:
-        del answer["instance"], answer["request_id"]
-    assert answers[0] == answers[1]
+    for response in responses:
+        del response["instance"], response["request_id"]
+    assert responses[0] == responses[1]
 
 
 @pytest.mark.parametrize("route", PRIVATE_LOOKUPS)
-async def test_look_ups_can_be_put_behind_a_token(
+async def test_lookups_can_require_a_token(
     settings: Settings, serve: ServiceFactory, route: str
 ) -> None:
-    """REFERRAL_LOOKUP_ACCESS=authenticated turns away who is not signed in."""
+    """REFERRAL_LOOKUP_ACCESS=authenticated rejects anonymous callers."""
     async with serve(msgspec.structs.replace(settings, lookup_access="authenticated")) as client:
         owner, stranger = await join(client), await join(client)
         request = request_for(route, owner, await owner.issue_code())
         found = await client.request(**request, headers=stranger.headers)
-        refused = await client.request(**request)
+        anonymous = await client.request(**request)
     assert found.status_code == 200
-    assert refused.status_code == 401
-    assert refused.headers["www-authenticate"] == "Bearer"
+    assert anonymous.status_code == 401
+    assert anonymous.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(
@@ -350,43 +350,45 @@ async def test_look_ups_can_be_put_behind_a_token(
         (ReferralVisibility.OWNER, 404, set()),
     ],
 )
-async def test_a_stranger_sees_of_referrals_what_the_setting_says(
+async def test_visibility_setting_limits_referrals(
     settings: Settings,
     serve: ServiceFactory,
     visibility: ReferralVisibility,
     status: int,
     fields: set[str],
 ) -> None:
-    """No address by default, everything where it is open, a missing user where it is closed."""
+    """Other users see no e-mail by default, everything if open, and 404 if private."""
     async with serve(msgspec.structs.replace(settings, referrals_visibility=visibility)) as client:
         owner, stranger = await join(client), await join(client)
         await register(client, referral_code=(await owner.issue_code())["code"])
         url = f"{API}/users/{owner.id}/referrals"
-        answer = await client.get(url, headers=stranger.headers)
+        response = await client.get(url, headers=stranger.headers)
         own = (await client.get(url, headers=owner.headers)).json()["items"]
         missing = await client.get(url.replace(owner.id, stranger.id[::-1]), headers=owner.headers)
-    assert answer.status_code == status
-    assert {name for item in answer.json().get("items", []) for name in item} == fields
+    assert response.status_code == status
+    assert {name for item in response.json().get("items", []) for name in item} == fields
     assert {"email", "code"} <= own[0].keys()
     assert missing.status_code == 404
 
 
-async def _make_ended_code(client: httpx.AsyncClient, database: PostgresDatabase, how: str) -> str:
-    """Return the address of someone whose code ended in one of many ways."""
+async def _make_ended_code(
+    client: httpx.AsyncClient, database: PostgresDatabase, reason: str
+) -> str:
+    """Make a user whose code ended for this reason; return the e-mail."""
     member = await join(client)
-    if how == "no code":
+    if reason == "no code":
         return member.email
     code = await member.issue_code(max_uses=1, lifetime_minutes=1)
     path = f"/me/codes/{code['id']}"
-    if how == "deleted":
+    if reason == "deleted":
         await member.request("DELETE", path)
-    if how == "deactivated":
+    if reason == "deactivated":
         await member.request("POST", f"{path}/deactivate")
-    if how == "used up":
+    if reason == "used up":
         await register(client, referral_code=code["code"])
-    if how == "blocked":
+    if reason == "blocked":
         await block_account(database, member.email)
-    if how == "erased":
+    if reason == "erased":
         await member.request("DELETE", "/me", json={"password": PASSWORD})
     return member.email
 
@@ -397,22 +399,22 @@ END_REASONS = (
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_look_up_of_nothing_tells_nothing(
+async def test_lookup_does_not_reveal_why_there_is_no_code(
     settings: Settings,
     serve: ServiceFactory,
     clock: FakeClock,
     database: PostgresDatabase,
     method: str,
 ) -> None:
-    """An unknown address and one without an active code, why ever, get the same bytes."""
+    """For every reason status, headers and body are the same."""
     async with serve(settings) as client:
         emails = [
-            new_email() if how == "unknown" else await _make_ended_code(client, database, how)
-            for how in END_REASONS
+            new_email() if reason == "unknown" else await _make_ended_code(client, database, reason)
+            for reason in END_REASONS
         ]
         clock.advance(minutes=2)
         headers = {"X-Request-ID": "same"}
-        answers = [
+        responses = [
             await client.request(
                 method,
                 f"{API}/codes/lookup",
@@ -422,20 +424,20 @@ async def test_a_look_up_of_nothing_tells_nothing(
             )
             for email in emails
         ]
-    assert {answer.status_code for answer in answers} == {404}
-    assert len({answer.content for answer in answers}) == 1
-    assert all(answer.headers == answers[0].headers for answer in answers)
+    assert {response.status_code for response in responses} == {404}
+    assert len({response.content for response in responses}) == 1
+    assert all(response.headers == responses[0].headers for response in responses)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_look_up_of_an_unconfirmed_address_tells_nothing(
+async def test_lookup_hides_unconfirmed_emails(
     settings: Settings, serve: ServiceFactory, method: str
 ) -> None:
-    """Whoever typed somebody else's address is not found by it: the bytes are the same."""
+    """An unconfirmed e-mail gets the response of an unknown one."""
     async with serve(msgspec.structs.replace(settings, email_verification="on")) as client:
         owner = await join(client)
         code = (await owner.issue_code())["code"]
-        answers = [
+        responses = [
             await client.request(
                 method,
                 f"{API}/codes/lookup",
@@ -446,9 +448,9 @@ async def test_a_look_up_of_an_unconfirmed_address_tells_nothing(
             for email in (owner.email, new_email())
         ]
         assert (await client.get(f"{API}/codes/{code}/validity")).json()["valid"] is True
-    assert [answer.status_code for answer in answers] == [404, 404]
-    assert answers[0].content == answers[1].content
-    assert answers[0].headers == answers[1].headers
+    assert [response.status_code for response in responses] == [404, 404]
+    assert responses[0].content == responses[1].content
+    assert responses[0].headers == responses[1].headers
 
 
 BAD_BODIES: list[dict[str, Any]] = [
@@ -465,14 +467,14 @@ ROUTES_WITH_BODY = (
 
 @pytest.mark.parametrize("sent", BAD_BODIES)
 @pytest.mark.parametrize("route", ROUTES_WITH_BODY)
-async def test_who_asks_comes_before_what_is_asked(
+async def test_authorization_precedes_validation(
     client: httpx.AsyncClient, database: PostgresDatabase, route: str, sent: dict[str, Any]
 ) -> None:
-    """Whoever may not do a thing hears so, whatever body came with it."""
+    """A caller without access gets 401 or 403, whatever the body."""
     owner = await join(client)
-    asked = request_for(route, owner, await owner.issue_code())
-    for who, status in (("nobody", 401), ("a client without", 403)):
-        headers = await headers_of(who, route, owner, database) | sent.get("headers", {})
-        bad = sent | {"headers": headers}
-        answer = await client.request(asked["method"], asked["url"], **bad)
-        assert answer.status_code == status
+    valid = request_for(route, owner, await owner.issue_code())
+    for caller, status in (("nobody", 401), ("a client without it", 403)):
+        headers = await headers_for(caller, route, owner, database) | sent.get("headers", {})
+        invalid = sent | {"headers": headers}
+        response = await client.request(valid["method"], valid["url"], **invalid)
+        assert response.status_code == status

@@ -1,4 +1,4 @@
-"""Access tokens that were tampered with are refused (RFC 8725, RFC 9068)."""
+"""Forged and malformed access tokens are rejected (RFC 8725, RFC 9068)."""
 
 import json
 import time
@@ -120,19 +120,19 @@ WRONG_CLAIMS: dict[str, list[Any]] = {
     claim: [None, True, 0, 1.5, [], ["x"], {}, {"x": 1}]
     for claim in ("iss", "aud", "sub", "client_id", "scope", "jti", "sid")
 } | dict.fromkeys(("iat", "exp", "nbf"), NUMBERS)
-"""What is not of a claim's type; null is not as good as none."""
+"""Values of the wrong type; null is wrong too, where a missing claim may be valid."""
 
 
-def refused(answer: httpx.Response) -> bool:
-    """Tell whether an answer is a proper 401."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
-    return answer.status_code == 401
+def is_rejected(response: httpx.Response) -> bool:
+    """Check the headers of a 401; tell whether the status is 401."""
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    return response.status_code == 401
 
 
 @pytest.fixture(scope="session")
 def signing_key(key_file: Path) -> RSAPrivateKey:
-    """The service's own key."""
+    """The service's private key."""
     key = load_pem_private_key(key_file.read_bytes(), password=None)
     assert isinstance(key, RSAPrivateKey)
     return key
@@ -140,28 +140,28 @@ def signing_key(key_file: Path) -> RSAPrivateKey:
 
 @pytest.fixture(scope="module")
 async def token(client: httpx.AsyncClient) -> str:
-    """A good access token."""
+    """A valid access token."""
     return str((await log_in_new_user(client))["access_token"])
 
 
 @pytest.fixture(scope="module")
 async def client_credentials(database_url: str) -> tuple[str, str]:
-    """The id and the secret of another service."""
+    """The id and the secret of an OAuth client."""
     engine = make_engine(database_url)
-    make = CreateClient(
+    create = CreateClient(
         SystemClock(),
         PostgresDatabase(engine, FakeFingerprinter()),
         SystemIdGenerator(),
         RandomTokenGenerator(),
     )
-    made, secret = await make("shop", [Scope.CODES_READ])
+    created, secret = await create("shop", [Scope.CODES_READ])
     await engine.dispose()
-    return str(made.id), secret
+    return str(created.id), secret
 
 
 @pytest.fixture
 async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: str) -> TokenForger:
-    """A forger with a good token at hand, whose own signing is beyond doubt."""
+    """A forger whose plain re-signed token is accepted."""
     forger = TokenForger(signing_key, token)
     headers = {"Authorization": f"Bearer {forger.signed()}"}
     assert (await client.get(f"{API}/me", headers=headers)).status_code == 200
@@ -169,12 +169,12 @@ async def forger(client: httpx.AsyncClient, signing_key: RSAPrivateKey, token: s
 
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
-async def test_a_forged_access_token_is_refused(
+async def test_forged_access_token_is_rejected(
     client: httpx.AsyncClient, forger: TokenForger, forge: Forge
 ) -> None:
-    """Whatever is wrong with a token, the answer is 401."""
+    """Every defect gets 401."""
     headers = {b"Authorization": f"Bearer {forge(forger)}".encode("latin-1")}
-    assert refused(await client.get(f"{API}/me", headers=headers))
+    assert is_rejected(await client.get(f"{API}/me", headers=headers))
 
 
 @pytest.mark.parametrize(
@@ -183,62 +183,66 @@ async def test_a_forged_access_token_is_refused(
     ids=str,
 )
 @pytest.mark.parametrize("scope", ["account", "codes:read"])
-async def test_a_claim_of_the_wrong_type_is_refused(
-    client: httpx.AsyncClient, forger: TokenForger, client_credentials: tuple[str, str], claim: str,
-    value: Any, scope: str,
-) -> None:  # fmt: skip
-    """A token that is really signed is no reason to trust what it holds: 401, and not active."""
+async def test_claim_of_the_wrong_type_is_rejected(
+    client: httpx.AsyncClient,
+    forger: TokenForger,
+    client_credentials: tuple[str, str],
+    claim: str,
+    value: Any,
+    scope: str,
+) -> None:
+    """Even a correctly signed token is 401, and inactive in introspection."""
     claims = forger.claims | {"scope": scope} | {claim: value}
     token = forger.with_payload(json.dumps(claims).encode())
     headers = {"Authorization": f"Bearer {token}"}
-    assert refused(await client.get(f"{API}/me", headers=headers))
+    assert is_rejected(await client.get(f"{API}/me", headers=headers))
     form = {"token": token}
-    asked = await client.post(f"{API}/auth/introspect", data=form, auth=client_credentials)
-    assert (asked.status_code, asked.json()) == (200, {"active": False})
+    introspected = await client.post(f"{API}/auth/introspect", data=form, auth=client_credentials)
+    assert (introspected.status_code, introspected.json()) == (200, {"active": False})
     assert (await client.post(f"{API}/auth/revoke", data=form)).status_code == 200
 
 
 @pytest.mark.parametrize("subject", ["", "ann", "\0", "\U0010ffff", "0" * 500])
-async def test_a_client_that_is_no_id_is_not_active(
+async def test_client_token_with_an_invalid_subject_is_inactive(
     client: httpx.AsyncClient,
     forger: TokenForger,
     client_credentials: tuple[str, str],
     subject: str,
 ) -> None:
-    """The subject of a client's token is looked up as an id, whatever it is."""
+    """The subject of a client's token must be a known id."""
     token = forger.with_claims(scope="codes:read", sub=subject)
-    asked = await client.post(
+    introspected = await client.post(
         f"{API}/auth/introspect", data={"token": token}, auth=client_credentials
     )
-    assert (asked.status_code, asked.json()) == (200, {"active": False})
+    assert (introspected.status_code, introspected.json()) == (200, {"active": False})
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Token", "DPoP", "Bearer:", ""])
-async def test_a_good_token_with_another_word_is_refused(
+async def test_other_authorization_schemes_are_rejected(
     client: httpx.AsyncClient, forger: TokenForger, scheme: str
 ) -> None:
-    """Only the scheme Bearer is served."""
+    """Only the scheme Bearer is accepted."""
     headers = {"Authorization": f"{scheme} {forger.token}"}
-    assert refused(await client.get(f"{API}/me", headers=headers))
+    assert is_rejected(await client.get(f"{API}/me", headers=headers))
 
 
-async def test_two_authorization_headers_are_refused(
+async def test_two_authorization_headers_are_rejected(
     client: httpx.AsyncClient, forger: TokenForger
 ) -> None:
-    """Nobody is to guess which of the two counts, even where both are good."""
+    """Two headers are ambiguous, even if both are valid."""
     headers = [("Authorization", f"Bearer {forger.token}")] * 2
-    assert refused(await client.get(f"{API}/me", headers=headers))
+    assert is_rejected(await client.get(f"{API}/me", headers=headers))
 
 
-async def test_a_token_in_the_query_does_not_count(
+async def test_token_in_the_query_is_ignored(
     client: httpx.AsyncClient, forger: TokenForger
 ) -> None:
-    """Addresses end up in logs (RFC 9700, 4.3.2)."""
-    answer = await client.get(f"{API}/me", params={"access_token": forger.token})
-    assert answer.status_code == 401
+    """URLs are logged (RFC 9700, 4.3.2)."""
+    response = await client.get(f"{API}/me", params={"access_token": forger.token})
+    assert response.status_code == 401
 
 
-async def test_a_refresh_token_is_no_access_token(client: httpx.AsyncClient) -> None:
-    """Each of the two is good for one thing."""
+async def test_refresh_token_is_not_an_access_token(client: httpx.AsyncClient) -> None:
+    """A refresh token as bearer is 401."""
     headers = {"Authorization": f"Bearer {(await log_in_new_user(client))['refresh_token']}"}
-    assert refused(await client.get(f"{API}/me", headers=headers))
+    assert is_rejected(await client.get(f"{API}/me", headers=headers))

@@ -1,4 +1,4 @@
-"""No request, however long and however odd, keeps the service from answering others."""
+"""No long or malformed request delays the service for others."""
 
 import asyncio
 import json
@@ -30,10 +30,10 @@ from tests.tools.openapi_document import current_document
 from tests.web.hostile_requests import Attack, Caller, attacks
 
 MAX_STALL_SECONDS = 0.1
-"""How long `/health/live` may wait for a request, beside what it takes anyway."""
+"""Maximum delay of `/health/live` by one request, beyond its idle duration."""
 
 MAX_CPU_SECONDS = 0.3
-"""Seconds of a processor that one request may take; two hashes are less than half of it."""
+"""Maximum CPU time of one request; two password hashes take less than half of it."""
 
 MAX_TRIES = 3
 OF_CLIENTS = (Scope.REFERRALS_READ, Scope.CODES_READ, Scope.USERS_READ)
@@ -41,50 +41,50 @@ OF_CLIENTS = (Scope.REFERRALS_READ, Scope.CODES_READ, Scope.USERS_READ)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request got, how long others waited for it, and what it took of a processor."""
+    """The status of a request, how long it stalled others, and its CPU time."""
 
     status: int
     stall_seconds: float
     cpu_seconds: float
 
     def is_too_expensive(self, idle: float) -> bool:
-        """Tell whether it is more than a request may take."""
+        """Tell whether the request exceeds a limit."""
         return self.stall_seconds > idle + MAX_STALL_SECONDS or self.cpu_seconds > MAX_CPU_SECONDS
 
 
 class Attacker:
-    """Sends requests one after the other, and measures."""
+    """Sends requests one by one and measures them."""
 
     def __init__(self, service: Service, pulse: HealthPoller) -> None:
-        """Send to a service."""
+        """Attack this service."""
         self.sent: list[tuple[Attack, float, float, Outcome]] = []
         self._pulse = pulse
         self._address = (httpx.URL(service.url).host, httpx.URL(service.url).port or 80)
 
-    def send(self, attack: Attack, who: Caller) -> None:
-        """Send it, and note what it got."""
-        request = attack.write(who)
+    def send(self, attack: Attack, caller: Caller) -> None:
+        """Send an attack and record the outcome."""
+        request = attack.write(caller)
         used, began = cpu_seconds(self._pulse.process), time.monotonic()
         status = self._exchange(request)
         ended, busy = time.monotonic(), cpu_seconds(self._pulse.process) - used
         self.sent.append((attack, began, ended, Outcome(status, 0.0, busy)))
 
-    def send_alone(self, attack: Attack, who: Caller) -> Outcome:
-        """Send it when nothing else is asked, and wait until the service answers others."""
+    def send_alone(self, attack: Attack, caller: Caller) -> Outcome:
+        """Send an attack on an idle service, and return the outcome."""
         self._pulse.wait()
-        self.send(attack, who)
+        self.send(attack, caller)
         self._pulse.wait()
         return self.outcome(*self.sent.pop())
 
     def outcome(self, _: Attack, began: float, ended: float, outcome: Outcome) -> Outcome:
-        """Put in how long others waited meanwhile."""
+        """Add the stall during the request to its outcome."""
         return replace(outcome, stall_seconds=self._pulse.max_delay_seconds(began, ended))
 
     def _exchange(self, request: bytes) -> int:
-        """Return the status of the answer, or 0 when there was none."""
+        """Return the status of the response, or 0 if there is none."""
         received = b""
         with socket.create_connection(self._address, TIMEOUT_SECONDS) as connection:
-            with suppress(ConnectionError):  # a refusal may come before all was sent
+            with suppress(ConnectionError):  # the service may close before all is sent
                 connection.sendall(request)
             with suppress(ConnectionError):
                 while part := connection.recv(65_536):
@@ -95,7 +95,7 @@ class Attacker:
 
 @pytest.fixture
 def service(database_url: str, key_file: Path, tmp_path: Path) -> Iterator[Service]:
-    """A service in a process of its own, which believes us where we come from."""
+    """A service in its own process that trusts X-Forwarded-For from this machine."""
     with running_service(
         tmp_path / "data",
         database_url=database_url,
@@ -108,10 +108,10 @@ def service(database_url: str, key_file: Path, tmp_path: Path) -> Iterator[Servi
 
 
 @pytest.fixture
-async def crowd(
+async def make_caller(
     service: Service, database: PostgresDatabase
 ) -> AsyncIterator[Callable[[], Awaitable[Caller]]]:
-    """Make up someone who may do everything."""
+    """A factory for callers with full access."""
     secrets, clock = RandomTokenGenerator(), SystemClock()
     shop, secret = await CreateClient(clock, database, SystemIdGenerator(), secrets)(
         "shop", list(OF_CLIENTS)
@@ -120,68 +120,73 @@ async def crowd(
     async with httpx.AsyncClient(base_url=service.url) as client:
         code = await (await join(client)).issue_code()
 
-        async def make() -> Caller:
+        async def make_one() -> Caller:
             member, token = await join(client), secrets.new()
-            mine = await member.issue_code(activate=False)
+            own_code = await member.issue_code(activate=False)
             end = clock.now() + timedelta(hours=1)
-            proof = OneTimeToken(secrets.digest(token), UUID(member.id), TokenPurpose.RESET, end)
+            one_time_token = OneTimeToken(
+                secrets.digest(token), UUID(member.id), TokenPurpose.RESET, end
+            )
             async with database.begin() as records:
-                await records.one_time_tokens.add(proof)
-            known = {
+                await records.one_time_tokens.add(one_time_token)
+            values = {
                 "user_id": member.id,
-                "code_id": mine["id"],
+                "code_id": own_code["id"],
                 "username": member.email,
                 "password": PASSWORD,
                 "current_password": PASSWORD,
                 "referral_code": code["code"],
                 "token": token,
             }
-            return Caller(member.headers["Authorization"], basic, known)
+            return Caller(member.headers["Authorization"], basic, values)
 
-        yield make
+        yield make_one
 
 
-async def test_no_request_holds_others_up(
-    service: Service, crowd: Callable[[], Awaitable[Caller]]
+async def test_no_request_stalls_the_service(
+    service: Service, make_caller: Callable[[], Awaitable[Caller]]
 ) -> None:
-    """Long and odd texts in every field, parameter, form and header of the document: health is
-    answered within 100 ms of what it takes anyway, and no answer is a 5xx.
+    """No attack on any input delays `/health/live` by over 100 ms, or gets a 5xx.
 
-    What looks slow is sent again, alone, and the quickest of three counts: a busy machine makes
-    requests slow now and then, and a slow service makes them slow each time.
+    A slow request is sent again, alone, up to three times, and the fastest time counts: a busy
+    machine is slow now and then, a slow service each time.
     """
     document = json.loads(await current_document())
     with poll_health(service) as pulse:
         for _ in range(20):
             pulse.wait()
         idle = statistics.median(beat.delay_seconds for beat in pulse.samples)
-        attacker, anyone = Attacker(service, pulse), await crowd()
-        for place in attacks(document):
-            # A text may change or end the account that sends it.
-            who = anyone if place[0].operation.method == "GET" else await crowd()
-            for attack in place:
-                await asyncio.to_thread(attacker.send, attack, who)
+        attacker, shared_caller = Attacker(service, pulse), await make_caller()
+        for on_one_input in attacks(document):
+            # A write may change or end the account of its sender.
+            caller = (
+                shared_caller if on_one_input[0].operation.method == "GET" else await make_caller()
+            )
+            for attack in on_one_input:
+                await asyncio.to_thread(attacker.send, attack, caller)
         pulse.wait()
         sent = [(entry[0], attacker.outcome(*entry)) for entry in attacker.sent]
-        dear = {}
+        expensive = {}
         for attack, first in sent:
-            seen = [first]
-            while seen[-1].is_too_expensive(idle) and len(seen) < MAX_TRIES:
-                seen.append(await asyncio.to_thread(attacker.send_alone, attack, await crowd()))
-            if seen[-1].is_too_expensive(idle):
-                dear[str(attack)] = (
-                    min(one.stall_seconds for one in seen),
-                    min(one.cpu_seconds for one in seen),
+            outcomes = [first]
+            while outcomes[-1].is_too_expensive(idle) and len(outcomes) < MAX_TRIES:
+                outcomes.append(
+                    await asyncio.to_thread(attacker.send_alone, attack, await make_caller())
                 )
-    assert not dear, "".join(
-        f"\n{name}: stood still for {still:.2f} s, took {busy:.2f} s of a processor"
-        for name, (still, busy) in dear.items()
+            if outcomes[-1].is_too_expensive(idle):
+                expensive[str(attack)] = (
+                    min(outcome.stall_seconds for outcome in outcomes),
+                    min(outcome.cpu_seconds for outcome in outcomes),
+                )
+    assert not expensive, "".join(
+        f"\n{name}: stalled the service for {stall:.2f} s, CPU time {cpu:.2f} s"
+        for name, (stall, cpu) in expensive.items()
     )
-    assert {str(attack) for attack, seen in sent if not 200 <= seen.status < 500} == set()
-    assert {str(attack) for attack, seen in sent if is_rejected_early(attack, seen)} == set()
+    assert {str(attack) for attack, outcome in sent if not 200 <= outcome.status < 500} == set()
+    assert {str(attack) for attack, outcome in sent if is_rejected_early(attack, outcome)} == set()
 
 
-def is_rejected_early(attack: Attack, seen: Outcome) -> bool:
-    """Tell whether a text was not read, as who sent it was not known."""
-    sent = attack.operation.credentials and attack.target != "header Authorization"
-    return bool(sent) and seen.status == 401
+def is_rejected_early(attack: Attack, outcome: Outcome) -> bool:
+    """Tell whether the credentials were rejected, so that the text was not read."""
+    authenticated = attack.operation.credentials and attack.target != "header Authorization"
+    return bool(authenticated) and outcome.status == 401

@@ -1,4 +1,4 @@
-"""No input whatever gets a 5xx: it is refused in words, or taken exactly as it is."""
+"""Hostile input never causes a 5xx: it is rejected, or stored unchanged."""
 
 import httpx
 import pytest
@@ -12,31 +12,31 @@ from tests.web.injection_points import HOSTILE_TEXTS, INJECTION_POINTS, BuildReq
 
 @pytest.fixture
 async def ann(client: httpx.AsyncClient) -> Member:
-    """Someone who is signed in."""
+    """A member who is logged in."""
     return await join(client)
 
 
-def errors(answer: httpx.Response) -> list[dict[str, str]]:
-    """Return the faults of an `invalid-request`."""
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["type"].endswith("/invalid-request")
-    found: list[dict[str, str]] = answer.json()["errors"]
-    return found
+def errors(response: httpx.Response) -> list[dict[str, str]]:
+    """Return the field errors of an `invalid-request`."""
+    assert response.status_code == 422, response.text
+    assert response.json()["type"].endswith("/invalid-request")
+    listed: list[dict[str, str]] = response.json()["errors"]
+    return listed
 
 
-@pytest.mark.parametrize("place", INJECTION_POINTS.values(), ids=INJECTION_POINTS)
-async def test_no_text_breaks_the_service(ann: Member, place: BuildRequest) -> None:
-    """Whatever text comes, the answer is no 5xx, and a refusal is in its proper form."""
+@pytest.mark.parametrize("injection_point", INJECTION_POINTS.values(), ids=INJECTION_POINTS)
+async def test_no_hostile_text_causes_a_5xx(ann: Member, injection_point: BuildRequest) -> None:
+    """Errors have the proper media type."""
     for name, text in HOSTILE_TEXTS.items():
-        answer = await send(ann, place, text)
-        assert answer.status_code < 500, (name, answer.text)
-        if answer.status_code >= 400:
-            assert answer.headers["content-type"] in FORMS, (name, answer.headers)
-            assert answer.json(), name
+        response = await send(ann, injection_point, text)
+        assert response.status_code < 500, (name, response.text)
+        if response.status_code >= 400:
+            assert response.headers["content-type"] in FORMS, (name, response.headers)
+            assert response.json(), name
 
 
 TEXTS = st.one_of(
-    st.text(st.characters(), max_size=40),  # of all planes and categories, half pairs among them
+    st.text(st.characters(), max_size=40),  # all planes and categories, lone surrogates included
     st.text(st.characters(categories=["Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"]), max_size=12),
     st.text(st.characters(categories=["Mn", "Me", "Nl", "No", "So", "Sk"]), max_size=40),
     st.text("\\'\"`%{}[]()<>&;|$#@!~^*=+-/?:,. \t\r\n\0", max_size=40),
@@ -44,46 +44,46 @@ TEXTS = st.one_of(
     st.integers().map(str),
     st.floats().map(str),
 )
-"""A big list of naughty strings that nobody has written down."""
+"""Generated hostile texts."""
 
 
-@pytest.mark.parametrize("place", INJECTION_POINTS.values(), ids=INJECTION_POINTS)
+@pytest.mark.parametrize("injection_point", INJECTION_POINTS.values(), ids=INJECTION_POINTS)
 @how(
     max_examples=15,
     derandomize=True,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one account does for all
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # one account is enough
 )
 @given(text=TEXTS)
-async def test_no_made_up_text_breaks_the_service(
-    ann: Member, place: BuildRequest, text: str
+async def test_no_generated_text_causes_a_5xx(
+    ann: Member, injection_point: BuildRequest, text: str
 ) -> None:
-    """Texts of every category, the same ones each time."""
-    answer = await send(ann, place, text)
-    assert answer.status_code < 500, answer.text
-    assert answer.is_success or answer.is_redirect or answer.json()
+    """Texts of every Unicode category, the same in each run."""
+    response = await send(ann, injection_point, text)
+    assert response.status_code < 500, response.text
+    assert response.is_success or response.is_redirect or response.json()
 
 
 FORMS = ("application/problem+json", "application/json")
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
-async def test_an_address_is_refused_or_kept_as_typed(ann: Member, text: str) -> None:
-    """No address is changed on the way in, and none that was taken is dangerous in a mail."""
-    address = text if "@" in text else f"x{text}@example.com"
-    answer = await send(ann, INJECTION_POINTS["register email"], address)
-    if answer.status_code != 201:
-        assert answer.status_code in {400, 409, 422}, answer.text
+async def test_email_is_rejected_or_stored_as_typed(ann: Member, text: str) -> None:
+    """No e-mail is changed, and no stored one can harm a mail header."""
+    email = text if "@" in text else f"x{text}@example.com"
+    response = await send(ann, INJECTION_POINTS["register email"], email)
+    if response.status_code != 201:
+        assert response.status_code in {400, 409, 422}, response.text
         return
-    assert answer.json()["email"] == address
-    assert address.isprintable()
-    assert "=?" not in address
+    assert response.json()["email"] == email
+    assert email.isprintable()
+    assert "=?" not in email
 
 
 @pytest.mark.parametrize("text", ["a\nb@example.com", "a@exa\rmple.com", "a@example.com\n"])
-async def test_an_address_cannot_break_a_line(client: httpx.AsyncClient, text: str) -> None:
-    """A line break in an address would write mail headers."""
-    assert [fault["pointer"] for fault in errors(await register(client, text))] == ["/email"]
+async def test_email_with_a_line_break_is_rejected(client: httpx.AsyncClient, text: str) -> None:
+    """A line break in an e-mail could inject mail headers."""
+    assert [error["pointer"] for error in errors(await register(client, text))] == ["/email"]
 
 
 @pytest.mark.parametrize("path", ["/me/codes", "/me/referrals"])
@@ -91,35 +91,35 @@ async def test_an_address_cannot_break_a_line(client: httpx.AsyncClient, text: s
     "limit",
     ["0", "101", "-1", "+1", "1e1", "1.0", " 5", "5 ", "\uff15", "0x5", "1_0", "", "1000", "x"],
 )
-async def test_a_limit_is_a_number_from_1_to_100(ann: Member, path: str, limit: str) -> None:
-    """Digits and nothing else, whatever Python would read as a number."""
-    answer = await ann.request("GET", path, params={"limit": limit})
-    assert [fault["parameter"] for fault in errors(answer)] == ["limit"]
+async def test_limit_out_of_range_is_rejected(ann: Member, path: str, limit: str) -> None:
+    """Only digits are accepted, unlike in Python's int()."""
+    response = await ann.request("GET", path, params={"limit": limit})
+    assert [error["parameter"] for error in errors(response)] == ["limit"]
 
 
 @pytest.mark.parametrize("limit", ["1", "100", "007"])
-async def test_a_limit_within_the_bounds_is_taken(ann: Member, limit: str) -> None:
-    """Both ends belong to the range."""
-    answer = await ann.request("GET", "/me/codes", params={"limit": limit})
-    assert answer.status_code == 200
+async def test_limit_within_the_range_is_accepted(ann: Member, limit: str) -> None:
+    """Both ends are in the range."""
+    response = await ann.request("GET", "/me/codes", params={"limit": limit})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("query", ["limit=5&limit=x", "cursor=&cursor=x", "status=x&status=x"])
-async def test_a_parameter_sent_twice_does_no_harm(ann: Member, query: str) -> None:
-    """It is one parameter, and still has to be right."""
+async def test_repeated_parameter_is_validated(ann: Member, query: str) -> None:
+    """A repeated parameter must be valid too."""
     name = query.partition("=")[0]
-    answer = await ann.request("GET", f"/me/codes?{query}")
-    assert [fault["parameter"] for fault in errors(answer)] == [name]
+    response = await ann.request("GET", f"/me/codes?{query}")
+    assert [error["parameter"] for error in errors(response)] == [name]
 
 
 @pytest.mark.parametrize("path", ["/me/codes", "/me/referrals"])
-async def test_an_unknown_status_is_refused(ann: Member, path: str) -> None:
-    """A filter that means nothing is not ignored."""
-    answer = await ann.request("GET", path, params={"status": "gone"})
-    assert [fault["parameter"] for fault in errors(answer)] == ["status"]
+async def test_unknown_status_filter_is_rejected(ann: Member, path: str) -> None:
+    """An unknown filter value is not ignored."""
+    response = await ann.request("GET", path, params={"status": "gone"})
+    assert [error["parameter"] for error in errors(response)] == ["status"]
 
 
-async def cursor_of(member: Member, path: str = "/me/codes") -> str:
+async def second_page_cursor(member: Member, path: str = "/me/codes") -> str:
     """Return the cursor of a list's second page."""
     for _ in range(2):
         await member.issue_code(activate=False)
@@ -128,44 +128,48 @@ async def cursor_of(member: Member, path: str = "/me/codes") -> str:
     return cursor
 
 
-async def test_a_cursor_leads_to_the_next_page(ann: Member) -> None:
-    """The one that the service made for this list is good."""
-    cursor = await cursor_of(ann)
+async def test_cursor_leads_to_the_next_page(ann: Member) -> None:
+    """The last page has no cursor."""
+    cursor = await second_page_cursor(ann)
     page = await ann.request("GET", "/me/codes", params={"limit": 1, "cursor": cursor})
     assert len(page.json()["items"]) == 1
     assert page.json()["next_cursor"] is None
 
 
 @pytest.mark.parametrize("garbage", ["", "x", "AAAA", "=", "A" * 32, "A" * 5000, "ü", "\0"])
-async def test_a_made_up_cursor_is_refused(ann: Member, garbage: str) -> None:
-    """A cursor is opaque; what the service did not make is 422."""
-    answer = await ann.request("GET", "/me/codes", params={"cursor": garbage})
-    assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
+async def test_invalid_cursor_is_rejected(ann: Member, garbage: str) -> None:
+    """A cursor that the service did not make is 422."""
+    response = await ann.request("GET", "/me/codes", params={"cursor": garbage})
+    assert [error["parameter"] for error in errors(response)] == ["cursor"]
 
 
 @pytest.mark.parametrize("change", ["changed", "longer", "padded"])
-async def test_a_cursor_that_was_changed_is_refused(ann: Member, change: str) -> None:
-    """One cannot look for places in a list by turning a cursor's bits."""
-    cursor = await cursor_of(ann)
+async def test_modified_cursor_is_rejected(ann: Member, change: str) -> None:
+    """A cursor cannot be modified to read another part of the list."""
+    cursor = await second_page_cursor(ann)
     first = "A" if cursor[0] != "A" else "B"
-    odd = {"changed": first + cursor[1:], "longer": cursor + "A", "padded": cursor + "=="}[change]
-    answer = await ann.request("GET", "/me/codes", params={"cursor": odd})
-    assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
+    modified = {"changed": first + cursor[1:], "longer": cursor + "A", "padded": cursor + "=="}[
+        change
+    ]
+    response = await ann.request("GET", "/me/codes", params={"cursor": modified})
+    assert [error["parameter"] for error in errors(response)] == ["cursor"]
 
 
-async def test_a_cursor_of_another_list_is_refused(ann: Member) -> None:
-    """A cursor fits the list it came from, with the filter it came with."""
-    cursor = await cursor_of(ann)
+async def test_cursor_of_another_list_is_rejected(ann: Member) -> None:
+    """A cursor is bound to its list and filter."""
+    cursor = await second_page_cursor(ann)
     for path, filters in [("/me/referrals", {}), ("/me/codes", {"status": "active"})]:
-        answer = await ann.request("GET", path, params={"cursor": cursor} | filters)
-        assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
+        response = await ann.request("GET", path, params={"cursor": cursor} | filters)
+        assert [error["parameter"] for error in errors(response)] == ["cursor"]
 
 
-async def test_a_cursor_of_another_user_is_refused(ann: Member, client: httpx.AsyncClient) -> None:
-    """A cursor fits nobody else's list."""
+async def test_cursor_of_another_user_is_rejected(ann: Member, client: httpx.AsyncClient) -> None:
+    """A cursor is bound to its user."""
     bob = await join(client)
-    answer = await bob.request("GET", "/me/codes", params={"cursor": await cursor_of(ann)})
-    assert [fault["parameter"] for fault in errors(answer)] == ["cursor"]
+    response = await bob.request(
+        "GET", "/me/codes", params={"cursor": await second_page_cursor(ann)}
+    )
+    assert [error["parameter"] for error in errors(response)] == ["cursor"]
 
 
 TIMES = {
@@ -189,13 +193,13 @@ TIMES = {
 
 
 @pytest.mark.parametrize("time", TIMES.values(), ids=TIMES)
-async def test_a_time_that_is_none_or_out_of_range_is_refused(ann: Member, time: str | int) -> None:
-    """A code ends between a minute and a year ahead, at a time that is one instant everywhere."""
+async def test_invalid_expiry_is_rejected(ann: Member, time: str | int) -> None:
+    """An expiry has an offset and is a minute to a year ahead."""
     code = await ann.issue_code()
     made = await ann.request("POST", "/me/codes", json={"expires_at": time, "replace": True})
     renewed = await ann.request("PATCH", f"/me/codes/{code['id']}", json={"expires_at": time})
-    for answer in (made, renewed):
-        assert [fault["pointer"] for fault in errors(answer)] == ["/expires_at"]
+    for response in (made, renewed):
+        assert [error["pointer"] for error in errors(response)] == ["/expires_at"]
 
 
 NUMBERS = [0, -1, 1.5, 1e300, 10**26, 2**31, 2**63, 2**64, "5", True, [], {}]
@@ -203,11 +207,11 @@ NUMBERS = [0, -1, 1.5, 1e300, 10**26, 2**31, 2**63, 2**64, "5", True, [], {}]
 
 @pytest.mark.parametrize("number", NUMBERS, ids=map(repr, NUMBERS))
 @pytest.mark.parametrize("field", ["lifetime_minutes", "max_uses"])
-async def test_a_number_out_of_range_is_refused(ann: Member, field: str, number: object) -> None:
-    """Neither the database nor the calendar ever sees it."""
+async def test_number_out_of_range_is_rejected(ann: Member, field: str, number: object) -> None:
+    """The number never reaches the database."""
     body = {"lifetime_minutes": 60} | {field: number}
-    answer = await ann.request("POST", "/me/codes", json=body)
-    assert [fault["pointer"] for fault in errors(answer)] == [f"/{field}"]
+    response = await ann.request("POST", "/me/codes", json=body)
+    assert [error["pointer"] for error in errors(response)] == [f"/{field}"]
 
 
 CODES = [
@@ -225,13 +229,13 @@ CODES = [
 
 
 @pytest.mark.parametrize("text", CODES, ids=map(repr, CODES))
-async def test_a_wording_out_of_the_alphabet_is_refused(ann: Member, text: str) -> None:
-    """3 to 32 of A-Z a-z 0-9 and the hyphen."""
-    answer = await ann.request("POST", "/me/codes", json={"lifetime_minutes": 60, "code": text})
-    assert [fault["pointer"] for fault in errors(answer)] == ["/code"]
+async def test_invalid_code_text_is_rejected(ann: Member, text: str) -> None:
+    """A code has 3 to 32 letters, digits or hyphens of ASCII."""
+    response = await ann.request("POST", "/me/codes", json={"lifetime_minutes": 60, "code": text})
+    assert [error["pointer"] for error in errors(response)] == ["/code"]
 
 
 @pytest.mark.parametrize("text", ["abc", "---", "A-z-0-9", "x" * 32])
-async def test_a_wording_is_kept_as_it_was_sent(ann: Member, text: str) -> None:
-    """Capitals or not, it is the owner's wording."""
+async def test_code_text_is_stored_as_sent(ann: Member, text: str) -> None:
+    """Letter case is kept."""
     assert (await ann.issue_code(code=text))["code"] == text

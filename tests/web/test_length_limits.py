@@ -1,4 +1,4 @@
-"""Texts of clients are measured before they are decoded."""
+"""Client input is checked for its length before it is decoded."""
 
 import time
 from base64 import b64encode
@@ -27,67 +27,69 @@ from tests.support.api_client import join
 LONG_TEXT = "A" * 30_000
 
 MAX_SECONDS = 0.5
-"""Of the processor's time, in seconds: a hundred times what is needed."""
+"""Maximum CPU time in seconds, a hundred times the usual one."""
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Whatever is decoded from Base64."""
+    """The texts that were decoded from Base64."""
     texts: list[object] = []
 
-    def note(text: object, **_: Any) -> bytes:
+    def record(text: object, **_: Any) -> bytes:
         texts.append(text)
         return b""
 
     for module, name in ((mute, "urlsafe_b64decode"), (requests, "urlsafe_b64decode")):
-        monkeypatch.setattr(module, name, note)
-    monkeypatch.setattr(forms, "b64decode", note)
+        monkeypatch.setattr(module, name, record)
+    monkeypatch.setattr(forms, "b64decode", record)
     return texts
 
 
-def test_a_long_cursor_is_not_decoded(decoded: list[object]) -> None:
+def test_long_cursor_is_not_decoded(decoded: list[object]) -> None:
     """All cursors have the same length."""
     with pytest.raises(ValidationFailed):
         requests.PageRequest(20, LONG_TEXT).after()
     assert decoded == []
 
 
-def test_a_long_token_of_a_mail_is_not_decoded(decoded: list[object], key_file: Path) -> None:
+def test_long_unsubscribe_token_is_not_decoded(decoded: list[object], key_file: Path) -> None:
     """All tokens of `List-Unsubscribe` have the same length."""
     with pytest.raises(NotFound):
         mute.SignedUnsubscribeTokens(KeyRing([key_file])).verify(LONG_TEXT)
     assert decoded == []
 
 
-def test_long_credentials_are_not_decoded(decoded: list[object]) -> None:
-    """Ids and secrets of clients are short."""
+def test_long_client_credentials_are_not_decoded(decoded: list[object]) -> None:
+    """Client ids and secrets are short."""
     request = RequestFactory().post(headers={"Authorization": f"Basic {LONG_TEXT}"})
     with pytest.raises(InvalidClient):
         forms.require_client_credentials(request)
     assert decoded == []
 
 
-async def test_a_long_list_of_languages_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
-    """A page is in English where the first 1,024 characters name no language that it knows."""
+async def test_long_accept_language_is_truncated(client: httpx.AsyncClient) -> None:
+    """Only the first 1,024 characters select the language."""
     for number, locale in [(0, "ru"), (5_000, "en")]:
         headers = {"Accept-Language": "," * number + "ru"}
         page = await client.get("/confirm", headers=headers)
         assert f'<html lang="{locale}">' in page.text
 
 
-async def test_a_page_takes_no_more_fields_than_a_form_of_the_token_endpoint(
+async def test_form_with_too_many_fields_is_rejected(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:
-    """What a form with 500 fields asks for is not done; with as many as may be it is."""
+    """A page's form has the limit of fields of the token endpoint."""
     secrets, ann = RandomTokenGenerator(), await join(client)
-    token, ends = secrets.new(), datetime.now(UTC) + timedelta(hours=1)
-    proof = OneTimeToken(secrets.digest(token), UUID(ann.id), TokenPurpose.RESET, ends)
+    token, expires_at = secrets.new(), datetime.now(UTC) + timedelta(hours=1)
+    one_time_token = OneTimeToken(
+        secrets.digest(token), UUID(ann.id), TokenPurpose.RESET, expires_at
+    )
     async with database.begin() as records:
-        await records.one_time_tokens.add(proof)
-    asked = {"token": token, "new_password": "staple battery horse"}
+        await records.one_time_tokens.add(one_time_token)
+    form = {"token": token, "new_password": "staple battery horse"}
     for fields, status in [(500, 422), (forms.MAX_FORM_FIELDS, 200)]:
-        more = {f"f{number}": "1" for number in range(fields - len(asked))}
-        assert (await client.post("/reset", data=asked | more)).status_code == status
+        extra = {f"f{number}": "1" for number in range(fields - len(form))}
+        assert (await client.post("/reset", data=form | extra)).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -100,27 +102,27 @@ async def test_a_page_takes_no_more_fields_than_a_form_of_the_token_endpoint(
         ("nobody", "nobody"),
     ],
 )
-def test_addresses_are_cut_out_of_the_log(text: str, cleaned: str) -> None:
-    """Each of them, and nothing around it."""
+def test_emails_are_redacted_in_logs(text: str, cleaned: str) -> None:
+    """Each e-mail is replaced, and the text around it stays."""
     assert redact(None, "", {"cause": text})["cause"] == cleaned
 
 
-def test_the_log_searches_a_long_word_once() -> None:
-    """A search that begins anew at each letter would take this thread seconds for 60 KB."""
+def test_redaction_of_a_long_word_is_linear() -> None:
+    """A quadratic search would take seconds for 60 KB."""
     began = time.thread_time()
     assert redact(None, "", {"cause": "a" * 60_000})["cause"] == REDACTED
     assert time.thread_time() - began < MAX_SECONDS
 
 
-def test_credentials_may_be_encoded_in_the_longest_way() -> None:
-    """RFC 6749 has clients form-encode both, and some do so with every character."""
+def test_fully_encoded_client_credentials_are_accepted() -> None:
+    """RFC 6749 has clients form-encode both; some encode every character."""
     sent = ClientCredentials(str(SystemIdGenerator().new()), RandomTokenGenerator().new())
-    encoded = [quote_all(text) for text in (sent.client_id, sent.secret)]
+    encoded = [percent_encode_all(text) for text in (sent.client_id, sent.secret)]
     basic = b64encode(":".join(encoded).encode()).decode()
     request = RequestFactory().post(headers={"Authorization": f"Basic {basic}"})
     assert forms.require_client_credentials(request) == sent
 
 
-def quote_all(text: str) -> str:
-    """Encode each character by its number."""
+def percent_encode_all(text: str) -> str:
+    """Percent-encode every character."""
     return "".join(f"%{ord(letter):02X}" for letter in text)

@@ -1,4 +1,4 @@
-"""The dashboard, the alert rules and the page about them, against the figures that exist."""
+"""Dashboard, alert rules and their documentation use metrics that exist."""
 
 import json
 import re
@@ -18,7 +18,7 @@ PANELS = json.loads((DOCS / "operations/dashboard.json").read_text())["panels"]
 EXPRESSIONS = [rule["expr"] for rule in RULES] + [
     target["expr"] for panel in PANELS for target in panel["targets"]
 ]
-WORD = re.compile(r"referral_\w+")
+METRIC_NAME = re.compile(r"referral_\w+")
 SELECTED = re.compile(r"(referral_\w+)\{([^}]*)\}")
 GROUPED = re.compile(r"by \(([^)]*)\)")
 
@@ -37,9 +37,9 @@ SAMPLES = {name: labels for metric in METRICS for name, labels in _samples(metri
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_expressions_name_what_exists(expression: str) -> None:
-    """Every metric, and every label that is selected or grouped by."""
-    used = set(WORD.findall(expression))
+def test_expressions_use_existing_metrics_and_labels(expression: str) -> None:
+    """Every metric and label in a query exists."""
+    used = set(METRIC_NAME.findall(expression))
     assert used
     assert used <= SAMPLES.keys()
     known = set.intersection(*(SAMPLES[name] for name in used))
@@ -49,9 +49,9 @@ def test_expressions_name_what_exists(expression: str) -> None:
         assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selectors)) <= SAMPLES[name]
 
 
-def test_every_figure_is_explained_and_shown() -> None:
-    """On the page, with its labels, and on the dashboard."""
-    shown = set(WORD.findall(" ".join(EXPRESSIONS)))
+def test_every_metric_is_documented_and_on_the_dashboard() -> None:
+    """The page lists each metric with its labels."""
+    shown = set(METRIC_NAME.findall(" ".join(EXPRESSIONS)))
     for metric in METRICS:
         row = re.search(
             rf"^\| `{metric.name}(_total)?` \| ([^|]*)\|", OPERATIONS_PAGE, re.MULTILINE
@@ -61,8 +61,8 @@ def test_every_figure_is_explained_and_shown() -> None:
         assert set(_samples(metric)) & shown, metric.name
 
 
-def test_every_alert_says_what_to_do() -> None:
-    """A section of the page for each, and none for one that is gone."""
+def test_every_alert_has_a_runbook_section() -> None:
+    """The page has one section for each alert, and no other."""
     sections = set(re.findall(r"^### (Referral\w+)$", OPERATIONS_PAGE, re.MULTILINE))
     assert sections == {rule["alert"] for rule in RULES}
     for rule in RULES:

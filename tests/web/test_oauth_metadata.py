@@ -1,4 +1,4 @@
-"""What other services need in order to trust the tokens."""
+"""The OAuth metadata is enough for other services to verify tokens."""
 
 import httpx
 from joserfc import jwt
@@ -7,8 +7,8 @@ from joserfc.jwk import KeySet
 from tests.support.api_client import join, log_in
 
 
-async def test_another_library_verifies_from_the_documents_alone(client: httpx.AsyncClient) -> None:
-    """Metadata leads to the keys, and joserfc checks a token of RFC 9068 with them."""
+async def test_joserfc_verifies_a_token_from_the_metadata(client: httpx.AsyncClient) -> None:
+    """The metadata leads to the keys, and joserfc verifies a token of RFC 9068."""
     ann = await join(client)
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     keys = KeySet.import_key_set((await client.get(metadata["jwks_uri"])).json())
@@ -29,17 +29,17 @@ async def test_another_library_verifies_from_the_documents_alone(client: httpx.A
     assert decoded.claims["exp"] - decoded.claims["iat"] == 600
 
 
-async def test_the_metadata_names_only_what_exists(client: httpx.AsyncClient) -> None:
-    """Each endpoint is there, and each grant is known."""
+async def test_metadata_lists_existing_endpoints_and_grants(client: httpx.AsyncClient) -> None:
+    """Each endpoint responds, and each grant is supported."""
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
-        asked = await client.post(metadata[name], json={})
-        assert (asked.status_code, asked.json()["error"]) == (400, "invalid_request")
+        response = await client.post(metadata[name], json={})
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
     for grant in metadata["grant_types_supported"]:
-        answer = await client.post(metadata["token_endpoint"], data={"grant_type": grant})
-        assert answer.json()["error"] in {"invalid_request", "invalid_client"}
+        response = await client.post(metadata["token_endpoint"], data={"grant_type": grant})
+        assert response.json()["error"] in {"invalid_request", "invalid_client"}
     unknown = {"grant_type": "authorization_code"}
-    refused = await client.post(metadata["token_endpoint"], data=unknown)
-    assert refused.json()["error"] == "unsupported_grant_type"
-    described = httpx.URL(metadata["service_documentation"]).path
-    assert (await client.get(described)).status_code == 200
+    rejected = await client.post(metadata["token_endpoint"], data=unknown)
+    assert rejected.json()["error"] == "unsupported_grant_type"
+    documentation = httpx.URL(metadata["service_documentation"]).path
+    assert (await client.get(documentation)).status_code == 200

@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete, true, and the one in the repository."""
+"""The OpenAPI document is complete, correct and committed."""
 
 import re
 from collections.abc import Iterator
@@ -17,41 +17,41 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 
 @pytest.fixture
 async def document(client: httpx.AsyncClient) -> Node:
-    """The document, as the service shows it."""
-    answer = await client.get("/openapi.json")
-    assert answer.headers["content-type"] == "application/json"
-    found: Node = answer.json()
+    """The document that the service serves."""
+    response = await client.get("/openapi.json")
+    assert response.headers["content-type"] == "application/json"
+    found: Node = response.json()
     return found
 
 
 def operations(document: Node) -> Iterator[tuple[str, Node]]:
-    """Return every operation with its name."""
+    """Yield every operation with its name."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             assert method in METHODS
             yield f"{method.upper()} {path}", operation
 
 
-def media(document: Node) -> Iterator[tuple[str, Node]]:
-    """Return every body, of requests and of answers, with its place."""
+def bodies(document: Node) -> Iterator[tuple[str, Node]]:
+    """Yield the body of every request and response, with its location."""
     for name, operation in operations(document):
-        for kind, medium in operation.get("requestBody", {}).get("content", {}).items():
-            yield f"{name} takes {kind}", medium
+        for media_type, medium in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{name} takes {media_type}", medium
         for status, response in operation["responses"].items():
-            for kind, medium in response.get("content", {}).items():
-                if kind in PICTURES:
+            for media_type, medium in response.get("content", {}).items():
+                if media_type in PICTURES:
                     continue
-                yield f"{name} gives {status} {kind}", medium
+                yield f"{name} gives {status} {media_type}", medium
 
 
-async def test_the_committed_document_is_the_one_that_the_service_shows() -> None:
-    """Whoever changes the API sees in the diff what clients will see."""
+async def test_committed_document_is_current() -> None:
+    """A change of the API shows in the diff."""
     committed = OPENAPI_FILE.read_text(encoding="utf-8")
     assert committed == await current_document(), "Stale. Run 'make openapi'."
 
 
-async def test_every_operation_says_what_it_is(document: Node) -> None:
-    """Each has a summary, a description, one known tag and a name that reads well."""
+async def test_every_operation_is_described(document: Node) -> None:
+    """Each has a summary, a description, one known tag and a readable operation id."""
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     names = []
     for name, operation in operations(document):
@@ -65,39 +65,39 @@ async def test_every_operation_says_what_it_is(document: Node) -> None:
 
 
 async def test_every_parameter_is_described(document: Node) -> None:
-    """A reader learns what to put into each parameter, and what type it has."""
+    """Each has a description and a type."""
     for name, operation in operations(document):
-        wanted = set(re.findall(r"{(\w+)}", name))
+        undescribed = set(re.findall(r"{(\w+)}", name))
         for parameter in operation.get("parameters", []):
             assert parameter["description"].endswith("."), name
             assert parameter["schema"].keys() & {"type", "$ref"}, name
-            wanted.discard(parameter["name"])
-        assert not wanted, name
+            undescribed.discard(parameter["name"])
+        assert not undescribed, name
 
 
-async def test_every_body_has_an_example_that_fits_its_schema(document: Node) -> None:
-    """One can press Execute in Swagger UI and get further than a refusal of the body."""
-    for place, medium in media(document):
+async def test_every_body_has_a_valid_example(document: Node) -> None:
+    """Execute in Swagger UI sends a valid body."""
+    for location, medium in bodies(document):
         if medium["schema"] == {"type": "string"}:
             continue  # a picture
-        named = medium.get("examples", {}).values()
-        examples = [entry["value"] for entry in named] or [medium["example"]]
+        entries = medium.get("examples", {}).values()
+        examples = [entry["value"] for entry in entries] or [medium["example"]]
         schema = medium["schema"] | {"components": document["components"]}
         validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
         for example in examples:
-            assert [str(error) for error in validator.iter_errors(example)] == [], place
+            assert [str(error) for error in validator.iter_errors(example)] == [], location
 
 
 OAUTH = {f"POST /api/v1/auth/{name}" for name in ("token", "revoke", "introspect")}
 
 
-async def test_every_refusal_is_a_problem_document(document: Node) -> None:
-    """The exceptions are the 400s and 401s of RFC 6749, pictures and figures."""
+async def test_every_error_is_a_problem_document(document: Node) -> None:
+    """The only exceptions are the 400 and 401 of RFC 6749."""
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
-            kinds = set(response.get("content", {}))
+            media_types = set(response.get("content", {}))
             if status >= "400" and not (name in OAUTH and status in {"400", "401"}):
-                assert kinds == {"application/problem+json"}, (name, status)
+                assert media_types == {"application/problem+json"}, (name, status)
                 problem = response["content"]["application/problem+json"]
                 assert problem["schema"] == {"$ref": "#/components/schemas/ProblemDetails"}
                 assert all(
@@ -105,12 +105,12 @@ async def test_every_refusal_is_a_problem_document(document: Node) -> None:
                     for entry in problem["examples"].values()
                 )
             else:
-                figures = {"text/plain"} if name == "GET /metrics" else set()
-                assert kinds <= {"application/json"} | PICTURES | figures, (name, status)
+                metrics = {"text/plain"} if name == "GET /metrics" else set()
+                assert media_types <= {"application/json"} | PICTURES | metrics, (name, status)
 
 
-async def test_what_answers_have_in_common_is_documented(document: Node) -> None:
-    """Whoever may be turned away finds it, with the headers that tell what to do."""
+async def test_common_errors_are_documented(document: Node) -> None:
+    """Common errors and their headers are in every operation that has them."""
     for name, operation in operations(document):
         responses = operation["responses"]
         assert "Request fulfilled" not in responses.get("200", {}).get("description", ""), name
@@ -128,8 +128,8 @@ async def test_what_answers_have_in_common_is_documented(document: Node) -> None
                 assert header in responses[status]["headers"], (name, status)
 
 
-async def test_every_body_is_documented(document: Node) -> None:
-    """What takes none is named here; the token service takes forms, with an example of each use."""
+async def test_every_request_body_is_documented(document: Node) -> None:
+    """Operations without a body are listed here; forms have an example of each use."""
     without = {
         name
         for name, operation in operations(document)
@@ -149,8 +149,8 @@ async def test_every_body_is_documented(document: Node) -> None:
         assert form["examples"]
 
 
-async def test_each_answer_has_the_status_of_its_kind(document: Node) -> None:
-    """Creating is 201, what has no answer 204, a mail 202, a share link 302, all else 200."""
+async def test_success_statuses_follow_their_kind(document: Node) -> None:
+    """Creation is 201, no content 204, an e-mail 202, a share link 302, all else 200."""
     special = {
         "POST /api/v1/auth/register": "201",
         "POST /api/v1/me/codes": "201",
@@ -166,28 +166,30 @@ async def test_each_answer_has_the_status_of_its_kind(document: Node) -> None:
         "POST /api/v1/me/codes/active/email": "202",
     }
     for name, operation in operations(document):
-        good = [status for status in operation["responses"] if status < "400"]
-        assert good == [special.get(name, "200")], name
+        success = [status for status in operation["responses"] if status < "400"]
+        assert success == [special.get(name, "200")], name
 
 
-async def test_pages_for_people_are_not_in_the_document(document: Node) -> None:
-    """Docs and problem pages are no part of the API."""
+async def test_html_pages_are_not_in_the_document(document: Node) -> None:
+    """Docs and problem pages are not part of the API."""
     assert all(
         path.startswith(("/api/v1/", "/.well-known/", "/health/", "/metrics", "/r/"))
         for path in document["paths"]
     )
 
 
-async def test_one_can_authorize_with_a_password_or_a_token(document: Node) -> None:
-    """The schemes are those that the Authorize button of Swagger UI works with."""
+async def test_security_schemes_support_swagger_ui(document: Node) -> None:
+    """The Authorize dialog supports password and bearer token."""
     schemes = document["components"]["securitySchemes"]
     assert schemes["password"]["flows"]["password"]["tokenUrl"] == "/api/v1/auth/token"
     assert schemes["bearer"] == {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
-async def test_names_that_no_field_may_have_are_documented(document: Node) -> None:
-    """Every request body refuses fields that it does not know."""
-    for place, medium in media(document):
-        if " takes application/json" in place:
+async def test_unknown_fields_are_documented_as_invalid(document: Node) -> None:
+    """Every request body has `additionalProperties: false`."""
+    for location, medium in bodies(document):
+        if " takes application/json" in location:
             name = medium["schema"]["$ref"].rpartition("/")[2]
-            assert document["components"]["schemas"][name]["additionalProperties"] is False, place
+            assert document["components"]["schemas"][name]["additionalProperties"] is False, (
+                location
+            )

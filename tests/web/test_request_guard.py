@@ -1,4 +1,4 @@
-"""Bytes that no client library would send: each is refused in time, and costs little."""
+"""Malformed, slow and oversized HTTP requests are rejected in time at a low cost."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ from tests.support.service_process import Service, running_service
 from tests.support.waiting import measure_thread_time, wait_until
 
 TIMEOUT_SECONDS = 10.0
-"""How long headers, and a body, may take."""
+"""The service's time limit for the headers, and for the body."""
 
 MARGIN_SECONDS = 4.0
 SLOW_CONNECTIONS = 500
@@ -130,7 +130,7 @@ REQUESTS: dict[str, tuple[bytes, int]] = {
         400,
     ),
 }
-"""What is sent, and the status of the one answer."""
+"""The bytes sent, and the status of the single response."""
 
 SMUGGLED = b"GET /health/ready HTTP/1.1\r\n" + HOST + b"\r\n"
 SMUGGLING = {
@@ -152,14 +152,14 @@ SMUGGLING = {
     + b"X: y\nTransfer-Encoding : chunked\r\n\r\n"
     + SMUGGLED,
 }
-"""Two lengths for one body; a proxy may have believed the other one."""
+"""Requests with two lengths, of which a proxy may have used the other one."""
 
 
 @pytest.fixture(scope="module")
 async def service(
     database_url: str, key_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Service]:
-    """A service in a process of its own, with the server that users get."""
+    """A service in its own process, with its real HTTP server."""
     folder = tmp_path_factory.mktemp("wire") / "data"
     settings = {"database_url": database_url, "signing_key_file": str(key_file), "worker": "off"}
     with running_service(folder, **settings) as service:
@@ -167,11 +167,11 @@ async def service(
 
 
 async def exchange(service: Service, sent: bytes, seconds: float = 6 * TIMEOUT_SECONDS) -> bytes:
-    """Send bytes, and return all that comes back until the service closes the connection."""
+    """Send bytes; return everything received until the service closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(service.url).port)
     received = b""
     try:
-        with suppress(ConnectionError):  # a refusal may come before all was sent
+        with suppress(ConnectionError):  # the service may close before all is sent
             writer.write(sent)
             await writer.drain()
         async with asyncio.timeout(seconds):
@@ -184,56 +184,56 @@ async def exchange(service: Service, sent: bytes, seconds: float = 6 * TIMEOUT_S
 
 
 def statuses(received: bytes) -> list[int]:
-    """Return the status of each answer."""
+    """Return the statuses of the responses."""
     return [int(found) for found in re.findall(rb"HTTP/1\.[01] (\d{3})", received)]
 
 
-async def test_each_shape_gets_its_one_answer(service: Service) -> None:
-    """No 5xx, no second answer, and no connection that stays open."""
+async def test_each_request_gets_one_response(service: Service) -> None:
+    """No response is 5xx, none follows, and the connection is closed."""
     received = await asyncio.gather(*(exchange(service, sent) for sent, _ in REQUESTS.values()))
-    found = {name: statuses(answer) for name, answer in zip(REQUESTS, received, strict=True)}
+    found = {name: statuses(response) for name, response in zip(REQUESTS, received, strict=True)}
     assert found == {name: [status] for name, (_, status) in REQUESTS.items()}
 
 
 @pytest.mark.parametrize("sent", SMUGGLING.values(), ids=SMUGGLING)
-async def test_nothing_is_smuggled_in_a_body(service: Service, sent: bytes) -> None:
-    """A request with two lengths gets 400, and what follows is not taken for another one."""
+async def test_request_smuggling_is_rejected(service: Service, sent: bytes) -> None:
+    """A request with two lengths is 400, and the bytes after it are not parsed."""
     assert statuses(await exchange(service, sent)) == [400]
 
 
-async def test_requests_in_a_row_get_answers_in_a_row(service: Service) -> None:
-    """Fifty sent at once on one connection."""
+async def test_pipelined_requests_are_answered(service: Service) -> None:
+    """Fifty requests sent at once on one connection get fifty responses."""
     sent = (LIVE_LINE + HOST + b"\r\n") * 49 + _get(b"/health/live")
     assert statuses(await exchange(service, sent)) == [200] * 50
 
 
-async def test_http_2_is_not_spoken(service: Service) -> None:
-    """Its limits on time and memory are others, and a proxy in front does not need it."""
+async def test_http_2_is_not_supported(service: Service) -> None:
+    """HTTP/2 has other limits, and the proxy in front does not need it."""
     assert statuses(await exchange(service, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))) == []
 
 
 @pytest.mark.parametrize(("size", "status"), [(64, 422), (1, 413)])
-async def test_a_body_may_come_in_small_pieces(size: int, status: int) -> None:
-    """Segments of 64 bytes are read to the end of the longest body; single bytes are not."""
+async def test_body_in_small_segments_is_accepted(size: int, status: int) -> None:
+    """A body of maximum size in segments of 64 bytes is read; single bytes are rejected."""
     body = b'{"email": "' + b"a" * (MAX_BODY_BYTES - 13) + b'"}'
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    taken, sent = 0, list[Any]()
+    segments = [body[start : start + size] for start in range(0, len(body), size)]
+    received, sent = 0, list[Any]()
 
     async def receive() -> Any:
-        nonlocal taken
-        taken += 1
-        more = taken < len(pieces)
-        return {"type": "http.request", "body": pieces[taken - 1], "more_body": more}
+        nonlocal received
+        received += 1
+        more = received < len(segments)
+        return {"type": "http.request", "body": segments[received - 1], "more_body": more}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     @post("/")
-    async def take(request: Request[Any, Any, Any]) -> Response[str]:
+    async def read_body(request: Request[Any, Any, Any]) -> Response[str]:
         assert await request.body() == body
         return Response("", status_code=422)
 
-    app = RequestGuard(Litestar([take], request_max_body_size=MAX_BODY_BYTES), "http://test")
+    app = RequestGuard(Litestar([read_body], request_max_body_size=MAX_BODY_BYTES), "http://test")
     scope: Any = {
         "type": "http",
         "http_version": "1.1",
@@ -251,16 +251,14 @@ async def test_a_body_may_come_in_small_pieces(size: int, status: int) -> None:
     }
     await app(scope, receive, send)
     assert sent[0]["status"] == status
-    assert taken == min(len(pieces), 1_025)
+    assert received == min(len(segments), 1_025)
 
 
-async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service) -> None:
-    """500 that send headers, or a body, byte by byte: each ends within its time, health answers
-    within 100 ms meanwhile, and memory grows by less than 50 MB.
-    """
+async def test_slow_connections_are_closed_in_time(service: Service) -> None:
+    """500 slow connections are closed, with health within 100 ms and less than 50 MB more."""
     process = find_worker(service)
     before = memory_usage(process).rss_mb
-    async with measure_thread_time() as waited:
+    async with measure_thread_time() as elapsed:
         slow = asyncio.gather(
             *(
                 open_slow_connection(service, body=number % 2 == 0)
@@ -270,43 +268,43 @@ async def test_slow_connections_end_in_time_and_hold_nobody_up(service: Service)
         with poll_health(service) as pulse:
             await wait_until(lambda: len(pulse.samples) > 100)
             highest = memory_usage(process).rss_mb
-            answers = await slow
-    assert waited.seconds < TIMEOUT_SECONDS + MARGIN_SECONDS
-    assert [statuses(answer) for answer in answers] == [[408], []] * (SLOW_CONNECTIONS // 2)
-    assert slowest(pulse) < MAX_HEALTH_SECONDS
+            responses = await slow
+    assert elapsed.seconds < TIMEOUT_SECONDS + MARGIN_SECONDS
+    assert [statuses(response) for response in responses] == [[408], []] * (SLOW_CONNECTIONS // 2)
+    assert p95_stall(pulse) < MAX_HEALTH_SECONDS
     assert highest - before < MAX_GROWTH_MB
 
 
 async def test_long_headers_on_many_connections_take_little_memory(service: Service) -> None:
-    """500 connections that fill what the service may keep of a head, and stop there."""
+    """Each of 500 connections fills the maximum size of a header and stops."""
     process = find_worker(service)
     before = memory_usage(process).rss_mb
-    held = asyncio.gather(
+    exchanges = asyncio.gather(
         *(exchange(service, LIVE_LINE + b"X-A: " + b"a" * 65_000) for _ in range(SLOW_CONNECTIONS))
     )
     with poll_health(service) as pulse:
         await wait_until(lambda: len(pulse.samples) > 50)
         assert memory_usage(process).rss_mb - before < MAX_GROWTH_MB
-        assert {tuple(statuses(answer)) for answer in await held} <= {(431,), ()}
-    assert slowest(pulse) < MAX_HEALTH_SECONDS
+        assert {tuple(statuses(response)) for response in await exchanges} <= {(431,), ()}
+    assert p95_stall(pulse) < MAX_HEALTH_SECONDS
 
 
-def slowest(pulse: HealthPoller) -> float:
-    """Return how long the service itself kept its health waiting, but for one time in twenty."""
+def p95_stall(pulse: HealthPoller) -> float:
+    """Return the 95th percentile of the stalls of `/health/live`, in seconds."""
     return sorted(beat.delay_seconds for beat in pulse.samples)[len(pulse.samples) * 95 // 100]
 
 
 async def open_slow_connection(service: Service, *, body: bool) -> bytes:
-    """Send a byte a second until the service has had enough of it."""
+    """Send a byte a second until the service closes the connection."""
     head = _post(b"Content-Length: 1000\r\n") if body else LIVE_LINE + HOST
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(service.url).port)
-    answer = asyncio.create_task(reader.read())
+    response = asyncio.create_task(reader.read())
     with suppress(ConnectionError):
         writer.write(head)
-        while not (await asyncio.wait({answer}, timeout=1))[0]:
+        while not (await asyncio.wait({response}, timeout=1))[0]:
             writer.write(b" " if body else b"X-A: b\r\n")
             await writer.drain()
     writer.close()
     with suppress(ConnectionError):
-        return await answer
+        return await response
     return b""

@@ -1,4 +1,4 @@
-"""Schemathesis holds the OpenAPI document against a running service, with all of its checks."""
+"""Schemathesis checks the service against the OpenAPI document, with all of its checks."""
 
 import asyncio
 import os
@@ -15,20 +15,19 @@ HOOKS = {
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }
 CHAIN_SECONDS = 20
-"""How long chains of requests are tried; without a time they would end after twenty."""
+"""Duration of the stateful phase; without it Schemathesis stops after twenty chains."""
 
 SECONDS = 120
 MIN_LINKS = 3
-"""How many ways from one operation to the next have to be gone, of those in the document;
-a busy machine goes few, a quiet one thirty."""
+"""Minimum number of OpenAPI links that must be followed; an idle machine follows thirty."""
 
 PASSWORD = "a password that is in no example"
 
 
-async def test_the_document_and_the_service_agree(
+async def test_service_matches_its_document(
     database_url: str, key_file: Path, tmp_path: Path
 ) -> None:
-    """Examples, bounds, thousands of right and wrong requests, and chains of them."""
+    """Examples, boundary values, random requests and chains of requests have no violation."""
     settings = {
         "REFERRAL_DATA_DIR": str(tmp_path),
         "REFERRAL_DATABASE_URL": database_url,
@@ -36,7 +35,7 @@ async def test_the_document_and_the_service_agree(
     }
     settings |= {f"REFERRAL_{name.upper()}": value for name, value in UNLIMITED_ENV.items()}
     async with service_client(**settings) as client:
-        # Not the password of the examples, with which the account would soon be erased.
+        # With the password of the examples a request would soon delete the account.
         await register(client, "ann@example.com", password=PASSWORD)
         tokens = (await log_in(client, "ann@example.com", PASSWORD)).json()
         bearer = f"Bearer {tokens['access_token']}"
@@ -56,7 +55,7 @@ async def test_the_document_and_the_service_agree(
 
 
 async def run_schemathesis(url: str, bearer: str, folder: Path, *options: str) -> str:
-    """Hold a document against its service, and return the report; it has to find nothing."""
+    """Run Schemathesis, expect no failure, and return the report."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
         *("run", url, "--checks", "all", "--no-color", *options),

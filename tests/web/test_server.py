@@ -1,4 +1,4 @@
-"""The server's processes."""
+"""The processes of the server."""
 
 import multiprocessing
 import os
@@ -11,8 +11,8 @@ from referral.server import Server
 from referral.web.middleware.draining import DRAIN_SIGNAL
 
 
-def test_a_process_that_has_not_started_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has no id yet; 0 in its place would signal the whole process group."""
+def test_process_without_a_pid_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process id 0 would signal the whole process group."""
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda *signalled: sent.append(signalled))
     children = [SimpleNamespace(pid=None), SimpleNamespace(pid=4711)]

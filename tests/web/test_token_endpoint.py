@@ -1,4 +1,4 @@
-"""The token endpoint (RFC 6749), and what others need to check its tokens."""
+"""The token endpoint (RFC 6749), and the verification of its tokens by others."""
 
 import json
 from typing import Any
@@ -56,61 +56,61 @@ BAD_FORMS: dict[str, tuple[str, str]] = {
 }
 
 
-def token_error(answer: httpx.Response) -> str:
-    """Check the form of RFC 6749, 5.2, and return the error's code."""
-    assert answer.status_code == 400, answer.text
-    assert answer.headers["content-type"].startswith("application/json")
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.json().keys() == {"error", "error_description"}
-    assert answer.json()["error_description"]
-    return str(answer.json()["error"])
+def token_error(response: httpx.Response) -> str:
+    """Check the error response (RFC 6749, 5.2); return its code."""
+    assert response.status_code == 400, response.text
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json().keys() == {"error", "error_description"}
+    assert response.json()["error_description"]
+    return str(response.json()["error"])
 
 
 @pytest.mark.parametrize(("form", "error"), BAD_FORMS.values(), ids=BAD_FORMS)
-async def test_a_bad_form_is_refused_as_the_standard_says(
+async def test_invalid_form_has_the_standard_error(
     client: httpx.AsyncClient, form: str, error: str
 ) -> None:
-    """RFC 6749 names the code for each fault."""
+    """RFC 6749 defines the code of each error."""
     assert token_error(await client.post(TOKEN, content=form, headers=FORM)) == error
 
 
-@pytest.mark.parametrize("kind", ["json", "multipart", "text", "none"])
-async def test_a_body_that_is_no_form_is_refused(client: httpx.AsyncClient, kind: str) -> None:
-    """JSON is no form, and no reason to answer in another shape."""
+@pytest.mark.parametrize("media_type", ["json", "multipart", "text", "none"])
+async def test_other_media_type_is_rejected(client: httpx.AsyncClient, media_type: str) -> None:
+    """A body of another media type gets the error format of RFC 6749."""
     bodies: dict[str, dict[str, Any]] = {
         "json": {"json": VALID_FORM},
         "multipart": {"files": {name: (None, value) for name, value in VALID_FORM.items()}},
         "text": {"content": "grant_type=password", "headers": {"Content-Type": "text/plain"}},
         "none": {},
     }
-    assert token_error(await client.post(TOKEN, **bodies[kind])) == "invalid_request"
+    assert token_error(await client.post(TOKEN, **bodies[media_type])) == "invalid_request"
 
 
-async def test_a_long_form_is_refused(client: httpx.AsyncClient) -> None:
-    """64 KiB is the limit for every body."""
+async def test_long_form_is_rejected(client: httpx.AsyncClient) -> None:
+    """The limit of 64 KiB holds for every body."""
     form = "grant_type=password&password=" + "x" * 65 * 1024
-    answer = await client.post(TOKEN, content=form, headers=FORM)
-    assert answer.status_code == 413
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await client.post(TOKEN, content=form, headers=FORM)
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_login_is_as_the_standard_says(client: httpx.AsyncClient) -> None:
-    """RFC 6749, 5.1; what a proxy stores could be handed to others."""
+async def test_login_response_follows_the_standard(client: httpx.AsyncClient) -> None:
+    """RFC 6749, 5.1: the response is `no-store`."""
     email = new_email()
     await register(client, email)
-    answer = await log_in(client, email)
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-store"
-    tokens = answer.json()
+    response = await log_in(client, email)
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    tokens = response.json()
     assert (tokens["token_type"], tokens["expires_in"]) == ("Bearer", 600)
     assert tokens["scope"] == "account"
     assert len(tokens["refresh_token"]) >= 43
 
 
-async def test_a_wrong_password_and_an_unknown_address_look_the_same(
+async def test_wrong_password_and_unknown_email_get_the_same_response(
     client: httpx.AsyncClient,
 ) -> None:
-    """Nobody learns from the answer who has an account."""
+    """The response does not reveal accounts."""
     ann = await join(client)
     wrong = await log_in(client, ann.email, "wrong password")
     unknown = await log_in(client, new_email())
@@ -118,19 +118,19 @@ async def test_a_wrong_password_and_an_unknown_address_look_the_same(
     assert wrong.content == unknown.content
 
 
-async def test_the_empty_client_credentials_of_swagger_ui_do_not_hinder(
+async def test_empty_client_credentials_are_ignored(
     client: httpx.AsyncClient,
 ) -> None:
-    """Its password form sends `Authorization: Basic Og==` along."""
+    """Swagger UI's password form sends `Authorization: Basic Og==`."""
     email = new_email()
     await register(client, email)
     form = VALID_FORM | {"username": email}
-    answer = await client.post(TOKEN, data=form, headers={"Authorization": "Basic Og=="})
-    assert answer.status_code == 200
+    response = await client.post(TOKEN, data=form, headers={"Authorization": "Basic Og=="})
+    assert response.status_code == 200
 
 
-async def test_an_access_token_is_no_refresh_token(client: httpx.AsyncClient) -> None:
-    """Each of the two is good for one thing."""
+async def test_access_token_is_not_a_refresh_token(client: httpx.AsyncClient) -> None:
+    """An access token as refresh token is `invalid_grant`."""
     form = {
         "grant_type": "refresh_token",
         "refresh_token": (await log_in_new_user(client))["access_token"],
@@ -138,10 +138,10 @@ async def test_an_access_token_is_no_refresh_token(client: httpx.AsyncClient) ->
     assert token_error(await client.post(TOKEN, data=form)) == "invalid_grant"
 
 
-async def test_anyone_can_verify_a_token_with_the_published_keys(
+async def test_token_verifies_with_the_published_keys(
     client: httpx.AsyncClient,
 ) -> None:
-    """A gateway needs the JWKS and nothing of ours; here it is done by hand (RFC 7515, 7518)."""
+    """The JWKS is enough; the check here uses no JWT library (RFC 7515, 7518)."""
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
     keys = (await client.get(httpx.URL(metadata["jwks_uri"]).path)).json()["keys"]
     head, payload, signature = (await log_in_new_user(client))["access_token"].split(".")
@@ -160,14 +160,14 @@ async def test_anyone_can_verify_a_token_with_the_published_keys(
     assert claims["exp"] - claims["iat"] == 600
 
 
-async def test_the_keys_hold_nothing_private(client: httpx.AsyncClient) -> None:
-    """Of an RSA key, the modulus and the exponent are public."""
+async def test_jwks_holds_public_parts_only(client: httpx.AsyncClient) -> None:
+    """For RSA these are the modulus and the exponent."""
     for key in (await client.get("/.well-known/jwks.json")).json()["keys"]:
         assert key.keys() == {"kty", "kid", "use", "alg", "n", "e"}
 
 
-async def test_a_common_library_takes_the_token(client: httpx.AsyncClient) -> None:
-    """PyJWT, told the issuer and the audience, agrees with the check by hand."""
+async def test_pyjwt_accepts_the_token(client: httpx.AsyncClient) -> None:
+    """PyJWT verifies signature, issuer and audience."""
     token = (await log_in_new_user(client))["access_token"]
     [key] = (await client.get("/.well-known/jwks.json")).json()["keys"]
     claims = jwt.decode(token, jwt.PyJWK(key), ["RS256"], audience=ISSUER, issuer=ISSUER)

@@ -1,4 +1,4 @@
-"""Access tokens made by hand, with one thing wrong at a time."""
+"""Forged access tokens, each with one defect."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -16,7 +16,7 @@ from tests.support.api_client import log_in, new_email, register
 
 
 def encode(value: bytes | dict[str, Any]) -> str:
-    """Encode a part of a token."""
+    """Encode a part of a token: base64url without padding."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
@@ -27,33 +27,33 @@ def decode(part: str) -> bytes:
 
 
 class TokenForger:
-    """Someone with the service's own key, who makes one thing wrong at a time."""
+    """Makes tokens with one defect, signed with the service's own key unless stated otherwise."""
 
     def __init__(self, key: RSAPrivateKey, token: str) -> None:
-        """Take the key and a good token."""
+        """Start from the signing key and a valid token."""
         self.key, self.token = key, token
         head, payload, _ = token.split(".")
         self.header: dict[str, Any] = json.loads(decode(head))
         self.claims: dict[str, Any] = json.loads(decode(payload))
 
     def signed(self, key: RSAPrivateKey | None = None) -> str:
-        """Sign what is now in header and claims."""
+        """Sign the current header and claims."""
         text = f"{encode(self.header)}.{encode(self.claims)}"
         signature = (key or self.key).sign(text.encode(), PKCS1v15(), SHA256())
         return f"{text}.{encode(signature)}"
 
     def with_header(self, **values: Any) -> str:
-        """Sign with another header; None leaves an entry out."""
+        """Sign with changed header values; None removes a value."""
         self.header = _changed(self.header, values)
         return self.signed()
 
     def with_claims(self, **values: Any) -> str:
-        """Sign other claims; None leaves one out."""
+        """Sign changed claims; None removes a claim."""
         self.claims = _changed(self.claims, values)
         return self.signed()
 
     def with_hmac(self) -> str:
-        """Sign with the public key as if it were a shared secret."""
+        """Sign by HS256 with the public key as the secret."""
         self.header["alg"] = "HS256"
         text = f"{encode(self.header)}.{encode(self.claims)}"
         public = self.key.public_key()
@@ -62,7 +62,7 @@ class TokenForger:
         return f"{text}.{encode(hmac.finalize())}"
 
     def with_embedded_key(self, **values: Any) -> str:
-        """Sign with another key, and say where to find it."""
+        """Sign with another key that the header embeds."""
         own = generate_private_key(65537, 2048)
         numbers = own.public_key().public_numbers()
         modulus = encode(numbers.n.to_bytes(256, "big"))
@@ -70,21 +70,21 @@ class TokenForger:
         return self.signed(own)
 
     def with_payload(self, payload: bytes) -> str:
-        """Sign a payload that is no set of claims."""
+        """Sign a payload that may be no JSON object."""
         text = f"{encode(self.header)}.{encode(payload)}"
         return f"{text}.{encode(self.key.sign(text.encode(), PKCS1v15(), SHA256()))}"
 
     def with_parts(self, change: Callable[[list[str]], list[str]]) -> str:
-        """Rearrange the parts of the good token."""
+        """Rearrange the parts of the valid token."""
         return ".".join(change(self.token.split(".")))
 
 
-def _changed(old: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in (old | values).items() if value is not None}
+def _changed(current: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (current | values).items() if value is not None}
 
 
 async def log_in_new_user(client: httpx.AsyncClient) -> dict[str, Any]:
-    """Join, and return the tokens."""
+    """Register a user and return the tokens."""
     email = new_email()
     await register(client, email)
     tokens: dict[str, Any] = (await log_in(client, email)).json()
