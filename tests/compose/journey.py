@@ -1,4 +1,4 @@
-"""Everything that two people do with the service, their mail read from the catcher."""
+"""The user journey of two people, with e-mails from the catcher."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,44 +6,44 @@ from typing import Any
 
 import httpx
 
-from tests.support.api_client import API, PASSWORD, Member, log_in, register
+from tests.support.api_client import API, NEW_PASSWORD, PASSWORD, Member, log_in, register
 from tests.support.waiting import wait_for_value
-
-NEW_PASSWORD = "staple battery horse"
 
 
 @dataclass(frozen=True)
 class Journey:
-    """The service through nginx, the mail catcher, and what no log may hold."""
+    """Clients of the service and of the mail catcher, and the secrets in the requests."""
 
     web: httpx.AsyncClient
     catcher: httpx.AsyncClient
     secrets: set[str] = field(default_factory=set)
 
     async def __call__(self) -> None:
-        """Go all the way."""
+        """Run the journey."""
         ann = await self._join("Ann.Journey@example.com")
         code = await ann.issue_code(code="ANN-JOURNEY", max_uses=5)
         self.secrets.add("ANN-JOURNEY")
-        asked = {"email": ann.email}
-        for answer in (
-            await self.web.get(f"{API}/codes/lookup", params=asked),
-            await self.web.post(f"{API}/codes/lookup", json=asked),
+        requested = {"email": ann.email}
+        for response in (
+            await self.web.get(f"{API}/codes/lookup", params=requested),
+            await self.web.post(f"{API}/codes/lookup", json=requested),
         ):
-            assert answer.json()["code"] == code["code"], answer.text
+            assert response.json()["code"] == code["code"], response.text
 
         bob = await self._join("Bob.Journey@example.com", referral_code="ann-journey")
         assert (await register(self.web, bob.email)).status_code == 409
         assert bob.email in await self._mail_to(ann.email, "joined with your code")
         referrals = (await ann.request("GET", "/me/referrals")).json()["items"]
-        assert [(one["email"], one["status"]) for one in referrals] == [(bob.email, "confirmed")]
+        assert [(referral["email"], referral["status"]) for referral in referrals] == [
+            (bob.email, "confirmed")
+        ]
 
         assert (await ann.request("POST", "/me/codes/active/email")).status_code == 202
         assert "ANN-JOURNEY" in await self._mail_to(ann.email, "code", "joined")
-        await self._forget(ann.email)
+        await self._reset_password(ann.email)
 
     async def _join(self, email: str, **rest: Any) -> Member:
-        """Register, confirm the address by the mailed link, and log in."""
+        """Register, confirm the e-mail by its link, and log in."""
         self.secrets.update((email, PASSWORD))
         user = await register(self.web, email, **rest)
         assert user.status_code == 201, user.text
@@ -57,10 +57,10 @@ class Journey:
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         return Member(self.web, user.json()["id"], email, headers)
 
-    async def _forget(self, email: str) -> None:
-        """Have a link mailed, set a new password by it, and log in with that."""
-        asked = await self.web.post(f"{API}/auth/password/forgot", json={"email": email})
-        assert asked.status_code == 202, asked.text
+    async def _reset_password(self, email: str) -> None:
+        """Request a reset link, set a new password, and log in."""
+        requested = await self.web.post(f"{API}/auth/password/forgot", json={"email": email})
+        assert requested.status_code == 202, requested.text
         body = {"token": await self._token(email, "/reset", "password")}
         self.secrets.add(NEW_PASSWORD)
         reset = body | {"new_password": NEW_PASSWORD}
@@ -78,13 +78,13 @@ class Journey:
         return found[1]
 
     async def _mail_to(self, email: str, subject: str, but_not: str = "\n") -> str:
-        """Return the text of the mail to an address whose subject has these words."""
+        """Return the text of the recipient's e-mail with this subject."""
 
         async def find() -> str:
             listed = (await self.catcher.get("/api/v1/messages")).json()["messages"]
             for mail in listed:
-                wanted = subject in mail["Subject"] and but_not not in mail["Subject"]
-                if wanted and mail["To"][0]["Address"] == email:
+                matches = subject in mail["Subject"] and but_not not in mail["Subject"]
+                if matches and mail["To"][0]["Address"] == email:
                     return str(
                         (await self.catcher.get(f"/api/v1/message/{mail['ID']}")).json()["Text"]
                     )

@@ -1,4 +1,4 @@
-"""The containers of compose.yaml, from a copy of the repository with a .env of its own."""
+"""The containers of compose.yaml, from a copy of the repository with its own .env."""
 
 import random
 import shutil
@@ -21,18 +21,18 @@ STOP_SECONDS = "20"
 
 @dataclass(frozen=True)
 class Stack:
-    """The containers, while they run."""
+    """The running containers."""
 
     folder: Path
     url: str
     mail_url: str
 
     def make(self, target: str) -> None:
-        """Do what an operator does."""
+        """Run a target of the Makefile."""
         _run(self.folder, "make", target)
 
     def compose(self, *arguments: str) -> str:
-        """Run a command of Compose, whichever is there."""
+        """Run a command of Compose, by its plugin or its stand-alone program."""
         return _run(self.folder, *_compose(), *arguments)
 
     def container_ids(self, service: str) -> list[str]:
@@ -40,28 +40,28 @@ class Stack:
         return self.compose("ps", "-q", service).split()
 
     def wait_until_healthy(self, container: str) -> None:
-        """Return when a container's health check is content."""
-        asked = ("docker", "inspect", "-f", "{{.State.Health.Status}}", container)
+        """Wait until the health check of a container passes."""
+        command = ("docker", "inspect", "-f", "{{.State.Health.Status}}", container)
         deadline = time.monotonic() + HEALTHY_SECONDS
-        while _run(self.folder, *asked).strip() != "healthy":
+        while _run(self.folder, *command).strip() != "healthy":
             assert time.monotonic() < deadline, self.compose("logs", "--no-color")
             time.sleep(PAUSE)
 
     def restart(self, container: str) -> None:
-        """Restart a container, and wait until it can do its work."""
+        """Restart a container, and wait until it is healthy."""
         _run(self.folder, "docker", "restart", "-t", STOP_SECONDS, container)
         self.wait_until_healthy(container)
 
 
 @contextmanager
-def stack() -> Iterator[Stack]:
-    """Bring everything up by `make up`, and take it down again with its data."""
+def running_stack() -> Iterator[Stack]:
+    """Run `make up`, and remove everything with its data when the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="referral-stack-"))
     _copy(folder)
     web, mail = free_port(), free_port()
     url = f"http://127.0.0.1:{web}"
-    made = Stack(folder, url, f"http://127.0.0.1:{mail}")
-    made.make(".env")
+    stack = Stack(folder, url, f"http://127.0.0.1:{mail}")
+    stack.make(".env")
     _set(
         folder / ".env",
         WEB_PORT=web,
@@ -76,19 +76,19 @@ def stack() -> Iterator[Stack]:
         REFERRAL_LIMIT_MAIL="off",
     )
     try:
-        made.make("up")
+        stack.make("up")
         for service in ("api", "nginx"):
-            made.wait_until_healthy(made.container_ids(service)[0])
-        yield made
-        made.make("down")
+            stack.wait_until_healthy(stack.container_ids(service)[0])
+        yield stack
+        stack.make("down")
     finally:
-        made.compose("down", "--volumes", "--remove-orphans")
+        stack.compose("down", "--volumes", "--remove-orphans")
         shutil.rmtree(folder)
 
 
 def _copy(folder: Path) -> None:
-    listed = _run(REPOSITORY, "git", "ls-files", "-co", "--exclude-standard").splitlines()
-    for name in listed:
+    names = _run(REPOSITORY, "git", "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in names:
         source, target = REPOSITORY / name, folder / name
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,8 @@ def _copy(folder: Path) -> None:
 
 
 def _set(file: Path, **values: object) -> None:
-    left = [line for line in file.read_text().splitlines() if line.partition("=")[0] not in values]
-    file.write_text("\n".join([*left, *(f"{name}={value}" for name, value in values.items()), ""]))
+    kept = [line for line in file.read_text().splitlines() if line.partition("=")[0] not in values]
+    file.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in values.items()), ""]))
 
 
 def _compose() -> tuple[str, ...]:
@@ -109,9 +109,9 @@ def _compose() -> tuple[str, ...]:
 
 
 def _run(folder: Path, *command: str) -> str:
-    done = subprocess.run(  # noqa: S603 - commands of an operator
+    result = subprocess.run(  # noqa: S603 - commands of an operator
         command, cwd=folder, capture_output=True, text=True, check=False, timeout=UP_SECONDS
     )
-    if done.returncode:
-        raise ChildProcessError(f"{' '.join(command)} failed: {done.stdout}{done.stderr}")
-    return done.stdout
+    if result.returncode:
+        raise ChildProcessError(f"{' '.join(command)} failed: {result.stdout}{result.stderr}")
+    return result.stdout

@@ -1,7 +1,7 @@
-"""Faults on purpose: `python -m tests.faults [SCENARIO…]` runs all scenarios, or those named.
+"""Fault injection: `python -m tests.faults [SCENARIO…]` runs all scenarios, or the named ones.
 
-Each prints its figures and the promises that it saw broken; the exit code is 1 if there are any.
-All of them together take less than a quarter of an hour.
+Each prints its figures and the promises that were broken, which set the exit code to 1. All
+scenarios together take less than 15 minutes.
 """
 
 import sys
@@ -39,26 +39,28 @@ BUDGET_SECONDS = 15 * 60
 
 
 def main() -> None:
-    """Run what was named, and end with 1 if a promise was broken."""
-    named = sys.argv[1:] or list(SCENARIOS)
-    if unknown := set(named) - SCENARIOS.keys():
-        sys.exit(f"There is no scenario {', '.join(sorted(unknown))}: {', '.join(SCENARIOS)}.")
-    began, broken = time.monotonic(), 0
-    for name in named:
-        started = time.monotonic()
-        figures = _run(SCENARIOS[name])
-        figures.show(name, time.monotonic() - started)
-        broken += len(figures.violations)
-    seconds = time.monotonic() - began
-    sys.stdout.write(f"{len(named)} scenarios, {broken} broken promises, {seconds:.0f} s\n")
+    """Run the named scenarios; exit with 1 if a promise was broken."""
+    names = sys.argv[1:] or list(SCENARIOS)
+    if unknown := set(names) - SCENARIOS.keys():
+        sys.exit(
+            f"Unknown scenario {', '.join(sorted(unknown))}. Choose from {', '.join(SCENARIOS)}."
+        )
+    started, broken = time.monotonic(), 0
+    for name in names:
+        scenario_started = time.monotonic()
+        report = _run(SCENARIOS[name])
+        report.show(name, time.monotonic() - scenario_started)
+        broken += len(report.violations)
+    seconds = time.monotonic() - started
+    sys.stdout.write(f"{len(names)} scenarios, {broken} broken promises, {seconds:.0f} s\n")
     sys.exit(bool(broken) or seconds > BUDGET_SECONDS)
 
 
 def _run(scenario: Callable[[], ScenarioReport]) -> ScenarioReport:
-    """Run one; that it fails is no reason to leave the others out."""
+    """Run a scenario; an exception is reported and does not stop the others."""
     try:
         return scenario()
-    except Exception as error:  # noqa: BLE001 - whatever it was, it is told
+    except Exception as error:  # noqa: BLE001 - any failure is reported
         return ScenarioReport(violations=[f"the scenario failed: {error!r}"])
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of the API while requests are around their commits (rows 23 and 25)."""
+"""kill -9 of the API while requests commit (rows 23 and 25)."""
 
 import asyncio
 import json
@@ -21,33 +21,33 @@ from tests.support.service_process import environment, free_port
 
 KILLS = 500
 KILL_WINDOW_SECONDS = 0.006
-"""The kill comes within so many seconds of the first answer; the others are on their way."""
+"""Maximum delay of the kill after the first response, while others are in flight."""
 
 REGISTRATIONS, CODES = 3, 5
-"""Requests at once, most of which are not answered when the kill comes."""
+"""Concurrent requests; most have no response when the process is killed."""
 
 
 @dataclass
 class Write:
-    """A request with a key, and the answers to it."""
+    """A request with an idempotency key, and the responses to it."""
 
     path: str
     body: Mapping[str, object]
     member: Member | None = None
     key: str = field(default_factory=lambda: str(uuid4()))
-    answers: list[httpx.Response] = field(default_factory=list)
+    responses: list[httpx.Response] = field(default_factory=list)
 
     @property
     def digest(self) -> bytes:
-        """What its key is stored as."""
+        """The stored form of its key."""
         caller = self.member.id if self.member else "nobody"
         return sha256(f"{caller}\n{self.key}".encode()).digest()
 
     async def send(self, client: httpx.AsyncClient) -> None:
-        """Ask, and take the answer down if there is one."""
+        """Send the request; keep the response if there is one."""
         headers = {"Idempotency-Key": self.key} | (self.member.headers if self.member else {})
         with suppress(httpx.TransportError):
-            self.answers.append(
+            self.responses.append(
                 await client.post(f"{API}{self.path}", json=self.body, headers=headers)
             )
 
@@ -56,7 +56,7 @@ class Write:
 class Campaign:
     """An API that is killed again and again."""
 
-    place: Testbed
+    testbed: Testbed
     environment: dict[str, str]
     port: int = 0
     process: BaseProcess | None = None
@@ -66,29 +66,29 @@ class Campaign:
     committed: int = 0
 
     async def run(self, kills: int) -> None:
-        """Kill so often; each time, the next process gets the same requests again."""
+        """Kill the API so many times; the next process gets the same requests again."""
         await self._replace()
         async with self.client() as client:
             owner = await join(client)
             code = (await owner.issue_code())["code"]
         for _ in range(kills):
             writes = await self._round(owner, code)
-            await self._look(write for write in writes if not write.answers)
+            await self._count_unanswered(write for write in writes if not write.responses)
             await self._replace()
             async with self.client() as client:
                 await asyncio.gather(*(write.send(client) for write in writes))
             self.writes += writes
 
-    async def _look(self, unanswered: Iterable[Write]) -> None:
-        """Count on which side of the commit the kill came."""
+    async def _count_unanswered(self, unanswered: Iterable[Write]) -> None:
+        """Count the requests without a response, and those of them that were committed."""
         keys = [write.digest for write in unanswered]
         self.unanswered += len(keys)
-        async with self.place.connection() as connection:
+        async with self.testbed.connection() as connection:
             query = "SELECT count(*) FROM attempts WHERE key = ANY($1)"
             self.committed += await connection.fetchval(query, keys)
 
     async def _replace(self) -> None:
-        """Go on with the process that was started meanwhile, and start the one after it."""
+        """Switch to the next process, and start the one after it."""
         self.next = self.next or asyncio.create_task(self._start())
         self.process, self.port = await self.next
         self.next = asyncio.create_task(self._start())
@@ -98,22 +98,23 @@ class Campaign:
         return await start(self.environment, port), port
 
     async def close(self) -> None:
-        """End what runs."""
+        """Kill the running processes."""
         assert self.process is not None
         assert self.next is not None
         for process in (self.process, (await self.next)[0]):
             process.kill()
 
     def client(self) -> httpx.AsyncClient:
-        """Return a client of the API."""
+        """Return a client of the current process."""
         return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 
     async def _round(self, owner: Member, code: str) -> list[Write]:
-        """Send some writes, and return while they are between their begin and their answer."""
-        make = {"lifetime_minutes": 60, "activate": False}
-        joining = {"password": PASSWORD, "referral_code": code}
-        writes = [Write("/me/codes", make, owner) for _ in range(CODES)] + [
-            Write("/auth/register", joining | {"email": new_email()}) for _ in range(REGISTRATIONS)
+        """Send writes and kill the process before all have a response."""
+        new_code = {"lifetime_minutes": 60, "activate": False}
+        registration = {"password": PASSWORD, "referral_code": code}
+        writes = [Write("/me/codes", new_code, owner) for _ in range(CODES)] + [
+            Write("/auth/register", registration | {"email": new_email()})
+            for _ in range(REGISTRATIONS)
         ]
         random.shuffle(writes)
         async with self.client() as client:
@@ -127,79 +128,88 @@ class Campaign:
 
 
 def run(kills: int = KILLS) -> ScenarioReport:
-    """Kill, retry, and compare what was told with what is there."""
-    with make_testbed() as place:
-        return asyncio.run(campaign(place, kills))
+    """Kill, retry, and compare the responses with the database."""
+    with make_testbed() as testbed:
+        return asyncio.run(run_campaign(testbed, kills))
 
 
-async def campaign(place: Testbed, kills: int) -> ScenarioReport:
-    """Run it over the servers of a place."""
-    figures = ScenarioReport()
-    ours = Campaign(place, environment(place.folder / "api", **place.settings()))
+async def run_campaign(testbed: Testbed, kills: int) -> ScenarioReport:
+    """Run the scenario on a testbed."""
+    report = ScenarioReport()
+    campaign = Campaign(testbed, environment(testbed.folder / "api", **testbed.settings()))
     try:
-        await ours.run(kills)
-        async with ours.client() as client:
-            logins = await _can_log_in(client, ours.writes)
+        await campaign.run(kills)
+        async with campaign.client() as client:
+            logins = await _can_log_in(client, campaign.writes)
     finally:
-        await ours.close()
-    figures.check(holds=logins, promise="whoever was told to have an account can log in")
-    await _judge(figures, ours, kills)
-    return figures
+        await campaign.close()
+    report.check(holds=logins, promise="every acknowledged account can log in")
+    await _judge(report, campaign, kills)
+    return report
 
 
 async def _can_log_in(client: httpx.AsyncClient, writes: list[Write]) -> bool:
     emails = [str(write.body["email"]) for write in writes if "email" in write.body]
-    answers = [await log_in(client, email) for email in random.sample(emails, min(20, len(emails)))]
-    return all(answer.status_code == 200 for answer in answers)
+    responses = [
+        await log_in(client, email) for email in random.sample(emails, min(20, len(emails)))
+    ]
+    return all(response.status_code == 200 for response in responses)
 
 
-async def _judge(figures: ScenarioReport, ours: Campaign, kills: int) -> None:
-    answered = [write for write in ours.writes if write.answers]
-    ids = [write.answers[0].json().get("id") for write in answered]
-    async with ours.place.connection() as connection:
+async def _judge(report: ScenarioReport, campaign: Campaign, kills: int) -> None:
+    acknowledged = [write for write in campaign.writes if write.responses]
+    ids = [write.responses[0].json().get("id") for write in acknowledged]
+    async with campaign.testbed.connection() as connection:
         users = Counter(row["email"] for row in await connection.fetch("SELECT email FROM users"))
-        found = {str(row["id"]) for row in await connection.fetch("SELECT id FROM users")}
-        codes = {str(row["id"]) for row in await connection.fetch("SELECT id FROM codes")}
+        user_ids = {str(row["id"]) for row in await connection.fetch("SELECT id FROM users")}
+        code_ids = {str(row["id"]) for row in await connection.fetch("SELECT id FROM codes")}
         uses = await connection.fetchval("SELECT sum(uses) FROM codes")
         referrals = await connection.fetchval("SELECT count(*) FROM referrals")
         queue = await connection.fetch("SELECT entrypoint, payload FROM pgqueuer")
-    greeted = Counter(
+    mail_jobs_by_user = Counter(
         json.loads(row["payload"])["user_id"]
         for row in queue
         if row["entrypoint"] == "welcome-mail"
     )
-    wanted = Counter(str(write.body["email"]) for write in ours.writes if "email" in write.body)
-    lost = sum(each not in found | codes for each in ids)
-    figures.record(
+    expected = Counter(
+        str(write.body["email"]) for write in campaign.writes if "email" in write.body
+    )
+    lost = sum(id_ not in user_ids | code_ids for id_ in ids)
+    report.record(
         kills=kills,
-        writes_sent=len(ours.writes),
-        unanswered_at_the_kill=ours.unanswered,
-        committed_all_the_same=ours.committed,
-        acknowledged=len(answered),
-        found=len(answered) - lost,
+        writes_sent=len(campaign.writes),
+        unanswered_at_the_kill=campaign.unanswered,
+        committed_all_the_same=campaign.committed,
+        acknowledged=len(acknowledged),
+        found=len(acknowledged) - lost,
         lost=lost,
         accounts=len(users),
-        mail_jobs=sum(greeted.values()),
+        mail_jobs=sum(mail_jobs_by_user.values()),
     )
-    figures.check(holds=lost == 0, promise="every acknowledged write is there")
-    figures.check(
-        holds=all(answer.status_code == 201 for write in answered for answer in write.answers)
-        and len(answered) == len(ours.writes),
+    report.check(holds=lost == 0, promise="every acknowledged write is stored")
+    report.check(
+        holds=all(
+            response.status_code == 201 for write in acknowledged for response in write.responses
+        )
+        and len(acknowledged) == len(campaign.writes),
         promise="every retry with its key completes",
     )
-    figures.check(
-        holds=all(len({answer.content for answer in write.answers}) == 1 for write in answered),
-        promise="a retry gets the first answer",
+    report.check(
+        holds=all(
+            len({response.content for response in write.responses}) == 1 for write in acknowledged
+        ),
+        promise="a retry gets the first response",
     )
-    figures.check(
-        holds=greeted == Counter(dict.fromkeys(found, 1)),
-        promise="an account has one mail job, and a mail job an account",
+    report.check(
+        holds=mail_jobs_by_user == Counter(dict.fromkeys(user_ids, 1)),
+        promise="every account has one mail job, and every mail job an account",
     )
-    figures.check(
-        holds=uses == referrals == len(wanted), promise="uses, referrals and accounts are as many"
+    report.check(
+        holds=uses == referrals == len(expected),
+        promise="uses, referrals and accounts are equal in number",
     )
-    figures.check(
-        holds=len(codes) == sum("email" not in write.body for write in ours.writes) + 1
-        and all(users[email] == 1 for email in wanted),
-        promise="no write is done twice",
+    report.check(
+        holds=len(code_ids) == sum("email" not in write.body for write in campaign.writes) + 1
+        and all(users[email] == 1 for email in expected),
+        promise="no write has two effects",
     )

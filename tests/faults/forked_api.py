@@ -1,7 +1,7 @@
-"""The API in a process that starts in a moment, to be killed hundreds of times.
+"""The API in a process that starts fast, to be killed hundreds of times.
 
-`referral run` takes over a second to import what it needs. Here that is done once, and each
-process is a fork of the one that did; server, app and settings are the same.
+`referral run` takes over a second to import its modules. Here a fork server imports them once,
+and each process is a fork of it; server, app and settings are the same.
 """
 
 import asyncio
@@ -32,20 +32,20 @@ _processes.set_forkserver_preload(["tests.faults.forked_api"])
 
 
 class MovedClock:
-    """The system's clock, moved by as many seconds as a file says."""
+    """The system's clock plus the seconds in a file."""
 
     def __init__(self, file: Path) -> None:
-        """Take the file; it may change at any time."""
+        """Read this file, which may change at any time."""
         self._file = file
         self._clock = SystemClock()
 
     def now(self) -> datetime:
-        """See the port."""
+        """Return the moved time."""
         return self._clock.now() + timedelta(seconds=float(self._file.read_text()))
 
 
 async def start(environment: dict[str, str], port: int, clock: Path | None = None) -> BaseProcess:
-    """Run the API, by a clock of its own if a file tells it; comes back when it answers."""
+    """Start the API, optionally with a moved clock; return its process when it is ready."""
     process = _processes.Process(target=_serve, args=(environment, port, clock))
     process.start()
     deadline = time.monotonic() + START_SECONDS
@@ -54,7 +54,7 @@ async def start(environment: dict[str, str], port: int, clock: Path | None = Non
             with suppress(httpx.TransportError):
                 if (await client.get(f"http://127.0.0.1:{port}/health/ready")).is_success:
                     return process
-            assert process.is_alive(), "the API ended while it started"
+            assert process.is_alive(), "the API ended during its start"
             assert time.monotonic() < deadline, "the API does not start"
             await asyncio.sleep(0.005)
 

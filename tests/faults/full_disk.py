@@ -1,4 +1,4 @@
-"""A disk that is full (row 30): a small tmpfs, or a limit on files where mounting is refused."""
+"""A full disk (row 30): a small tmpfs, or a limit on file sizes if mounting is not permitted."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ SMALL_SEGMENTS = ("-c max_wal_size=32MB", "-c min_wal_size=32MB", "-c checkpoint
 
 
 class Disk(NamedTuple):
-    """Where the data is, and how it comes to be full and has room again."""
+    """The folder for the data, and functions that fill the disk and free space."""
 
     kind: str
     folder: Path
@@ -35,56 +35,61 @@ class Disk(NamedTuple):
 
 
 def run() -> ScenarioReport:
-    """Fill the disk under a crowd, make room, and see what is left."""
-    figures = ScenarioReport()
-    with _disk() as disk, make_testbed(disk.folder, *SMALL_SEGMENTS) as place:
-        figures.record(disk=disk.kind)
-        with place.service() as service:
-            asyncio.run(_fill(figures, place, disk, service.url))
-    return figures
+    """Fill the disk under a workload, free space, and check the data."""
+    report = ScenarioReport()
+    with _disk() as disk, make_testbed(disk.folder, *SMALL_SEGMENTS) as testbed:
+        report.record(disk=disk.kind)
+        with testbed.service() as service:
+            asyncio.run(_fill(report, testbed, disk, service.url))
+    return report
 
 
-async def _fill(figures: ScenarioReport, place: Testbed, disk: Disk, url: str) -> None:
-    async with run_workload(url, size=6, joining=0.3) as people:
+async def _fill(report: ScenarioReport, testbed: Testbed, disk: Disk, url: str) -> None:
+    async with run_workload(url, size=6, registering=0.3) as workload:
         await asyncio.sleep(2)
-        began = time.monotonic()
+        started = time.monotonic()
         await asyncio.to_thread(disk.fill)
         await asyncio.sleep(FULL_SECONDS)
-        full = people.between(began)
+        while_full = workload.between(started)
         await asyncio.to_thread(disk.free)
-        watcher = EmbeddedPostgres(disk.folder)
-        await asyncio.to_thread(watcher.start)  # it may have given up; whoever watches starts it
+        supervisor = EmbeddedPostgres(disk.folder)
+        # PostgreSQL may have stopped; a supervisor would restart it.
+        await asyncio.to_thread(supervisor.start)
         freed = time.monotonic()
-        await asyncio.to_thread(watcher.stop)
-        back = await _until_written(people, freed)
-    figures.record(
-        while_full=count_statuses(full),
-        worst_wait_while_full=percentile(full, 1),
-        writes_again_after_seconds=back,
-        requests=len(people.requests),
-        statuses=count_statuses(people.requests),
+        await asyncio.to_thread(supervisor.stop)
+        recovery_seconds = await _until_written(workload, freed)
+    report.record(
+        while_full=count_statuses(while_full),
+        worst_wait_while_full=percentile(while_full, 1),
+        writes_again_after_seconds=recovery_seconds,
+        requests=len(workload.requests),
+        statuses=count_statuses(workload.requests),
     )
-    figures.check(holds=503 in count_statuses(full), promise="the disk was full")
-    figures.check(
-        holds={each.status for each in people.requests} <= EXPECTED_STATUSES,
-        promise="503 and nothing else, and an answer to every request",
+    report.check(holds=503 in count_statuses(while_full), promise="the disk was full")
+    report.check(
+        holds={request.status for request in workload.requests} <= EXPECTED_STATUSES,
+        promise="every request gets a success or 503",
     )
-    figures.check(holds=back < MAX_RECOVERY_SECONDS, promise="writes work again within 5 s")
-    async with place.connection() as connection:
-        lost = await people.find_lost_writes(connection)
-    figures.record(
-        acknowledged=people.count_acknowledged, found=people.count_acknowledged - lost, lost=lost
+    report.check(
+        holds=recovery_seconds < MAX_RECOVERY_SECONDS, promise="writes work again within 5 s"
     )
-    figures.check(holds=lost == 0, promise="every acknowledged write is there")
+    async with testbed.connection() as connection:
+        lost = await workload.count_lost_writes(connection)
+    report.record(
+        acknowledged=workload.acknowledged_writes,
+        found=workload.acknowledged_writes - lost,
+        lost=lost,
+    )
+    report.check(holds=lost == 0, promise="every acknowledged write is stored")
 
 
-async def _until_written(people: Workload, since: float) -> float:
-    """Wait for a write that began after the disk had room again; return how long that took."""
+async def _until_written(workload: Workload, since: float) -> float:
+    """Wait for a write that started after space was freed; return the seconds it took."""
     deadline = since + 3 * MAX_RECOVERY_SECONDS
     while time.monotonic() < deadline:
-        for each in people.between(since):
-            if each.kind in {"issue", "register"} and each.status == 201:
-                return each.started_at + each.seconds - since
+        for request in workload.between(since):
+            if request.kind in {"issue", "register"} and request.status == 201:
+                return request.started_at + request.seconds - since
         await asyncio.sleep(0.05)
     return time.monotonic() - since
 
@@ -99,7 +104,7 @@ def _disk() -> Iterator[Disk]:
         if mounted:
             yield Disk("a tmpfs", folder, partial(_fill_up, ballast), ballast.unlink)
         else:
-            kind = "none may be mounted here, so files may not grow instead"
+            kind = "a limit on file sizes, as mounting is not permitted"
             yield Disk(kind, folder, partial(_limit, folder, FILE), partial(_limit, folder, NONE))
     finally:
         if mounted:
@@ -108,7 +113,7 @@ def _disk() -> Iterator[Disk]:
 
 
 def _fill_up(ballast: Path) -> None:
-    """Take all the room there is, to the last byte."""
+    """Fill the disk to the last byte."""
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             with suppress(OSError):
@@ -117,13 +122,13 @@ def _fill_up(ballast: Path) -> None:
 
 
 def _limit(folder: Path, size: str) -> None:
-    """Let no process of the server write beyond a size of file."""
+    """Limit the size of files that the server's processes may write."""
     data = folder / "data"
-    first = (data / "postmaster.pid").read_text().split()[0]
-    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    # Root may be refused, the owner is not.
+    postmaster = (data / "postmaster.pid").read_text().split()[0]
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    # prlimit may be forbidden to root, but not to the owner.
     owner, group = (data.owner(), data.group()) if os.geteuid() == 0 else (None, None)
-    for process in (first, *children):
+    for process in (postmaster, *children):
         command = ["prlimit", f"--pid={process}", f"--fsize={size}:"]
-        # One of them may just have ended, which is no fault.
+        # A process may have ended in the meantime.
         subprocess.run(command, check=False, capture_output=True, user=owner, group=group)  # noqa: S603

@@ -1,8 +1,8 @@
-"""What concurrent clients asked and saw, and what of it cannot be if the rules held.
+"""A history of concurrent requests, and the violations of the rules in it.
 
-Every event has the time before the request and the time after the answer; what it did happened
-somewhere between. So a code has certainly ended when a request that ends it was answered, and no
-request that puts it in force may have come after that one.
+Every event has the time before the request and the time after the response; its effect happened in
+between. A code has certainly ended if a request that ends it has its response, and no request that
+activates the code may have come later.
 """
 
 import itertools
@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MAX_STALENESS_SECONDS = 1.0
-"""How long another process' look-ups may show a code after its end."""
+"""Maximum time for which a look-up of another process may show an ended code."""
 
 
 class Change(NamedTuple):
-    """A request that put a code in force, and thereby all others of the user out of it, or that
-    ended one. Without an answer it may take effect at any time: `ended` is infinity.
+    """A request that activated a code, which ends the user's other codes, or that ended one.
+
+    Without a response it may take effect at any time: `ended` is infinity.
     """
 
     user: str
@@ -27,11 +28,11 @@ class Change(NamedTuple):
     began: float
     ended: float
     replaced: bool = True
-    """False for a new code that may be made only while none is in force."""
+    """False for a new code that required that no other was active."""
 
 
 class Read(NamedTuple):
-    """An answer that showed codes in force: of a look-up, which may remember, or of the truth."""
+    """A response that showed active codes, from a look-up, which may be cached, or the database."""
 
     user: str
     codes: frozenset[str]
@@ -42,7 +43,7 @@ class Read(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """A registration with a code that was acknowledged."""
+    """An acknowledged registration with a code."""
 
     user: str
     code: str
@@ -53,16 +54,16 @@ class Registration(NamedTuple):
 
 @dataclass
 class History:
-    """All that happened to some users' codes."""
+    """The events of some users' codes."""
 
     changes: list[Change] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     registrations: list[Registration] = field(default_factory=list)
 
     def find_violations(self, uses: Mapping[str, int], accounts: Iterable[str]) -> list[str]:
-        """Return what breaks the rules, given the uses and the accounts found at the end."""
+        """Return the violations, given the uses and the accounts found at the end."""
         return [
-            *self._two_at_once(),
+            *self._two_active(),
             *self._made_beside_another(),
             *self._shown_after_the_end(),
             *self._credited_after_the_end(),
@@ -76,8 +77,8 @@ class History:
     def _ended_before(
         self, user: str, code: str, began: float, ended: float, bound: float, process: str | None
     ) -> Change | None:
-        """Return a change that certainly ended the code before a request, if there is one."""
-        starts = [each for each in self._of(user) if each.starts and each.code == code]
+        """Return a change that certainly ended the code before a request, or None."""
+        starts = [change for change in self._of(user) if change.starts and change.code == code]
         for end in self._of(user):
             if (end.code == code) == end.starts:
                 continue
@@ -87,20 +88,22 @@ class History:
                 return end
         return None
 
-    def _two_at_once(self) -> Iterator[str]:
-        for sight in self.reads:
-            if len(sight.codes) > 1:
-                yield f"two codes of {sight.user} in force at {sight.began}: {sorted(sight.codes)}"
+    def _two_active(self) -> Iterator[str]:
+        for read in self.reads:
+            if len(read.codes) > 1:
+                yield f"two codes of {read.user} active at {read.began}: {sorted(read.codes)}"
 
     def _made_beside_another(self) -> Iterator[str]:
-        """Find codes that were made although another was certainly in force all the time."""
+        """Find codes that were created while another was certainly active."""
         for new in self.changes:
             if new.replaced or not new.starts:
                 continue
-            others = [each for each in self._of(new.user) if each.code != new.code and each.starts]
+            others = [
+                change for change in self._of(new.user) if change.code != new.code and change.starts
+            ]
             for other in others:
                 if other.ended < new.began and not self._may_have_ended(other, new):
-                    yield f"{new.code} was made while {other.code} was in force"
+                    yield f"{new.code} was created while {other.code} was active"
 
     def _may_have_ended(self, start: Change, new: Change) -> bool:
         return any(
@@ -112,37 +115,37 @@ class History:
         )
 
     def _shown_after_the_end(self) -> Iterator[str]:
-        for sight, code in ((each, code) for each in self.reads for code in each.codes):
-            process = sight.process if sight.cached else None
+        for read, code in ((observed, code) for observed in self.reads for code in observed.codes):
+            process = read.process if read.cached else None
             end = self._ended_before(
-                sight.user, code, sight.began, sight.ended, MAX_STALENESS_SECONDS, process
+                read.user, code, read.began, read.ended, MAX_STALENESS_SECONDS, process
             )
             if end is not None:
-                late = sight.began - end.ended
-                yield f"{sight.process} showed {code} {late:.3f} s after {end.process} ended it"
+                late = read.began - end.ended
+                yield f"{read.process} showed {code} {late:.3f} s after {end.process} ended it"
 
     def _credited_after_the_end(self) -> Iterator[str]:
-        for joining in self.registrations:
-            user, code, email, began, ended = joining
+        for registration in self.registrations:
+            user, code, email, began, ended = registration
             if self._ended_before(user, code, began, ended, 0, None):
-                yield f"{email} joined with {code} after its end"
+                yield f"{email} registered with {code} after its end"
 
     def _miscounted(self, uses: Mapping[str, int]) -> Iterator[str]:
-        counted = Counter(joining.code for joining in self.registrations)
+        counted = Counter(registration.code for registration in self.registrations)
         for code in counted.keys() | uses.keys():
             if counted[code] != uses.get(code, 0):
-                yield f"{code} has {uses.get(code, 0)} uses, and {counted[code]} joined with it"
+                yield f"{code} has {uses.get(code, 0)} uses and {counted[code]} registrations"
 
     def _accounts_not_once(self, accounts: Iterable[str]) -> Iterator[str]:
         found = Counter(accounts)
-        acknowledged = Counter(joining.email for joining in self.registrations)
+        acknowledged = Counter(registration.email for registration in self.registrations)
         for email, times in acknowledged.items():
             if times > 1 or found[email] != 1:
-                yield f"{email} was acknowledged {times} times, and there {found[email]} times"
+                yield f"{email} was acknowledged {times} times and has {found[email]} accounts"
 
 
 def count_overlaps(history: History) -> int:
-    """Count changes that began while another of that user was on: with none, nothing raced."""
+    """Count changes that started during another of the same user; with none, nothing raced."""
     ordered = sorted(history.changes, key=lambda change: (change.user, change.began))
     return sum(
         one.user == next_one.user and next_one.began < one.ended

@@ -1,4 +1,4 @@
-"""PostgreSQL restarted, killed, stopped, cut off, slow, and its connections used up (row 29)."""
+"""PostgreSQL restarted, killed, stopped, cut off, slow, and out of connections (row 29)."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tests.faults.workload import (
 
 PHASE_SECONDS = 4.0
 MAX_RESPONSE_SECONDS = 3.0
-"""`1 s or so`: a wait for a place, one for a connection, and room for a busy machine."""
+"""The promise of about 1.5 s, or 2.5 s with a wait for a connection, and a margin."""
 
 MAX_RECOVERY_SECONDS = 5.0
 EXPECTED_STATUSES = {200, 201, 204, 503}
@@ -38,133 +38,140 @@ TERMINATE_SQL = (
 
 @dataclass(frozen=True)
 class Fault:
-    """A way for PostgreSQL to go wrong: how it begins, and how it ends."""
+    """A fault of PostgreSQL: how to begin it, and how to end it."""
 
     begin: Callable[[], Awaitable[None]]
     end: Callable[[], Awaitable[None]]
 
 
 def run() -> ScenarioReport:
-    """Have a crowd at work while PostgreSQL is in trouble."""
-    figures = ScenarioReport()
-    with make_testbed() as place:
-        folder = place.folder / "proxy"
+    """Run a workload while PostgreSQL has faults."""
+    report = ScenarioReport()
+    with make_testbed() as testbed:
+        folder = testbed.folder / "proxy"
         folder.mkdir()
         socket = ".s.PGSQL.5432"
-        there = place.database.url.partition("host=")[2]
-        proxy = Proxy(folder / socket, Path(there) / socket)
+        socket_folder = testbed.database.url.partition("host=")[2]
+        proxy = Proxy(folder / socket, Path(socket_folder) / socket)
         proxy.start()
-        with place.service(database_url=place.database.url.replace(there, str(folder))) as service:
-            asyncio.run(_trouble(figures, place, proxy, service.url))
+        with testbed.service(
+            database_url=testbed.database.url.replace(socket_folder, str(folder))
+        ) as service:
+            asyncio.run(_inject_faults(report, testbed, proxy, service.url))
         proxy.stop()
-    return figures
+    return report
 
 
-async def _trouble(figures: ScenarioReport, place: Testbed, proxy: Proxy, url: str) -> None:
-    async with run_workload(url, size=6) as people:
+async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy, url: str) -> None:
+    async with run_workload(url, size=6) as workload:
         await asyncio.sleep(2)
-        for name, trouble in _troubles(place, proxy).items():
-            began = time.monotonic()
-            await trouble.begin()
+        for name, fault in _faults(testbed, proxy).items():
+            started = time.monotonic()
+            await fault.begin()
             await asyncio.sleep(PHASE_SECONDS)
-            await trouble.end()
-            back = await _until_back(people)
-            seen = people.between(began)
-            figures.record(**{f"{name}": _told(seen, back)})
-            figures.check(
-                holds=back < MAX_RECOVERY_SECONDS,
-                promise=f"{name}: back within 5 s, and not {back:.1f}",
+            await fault.end()
+            recovery_seconds = await _until_back(workload)
+            requests = workload.between(started)
+            report.record(**{f"{name}": _summarize(requests, recovery_seconds)})
+            report.check(
+                holds=recovery_seconds < MAX_RECOVERY_SECONDS,
+                promise=f"{name}: recovery within 5 s, not {recovery_seconds:.1f} s",
             )
-            figures.check(
-                holds=percentile(seen, 1) < MAX_RESPONSE_SECONDS,
-                promise=f"{name}: an answer in a second or so",
+            report.check(
+                holds=percentile(requests, 1) < MAX_RESPONSE_SECONDS,
+                promise=f"{name}: every response within {MAX_RESPONSE_SECONDS:.0f} s",
             )
-    _judge(figures, people)
-    async with place.connection() as connection:
-        lost = await people.find_lost_writes(connection)
-    figures.record(
-        acknowledged=people.count_acknowledged, found=people.count_acknowledged - lost, lost=lost
+    _judge(report, workload)
+    async with testbed.connection() as connection:
+        lost = await workload.count_lost_writes(connection)
+    report.record(
+        acknowledged=workload.acknowledged_writes,
+        found=workload.acknowledged_writes - lost,
+        lost=lost,
     )
-    figures.check(holds=lost == 0, promise="every acknowledged write is there")
+    report.check(holds=lost == 0, promise="every acknowledged write is stored")
 
 
-def _judge(figures: ScenarioReport, people: Workload) -> None:
-    figures.record(
-        requests=len(people.requests),
-        statuses=count_statuses(people.requests),
-        faults=people.errors,
+def _judge(report: ScenarioReport, workload: Workload) -> None:
+    report.record(
+        requests=len(workload.requests),
+        statuses=count_statuses(workload.requests),
+        faults=workload.errors,
     )
-    figures.check(
-        holds={each.status for each in people.requests} <= EXPECTED_STATUSES,
-        promise="503 and nothing else, and an answer to every request",
+    report.check(
+        holds={request.status for request in workload.requests} <= EXPECTED_STATUSES,
+        promise="every request gets a success or 503",
     )
-    figures.check(
-        holds=not people.errors["503 without Retry-After"], promise="every 503 has Retry-After"
+    report.check(
+        holds=not workload.errors["503 without Retry-After"], promise="every 503 has Retry-After"
     )
 
 
-def _told(seen: list[RequestRecord], back: float) -> str:
-    counted = count_statuses(seen)
-    worst, gap = (
-        percentile(seen, 1),
-        longest_outage(each for each in seen if each.kind != "look up"),
+def _summarize(requests: list[RequestRecord], recovery_seconds: float) -> str:
+    counted = count_statuses(requests)
+    worst, outage = (
+        percentile(requests, 1),
+        longest_outage(request for request in requests if request.kind != "look up"),
     )
-    return f"{counted}, worst {worst:.2f} s, outage {gap:.1f} s, back after {back:.2f} s"
+    return (
+        f"{counted}, worst {worst:.2f} s, outage {outage:.1f} s, "
+        f"recovery after {recovery_seconds:.2f} s"
+    )
 
 
-async def _until_back(people: Workload) -> float:
-    """Wait until each member has had an answer of the service in health, and say how long."""
-    began = time.monotonic()
+async def _until_back(workload: Workload) -> float:
+    """Wait until every member gets a success; return the seconds it took."""
+    started = time.monotonic()
     while True:
-        asked = time.monotonic()
+        sent = time.monotonic()
         with suppress(httpx.TransportError):
-            answers = [await member.request("GET", "/me") for member in people.members]
-            if all(answer.is_success for answer in answers):
-                return asked - began
+            responses = [await member.request("GET", "/me") for member in workload.members]
+            if all(response.is_success for response in responses):
+                return sent - started
         await asyncio.sleep(0.02)
 
 
-def _troubles(place: Testbed, proxy: Proxy) -> dict[str, Fault]:
-    async def nothing() -> None:
+def _faults(testbed: Testbed, proxy: Proxy) -> dict[str, Fault]:
+    async def do_nothing() -> None:
         pass
 
     async def stop() -> None:
-        await asyncio.to_thread(place.database.stop)
+        await asyncio.to_thread(testbed.database.stop)
 
     async def start() -> None:
-        await asyncio.to_thread(place.database.start)
+        await asyncio.to_thread(testbed.database.start)
 
     async def restart() -> None:
         await stop()
         await start()
 
     async def kill() -> None:
-        """End all of it by kill -9; whoever watches over it starts it again."""
-        _signal(await _processes(place), signal.SIGKILL)
-        watcher = EmbeddedPostgres(place.folder / "postgres")
-        await asyncio.to_thread(watcher.start)
-        await asyncio.to_thread(watcher.stop)
+        """Kill all its processes, and start it again as a supervisor would."""
+        _signal(await _processes(testbed), signal.SIGKILL)
+        supervisor = EmbeddedPostgres(testbed.folder / "postgres")
+        await asyncio.to_thread(supervisor.start)
+        await asyncio.to_thread(supervisor.stop)
 
     return {
-        "restarted": Fault(restart, nothing),
+        "restarted": Fault(restart, do_nothing),
         "stopped": Fault(stop, start),
-        "killed": Fault(kill, nothing),
-        "terminated_in_a_loop": _terminating(place),
-        "frozen": _freezing(place),
+        "killed": Fault(kill, do_nothing),
+        "terminated_in_a_loop": _terminating(testbed),
+        "frozen": _freezing(testbed),
         "silent": Fault(*_silence(proxy)),
         "slow_by_50_ms": Fault(*_latency(proxy)),
-        "reset": Fault(_cut(proxy), nothing),
-        "used_up_by_locks": _locking(place),
+        "reset": Fault(_cut(proxy), do_nothing),
+        "used_up_by_locks": _locking(testbed),
     }
 
 
-def _terminating(place: Testbed) -> Fault:
-    over = asyncio.Event()
+def _terminating(testbed: Testbed) -> Fault:
+    stopped = asyncio.Event()
     tasks: list[asyncio.Task[None]] = []
 
     async def loop() -> None:
-        async with place.connection() as connection:
-            while not over.is_set():
+        async with testbed.connection() as connection:
+            while not stopped.is_set():
                 await connection.execute(TERMINATE_SQL)
                 await asyncio.sleep(0.05)
 
@@ -172,17 +179,17 @@ def _terminating(place: Testbed) -> Fault:
         tasks.append(asyncio.create_task(loop()))
 
     async def end() -> None:
-        over.set()
+        stopped.set()
         await tasks[0]
 
     return Fault(begin, end)
 
 
-def _freezing(place: Testbed) -> Fault:
+def _freezing(testbed: Testbed) -> Fault:
     frozen: list[int] = []
 
     async def begin() -> None:
-        frozen.extend(await _processes(place))
+        frozen.extend(await _processes(testbed))
         _signal(frozen, signal.SIGSTOP)
 
     async def end() -> None:
@@ -191,12 +198,12 @@ def _freezing(place: Testbed) -> Fault:
     return Fault(begin, end)
 
 
-def _locking(place: Testbed) -> Fault:
-    """Hold the rows of all users: whoever writes waits, until no connection is free."""
+def _locking(testbed: Testbed) -> Fault:
+    """Lock the tables, so that writes wait until no connection is free."""
     held: list[asyncpg.Connection] = []
 
     async def begin() -> None:
-        held.append(await asyncpg.connect(place.database.url))
+        held.append(await asyncpg.connect(testbed.database.url))
         await held[0].execute("BEGIN")
         await held[0].execute("LOCK TABLE users, codes IN ACCESS EXCLUSIVE MODE")
 
@@ -237,13 +244,13 @@ def _cut(proxy: Proxy) -> Callable[[], Awaitable[None]]:
     return begin
 
 
-async def _processes(place: Testbed) -> list[int]:
-    """Return the server's processes, its first one before the others."""
-    async with place.connection() as connection:
-        first = "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int"
+async def _processes(testbed: Testbed) -> list[int]:
+    """Return the process ids of the postmaster and its backends."""
+    async with testbed.connection() as connection:
+        postmaster = "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int"
         rows = await connection.fetch("SELECT pid FROM pg_stat_activity")
         own = connection.get_server_pid()
-        return [await connection.fetchval(first), *(r["pid"] for r in rows if r["pid"] != own)]
+        return [await connection.fetchval(postmaster), *(r["pid"] for r in rows if r["pid"] != own)]
 
 
 def _signal(processes: list[int], number: signal.Signals) -> None:

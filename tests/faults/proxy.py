@@ -1,6 +1,6 @@
-"""A small proxy for TCP and Unix sockets on loopback, which is slow, silent or rude as it is told.
+"""A proxy for TCP and Unix sockets on loopback that can be slow, silent or reset connections.
 
-See docs/decisions/0071 for what else there is.
+See docs/decisions/0071 for alternatives.
 """
 
 import asyncio
@@ -16,42 +16,42 @@ CHUNK = 65_536
 
 
 class Proxy:
-    """Passes bytes on in a thread of its own; its three attributes may be changed at any time."""
+    """Forwards bytes in its own thread; `latency` and `is_silent` may change at any time."""
 
     def __init__(self, listen: Target, target: Target) -> None:
-        """Take where to listen and whom to speak to; starts nothing."""
+        """Store the address to listen on and the target; starts nothing."""
         self.latency = 0.0
         self.is_silent = False
-        """A black hole: bytes are taken and never arrive, and connections stay open."""
+        """A black hole: bytes are read and dropped, and connections stay open."""
         self._listen = listen
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
-        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._blackholed: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         self._thread.start()
-        self._do(self._serve())
+        self._run_in_thread(self._serve())
 
     def blackhole_open_connections(self) -> None:
-        """Pass nothing on any more for the connections there are; new ones work."""
-        self._forgotten |= self._open
+        """Drop all further bytes of the open connections; new ones work."""
+        self._blackholed |= self._open
 
     def reset(self) -> None:
-        """Cut every connection with a TCP reset, or as near to it as the socket can come."""
-        self._do(self._cut())
+        """Abort every connection, with a TCP reset if possible."""
+        self._run_in_thread(self._abort_all())
 
     def stop(self) -> None:
-        """Cut all, and listen no more."""
-        self._do(self._end())
+        """Abort every connection and stop listening."""
+        self._run_in_thread(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _do(self, work: Awaitable[object]) -> None:
+    def _run_in_thread(self, work: Awaitable[object]) -> None:
         async def wait() -> None:
             await work
 
@@ -60,52 +60,52 @@ class Proxy:
     async def _serve(self) -> None:
         self._server = await _listen(self._listen, self._accept)
 
-    async def _end(self) -> None:
+    async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
         while self._open:
-            await self._cut()
+            await self._abort_all()
             await asyncio.sleep(0)
 
-    async def _cut(self) -> None:
+    async def _abort_all(self) -> None:
         for writer in list(self._open):
             writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there = await _connect(self._target)
+            upstream = await _connect(self._target)
         except OSError:
             writer.transport.abort()
             return
-        both = {writer, there[1]}
-        self._open |= both
+        writers = {writer, upstream[1]}
+        self._open |= writers
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass_on(reader, there[1]))
-                group.create_task(self._pass_on(there[0], writer))
+                group.create_task(self._forward(reader, upstream[1]))
+                group.create_task(self._forward(upstream[0], writer))
         finally:
-            self._open -= both
+            self._open -= writers
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while part := await source.read(CHUNK):
+            while chunk := await source.read(CHUNK):
                 await asyncio.sleep(self.latency)
-                if not self.is_silent and sink not in self._forgotten:
-                    sink.write(part)
+                if not self.is_silent and sink not in self._blackholed:
+                    sink.write(chunk)
                     await sink.drain()
         sink.close()
 
 
 async def _listen(
-    where: Target,
+    address: Target,
     accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> asyncio.Server:
-    if isinstance(where, Path):
-        return await asyncio.start_unix_server(accept, where)
-    return await asyncio.start_server(accept, *where)
+    if isinstance(address, Path):
+        return await asyncio.start_unix_server(accept, address)
+    return await asyncio.start_server(accept, *address)
 
 
-async def _connect(where: Target) -> Streams:
-    if isinstance(where, Path):
-        return await asyncio.open_unix_connection(where)
-    return await asyncio.open_connection(*where)
+async def _connect(address: Target) -> Streams:
+    if isinstance(address, Path):
+        return await asyncio.open_unix_connection(address)
+    return await asyncio.open_connection(*address)

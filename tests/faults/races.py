@@ -19,129 +19,135 @@ from tests.support.api_client import Member, join, new_email, register
 SECONDS = 30
 USERS = 4
 WRITERS, READERS = 3, 3
-"""For each user, spread over the processes."""
+"""Clients per user, spread over the processes."""
 
 Times = tuple[float, float]
-"""Before a request, and after its answer."""
+"""The time before a request, and after its response."""
 
 OK, CREATED, CONFLICT, SERVER_ERROR = 200, 201, 409, 500
 
 
 @dataclass
 class Racer:
-    """One client of one process, which acts for one user."""
+    """A client of one process that acts for one user."""
 
     process: str
     member: Member
     codes: dict[str, str]
-    """The user's codes, id by text; shared by all who act for the user."""
+    """The user's codes, id by text, shared by the user's clients."""
 
     history: History
     failures: list[str] = field(default_factory=list)
 
     async def write(self) -> None:
-        """Do one thing that may change which code is in force."""
+        """Send a request that may change the active code."""
         known = list(self.codes)
-        what = random.choice(("make", "replace", "activate", "deactivate", "delete", "renew"))  # noqa: S311
-        if what in {"make", "replace"} or not known:
-            await self._make(replace=what != "make")
+        choice = random.choice(("make", "replace", "activate", "deactivate", "delete", "renew"))  # noqa: S311
+        if choice in {"make", "replace"} or not known:
+            await self._create(replace=choice != "make")
             return
         text = random.choice(known[-4:])  # noqa: S311 - no secret
         path = f"/me/codes/{self.codes[text]}"
-        if what in {"activate", "deactivate"}:
-            await self._change(text, "POST", f"{path}/{what}", starts=what == "activate")
-        elif what == "delete":
+        if choice in {"activate", "deactivate"}:
+            await self._change(text, "POST", f"{path}/{choice}", starts=choice == "activate")
+        elif choice == "delete":
             await self._change(text, "DELETE", path, starts=False)
         else:
             await self._renew(text, path)
 
-    async def _ask(self, request: Awaitable[httpx.Response]) -> tuple[httpx.Response, Times]:
+    async def _send(self, request: Awaitable[httpx.Response]) -> tuple[httpx.Response, Times]:
         began = time.time()
-        answer = await request
-        if answer.status_code >= SERVER_ERROR:
-            self.failures.append(f"{answer.status_code} {answer.text}")
-        return answer, (began, time.time())
+        response = await request
+        if response.status_code >= SERVER_ERROR:
+            self.failures.append(f"{response.status_code} {response.text}")
+        return response, (began, time.time())
 
-    async def _make(self, *, replace: bool) -> None:
+    async def _create(self, *, replace: bool) -> None:
         body = {"lifetime_minutes": 60, "replace": replace}
-        answer, times = await self._ask(self.member.request("POST", "/me/codes", json=body))
-        if answer.status_code == CREATED:
-            made = answer.json()
-            self.codes[made["code"]] = made["id"]
-            self._note(made["code"], times, starts=True, gave_way=replace)
+        response, times = await self._send(self.member.request("POST", "/me/codes", json=body))
+        if response.status_code == CREATED:
+            created = response.json()
+            self.codes[created["code"]] = created["id"]
+            self._record_change(created["code"], times, starts=True, replaced=replace)
 
     async def _change(self, text: str, method: str, path: str, *, starts: bool) -> None:
-        answer, times = await self._ask(self.member.request(method, path))
-        if answer.is_success:
-            self._note(text, times, starts=starts)
+        response, times = await self._send(self.member.request(method, path))
+        if response.is_success:
+            self._record_change(text, times, starts=starts)
 
     async def _renew(self, text: str, path: str) -> None:
         body = {"lifetime_minutes": 90}
-        answer, times = await self._ask(self.member.request("PATCH", path, json=body))
-        if answer.is_success and answer.json()["status"] == "active":
-            self._see({text}, times, remembers=False)
+        response, times = await self._send(self.member.request("PATCH", path, json=body))
+        if response.is_success and response.json()["status"] == "active":
+            self._record_read({text}, times, remembers=False)
 
-    def _note(self, text: str, times: Times, *, starts: bool, gave_way: bool = True) -> None:
+    def _record_change(
+        self, text: str, times: Times, *, starts: bool, replaced: bool = True
+    ) -> None:
         user = self.member.email
-        self.history.changes.append(Change(user, text, starts, self.process, *times, gave_way))
+        self.history.changes.append(Change(user, text, starts, self.process, *times, replaced))
 
-    def _see(self, codes: set[str], times: Times, *, remembers: bool) -> None:
+    def _record_read(self, codes: set[str], times: Times, *, remembers: bool) -> None:
         user, shown = self.member.email, frozenset(codes)
         self.history.reads.append(Read(user, shown, self.process, *times, remembers))
 
     async def read(self) -> None:
-        """Look the code up, or list what is in force, or join with it."""
-        what = random.random()  # noqa: S311 - no secret
-        if what < 0.7:
-            answer, times = await self._ask(look_up(self.member.client, self.member.email))
-            codes = {answer.json()["code"]} if answer.status_code == OK else set()
-            self._see(codes, times, remembers=True)
+        """Look the code up, list the active codes, or register with a code."""
+        choice = random.random()  # noqa: S311 - no secret
+        if choice < 0.7:
+            response, times = await self._send(look_up(self.member.client, self.member.email))
+            codes = {response.json()["code"]} if response.status_code == OK else set()
+            self._record_read(codes, times, remembers=True)
             return
-        if what < 0.95:
+        if choice < 0.95:
             query = {"status": "active"}
-            answer, times = await self._ask(self.member.request("GET", "/me/codes", params=query))
-            self._see({code["code"] for code in answer.json()["items"]}, times, remembers=False)
+            response, times = await self._send(
+                self.member.request("GET", "/me/codes", params=query)
+            )
+            self._record_read(
+                {item["code"] for item in response.json()["items"]}, times, remembers=False
+            )
             return
         if self.codes:
-            text, email = random.choice(list(self.codes)[-2:]), new_email()  # noqa: S311
-            joining = register(self.member.client, email, referral_code=text)
-            answer, times = await self._ask(joining)
-            if answer.status_code == CREATED:
+            code, email = random.choice(list(self.codes)[-2:]), new_email()  # noqa: S311
+            registration = register(self.member.client, email, referral_code=code)
+            response, times = await self._send(registration)
+            if response.status_code == CREATED:
                 self.history.registrations.append(
-                    Registration(self.member.email, text, email, *times)
+                    Registration(self.member.email, code, email, *times)
                 )
 
 
 def run(seconds: int = SECONDS) -> ScenarioReport:
-    """Race over two processes of the service."""
-    figures = ScenarioReport()
-    with make_testbed() as place, ExitStack() as stack:
-        urls = [stack.enter_context(place.service()).url for _ in range(2)]
-        asyncio.run(race(figures, place, urls, seconds))
-    return figures
+    """Race through two processes of the service."""
+    report = ScenarioReport()
+    with make_testbed() as testbed, ExitStack() as stack:
+        urls = [stack.enter_context(testbed.service()).url for _ in range(2)]
+        asyncio.run(race(report, testbed, urls, seconds))
+    return report
 
 
-async def race(figures: ScenarioReport, place: Testbed, urls: list[str], seconds: float) -> None:
-    """Let all of them race, and judge what they saw."""
+async def race(report: ScenarioReport, testbed: Testbed, urls: list[str], seconds: float) -> None:
+    """Run all clients, and check their history."""
     history, racers = History(), []
     async with _clients(urls) as clients:
         for _ in range(USERS):
             member, codes = await join(clients[0]), dict[str, str]()
             for number in range(WRITERS + READERS):
                 client = clients[number % len(clients)]
-                theirs = Member(client, member.id, member.email, member.headers)
-                racers.append(Racer(str(client.base_url), theirs, codes, history))
-        over = time.time() + seconds
+                same_user = Member(client, member.id, member.email, member.headers)
+                racers.append(Racer(str(client.base_url), same_user, codes, history))
+        end = time.time() + seconds
         await asyncio.gather(
             *(
-                _keep(racer, over, writes=i % (WRITERS + READERS) < WRITERS)
+                _run_until(racer, end, writes=i % (WRITERS + READERS) < WRITERS)
                 for i, racer in enumerate(racers)
             )
         )
-    uses, accounts = await _truth(place)
+    uses, accounts = await _stored(testbed)
     failures = [failure for racer in racers for failure in racer.failures]
     violations = history.find_violations(uses, accounts)
-    figures.record(
+    report.record(
         changes=len(history.changes),
         of_which_overlapped=count_overlaps(history),
         sights=len(history.reads),
@@ -149,17 +155,17 @@ async def race(figures: ScenarioReport, place: Testbed, urls: list[str], seconds
         violations=len(violations),
         answers_of_5xx=len(failures),
     )
-    figures.violations += [*violations[:20], *failures[:5]]
+    report.violations += [*violations[:20], *failures[:5]]
 
 
-async def _keep(racer: Racer, over: float, *, writes: bool) -> None:
-    while time.time() < over:
+async def _run_until(racer: Racer, end: float, *, writes: bool) -> None:
+    while time.time() < end:
         await (racer.write() if writes else racer.read())
         await asyncio.sleep(random.uniform(0, 0.05 if writes else 0.01))  # noqa: S311 - no secret
 
 
-async def _truth(place: Testbed) -> tuple[dict[str, int], list[str]]:
-    async with place.connection() as connection:
+async def _stored(testbed: Testbed) -> tuple[dict[str, int], list[str]]:
+    async with testbed.connection() as connection:
         query = (
             "SELECT text, uses, (SELECT count(*) FROM referrals WHERE code_id = codes.id) AS found "
             "FROM codes"

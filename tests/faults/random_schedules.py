@@ -1,4 +1,4 @@
-"""Random histories, other ones each time, whose requests overlap, held against the rules."""
+"""Random concurrent histories, new ones in each run, checked against the model."""
 
 from hypothesis.errors import Flaky
 
@@ -14,14 +14,14 @@ HISTORIES, STEPS = 300, 25
 
 
 def run(histories: int = HISTORIES) -> ScenarioReport:
-    """Let Hypothesis try, without the seed of the ordinary tests."""
-    figures = ScenarioReport()
+    """Run Hypothesis without the fixed seed of the ordinary test."""
+    report = ScenarioReport()
     configure_logging("json", "error")
-    with make_testbed() as place:
+    with make_testbed() as testbed:
         settings = Settings(
-            data_dir=place.folder,
-            database_url=place.database.url,
-            signing_key_file=str(place.key),
+            data_dir=testbed.folder,
+            database_url=testbed.database.url,
+            signing_key_file=str(testbed.key),
             worker="off",
             email_verification="off",
             **UNLIMITED_SETTINGS,
@@ -30,11 +30,11 @@ def run(histories: int = HISTORIES) -> ScenarioReport:
         try:
             run_histories(settings, FakeClock(), max_examples=histories, stateful_step_count=STEPS)
         except (AssertionError, Flaky) as error:
-            figures.violations.append(f"the rules and the service disagree: {error}")
-    figures.record(
+            report.violations.append(f"the service violates the model: {error}")
+    report.record(
         histories=CodesMachine.histories,
         steps_each_at_most=STEPS,
         steps_at_once=CodesMachine.schedules,
     )
-    figures.check(holds=CodesMachine.histories >= histories, promise="all histories were tried")
-    return figures
+    report.check(holds=CodesMachine.histories >= histories, promise="all histories were run")
+    return report

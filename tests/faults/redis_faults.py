@@ -25,30 +25,30 @@ OWNERS = 100
 
 
 def run(cancelled: int = CANCELLED) -> ScenarioReport:
-    """Have a crowd at work while Redis is in trouble, and cancel very many requests."""
-    figures = ScenarioReport()
-    with make_testbed() as place:
+    """Run a workload while Redis has faults, and cancel many requests."""
+    report = ScenarioReport()
+    with make_testbed() as testbed:
         port = free_port()
-        proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", place.redis.port))
+        proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", testbed.redis.port))
         proxy.start()
-        with place.service(redis_url=f"redis://127.0.0.1:{port}/0") as service:
-            asyncio.run(_trouble(figures, place, proxy, service.url))
-            asyncio.run(_cancel(figures, service.url, cancelled))
+        with testbed.service(redis_url=f"redis://127.0.0.1:{port}/0") as service:
+            asyncio.run(_inject_faults(report, testbed, proxy, service.url))
+            asyncio.run(_cancel(report, service.url, cancelled))
         proxy.stop()
-    return figures
+    return report
 
 
-def _phases(
-    place: Testbed, proxy: Proxy
+def _faults(
+    testbed: Testbed, proxy: Proxy
 ) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """Return how each trouble begins and ends."""
+    """Return how each fault begins and ends."""
 
     def flush() -> None:
-        with Redis(port=place.redis.port) as redis:
+        with Redis(port=testbed.redis.port) as redis:
             redis.flushall()
 
-    def spoil() -> None:
-        with Redis(port=place.redis.port) as redis:
+    def write_garbage() -> None:
+        with Redis(port=testbed.redis.port) as redis:
             for number, key in enumerate(redis.keys("*")):
                 redis.delete(key)
                 if number % 2:
@@ -56,13 +56,13 @@ def _phases(
                 else:
                     redis.rpush(key, "garbage")
 
-    def nothing() -> None:
+    def do_nothing() -> None:
         pass
 
-    def set_silent() -> None:
+    def silence() -> None:
         proxy.is_silent = True
 
-    def speak() -> None:
+    def unsilence() -> None:
         proxy.is_silent = False
         proxy.reset()
 
@@ -73,74 +73,76 @@ def _phases(
         proxy.latency = 0.0
 
     return {
-        "killed": (place.redis.kill, place.redis.start),
+        "killed": (testbed.redis.kill, testbed.redis.start),
         "stopped": (
-            lambda: place.redis.send_signal(signal.SIGSTOP),
-            lambda: place.redis.send_signal(signal.SIGCONT),
+            lambda: testbed.redis.send_signal(signal.SIGSTOP),
+            lambda: testbed.redis.send_signal(signal.SIGCONT),
         ),
-        "flushed": (flush, nothing),
-        "spoilt": (spoil, nothing),
-        "silent": (set_silent, speak),
+        "flushed": (flush, do_nothing),
+        "garbage": (write_garbage, do_nothing),
+        "silent": (silence, unsilence),
         "slow": (slow_down, speed_up),
-        "reset": (proxy.reset, nothing),
+        "reset": (proxy.reset, do_nothing),
     }
 
 
-async def _trouble(figures: ScenarioReport, place: Testbed, proxy: Proxy, url: str) -> None:
-    async with run_workload(url, size=4, joining=0.02) as people:
+async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy, url: str) -> None:
+    async with run_workload(url, size=4, registering=0.02) as workload:
         await asyncio.sleep(1)
-        idle = await _phase(people)
-        figures.record(p99_in_peace=idle)
-        for name, (begin, end) in _phases(place, proxy).items():
+        idle = await _measure_p99(workload)
+        report.record(p99_idle=idle)
+        for name, (begin, end) in _faults(testbed, proxy).items():
             await asyncio.to_thread(begin)
-            p99 = await _phase(people)
+            p99 = await _measure_p99(workload)
             await asyncio.to_thread(end)
-            figures.record(**{f"p99_{name}": p99})
-            figures.check(
+            report.record(**{f"p99_{name}": p99})
+            report.check(
                 holds=p99 < idle + MORE_SECONDS, promise=f"{name}: p99 at most 100 ms more"
             )
             await asyncio.sleep(1.5)
-    seen = people.requests
-    figures.record(requests=len(seen), statuses=count_statuses(seen), worst=percentile(seen, 1))
-    figures.check(
-        holds=all(0 < each.status < 500 for each in seen),
-        promise="no 5xx and no request without an answer",
+    requests = workload.requests
+    report.record(
+        requests=len(requests), statuses=count_statuses(requests), worst=percentile(requests, 1)
     )
-    async with place.connection() as connection:
-        lost = await people.find_lost_writes(connection)
-    figures.record(acknowledged=people.count_acknowledged, lost=lost)
-    figures.check(holds=lost == 0, promise="every acknowledged write is there")
+    report.check(
+        holds=all(0 < request.status < 500 for request in requests),
+        promise="no 5xx, and a response to every request",
+    )
+    async with testbed.connection() as connection:
+        lost = await workload.count_lost_writes(connection)
+    report.record(acknowledged=workload.acknowledged_writes, lost=lost)
+    report.check(holds=lost == 0, promise="every acknowledged write is stored")
 
 
-async def _phase(people: Workload) -> float:
-    began = time.monotonic()
+async def _measure_p99(workload: Workload) -> float:
+    started = time.monotonic()
     await asyncio.sleep(PHASE_SECONDS)
-    return percentile(people.between(began), 0.99)
+    return percentile(workload.between(started), 0.99)
 
 
-async def _cancel(figures: ScenarioReport, url: str, number: int) -> None:
-    """Hang up on very many requests midway, and look whether others get what is theirs."""
+async def _cancel(report: ScenarioReport, url: str, number: int) -> None:
+    """Cancel many requests midway, and check the responses of others."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
         owners = [await join(client) for _ in range(OWNERS)]
         codes = {owner.email: (await owner.issue_code())["code"] for owner in owners}
-        wrong = asked = 0
+        wrong = count = 0
         for _ in range(number // AT_ONCE):
-            hanging_up = [_hang_up(url, random.choice(owners)) for _ in range(AT_ONCE)]  # noqa: S311
+            cancelled = [_cancel_request(url, random.choice(owners)) for _ in range(AT_ONCE)]  # noqa: S311
             emails = random.sample(list(codes), 20)
-            gone = asyncio.gather(*hanging_up)
-            answers = await asyncio.gather(*(look_up(client, email) for email in emails))
-            await gone
-            asked += len(answers)
+            cancelling = asyncio.gather(*cancelled)
+            responses = await asyncio.gather(*(look_up(client, email) for email in emails))
+            await cancelling
+            count += len(responses)
             wrong += sum(
-                answer.status_code != 200 or answer.json()["code"] != codes[email]
-                for answer, email in zip(answers, emails, strict=True)
+                response.status_code != 200 or response.json()["code"] != codes[email]
+                for response, email in zip(responses, emails, strict=True)
             )
-    figures.record(requests_cancelled=number, look_ups_meanwhile=asked, wrong_answers=wrong)
-    figures.check(holds=wrong == 0, promise="nobody gets another key's value")
+    report.record(requests_cancelled=number, look_ups_meanwhile=count, wrong_responses=wrong)
+    report.check(holds=wrong == 0, promise="no response has another key's value")
 
 
-async def _hang_up(url: str, owner: Member) -> None:
+async def _cancel_request(url: str, owner: Member) -> None:
     with suppress(OSError):
         _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
         target = f"{API}/codes/lookup?email={owner.email}&{random.random()}"  # noqa: S311

@@ -1,4 +1,4 @@
-"""SMTP down, cut off, busy, refusing and hanging, while people register (row 27)."""
+"""SMTP down, cut off, busy, rejecting and hanging, while users register (row 27)."""
 
 import asyncio
 import time
@@ -18,99 +18,100 @@ PHASE_SECONDS = 5.0
 MORE_SECONDS = 0.1
 DRAIN_SECONDS = 60.0
 REFUSED = 20
-"""So many mails are refused for good."""
+"""The number of permanently rejected e-mails."""
 
 
 def run() -> ScenarioReport:
-    """Let SMTP fail in every way under a crowd, and count what has arrived in the end."""
-    figures = ScenarioReport()
-    with make_testbed() as place:
+    """Run a workload while SMTP has faults, and count the delivered e-mails."""
+    report = ScenarioReport()
+    with make_testbed() as testbed:
         port = free_port()
-        proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", place.sink.port))
+        proxy = Proxy(("127.0.0.1", port), ("127.0.0.1", testbed.sink.port))
         proxy.start()
-        told = {"smtp_url": f"smtp://127.0.0.1:{port}", "limit_mail": "off"}
-        with place.service(**told) as service, place.worker(**told):
-            asyncio.run(_trouble(figures, place, proxy, service.url))
+        settings = {"smtp_url": f"smtp://127.0.0.1:{port}", "limit_mail": "off"}
+        with testbed.service(**settings) as service, testbed.worker(**settings):
+            asyncio.run(_inject_faults(report, testbed, proxy, service.url))
         proxy.stop()
-    return figures
+    return report
 
 
-async def _trouble(figures: ScenarioReport, place: Testbed, proxy: Proxy, url: str) -> None:
-    async with run_workload(url, size=3, joining=0.1) as people:
+async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy, url: str) -> None:
+    async with run_workload(url, size=3, registering=0.1) as workload:
         await asyncio.sleep(1)
-        idle = await _phase(people)
-        figures.record(p99_in_peace=idle)
-        for name, (begin, end) in _phases(place, proxy).items():
+        idle = await _measure_p99(workload)
+        report.record(p99_idle=idle)
+        for name, (begin, end) in _faults(testbed, proxy).items():
             begin()
-            p99 = await _phase(people)
+            p99 = await _measure_p99(workload)
             end()
-            figures.record(**{f"p99_{name}": p99})
-            figures.check(
-                holds=p99 < idle + MORE_SECONDS, promise=f"{name}: the API does not notice"
+            report.record(**{f"p99_{name}": p99})
+            report.check(
+                holds=p99 < idle + MORE_SECONDS, promise=f"{name}: p99 at most 100 ms more"
             )
-    figures.record(requests=len(people.requests), statuses=count_statuses(people.requests))
-    figures.check(
-        holds={each.status for each in people.requests} <= {200, 201}, promise="no request fails"
+    report.record(requests=len(workload.requests), statuses=count_statuses(workload.requests))
+    report.check(
+        holds={request.status for request in workload.requests} <= {200, 201},
+        promise="no request fails",
     )
-    began = time.monotonic()
-    held = await _drain(place)
-    figures.check(holds=held > 0, promise="what is refused for good is held")
-    put_back = await asyncio.to_thread(
-        run_command, place.folder / "operator", "jobs", "retry", "--all", **place.settings()
+    started = time.monotonic()
+    held = await _drain(testbed)
+    report.check(holds=held > 0, promise="permanently rejected mails are held")
+    retried = await asyncio.to_thread(
+        run_command, testbed.folder / "operator", "jobs", "retry", "--all", **testbed.settings()
     )
-    figures.check(holds=put_back.returncode == 0, promise="an operator puts held jobs back")
-    left = await _drain(place)
-    figures.record(held_for_an_operator=held, held_at_the_end=left)
-    figures.record(seconds_to_drain=time.monotonic() - began)
-    _judge(figures, place, people)
+    report.check(holds=retried.returncode == 0, promise="an operator can retry held jobs")
+    still_held = await _drain(testbed)
+    report.record(held_for_an_operator=held, held_at_the_end=still_held)
+    report.record(seconds_to_drain=time.monotonic() - started)
+    _judge(report, testbed, workload)
 
 
-def _judge(figures: ScenarioReport, place: Testbed, people: Workload) -> None:
-    ids = Counter(mail.id for mail in place.sink.received)
-    greeted = {mail.to for mail in place.sink.received}
-    lost = len(people.accounts.keys() - greeted)
-    figures.record(
-        accounts=len(people.accounts),
-        mails_sent=len(place.sink.received),
+def _judge(report: ScenarioReport, testbed: Testbed, workload: Workload) -> None:
+    ids = Counter(mail.id for mail in testbed.sink.received)
+    greeted = {mail.to for mail in testbed.sink.received}
+    lost = len(workload.accounts.keys() - greeted)
+    report.record(
+        accounts=len(workload.accounts),
+        mails_sent=len(testbed.sink.received),
         doubled=sum(ids.values()) - len(ids),
         lost=lost,
     )
-    figures.check(holds=lost == 0, promise="every account is greeted")
-    figures.check(holds=set(ids.values()) == {1}, promise="no mail comes twice")
+    report.check(holds=lost == 0, promise="every account gets its welcome mail")
+    report.check(holds=set(ids.values()) == {1}, promise="no mail is sent twice")
 
 
-async def _phase(people: Workload) -> float:
-    began = time.monotonic()
+async def _measure_p99(workload: Workload) -> float:
+    started = time.monotonic()
     await asyncio.sleep(PHASE_SECONDS)
-    return percentile(people.between(began), 0.99)
+    return percentile(workload.between(started), 0.99)
 
 
-def _phases(
-    place: Testbed, proxy: Proxy
+def _faults(
+    testbed: Testbed, proxy: Proxy
 ) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
-    """Return how each trouble begins and ends."""
-    sink, refused = place.sink, Counter[str]()
+    """Return how each fault begins and ends."""
+    sink, rejected = testbed.sink, Counter[str]()
 
-    def say(text: str) -> Callable[[], None]:
+    def reply_with(text: str) -> Callable[[], None]:
         def begin() -> None:
             sink.reply = lambda _: text
 
         return begin
 
-    def refuse() -> None:
-        def answer(mail: ReceivedMail) -> str:
-            refused[mail.id] += 1
-            return "550 No" if len(refused) <= REFUSED else "250 OK"
+    def reject_some() -> None:
+        def reply(mail: ReceivedMail) -> str:
+            rejected[mail.id] += 1
+            return "550 No" if len(rejected) <= REFUSED else "250 OK"
 
-        sink.reply = answer
+        sink.reply = reply
 
-    def take() -> None:
+    def accept() -> None:
         sink.reply = lambda _: "250 OK"
 
-    def fall_silent() -> None:
+    def silence() -> None:
         proxy.is_silent = True
 
-    def speak() -> None:
+    def unsilence() -> None:
         proxy.is_silent = False
         proxy.reset()
 
@@ -122,17 +123,17 @@ def _phases(
 
     return {
         "down": (sink.stop, sink.start),
-        "busy": (say("451 Later"), take),
-        "refusing": (refuse, take),
+        "busy": (reply_with("451 Later"), accept),
+        "refusing": (reject_some, accept),
         "reset": (proxy.reset, lambda: None),
         "slow": (slow_down, speed_up),
-        "silent": (fall_silent, speak),
+        "silent": (silence, unsilence),
     }
 
 
-async def _drain(place: Testbed) -> int:
-    """Wait until no job waits or runs; return how many are held."""
-    monitor = JobAdmin(place.database.url)
+async def _drain(testbed: Testbed) -> int:
+    """Wait until no job waits or runs; return the number of held jobs."""
+    monitor = JobAdmin(testbed.database.url)
 
     async def is_drained() -> bool:
         return not sum(state.waiting + state.running for state in await monitor.stats())

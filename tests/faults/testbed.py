@@ -1,4 +1,4 @@
-"""Where a scenario happens: real servers of its own, and the service as its users run it."""
+"""The testbed of a scenario: real servers, and the service in processes of its own."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ STOP_SECONDS = 15
 
 @dataclass(frozen=True)
 class Testbed:
-    """PostgreSQL, Redis, a recording SMTP server, and a key."""
+    """PostgreSQL, Redis, an SMTP server that records, and a signing key."""
 
     folder: Path
     database: EmbeddedPostgres
@@ -31,7 +31,7 @@ class Testbed:
     key: Path
 
     def settings(self, **changes: str) -> dict[str, str]:
-        """Return what a service here has to be told."""
+        """Return the settings of a service on this testbed."""
         return {
             "database_url": self.database.url,
             "redis_url": self.redis.url,
@@ -50,10 +50,10 @@ class Testbed:
     @contextmanager
     def worker(self, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run `referral worker` until the block ends."""
-        told = environment(self.folder / "worker", **self.settings(**changes))
+        variables = environment(self.folder / "worker", **self.settings(**changes))
         with (self.folder / "worker.log").open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [*COMMAND, "worker"], env=told, stdout=output, stderr=subprocess.STDOUT
+                [*COMMAND, "worker"], env=variables, stdout=output, stderr=subprocess.STDOUT
             )
         try:
             yield process
@@ -63,7 +63,7 @@ class Testbed:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """Ask the database itself."""
+        """Open a connection to the database."""
         connection = await asyncpg.connect(self.database.url)
         try:
             yield connection
@@ -73,7 +73,7 @@ class Testbed:
 
 @contextmanager
 def make_testbed(postgres: Path | None = None, *options: str) -> Iterator[Testbed]:
-    """Make one, and remove it afterwards; PostgreSQL's folder may be elsewhere."""
+    """Start the servers until the block ends; PostgreSQL's folder can be chosen."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
     database = EmbeddedPostgres(postgres or folder / "postgres", *options)
     redis, sink, key = RedisProcess(), SmtpSink(free_port()), folder / "signing.pem"

@@ -1,8 +1,7 @@
-"""Kill the worker around SMTP's 250, many times, and count what became of the mails.
+"""kill -9 of the worker around SMTP's final 250, and the count of its e-mails.
 
-`python -m tests.faults.worker_kills [KILLS]` prints the figures; a smaller number of kills is
-among the ordinary tests. So many kills meet a worker that gets a mail now and then, and a quarter
-as many one with a backlog.
+`python -m tests.faults.worker_kills [KILLS]` prints the outcome; the ordinary tests use a smaller
+number of kills. A quarter as many kills hit a worker with a backlog.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ from tests.support.worker_process import (
 )
 
 KILL_WINDOW_SECONDS = 0.005
-"""The kill comes within so many seconds of the end of the data; the 250 comes in between."""
+"""Maximum delay of the kill after the end of the data; the 250 is sent halfway."""
 
 BACKLOG = 300
 DRAIN_SECONDS = 60
@@ -43,7 +42,7 @@ PICKED_JOBS_SQL = "SELECT id, queue_manager_id FROM pgqueuer WHERE status = 'pic
 
 @dataclass
 class Outcome:
-    """What became of the mails; `in_flight` of them were being worked on when a kill came."""
+    """The count of e-mails; `in_flight` were being sent at a kill."""
 
     backlog: int
     kills: int
@@ -57,14 +56,14 @@ class Outcome:
 
     @property
     def is_as_promised(self) -> bool:
-        """Tell whether it is what is promised."""
+        """Tell whether nothing is lost, stuck or duplicated beyond the e-mails in flight."""
         exact = (self.lost, self.left, self.ids_per_mail) == (0, 0, 1)
         return exact and self.duplicates <= self.in_flight
 
 
 @dataclass
 class Campaign:
-    """A worker that is killed and replaced, and the mails that it is given meanwhile."""
+    """A worker that is killed and replaced while e-mails are queued."""
 
     settings: Settings
     sink: SmtpSink
@@ -78,20 +77,20 @@ class Campaign:
     worker: BaseProcess | None = None
 
     async def run(self, kills: int) -> Outcome:
-        """Kill so many workers, let the last one finish, and count."""
-        began = time.monotonic()
-        self.sink.reply = self._answer
+        """Kill workers, let the last one finish, and count."""
+        started = time.monotonic()
+        self.sink.reply = self._reply
         while self.kills < kills:
             await self._kill()
             self.kills += 1
         self.sink.reply = lambda _: "250 OK"
         worker = start_worker(self.settings)
-        left = await self._drain()
+        held = await self._drain()
         stop_worker(worker)
-        return self._count(left, time.monotonic() - began)
+        return self._count(held, time.monotonic() - started)
 
     async def _kill(self) -> None:
-        """Start a worker, let it send some of the mails, and kill it."""
+        """Start a worker, let it send some e-mails, and kill it."""
         await self._feed(max(self.backlog - len(self.sent) + len(self.known), 1))
         goal = len(self.known) + random.randint(1, self.backlog // 2 + 1)  # noqa: S311 - no secret
         self.worker = start_worker(self.settings)
@@ -103,25 +102,25 @@ class Campaign:
         self.in_flight |= {tuple(row) for row in await connection.fetch(PICKED_JOBS_SQL)}
         await connection.close()
 
-    def _answer(self, mail: ReceivedMail) -> str:
-        """Aim at the first new mail: the kill comes before its 250 or after it."""
+    def _reply(self, mail: ReceivedMail) -> str:
+        """Reply to an e-mail; the first new one schedules the kill around its 250."""
         if self.aimed and mail.id not in self.known and self.worker and self.worker.pid:
             self.aimed = False
-            moment = random.uniform(0, KILL_WINDOW_SECONDS)  # noqa: S311 - no secret
-            threading.Timer(moment, os.kill, (self.worker.pid, signal.SIGKILL)).start()
+            delay = random.uniform(0, KILL_WINDOW_SECONDS)  # noqa: S311 - no secret
+            threading.Timer(delay, os.kill, (self.worker.pid, signal.SIGKILL)).start()
             threading.Event().wait(KILL_WINDOW_SECONDS / 2)
         self.known.add(mail.id)
         return "250 OK"
 
     async def _feed(self, mails: int) -> None:
-        """Queue mails to addresses that had none."""
+        """Queue welcome e-mails to new users."""
         emails = [new_email() for _ in range(mails)]
         await enqueue_mails(self.settings, self.database, emails)
         self.sent += emails
         await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
 
     async def _drain(self) -> int:
-        """Wait for the last mail; return how many jobs are left over, held or not."""
+        """Wait for the last job; return the number of held jobs."""
         monitor = JobAdmin(self.settings.database_url or "")
 
         async def is_drained() -> bool:
@@ -150,19 +149,19 @@ class Campaign:
 
 
 async def kill_workers(settings: Settings, sink: SmtpSink, kills: int, backlog: int = 1) -> Outcome:
-    """Run a campaign over a migrated, empty database."""
+    """Run a campaign on a migrated, empty database."""
     engine = make_engine(settings.database_url or "", command_timeout=None)
-    told = replace(settings, smtp_url=sink.url, log_level="error")
+    changed = replace(settings, smtp_url=sink.url, log_level="error")
     try:
         return await Campaign(
-            told, sink, PostgresDatabase(engine, FakeFingerprinter()), backlog
+            changed, sink, PostgresDatabase(engine, FakeFingerprinter()), backlog
         ).run(kills)
     finally:
         await engine.dispose()
 
 
 def main() -> None:
-    """Kill as often as asked for, print the figures, and fail when they are not what they must."""
+    """Kill as many workers as requested; exit with 1 if the outcome is not as promised."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     outcomes = [_kill_in_a_place(kills, 1), _kill_in_a_place(kills // 4, BACKLOG)]
     sys.exit(not all(outcome.is_as_promised for outcome in outcomes))

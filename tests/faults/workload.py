@@ -1,4 +1,4 @@
-"""Clients that read and write all the time, and remember what they were told."""
+"""A workload of concurrent reads and writes that records every response."""
 
 import asyncio
 import itertools
@@ -20,7 +20,7 @@ CLIENT_TIMEOUT = httpx.Timeout(30)
 
 
 class RequestRecord(NamedTuple):
-    """One request: when it began, how long it took, and its status, 0 for no answer."""
+    """A request: its start, its duration in seconds, and its status, 0 without a response."""
 
     started_at: float
     seconds: float
@@ -30,7 +30,7 @@ class RequestRecord(NamedTuple):
 
 @dataclass
 class Workload:
-    """Members with a code each, who make codes, look each other up and bring new accounts in."""
+    """Members with a code each, who replace it, look each other up and register new users."""
 
     client: httpx.AsyncClient
     members: list[Member]
@@ -42,95 +42,99 @@ class Workload:
     stopped: bool = False
 
     async def work(self, member: Member) -> None:
-        """Do one thing after another until it is over."""
+        """Send requests as a member until stopped."""
         current = await member.issue_code(replace=True)
         self.codes.add(current["id"])
         while not self.stopped:
-            what = random.random()  # noqa: S311 - no secret
-            if what < self.registering:
+            choice = random.random()  # noqa: S311 - no secret
+            if choice < self.registering:
                 email = new_email()
-                joined = register(self.client, email, referral_code=current["code"])
-                answer = await self.record("register", joined)
-                if answer is not None and answer.status_code == 201:
-                    self.accounts[email] = answer.json()["id"]
-            elif what < self.registering + 0.2:
-                wanted = {"lifetime_minutes": 60, "replace": True}
-                answer = await self.record(
-                    "issue", member.request("POST", "/me/codes", json=wanted)
+                registration = register(self.client, email, referral_code=current["code"])
+                response = await self.record("register", registration)
+                if response is not None and response.status_code == 201:
+                    self.accounts[email] = response.json()["id"]
+            elif choice < self.registering + 0.2:
+                body = {"lifetime_minutes": 60, "replace": True}
+                response = await self.record(
+                    "issue", member.request("POST", "/me/codes", json=body)
                 )
-                if answer is not None and answer.status_code == 201:
-                    current = answer.json()
+                if response is not None and response.status_code == 201:
+                    current = response.json()
                     self.codes.add(current["id"])
             else:
                 await self.record("read", member.request("GET", "/me"))
                 other = random.choice(self.members)  # noqa: S311 - no secret
                 await self.record("look up", look_up(self.client, other.email))
 
-    async def record(self, what: str, request: Awaitable[httpx.Response]) -> httpx.Response | None:
-        """Wait for an answer, and take down how that went."""
-        began = time.monotonic()
+    async def record(self, kind: str, request: Awaitable[httpx.Response]) -> httpx.Response | None:
+        """Wait for a response and record the request."""
+        started = time.monotonic()
         try:
-            answer = await request
+            response = await request
         except httpx.TransportError as error:
-            self.requests.append(RequestRecord(began, time.monotonic() - began, 0, what))
+            self.requests.append(RequestRecord(started, time.monotonic() - started, 0, kind))
             self.errors[type(error).__name__] += 1
             await asyncio.sleep(0.02)
             return None
         self.requests.append(
-            RequestRecord(began, time.monotonic() - began, answer.status_code, what)
+            RequestRecord(started, time.monotonic() - started, response.status_code, kind)
         )
-        if answer.status_code == 503 and not answer.headers.get("Retry-After", "").isdigit():
+        if response.status_code == 503 and not response.headers.get("Retry-After", "").isdigit():
             self.errors["503 without Retry-After"] += 1
-        return answer
+        return response
 
     def between(self, start: float, end: float = float("inf")) -> list[RequestRecord]:
-        """Return the requests that began within a time."""
-        return [each for each in self.requests if start <= each.started_at < end]
+        """Return the requests that started within a period."""
+        return [request for request in self.requests if start <= request.started_at < end]
 
-    async def find_lost_writes(self, connection: asyncpg.Connection) -> int:
-        """Count the accounts and codes that were acknowledged and are not there."""
+    async def count_lost_writes(self, connection: asyncpg.Connection) -> int:
+        """Count the acknowledged accounts and codes that are not stored."""
         emails = {row["email"] for row in await connection.fetch("SELECT email FROM users")}
         codes = {str(row["id"]) for row in await connection.fetch("SELECT id FROM codes")}
         return len(self.accounts.keys() - emails) + len(self.codes - codes)
 
     @property
-    def count_acknowledged(self) -> int:
-        """How many writes were."""
+    def acknowledged_writes(self) -> int:
+        """The number of acknowledged accounts and codes."""
         return len(self.accounts) + len(self.codes)
 
 
 async def look_up(client: httpx.AsyncClient, email: str) -> httpx.Response:
-    """Ask for the code of an address."""
+    """Look the code of an e-mail up."""
     return await client.get(f"{API}/codes/lookup", params={"email": email})
 
 
 @asynccontextmanager
-async def run_workload(url: str, size: int = 8, joining: float = 0.1) -> AsyncIterator[Workload]:
-    """Have a crowd at work until the block ends."""
+async def run_workload(
+    url: str, size: int = 8, registering: float = 0.1
+) -> AsyncIterator[Workload]:
+    """Run a workload until the block ends."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=size)
     async with httpx.AsyncClient(base_url=url, timeout=CLIENT_TIMEOUT, limits=limits) as client:
         members = [await join(client) for _ in range(size)]
-        people = Workload(client, members, joining)
-        work = [asyncio.create_task(people.work(member)) for member in members]
+        workload = Workload(client, members, registering)
+        tasks = [asyncio.create_task(workload.work(member)) for member in members]
         try:
-            yield people
+            yield workload
         finally:
-            people.stopped = True
-            await asyncio.gather(*work)
+            workload.stopped = True
+            await asyncio.gather(*tasks)
 
 
-def count_statuses(seen: Iterable[RequestRecord]) -> dict[int, int]:
-    """Count answers by status."""
-    return dict(sorted(Counter(each.status for each in seen).items()))
+def count_statuses(requests: Iterable[RequestRecord]) -> dict[int, int]:
+    """Count responses by status."""
+    return dict(sorted(Counter(request.status for request in requests).items()))
 
 
-def percentile(seen: Iterable[RequestRecord], share: float) -> float:
-    """Return the wait that this share of the requests stayed under, in seconds."""
-    took = sorted(each.seconds for each in seen)
-    return took[min(int(len(took) * share), len(took) - 1)] if took else 0.0
+def percentile(requests: Iterable[RequestRecord], share: float) -> float:
+    """Return the duration in seconds that this share of the requests stayed below."""
+    durations = sorted(request.seconds for request in requests)
+    return durations[min(int(len(durations) * share), len(durations) - 1)] if durations else 0.0
 
 
-def longest_outage(seen: Iterable[RequestRecord]) -> float:
-    """Return the longest time in which no request succeeded, in seconds."""
-    ends = sorted(each.started_at + each.seconds for each in seen if each.status in SUCCESS)
+def longest_outage(requests: Iterable[RequestRecord]) -> float:
+    """Return the longest time in seconds without a successful request."""
+    ends = sorted(
+        request.started_at + request.seconds for request in requests if request.status in SUCCESS
+    )
     return max((after - before for before, after in itertools.pairwise(ends)), default=0.0)

@@ -1,4 +1,4 @@
-"""Measure the service as a process, each number beside the limit of the machine.
+"""Benchmarks of the service as a process, each figure beside the limit of the machine.
 
 `make bench` prints the tables, `make bench-report` also writes them to docs/performance.md.
 """
@@ -16,13 +16,13 @@ from referral.adapters.security.passwords import ARGON2
 from tests.performance.benchmarks import ROUNDS, compare
 from tests.performance.floods import MINUTES, RATE, SAMPLE_SECONDS, floods, memory_under_load
 from tests.performance.load import SECONDS, Measurement
-from tests.performance.scaling import growth, pages
-from tests.performance.seed import fill
+from tests.performance.scaling import compare_sizes, pages
+from tests.performance.seed import seed
 from tests.performance.testbed import Testbed, make_testbed
 from tests.support.api_client import PASSWORD
 
 SMALL = 10_100
-"""A few more than are looked up: those make and delete codes."""
+"""The users that are looked up, and a few that create and delete codes."""
 SCALE = 1_000_000
 MEGABYTES = 150
 TIMES = 3.0
@@ -32,7 +32,7 @@ TARGETS = """\
 |---|---|---|---|---|---|---|---|---|
 """
 FLOODS = """\
-| hot look-ups at {rate}/s beside | p50, ms | in peace | p99, ms | in peace | times | target |
+| hot look-ups at {rate}/s beside | p50, ms | idle | p99, ms | idle | times | target |
 |---|---|---|---|---|---|---|
 """
 GROWTH = """\
@@ -42,39 +42,40 @@ GROWTH = """\
 
 
 def main() -> None:
-    """Measure, print, and write the report where one is asked for."""
+    """Run the benchmarks; print the tables and write the report if requested."""
     arguments = argparse.ArgumentParser(description="Measure the service.")
-    arguments.add_argument("--report", type=Path, help="the file whose tables are to be replaced")
+    arguments.add_argument("--report", type=Path, help="the file whose tables are replaced")
     arguments.add_argument("--scale", type=int, default=SCALE, help="users of the last table")
-    given = arguments.parse_args()
-    tables = measure(given.scale)
+    options = arguments.parse_args()
+    tables = measure(options.scale)
     sys.stdout.write(tables)
-    if given.report:
-        kept = given.report.read_text().partition("<!-- measured -->")
-        given.report.write_text(f"{kept[0]}{kept[1]}\n\n{tables}")
+    if options.report:
+        text = options.report.read_text().partition("<!-- measured -->")
+        options.report.write_text(f"{text[0]}{text[1]}\n\n{tables}")
 
 
 def measure(scale: int) -> str:
-    """Run every measurement and return the tables."""
+    """Run every benchmark and return the tables."""
     machine = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}; medians of {ROUNDS} rounds "
         f"of {SECONDS} s, the service and its limit by turns.\n"
     )
     with (
         tempfile.TemporaryDirectory(prefix="referral-") as home,
-        make_testbed(Path(home), SMALL) as staged,
+        make_testbed(Path(home), SMALL) as testbed,
     ):
-        asyncio.run(fill(staged.small.database, 1, SMALL, ARGON2.hash(PASSWORD)))
-        parts = [machine, TARGETS + "".join(_row(*row) for row in compare(staged))]
-        parts += [FLOODS.format(rate=RATE) + "".join(_flood(*row) for row in floods(staged))]
-        parts += [*_growth(staged, scale), _memory(staged)]
+        asyncio.run(seed(testbed.small.database, 1, SMALL, ARGON2.hash(PASSWORD)))
+        parts = [machine, TARGETS + "".join(_row(*row) for row in compare(testbed))]
+        parts += [FLOODS.format(rate=RATE) + "".join(_flood(*row) for row in floods(testbed))]
+        parts += [*_growth(testbed, scale), _memory(testbed)]
     return "\n".join(parts) + "\n"
 
 
-def _row(name: str, target: float | None, ours: Measurement, limit: Measurement) -> str:
+def _row(name: str, target: float | None, measured: Measurement, limit: Measurement) -> str:
     return _tell(
-        f"| {name} | {ours.rate:,.0f} | {limit.rate:,.0f} | {ours.rate / limit.rate:.2f} "
-        f"| {target or ''} | {ours.cpu:.2f} | {limit.cpu:.2f} | {ours.p50:.1f} | {ours.p99:.1f} |\n"
+        f"| {name} | {measured.rate:,.0f} | {limit.rate:,.0f} | {measured.rate / limit.rate:.2f} "
+        f"| {target or ''} | {measured.cpu:.2f} | {limit.cpu:.2f} "
+        f"| {measured.p50:.1f} | {measured.p99:.1f} |\n"
     )
 
 
@@ -85,15 +86,15 @@ def _flood(name: str, idle: Measurement, flooded: Measurement) -> str:
     )
 
 
-def _growth(staged: Testbed, scale: int) -> list[str]:
-    with staged.open_dataset(scale) as large:
-        seconds = asyncio.run(fill(large.database, 1, scale, ARGON2.hash(PASSWORD)))
+def _growth(testbed: Testbed, scale: int) -> list[str]:
+    with testbed.open_dataset(scale) as large:
+        seconds = asyncio.run(seed(large.database, 1, scale, ARGON2.hash(PASSWORD)))
         _tell(f"{scale:,} users after {seconds:.0f} s\n")
         rows = [
             _tell(f"| {name} | {few.p50:.2f} | {many.p50:.2f} | {many.p50 / few.p50:.2f} | 1.2 |\n")
-            for name, (few, many) in growth(staged, staged.small, large).items()
+            for name, (few, many) in compare_sizes(testbed, testbed.small, large).items()
         ]
-        depth, first, deep = pages(staged, large)
+        depth, first, deep = pages(testbed, large)
     table = GROWTH.format(small=SMALL, large=scale) + "".join(rows)
     depths = (
         f"Page 1 of the referrals takes {first.p50:.2f} ms, page {depth:,} {deep.p50:.2f} ms: "
@@ -103,11 +104,11 @@ def _growth(staged: Testbed, scale: int) -> list[str]:
     return [table, depths]
 
 
-def _memory(staged: Testbed) -> str:
-    found = memory_under_load(staged)
+def _memory(testbed: Testbed) -> str:
+    samples = memory_under_load(testbed)
     a_minute = 60 // SAMPLE_SECONDS
-    early, late = found[:a_minute][-1], found[-1]
-    highest = max(one.rss_mb for one in found)
+    early, late = samples[:a_minute][-1], samples[-1]
+    highest = max(sample.rss_mb for sample in samples)
     return (
         f"Memory of the worker during {MINUTES:g} minutes of registrations, look-ups, `GET /me` "
         f"and codes at once: {early.rss_mb:.0f} MB after the first minute, "
@@ -118,7 +119,7 @@ def _memory(staged: Testbed) -> str:
 
 
 def _tell(line: str) -> str:
-    """Show how far it has come."""
+    """Log a line to standard error and return it."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}")
     return line
 

@@ -1,6 +1,6 @@
-"""The limits of the machine: handlers on the same server that do one thing, and nothing around it.
+"""The limits of the machine: handlers on the same server that do one thing only.
 
-Each uses its library in the plainest way that its documentation shows.
+Each uses its library in the plainest way of its documentation.
 """
 
 import os
@@ -36,42 +36,42 @@ WHERE u.email_key = $1
 
 @get("/same", media_type=MediaType.JSON)
 async def static_response(email: str) -> str:  # noqa: ARG001 - read, as in the service
-    """Answer what the service answered."""
+    """Return the service's response without any work."""
     return BODY
 
 
 @get("/redis", media_type=MediaType.JSON)
 async def from_redis(email: str, state: State) -> str:
-    """Answer after one GET."""
+    """Respond after one GET."""
     await state.redis.get(email)
     return BODY
 
 
 @get("/database", media_type=MediaType.JSON)
 async def from_database(email: str, state: State) -> str:
-    """Answer after one SELECT by the same index, which asyncpg has prepared."""
+    """Respond after one SELECT on the same index, as a prepared statement."""
     await state.pool.fetchrow(LOOK_UP, email)
     return BODY
 
 
 @get("/me", media_type=MediaType.JSON)
 async def me(request: Request[None, None, State], state: State) -> str:
-    """Answer after one RS256 signature was verified, and one SELECT, as in the service."""
+    """Respond after the verification of an RS256 signature and one SELECT, as the service does."""
     token = request.headers["authorization"].partition(" ")[2]
     claims = jwt.decode(token, state.key, algorithms=["RS256"], options={"verify_aud": False})
     await state.pool.fetchrow("SELECT * FROM users WHERE id = $1", UUID(claims["sub"]))
     return BODY
 
 
-class NewCode(Struct):
-    """What the load generator sends."""
+class CreateCodeRequest(Struct):
+    """The request body of the load generator."""
 
     lifetime_minutes: int
     replace: bool
 
 
-class Code(Struct):
-    """As much as the service answers."""
+class CodeResponse(Struct):
+    """A response of the service's size."""
 
     id: UUID
     code: str
@@ -84,22 +84,24 @@ class Code(Struct):
 
 
 @post("/codes")
-async def create_code(request: Request[None, None, State], data: NewCode, state: State) -> Code:
-    """Answer after the statements of the service, in a transaction, and one SET."""
+async def create_code(
+    request: Request[None, None, State], data: CreateCodeRequest, state: State
+) -> CodeResponse:
+    """Respond after the service's statements in a transaction, and one SET."""
     owner, number, now = _owner(request), uuid4(), datetime.now(UTC)
-    text, ends = number.hex[:30].upper(), now + timedelta(minutes=data.lifetime_minutes)
+    text, expires_at = number.hex[:30].upper(), now + timedelta(minutes=data.lifetime_minutes)
     async with state.pool.acquire() as connection, connection.transaction():
         await connection.fetchrow(user_statements.LOCK.text, owner)
         await connection.fetch(code_statements.RETIRE.text, *DISABLED, owner)
-        row = (number, owner, text, text, now, ends, None, 0, True)
+        row = (number, owner, text, text, now, expires_at, None, 0, True)
         await connection.fetch(code_statements.ADD.text, *row)
     await state.redis.set(owner.bytes, b"", ex=60)
-    return Code(number, text, "active", ends, now, 0, None, text)
+    return CodeResponse(number, text, "active", expires_at, now, 0, None, text)
 
 
 @delete("/codes/{code_id:uuid}")
 async def delete_code(request: Request[None, None, State], code_id: UUID, state: State) -> None:
-    """Likewise."""
+    """Respond after the service's statements in a transaction, and one SET."""
     owner = _owner(request)
     async with state.pool.acquire() as connection, connection.transaction():
         await connection.fetchrow(user_statements.LOCK.text, owner)
@@ -109,32 +111,32 @@ async def delete_code(request: Request[None, None, State], code_id: UUID, state:
 
 
 def _owner(request: Request[None, None, State]) -> UUID:
-    """Return whose token it is, unverified, as the service verifies each but once."""
+    """Return the user's id of an unverified token: the service caches verified tokens."""
     token = request.headers["authorization"].partition(" ")[2]
     return UUID(jwt.decode(token, options={"verify_signature": False})["sub"])
 
 
 @get("/health/ready")
 async def ready() -> None:
-    """Tell that the process answers."""
+    """Readiness probe."""
 
 
 @asynccontextmanager
-async def parts(app: Litestar) -> AsyncIterator[None]:
-    """Connect."""
+async def connections(app: Litestar) -> AsyncIterator[None]:
+    """Connect to Redis and PostgreSQL."""
     app.state.redis = Redis.from_url(os.environ["BARE_REDIS"])
     async with asyncpg.create_pool(os.environ["BARE_DATABASE"]) as app.state.pool:
         yield
 
 
-def make() -> Litestar:
-    """Make the app: what a worker process of the server calls."""
+def make_app() -> Litestar:
+    """Make the app of a server process."""
     private = load_pem_private_key(Path(os.environ["BARE_KEY"]).read_bytes(), None)
     return Litestar(
         [static_response, from_redis, from_database, me, create_code, delete_code, ready],
         openapi_config=None,
         logging_config=None,
-        lifespan=[parts],
+        lifespan=[connections],
         state=State({"key": private.public_key()}),
     )
 
@@ -142,7 +144,7 @@ def make() -> Litestar:
 def main(port: int) -> None:
     """Serve with the settings of `referral run`."""
     Granian(
-        "tests.performance.baseline:make",
+        "tests.performance.baseline:make_app",
         port=port,
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,

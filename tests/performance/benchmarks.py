@@ -1,11 +1,11 @@
-"""Each operation, and the limit of the machine beside it, in turns."""
+"""Each operation and the limit of the machine beside it, measured in turns."""
 
 import asyncio
 import os
 import statistics
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -72,133 +72,146 @@ Row = tuple[str, float | None, Measurement, Measurement]
 Measure = Callable[[], Measurement]
 
 
-def compare(stage: Testbed) -> Iterator[Row]:
-    """Yield each operation's name, the ratio that it is to reach, if any, and both measurements."""
-    ours, bare, path = stage.service, stage.bare, f"{API}/codes/lookup"
+def compare(testbed: Testbed) -> Iterator[Row]:
+    """Yield each operation's name, its target ratio or None, and both measurements."""
+    service, baseline, path = testbed.service, testbed.baseline, f"{API}/codes/lookup"
 
-    def asked(service: Server, path: str, script: str = "") -> Measure:
+    def request(service: Server, path: str, script: str = "") -> Measure:
         return lambda: run_wrk(f"{service.url}{path}", script)
 
     hot = "?email=b1@bench.example"
-    limit = with_cpu(bare, asked(bare, f"/same{hot}"))
-    yield "look-up, one hot address", 0.75, *alternate(asked(ours, path + hot), limit, ours)
-    limit = with_cpu(bare, asked(bare, "", spread("/redis")))
-    one = asked(ours, "", spread(path))
-    yield "look-up, 10,000 addresses in Redis", 0.5, *alternate(one, limit, ours)
-    limit = with_cpu(bare, asked(bare, "", spread("/database")))
-    one = asked(stage.small.uncached, "", spread(path))
-    yield "look-up, not cached", 0.6, *alternate(one, limit, stage.small.uncached)
-    script = AUTHORIZED_SCRIPT.format(token=stage.token(1))
-    limit = with_cpu(bare, asked(bare, "/me", script))
-    yield "`GET /me`", 0.5, *alternate(asked(ours, f"{API}/me", script), limit, ours)
-    limit = lambda: in_this_process(bare_codes(stage))  # noqa: E731 - as those above
-    yield "`POST /me/codes`, `DELETE`", 0.5, *alternate(lambda: codes(stage), limit, ours)
-    limit = with_cpu(bare, lambda: codes(stage, bare, path="/codes"))
-    name = "the same, beside a bare handler"
-    yield name, None, *alternate(lambda: codes(stage), limit, ours)
-    limit = lambda: in_this_process(bare_hashes())  # noqa: E731
-    one = lambda: run_wrk(ours.url, register(), connections=8)  # noqa: E731
-    yield "registration with a code", 0.85, *alternate(one, limit, ours)
-
-
-def alternate(ours: Measure, limit: Measure, service: Server) -> tuple[Measurement, Measurement]:
-    """Measure both, one after the other and again, so that what else the machine does at the time
-    concerns both; return the medians.
-    """
-    one = with_cpu(service, ours)
-    one()  # warms up, and fills the caches
-    rounds = [(one(), limit()) for _ in range(ROUNDS)]
-    return median_measurement([ours for ours, _ in rounds]), median_measurement(
-        [limit for _, limit in rounds]
+    limit = with_cpu(baseline, request(baseline, f"/same{hot}"))
+    yield "look-up, one hot address", 0.75, *alternate(request(service, path + hot), limit, service)
+    limit = with_cpu(baseline, request(baseline, "", spread_script("/redis")))
+    measure = request(service, "", spread_script(path))
+    yield "look-up, 10,000 addresses in Redis", 0.5, *alternate(measure, limit, service)
+    limit = with_cpu(baseline, request(baseline, "", spread_script("/database")))
+    measure = request(testbed.small.uncached, "", spread_script(path))
+    yield "look-up, not cached", 0.6, *alternate(measure, limit, testbed.small.uncached)
+    script = AUTHORIZED_SCRIPT.format(token=testbed.token(1))
+    limit = with_cpu(baseline, request(baseline, "/me", script))
+    yield "`GET /me`", 0.5, *alternate(request(service, f"{API}/me", script), limit, service)
+    limit = lambda: in_this_process(baseline_codes(testbed))  # noqa: E731 - as those above
+    yield (
+        "`POST /me/codes`, `DELETE`",
+        0.5,
+        *alternate(lambda: create_and_delete_codes(testbed), limit, service),
     )
+    limit = with_cpu(baseline, lambda: create_and_delete_codes(testbed, baseline, path="/codes"))
+    name = "the same, beside a bare handler"
+    yield name, None, *alternate(lambda: create_and_delete_codes(testbed), limit, service)
+    limit = lambda: in_this_process(baseline_hashes())  # noqa: E731
+    measure = lambda: run_wrk(service.url, register_script(), connections=8)  # noqa: E731
+    yield "registration with a code", 0.85, *alternate(measure, limit, service)
 
 
-def median_measurement(found: list[Measurement]) -> Measurement:
+def alternate(
+    operation: Measure, limit: Measure, service: Server
+) -> tuple[Measurement, Measurement]:
+    """Measure both in turns, so that other load affects both alike; return the medians."""
+    measure = with_cpu(service, operation)
+    measure()  # warms up, and fills the caches
+    rounds = [(measure(), limit()) for _ in range(ROUNDS)]
+    measured, limits = zip(*rounds, strict=True)
+    return median_measurement(measured), median_measurement(limits)
+
+
+def median_measurement(measurements: Iterable[Measurement]) -> Measurement:
     """Return the median of each figure."""
-    columns = zip(*((one.rate, one.p50, one.p99, one.cpu) for one in found), strict=True)
+    columns = zip(
+        *(
+            (measurement.rate, measurement.p50, measurement.p99, measurement.cpu)
+            for measurement in measurements
+        ),
+        strict=True,
+    )
     return Measurement(*(statistics.median(column) for column in columns))
 
 
 def with_cpu(service: Server, measure: Measure) -> Measure:
-    """Measure the CPU time of the service's process as well."""
+    """Add the CPU time of the service's process to the measurement."""
 
     def measured() -> Measurement:
-        process = service.worker()
-        before, began = cpu_seconds(process), time.perf_counter()
-        found = measure()
-        spent, seconds = cpu_seconds(process) - before, time.perf_counter() - began
-        return replace(found, cpu=spent * 1000 / (found.rate * seconds))
+        process = service.process_id()
+        before, started = cpu_seconds(process), time.perf_counter()
+        measurement = measure()
+        spent, seconds = cpu_seconds(process) - before, time.perf_counter() - started
+        return replace(measurement, cpu=spent * 1000 / (measurement.rate * seconds))
 
     return measured
 
 
 def in_this_process(measure: Awaitable[Measurement]) -> Measurement:
-    """Measure what this process does itself, on the event loop that the service has."""
+    """Measure work of this process on the service's kind of event loop."""
 
     async def measured() -> Measurement:
-        before, began = time.process_time(), time.perf_counter()
-        found = await measure
-        spent, seconds = time.process_time() - before, time.perf_counter() - began
-        return replace(found, cpu=spent * 1000 / (found.rate * seconds))
+        before, started = time.process_time(), time.perf_counter()
+        measurement = await measure
+        spent, seconds = time.process_time() - before, time.perf_counter() - started
+        return replace(measurement, cpu=spent * 1000 / (measurement.rate * seconds))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measured())
 
 
-def spread(path: str, step: int = 1) -> str:
-    """Return a script that asks for one address after the other, `step` apart."""
+def spread_script(path: str, step: int = 1) -> str:
+    """Return a script that requests one e-mail after the other, `step` apart."""
     return SPREAD_SCRIPT.format(path=path, addresses=ADDRESSES, step=step)
 
 
-def register() -> str:
-    """Return a script that registers addresses which nobody has."""
+def register_script() -> str:
+    """Return a script that registers new e-mails."""
     path = f"{API}/auth/register"
     return REGISTER_SCRIPT.format(path=path, password=PASSWORD, run=uuid.uuid4().hex)
 
 
-def codes(
-    stage: Testbed,
+def create_and_delete_codes(
+    testbed: Testbed,
     service: Server | None = None,
     seconds: float = SECONDS,
     path: str = f"{API}/me/codes",
 ) -> Measurement:
-    """Create a code and delete it, over and over, as several users."""
-    tokens = ", ".join(f'"{stage.token(ADDRESSES + 1 + number)}"' for number in range(WRITERS))
+    """Create and delete codes repeatedly as several users."""
+    tokens = ", ".join(f'"{testbed.token(ADDRESSES + 1 + number)}"' for number in range(WRITERS))
     script = CODES_SCRIPT.format(tokens=tokens, path=path)
-    url = (service or stage.service).url
+    url = (service or testbed.service).url
     return run_wrk(url, script, threads=WRITERS, connections=WRITERS, seconds=seconds)
 
 
-async def bare_codes(stage: Testbed) -> Measurement:
-    """Send the very same statements, in transactions, by asyncpg alone: one connection a writer."""
+async def baseline_codes(testbed: Testbed) -> Measurement:
+    """Send the service's statements in transactions by asyncpg, with one connection per writer."""
 
-    async def one(connection: asyncpg.Connection, owner: uuid.UUID, made: list[uuid.UUID]) -> None:
+    async def write(
+        connection: asyncpg.Connection, owner: uuid.UUID, created: list[uuid.UUID]
+    ) -> None:
         await connection.execute("BEGIN")
         await connection.fetchrow(user_statements.LOCK.text, owner)
-        if made:
-            await connection.fetchrow(code_statements.LOCK.text, made[-1], owner)
-            await connection.fetch(code_statements.DELETE.text, *DISABLED, NOW, made.pop())
+        if created:
+            await connection.fetchrow(code_statements.LOCK.text, created[-1], owner)
+            await connection.fetch(code_statements.DELETE.text, *DISABLED, NOW, created.pop())
         else:
             await connection.fetch(code_statements.RETIRE.text, *DISABLED, owner)
-            made.append(uuid.uuid4())
-            text = made[-1].hex[:30].upper()
-            row = (made[-1], owner, text, text, NOW, END, None, 0, True)
+            created.append(uuid.uuid4())
+            text = created[-1].hex[:30].upper()
+            row = (created[-1], owner, text, text, NOW, END, None, 0, True)
             await connection.fetch(code_statements.ADD.text, *row)
         await connection.execute("COMMIT")
 
     def writer(connection: asyncpg.Connection, number: int) -> Callable[[], Awaitable[None]]:
-        owner, made = user_id(ADDRESSES + 1 + number), list[uuid.UUID]()
-        return lambda: one(connection, owner, made)
+        owner, created = user_id(ADDRESSES + 1 + number), list[uuid.UUID]()
+        return lambda: write(connection, owner, created)
 
-    connections = [await asyncpg.connect(stage.small.database) for _ in range(WRITERS)]
-    found = await _repeat([writer(each, number) for number, each in enumerate(connections)])
-    for each in connections:
-        await each.close()
-    return found
+    connections = [await asyncpg.connect(testbed.small.database) for _ in range(WRITERS)]
+    measurement = await _repeat(
+        [writer(connection, number) for number, connection in enumerate(connections)]
+    )
+    for connection in connections:
+        await connection.close()
+    return measurement
 
 
-async def bare_hashes() -> Measurement:
-    """Hash passwords in as many threads as the service does, and do nothing else."""
+async def baseline_hashes() -> Measurement:
+    """Hash passwords in as many threads as the service does."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(HASH_THREADS, initializer=lower_thread_priority) as pool:
         return await _repeat(
@@ -207,14 +220,14 @@ async def bare_hashes() -> Measurement:
 
 
 async def _repeat(workers: list[Callable[[], Awaitable[object]]]) -> Measurement:
-    took: list[float] = []
+    durations: list[float] = []
     end = time.perf_counter() + SECONDS
 
-    async def again(one: Callable[[], Awaitable[object]]) -> None:
-        while (began := time.perf_counter()) < end:
-            await one()
-            took.append((time.perf_counter() - began) * 1000)
+    async def repeat(work: Callable[[], Awaitable[object]]) -> None:
+        while (started := time.perf_counter()) < end:
+            await work()
+            durations.append((time.perf_counter() - started) * 1000)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(again(one) for one in workers))
-    return summarize(took, time.perf_counter() - began)
+    started = time.perf_counter()
+    await asyncio.gather(*(repeat(work) for work in workers))
+    return summarize(durations, time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Hot look-ups beside floods of slow requests, and what the process takes of memory meanwhile."""
+"""Hot look-ups during a flood of slow requests, and the memory of the process under load."""
 
 import asyncio
 import os
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from tests.performance.benchmarks import (
     AUTHORIZED_SCRIPT,
     ROUNDS,
-    codes,
+    create_and_delete_codes,
     median_measurement,
-    register,
-    spread,
+    register_script,
+    spread_script,
 )
 from tests.performance.load import SECONDS, Measurement, run_at_rate, run_wrk
 from tests.performance.testbed import Testbed
@@ -25,7 +25,7 @@ LOGINS, LOGIN_CONNECTIONS = 300, 60
 MINUTES = float(os.environ.get("BENCH_MINUTES", "5"))
 SAMPLE_SECONDS = 5
 
-# Each connection waits between its requests for so long that together they send the rate.
+# Each connection pauses between its requests, so that all together send at the rate.
 LOGIN_SCRIPT = """
 local number = 0
 function delay() return {pause} end
@@ -46,73 +46,73 @@ end
 Flood = Callable[[float], object]
 
 
-def floods(stage: Testbed) -> Iterator[tuple[str, Measurement, Measurement]]:
-    """Yield the name of each flood, and hot look-ups in peace and during it, in turns."""
+def floods(testbed: Testbed) -> Iterator[tuple[str, Measurement, Measurement]]:
+    """Yield the name of each flood, and hot look-ups without and with it, in turns."""
 
     def registrations(seconds: float) -> object:
-        return run_wrk(stage.service.url, register(), connections=64, seconds=seconds)
+        return run_wrk(testbed.service.url, register_script(), connections=64, seconds=seconds)
 
     def logins(seconds: float) -> object:
         pause = LOGIN_CONNECTIONS * 1000 // LOGINS
         script = LOGIN_SCRIPT.format(pause=pause, path=f"{API}/auth/token")
         connections = LOGIN_CONNECTIONS
         return run_wrk(
-            stage.service.url, script, connections=connections, seconds=seconds, refusals=True
+            testbed.service.url, script, connections=connections, seconds=seconds, allow_errors=True
         )
 
-    yield "64 who register at once", *_beside(stage, registrations)
-    yield f"{LOGINS} logins a second", *_beside(stage, logins)
+    yield "64 who register at once", *_measure_during(testbed, registrations)
+    yield f"{LOGINS} logins a second", *_measure_during(testbed, logins)
 
 
-def _beside(stage: Testbed, flood: Flood) -> tuple[Measurement, Measurement]:
+def _measure_during(testbed: Testbed, flood: Flood) -> tuple[Measurement, Measurement]:
     idle, flooded = [], []
-    _look_up(stage, 1)
+    _look_up(testbed, 1)
     for _ in range(ROUNDS):
-        idle.append(_look_up(stage, SECONDS))
+        idle.append(_look_up(testbed, SECONDS))
         with _run_together(lambda: flood(SECONDS + 2)):
-            time.sleep(1)  # until the queue of hashes is full
-            flooded.append(_look_up(stage, SECONDS))
+            time.sleep(1)  # until the hash queue is full
+            flooded.append(_look_up(testbed, SECONDS))
     return median_measurement(idle), median_measurement(flooded)
 
 
-def _look_up(stage: Testbed, seconds: float) -> Measurement:
-    port = int(stage.service.url.rpartition(":")[2])
+def _look_up(testbed: Testbed, seconds: float) -> Measurement:
+    port = int(testbed.service.url.rpartition(":")[2])
     return asyncio.run(
         run_at_rate(port, f"{API}/codes/lookup?email=b1@bench.example", RATE, seconds)
     )
 
 
-def memory_under_load(stage: Testbed) -> list[MemoryUsage]:
-    """Return what a worker takes, every few seconds of all kinds of load at once."""
-    seconds, ours = MINUTES * 60, stage.service.url
-    me = AUTHORIZED_SCRIPT.format(token=stage.token(1))
+def memory_under_load(testbed: Testbed) -> list[MemoryUsage]:
+    """Return memory samples of a process under all kinds of load at once."""
+    seconds, url = MINUTES * 60, testbed.service.url
+    me = AUTHORIZED_SCRIPT.format(token=testbed.token(1))
     path = f"{API}/codes/lookup"
     loads: list[Callable[[], object]] = [
-        lambda: run_wrk(ours, register(), connections=8, seconds=seconds),
-        lambda: run_wrk(ours, spread(path), connections=4, seconds=seconds),
-        lambda: run_wrk(f"{ours}{API}/me", me, connections=2, seconds=seconds),
-        lambda: codes(stage, seconds=seconds),
+        lambda: run_wrk(url, register_script(), connections=8, seconds=seconds),
+        lambda: run_wrk(url, spread_script(path), connections=4, seconds=seconds),
+        lambda: run_wrk(f"{url}{API}/me", me, connections=2, seconds=seconds),
+        lambda: create_and_delete_codes(testbed, seconds=seconds),
     ]
-    found: list[MemoryUsage] = []
+    samples: list[MemoryUsage] = []
     with _run_together(*loads):
         end = time.monotonic() + seconds - SAMPLE_SECONDS
         while time.monotonic() < end:
             time.sleep(SAMPLE_SECONDS)
-            found.append(memory_usage(stage.service.worker()))
-    return found
+            samples.append(memory_usage(testbed.service.process_id()))
+    return samples
 
 
 @contextmanager
-def _run_together(*works: Callable[[], object]) -> Iterator[None]:
-    faults: list[Exception] = []
+def _run_together(*functions: Callable[[], object]) -> Iterator[None]:
+    errors: list[Exception] = []
 
-    def guarded(work: Callable[[], object]) -> None:
+    def run(function: Callable[[], object]) -> None:
         try:
-            work()
-        except Exception as error:  # noqa: BLE001 - it is raised below, in the thread that waits
-            faults.append(error)
+            function()
+        except Exception as error:  # noqa: BLE001 - raised below, in the waiting thread
+            errors.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
     for thread in threads:
         thread.start()
     try:
@@ -120,5 +120,5 @@ def _run_together(*works: Callable[[], object]) -> Iterator[None]:
     finally:
         for thread in threads:
             thread.join()
-    if faults:
-        raise faults[0]
+    if errors:
+        raise errors[0]

@@ -1,7 +1,7 @@
-"""What registrations notice of an EmailHunter that is gone: `python -m tests.performance.hunter`.
+"""The effect of a dead EmailHunter on registrations: `python -m tests.performance.hunter`.
 
-Prints the p99 with a server that takes connections and says nothing, once the breaker is open, and
-that of a service which verifies nothing, both measured in turn within one run.
+Prints the p99 with a server that accepts connections and never responds, after the breaker has
+opened, and the p99 without verification, both measured in turns in one run.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ from tests.support.service_process import free_port, running_service
 from tests.support.smtp_sink import BlackHole
 
 ROUNDS = 200
-EACH = 5
+REGISTRATIONS_PER_ROUND = 5
 WARM_UP = 20
-PACE = 0.02
-"""Seconds from one registration to the next: a load under which nothing queues."""
+PACE_SECONDS = 0.02
+"""Seconds between registrations, a load without queueing."""
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark and print the figures as JSON."""
     hole = BlackHole(free_port())
-    dead = {"hunter_url": f"http://127.0.0.1:{hole.port}", "hunter_api_key": "none"}
+    dead_settings = {"hunter_url": f"http://127.0.0.1:{hole.port}", "hunter_api_key": "none"}
     with (
         tempfile.TemporaryDirectory(prefix="referral-hunter-") as home,
-        running_service(Path(home) / "none", **LIMITS) as none,
-        running_service(Path(home) / "dead", **LIMITS, **dead) as gone,
+        running_service(Path(home) / "none", **LIMITS) as without,
+        running_service(Path(home) / "dead", **LIMITS, **dead_settings) as with_dead,
     ):
-        times = asyncio.run(measure([none.url, gone.url]))
+        times = asyncio.run(measure([without.url, with_dead.url]))
     hole.close()
     none_p99, gone_p99 = (statistics.quantiles(one, n=100)[98] for one in times)
     none_p50, gone_p50 = (statistics.median(one) for one in times)
     figures = {
-        "registrations each": ROUNDS * EACH,
+        "registrations each": ROUNDS * REGISTRATIONS_PER_ROUND,
         "p50 without verification, ms": round(1000 * none_p50, 1),
         "p50 with a dead EmailHunter, ms": round(1000 * gone_p50, 1),
         "p99 without verification, ms": round(1000 * none_p99, 1),
@@ -51,29 +51,31 @@ def main() -> None:
 
 
 async def measure(urls: list[str]) -> list[list[float]]:
-    """Register with one service and the other, in turn, and return how long each took."""
+    """Register with each service in turns; return the durations."""
     times: list[list[float]] = [[] for _ in urls]
     clients = [httpx.AsyncClient(base_url=url) for url in urls]
     for client in clients:
         for _ in range(WARM_UP):
-            await time_one(client)
+            await time_registration(client)
     for number in range(ROUNDS):
         order = (0, 1) if number % 2 else (1, 0)
-        for place in order:
-            times[place] += [await time_one(clients[place]) for _ in range(EACH)]
+        for index in order:
+            times[index] += [
+                await time_registration(clients[index]) for _ in range(REGISTRATIONS_PER_ROUND)
+            ]
     for client in clients:
         await client.aclose()
     return times
 
 
-async def time_one(client: httpx.AsyncClient) -> float:
-    """Register someone, and keep the pace."""
-    began = time.perf_counter()
-    answer = await register(client)
-    took = time.perf_counter() - began
-    answer.raise_for_status()
-    await asyncio.sleep(max(0.0, PACE - took))
-    return took
+async def time_registration(client: httpx.AsyncClient) -> float:
+    """Register a user at the pace; return the duration in seconds."""
+    started = time.perf_counter()
+    response = await register(client)
+    duration = time.perf_counter() - started
+    response.raise_for_status()
+    await asyncio.sleep(max(0.0, PACE_SECONDS - duration))
+    return duration
 
 
 if __name__ == "__main__":

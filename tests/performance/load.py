@@ -1,4 +1,4 @@
-"""Load, by wrk where the rate matters, by a paced client where the wait of each request does."""
+"""Load: wrk measures the rate, a paced client the duration of each request."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 @dataclass(frozen=True)
 class Measurement:
-    """How many a second, how long one took, and the CPU time of the process for each, in ms."""
+    """Requests per second, duration and CPU time of the process per request, in ms."""
 
     rate: float
     p50: float
@@ -33,9 +33,9 @@ def run_wrk(
     threads: int = 1,
     connections: int = CONNECTIONS,
     seconds: float = SECONDS,
-    refusals: bool = False,
+    allow_errors: bool = False,
 ) -> Measurement:
-    """Ask as fast as there are answers; a script in Lua says what is asked."""
+    """Send requests as fast as they are answered; a Lua script can make them."""
     command = [
         shutil.which("wrk") or "wrk",
         f"-t{threads}",
@@ -48,52 +48,56 @@ def run_wrk(
         file.flush()
         if script:
             command += ["-s", file.name]
-        done = subprocess.run(  # noqa: S603 - a fixed command
+        result = subprocess.run(  # noqa: S603 - a fixed command
             [*command, "--latency", url], capture_output=True, text=True, check=True
         )
-    bad = ("Socket errors", "unexpected") if refusals else ("Socket errors", "Non-2xx")
-    if any(word in done.stdout for word in bad):
-        raise RuntimeError(done.stdout)
+    error_words = ("Socket errors", "unexpected") if allow_errors else ("Socket errors", "Non-2xx")
+    if any(word in result.stdout for word in error_words):
+        raise RuntimeError(result.stdout)
     return Measurement(
-        float(_find(r"Requests/sec:\s+([\d.]+)", done.stdout)[0]),
-        _milliseconds("50%", done.stdout),
-        _milliseconds("99%", done.stdout),
+        float(_find(r"Requests/sec:\s+([\d.]+)", result.stdout)[0]),
+        _milliseconds("50%", result.stdout),
+        _milliseconds("99%", result.stdout),
     )
 
 
 async def run_at_rate(port: int, path: str, rate: int, seconds: float) -> Measurement:
-    """Ask `rate` times a second, whether or not the answers keep up; a non-200 is an error."""
-    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    """Send `rate` requests a second, whether or not responses keep up; expects status 200."""
+    idle_connections: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = (
+        asyncio.Queue()
+    )
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-    took: list[float] = []
+    durations: list[float] = []
 
-    async def ask(due: float) -> None:
+    async def send(due: float) -> None:
         reader, writer = await (
-            free.get() if free.qsize() else asyncio.open_connection("127.0.0.1", port)
+            idle_connections.get()
+            if idle_connections.qsize()
+            else asyncio.open_connection("127.0.0.1", port)
         )
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(head.decode())
         await reader.readexactly(int(_find(r"content-length: (\d+)", head.decode())[0]))
-        took.append((time.perf_counter() - due) * 1000)
-        free.put_nowait((reader, writer))
+        durations.append((time.perf_counter() - due) * 1000)
+        idle_connections.put_nowait((reader, writer))
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(int(rate * seconds)):
-            due = began + number / rate
+            due = started + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(ask(due))
-    while free.qsize():
-        free.get_nowait()[1].close()
-    return summarize(took, time.perf_counter() - began)
+            group.create_task(send(due))
+    while idle_connections.qsize():
+        idle_connections.get_nowait()[1].close()
+    return summarize(durations, time.perf_counter() - started)
 
 
-def summarize(took: list[float], seconds: float) -> Measurement:
-    """Return the figures of requests that took so many milliseconds each."""
-    cuts = statistics.quantiles(took, n=100)
-    return Measurement(len(took) / seconds, cuts[49], cuts[98])
+def summarize(durations: list[float], seconds: float) -> Measurement:
+    """Summarize the durations of requests in milliseconds."""
+    cuts = statistics.quantiles(durations, n=100)
+    return Measurement(len(durations) / seconds, cuts[49], cuts[98])
 
 
 def _milliseconds(share: str, text: str) -> float:

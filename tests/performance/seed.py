@@ -1,4 +1,4 @@
-"""Many users with a code each, one of them with as many referrals, by COPY."""
+"""Many users with a code each, and one with as many referrals, inserted by COPY."""
 
 import asyncio
 import time
@@ -10,10 +10,10 @@ from uuid import UUID
 import asyncpg
 
 FIRST = 1
-"""The user whose code everybody else joined with."""
+"""The user who referred the others."""
 
 REFERRALS = 1_000_000
-"""How many of the users did, at most."""
+"""Maximum number of referred users."""
 
 BATCH = 20_000
 TIMEOUT = 3600.0
@@ -30,22 +30,22 @@ TABLES = {
 
 
 def user_id(number: int) -> UUID:
-    """Return the id of a user, and of their code: it grows as UUIDv7 ids grow with time."""
+    """Return the id of a user and of their code; ids grow as UUIDv7 ids do."""
     return UUID(int=BASE + number)
 
 
 def email_of(number: int) -> str:
-    """Return the address of a user."""
+    """Return the e-mail of a user."""
     return f"b{number}@bench.example"
 
 
-async def fill(url: str, first: int, last: int, hashed: str) -> float:
-    """Add the users with these numbers and this password; return how many seconds it took."""
-    began = time.perf_counter()
+async def seed(url: str, first: int, last: int, password_hash: str) -> float:
+    """Insert users with these numbers and this password hash; return the seconds it took."""
+    started = time.perf_counter()
     numbers = range(first, last + 1)
     referred = range(max(first, 2), min(last, REFERRALS) + 1)
     await asyncio.gather(
-        _copy(url, "users", (_user(number, hashed) for number in numbers)),
+        _copy(url, "users", (_user(number, password_hash) for number in numbers)),
         _copy(url, "codes", (_code(number, last) for number in numbers)),
         _copy(url, "referrals", (_referral(number) for number in referred)),
     )
@@ -53,11 +53,11 @@ async def fill(url: str, first: int, last: int, hashed: str) -> float:
     await connection.execute("VACUUM ANALYZE", timeout=TIMEOUT)
     await connection.execute("CHECKPOINT", timeout=TIMEOUT)
     await connection.close()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 async def _copy(url: str, table: str, rows: Iterator[tuple[object, ...]]) -> None:
-    # Replicas check no foreign keys: the rows come in any order, and fulfil them at the end.
+    # The role `replica` skips foreign keys, so rows can be inserted in any order.
     connection = await asyncpg.connect(
         url, server_settings={"session_replication_role": "replica", "synchronous_commit": "off"}
     )
@@ -68,15 +68,15 @@ async def _copy(url: str, table: str, rows: Iterator[tuple[object, ...]]) -> Non
     await connection.close()
 
 
-def _user(number: int, hashed: str) -> tuple[object, ...]:
+def _user(number: int, password_hash: str) -> tuple[object, ...]:
     email = email_of(number)
-    return user_id(number), email, email, hashed, "member", "en", True, True, NOW
+    return user_id(number), email, email, password_hash, "member", "en", True, True, NOW
 
 
 def _code(number: int, last: int) -> tuple[object, ...]:
-    text, this = f"BENCH-{number}", user_id(number)
+    text, id_ = f"BENCH-{number}", user_id(number)
     uses = min(last, REFERRALS) - 1 if number == FIRST else 0
-    return this, this, text, text, NOW, END, uses, True
+    return id_, id_, text, text, NOW, END, uses, True
 
 
 def _referral(number: int) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""What is measured: a service with Redis, one without, and the bare handlers, over one database."""
+"""The testbed: a service with Redis, one without, and the baseline handlers, on one database."""
 
 import asyncio
 import os
@@ -36,16 +36,16 @@ BODY = (
 
 @dataclass(frozen=True)
 class Server(Service):
-    """A service whose worker process is watched."""
+    """A service whose process is measured."""
 
-    def worker(self) -> int:
-        """Return the process that answers."""
+    def process_id(self) -> int:
+        """Return the id of the process that responds."""
         return find_worker(self)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A database with so many users, a service over it with Redis, and one without a cache."""
+    """A database with users, a service on it with Redis, and one without a cache."""
 
     users: int
     database: str
@@ -55,18 +55,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Testbed:
-    """All that runs."""
+    """The running services."""
 
     home: Path
     redis: str
     key: Path
     small: Dataset
-    bare: Server
+    baseline: Server
     tokens: JwtAccessTokens
 
     @property
     def service(self) -> Server:
-        """The service over the small database."""
+        """The service on the small database."""
         return self.small.service
 
     def token(self, number: int) -> str:
@@ -75,7 +75,7 @@ class Testbed:
 
     @contextmanager
     def open_dataset(self, users: int) -> Iterator[Dataset]:
-        """Run services over another database of the same server, with so many users."""
+        """Run services on another database of the same server."""
         name = f"users{users}"
         asyncio.run(_execute(self.small.database, f"CREATE DATABASE {name}"))
         database = make_url(self.small.database).set(database=name)
@@ -83,36 +83,38 @@ class Testbed:
         migrate(url)
         settings = _settings(self.key, url)
         with (
-            _served(self.home / name, **settings, redis_url=f"{self.redis[:-1]}1") as service,
-            _served(self.home / f"{name}-uncached", worker="off", **settings) as uncached,
+            _run_service(self.home / name, **settings, redis_url=f"{self.redis[:-1]}1") as service,
+            _run_service(self.home / f"{name}-uncached", process_id="off", **settings) as uncached,
         ):
             yield Dataset(users, url, service, uncached)
 
 
 @contextmanager
 def make_testbed(home: Path, users: int) -> Iterator[Testbed]:
-    """Run it all until the block ends."""
+    """Run all services until the block ends."""
     redis, key = RedisProcess(), home / "signing.pem"
     make_key_file(key)
     with ExitStack() as stack:
         redis.start()
         stack.callback(redis.close)
         settings = _settings(key)
-        service = stack.enter_context(_served(home / "var", **settings, redis_url=redis.url))
+        service = stack.enter_context(_run_service(home / "var", **settings, redis_url=redis.url))
         database = EmbeddedPostgres(home / "var" / "postgres").url
         settings = _settings(key, database)
-        uncached = stack.enter_context(_served(home / "uncached", worker="off", **settings))
-        bare = stack.enter_context(_bare(home, database, redis.url, key))
+        uncached = stack.enter_context(
+            _run_service(home / "uncached", process_id="off", **settings)
+        )
+        baseline = stack.enter_context(_run_baseline(home, database, redis.url, key))
         tokens = JwtAccessTokens(
             "http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES, SystemClock()
         )
-        time.sleep(1)  # what has just started is still warming up
+        time.sleep(1)  # processes that have just started are still busy
         small = Dataset(users, database, service, uncached)
-        yield Testbed(home, redis.url, key, small, bare, tokens)
+        yield Testbed(home, redis.url, key, small, baseline, tokens)
 
 
 @contextmanager
-def _served(folder: Path, **settings: str) -> Iterator[Server]:
+def _run_service(folder: Path, **settings: str) -> Iterator[Server]:
     with running_service(folder, **settings) as service:
         yield Server(service.process, service.url, service.log)
 
@@ -129,9 +131,9 @@ async def _execute(database: str, statement: str) -> None:
 
 
 @contextmanager
-def _bare(home: Path, database: str, redis: str, key: Path) -> Iterator[Server]:
+def _run_baseline(home: Path, database: str, redis: str, key: Path) -> Iterator[Server]:
     port, log = free_port(), home / "bare.log"
-    given = {
+    variables = {
         "BARE_BODY": BODY,
         "BARE_DATABASE": database,
         "BARE_REDIS": redis,
@@ -140,7 +142,7 @@ def _bare(home: Path, database: str, redis: str, key: Path) -> Iterator[Server]:
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "tests.performance.baseline", str(port)],
-            env=os.environ | given,
+            env=os.environ | variables,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
