@@ -534,8 +534,8 @@ async def test_backlog_is_polled_without_pacing(
     async def handle(_: Job, __: JobContext) -> None:
         pass
 
-    monkeypatch.setattr(queries, "PACE_SECONDS", 600)
-    monkeypatch.setattr(queries, "MAX_PACE_SECONDS", 600)
+    monkeypatch.setattr(queries, "DEQUEUE_DELAY_PER_JOB_SECONDS", 600)
+    monkeypatch.setattr(queries, "MAX_DEQUEUE_DELAY_SECONDS", 600)
     await enqueue(database, *make_jobs(4 * JOB_BATCH_SIZE))
     async with start_worker(handle):
         await until_empty(monitor)
@@ -570,7 +570,7 @@ async def test_stopped_worker_requeues_unfinished_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The worker waits for the grace period and requeues the rest."""
-    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(execution, "SHUTDOWN_GRACE_SECONDS", 0.3)
     started: list[JobContext] = []
 
     async def handle(_: Job, context: JobContext) -> None:
@@ -608,7 +608,7 @@ async def test_attempt_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An attempt that hangs is cancelled and retried."""
-    monkeypatch.setattr(execution, "JOB_SECONDS", 0.2)
+    monkeypatch.setattr(execution, "JOB_TIMEOUT_SECONDS", 0.2)
 
     async def handle(_: Job, context: JobContext) -> None:
         if context.attempt == 0:
@@ -735,7 +735,7 @@ async def test_job_is_held_after_the_last_attempt(
 def second_failure_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold a job after two failures, with no delay between attempts."""
     monkeypatch.setattr(execution, "MAX_FAILURES", 2)
-    monkeypatch.setattr(execution, "FIRST_WAIT", timedelta(milliseconds=1))
+    monkeypatch.setattr(execution, "INITIAL_BACKOFF", timedelta(milliseconds=1))
 
 
 @pytest.mark.usefixtures("second_failure_holds")
@@ -778,7 +778,7 @@ async def test_worker_shutdown_is_no_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A job keeps all its attempts, however often workers restart."""
-    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(execution, "SHUTDOWN_GRACE_SECONDS", 0.01)
     contexts: list[JobContext] = []
 
     async def hang(_: Job, context: JobContext) -> None:

@@ -118,7 +118,7 @@ async def test_queue_metrics_come_from_the_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are jobs by state, the oldest job's age, and the outcomes of the last minute."""
-    monkeypatch.setattr(queue_figures, "CACHE_SECONDS", 0)
+    monkeypatch.setattr(queue_figures, "QUEUE_METRICS_TTL_SECONDS", 0)
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with database.begin() as records:
         await records.jobs.enqueue(

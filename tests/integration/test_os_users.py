@@ -24,8 +24,6 @@ from tests.support.server_processes import NO_DURABILITY
 from tests.support.service_process import run_command, running_service
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-
 OTHER_USER = "nobody"
 SYSTEM_PYTHON = "/usr/bin/python3"
 """An interpreter for every user; that of the tests may be in a home folder."""

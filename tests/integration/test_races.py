@@ -311,7 +311,7 @@ async def test_300_concurrent_resets_hash_once(
         hashed.append(password)
         return hash_password(password)
 
-    monkeypatch.setattr(passwords, "HASHER", SimpleNamespace(hash=count_hash))
+    monkeypatch.setattr(passwords, "ARGON2", SimpleNamespace(hash=count_hash))
     bodies = [{"token": token, "new_password": f"staple battery {n}"} for n in range(300)]
     path = f"{API}/auth/password/reset"
     assert await send_at_once(client.post(path, json=body) for body in bodies) == {204: 1, 422: 299}

@@ -62,7 +62,7 @@ def failed_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
                 times.append(elapsed.seconds)
                 raise
 
-    monkeypatch.setattr(redis, "_patiently", record)
+    monkeypatch.setattr(redis, "_wait_for_reply", record)
     return times
 
 

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("production_timeouts")
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use long timeouts, so that a busy machine is not taken for an outage."""
-    monkeypatch.setattr(redis, "LOOKS", 1000)
-    monkeypatch.setattr(redis, "SOCKET_SECONDS", 10)
+    monkeypatch.setattr(redis, "REPLY_POLLS", 1000)
+    monkeypatch.setattr(redis, "SOCKET_TIMEOUT_SECONDS", 10)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def test_silent_connections_are_not_reused(
     await open_all_connections(server)
     proxy.blackhole_open_connections()
     with monkeypatch.context() as patched:
-        patched.setattr(redis, "LOOKS", 8)
+        patched.setattr(redis, "REPLY_POLLS", 8)
         with pytest.raises(RedisUnavailable):
             await server.execute(lambda client: client.ping())
     await wait_until(lambda: server.is_available)
