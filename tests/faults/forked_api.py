@@ -4,9 +4,7 @@
 and each process is a fork of it; server, app and settings are the same.
 """
 
-import asyncio
 import multiprocessing
-import time
 from contextlib import suppress
 from datetime import datetime, timedelta
 from multiprocessing.process import BaseProcess
@@ -24,6 +22,7 @@ from referral.adapters.system import SystemClock
 from referral.app import create_app
 from referral.core.ports.system import Clock
 from referral.settings import read_settings
+from tests.support.waiting import wait_for_value
 
 START_SECONDS = 20.0
 
@@ -48,15 +47,16 @@ async def start(environment: dict[str, str], port: int, clock: Path | None = Non
     """Start the API, optionally with a moved clock; return its process when it is ready."""
     process = _processes.Process(target=_serve, args=(environment, port, clock))
     process.start()
-    deadline = time.monotonic() + START_SECONDS
-    async with httpx.AsyncClient() as client:
-        while True:
-            with suppress(httpx.TransportError):
-                if (await client.get(f"http://127.0.0.1:{port}/health/ready")).is_success:
-                    return process
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+
+        async def is_ready() -> bool:
             assert process.is_alive(), "the API ended during its start"
-            assert time.monotonic() < deadline, "the API does not start"
-            await asyncio.sleep(0.005)
+            with suppress(httpx.TransportError):
+                return (await client.get("/health/ready")).is_success
+            return False
+
+        await wait_for_value(is_ready, START_SECONDS)
+    return process
 
 
 def _serve(environment: dict[str, str], port: int, clock: Path | None) -> None:

@@ -24,6 +24,7 @@ from tests.faults.workload import (
     percentile,
     run_workload,
 )
+from tests.support.waiting import wait_for_value
 
 PHASE_SECONDS = 4.0
 MAX_RESPONSE_SECONDS = 3.0
@@ -64,13 +65,13 @@ def run() -> ScenarioReport:
 
 async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy, url: str) -> None:
     async with run_workload(url, size=6) as workload:
-        await asyncio.sleep(2)
+        await workload.warm_up()
         for name, fault in _faults(testbed, proxy).items():
             started = time.monotonic()
             await fault.begin()
             await asyncio.sleep(PHASE_SECONDS)
             await fault.end()
-            recovery_seconds = await _until_back(workload)
+            recovery_seconds = await _wait_until_back(workload)
             requests = workload.between(started)
             report.record(**{f"{name}": _summarize(requests, recovery_seconds)})
             report.check(
@@ -119,16 +120,20 @@ def _summarize(requests: list[RequestRecord], recovery_seconds: float) -> str:
     )
 
 
-async def _until_back(workload: Workload) -> float:
+async def _wait_until_back(workload: Workload) -> float:
     """Wait until every member gets a success; return the seconds it took."""
-    started = time.monotonic()
-    while True:
+    started = sent = time.monotonic()
+
+    async def is_back() -> bool:
+        nonlocal sent
         sent = time.monotonic()
         with suppress(httpx.TransportError):
             responses = [await member.request("GET", "/me") for member in workload.members]
-            if all(response.is_success for response in responses):
-                return sent - started
-        await asyncio.sleep(0.02)
+            return all(response.is_success for response in responses)
+        return False
+
+    await wait_for_value(is_back)
+    return sent - started
 
 
 def _faults(testbed: Testbed, proxy: Proxy) -> dict[str, Fault]:

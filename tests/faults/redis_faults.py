@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import httpx
 from redis import Redis
@@ -16,6 +17,7 @@ from tests.faults.testbed import Testbed, make_testbed
 from tests.faults.workload import Workload, count_statuses, look_up, percentile, run_workload
 from tests.support.api_client import API, Member, join
 from tests.support.service_process import free_port
+from tests.support.waiting import wait_for_value
 
 PHASE_SECONDS = 5.0
 MORE_SECONDS = 0.1
@@ -88,7 +90,7 @@ def _faults(
 
 async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy, url: str) -> None:
     async with run_workload(url, size=4, registering=0.02) as workload:
-        await asyncio.sleep(1)
+        await workload.warm_up()
         idle = await _measure_p99(workload)
         report.record(p99_idle=idle)
         for name, (begin, end) in _faults(testbed, proxy).items():
@@ -99,7 +101,7 @@ async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy,
             report.check(
                 holds=p99 < idle + MORE_SECONDS, promise=f"{name}: p99 at most 100 ms more"
             )
-            await asyncio.sleep(1.5)
+            await wait_for_value(partial(_is_available, workload))
     requests = workload.requests
     report.record(
         requests=len(requests), statuses=count_statuses(requests), worst=percentile(requests, 1)
@@ -112,6 +114,11 @@ async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy,
         lost = await workload.count_lost_writes(connection)
     report.record(acknowledged=workload.acknowledged_writes, lost=lost)
     report.check(holds=lost == 0, promise="every acknowledged write is stored")
+
+
+async def _is_available(workload: Workload) -> bool:
+    """Tell whether the service uses Redis."""
+    return bool((await workload.client.get("/health/ready")).json()["redis"] == "ok")
 
 
 async def _measure_p99(workload: Workload) -> float:

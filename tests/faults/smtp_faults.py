@@ -37,7 +37,7 @@ def run() -> ScenarioReport:
 
 async def _inject_faults(report: ScenarioReport, testbed: Testbed, proxy: Proxy, url: str) -> None:
     async with run_workload(url, size=3, registering=0.1) as workload:
-        await asyncio.sleep(1)
+        await workload.warm_up()
         idle = await _measure_p99(workload)
         report.record(p99_idle=idle)
         for name, (begin, end) in _faults(testbed, proxy).items():

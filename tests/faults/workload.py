@@ -14,8 +14,10 @@ import asyncpg
 import httpx
 
 from tests.support.api_client import API, Member, join, new_email, register
+from tests.support.waiting import wait_until
 
 SUCCESS = range(200, 300)
+WARM_UP_REQUESTS = 200
 CLIENT_TIMEOUT = httpx.Timeout(30)
 
 
@@ -82,6 +84,10 @@ class Workload:
         if response.status_code == 503 and not response.headers.get("Retry-After", "").isdigit():
             self.errors["503 without Retry-After"] += 1
         return response
+
+    async def warm_up(self) -> None:
+        """Wait for the first responses."""
+        await wait_until(lambda: len(self.requests) >= WARM_UP_REQUESTS)
 
     def between(self, start: float, end: float = float("inf")) -> list[RequestRecord]:
         """Return the requests that started within a period."""

@@ -15,7 +15,7 @@ from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, Member, join, register
 from tests.support.server_processes import RedisProcess
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, ThreadTime, measure_thread_time
+from tests.support.waiting import WAIT_SECONDS, ThreadTime, measure_thread_time, wait_for_value
 
 MAX_SECONDS = 1.0
 CACHED_SECONDS = 25.0
@@ -70,16 +70,18 @@ async def change_code(member: Member, code: dict[str, str], kind: str) -> str | 
     return None
 
 
-async def until_shown(
+async def wait_until_shown(
     client: httpx.AsyncClient, email: str, code: str | None, since: ThreadTime, within: float
 ) -> None:
     """Wait until a look-up shows the code; look-ups after the limit must not show another."""
-    while True:
-        asked_at = since.seconds
-        if await look_up(client, email) == code:
-            return
-        assert asked_at < within
-        await asyncio.sleep(POLL_SECONDS)
+
+    async def is_shown() -> bool:
+        started_at = since.seconds
+        shown = await look_up(client, email)
+        assert shown == code or started_at < within
+        return shown == code
+
+    await wait_for_value(is_shown)
 
 
 CHANGES = ("delete", "deactivate", "replace", "activate another", "use up")
@@ -97,7 +99,7 @@ async def test_change_is_visible_at_once_and_elsewhere_within_a_second(
     expected = await change_code(member, code, kind)
     async with measure_thread_time() as since:
         assert await look_up(here, member.email) == expected
-        await until_shown(there, member.email, expected, since, MAX_SECONDS)
+        await wait_until_shown(there, member.email, expected, since, MAX_SECONDS)
     assert await look_up(here, member.email) == expected
 
 
@@ -141,7 +143,7 @@ async def test_missed_invalidation_is_bounded(
         assert await look_up(here, member.email) is None
         own_redis.send_signal(signal.SIGCONT)
         assert await look_up(here, member.email) is None
-        await until_shown(there, member.email, None, since, CACHED_SECONDS)
+        await wait_until_shown(there, member.email, None, since, CACHED_SECONDS)
     assert await look_up(here, member.email) is None
     assert await look_up(there, member.email) is None
 
@@ -169,6 +171,6 @@ async def test_concurrent_lookups_never_restore_a_replaced_code(
         assert await look_up(here, member.email) == last
 
     async with measure_thread_time() as since:
-        await until_shown(there, member.email, last, since, MAX_SECONDS)
+        await wait_until_shown(there, member.email, last, since, MAX_SECONDS)
     stopped.set()
     assert min(await asyncio.gather(*tasks)) > 0

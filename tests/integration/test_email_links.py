@@ -384,9 +384,9 @@ async def test_token_is_neither_stored_nor_logged(
     """Neither the tables, with the queue, nor the log have the token."""
     ann = await join(service)
     token = token_of((await wait_for_mails(sink, ann.email, 1))[0])
-    async with database.read() as records:
+    async with database.read() as repositories:
         for table in ("one_time_tokens", "pgqueuer", "pgqueuer_log", "attempts"):
-            rows = await records.session.execute(text(f"SELECT t::text FROM {table} t"))  # noqa: S608
+            rows = await repositories.session.execute(text(f"SELECT t::text FROM {table} t"))  # noqa: S608
             found = "".join(rows.scalars())
             assert token not in found
             assert token.encode().hex() not in found

@@ -103,8 +103,8 @@ def test_every_column_is_classified() -> None:
 async def test_every_table_is_classified(database: PostgresDatabase) -> None:
     """The database has no table beyond the classified ones and those of the queue."""
     query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    async with database.read() as records:
-        found = set((await records.session.execute(query)).scalars())
+    async with database.read() as repositories:
+        found = set((await repositories.session.execute(query)).scalars())
     assert found == {table.name for table in metadata.sorted_tables} | QUEUE_TABLES | {
         "alembic_version"
     }
@@ -119,9 +119,9 @@ async def delete_account(member: Member) -> None:
 async def dump_database(database: PostgresDatabase) -> str:
     """Return all values of all tables as text."""
     rows: list[str] = []
-    async with database.read() as records:
+    async with database.read() as repositories:
         for name in {table.name for table in metadata.sorted_tables} | QUEUE_TABLES:
-            found = await records.session.execute(text(f"SELECT * FROM {name}"))  # noqa: S608 - ours
+            found = await repositories.session.execute(text(f"SELECT * FROM {name}"))  # noqa: S608 - ours
             values = (value for row in found for value in row)
             rows += [
                 value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -156,8 +156,8 @@ async def test_failed_mail_leaves_no_email(
 
     async def has_held_job() -> bool:
         query = text("SELECT count(*) FROM pgqueuer WHERE status = 'failed'")
-        async with database.read() as records:
-            return bool((await records.session.execute(query)).scalar_one())
+        async with database.read() as repositories:
+            return bool((await repositories.session.execute(query)).scalar_one())
 
     async with run_service(with_mail) as client:
         fay = await join(client)

@@ -160,8 +160,8 @@ async def test_repeated_mail_request_queues_one_mail(
         for _ in range(2):
             response = await client.post(f"{API}{path}", headers=ann.headers | headers)
             assert (response.status_code, response.content) == (202, b"")
-            async with database.read() as records:
-                found = await records.session.execute(text("SELECT count(*) FROM pgqueuer"))
+            async with database.read() as repositories:
+                found = await repositories.session.execute(text("SELECT count(*) FROM pgqueuer"))
             queued.append(found.scalar_one())
         assert queued[0] == queued[1]
         headers = key_header()
@@ -211,8 +211,8 @@ async def test_stored_response_expires_after_24_hours(
     assert second.status_code == 201
     assert second.json()["id"] != first.json()["id"]
     query = text("SELECT count(*) FROM attempts WHERE body = :body")
-    async with database.read() as records:
-        left = await records.session.execute(query, {"body": first.content})
+    async with database.read() as repositories:
+        left = await repositories.session.execute(query, {"body": first.content})
     assert left.scalar_one() == 0
 
 
@@ -223,8 +223,8 @@ async def test_record_holds_no_secret(
     secret = "a password that stands out"
     body = {"email": new_email(), "password": secret}
     await client.post(f"{API}/auth/register", json=body, headers=key_header())
-    async with database.read() as records:
-        rows = (await records.session.execute(text("SELECT * FROM attempts"))).all()
+    async with database.read() as repositories:
+        rows = (await repositories.session.execute(text("SELECT * FROM attempts"))).all()
     assert rows
     assert secret.encode() not in b"".join(bytes(v) for r in rows for v in r if type(v) is bytes)
 
@@ -257,11 +257,11 @@ async def test_key_in_use_is_rejected_until_the_first_request_ends(
 ) -> None:
     """A retry during the first request is 409; afterwards it gets the stored response."""
     ann, headers = await join(client), key_header()
-    async with database.begin() as records:
+    async with database.begin() as repositories:
         lock = text("SELECT id FROM users WHERE email = :email FOR UPDATE")
-        await records.session.execute(lock, {"email": ann.email})
+        await repositories.session.execute(lock, {"email": ann.email})
         first = asyncio.create_task(create_code(ann, headers))
-        await until_key_is_locked(database)
+        await wait_until_key_is_locked(database)
         rejected = await create_code(ann, headers)
         assert rejected.status_code == 409
         assert rejected.json()["type"].endswith("/idempotency-key-in-use")
@@ -269,13 +269,13 @@ async def test_key_in_use_is_rejected_until_the_first_request_ends(
     assert (await create_code(ann, headers)).content == (await first).content
 
 
-async def until_key_is_locked(database: PostgresDatabase) -> None:
+async def wait_until_key_is_locked(database: PostgresDatabase) -> None:
     """Wait until a transaction holds the lock of a key."""
     query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
     async with asyncio.timeout(5):
         while True:
-            async with database.read() as records:
-                if (await records.session.execute(query)).scalar_one():
+            async with database.read() as repositories:
+                if (await repositories.session.execute(query)).scalar_one():
                     return
 
 

@@ -107,8 +107,8 @@ def start_worker(database_url: str) -> StartWorker:
 
 async def enqueue(database: PostgresDatabase, *jobs: Job) -> None:
     """Enqueue jobs in one transaction."""
-    async with database.begin() as records:
-        await records.jobs.enqueue(*jobs)
+    async with database.begin() as repositories:
+        await repositories.jobs.enqueue(*jobs)
 
 
 def make_jobs(number: int) -> list[WelcomeMailJob]:
@@ -121,12 +121,12 @@ async def is_empty(monitor: JobAdmin) -> bool:
     return sum(s.waiting + s.running + s.held for s in await monitor.stats()) == 0
 
 
-async def until_empty(monitor: JobAdmin, seconds: float = 120) -> None:
+async def wait_until_empty(monitor: JobAdmin, seconds: float = 120) -> None:
     """Wait until the queue is empty."""
     await wait_for_value(lambda: is_empty(monitor), seconds)
 
 
-async def until_held(monitor: JobAdmin, seconds: float = 120) -> int:
+async def wait_until_held(monitor: JobAdmin, seconds: float = 120) -> int:
     """Wait until a job is held; return its id."""
     held = await wait_for_value(lambda: monitor.list_jobs("held", 9), seconds)
     return held[0].id
@@ -137,8 +137,8 @@ async def test_job_is_enqueued_with_its_transaction(
 ) -> None:
     """A rollback leaves no job, even if enqueueing was its first statement."""
     with suppress(ZeroDivisionError):
-        async with database.begin() as records:
-            await records.jobs.enqueue(*make_jobs(1))
+        async with database.begin() as repositories:
+            await repositories.jobs.enqueue(*make_jobs(1))
             raise ZeroDivisionError
     assert await is_empty(monitor)
     await enqueue(database, *make_jobs(2))
@@ -158,7 +158,7 @@ async def test_several_workers_run_each_job_once(
     jobs = make_jobs(200)
     async with start_worker(handle), start_worker(handle), start_worker(handle):
         await enqueue(database, *jobs)
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     assert done == Counter(job.user_id for job in jobs)
 
 
@@ -190,7 +190,7 @@ async def test_failed_job_is_retried_soon(
     monkeypatch.setattr(WorkerQueries, "next_deferred_eta", record_eta)
     async with start_worker(handle), measure_thread_time() as elapsed:
         await enqueue(database, *make_jobs(1))
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     (delay,) = delays
     assert isinstance(delay, timedelta)
     assert INITIAL_BACKOFF / 2 <= delay <= INITIAL_BACKOFF
@@ -210,12 +210,12 @@ async def test_rescheduled_job_waits_as_long_as_requested(
 
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        await until_retried(monitor)
+        await wait_until_retried(monitor)
     (job,) = await monitor.list_jobs("waiting", 9)
     assert timedelta(minutes=59) < job.execute_after - datetime.now(UTC) < delay
 
 
-async def until_retried(monitor: JobAdmin) -> None:
+async def wait_until_retried(monitor: JobAdmin) -> None:
     """Wait until a job was requeued after an attempt."""
 
     async def was_retried() -> bool:
@@ -242,10 +242,10 @@ async def test_worker_replaces_a_lost_connection(
     with capture_logs() as logs:
         async with start_worker(handle):
             await enqueue(database, *make_jobs(1))
-            await until_empty(monitor)
+            await wait_until_empty(monitor)
             await execute(database_url, terminate)
             await enqueue(database, *make_jobs(1))
-            await until_empty(monitor)
+            await wait_until_empty(monitor)
     lines = [line for line in logs if line["event"].startswith("worker ")]
     assert [line["event"] for line in lines] == ["worker lost its connection"]
     assert lines[0]["cause"]
@@ -264,7 +264,7 @@ async def test_cancelled_job_is_retried(
 
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     assert attempts == [0, 1]
 
 
@@ -287,7 +287,7 @@ async def test_job_that_kills_its_worker_is_held(
         return await monitor.list_jobs("held", 9)
 
     held = await wait_for_value(restarted, 300)
-    await until_only_held(monitor)
+    await wait_until_only_held(monitor)
     worker.terminate()
     await worker.wait()
     assert deaths == 3
@@ -330,12 +330,12 @@ async def test_quarantined_job_ends_before_another_begins(
         "SELECT id, 'picked', entrypoint, 0 FROM pgqueuer",
     )
     async with start_worker(handle):
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     assert started_at_end == [1]
     assert len(started) == 5
 
 
-async def until_only_held(monitor: JobAdmin) -> None:
+async def wait_until_only_held(monitor: JobAdmin) -> None:
     """Wait until no job waits or runs."""
 
     async def none_waits_or_runs() -> bool:
@@ -373,7 +373,7 @@ async def test_worker_picks_no_more_than_its_capacity(
         await enqueue(database, *make_jobs(3 * MAX_CONCURRENT_JOBS))
         await wait_until(lambda: running == MAX_CONCURRENT_JOBS)
         gate.set()
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     assert most == MAX_CONCURRENT_JOBS
 
 
@@ -405,7 +405,7 @@ async def test_worker_with_a_backlog_does_not_pause(
     monkeypatch.setattr(WorkerQueries, "eligible_queued_work", record_query)
     await enqueue(database, *make_jobs(10 * MAX_CONCURRENT_JOBS))
     async with start_worker(handle):
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     assert set(queries_sent_at) <= {10 * MAX_CONCURRENT_JOBS}
 
 
@@ -437,7 +437,7 @@ async def test_jobs_enqueued_one_by_one_are_picked_in_batches(
             await enqueue(database, job)
         await wait_until(lambda: sum(batches) == JOB_BATCH_SIZE - 1)
         assert sum(map(bool, batches)) <= (now() - began) / DEQUEUE_DELAY_PER_JOB_SECONDS + 1
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
 
 
 async def test_one_notification_is_delivered_per_poll(
@@ -515,7 +515,7 @@ async def test_worker_error_is_logged_as_such(
     await enqueue(database, *make_jobs(1))
     with capture_logs() as logs:
         async with start_worker(handle):
-            await until_empty(monitor)
+            await wait_until_empty(monitor)
     lines = [line for line in logs if line["event"].startswith("worker ")]
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("worker failed, and begins anew", "error")
@@ -538,7 +538,7 @@ async def test_backlog_is_polled_without_pacing(
     monkeypatch.setattr(queries, "MAX_DEQUEUE_DELAY_SECONDS", 600)
     await enqueue(database, *make_jobs(4 * JOB_BATCH_SIZE))
     async with start_worker(handle):
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
 
 
 async def test_worker_uses_capacity_smaller_than_a_batch(
@@ -560,7 +560,7 @@ async def test_worker_uses_capacity_smaller_than_a_batch(
         await enqueue(database, *quick)
         await wait_until(lambda: len(started) == len(slow) + len(quick))
         gate.set()
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
 
 
 async def test_stopped_worker_requeues_unfinished_jobs(
@@ -616,7 +616,7 @@ async def test_attempt_times_out(
 
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
 
 
 async def test_log_is_pruned(
@@ -626,8 +626,8 @@ async def test_log_is_pruned(
     await enqueue(database, *make_jobs(2))
     await execute(database_url, "UPDATE pgqueuer_log SET created = now() - interval '9 days' "
                                 "WHERE id = (SELECT min(id) FROM pgqueuer_log)")  # fmt: skip
-    async with database.begin() as records:
-        assert not await records.jobs.prune(datetime.now(UTC) - timedelta(days=7))
+    async with database.begin() as repositories:
+        assert not await repositories.jobs.prune(datetime.now(UTC) - timedelta(days=7))
     connection = await asyncpg.connect(monitor.url)
     assert await connection.fetchval("SELECT count(*) FROM pgqueuer_log") == 1
     await connection.close()
@@ -650,7 +650,7 @@ async def test_duplicate_singleton_job_is_skipped(
         await enqueue(database, PruneJob())
         assert await monitor.list_jobs("waiting", 9) == []
         gate.set()
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
 
 
 async def test_periodic_job_fires_once_for_all_workers(
@@ -699,16 +699,16 @@ async def test_permanently_failed_job_is_held(
 
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        held = await until_held(monitor)
+        held = await wait_until_held(monitor)
         (job,) = await monitor.list_jobs("held", 9)
         assert job.error == "MailRefused: 550"
         assert "Traceback" in job.traceback
         fails = False
         await monitor.retry([held])
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
         fails = True
         await enqueue(database, *make_jobs(1))
-        assert await monitor.discard([await until_held(monitor)]) == 1
+        assert await monitor.discard([await wait_until_held(monitor)]) == 1
         assert await is_empty(monitor)
 
 
@@ -726,7 +726,7 @@ async def test_job_is_held_after_the_last_attempt(
 
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        await until_held(monitor)
+        await wait_until_held(monitor)
     (job,) = await monitor.list_jobs("held", 9)
     assert (job.attempts, job.error) == (1, "OSError: ")
 
@@ -764,7 +764,7 @@ async def test_reschedule_is_no_failure(
     monkeypatch.setattr(execution, "backoff", record_backoff)
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        await until_held(monitor)
+        await wait_until_held(monitor)
     (job,) = await monitor.list_jobs("held", 9)
     assert (job.attempts, job.error) == (4, "LookupError: ")
     assert backoffs == [0]
@@ -794,7 +794,7 @@ async def test_worker_shutdown_is_no_failure(
         async with start_worker(hang):
             await wait_until(lambda attempt=attempt: len(contexts) > attempt)  # type: ignore[misc]
     async with start_worker(fail):
-        await until_held(monitor)
+        await wait_until_held(monitor)
     assert [context.attempt for context in contexts] == [0, 1, 2, 3]
 
 
@@ -818,7 +818,7 @@ async def test_requeued_job_has_all_attempts_again(
 
     async with start_worker(handle):
         await enqueue(database, *make_jobs(1))
-        held = await until_held(monitor)
+        held = await wait_until_held(monitor)
         if way == "the web page":
             connection = await asyncpg.connect(database_url)
             ids = [JobId(held)]
@@ -827,7 +827,7 @@ async def test_requeued_job_has_all_attempts_again(
         else:
             await monitor.retry([held])
         await wait_until(lambda: len(contexts) == 5)
-        await until_held(monitor)
+        await wait_until_held(monitor)
     assert [context.attempt for context in contexts] == [0, 1, 0, 1, 2]
     assert [dict(context.counters) for context in contexts] == [
         {},
@@ -862,7 +862,7 @@ async def test_job_keeps_its_counters_and_request_id(
         await enqueue(database, *make_jobs(1))
     async with start_worker(handle):
         await wait_until(lambda: len(contexts) == 5)
-        await until_retried(monitor)
+        await wait_until_retried(monitor)
     assert dict(contexts[-1].counters) == {"asked": 2, "failures": 1}
     connection = await asyncpg.connect(database_url)
     request_id = await connection.fetchval("SELECT headers ->> 'request_id' FROM pgqueuer")
@@ -888,7 +888,7 @@ async def test_cause_of_a_retry_is_logged(
     with capture_logs() as logs:
         async with start_worker(handle):
             await enqueue(database, *make_jobs(1))
-            await until_held(monitor)
+            await wait_until_held(monitor)
     logged = [(line["outcome"], line.get("cause")) for line in logs if line["event"] == "job"]
     assert logged == [
         ("again", "Unavailable from ConnectionRefusedError"),
@@ -923,7 +923,7 @@ async def test_job_that_cannot_be_requeued_is_picked_again(
     async with start_worker(handle, heartbeat=timedelta(seconds=1)):
         await enqueue(database, *make_jobs(1))
         await wait_until(lambda: len(contexts) == 2)
-        await until_empty(monitor)
+        await wait_until_empty(monitor)
     assert not errors
 
 

@@ -120,8 +120,8 @@ async def test_queue_metrics_come_from_the_database(
     """They are jobs by state, the oldest job's age, and the outcomes of the last minute."""
     monkeypatch.setattr(queue_figures, "QUEUE_METRICS_TTL_SECONDS", 0)
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    async with database.begin() as records:
-        await records.jobs.enqueue(
+    async with database.begin() as repositories:
+        await repositories.jobs.enqueue(
             WelcomeMailJob(uuid4()), WelcomeMailJob(uuid4()), PasswordResetMailJob(uuid4())
         )
     await execute(database_url, "UPDATE pgqueuer SET created = created - interval '1 hour'")

@@ -53,7 +53,7 @@ async def service(
         yield client
 
 
-async def until_ready(client: httpx.AsyncClient) -> None:
+async def wait_until_ready(client: httpx.AsyncClient) -> None:
     """Wait until the service is ready."""
 
     async def is_ready() -> bool:
@@ -83,7 +83,7 @@ async def test_stopped_database_means_503_until_it_is_back(
     assert (await service.get("/health/ready")).status_code == 503
     assert (await service.get("/health/live")).status_code == 200
     await asyncio.to_thread(server.start)
-    await until_ready(service)
+    await wait_until_ready(service)
     found = await service.get(f"{API}/codes/lookup", params={"email": ann.email})
     assert found.json()["code"] == code["code"]
 
@@ -104,7 +104,7 @@ async def test_hanging_database_means_503_in_time(
         await asyncio.gather(*(assert_unavailable(service) for _ in range(30)))
     finally:
         signal_all(processes, signal.SIGCONT)
-    await until_ready(service)
+    await wait_until_ready(service)
 
 
 async def test_terminated_connections_are_replaced(
@@ -120,7 +120,7 @@ async def test_terminated_connections_are_replaced(
         await admin.execute(query)
         response = await ann.request("GET", "/me")
         assert response.status_code in {200, 503}
-        await until_ready(service)
+        await wait_until_ready(service)
     await admin.close()
 
 

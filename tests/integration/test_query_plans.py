@@ -77,36 +77,38 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         sent.append((arguments[2], arguments[3]))
 
     event.listen(engine.sync_engine, "before_cursor_execute", record)
-    async with PostgresDatabase(engine, FakeFingerprinter()).begin() as records:
-        records.session.driver.add_query_logger(
+    async with PostgresDatabase(engine, FakeFingerprinter()).begin() as repositories:
+        repositories.session.driver.add_query_logger(
             lambda logged: sent.append((logged.query, logged.args))
         )
-        await records.users.find(REFERRER)
-        await records.users.find_by_email("u5000@example.com")
-        await records.users.lock(REFERRER)
-        await records.codes.find(REFERRER, REFERRER)
-        await records.codes.lock(REFERRER, REFERRER)
-        await records.codes.lock_enabled_by_text("code5000")
-        await records.codes.lock_enabled(REFERRER)
-        await records.codes.count_use(REFERRER, NOW)
-        await records.codes.retire(REFERRER, only_spent_at=NOW)
-        await records.codes.find_active(REFERRER, NOW)
-        await records.codes.find_by_text("code5000")
+        await repositories.users.find(REFERRER)
+        await repositories.users.find_by_email("u5000@example.com")
+        await repositories.users.lock(REFERRER)
+        await repositories.codes.find(REFERRER, REFERRER)
+        await repositories.codes.lock(REFERRER, REFERRER)
+        await repositories.codes.lock_enabled_by_text("code5000")
+        await repositories.codes.lock_enabled(REFERRER)
+        await repositories.codes.count_use(REFERRER, NOW)
+        await repositories.codes.retire(REFERRER, only_spent_at=NOW)
+        await repositories.codes.find_active(REFERRER, NOW)
+        await repositories.codes.find_by_text("code5000")
         for status in (None, *CodeStatus):
-            await records.codes.list_page(REFERRER, NOW, status=status, after=None, limit=21)
+            await repositories.codes.list_page(REFERRER, NOW, status=status, after=None, limit=21)
         for state in (None, *ReferralStatus):
-            await records.referrals.list_page(REFERRER, status=state, after=MIDDLE, limit=21)
-        await records.referrals.find_by_referred(MIDDLE)
-        await records.sessions.lock_by_token(b"\0" * 32)
+            await repositories.referrals.list_page(REFERRER, status=state, after=MIDDLE, limit=21)
+        await repositories.referrals.find_by_referred(MIDDLE)
+        await repositories.sessions.lock_by_token(b"\0" * 32)
         for parent in (None, b"\1" * 32):
-            await records.sessions.mark_used(RefreshToken(b"\0" * 32, MIDDLE, None, parent), NOW)
-        await records.one_time_tokens.acquire(b"\0" * 32, TokenPurpose.RESET, NOW, NOW)
-        await records.one_time_tokens.release(b"\0" * 32, NOW)
-        await records.sessions.revoke(REFERRER)
-        await records.profiles.find(REFERRER)
-        await records.profiles.delete(REFERRER)
-        await records.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
-        await records.verification_results.delete((b"\0" * 32, b"\1" * 32))
+            await repositories.sessions.mark_used(
+                RefreshToken(b"\0" * 32, MIDDLE, None, parent), NOW
+            )
+        await repositories.one_time_tokens.acquire(b"\0" * 32, TokenPurpose.RESET, NOW, NOW)
+        await repositories.one_time_tokens.release(b"\0" * 32, NOW)
+        await repositories.sessions.revoke(REFERRER)
+        await repositories.profiles.find(REFERRER)
+        await repositories.profiles.delete(REFERRER)
+        await repositories.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
+        await repositories.verification_results.delete((b"\0" * 32, b"\1" * 32))
     event.remove(engine.sync_engine, "before_cursor_execute", record)
     assert len(sent) > 26
     async with engine.connect() as connection:

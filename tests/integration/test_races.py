@@ -163,7 +163,7 @@ async def test_registration_waits_for_a_delete(
             "UPDATE codes SET enabled = false, deleted_at = now() WHERE id = $1", code["id"]
         )
         registration = asyncio.create_task(register(client, referral_code=code["code"]))
-        await until_a_lock_is_awaited(deleting)
+        await wait_until_lock_is_awaited(deleting)
         await transaction.commit()
         assert (await registration).status_code == 422
     finally:
@@ -182,7 +182,7 @@ async def test_code_that_expires_during_the_wait_is_rejected(
         await transaction.start()
         await holding.execute("SELECT 1 FROM codes WHERE id = $1 FOR UPDATE", code["id"])
         registration = asyncio.create_task(register(client, referral_code=code["code"]))
-        await until_a_lock_is_awaited(holding)
+        await wait_until_lock_is_awaited(holding)
         clock.advance(minutes=2)
         await transaction.commit()
         assert (await registration).status_code == 422
@@ -202,7 +202,7 @@ async def test_block_waits_for_a_registration(
             held = await joining.codes.lock_enabled_by_text(code["code"])
             assert held is not None
             blocking = asyncio.create_task(block_account(database, ann.email))
-            await until_a_lock_is_awaited(watcher)
+            await wait_until_lock_is_awaited(watcher)
             assert await joining.codes.count_use(held.id, SystemClock().now())
         await blocking
     finally:
@@ -224,7 +224,7 @@ async def test_registration_waits_for_a_block(
             assert user is not None
             await blocking.codes.lock_enabled(user.id)
             registration = asyncio.create_task(register(client, referral_code=code["code"]))
-            await until_a_lock_is_awaited(watcher)
+            await wait_until_lock_is_awaited(watcher)
             await blocking.users.save(replace(user, blocked_at=SystemClock().now()))
         assert (await registration).status_code == 422
     finally:
@@ -271,7 +271,7 @@ async def test_twenty_concurrent_refreshes_leave_one_lineage(client: httpx.Async
         assert (await refresh(client, token)).json()["error"] == "invalid_grant"
 
 
-async def until_a_lock_is_awaited(connection: asyncpg.Connection) -> None:
+async def wait_until_lock_is_awaited(connection: asyncpg.Connection) -> None:
     """Wait until another connection of this database waits for a lock."""
     query = (
         "SELECT count(*) FROM pg_stat_activity "
@@ -302,8 +302,8 @@ async def test_300_concurrent_resets_hash_once(
     one_time_token = OneTimeToken(
         secrets.digest(token), UUID(ann.id), TokenPurpose.RESET, now + HOUR
     )
-    async with database.begin() as records:
-        await records.one_time_tokens.add(one_time_token)
+    async with database.begin() as repositories:
+        await repositories.one_time_tokens.add(one_time_token)
     hashed: list[str] = []
     hash_password = passwords.ARGON2.hash
 

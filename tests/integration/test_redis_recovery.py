@@ -122,14 +122,15 @@ async def test_late_failure_does_not_reopen_the_breaker(
     server: RedisClient,
 ) -> None:
     """A request from before the recovery says nothing about the server now."""
-    recovered = asyncio.Event()
+    started, recovered = asyncio.Event(), asyncio.Event()
 
     async def fail_late(_: Redis) -> None:
+        started.set()
         await recovered.wait()
         raise ConnectionResetError
 
     late = asyncio.create_task(server.execute(fail_late))
-    await asyncio.sleep(0)
+    await started.wait()
     with pytest.raises(RedisUnavailable):
         await server.execute(fail)
     assert not server.is_available

@@ -41,9 +41,9 @@ async def test_refresh_token_is_random_and_stored_as_a_digest(
     token = await log_in_for_refresh_token(await join(client))
     assert len(token) == 43
     digest = hashlib.sha256(token.encode()).digest()
-    async with database.read() as records:
+    async with database.read() as repositories:
         query = text("SELECT count(*) FROM refresh_tokens WHERE digest = :digest")
-        assert (await records.session.execute(query, {"digest": digest})).scalar_one() == 1
+        assert (await repositories.session.execute(query, {"digest": digest})).scalar_one() == 1
 
 
 async def test_reused_refresh_token_ends_the_session_and_is_logged(

@@ -36,8 +36,8 @@ async def test_aborted_transaction_is_rolled_back(
     user, started = make_user(), asyncio.Event()
 
     async def store() -> None:
-        async with database.begin() as records:
-            await records.users.add(user)
+        async with database.begin() as repositories:
+            await repositories.users.add(user)
             started.set()
             if end == "timed out":
                 raise TimeoutError
@@ -57,14 +57,14 @@ async def test_aborted_transaction_is_rolled_back(
 
     await wait_for_value(all_are_closed)
     await watcher.close()
-    async with database.read() as records:
-        assert await records.users.find(user.id) is None
+    async with database.read() as repositories:
+        assert await repositories.users.find(user.id) is None
 
 
 async def test_closed_connection_is_replaced(database: PostgresDatabase, database_url: str) -> None:
     """The pool replaces a connection that the server has closed."""
-    async with database.read() as records:
-        driver = records.session.driver
+    async with database.read() as repositories:
+        driver = repositories.session.driver
     admin = await asyncpg.connect(database_url)
     await admin.execute("SELECT pg_terminate_backend($1)", driver.get_server_pid())
     await admin.close()
@@ -90,10 +90,10 @@ async def test_query_timeout_is_unavailable(database_url: str, path: str) -> Non
     """The query raises Unavailable, and its connection is closed."""
     engine = make_engine(database_url, command_timeout=0.1)
     database = PostgresDatabase(engine, FakeFingerprinter())
-    async with database.read() as records:
-        driver = records.session.driver
+    async with database.read() as repositories:
+        driver = repositories.session.driver
         with pytest.raises(Unavailable) as error:
-            await QUERY_PATHS[path](records.session, "SELECT pg_sleep(60)")
+            await QUERY_PATHS[path](repositories.session, "SELECT pg_sleep(60)")
     assert isinstance(error.value.__cause__, TimeoutError)
     assert driver.is_closed()
     assert await database.check() == "ok"
@@ -102,11 +102,11 @@ async def test_query_timeout_is_unavailable(database_url: str, path: str) -> Non
 
 async def test_value_out_of_range_is_not_unavailable(database: PostgresDatabase) -> None:
     """The driver rejects the value before it sends the query, so a retry would not help."""
-    async with database.read() as records:
+    async with database.read() as repositories:
         with pytest.raises(asyncpg.DataError):
-            await records.session.fetch_sql("SELECT $1::int", 10**26)
+            await repositories.session.fetch_sql("SELECT $1::int", 10**26)
         with pytest.raises(Exception, match="value out of int32 range") as error:
-            await records.session.execute(text("SELECT (:number)::int"), {"number": 10**26})
+            await repositories.session.execute(text("SELECT (:number)::int"), {"number": 10**26})
         assert not isinstance(error.value, Unavailable)
     assert await database.check() == "ok"
 
@@ -127,16 +127,16 @@ async def test_failed_rollback_keeps_the_first_error(database_url: str) -> None:
     drivers = []
 
     async def store() -> None:
-        async with database.begin() as records:
-            drivers.append(records.session.driver)
-            await records.users.add(user)
+        async with database.begin() as repositories:
+            drivers.append(repositories.session.driver)
+            await repositories.users.add(user)
             raise LookupError
 
     with pytest.raises(LookupError):
         await store()
     assert drivers[0].is_closed()
-    async with database.read() as records:
-        assert await records.users.find(user.id) is None
+    async with database.read() as repositories:
+        assert await repositories.users.find(user.id) is None
     await engine.dispose()
 
 
@@ -146,10 +146,10 @@ async def test_suppressed_outage_discards_the_connection(
     """The next block gets another connection, even if the block suppressed the error."""
     engine = make_engine(database_url, command_timeout=0.1)
     database = PostgresDatabase(engine, FakeFingerprinter())
-    async with database.read() as records:
-        broken = records.session.driver
+    async with database.read() as repositories:
+        broken = repositories.session.driver
         with suppress(Unavailable):
-            await records.session.fetch_sql("SELECT pg_sleep(60)")
-    async with database.read() as records:
-        assert records.session.driver is not broken
+            await repositories.session.fetch_sql("SELECT pg_sleep(60)")
+    async with database.read() as repositories:
+        assert repositories.session.driver is not broken
     await engine.dispose()

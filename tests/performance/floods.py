@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx
+
 from tests.performance.benchmarks import (
     AUTHORIZED_SCRIPT,
     ROUNDS,
@@ -18,7 +20,9 @@ from tests.performance.benchmarks import (
 from tests.performance.load import SECONDS, Measurement, run_at_rate, run_wrk
 from tests.performance.testbed import Testbed
 from tests.support.api_client import API
+from tests.support.metrics import scrape
 from tests.support.process_stats import MemoryUsage, memory_usage
+from tests.support.waiting import wait_for_value
 
 RATE = 500
 LOGINS, LOGIN_CONNECTIONS = 300, 60
@@ -70,9 +74,18 @@ def _measure_during(testbed: Testbed, flood: Flood) -> tuple[Measurement, Measur
     for _ in range(ROUNDS):
         idle.append(_look_up(testbed, SECONDS))
         with _run_together(lambda: flood(SECONDS + 2)):
-            time.sleep(1)  # until the hash queue is full
+            asyncio.run(_wait_for_queued_hashes(testbed.service.url))
             flooded.append(_look_up(testbed, SECONDS))
     return median_measurement(idle), median_measurement(flooded)
+
+
+async def _wait_for_queued_hashes(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+
+        async def has_queued_hashes() -> bool:
+            return (await scrape(client)).value("referral_hashes_waiting") > 0
+
+        await wait_for_value(has_queued_hashes, SECONDS)
 
 
 def _look_up(testbed: Testbed, seconds: float) -> Measurement:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -108,7 +107,6 @@ def make_testbed(home: Path, users: int) -> Iterator[Testbed]:
         tokens = JwtAccessTokens(
             "http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES, SystemClock()
         )
-        time.sleep(1)  # processes that have just started are still busy
         small = Dataset(users, database, service, uncached)
         yield Testbed(home, redis.url, key, small, baseline, tokens)
 

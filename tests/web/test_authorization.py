@@ -263,10 +263,10 @@ async def test_code_does_not_reveal_its_owner(
 
 async def promote(member: Member, database: PostgresDatabase) -> None:
     """Make a member an admin."""
-    async with database.begin() as records:
-        user = await records.users.lock(UUID(member.id))
+    async with database.begin() as repositories:
+        user = await repositories.users.lock(UUID(member.id))
         assert user is not None
-        await records.users.save(replace(user, role=Role.ADMIN))
+        await repositories.users.save(replace(user, role=Role.ADMIN))
 
 
 @pytest.mark.parametrize("caller", CALLERS)

@@ -127,8 +127,8 @@ async def make_caller(
             one_time_token = OneTimeToken(
                 secrets.digest(token), UUID(member.id), TokenPurpose.RESET, end
             )
-            async with database.begin() as records:
-                await records.one_time_tokens.add(one_time_token)
+            async with database.begin() as repositories:
+                await repositories.one_time_tokens.add(one_time_token)
             values = {
                 "user_id": member.id,
                 "code_id": own_code["id"],

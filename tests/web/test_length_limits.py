@@ -84,8 +84,8 @@ async def test_form_with_too_many_fields_is_rejected(
     one_time_token = OneTimeToken(
         secrets.digest(token), UUID(ann.id), TokenPurpose.RESET, expires_at
     )
-    async with database.begin() as records:
-        await records.one_time_tokens.add(one_time_token)
+    async with database.begin() as repositories:
+        await repositories.one_time_tokens.add(one_time_token)
     form = {"token": token, "new_password": "staple battery horse"}
     for fields, status in [(500, 422), (forms.MAX_FORM_FIELDS, 200)]:
         extra = {f"f{number}": "1" for number in range(fields - len(form))}
