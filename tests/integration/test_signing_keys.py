@@ -1,11 +1,13 @@
 """Rotation of signing keys while the service runs."""
 
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from referral.adapters.mail.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import (
     RELOAD_SECONDS,
@@ -15,7 +17,7 @@ from referral.adapters.security.keys import (
     make_key_file,
 )
 from referral.adapters.system import SystemClock
-from referral.core.errors import Unauthenticated
+from referral.core.errors import NotFound, Unauthenticated
 from tests.support.api_client import join
 
 ISSUER = "https://referral.example"
@@ -146,3 +148,21 @@ async def test_jwks_has_the_public_keys(client: httpx.AsyncClient, key_file: Pat
     keys = (await client.get("/.well-known/jwks.json")).json()["keys"]
     assert [key["kid"] for key in keys] == [key.kid for key in KeyRing([key_file]).all()]
     assert {name for key in keys for name in key} == {"kty", "kid", "use", "alg", "n", "e"}
+
+
+def test_unsubscribe_token_lives_as_long_as_its_signing_key(
+    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch
+) -> None:
+    """A second key keeps the token valid; the removal of its key ends it."""
+    file = tmp_path / "signing.pem"
+    file.write_bytes(pems[0])
+    tokens = SignedUnsubscribeTokens(KeyRing([file], watch))
+    user_id = UUID(int=1)
+    token = tokens.sign(user_id)
+    file.write_bytes(pems[1] + pems[0])
+    watch.seconds = RELOAD_SECONDS + 1
+    assert tokens.verify(token) == user_id
+    file.write_bytes(pems[1])
+    watch.seconds *= 2
+    with pytest.raises(NotFound):
+        tokens.verify(token)

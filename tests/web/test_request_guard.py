@@ -86,6 +86,7 @@ REQUESTS: dict[str, tuple[bytes, int]] = {
     "NUL in a header": (LIVE_LINE + CLOSE + b"X-A: b\0c\r\n\r\n", 400),
     "a lone CR in a header": (LIVE_LINE + CLOSE + b"X-A: b\rc\r\n\r\n", 400),
     "a space before the colon": (LIVE_LINE + CLOSE + b"X-A : b\r\n\r\n", 400),
+    "a path of 1,025 characters": (_get(b"/" + b"a" * 1_024), 414),
     "a path beyond ASCII": (_get(b"/r/\xff"), 400),
     "a space in the path": (_get(b"/r/a b"), 400),
     "NUL in the path": (_get(b"/r/%00"), 302),
