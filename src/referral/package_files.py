@@ -1,11 +1,11 @@
-"""Files that come with installed packages whose code is of no use here."""
+"""Files of installed packages that are not imported."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 
 def package_folder(package: str) -> Path:
-    """Return a package's folder without importing it, which may want what we do not have."""
+    """Return a package's folder without importing the package, whose imports may be missing."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"The package '{package}' is not installed.")

@@ -202,9 +202,9 @@ async def test_processes_share_the_budget(
         assert all(answer == 200 or isinstance(answer, Unavailable) for answer in answers)
         assert answers.count(200) == len(service.requests)
         taken.append(len(service.requests))
-        async for key in servers[0].client.scan_iter(f"*{RateLimitGroup.THIRD_PARTY_BURST}:*"):
-            assert 0 < await servers[0].client.ttl(key) <= HOUR_SECONDS
-            await servers[0].client.delete(key)
+        async for key in servers[0].redis.scan_iter(f"*{RateLimitGroup.THIRD_PARTY_BURST}:*"):
+            assert 0 < await servers[0].redis.ttl(key) <= HOUR_SECONDS
+            await servers[0].redis.delete(key)
         now += HOUR_SECONDS + MARGIN_SECONDS
     assert taken == [5, 5, 5, 5, 5, 2, 0]
     for server in servers:

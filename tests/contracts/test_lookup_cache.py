@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from referral.adapters.in_memory import MemoryLookupCache
+from referral.adapters.memory_cache import MemoryLookupCache
 from referral.adapters.redis.client import RedisClient, RedisUnavailable
 from referral.adapters.redis.lookup_cache import RedisLookupCache, entry_key
 from referral.core.entities.codes import Code
@@ -206,7 +206,7 @@ async def test_redis_entry_expires_with_the_code_or_within_half_a_minute(
     cache, code = RedisLookupCache(server), new_code(seconds=lifetime)
     await cache.get_or_load(key, CountingLookup(code))
     await wait_until_cached(cache, key, code)
-    assert 0 < await server.client.pttl(entry_key(key)) <= min(lifetime, 25) * 1000
+    assert 0 < await server.redis.pttl(entry_key(key)) <= min(lifetime, 25) * 1000
 
 
 async def test_redis_entry_holds_its_own_expiry(server: RedisClient, key: str) -> None:
@@ -215,7 +215,7 @@ async def test_redis_entry_holds_its_own_expiry(server: RedisClient, key: str) -
     cache, code = RedisLookupCache(server, now=lambda: time), new_code()
     await cache.get_or_load(key, CountingLookup(code))
     await wait_until_cached(cache, key, code)
-    await server.client.persist(entry_key(key))
+    await server.redis.persist(entry_key(key))
     time += 25
     assert await cache.get_or_load(key, CountingLookup(None)) is None
 
@@ -227,9 +227,9 @@ async def test_unreadable_redis_entry_is_a_miss(
     """The value is loaded."""
     cache, code = RedisLookupCache(server), new_code()
     if isinstance(garbage, str):
-        await server.client.rpush(entry_key(key), garbage)
+        await server.redis.rpush(entry_key(key), garbage)
     else:
-        await server.client.set(entry_key(key), garbage)
+        await server.redis.set(entry_key(key), garbage)
     assert await cache.get_or_load(key, CountingLookup(code)) == code
     assert server.is_available
 
@@ -241,8 +241,8 @@ async def test_redis_holds_no_email(server: RedisClient, key: str) -> None:
     await wait_until_cached(cache, key, code)
     local_part = key.partition("@")[0].encode()
     assert local_part not in entry_key(key)
-    assert local_part not in (await server.client.get(entry_key(key)) or b"")
-    for name in await server.client.keys("*"):
+    assert local_part not in (await server.redis.get(entry_key(key)) or b"")
+    for name in await server.redis.keys("*"):
         assert local_part not in name
 
 
@@ -261,7 +261,7 @@ async def test_invalidation_marker_outlives_an_expired_entry(server: RedisClient
     await changing.invalidate(key)
     await reading.get_or_load(key, CountingLookup(None))
     await wait_until_cached(reading, key, None)
-    await server.client.delete(entry_key(key))  # as it ends by itself
+    await server.redis.delete(entry_key(key))  # as it ends by itself
     go_on.set()
     assert await slow == old
     assert await reading.get_or_load(key, CountingLookup(new)) == new
@@ -276,11 +276,11 @@ async def test_invalidation_that_redis_rejects_is_compensated(
     cache, old, new = RedisLookupCache(server, now=lambda: time), new_code(), new_code()
     await cache.get_or_load(key, CountingLookup(old))
     await wait_until_cached(cache, key, old)
-    await server.client.config_set("maxmemory", 1)
+    await server.redis.config_set("maxmemory", 1)
     try:
         assert not await cache.invalidate(key)
     finally:
-        await server.client.config_set("maxmemory", 0)
+        await server.redis.config_set("maxmemory", 0)
     assert await cache.get_or_load(key, CountingLookup(new)) == new
     time += 61
     assert await cache.get_or_load(key, CountingLookup(new)) == new
@@ -307,7 +307,7 @@ async def test_invalidation_during_the_recovery_is_repeated(
     """Until then no value is read from Redis."""
     addresses = [f"{uuid4().hex}@example.com" for _ in range(2_000)]
     for address in addresses:
-        await server.client.set(entry_key(address), b"old", ex=60)
+        await server.redis.set(entry_key(address), b"old", ex=60)
     silent = UnreachableRedis(redis_url)
     cache = RedisLookupCache(silent)
     for address in addresses[:-1]:
@@ -317,7 +317,7 @@ async def test_invalidation_during_the_recovery_is_repeated(
     await asyncio.sleep(0)
     assert not await cache.invalidate(addresses[-1])
     await repeating
-    assert await server.client.exists(*map(entry_key, addresses)) == 0
+    assert await server.redis.exists(*map(entry_key, addresses)) == 0
     await silent.close()
 
 
@@ -330,9 +330,9 @@ async def test_recovery_repeats_the_last_minute_of_invalidations(
     cache = RedisLookupCache(silent, now=lambda: time)
     addresses = [f"{uuid4().hex}@example.com" for _ in range(100)]
     for address in addresses:
-        await server.client.set(entry_key(address), b"old", ex=60)
+        await server.redis.set(entry_key(address), b"old", ex=60)
         time += 1
         assert not await cache.invalidate(address)
     await silent.repeats[0]()
-    assert await server.client.exists(*map(entry_key, addresses)) == 40
+    assert await server.redis.exists(*map(entry_key, addresses)) == 40
     await silent.close()

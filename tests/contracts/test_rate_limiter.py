@@ -33,7 +33,7 @@ async def test_shares_of_new_processes_do_not_exceed_the_limit(
 ) -> None:
     """Also if Redis is lost before the first process has seen the others."""
     servers = [RedisClient(redis_url) for _ in range(4)]
-    await servers[0].client.delete(PROCESSES_KEY)
+    await servers[0].redis.delete(PROCESSES_KEY)
     started = [FixedWindowRateLimiter(token_rates("100/minute"), server, 4) for server in servers]
     for limits in started:
         await limits.hit(RateLimitGroup.TOKEN, "the first request of a process")

@@ -8,7 +8,10 @@ from datetime import timedelta
 import pytest
 
 from referral.adapters.third_parties.clearbit import ClearbitClient, ClearbitHealthProbe
-from referral.adapters.third_parties.clearbit_parser import MAX_TEXT_CHARACTERS, HttpEnrichment
+from referral.adapters.third_parties.clearbit_parser import (
+    MAX_TEXT_CHARACTERS,
+    ClearbitFormatEnrichment,
+)
 from referral.adapters.third_parties.disposable_domains import DisposableDomainVerifier
 from referral.adapters.third_parties.guarded_client import FAILURE_THRESHOLD, rate_budget
 from referral.adapters.third_parties.http_client import MAX_RESPONSE_BYTES, HttpClient
@@ -99,7 +102,9 @@ async def enrichment(
         "hunter": HunterClient(http, stub.url, stub.key).enrich,
         "clearbit": ClearbitClient(http, stub.url, stub.key).enrich,
     }[request.param]
-    real = HttpEnrichment(request.param, send, rate_budget(FakeRateLimiter(), request.param))
+    real = ClearbitFormatEnrichment(
+        request.param, send, rate_budget(FakeRateLimiter(), request.param)
+    )
     yield real
     await real.close()
 
@@ -254,7 +259,7 @@ async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
         HunterClient(http, stub.url, stub.key).enrich,
         ClearbitClient(http, stub.url, stub.key).enrich,
     ):
-        enrichment = HttpEnrichment("it", send, rate_budget(FakeRateLimiter(), "it"))
+        enrichment = ClearbitFormatEnrichment("it", send, rate_budget(FakeRateLimiter(), "it"))
         found = await enrichment.find("nasty.ann@example.com", LONG_TIMEOUT)
         assert found is not None
         assert found.name is not None
@@ -288,7 +293,7 @@ async def test_avatar_is_a_web_url(
 ) -> None:
     """An avatar that a page should not load is dropped."""
     stub.person["avatar"] = avatar
-    enrichment = HttpEnrichment(
+    enrichment = ClearbitFormatEnrichment(
         "it", ClearbitClient(http, stub.url, stub.key).enrich, rate_budget(FakeRateLimiter(), "it")
     )
     found = await enrichment.find("ann@example.com", SHORT_TIMEOUT)
@@ -330,7 +335,7 @@ async def test_health_probe_reports_the_key_and_the_quota(
         with pytest.raises(Unavailable, match="refuses the key"):
             await part.check()
     stub.fault = "no-data"
-    assert await hunter.check() == "ok, without a word on the quota"
+    assert await hunter.check() == "ok, quota unknown"
     for word in ("500", "reset"):
         stub.fault = word
         for part in (hunter, clearbit):
@@ -340,7 +345,7 @@ async def test_health_probe_reports_the_key_and_the_quota(
 
 async def test_response_size_is_limited(stub: HunterStub, http: HttpClient) -> None:
     """A response up to the limit is read, a larger one is an error."""
-    enrichment = HttpEnrichment(
+    enrichment = ClearbitFormatEnrichment(
         "it", ClearbitClient(http, stub.url, stub.key).enrich, rate_budget(FakeRateLimiter(), "it")
     )
     stub.person["bio"] = "x" * (MAX_RESPONSE_BYTES - 10_000)

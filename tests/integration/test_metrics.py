@@ -240,7 +240,7 @@ async def test_failing_source_does_not_stop_publishing(
     with capture_logs() as logs:
         async with metrics.publishing():
             await wait_until(lambda: [file for file in tmp_path.iterdir() if not file.suffix])
-    assert [line["event"] for line in logs] == ["figures not published"]
+    assert [line["event"] for line in logs] == ["metrics not published"]
 
 
 async def test_metrics_cover_all_processes(tmp_path: Path) -> None:

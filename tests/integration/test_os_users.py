@@ -187,7 +187,7 @@ def test_open_socket_folder_is_rejected(
     with running_server(long_path_server):
         pass
     socket_folder.chmod(0o777)
-    with pytest.raises(Unavailable, match=f"Other users may enter {socket_folder}"):
+    with pytest.raises(Unavailable, match=f"Other users can enter {socket_folder}"):
         long_path_server.start()
 
 
@@ -268,7 +268,7 @@ def test_world_writable_data_folder_is_rejected(
     settings = {"database_url": url, "signing_key_file": str(key_file)} if url else {}
     result = run_command(open_folder, "run", "--port", "18303", **settings)
     assert result.returncode == 1
-    assert f"Every user may write to {open_folder}" in result.stderr
+    assert f"Every user can write to {open_folder}" in result.stderr
 
 
 def test_data_folder_of_another_user_is_rejected(open_folder: Path) -> None:
@@ -285,7 +285,7 @@ def test_link_to_an_open_folder_is_rejected(open_folder: Path) -> None:
     target = open_folder / "target"
     target.mkdir(0o755)
     (open_folder / "keys").symlink_to(target)
-    with pytest.raises(Unavailable, match="leads to a folder that other users may enter"):
+    with pytest.raises(Unavailable, match="links to a folder that other users can enter"):
         make_private_folder(open_folder / "keys")
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
 

@@ -37,7 +37,7 @@ async def server(own_redis: RedisProcess, patience: None) -> AsyncIterator[Redis
 
 async def open_all_connections(server: RedisClient) -> None:
     """Open every connection of the pool, and leave it idle."""
-    connections = [server.client.client() for _ in range(MAX_CONNECTIONS)]
+    connections = [server.redis.client() for _ in range(MAX_CONNECTIONS)]
     for connection in connections:
         await connection.initialize()
     for connection in connections:
@@ -156,7 +156,7 @@ async def test_recovery_survives_an_unexpected_error(server: RedisClient) -> Non
         await wait_until(lambda: server.is_available)
     assert [(line["event"], line["log_level"]) for line in logs] == [
         ("redis does not answer", "warning"),
-        ("recovery of redis failed, and goes on", "error"),
+        ("redis recovery failed, retrying", "error"),
         ("redis answers again", "info"),
     ]
     assert await wait_for_value(lambda: server.execute(lambda client: client.ping()))

@@ -39,7 +39,7 @@ def test_service_imports_without_the_extra() -> None:
         "import sys; sys.modules['opentelemetry.sdk'] = None;"
         "sys.modules['opentelemetry.exporter'] = None;"
         "from referral.adapters.observability import tracing; import referral.app;"
-        "tracing.set_up_tracing({'OTEL_TRACES_EXPORTER': 'otlp'}); assert not tracing.is_on()"
+        "tracing.set_up_tracing({'OTEL_TRACES_EXPORTER': 'otlp'}); assert not tracing.is_enabled()"
     )
     result = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

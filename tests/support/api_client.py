@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 
 from referral.adapters.email_addresses import ValidatingEmailParser
-from referral.adapters.in_memory import MemoryLookupCache
+from referral.adapters.memory_cache import MemoryLookupCache
 from referral.adapters.system import SystemClock
 from referral.core.entities.rate_limits import UNLIMITED
 from referral.core.policies.lookup_invalidation import InvalidateLookup

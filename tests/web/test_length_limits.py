@@ -11,9 +11,9 @@ import httpx
 import pytest
 from litestar.testing import RequestFactory
 
-from referral.adapters.mail import unsubscribe_tokens as mute
 from referral.adapters.observability.redaction import REDACTED, redact
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.security import unsubscribe_tokens
 from referral.adapters.security.keys import KeyRing
 from referral.adapters.system import RandomTokenGenerator, SystemIdGenerator
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
@@ -39,8 +39,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         texts.append(text)
         return b""
 
-    for module, name in ((mute, "urlsafe_b64decode"), (requests, "urlsafe_b64decode")):
-        monkeypatch.setattr(module, name, record)
+    for module in (unsubscribe_tokens, requests):
+        monkeypatch.setattr(module, "urlsafe_b64decode", record)
     monkeypatch.setattr(forms, "b64decode", record)
     return texts
 
@@ -55,7 +55,7 @@ def test_long_cursor_is_not_decoded(decoded: list[object]) -> None:
 def test_long_unsubscribe_token_is_not_decoded(decoded: list[object], key_file: Path) -> None:
     """All tokens of `List-Unsubscribe` have the same length."""
     with pytest.raises(NotFound):
-        mute.SignedUnsubscribeTokens(KeyRing([key_file])).verify(LONG_TEXT)
+        unsubscribe_tokens.SignedUnsubscribeTokens(KeyRing([key_file])).verify(LONG_TEXT)
     assert decoded == []
 
 

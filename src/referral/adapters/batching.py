@@ -1,4 +1,4 @@
-"""Doing at once what many requests ask for at the same time."""
+"""Batching: concurrent requests share round trips."""
 
 import asyncio
 from asyncio import Future
@@ -15,39 +15,37 @@ ResultT = TypeVar("ResultT")
 
 
 class BatchQueue(Generic[ItemT]):
-    """Collect items while the batch before is under way; one alone goes off at once.
+    """Processes items in batches, one batch at a time.
 
-    A client's round trip costs about as much as all else that a look-up does, and one trip for
-    twenty keys costs little more than for one.
+    An idle queue processes an item at once; items added meanwhile form the next batch. A round trip
+    costs about as much as the rest of a look-up, and twenty keys cost little more than one.
     """
 
     def __init__(
         self, process_batch: Callable[[list[ItemT]], Awaitable[None]], max_size: int = 200
     ) -> None:
-        """Take what is done with a batch of at most `size`; its errors are logged."""
+        """A batch has at most `max_size` items; errors of `process_batch` are logged."""
         self._process_batch = process_batch
         self._max_size = max_size
         self._pending: list[ItemT] = []
         self._running: asyncio.Task[None] | None = None
 
     def drain(self) -> list[ItemT]:
-        """Return the items that wait for the next batch, which has none then."""
+        """Remove and return the pending items."""
         drained, self._pending = self._pending, []
         return drained
 
     def add(self, item: ItemT) -> None:
-        """Have an item done soon."""
+        """Add an item to the next batch."""
         self._pending.append(item)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        size = self._max_size
         try:
             while self._pending:
-                batch, self._pending = (
-                    self._pending[: self._max_size],
-                    self._pending[self._max_size :],
-                )
+                batch, self._pending = self._pending[:size], self._pending[size:]
                 await self._process(batch)
         finally:
             self._running = None
@@ -55,35 +53,35 @@ class BatchQueue(Generic[ItemT]):
     async def _process(self, batch: list[ItemT]) -> None:
         try:
             await self._process_batch(batch)
-        except Exception:  # noqa: BLE001 - the next batch goes on
+        except Exception:  # noqa: BLE001 - the next batch still runs
             structlog.get_logger().exception("batch failed", items=len(batch))
 
 
 DATA_ERRORS = (ValueError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-"""Errors that one question of many may have caused."""
+"""Errors that a single request of a batch may have caused."""
 
 
 class RequestCoalescer(Generic[RequestT, ResultT]):
-    """Questions asked at the same time share a trip, and each gets an answer of its own."""
+    """Coalesces concurrent requests into batches and gives each caller its own result.
+
+    A data error fails only the request that caused it: the batch is bisected until that request is
+    alone. Any other error fails the batch and all pending requests, so that nobody waits for a
+    second batch on a server that hangs.
+    """
 
     def __init__(
         self,
         process_batch: Callable[[list[RequestT]], Awaitable[list[ResultT]]],
         max_size: int = 200,
     ) -> None:
-        """Take what answers up to `size` questions, in their order.
-
-        An error about data fails the question that caused it: the batch is halved until that one
-        is alone. With any other error all fail, and those who queued meanwhile: or a server that
-        hangs would have one batch wait for another.
-        """
+        """`process_batch` returns one result for each request, in the order of the requests."""
         self._process_batch = process_batch
         self._batches: BatchQueue[tuple[RequestT, Future[ResultT]]] = BatchQueue(
             self._resolve, max_size
         )
 
     async def submit(self, request: RequestT) -> ResultT:
-        """Return the answer."""
+        """Return the result of a request, or raise its error."""
         future: Future[ResultT] = asyncio.get_running_loop().create_future()
         self._batches.add((request, future))
         return await future
@@ -93,27 +91,27 @@ class RequestCoalescer(Generic[RequestT, ResultT]):
         try:
             await self._resolve_bisecting(batch)
         except BaseException:
-            unresolved += self._batches.drain()  # their batch never comes
+            unresolved += self._batches.drain()  # no later batch will process these
             raise
         finally:
             for _, future in unresolved:
-                future.cancel()  # which changes nothing about one that has its answer
+                future.cancel()  # has no effect on a future that is done
 
     async def _resolve_bisecting(self, batch: list[tuple[RequestT, Future[ResultT]]]) -> None:
         parts = [batch]
         while parts:
-            part = [(question, answer) for question, answer in parts.pop() if not answer.done()]
+            part = [(request, future) for request, future in parts.pop() if not future.done()]
             if not part:
                 continue
             try:
-                results = await self._process_batch([question for question, _ in part])
+                results = await self._process_batch([request for request, _ in part])
             except DATA_ERRORS as error:
                 if len(part) == 1:
                     _set_exception(part, error)
                 else:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
-            except Exception as error:  # noqa: BLE001 - for those who asked
+            except Exception as error:  # noqa: BLE001 - the callers raise it
                 _set_exception(sum(parts, part) + self._batches.drain(), error)
                 return
             else:
@@ -122,7 +120,7 @@ class RequestCoalescer(Generic[RequestT, ResultT]):
 
 def _set_results(part: list[tuple[RequestT, Future[ResultT]]], results: list[ResultT]) -> None:
     if len(results) != len(part):
-        _set_exception(part, RuntimeError(f"{len(part)} questions got {len(results)} answers"))
+        _set_exception(part, RuntimeError(f"{len(part)} requests, {len(results)} results"))
         return
     for (_, future), result in zip(part, results, strict=True):
         if not future.done():
@@ -136,8 +134,9 @@ def _set_exception(part: Iterable[tuple[RequestT, Future[ResultT]]], error: Exce
 
 
 def copy_exception(error: ErrorT) -> ErrorT:
-    """Return an error like another one, to be raised beside it: raising changes an error, so that
-    several who raise the same object at once would find each other's traces in it.
+    """Return a copy, so that each of several callers raises an exception of its own.
+
+    Raising an exception changes its traceback and context.
     """
     copy = type(error).__new__(type(error), *error.args)
     copy.__dict__.update(error.__dict__)

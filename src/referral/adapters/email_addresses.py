@@ -1,4 +1,4 @@
-"""E-mail addresses by email-validator."""
+"""E-mail address parsing by email-validator."""
 
 import unicodedata
 from functools import lru_cache
@@ -11,22 +11,21 @@ from referral.core.errors import InvalidRequest
 PARSED_CACHE_SIZE = 2_000
 
 MAX_EMAIL_CHARACTERS = 254
-"""RFC 5321, 4.5.3.1.3, less the angle brackets."""
+"""RFC 5321, section 4.5.3.1.3: 256 octets, less the angle brackets."""
 
 MAX_LOCAL_PART_BYTES = 64
-"""RFC 5321, 4.5.3.1.1."""
+"""RFC 5321, section 4.5.3.1.1."""
 
 
 class ValidatingEmailParser:
-    """Addresses that one can write to, in any spelling that has one meaning."""
+    """Parses e-mail addresses, and rejects spellings that programs or people may misread."""
 
     def __init__(self) -> None:
-        """Remember the latest, as reading one takes longer than looking its code up."""
+        """Cache parsed addresses: parsing one takes longer than looking up its code."""
         self.parse = lru_cache(PARSED_CACHE_SIZE)(self._parse)
 
     def _parse(self, text: str) -> EmailAddress:
-        """See the port. The length comes first, as parsing time grows with it."""
-        if len(text) > MAX_EMAIL_CHARACTERS:
+        if len(text) > MAX_EMAIL_CHARACTERS:  # first, since parsing time grows with the length
             detail = f"Send a valid e-mail address, of at most {MAX_EMAIL_CHARACTERS} characters."
             raise InvalidRequest(detail, field="email")
         try:
@@ -42,10 +41,10 @@ class ValidatingEmailParser:
             or _has_lookalikes(text)
             or len(local_part.encode()) > MAX_LOCAL_PART_BYTES
         ):
-            # An encoded word is read as other text by mail programs, a fullwidth letter by people.
+            # Mail programs decode an encoded word; people read a fullwidth letter as a plain one.
             detail = (
                 "Send a valid e-mail address, without encoded words or look-alike letters, "
-                "and with at most 64 bytes before the @-sign."
+                f"and with at most {MAX_LOCAL_PART_BYTES} bytes before the @-sign."
             )
             raise InvalidRequest(detail, field="email")
         canonical = unicodedata.normalize("NFC", local_part.casefold())
@@ -53,5 +52,5 @@ class ValidatingEmailParser:
 
 
 def _has_lookalikes(text: str) -> bool:
-    """Tell whether the text has letters that are another spelling of plain ones."""
+    """Return whether the text has compatibility characters, such as fullwidth letters."""
     return unicodedata.normalize("NFKC", text) != unicodedata.normalize("NFC", text)

@@ -1,4 +1,4 @@
-"""The cause of a failure in one line, for an operator: never a password, never a traceback."""
+"""One-line descriptions of failures for operators, without passwords and tracebacks."""
 
 import os
 from collections.abc import Iterator
@@ -11,19 +11,19 @@ from sqlalchemy.exc import DBAPIError
 
 from referral.core.errors import Unavailable
 
-DEFAULT_PORTS = {"redis": 6379, "rediss": 6379}
-DEFAULT_POSTGRES_PORT = 5432
+REDIS_PORTS = {"redis": 6379, "rediss": 6379}
+POSTGRES_PORT = 5432
 
 MISSING_SCHEMA_SQLSTATES = {"42P01", "42703"}
-"""SQLSTATEs of a table and of a column that do not exist."""
+"""undefined_table and undefined_column."""
 
 DATA_ERROR_CLASSES = ("22", "23")
-"""Classes of SQLSTATEs that no operator can mend."""
+"""SQLSTATE classes of invalid data and violated constraints, which an operator cannot fix."""
 
 
 @contextmanager
 def explain_database_errors(url: str) -> Iterator[None]:
-    """Raise `Unavailable` with the address of the database and the cause when a block fails."""
+    """Replace the database errors of a block by `Unavailable` with the server and the cause."""
     try:
         yield
     except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -37,14 +37,14 @@ def explain_database_errors(url: str) -> Iterator[None]:
 
 
 def describe_cause(error: BaseException) -> str:
-    """Return what is at the bottom of a chain of errors."""
+    """Describe the root cause of an exception."""
     error = _root_cause(error)
     if isinstance(error, gaierror) and error.strerror:
         return error.strerror
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timed out"
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
@@ -55,17 +55,16 @@ def host_and_port(url: str) -> str:
     host = parts.hostname or query.get("host", "localhost")
     if host.startswith("/"):
         return host
-    port = parts.port or query.get("port") or DEFAULT_PORTS.get(parts.scheme, DEFAULT_POSTGRES_PORT)
+    port = parts.port or query.get("port") or REDIS_PORTS.get(parts.scheme, POSTGRES_PORT)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _describe(url: str, error: BaseException) -> str:
     if _sqlstate(error) in MISSING_SCHEMA_SQLSTATES:
-        return f"The schema at {host_and_port(url)} is missing or old. Run 'referral migrate'."
+        return f"The schema at {host_and_port(url)} is missing or outdated. Run 'referral migrate'."
     file = getattr(_root_cause(error), "filename", None)
-    return (
-        f"{file or f'PostgreSQL at {host_and_port(url)}'} cannot be used: {describe_cause(error)}"
-    )
+    subject = file or f"PostgreSQL at {host_and_port(url)}"
+    return f"{subject} cannot be used: {describe_cause(error)}"
 
 
 def _sqlstate(error: BaseException) -> str:
@@ -81,5 +80,5 @@ def _root_cause(error: BaseException) -> BaseException:
 def _direct_cause(error: BaseException) -> BaseException | None:
     cause: BaseException | None = getattr(error, "orig", None) or error.__cause__
     if cause is None and isinstance(error.__context__, OSError) and not error.__suppress_context__:
-        return error.__context__  # redis-py names no cause
+        return error.__context__  # redis-py sets no cause
     return cause

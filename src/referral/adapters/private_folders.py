@@ -1,4 +1,4 @@
-"""Folders that no other user of the machine may enter."""
+"""Folders that other users of the machine cannot enter."""
 
 import os
 import pwd
@@ -14,45 +14,44 @@ OTHERS_MODE_BITS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_data_folder(folder: Path) -> None:
-    """Make the service's data folder. An existing one is the operator's and is not changed."""
+    """Create the data folder. The permissions of an existing folder are left to the operator."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True)
 
 
 def check_data_folder(folder: Path) -> None:
-    """Raise `Unavailable` when another user may replace the folders in the data folder.
+    """Raise `Unavailable` when another user can replace the folders in the data folder.
 
-    As sshd's StrictModes: the folder and those above it belong to root or to the service's user,
-    and nobody else may write to them. In a folder above, the sticky bit is enough.
+    The rules are those of sshd's StrictModes: the folder and its parents belong to root or to the
+    service's user and are not world-writable. The sticky bit makes a world-writable parent safe.
     """
-    real = folder.resolve()
-    _check_permissions(real, allowed_mode=0)
-    check_parent_folders(real)
+    resolved = folder.resolve()
+    _check_permissions(resolved, allow_sticky=False)
+    check_parent_folders(resolved)
 
 
 def check_parent_folders(folder: Path) -> None:
-    """Raise `Unavailable` when another user may replace a folder or one above it."""
+    """Raise `Unavailable` when another user can replace the folder or one of its parents."""
     for parent in folder.resolve().parents:
-        _check_permissions(parent, allowed_mode=stat.S_ISVTX)
+        _check_permissions(parent, allow_sticky=True)
 
 
-def _check_permissions(folder: Path, allowed_mode: int) -> None:
+def _check_permissions(folder: Path, *, allow_sticky: bool) -> None:
     status = folder.stat()
     if status.st_uid not in {0, os.geteuid()}:
-        detail = (
-            f"{folder} belongs to {_describe_user(status.st_uid)}, who could replace what is in it."
-        )
+        owner = _describe_user(status.st_uid)
+        detail = f"{folder} belongs to {owner}, who could replace its contents."
         raise Unavailable(f"{detail} Set REFERRAL_DATA_DIR to another folder.")
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & allowed_mode:
-        detail = f"Every user may write to {folder}. Run 'chmod o-w {folder}' and try again."
+    if status.st_mode & stat.S_IWOTH and not (allow_sticky and status.st_mode & stat.S_ISVTX):
+        detail = f"Every user can write to {folder}. Run 'chmod o-w {folder}' and try again."
         raise Unavailable(detail)
 
 
 def make_private_folder(folder: Path, owner: pwd.struct_passwd | None = None) -> None:
-    """Make a folder within the data folder, or withdraw the permissions of other users from it.
+    """Create a folder with mode 0700 in the data folder, or set that mode on an existing one.
 
-    `owner` is the user it belongs to, by default the service's own. Raises `Unavailable` when it
-    belongs to another user.
+    `owner` defaults to the service's user. Raises `Unavailable` when the folder belongs to another
+    user.
     """
     make_data_folder(folder.parent)
     folder.mkdir(PRIVATE_FOLDER_MODE, exist_ok=True)
@@ -67,16 +66,16 @@ def make_private_folder(folder: Path, owner: pwd.struct_passwd | None = None) ->
 
 def _revoke_others(descriptor: int, folder: Path) -> None:
     if folder.is_symlink():
-        detail = f"{folder} leads to a folder that other users may enter. Run 'chmod 700' on it."
+        detail = f"{folder} links to a folder that other users can enter. Run 'chmod 700' on it."
         raise Unavailable(detail)
     os.fchmod(descriptor, PRIVATE_FOLDER_MODE)
 
 
 def make_temporary_folder(folder: Path, owner: pwd.struct_passwd | None = None) -> None:
-    """Make a folder with a fixed name where every user may make one, as in /tmp.
+    """Create a folder with a fixed name in a world-writable folder such as /tmp.
 
-    Raises `Unavailable` for a symbolic link, a folder of another user, and one that other users
-    may enter.
+    Raises `Unavailable` when the name is a symbolic link, or a folder that belongs to another user
+    or that other users can enter.
     """
     with suppress(FileExistsError):
         folder.mkdir(PRIVATE_FOLDER_MODE)
@@ -84,7 +83,7 @@ def make_temporary_folder(folder: Path, owner: pwd.struct_passwd | None = None) 
     try:
         _ensure_owner(descriptor, folder, owner)
         if os.fstat(descriptor).st_mode & OTHERS_MODE_BITS:
-            detail = f"Other users may enter {folder}. Remove it and try again."
+            detail = f"Other users can enter {folder}. Remove it and try again."
             raise Unavailable(detail)
     finally:
         os.close(descriptor)
@@ -101,11 +100,11 @@ def _open_folder(folder: Path, flags: int = 0) -> int:
 
 
 def _ensure_owner(descriptor: int, folder: Path, owner: pwd.struct_passwd | None) -> None:
-    """Check the owner of an open folder; a new one is given to the owner first."""
+    """Check the owner of an open folder; a new folder is first given to `owner`."""
     owner_uid, status = owner.pw_uid if owner else os.geteuid(), os.fstat(descriptor)
     if status.st_uid == owner_uid:
         return
-    # A symbolic link may lead to a folder that is none of the service's.
+    # A symbolic link may lead to an existing folder, which must not change its owner.
     is_new = os.path.samestat(status, folder.lstat()) and not os.listdir(descriptor)
     if owner is None or status.st_uid != os.geteuid() or not is_new:
         owners = f"{_describe_user(status.st_uid)} instead of {_describe_user(owner_uid)}"

@@ -1,4 +1,4 @@
-"""The clock, ids and random texts of the machine."""
+"""The system clock, and generators of ids, codes and tokens."""
 
 import hashlib
 import secrets
@@ -8,42 +8,45 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-"""Digits and capitals without those that look alike: 0 and O, 1, I and L."""
+"""Digits and capital letters without the look-alikes 0 and O, 1, I and L."""
 
 CODE_CHARACTERS = 8
+"""31 ** 8 = 8.5e11 possible codes."""
+
+TOKEN_BYTES = 32
 
 
 class SystemClock:
-    """The time of the machine, in UTC."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
-        """See the port."""
+        """Return the current time in UTC."""
         return datetime.now(UTC)
 
 
 class SystemIdGenerator:
-    """UUIDv7 (RFC 9562), growing within a process."""
+    """UUIDv7 (RFC 9562)."""
 
     def new(self) -> UUID:
-        """See the port."""
+        """Return an id that sorts after the earlier ids of this process."""
         return uuid7()
 
 
 class RandomCodeGenerator:
-    """Eight characters out of 31: 8.5e11 texts."""
+    """Codes from the system's CSPRNG."""
 
     def new(self) -> str:
-        """See the port."""
+        """Return a random code of `CODE_CHARACTERS` characters."""
         return "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS))
 
 
 class RandomTokenGenerator:
-    """256 bits from the system's CSPRNG; so many need no slow hash, SHA-256 is enough."""
+    """256-bit tokens from the system's CSPRNG: too many to guess, so SHA-256 is safe for them."""
 
     def new(self) -> str:
-        """See the port."""
-        return secrets.token_urlsafe(32)
+        """Return a random token of 43 characters, in URL-safe Base64."""
+        return secrets.token_urlsafe(TOKEN_BYTES)
 
     def digest(self, token: str) -> bytes:
-        """See the port."""
+        """Return the SHA-256 digest of a token."""
         return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

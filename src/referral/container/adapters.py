@@ -8,28 +8,27 @@ from dishka import AnyOf, Provider, Scope, from_context, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.email_addresses import ValidatingEmailParser
-from referral.adapters.in_memory import MemoryLookupCache
 from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.mail.file_mailer import FileMailer
 from referral.adapters.mail.qr import SegnoQrCodes
 from referral.adapters.mail.renderer import MailRenderer
-from referral.adapters.mail.smtp import SmtpMailer
-from referral.adapters.mail.unsubscribe_tokens import SignedUnsubscribeTokens
+from referral.adapters.mail.smtp import SmtpMailer, TracedMailer
+from referral.adapters.memory_cache import MemoryLookupCache
 from referral.adapters.observability import tracing
 from referral.adapters.observability.logs import StructlogSecurityLog
 from referral.adapters.observability.samples import RequestMetrics
-from referral.adapters.observability.tracing import TracedMailer, TracedRedis
 from referral.adapters.postgres.database import PostgresDatabase, make_engine
 from referral.adapters.postgres.pool import DriverPool, make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
 from referral.adapters.postgres.traced import TracedConnection, trace_engine
-from referral.adapters.redis.client import RedisClient
+from referral.adapters.redis.client import RedisClient, TracedRedisClient
 from referral.adapters.redis.lookup_cache import RedisLookupCache
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import HmacFingerprints, KeyRing, make_key_file
 from referral.adapters.security.passwords import ArgonPasswordHasher, load_common_passwords
+from referral.adapters.security.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.system import (
     RandomCodeGenerator,
     RandomTokenGenerator,
@@ -120,7 +119,7 @@ class Adapters(Provider):
         if settings.redis_url is None:
             yield None
             return
-        client = (TracedRedis if tracing.is_enabled() else RedisClient)(settings.redis_url)
+        client = (TracedRedisClient if tracing.is_enabled() else RedisClient)(settings.redis_url)
         yield client
         await client.close()
 

@@ -2,9 +2,9 @@
 
 from dishka import AnyOf, Provider, Scope, provide
 
-from referral.adapters.in_memory import MemoryLookupCache
 from referral.adapters.jobs.metrics import QueueMetrics
 from referral.adapters.mail.smtp import SmtpMailer
+from referral.adapters.memory_cache import MemoryLookupCache
 from referral.adapters.observability.prometheus import PrometheusMetrics
 from referral.adapters.observability.samples import MetricSource, RequestMetrics
 from referral.adapters.postgres.database import PostgresDatabase

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dishka import Provider, Scope, provide
 
 from referral.adapters.third_parties.clearbit import ClearbitClient, ClearbitHealthProbe
-from referral.adapters.third_parties.clearbit_parser import HttpEnrichment
+from referral.adapters.third_parties.clearbit_parser import ClearbitFormatEnrichment
 from referral.adapters.third_parties.disposable_domains import DisposableDomainVerifier
 from referral.adapters.third_parties.guarded_client import rate_budget
 from referral.adapters.third_parties.http_client import HttpClient
@@ -72,7 +72,9 @@ class ThirdParties(Provider):
                 service, send = "EmailHunter's enrichment", hunter.enrich
             case "clearbit":
                 service, send = "Clearbit", clearbit.enrich
-        enrichment = HttpEnrichment(service, send, rate_budget(limits, settings.enrichment))
+        enrichment = ClearbitFormatEnrichment(
+            service, send, rate_budget(limits, settings.enrichment)
+        )
         yield enrichment
         await enrichment.close()
 

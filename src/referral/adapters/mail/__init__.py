@@ -1,1 +1,1 @@
-"""Mails: rendering them, and sending them or writing them to files."""
+"""Mails: rendering, and delivery by SMTP or into files."""

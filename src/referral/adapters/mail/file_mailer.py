@@ -1,4 +1,4 @@
-"""Mail into files, where no SMTP server is set."""
+"""Delivery of mails into files, for a service without an SMTP server."""
 
 import asyncio
 from email.policy import SMTPUTF8
@@ -10,15 +10,15 @@ from referral.core.entities.mail import Mail
 
 
 class FileMailer:
-    """Writes each mail to a file of its own, which every mail program opens."""
+    """Writes each mail to an `.eml` file, which mail programs can open."""
 
     def __init__(self, folder: Path, mail_renderer: MailRenderer) -> None:
-        """Take the folder, made with the first mail."""
+        """The first mail creates the folder."""
         self._folder = folder
         self._mail_renderer = mail_renderer
 
     async def send(self, mail: Mail) -> None:
-        """See the port. A second attempt writes the same file."""
+        """Write the file of a mail; another attempt overwrites it."""
         message = self._mail_renderer.render(mail).as_bytes(policy=SMTPUTF8)
         await asyncio.to_thread(self._write_file, f"{mail.id}.eml", message)
 

@@ -1,7 +1,7 @@
-"""MIME messages put together from ready text, in a tenth of the standard library's time.
+"""MIME messages from ready text, in a tenth of the standard library's time.
 
-`email` parses each header that it is given and each one that it writes, and a message of two parts
-has a dozen. Here a header is a line that is known to be right, and a body is written once.
+`email` parses every header on assignment and again on output, and a message of two parts has a
+dozen headers. Here a header is a ready line, and the body is encoded once.
 """
 
 import binascii
@@ -18,51 +18,52 @@ IMAGE_HEADERS_TEMPLATE = 'Content-ID: {cid}\r\nContent-Disposition: inline; file
 
 
 class HeaderValue(str):
-    """A header's value that goes out as it is."""
+    """A header value that is sent unchanged."""
 
     __slots__ = ("name",)
     name: str
 
     @classmethod
     def of(cls, name: str, value: str) -> "HeaderValue":
-        """Take a value that is folded already, or needs no folding."""
+        """Return the value of a header, which is already folded or needs no folding."""
         header = cls(value)
         header.name = name
         return header
 
     def fold(self, *, policy: Policy) -> str:
-        """Return the line, as the standard library asks for it."""
+        """Return the header line; the standard library calls this for output."""
         return f"{self.name}: {self}{policy.linesep}"
 
 
 class MimeMessage(EmailMessage):
-    """A message whose headers and body are written already; who it is from and to, in ASCII or
-    not, as a server is told.
+    """A message of ready headers and a ready body.
+
+    `sender` and `recipient` are the addresses of the SMTP envelope, in ASCII or not.
     """
 
     sender: str
     recipient: str
 
     def __init__(self, content_type: str, body: str) -> None:
-        """Take the media type of the whole, with its boundary, and the body in ASCII."""
+        """`content_type` includes the boundary; `body` is ASCII."""
         super().__init__(SMTP)
         self.set_header("MIME-Version", "1.0")
         self.set_header("Content-Type", content_type)
         self.set_payload(body)
 
     def set_header(self, name: str, value: str) -> None:
-        """Add a header of one line; raises `ValueError` for a value that would begin another."""
+        """Add a header; raises `ValueError` for a line break, which would begin another header."""
         if "\r" in value or "\n" in value:
-            raise ValueError("A header is one line.")
+            raise ValueError("A header value must not contain a line break.")
         self.set_folded_header(HeaderValue.of(name, value))
 
     def set_folded_header(self, header: HeaderValue) -> None:
-        """Add a header that `fold` made."""
+        """Add a header from `fold_header`."""
         self.set_raw(header.name, header)
 
 
 def text_part(subtype: str, text: str) -> str:
-    """Return text as a part, in quoted-printable."""
+    """Return a text part in quoted-printable."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     content = binascii.b2a_qp(lines.encode()).decode("ascii")
     content_type = f'text/{subtype}; charset="utf-8"'
@@ -72,16 +73,16 @@ def text_part(subtype: str, text: str) -> str:
 
 
 def image_part(image: bytes, name: str, content_id: str) -> str:
-    """Return a PNG as a part that a page can show."""
+    """Return an inline PNG part, which HTML references by its content id."""
     content = encodebytes(image).decode("ascii").replace("\n", "\r\n")
     headers = IMAGE_HEADERS_TEMPLATE.format(cid=content_id, name=name)
     return PART_TEMPLATE.format(kind="image/png", encoding="base64", more=headers, content=content)
 
 
 def multipart(subtype: str, mail_id: UUID, *parts: str) -> tuple[str, str]:
-    """Return several parts as the media type and the body of one.
+    """Return the content type and the body of a multipart message.
 
-    `=_` stands in no quoted-printable text and in no base64, so no part holds the boundary.
+    The boundary contains `=_`, which never occurs in quoted-printable or Base64.
     """
     boundary = f"=_{subtype}_{mail_id.hex}"
     body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts)
@@ -89,15 +90,15 @@ def multipart(subtype: str, mail_id: UUID, *parts: str) -> tuple[str, str]:
 
 
 def as_part(content: tuple[str, str]) -> str:
-    """Return what `parts_of` made as a part of something else."""
+    """Return the result of `multipart` as a part of another message."""
     content_type, body = content
     return f"Content-Type: {content_type}\r\n\r\n{body}"
 
 
 def fold_header(name: str, value: str | Address) -> HeaderValue:
-    """Return a header as it goes out, with encoded words where it needs them.
+    """Return a folded header, with encoded words where necessary.
 
-    Not for what differs from mail to mail: it takes the time that the rest here saves.
+    The standard library's folding is slow: use it only for headers that can be cached.
     """
     is_plain = isinstance(value, str) or value.addr_spec.isascii()
     policy = SMTP if is_plain else SMTPUTF8

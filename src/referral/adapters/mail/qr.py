@@ -7,14 +7,14 @@ import segno
 
 
 class SegnoQrCodes:
-    """QR codes with medium error correction, dark on light with the quiet zone of the standard."""
+    """QR codes with error correction level M and the standard quiet zone, dark on white."""
 
     def svg(self, link: str) -> bytes:
-        """See the port."""
+        """Return the QR code of a link as SVG."""
         return _draw(link, "svg")
 
     def png(self, link: str) -> bytes:
-        """See the port."""
+        """Return the QR code of a link as PNG."""
         return _draw(link, "png")
 
 

@@ -1,4 +1,4 @@
-"""Mails as MIME messages, written from the templates beside this module."""
+"""Rendering of mails as MIME messages, from the templates beside this module."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,10 +29,10 @@ MONTH_NAMES = {
 
 
 class MailRenderer:
-    """Writes mails. Nothing in a header comes from a user but the address that it goes to."""
+    """Renders mails. The recipient's address is the only user input in the headers."""
 
     def __init__(self, sender: Address, clock: Clock, qr_codes: QrCodeRenderer) -> None:
-        """Take whom the mails are from."""
+        """`sender` is the address in the From header of every mail."""
         self._sender = sender
         self._from_header = fold_header("From", sender)
         self._clock = clock
@@ -48,7 +48,7 @@ class MailRenderer:
         self._templates.filters["day"] = _format_time
 
     def render(self, mail: Mail) -> MimeMessage:
-        """Write a mail; of a template's text, the first line is the subject."""
+        """Render a mail; the first line of its text template is the subject."""
         variables = {
             "locale": mail.locale,
             "mute": mail.unsubscribe_url,

@@ -1,4 +1,4 @@
-"""Mail by SMTP. A connection carries several mails."""
+"""Delivery of mails by SMTP, over a pool of connections."""
 
 import asyncio
 import re
@@ -17,19 +17,22 @@ from aiosmtplib.errors import (
     SMTPSenderRefused,
     SMTPServerDisconnected,
 )
+from opentelemetry.trace import SpanKind
 
 from referral.adapters.mail.mime import MimeMessage
 from referral.adapters.mail.renderer import MailRenderer
+from referral.adapters.observability.tracing import span
 from referral.core.entities.mail import Mail
 from referral.core.errors import MailRefused, Unavailable
+from referral.core.ports.delivery import Mailer
 
 REPLY_TIMEOUT_SECONDS = 20.0
-"""How long the server may take for each answer."""
+"""The time limit of each reply of the server."""
 
 MAX_IDLE_SECONDS = 15.0
 MAX_MAILS_PER_CONNECTION = 200
 MAX_CONNECTIONS = 10
-"""How many at once: servers refuse the mails of those who take more than their share."""
+"""SMTP servers refuse clients with too many connections."""
 
 MIN_PERMANENT_REPLY_CODE = 500
 
@@ -38,14 +41,14 @@ DEFAULT_PORTS = {"smtp": 587, "smtps": 465}
 
 @dataclass
 class SmtpConnection:
-    """A connection, and what it has done so far."""
+    """A connection, the time of its last mail (event loop's clock) and its number of mails."""
 
     client: aiosmtplib.SMTP
     last_used_at: float = 0.0
     mails_sent: int = 0
 
     def is_reusable(self, now: float) -> bool:
-        """Tell whether it is worth another mail."""
+        """Return whether the connection may send another mail."""
         is_fresh = (
             now - self.last_used_at < MAX_IDLE_SECONDS
             and self.mails_sent < MAX_MAILS_PER_CONNECTION
@@ -54,19 +57,22 @@ class SmtpConnection:
 
 
 class SmtpMailer:
-    """Mails through a server: `smtp://` with STARTTLS when it is offered, `smtps://` for TLS."""
+    """Sends mails: `smtp://` uses STARTTLS if the server offers it, `smtps://` uses TLS."""
 
     name = "smtp"
 
     def __init__(self, url: str, mail_renderer: MailRenderer) -> None:
-        """Take the server's URL, with user and password where it wants them."""
+        """`url` may contain a user name and a password."""
         self._url = urlsplit(url)
         self._mail_renderer = mail_renderer
         self._idle: list[SmtpConnection] = []
         self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def send(self, mail: Mail) -> None:
-        """See the port. What the server says may hold the address, so that only codes are told."""
+        """Send a mail; raises `MailRefused` or `Unavailable` with the reply codes.
+
+        The texts of replies are dropped, since they may contain the recipient's address.
+        """
         message = self._mail_renderer.render(mail)
         try:
             await self._deliver(message)
@@ -74,10 +80,10 @@ class SmtpMailer:
             failure = _mail_error(error)
         else:
             return
-        raise failure  # outside of the handler, so that no traceback leads to the server's words
+        raise failure  # outside the handler, so that no traceback contains the server's text
 
     async def check(self) -> str:
-        """See the port `Part`: connect and log in."""
+        """Connect and log in; raises `Unavailable` with the cause."""
         try:
             connection = await self._connect()
         except (SMTPException, OSError, ValueError) as error:
@@ -88,7 +94,7 @@ class SmtpMailer:
         raise Unavailable(failure)
 
     async def close(self) -> None:
-        """Say goodbye on every idle connection."""
+        """Close the idle connections."""
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_quit(connection) for connection in idle))
 
@@ -100,7 +106,7 @@ class SmtpMailer:
             except SMTPServerDisconnected:
                 if not connection.mails_sent:
                     raise
-                # The server had closed a connection that was idle.
+                # The server had closed the idle connection.
                 await self._send_over(await self._connect(), message)
 
     async def _send_over(self, connection: SmtpConnection, message: MimeMessage) -> None:
@@ -142,6 +148,20 @@ class SmtpMailer:
         return SmtpConnection(client)
 
 
+class TracedMailer:
+    """A mailer that records each mail as a span."""
+
+    def __init__(self, mailer: Mailer, url: str) -> None:
+        """`url` names the SMTP server."""
+        self._mailer = mailer
+        self._attributes = {"server.address": urlsplit(url).hostname or ""}
+
+    async def send(self, mail: Mail) -> None:
+        """Send the mail within a span."""
+        with span("smtp", SpanKind.CLIENT, self._attributes):
+            await self._mailer.send(mail)
+
+
 async def _quit(connection: SmtpConnection) -> None:
     with suppress(SMTPException, OSError, TimeoutError):
         await connection.client.quit(timeout=1)
@@ -149,17 +169,17 @@ async def _quit(connection: SmtpConnection) -> None:
 
 
 def _mail_error(error: Exception) -> Exception:
-    """Say whether another attempt may do better: not after a 5xx for this very mail."""
+    """Return `MailRefused` for a permanent error of this mail, else `Unavailable`."""
     if isinstance(error, SMTPRecipientsRefused) and error.recipients:
         error = error.recipients[0]
     summary = f"{type(error).__name__}{_reply_codes(error)}"
     if _is_permanent(error):
         return MailRefused(f"The SMTP server refused the mail: {summary}")
-    return Unavailable(f"The SMTP server does not take mail now: {summary}")
+    return Unavailable(f"The SMTP server accepts no mail at present: {summary}")
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Tell of a 5xx for this very mail, or an address that cannot be put to this server."""
+    """Return whether the mail got a 5xx reply, or the server cannot accept its address."""
     if isinstance(error, SMTPDataError | SMTPRecipientRefused | SMTPSenderRefused):
         return error.code >= MIN_PERMANENT_REPLY_CODE
     unaddressable = isinstance(error, ValueError) and not isinstance(error, OSError)

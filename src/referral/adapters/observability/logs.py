@@ -11,11 +11,11 @@ from referral.adapters.observability.redaction import redact
 TRACEBACK_RENDERER = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-"""Without the local variables, among which are passwords and tokens."""
+"""Tracebacks without local variables, which may contain passwords and tokens."""
 
 
 def configure_logging(log_format: Literal["console", "json"] | None, level: str) -> None:
-    """Log to standard error, in colours on a terminal and as JSON elsewhere unless told."""
+    """Log to standard error; the default format is console on a terminal and JSON elsewhere."""
     as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.types.Processor] = [
@@ -48,8 +48,8 @@ def configure_logging(log_format: Literal["console", "json"] | None, level: str)
 
 
 class StructlogSecurityLog:
-    """The service's log."""
+    """Security events in the service's log."""
 
     def warn(self, event: str, **facts: str) -> None:
-        """See the port."""
+        """Log a warning."""
         structlog.get_logger().warning(event, **facts)

@@ -1,7 +1,7 @@
-"""What Prometheus is told: the figures of all processes of the service, and of the queue.
+"""Prometheus metrics of all processes of the service and of the job queue.
 
-Each process writes its figures into a folder every second, and the one that is asked adds them up.
-What a process counted stays counted when it has died; what it held then is gone with it.
+Each process writes its samples into a shared folder every second, and the process that serves
+`/metrics` adds them up. The counters of an ended process stay in the sums, its gauges do not.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from referral.adapters.observability.samples import (
 from referral.adapters.private_folders import make_private_folder
 
 SNAPSHOT_INTERVAL_SECONDS = 1.0
-"""How old the figures of the other processes may be."""
+"""The maximum age of the other processes' samples."""
 
 MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class Metric(NamedTuple):
-    """What is told under one name."""
+    """The definition of a metric; label values have the order of `labels`."""
 
     name: str
     family_type: type[MetricFamily]
@@ -47,35 +47,52 @@ METRICS = (
     Metric(
         "referral_requests",
         CounterMetricFamily,
-        "Requests answered.",
+        "Answered requests.",
         ("route", "method", "status"),
     ),
     Metric(
-        "referral_request_seconds", HistogramMetricFamily, "Their duration.", ("route", "method")
+        "referral_request_seconds",
+        HistogramMetricFamily,
+        "Duration of the requests.",
+        ("route", "method"),
     ),
-    Metric("referral_processes", GaugeMetricFamily, "Processes that serve."),
-    Metric("referral_pool_size", GaugeMetricFamily, "Connections a pool may have.", ("pool",)),
-    Metric("referral_pool_in_use", GaugeMetricFamily, "Connections that work.", ("pool",)),
-    Metric("referral_pool_waiting", GaugeMetricFamily, "Who waits for one.", ("pool",)),
-    Metric("referral_cache_lookups", CounterMetricFamily, "Look-ups.", ("layer", "outcome")),
+    Metric("referral_processes", GaugeMetricFamily, "Server processes."),
+    Metric("referral_pool_size", GaugeMetricFamily, "Maximum connections of a pool.", ("pool",)),
+    Metric("referral_pool_in_use", GaugeMetricFamily, "Connections in use.", ("pool",)),
+    Metric(
+        "referral_pool_waiting", GaugeMetricFamily, "Requests waiting for a connection.", ("pool",)
+    ),
+    Metric(
+        "referral_cache_lookups", CounterMetricFamily, "Look-ups in a cache.", ("layer", "outcome")
+    ),
     Metric("referral_breaker_open", GaugeMetricFamily, "Processes without a part.", ("part",)),
-    Metric("referral_limited", CounterMetricFamily, "What a limit refused.", ("group",)),
-    Metric("referral_hashes_waiting", GaugeMetricFamily, "Passwords in the queue of hashes."),
-    Metric("referral_hashes_refused", CounterMetricFamily, "Passwords it had no room for."),
-    Metric("referral_hash_wait_seconds", HistogramMetricFamily, "How long one waited."),
-    Metric("referral_database_up", GaugeMetricFamily, "Whether the database told of the jobs."),
+    Metric("referral_limited", CounterMetricFamily, "Requests refused by a limit.", ("group",)),
+    Metric("referral_hashes_waiting", GaugeMetricFamily, "Passwords waiting to be hashed."),
+    Metric("referral_hashes_refused", CounterMetricFamily, "Passwords refused by the full queue."),
+    Metric("referral_hash_wait_seconds", HistogramMetricFamily, "Time in the queue of hashes."),
+    Metric("referral_database_up", GaugeMetricFamily, "1 if the database answered."),
     Metric("referral_jobs", GaugeMetricFamily, "Jobs in the queue.", ("kind", "state")),
     Metric(
-        "referral_jobs_oldest_waiting_seconds", GaugeMetricFamily, "Age of the oldest.", ("kind",)
+        "referral_jobs_oldest_waiting_seconds",
+        GaugeMetricFamily,
+        "Age of the oldest waiting job.",
+        ("kind",),
     ),
-    Metric("referral_jobs_ended", GaugeMetricFamily, "Attempts in a minute.", ("kind", "outcome")),
-    Metric("referral_job_seconds", GaugeMetricFamily, "Their duration.", ("kind", "quantile")),
+    Metric(
+        "referral_jobs_ended",
+        GaugeMetricFamily,
+        "Attempts of the last minute.",
+        ("kind", "outcome"),
+    ),
+    Metric(
+        "referral_job_seconds", GaugeMetricFamily, "Duration of attempts.", ("kind", "quantile")
+    ),
 )
 _METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 class PrometheusMetrics:
-    """See the port `Metrics`. Without a folder the process is the only one."""
+    """Metrics of one process, or of all processes that share a folder."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -85,14 +102,14 @@ class PrometheusMetrics:
         read_queue_samples: Callable[[], Awaitable[Iterable[Sample]]],
         folder: Path | None = None,
     ) -> None:
-        """Take whom to ask about this process and about the queue, and where the others write."""
+        """`sources` give the samples of this process; `folder` is None for a single process."""
         self._sources = sources
         self._read_queue_samples = read_queue_samples
         self._folder = folder
         self._file_name = f"{os.getpid()}-{uuid4().hex}"
 
     async def render(self) -> bytes:
-        """See the port."""
+        """Return all metrics in Prometheus's text format."""
         values = _merge_samples([*self._own_samples(), *self._other_samples()])
         values |= {
             (name, labels): value for name, labels, value in await self._read_queue_samples()
@@ -103,7 +120,7 @@ class PrometheusMetrics:
 
     @asynccontextmanager
     async def publishing(self) -> AsyncIterator[None]:
-        """Let the other processes know of this one while the block runs."""
+        """Publish the samples of this process to the others while the block runs."""
         if self._folder is None:
             yield
             return
@@ -121,9 +138,9 @@ class PrometheusMetrics:
                 temporary.write_bytes(msgspec.msgpack.encode(list(self._own_samples())))
                 temporary.replace(folder / self._file_name)
             except OSError:
-                pass  # a full disk, say: the next time, then
-            except Exception:  # noqa: BLE001 - a figure that cannot be told ends no other
-                structlog.get_logger().exception("figures not published")
+                pass  # such as a full disk: the next round tries again
+            except Exception:  # noqa: BLE001 - one failing source must not end the publishing
+                structlog.get_logger().exception("metrics not published")
             await asyncio.sleep(SNAPSHOT_INTERVAL_SECONDS)
 
     def _own_samples(self) -> Iterator[Sample]:
@@ -142,7 +159,7 @@ class PrometheusMetrics:
 
 
 class _ValueCollector(Collector):
-    """Figures in the form that prometheus_client renders."""
+    """Provides the values to prometheus_client's text format."""
 
     def __init__(self, values: dict[tuple[str, tuple[str, ...]], float | Histogram]) -> None:
         self._values = values
@@ -158,10 +175,10 @@ class _ValueCollector(Collector):
 
 def _add_to_family(family: MetricFamily, labels: Sequence[str], value: float | Histogram) -> None:
     if isinstance(family, HistogramMetricFamily):
-        assert isinstance(value, Histogram)  # noqa: S101 - of a histogram there is nothing else
+        assert isinstance(value, Histogram)  # noqa: S101 - samples of a histogram
         family.add_metric(labels, list(_buckets(value)), value.total_seconds)
         return
-    assert not isinstance(value, Histogram)  # noqa: S101 - likewise
+    assert not isinstance(value, Histogram)  # noqa: S101 - samples of a counter or gauge
     family.add_metric(labels, value)
 
 

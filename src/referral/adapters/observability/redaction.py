@@ -1,6 +1,6 @@
-"""A net under the log: what reads like an address, a token or a value of a row is cut out.
+"""Redaction of log events: removes e-mail addresses, tokens and values of database rows.
 
-Nothing of ours logs such a thing. Texts of errors that come from libraries may hold one.
+The service's own events contain none of them, but the error messages of libraries may.
 """
 
 import re
@@ -11,10 +11,10 @@ from structlog.types import EventDict, WrappedLogger
 REDACTED = "[…]"
 
 ADDRESS_CHARACTER = r"[^\s@\"'<>()=,;]"
-"""A character of either side of an address."""
+"""A character on either side of an address's @-sign."""
 
 REDACTION_RULES = (
-    # PostgreSQL and its driver show values: Key (email)=(…) already exists.
+    # PostgreSQL and asyncpg quote values: Key (email)=(…) already exists.
     (
         re.compile(
             r"(DETAIL:|CONTEXT:|query argument \$\d+:|invalid input (?:for|syntax)[^:\n]*:)"
@@ -23,25 +23,25 @@ REDACTION_RULES = (
         ),
         rf"\1 {REDACTED}",
     ),
-    # A match starts where a word does: from each letter of a long word it would be quadratic.
+    # A match starts only at the start of a word: a start at each letter takes quadratic time.
     (re.compile(rf"(?<!{ADDRESS_CHARACTER}){ADDRESS_CHARACTER}+@{ADDRESS_CHARACTER}+"), REDACTED),
-    # Tokens have 43 characters and more, ids and their like 36 at most.
+    # Tokens have at least 43 characters, ids at most 36.
     (re.compile(r"(?<![\w/.-])[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]+)*(?![\w/])"), REDACTED),
 )
 
 SAFE_FIELDS = frozenset({"request_id", "kids", "filename", "database", "mail"})
-"""Fields of our own that are for everyone: ids, names of keys, paths of files."""
+"""Fields with ids, key ids and paths, which are never redacted."""
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Cut out what has no place in a log; goes before the last processor of structlog."""
+    """Redact an event; the structlog processor before the final renderer."""
     return {
         name: value if name in SAFE_FIELDS else _redact_value(value)
         for name, value in event.items()
     }
 
 
-def _redact_value(value: Any) -> Any:  # noqa: ANN401 - whatever is logged
+def _redact_value(value: Any) -> Any:  # noqa: ANN401 - any value can be logged
     if isinstance(value, str):
         for pattern, replacement in REDACTION_RULES:
             value = pattern.sub(replacement, value)

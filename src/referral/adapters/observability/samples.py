@@ -1,4 +1,4 @@
-"""Figures that a process keeps about itself: plain numbers, so that keeping them costs nothing."""
+"""Metric samples of a process, kept as plain numbers so that counting costs little."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ BUCKET_BOUNDS_SECONDS = (
     5.0,
     10.0,
 )
-"""The upper ends, in seconds, of what durations are sorted into."""
+"""The upper bounds of the histograms' buckets."""
 
 
 class Histogram(NamedTuple):
-    """How durations spread: how many in each of `BOUNDS` and beyond, and all of them together."""
+    """The number of durations in each bucket, the last one unbounded, and their sum."""
 
     bucket_counts: tuple[int, ...]
     total_seconds: float
 
 
 class Sample(NamedTuple):
-    """A figure of a metric with the values of its labels."""
+    """A value of a metric, with the values of its labels."""
 
     name: str
     labels: tuple[str, ...]
@@ -39,43 +39,43 @@ class Sample(NamedTuple):
 
 @runtime_checkable
 class MetricSource(Protocol):
-    """A part that tells figures about itself."""
+    """An object that provides metric samples."""
 
     def samples(self) -> Iterator[Sample]:
-        """Tell them as they are now."""
+        """Return the current samples."""
         ...
 
 
 class DurationHistogram:
-    """Durations, sorted into `BOUNDS`."""
+    """A histogram that is being counted."""
 
     __slots__ = ("bucket_counts", "total_seconds")
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """All buckets begin at zero."""
         self.bucket_counts = [0] * (len(BUCKET_BOUNDS_SECONDS) + 1)
         self.total_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count a duration."""
         self.bucket_counts[bisect_left(BUCKET_BOUNDS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
 
     def histogram(self) -> Histogram:
-        """Return them as they are now."""
+        """Return the current counts."""
         return Histogram(tuple(self.bucket_counts), self.total_seconds)
 
 
 class RequestMetrics:
-    """Requests that were answered."""
+    """The numbers and durations of the answered requests."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """All counts begin at zero."""
         self._counts: dict[tuple[str, str, int], int] = {}
         self._durations: dict[tuple[str, str], DurationHistogram] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one."""
+        """Count a response and its duration."""
         key = (route, method, status)
         try:
             self._counts[key] += 1
@@ -85,7 +85,7 @@ class RequestMetrics:
             self._durations.setdefault((route, method), DurationHistogram()).observe(seconds)
 
     def samples(self) -> Iterator[Sample]:
-        """See `MetricSource`."""
+        """Return the numbers and durations by route."""
         for (route, method, status), count in self._counts.items():
             yield Sample("referral_requests", (route, method, str(status)), count)
         for labels, durations in self._durations.items():

@@ -1,30 +1,27 @@
-"""Traces by OpenTelemetry: spans of our own, which name what was done and never for whom.
+"""OpenTelemetry traces by the service's own spans, which contain no personal data.
 
-Without the extra `referral[tracing]`, or without its variables, the API alone is here and does
-nothing. Why not the published instrumentations: decision 51.
+Without the extra `referral[tracing]`, or without the variables of OpenTelemetry, spans do nothing.
+Decision 51 says why the published instrumentations are not used.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import structlog
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from redis.asyncio import Redis
 
-from referral.adapters.redis.client import RedisClient
-from referral.core.entities.mail import Mail
-from referral.core.ports.delivery import Mailer
-
-T = TypeVar("T")
+Scope = Any
+"""An ASGI scope; Litestar's type is a union of typed dictionaries that only Litestar can name."""
+Message = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 TRACEPARENT_HEADER = "traceparent"
-"""All that is taken over from others: `tracestate` and baggage may hold anything."""
+"""The only header that is propagated: `tracestate` and baggage may contain anything."""
 
 MIN_SERVER_ERROR_STATUS = 500
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -34,7 +31,7 @@ _tracer = trace.get_tracer("referral")
 
 
 def is_requested(environment: Mapping[str, str]) -> bool:
-    """Tell whether the standard variables ask for traces."""
+    """Return whether the variables of OpenTelemetry enable tracing."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     exporters = environment.get("OTEL_TRACES_EXPORTER", "").strip()
@@ -45,7 +42,7 @@ def is_requested(environment: Mapping[str, str]) -> bool:
 
 
 def set_up_tracing(environment: Mapping[str, str]) -> None:
-    """Send traces where the standard variables say, if they do."""
+    """Export traces if the variables of OpenTelemetry enable it."""
     if not is_requested(environment):
         return
     log = structlog.get_logger()
@@ -57,11 +54,11 @@ def set_up_tracing(environment: Mapping[str, str]) -> None:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
-        log.warning("no traces: install 'referral[tracing]' for them")
+        log.warning("tracing disabled: install 'referral[tracing]'")
         return
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
     if exporter != "otlp":
-        log.warning("no traces: only 'otlp' and 'none' are known", exporter=exporter)
+        log.warning("tracing disabled: the exporter must be 'otlp' or 'none'", exporter=exporter)
         return
     name = environment.get("OTEL_SERVICE_NAME", "").strip() or "referral"
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
@@ -70,12 +67,12 @@ def set_up_tracing(environment: Mapping[str, str]) -> None:
 
 
 def is_enabled() -> bool:
-    """Tell whether spans go anywhere."""
+    """Return whether spans are exported."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def flush_spans() -> None:
-    """Send the spans that are not sent yet; to be called off the event loop."""
+    """Export the remaining spans, for up to two seconds; blocks, so call it in a thread."""
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is not None:
         flush(2_000)
@@ -88,7 +85,7 @@ def span(
     attributes: Mapping[str, str | int],
     parent: context.Context | None = None,
 ) -> Iterator[Span]:
-    """Time a block. Of an error the class is told, as its text may show a value."""
+    """Record a block as a span; of an exception only the class, as its text may contain a value."""
     with _tracer.start_as_current_span(
         name,
         parent,
@@ -105,7 +102,7 @@ def span(
 
 
 def trace_headers() -> dict[str, str]:
-    """Return what takes the current trace along."""
+    """Return the headers that propagate the current trace."""
     headers: dict[str, str] = {}
     _propagator.inject(headers)
     return {name: value for name, value in headers.items() if name == TRACEPARENT_HEADER}
@@ -113,7 +110,7 @@ def trace_headers() -> dict[str, str]:
 
 @contextmanager
 def job_span(kind: str, headers: Mapping[str, object]) -> Iterator[None]:
-    """Time an attempt at a job, within the trace that queued it."""
+    """Record an attempt at a job as a span in the trace that enqueued the job."""
     if not is_enabled():
         yield
         return
@@ -124,15 +121,15 @@ def job_span(kind: str, headers: Mapping[str, object]) -> Iterator[None]:
 
 
 class TracingMiddleware:
-    """An ASGI app around the service: a span a request, with its route and not its path."""
+    """ASGI middleware that records each request as a span with its route, without its path."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Take the app inside."""
+        """Wrap an ASGI app."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != ScopeType.HTTP:
+        """Pass on a connection; only HTTP requests become spans."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status = 0
@@ -150,29 +147,6 @@ class TracingMiddleware:
                 await self._app(scope, receive, send_recording_status)
             finally:
                 _set_http_attributes(current_span, scope, status)
-
-
-class TracedRedis(RedisClient):
-    """Redis, with a span for each question."""
-
-    async def execute(self, command: Callable[[Redis], Awaitable[T]]) -> T:
-        """See `RedisServer`."""
-        with span("redis", SpanKind.CLIENT, {"db.system.name": "redis"}):
-            return await super().execute(command)
-
-
-class TracedMailer:
-    """See the port `Mailer`; a span for each mail."""
-
-    def __init__(self, mailer: Mailer, url: str) -> None:
-        """Take who mails, and the server's URL."""
-        self._mailer = mailer
-        self._attributes = {"server.address": urlsplit(url).hostname or ""}
-
-    async def send(self, mail: Mail) -> None:
-        """See the port."""
-        with span("smtp", SpanKind.CLIENT, self._attributes):
-            await self._mailer.send(mail)
 
 
 def _extract(traceparent: str) -> context.Context:

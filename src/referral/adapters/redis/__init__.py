@@ -1,1 +1,1 @@
-"""Redis: the connection, cached look-ups and rate limits."""
+"""Redis: the client, the look-up cache and the rate limiter."""

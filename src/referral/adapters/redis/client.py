@@ -1,4 +1,4 @@
-"""Redis: one way in, with short waits, and without when it does not answer."""
+"""The Redis client: short time-outs, and a circuit breaker while the server does not answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 import structlog
+from opentelemetry.trace import SpanKind
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -13,15 +14,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from referral.adapters.observability.samples import Sample
+from referral.adapters.observability.tracing import span
 from referral.core.errors import Unavailable
 
 T = TypeVar("T")
 
 REPLY_POLLS, REPLY_POLL_SECONDS = 8, 0.01
-"""How often one looks for an answer, and how long each time; see `_patiently`."""
+"""The time limit of a command, in rounds of the event loop; see `_wait_for_reply`."""
 
 SOCKET_TIMEOUT_SECONDS = 0.5
-"""The client's own limit, behind ours; the name of the server is looked up within it."""
+"""redis-py's own limit; it also bounds the DNS query for the server's name."""
 
 MAX_CONNECTIONS = 10
 PROBE_INTERVAL_SECONDS = 0.5
@@ -29,30 +31,30 @@ CLOSE_TIMEOUT_SECONDS = 1
 
 
 class RedisUnavailable(Exception):
-    """There is no answer from Redis to be had now."""
+    """Redis did not answer the command, or is known not to answer at present."""
 
 
 class RedisClient:
-    """A server that everybody leaves alone from the first failure on, until it answers a probe.
+    """Sends commands to Redis, and none after a failure until the server answers a probe.
 
-    Whoever comes when all connections are in use waits for one: a burst is no failure. Only
-    `ResponseError`, which is about a single key, leaves the way open.
+    Commands wait while all connections are in use: a burst is not a failure. A `ResponseError`
+    fails one command only, since it concerns one key.
     """
 
     name = "redis"
 
     def __init__(self, url: str) -> None:
-        """Take a `redis://` URL; connects with the first question."""
+        """The first command connects; `url` begins with `redis://` or `rediss://`."""
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=None,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            # Once more, on a new connection: the server may have closed one that was idle.
+            # One retry on a new connection: the server may have closed an idle one.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
-        self.client: Redis = Redis(connection_pool=pool)
+        self.redis: Redis = Redis(connection_pool=pool)
         self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
         self._recovery_task: asyncio.Task[None] | None = None
         self._recovery_count = 0
@@ -60,31 +62,31 @@ class RedisClient:
 
     @property
     def is_available(self) -> bool:
-        """Whether it did, the last time."""
+        """Whether the last command or probe was answered."""
         return self._recovery_task is None
 
     def add_recovery_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """Have something done as soon as the server answers again, before anybody else asks."""
+        """Add a function that runs when the server answers again, before any command is sent."""
         self._recovery_hooks.append(hook)
 
     async def execute(self, command: Callable[[Redis], Awaitable[T]]) -> T:
-        """Return the answer, or raise `RedisGone`."""
+        """Return the reply to a command, or raise `RedisUnavailable`."""
         async with self._permits:
             if not self.is_available:
                 raise RedisUnavailable
             recovery_count = self._recovery_count
             try:
-                return await _wait_for_reply(command(self.client))
+                return await _wait_for_reply(command(self.redis))
             except ResponseError as error:
                 raise RedisUnavailable from error
             except (RedisError, OSError, TimeoutError) as error:
-                # What was asked before a recovery tells nothing about the server after it.
+                # A command from before a recovery says nothing about the server after it.
                 if recovery_count == self._recovery_count:
                     self._mark_unavailable(error)
                 raise RedisUnavailable from error
 
     async def check(self) -> str:
-        """See the port `Part`."""
+        """Send a PING; raises `Unavailable` without a reply."""
         try:
             await self.execute(lambda client: client.ping())
         except RedisUnavailable as error:
@@ -92,18 +94,18 @@ class RedisClient:
         return "ok"
 
     def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
+        """Return whether the circuit breaker is open."""
         yield Sample("referral_breaker_open", (self.name,), not self.is_available)
 
     async def close(self) -> None:
-        """End the connections, those in use after their answer."""
+        """Close the connections; those in use get one second to finish."""
         if self._recovery_task is not None:
             self._recovery_task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 for _ in range(MAX_CONNECTIONS):
                     await self._permits.acquire()
-        await self.client.connection_pool.aclose()
+        await self.redis.connection_pool.aclose()
 
     def _mark_unavailable(self, error: Exception) -> None:
         if self._recovery_task is None:
@@ -121,22 +123,33 @@ class RedisClient:
 
     async def _try_recovery(self) -> bool:
         try:
-            # Connections from before may be dead, and whoever got one would find the server gone.
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-            await _wait_for_reply(self.client.ping())
+            # Connections from before the failure may be dead: a command would fail on them.
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
+            await _wait_for_reply(self.redis.ping())
             for hook in self._recovery_hooks:
                 await hook()
         except (RedisError, OSError, TimeoutError):
             return False
-        except Exception:  # noqa: BLE001 - without an end of this task Redis is never used again
-            structlog.get_logger().exception("recovery of redis failed, and goes on")
+        except Exception:  # noqa: BLE001 - if this task ended, Redis would never be used again
+            structlog.get_logger().exception("redis recovery failed, retrying")
             return False
         return True
 
 
+class TracedRedisClient(RedisClient):
+    """A client that records each command as a span."""
+
+    async def execute(self, command: Callable[[Redis], Awaitable[T]]) -> T:
+        """Execute the command within a span."""
+        with span("redis", SpanKind.CLIENT, {"db.system.name": "redis"}):
+            return await super().execute(command)
+
+
 async def _wait_for_reply(reply: Awaitable[T]) -> T:
-    """Wait for an answer 80 ms long, or eight rounds of an event loop that is too busy to read it:
-    a burst of requests must not look like a server that is gone.
+    """Return the reply, or raise `TimeoutError` after 80 ms.
+
+    The limit is eight waits of 10 ms instead of one of 80 ms: a busy event loop has eight rounds to
+    read the reply, so a burst of requests does not look like a server that does not answer.
     """
     task = asyncio.ensure_future(reply)
     try:

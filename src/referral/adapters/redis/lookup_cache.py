@@ -1,10 +1,10 @@
-"""Look-ups remembered in Redis, where all processes find them.
+"""The look-up cache in Redis, shared by all processes.
 
-An address has two keys: one for what was found, and one for a mark that it was cleared, which no
-other mark equals. Who finds nothing reads the database and stores that only if the mark is still
-the one from before: had a change been cleared meanwhile, there would be another. Every entry also
-names the time at which it ends, counted from before its database was read, so that one which is
-written late, or was not cleared because Redis was gone, is never read after `FLUSH_SECONDS`.
+Each e-mail address has two keys: the entry, and a marker with a random value that an invalidation
+sets. After a miss, the result of the database is stored only if the marker has not changed since:
+an invalidation in between would have changed it. An entry also contains its expiry, counted from
+before the database was read. So an entry that was written late, or that was not invalidated because
+Redis did not answer, is never returned after `CACHE_TTL_SECONDS`.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from referral.core.entities.codes import Code
 CACHE_TTL_SECONDS = 25.0
 NEGATIVE_TTL_SECONDS = 10.0
 MARKER_TTL_SECONDS = 60
-"""How long a mark stays, and a clear that failed is remembered: longer than any entry lives."""
+"""Markers and pending invalidations outlive every entry."""
 
 INVALIDATION_BATCH_SIZE = 500
-"""How many clears that failed are repeated in one trip."""
+"""The number of pending invalidations per round trip."""
 
 STORE_SCRIPT = """
 if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then
@@ -39,14 +39,14 @@ end
 
 
 class CacheEntry(msgspec.Struct, array_like=True):
-    """What was found, and until when that may be told."""
+    """A cached code, or None for "no code", and the entry's expiry in seconds since 1970."""
 
     expires_at: float
     code: Code | None
 
 
 class PendingWrite(msgspec.Struct):
-    """An entry on its way into Redis, and the mark from before its database was read."""
+    """An entry to store, and the marker from before the database was read."""
 
     key: bytes
     marker: bytes
@@ -54,14 +54,14 @@ class PendingWrite(msgspec.Struct):
 
 
 class StoredValues(NamedTuple):
-    """What Redis holds about an address."""
+    """The values of the two keys of an address."""
 
     entry: bytes | None
     marker: bytes | None
 
 
 class PendingInvalidation(NamedTuple):
-    """A clear that has not succeeded yet, and when nothing from before it is left to be cleared."""
+    """An invalidation that Redis has not confirmed; when it expires, so have all older entries."""
 
     marker: bytes
     expires_at: float
@@ -72,12 +72,13 @@ ENTRY_DECODER = msgspec.msgpack.Decoder(CacheEntry)
 
 
 class RedisLookupCache:
-    """See the port `Cache`. Requests share round trips and none of them owns a connection, so
-    that one which is cancelled cannot leave its answer to another.
+    """A cache whose requests share round trips.
+
+    No request owns a connection, so a cancelled request cannot leave its reply to another one.
     """
 
     def __init__(self, client: RedisClient, now: Callable[[], float] = time.time) -> None:
-        """Take the server, and a clock that those of other machines agree with."""
+        """`now` returns seconds since 1970, so that the processes of all machines agree."""
         self._client = client
         self._now = now
         self._hits = self._misses = 0
@@ -89,7 +90,7 @@ class RedisLookupCache:
     async def get_or_load(
         self, email_key: str, load: Callable[[], Awaitable[Code | None]]
     ) -> Code | None:
-        """See the port."""
+        """Return the entry in Redis, or load it and store it in the background."""
         key, started_at = entry_key(email_key), self._now()
         if not self._client.is_available or self._is_invalidation_pending(key, started_at):
             return await load()
@@ -107,30 +108,23 @@ class RedisLookupCache:
         return entry.code
 
     def find_cached(self, email_key: str) -> Code | None:  # noqa: ARG002
-        """See the port. The process itself remembers nothing."""
+        """Return None: this cache keeps nothing in the process."""
         return None
 
     async def invalidate(self, email_key: str) -> bool:
-        """See the port. What cannot be cleared now is not read here, and cleared later."""
-        key, now = entry_key(email_key), self._now()
-        while (
-            self._pending_invalidations
-            and next(iter(self._pending_invalidations.values())).expires_at <= now
-        ):
-            del self._pending_invalidations[next(iter(self._pending_invalidations))]
-        self._pending_invalidations.pop(key, None)
-        invalidation = self._pending_invalidations[key] = PendingInvalidation(
-            secrets.token_bytes(16), now + MARKER_TTL_SECONDS
-        )
+        """Invalidate the entry; this process does not read it before Redis has confirmed that."""
+        key, now, pending = entry_key(email_key), self._now(), self._pending_invalidations
+        while pending and next(iter(pending.values())).expires_at <= now:
+            del pending[next(iter(pending))]
+        pending.pop(key, None)
+        own = pending[key] = PendingInvalidation(secrets.token_bytes(16), now + MARKER_TTL_SECONDS)
         with suppress(RedisUnavailable):
-            await self._client.execute(
-                lambda client: self._write_markers(client, [(key, invalidation)])
-            )
+            await self._client.execute(lambda redis: self._write_markers(redis, [(key, own)]))
             return True
         return False
 
     def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
+        """Return the numbers of hits and misses."""
         yield Sample("referral_cache_lookups", ("redis", "hit"), self._hits)
         yield Sample("referral_cache_lookups", ("redis", "miss"), self._misses)
 
@@ -141,56 +135,44 @@ class RedisLookupCache:
     def _schedule_write(
         self, key: bytes, marker: bytes | None, entry: CacheEntry, started_at: float
     ) -> None:
-        entry.expires_at = started_at + (
-            NEGATIVE_TTL_SECONDS if entry.code is None else CACHE_TTL_SECONDS
-        )
-        if entry.code is not None:
-            entry.expires_at = min(entry.expires_at, entry.code.expires_at.timestamp())
+        if entry.code is None:
+            entry.expires_at = started_at + NEGATIVE_TTL_SECONDS
+        else:
+            code_expires_at = entry.code.expires_at.timestamp()
+            entry.expires_at = min(started_at + CACHE_TTL_SECONDS, code_expires_at)
         if entry.expires_at > self._now():
             self._writes.add(PendingWrite(key, marker or b"", entry))
 
     async def _read(self, keys: list[bytes]) -> list[StoredValues]:
         names = [name for key in keys for name in (key, marker_key(key))]
-        reply = await self._client.execute(lambda client: client.mget(names))
+        reply = await self._client.execute(lambda redis: redis.mget(names))
         values = cast("list[bytes | None]", reply)
         return [StoredValues(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
 
     async def _store(self, batch: list[PendingWrite]) -> None:
-        async def store(client: Redis) -> None:
-            pipe = client.pipeline(transaction=False)
+        async def store(redis: Redis) -> None:
+            pipe = redis.pipeline(transaction=False)
             for write in batch:
-                value, expires_at = (
-                    ENTRY_ENCODER.encode(write.entry),
-                    int(write.entry.expires_at * 1000),
-                )
-                pipe.eval(
-                    STORE_SCRIPT,
-                    2,
-                    write.key,
-                    marker_key(write.key),
-                    write.marker,
-                    value,
-                    expires_at,
-                )
+                keys = (write.key, marker_key(write.key))
+                value, expires_ms = ENTRY_ENCODER.encode(write.entry), write.entry.expires_at * 1000
+                pipe.eval(STORE_SCRIPT, len(keys), *keys, write.marker, value, int(expires_ms))
             await pipe.execute(raise_on_error=False)
 
         with suppress(RedisUnavailable):
             await self._client.execute(store)
 
     async def _retry_invalidations(self) -> None:
-        """Repeat what failed, and what fails meanwhile, before anybody is told from Redis again."""
-        while self._pending_invalidations:
-            await self._write_markers(
-                self._client.client,
-                list(islice(self._pending_invalidations.items(), INVALIDATION_BATCH_SIZE)),
-            )
+        """Send all pending invalidations, also new ones, before Redis is read again."""
+        while pending := self._pending_invalidations:
+            batch = list(islice(pending.items(), INVALIDATION_BATCH_SIZE))
+            await self._write_markers(self._client.redis, batch)
 
     async def _write_markers(
-        self, client: Redis, batch: list[tuple[bytes, PendingInvalidation]]
+        self, redis: Redis, batch: list[tuple[bytes, PendingInvalidation]]
     ) -> None:
-        pipe = client.pipeline(transaction=False)
+        pipe = redis.pipeline(transaction=False)
         for key, invalidation in batch:
-            # In this order nobody finds the entry gone and the mark from before.
+            # The marker first: no reader may get the old marker without the entry.
             pipe.set(marker_key(key), invalidation.marker, ex=MARKER_TTL_SECONDS)
             pipe.delete(key)
         await pipe.execute()
@@ -200,12 +182,12 @@ class RedisLookupCache:
 
 
 def entry_key(email_key: str) -> bytes:
-    """Return the key of an address, which does not show it."""
+    """Return the key of an address's entry: a digest, which hides the address."""
     return b"referral:code:" + hashlib.sha256(email_key.encode()).digest()[:16]
 
 
 def marker_key(key: bytes) -> bytes:
-    """Return the key of the mark that belongs to an entry's."""
+    """Return the key of an entry's marker."""
     return key + b":mark"
 
 

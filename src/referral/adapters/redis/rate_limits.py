@@ -1,9 +1,9 @@
-"""How much anyone may ask for: counted in Redis for all processes, or in each for itself.
+"""Rate limits over fixed windows, counted in Redis for all processes or by each process alone.
 
-A process counts ahead: of a limit of ten thousand it takes ten at a time and hands them out without
-asking again, so that a high limit costs no round trip a request. The sum never exceeds the limit;
-below a thousand it is exact. Without Redis a process hands out its share of the limit, once a
-window.
+Redis counts in blocks of a thousandth of the limit: of a limit of ten thousand, a process reserves
+ten requests at once and grants them without another round trip. The processes together never exceed
+the limit; limits below two thousand are counted one by one. While Redis does not answer, a process
+grants its share of the limit once per window.
 """
 
 import hashlib
@@ -22,28 +22,30 @@ from referral.adapters.redis.client import RedisClient, RedisUnavailable
 from referral.core.entities.rate_limits import Rate, RateLimitGroup, RateLimitResult
 
 PREFETCH_DIVISOR = 1000
-"""A process takes this part of a limit at a time."""
+"""A process reserves this fraction of a limit at a time."""
 
 MAX_WINDOWS_PER_LIMIT = 50_000
-"""Of how many callers a process knows its windows, for each limit."""
+"""The number of callers whose windows a process keeps, for each limit."""
 
 PROCESS_COUNT_SECONDS = 10
+"""The interval at which a process registers itself and counts the others."""
+
 PROCESS_TTL_SECONDS = 300
-"""How long a process that counts nothing is still taken for one that shares the limits."""
+"""A process that has not registered for this time is no longer counted."""
 
 MAX_CALLER_CHARACTERS = 64
-"""Longer names of callers are remembered by their digest: a user name may have 64 KiB."""
+"""Longer names of callers are kept as digests: a user name may have 64 KiB."""
 
 PROCESSES_KEY = "referral:processes"
 
 
 class Window:
-    """What one caller may still do until the window ends."""
+    """The remaining requests of one caller: in this process's block, and in Redis beyond it."""
 
     __slots__ = ("ends_at", "is_exhausted", "is_local", "local_remaining", "shared_remaining")
 
     def __init__(self, ends_at: float) -> None:
-        """Begin with nothing; `left` is what this process may hand out by itself."""
+        """`is_local` means that the process grants its share, since Redis does not answer."""
         self.ends_at = ends_at
         self.local_remaining = 0
         self.shared_remaining = 0
@@ -52,17 +54,17 @@ class Window:
 
 
 class RateLimit:
-    """A limit, and the windows of its callers, the oldest first."""
+    """A limit and the windows of its callers, the oldest first."""
 
     def __init__(self, limit: int, seconds: int) -> None:
-        """Take what may be done in how long."""
+        """Allow `limit` requests in each window of `seconds`."""
         self.limit = limit
         self.seconds = seconds
         self.prefetch = max(1, limit // PREFETCH_DIVISOR)
         self.windows: OrderedDict[str, Window] = OrderedDict()
 
     def window(self, caller: str, now: float) -> Window:
-        """Return the caller's window, a new one if the last is over."""
+        """Return the caller's current window, or a new one."""
         window = self.windows.get(caller)
         if window is None or window.ends_at <= now:
             self.windows.pop(caller, None)
@@ -71,25 +73,25 @@ class RateLimit:
         return window
 
     def _evict_oldest(self, now: float) -> None:
-        """Forget two windows that are over for each that begins, so that none stay for good."""
+        """Evict up to two ended windows for each new one, so that their number shrinks again."""
         for _ in range(2):
             oldest = next(iter(self.windows.values()), None)
-            if oldest is None or (
-                oldest.ends_at > now and len(self.windows) < MAX_WINDOWS_PER_LIMIT
-            ):
-                break
+            if oldest is None:
+                return
+            if oldest.ends_at > now and len(self.windows) < MAX_WINDOWS_PER_LIMIT:
+                return
             self.windows.popitem(last=False)
 
 
 class CounterReading(NamedTuple):
-    """What Redis counted, and when its window ends."""
+    """A counter of Redis after an increment, and the end of its window."""
 
     total: int
     ends_at: float
 
 
 class FixedWindowRateLimiter:
-    """See the port `Limits`."""
+    """A rate limiter that counts in Redis, or in the process while Redis does not answer."""
 
     def __init__(
         self,
@@ -98,12 +100,9 @@ class FixedWindowRateLimiter:
         processes: int,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Take a rate for every group, and how many processes share them; raises `ValueError`
-        when a group has no rate.
-        """
+        """Every group needs a rate; `processes` is the least number that share the limits."""
         if missing := set(RateLimitGroup) - rates.keys():
-            problem = f"no rate for {', '.join(sorted(missing))}"
-            raise ValueError(problem)
+            raise ValueError(f"no rate for {', '.join(sorted(missing))}")
         self._limits = {group: _rate_limit(rate) for group, rate in rates.items()}
         self._client = client
         self._storage = _storage(client) if client else None
@@ -111,14 +110,16 @@ class FixedWindowRateLimiter:
         self._now = now
         self._process_id = uuid.uuid4().hex
         self._processes_counted_at = 0.0
-        self._refused = {group: 0 for group, rule in self._limits.items() if rule is not None}
+        self._refused = {group: 0 for group, limit in self._limits.items() if limit is not None}
 
     async def hit(self, group: RateLimitGroup, key: str) -> RateLimitResult | None:
-        """See the port."""
+        """Grant or refuse a request, from the process's block or from a new one."""
         limit = self._limits[group]
         if limit is None:
             return None
-        now, key = self._now(), key if len(key) <= MAX_CALLER_CHARACTERS else _digest(key)
+        now = self._now()
+        if len(key) > MAX_CALLER_CHARACTERS:
+            key = _digest(key)
         window = limit.window(key, now)
         if not window.local_remaining and not window.is_exhausted:
             await self._prefetch(limit, window, group, key)
@@ -136,16 +137,16 @@ class FixedWindowRateLimiter:
         )
 
     def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
+        """Return the number of refused requests of each group."""
         for group, refused in self._refused.items():
             if group is RateLimitGroup.LOGIN_CLIENT_IP:
-                continue  # refuses nothing by itself
+                continue  # refuses no request by itself
             yield Sample("referral_limited", (group,), refused)
 
     async def _prefetch(self, limit: RateLimit, window: Window, group: str, caller: str) -> None:
-        reading = (
-            None if window.is_local else await self._count_in_redis(limit, window, group, caller)
-        )
+        reading = None
+        if not window.is_local:
+            reading = await self._count_in_redis(limit, window, group, caller)
         if reading is None:
             self._use_local_share(limit, window)
             return
@@ -156,7 +157,7 @@ class FixedWindowRateLimiter:
         window.is_exhausted = granted <= 0
 
     def _use_local_share(self, limit: RateLimit, window: Window) -> None:
-        """Let this process hand out its share, once a window, whoever else waited for Redis too."""
+        """Grant the process's share once per window, even if several requests waited for Redis."""
         if window.is_local:
             window.is_exhausted = not window.local_remaining
             return
@@ -168,42 +169,39 @@ class FixedWindowRateLimiter:
     ) -> CounterReading | None:
         if self._client is None or self._storage is None:
             return None
-        key, storage = f"{group}:{_digest(caller)}:{limit.limit}/{limit.seconds}", self._storage
+        client, storage, block = self._client, self._storage, limit.prefetch
+        key = f"{group}:{_digest(caller)}:{limit.limit}/{limit.seconds}"
         try:
-            await self._count_processes(self._client)
-            total = await self._client.execute(
-                lambda _: storage.incr(key, limit.seconds, limit.prefetch)
-            )
-            if total == limit.prefetch:
+            await self._count_processes(client)
+            total = await client.execute(lambda _: storage.incr(key, limit.seconds, block))
+            if total == block:
                 return CounterReading(total, self._now() + limit.seconds)
             if window.shared_remaining:
                 return CounterReading(total, window.ends_at)
-            return CounterReading(
-                total, await self._client.execute(lambda _: storage.get_expiry(key))
-            )
+            return CounterReading(total, await client.execute(lambda _: storage.get_expiry(key)))
         except RedisUnavailable:
             return None
 
     async def _count_processes(self, client: RedisClient) -> None:
-        """Learn, now and then, how many share the limits, for when Redis cannot be asked."""
+        """Update the number of processes, by which the shares are computed."""
         now = self._now()
         if now - self._processes_counted_at < PROCESS_COUNT_SECONDS:
             return
         self._processes_counted_at = now
 
-        async def count(client: Redis) -> list[int]:
-            pipe = client.pipeline(transaction=False)
+        async def count(redis: Redis) -> list[int]:
+            pipe = redis.pipeline(transaction=False)
             pipe.zadd(PROCESSES_KEY, {self._process_id: now})
             pipe.zremrangebyscore(PROCESSES_KEY, 0, now - PROCESS_TTL_SECONDS)
             pipe.zcard(PROCESSES_KEY)
             return await pipe.execute()
 
-        # Those that have just started may not have counted anything yet.
+        # Processes that have just started may not have registered yet.
         self._processes = max(self._configured_processes, (await client.execute(count))[-1])
 
 
 def _storage(client: RedisClient) -> RedisStorage:
-    pool = client.client.connection_pool
+    pool = client.redis.connection_pool
     return RedisStorage("async+redis://", implementation="redispy", connection_pool=pool)  # type: ignore[arg-type]
 
 
@@ -212,5 +210,5 @@ def _rate_limit(rate: Rate) -> RateLimit | None:
 
 
 def _digest(caller: str) -> str:
-    """Name a caller in a way that does not show the address."""
+    """Return a digest that hides the caller's e-mail address or client IP."""
     return hashlib.sha256(caller.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -1,1 +1,1 @@
-"""Keys, access tokens and passwords."""
+"""Signing keys, access tokens, unsubscribe tokens and password hashing."""

@@ -1,4 +1,4 @@
-"""Access tokens: RS256, in the shape of RFC 9068, with keys that any service can fetch."""
+"""JWT access tokens (RFC 9068), signed with RS256; any service can verify them with the JWKS."""
 
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -12,10 +12,10 @@ from referral.core.errors import Unauthenticated
 from referral.core.ports.system import Clock
 
 VERIFIED_CACHE_SIZE = 5_000
-"""Of how many tokens a process knows that they were verified: some 5 MB."""
+"""The number of verified tokens that a process caches, about 5 MB."""
 
 MAX_TOKEN_CHARACTERS = 4096
-"""Characters of a token that are looked at; those that this service issues have about 900."""
+"""Longer tokens are rejected unparsed; the tokens of this service have about 900 characters."""
 
 JWS = jwt.PyJWS(algorithms=["RS256"])
 
@@ -23,7 +23,7 @@ NumericDate = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """The claims of a token (RFC 9068, section 2.2); `sid` is the session of a user's token."""
+    """The claims of a token (RFC 9068, section 2.2); `sid` is the id of the user's session."""
 
     iss: str
     aud: str
@@ -38,10 +38,10 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class JwtAccessTokens:
-    """Tokens of one issuer, which is their audience as well. The first key signs, all verify."""
+    """Tokens whose audience is their issuer. The first key signs, all keys verify."""
 
     def __init__(self, issuer: str, key_ring: KeyRing, lifetime_minutes: int, clock: Clock) -> None:
-        """Take who issues, with which keys, for how long, and by which clock."""
+        """`issuer` is the service's public URL."""
         self.lifetime_seconds = lifetime_minutes * 60
         self._issuer = issuer
         self._key_ring = key_ring
@@ -51,7 +51,7 @@ class JwtAccessTokens:
     def issue(
         self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
     ) -> str:
-        """See the port."""
+        """Return a signed token; only a user's token has a session."""
         now = int(self._now())
         claims = {
             "iss": self._issuer,
@@ -69,7 +69,7 @@ class JwtAccessTokens:
         return jwt.encode(claims, key.private, "RS256", {"typ": "at+jwt", "kid": key.kid})
 
     def verify(self, token: str) -> AccessTokenClaims:
-        """See the port. What was verified is not verified anew while the keys are the same."""
+        """Return the verified token, from the cache until it expires or the keys change."""
         keys, verified = self._verified.get(token, ((), None))
         if verified and keys is self._key_ring.all() and verified.expires_at > self._now():
             return verified
@@ -90,11 +90,11 @@ class JwtAccessTokens:
         self._verified[token] = (self._key_ring.all(), verified)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """See the port."""
+        """Return the public keys as a JWK Set (RFC 7517)."""
         return {"keys": [key.jwk for key in self._key_ring.all()]}
 
     def _decode(self, token: str) -> Claims:
-        """Return the claims of a token that is signed and in force, or raise one of many errors."""
+        """Return the claims of a valid token; raises errors of PyJWT, msgspec and Python."""
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated
         header = jwt.get_unverified_header(token)

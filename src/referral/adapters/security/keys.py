@@ -1,4 +1,4 @@
-"""The keys of the service: RSA, in files that may change while it runs."""
+"""The service's RSA keys, in files that may change while it runs."""
 
 import hashlib
 import hmac
@@ -34,15 +34,15 @@ MIN_KEY_BITS = 2048
 PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 
 RELOAD_SECONDS = 30.0
-"""After how many seconds the files are looked at again."""
+"""The interval between checks of the files for changes."""
 
 UNKNOWN_KEY_RELOAD_SECONDS = 1.0
-"""How often that may be sooner, when a token names a key that is not known."""
+"""The interval when a token has an unknown key id, whose key may have just been added."""
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A private key, its public half as a JWK, and the thumbprint that names it (RFC 7638)."""
+    """An RSA key pair, its public JWK, and the HMAC key derived from it."""
 
     private: RSAPrivateKey
     public: RSAPublicKey
@@ -51,19 +51,19 @@ class SigningKey:
 
     @property
     def kid(self) -> str:
-        """The key's name."""
+        """The key id: the JWK thumbprint (RFC 7638)."""
         return self.jwk["kid"]
 
 
 class KeyRing:
-    """The keys in some files, the first of which signs; a file may hold several.
+    """The keys of one or more files, reloaded when a file changes. The first key signs.
 
-    A file that is gone takes its keys along, and one that cannot be read changes nothing: the
-    service goes on with the keys it has, and says so in the log.
+    A file may contain several keys. Deleting a file removes its keys. When a file cannot be read,
+    the loaded keys stay in use and the log gets a warning.
     """
 
     def __init__(self, files: Sequence[Path], now: Callable[[], float] = time.monotonic) -> None:
-        """Read the files; raises `ValueError` or `OSError` for what is no key."""
+        """Load the files; raises `OSError`, or `ValueError` for an invalid key."""
         self._files = files
         self._now = now
         self._checked_at = now()
@@ -71,13 +71,13 @@ class KeyRing:
         self._keys = _load_files(files)
 
     def all(self) -> tuple[SigningKey, ...]:
-        """Return the keys, the one that signs first."""
+        """Return the keys, the signing key first."""
         if self._now() - self._checked_at > RELOAD_SECONDS:
             self._reload_changed()
         return self._keys
 
     def get(self, kid: str) -> SigningKey:
-        """Return the key of that name, or raise `KeyError`; a new one is looked for at once."""
+        """Return the key with an id, or raise `KeyError`; an unknown id checks the files early."""
         key = _find_key(self.all(), kid)
         if key is None and self._now() - self._checked_at > UNKNOWN_KEY_RELOAD_SECONDS:
             self._reload_changed()
@@ -96,36 +96,35 @@ class KeyRing:
         try:
             self._keys = _load_files([path for path in self._files if path.exists()])
         except (OSError, ValueError) as error:
-            log.warning("signing keys not read, the old ones stay in use", fault=str(error))
+            log.warning("signing keys not reloaded, old keys stay in use", error=str(error))
         else:
-            log.info("signing keys read", kids=[key.kid for key in self._keys])
+            log.info("signing keys reloaded", kids=[key.kid for key in self._keys])
 
     def _read_file_versions(self) -> list[tuple[int, int, int] | None]:
         return [_file_version(path) for path in self._files]
 
 
 class HmacFingerprints:
-    """HMAC-SHA256, so that a dump of the database is no help in guessing what was sent."""
+    """HMAC-SHA256: guesses of the input cannot be tested with a database dump alone."""
 
     def __init__(self, key_ring: KeyRing) -> None:
-        """Take the keys from which those of the HMAC are derived."""
+        """The HMAC keys are derived from the signing keys."""
         self._key_ring = key_ring
 
     def compute(self, data: bytes) -> tuple[bytes, ...]:
-        """See the port."""
+        """Return the fingerprint with each key, the signing key's first."""
         return tuple(hmac.digest(key.hmac_key, data, "sha256") for key in self._key_ring.all())
 
 
 def load_keys(pem: bytes) -> list[SigningKey]:
-    """Read RSA keys of at least 2,048 bits; raises `ValueError` with what is wrong."""
+    """Parse PEM-encoded RSA keys; raises `ValueError` for an invalid or too short key."""
     return [_load_key(block) for block in PEM_BLOCK.findall(pem) or [pem]]
 
 
 def _load_files(files: Sequence[Path]) -> tuple[SigningKey, ...]:
     keys = {key.kid: key for path in files for key in load_keys(path.read_bytes())}
     if not keys:
-        problem = "no file of signing keys is left"
-        raise ValueError(problem)
+        raise ValueError("no signing key file is left")
     return tuple(keys.values())
 
 
@@ -133,11 +132,9 @@ def _load_key(pem: bytes) -> SigningKey:
     try:
         private_key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        problem = "is no unencrypted private key in PEM form"
-        raise ValueError(problem) from error
+        raise ValueError("must be an unencrypted private key in PEM format") from error
     if not isinstance(private_key, RSAPrivateKey) or private_key.key_size < MIN_KEY_BITS:
-        problem = f"is no RSA key of {MIN_KEY_BITS} bits or more"
-        raise ValueError(problem)
+        raise ValueError(f"must be an RSA key of {MIN_KEY_BITS} bits or more")
     public_key = private_key.public_key()
     public_jwk: dict[str, str] = RSAAlgorithm.to_jwk(public_key, as_dict=True)
     thumbprint_members = {name: public_jwk[name] for name in ("e", "kty", "n")}
@@ -164,7 +161,7 @@ def _file_version(path: Path) -> tuple[int, int, int] | None:
 
 
 def make_key_file(path: Path) -> None:
-    """Make a key where there is none yet; of two who try at once, one wins for both."""
+    """Create a key file unless it exists; processes that start together get the same key."""
     make_private_folder(path.parent)
     if path.exists():
         return

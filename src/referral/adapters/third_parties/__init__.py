@@ -1,1 +1,1 @@
-"""EmailHunter, Clearbit, and how third parties are asked."""
+"""EmailHunter, Clearbit, and the HTTP client for them."""

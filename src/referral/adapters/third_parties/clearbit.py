@@ -1,7 +1,10 @@
-"""Clearbit, for those who still have a key, or a server with the same API."""
+"""Clearbit, which issues no new keys, or a server with the same API."""
 
 from referral.adapters.third_parties.http_client import HttpClient
-from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
+from referral.adapters.third_parties.http_response import (
+    HttpResponse,
+    InvalidResponse,
+)
 from referral.core.errors import Unavailable
 
 CHECK_TIMEOUT_SECONDS = 5.0
@@ -10,20 +13,20 @@ MIN_SERVER_ERROR_STATUS = 500
 
 
 class ClearbitClient:
-    """The server and the key, which goes along as a bearer token."""
+    """Sends requests to the API; the key is a bearer token."""
 
     def __init__(self, http_client: HttpClient, url: str, api_key: str) -> None:
-        """Take where the API is, without its version."""
+        """`url` is the root of the API, without the version."""
         self._http_client = http_client
         self._url = f"{url.removesuffix('/v2')}/v2/combined/find"
         self._api_key = api_key
 
     async def enrich(self, email: str, timeout_seconds: float) -> HttpResponse:
-        """Ask what is known of the owner, or raise `InvalidResponse`."""
+        """Look up the address's owner; raises `InvalidResponse`."""
         return await self._get(timeout_seconds, email=email)
 
     async def check_key(self) -> HttpResponse:
-        """Send a query without an address: it costs nothing. Raises `InvalidResponse`."""
+        """Send a request without an address, which costs nothing; raises `InvalidResponse`."""
         return await self._get(CHECK_TIMEOUT_SECONDS)
 
     async def _get(self, timeout_seconds: float, **query: str) -> HttpResponse:
@@ -33,16 +36,16 @@ class ClearbitClient:
 
 
 class ClearbitHealthProbe:
-    """The port `Part`: whether the key works."""
+    """Checks whether Clearbit accepts the key."""
 
     name = "Clearbit"
 
     def __init__(self, clearbit: ClearbitClient) -> None:
-        """Take the server."""
+        """`clearbit` has the key to check."""
         self._clearbit = clearbit
 
     async def check(self) -> str:
-        """See the port."""
+        """Return "ok", or raise `Unavailable` with the cause."""
         try:
             response = await self._clearbit.check_key()
         except InvalidResponse as error:

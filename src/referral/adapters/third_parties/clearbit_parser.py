@@ -1,77 +1,58 @@
-"""Profiles out of what Clearbit, and others in its form, answer; whatever they send is cleaned."""
+"""Enrichment by responses in Clearbit's format, whose texts are sanitized."""
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from datetime import timedelta
-from enum import Enum
-from typing import Literal
 from urllib.parse import urlsplit
 
-from referral.adapters.observability.samples import Sample
 from referral.adapters.third_parties.guarded_client import GuardedClient, SendRequest, TakePermit
-from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
+from referral.adapters.third_parties.http_response import (
+    HttpResponse,
+    InvalidResponse,
+    StillRunning,
+)
 from referral.core.entities.users import Profile
-from referral.core.errors import Unavailable
 
 MAX_TEXT_CHARACTERS = 200
 MAX_URL_CHARACTERS = 2000
 DOMAIN_PATTERN = re.compile(r"(?=.{3,253}\Z)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 
 JOINERS = "\u200c\u200d"
-"""Invisible as they are, some languages and all families of emoji need them."""
+"""Zero-width joiners: invisible, but part of some languages and of emoji sequences."""
 
 OK = 200
 IN_PROGRESS_STATUS = 202
 NO_PROFILE_STATUSES = frozenset({400, 404, 422, 451})
-"""Nothing is known, can be known or may be told of an address."""
+"""The address is malformed (400, 422) or unknown (404), or its data is withheld (451)."""
 
 
-class NotYet(Enum):
-    """That the service is still looking."""
-
-    NOT_YET = "not yet"
-
-
-NOT_YET: Literal[NotYet.NOT_YET] = NotYet.NOT_YET
-
-
-class HttpEnrichment:
-    """See the port `Enrichment`."""
+class ClearbitFormatEnrichment(GuardedClient[Profile | None]):
+    """Looks up profiles with a third party that responds in Clearbit's format."""
 
     def __init__(self, service: str, send: SendRequest, take_permit: TakePermit) -> None:
-        """Take how to ask, and what takes places in the budget."""
-        self._service = service
-        self._client = GuardedClient(service, send, parse_profile, take_permit)
+        """`send` sends the request; `take_permit` takes a permit from the rate budget."""
+        super().__init__(service, send, parse_profile, take_permit)
 
     async def find(self, email: str, time_limit: timedelta) -> Profile | None:
-        """See the port."""
-        profile = await self._client.request(email, time_limit)
-        if profile is NOT_YET:
-            raise Unavailable(f"{self._service} is still looking")
-        return profile
-
-    def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
-        return self._client.samples()
-
-    async def close(self) -> None:
-        """Give up what nobody waits for."""
-        await self._client.close()
+        """Return the profile, None when there is none, or raise `Unavailable`."""
+        return await self.request(email, time_limit)
 
 
-def parse_profile(response: HttpResponse) -> Profile | NotYet | None:
-    """Parse a response about a person and their company, or raise `InvalidResponse`."""
+def parse_profile(response: HttpResponse) -> Profile | None:
+    """Parse a response about a person and a company.
+
+    Raises `StillRunning` or `InvalidResponse`.
+    """
     if response.status == IN_PROGRESS_STATUS:
-        return NOT_YET
+        raise StillRunning
     if response.status in NO_PROFILE_STATUSES:
         return None
     content = response.content
     if response.status != OK:
         raise InvalidResponse(f"status {response.status}")
     if not isinstance(content, dict):
-        raise InvalidResponse("an answer in another form")
-    # EmailHunter has an envelope around it.
+        raise InvalidResponse("response of an unknown format")
+    # EmailHunter wraps the data in an object.
     profile = _profile(content["data"] if isinstance(content.get("data"), dict) else content)
     return None if profile == Profile() else profile
 
@@ -88,11 +69,11 @@ def _profile(tree: object) -> Profile:
 
 
 def _text(tree: object, *paths: str) -> str | None:
-    """Return the first text there is: one line of what can be seen, and not too long."""
+    """Return the first text found, as one line of visible characters, truncated."""
     for path in paths:
         value = _value_at(tree, path)
         if isinstance(value, str):
-            # Cut before cleaning, which takes time, and after it.
+            # Truncated before sanitizing, which takes time, and after it.
             words = "".join(map(_visible_character, value[: 4 * MAX_TEXT_CHARACTERS])).split()
             if text := " ".join(words)[:MAX_TEXT_CHARACTERS].strip():
                 return text
@@ -105,7 +86,7 @@ def _domain(tree: object, *paths: str) -> str | None:
 
 
 def _url(tree: object, path: str) -> str | None:
-    """Return an address of a picture that a page may load, whole or not at all."""
+    """Return the URL of an image if a page may safely load it."""
     value = _value_at(tree, path)
     if not isinstance(value, str) or len(value) > MAX_URL_CHARACTERS or not value.isascii():
         return None

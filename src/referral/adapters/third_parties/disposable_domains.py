@@ -1,4 +1,4 @@
-"""Verification without asking anybody: a list of domains of addresses to throw away."""
+"""Offline e-mail verification by a list of disposable domains."""
 
 from datetime import timedelta
 
@@ -8,12 +8,12 @@ from referral.core.entities.deliverability import Deliverability
 
 
 class DisposableDomainVerifier:
-    """See the port `EmailVerifier`."""
+    """Recognizes disposable addresses without a request to a third party."""
 
     supports_recheck = False
 
     async def verify(self, email: str, time_limit: timedelta) -> Deliverability:  # noqa: ARG002 - at once
-        """See the port. What is below a domain of the list is disposable as well."""
+        """Return `DISPOSABLE` for a listed domain and its subdomains, else `UNKNOWN`."""
         labels = email.rpartition("@")[2].lower().split(".")
         domains = (".".join(labels[start:]) for start in range(len(labels)))
         is_disposable = any(domain in blocklist for domain in domains)

@@ -1,4 +1,4 @@
-"""Questions to a third party: within its budget, and without waiting for one that is gone."""
+"""A client for third parties with a time limit, a rate budget and a circuit breaker."""
 
 import asyncio
 import time
@@ -10,7 +10,11 @@ from typing import Generic, TypeVar
 import structlog
 
 from referral.adapters.observability.samples import Sample
-from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
+from referral.adapters.third_parties.http_response import (
+    HttpResponse,
+    InvalidResponse,
+    StillRunning,
+)
 from referral.core.entities.rate_limits import Rate, RateLimitGroup
 from referral.core.errors import Unavailable
 from referral.core.ports.caching import RateLimiter
@@ -20,25 +24,27 @@ SendRequest = Callable[[str, float], Awaitable[HttpResponse]]
 TakePermit = Callable[[], Awaitable[bool]]
 
 FAILURE_THRESHOLD = 3
-"""After how many failures in a row nobody waits any more."""
+"""The number of successive failures that opens the breaker."""
 
 PROBE_INTERVAL_SECONDS = 5.0
-"""How often it is then tried whether there are answers again, in seconds."""
+"""The interval between probes while the breaker is open."""
 
 RATE_BUDGET = {
     RateLimitGroup.THIRD_PARTY_BURST: Rate(5, timedelta(seconds=1)),
     RateLimitGroup.THIRD_PARTY_PACE: Rate(27, timedelta(seconds=6)),
 }
-"""Windows that begin when they like: any second touches two of the first, and any minute eleven of
-the second, which makes 10 a second and 297 a minute at most.
+"""EmailHunter allows 10 requests a second and 300 a minute.
+
+Windows begin at any time: a second overlaps at most two windows of the first rate (10 requests), a
+minute at most eleven of the second (297 requests).
 """
 
 
 class Breaker:
-    """Open after some failures in a row, until a probe is answered."""
+    """A circuit breaker: successive failures open it, a successful probe closes it."""
 
     def __init__(self, service: str, now: Callable[[], float] = time.monotonic) -> None:
-        """Take a name for the log."""
+        """`service` is the name in the log."""
         self._service = service
         self._now = now
         self._failures = 0
@@ -46,24 +52,24 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody should wait."""
+        """Whether requests are to fail at once."""
         return self._failures >= FAILURE_THRESHOLD
 
     def acquire_probe(self) -> bool:
-        """Tell whether it is time to try, and that somebody does."""
+        """Return whether a probe is due, and reserve it for the caller."""
         is_due = self._now() >= self._probe_at
         if is_due:
             self._probe_at = self._now() + PROBE_INTERVAL_SECONDS
         return is_due
 
     def record_success(self) -> None:
-        """Note an answer."""
+        """Close the breaker."""
         if self.is_open:
             structlog.get_logger().info("service answers again", service=self._service)
         self._failures = 0
 
     def record_failure(self, cause: str) -> None:
-        """Note that there was none."""
+        """Count a failure, which may open the breaker."""
         was_open = self.is_open
         self._failures += 1
         if self.is_open and not was_open:
@@ -73,10 +79,11 @@ class Breaker:
 
 
 class GuardedClient(Generic[T]):
-    """Questions of one kind about mailboxes.
+    """Sends one kind of request about e-mail addresses.
 
-    Each patience has a breaker of its own: a service that is too slow for a registration may still
-    do for a job. While one is open, nobody waits: now and then a question is put in the background.
+    Each time limit has its own breaker: a service that is too slow for a registration may be fast
+    enough for a job. While a breaker is open, requests fail at once, and some are sent in the
+    background as probes.
     """
 
     def __init__(
@@ -86,7 +93,7 @@ class GuardedClient(Generic[T]):
         parse: Callable[[HttpResponse], T],
         take_permit: TakePermit,
     ) -> None:
-        """Take the request, the parser of its response (or `InvalidResponse`), and the budget."""
+        """`service` is a name for the log; `parse` raises `StillRunning` or `InvalidResponse`."""
         self._service = service
         self._send = send
         self._parse = parse
@@ -95,7 +102,7 @@ class GuardedClient(Generic[T]):
         self._probes: set[asyncio.Task[None]] = set()
 
     async def request(self, email: str, time_limit: timedelta) -> T:
-        """Return the answer, or raise `Unavailable`."""
+        """Return the parsed response, or raise `Unavailable`."""
         breaker = self._breakers.setdefault(time_limit, Breaker(self._service))
         if not breaker.is_open:
             return await self._send_guarded(breaker, email, time_limit)
@@ -106,12 +113,12 @@ class GuardedClient(Generic[T]):
         raise Unavailable(f"{self._service} does not answer")
 
     def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
+        """Return whether one of the breakers is open."""
         is_open = any(breaker.is_open for breaker in self._breakers.values())
         yield Sample("referral_breaker_open", (self._service,), is_open)
 
     async def close(self) -> None:
-        """Give up the questions that nobody waits for."""
+        """Cancel the probes."""
         for probe in self._probes:
             probe.cancel()
         await asyncio.gather(*self._probes, return_exceptions=True)
@@ -125,8 +132,11 @@ class GuardedClient(Generic[T]):
         try:
             async with asyncio.timeout(timeout_seconds):
                 if not await self._take_permit():
-                    raise Unavailable(f"{self._service} has been asked enough for now")
+                    raise Unavailable(f"the rate budget of {self._service} is used up")
                 result = self._parse(await self._send(email, timeout_seconds))
+        except StillRunning as error:
+            breaker.record_success()
+            raise Unavailable(f"{self._service} has no result yet") from error
         except (InvalidResponse, TimeoutError) as error:
             cause = str(error) or "TimeoutError"
         else:
@@ -137,13 +147,13 @@ class GuardedClient(Generic[T]):
 
 
 def rate_budget(limits: RateLimiter, service: str) -> TakePermit:
-    """Return what takes a place in the budget of a service, and tells whether there was one."""
+    """Return a function that takes a permit from the budget of a service, False if none is left."""
 
-    async def take() -> bool:
+    async def take_permit() -> bool:
         for group in RATE_BUDGET:
             result = await limits.hit(group, service)
             if result is not None and not result.allowed:
                 return False
         return True
 
-    return take
+    return take_permit

@@ -1,4 +1,4 @@
-"""Asking other servers over HTTP, with limits on the time and the size of an answer."""
+"""The HTTP client for third parties, with limits on the time and the size of a response."""
 
 import json
 from collections.abc import Mapping
@@ -14,24 +14,27 @@ from aiohttp import (
 )
 from yarl import URL
 
-from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
+from referral.adapters.third_parties.http_response import (
+    HttpResponse,
+    InvalidResponse,
+)
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 MAX_CONNECTIONS = 50
 MAX_RESPONSE_BYTES = 256 * 1024
 REQUEST_HEADERS = {
     "Accept": "application/json",
-    # Nothing is unpacked here, so that nothing small becomes huge.
+    # No compression: a small body could decompress to a huge one.
     "Accept-Encoding": "identity",
     "User-Agent": "referral",
 }
 
 
 class HttpClient:
-    """One pool of connections for all whom we ask."""
+    """Sends GET requests over one connection pool."""
 
     def __init__(self) -> None:
-        """Take nothing; needs a running event loop."""
+        """Needs a running event loop."""
         self._session = ClientSession(
             auto_decompress=False,
             connector=TCPConnector(limit=MAX_CONNECTIONS),
@@ -47,7 +50,7 @@ class HttpClient:
         timeout_seconds: float,
         bearer_token: str | None = None,
     ) -> HttpResponse:
-        """Ask, or raise `InvalidResponse`; a redirect is an answer and is not followed."""
+        """Return the response, or raise `InvalidResponse`; redirects are not followed."""
         timeout = ClientTimeout(
             total=timeout_seconds,
             sock_connect=min(timeout_seconds, CONNECT_TIMEOUT_SECONDS),
@@ -62,22 +65,22 @@ class HttpClient:
                 return HttpResponse(response.status, _parse_json(await _read_body(response)))
         except (ClientError, OSError, TimeoutError, ValueError) as error:
             failure = type(error).__name__
-        # Outside of the handler, since the error and what led to it may show the address.
+        # Raised outside the handler: `error` and its context may contain the e-mail address.
         raise InvalidResponse(failure)
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         await self._session.close()
 
 
 async def _read_body(response: ClientResponse) -> bytes:
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise ValueError("is packed")
+        raise ValueError("the body is compressed")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_RESPONSE_BYTES:
-            raise ValueError("is too large")
+            raise ValueError("the body is too large")
     return bytes(body)
 
 

@@ -1,14 +1,18 @@
-"""What other servers answer over HTTP."""
+"""Responses of third parties."""
 
 from typing import NamedTuple
 
 
 class HttpResponse(NamedTuple):
-    """What a server answered; the content is None where it is no JSON."""
+    """A status and the parsed JSON body; `content` is None when the body is not JSON."""
 
     status: int
     content: object
 
 
+class StillRunning(Exception):
+    """The third party accepted the request and has no result yet."""
+
+
 class InvalidResponse(Exception):
-    """There was no answer, or none that means anything; names no key and no address."""
+    """There was no response or an invalid one; the message has no API key and no e-mail address."""

@@ -1,15 +1,17 @@
 """EmailHunter (hunter.io), or a server with the same API."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import msgspec
 from msgspec import Struct
 
-from referral.adapters.observability.samples import Sample
 from referral.adapters.third_parties.guarded_client import GuardedClient, rate_budget
 from referral.adapters.third_parties.http_client import HttpClient
-from referral.adapters.third_parties.http_response import HttpResponse, InvalidResponse
+from referral.adapters.third_parties.http_response import (
+    HttpResponse,
+    InvalidResponse,
+    StillRunning,
+)
 from referral.core.entities.deliverability import Deliverability
 from referral.core.errors import Unavailable
 from referral.core.ports.caching import RateLimiter
@@ -20,65 +22,72 @@ OK, UNAUTHORIZED = 200, 401
 
 IN_PROGRESS_STATUS = 202
 UNKNOWN_STATUSES = frozenset({222, 400, 422, 451})
-"""Failed at the remote server, not acceptable, and not to be told: these are about one address, and
-not about the service.
+"""The mail server failed (222), the address is malformed (400, 422), its data is withheld (451).
+
+These statuses concern one address, not the service.
 """
 
-DELIVERABILITY_BY_STATUS = {verdict.value: verdict for verdict in Deliverability}
+DELIVERABILITY_BY_STATUS = {member.value: member for member in Deliverability}
 
 
 class VerifierData(Struct):
-    """What is said of an address."""
+    """The result for one address."""
 
     status: str
 
 
 class VerifierResponse(Struct):
-    """The answer of the verifier."""
+    """The response of `email-verifier`."""
 
     data: VerifierData
 
 
 class Usage(Struct):
-    """What was used of what there is."""
+    """The used and the available requests of a billing period."""
 
     used: int
     available: int
 
 
-class HunterQuota(Struct):
-    """The answer about the key's own account."""
+class AccountRequests(Struct):
+    """The usage by kind of request."""
 
     verifications: Usage
 
-    @classmethod
-    def parse(cls, content: object) -> "HunterQuota":
-        """Read it; raises `ValidationError`."""
-        tree = msgspec.convert(content, dict[str, dict[str, object]])
-        return msgspec.convert(tree.get("data", {}).get("requests"), cls)
+
+class AccountData(Struct):
+    """The account of the API key."""
+
+    requests: AccountRequests
+
+
+class AccountResponse(Struct):
+    """The response of `account`."""
+
+    data: AccountData
 
 
 class HunterClient:
-    """The server and the key, which goes along as the API has it, in the query."""
+    """Sends requests to the API; the key is a query parameter, as the API defines it."""
 
     def __init__(self, http_client: HttpClient, url: str, api_key: str) -> None:
-        """Take where the API is, without its version."""
+        """`url` is the root of the API, without the version."""
         self._http_client = http_client
         self._url = url.removesuffix("/v2")
         self._key_query = {"api_key": api_key} if api_key else {}
 
     async def verify(self, email: str, timeout_seconds: float) -> HttpResponse:
-        """Ask whether mail arrives, or raise `InvalidResponse`."""
+        """Verify an address; raises `InvalidResponse`."""
         return await self._get("email-verifier", timeout_seconds, email=email)
 
     async def enrich(self, email: str, timeout_seconds: float) -> HttpResponse:
-        """Ask what is known of the owner, in Clearbit's form, or raise `InvalidResponse`."""
+        """Look up the address's owner in Clearbit's format; raises `InvalidResponse`."""
         return await self._get(
             "combined/find", timeout_seconds, email=email, clearbit_format="true"
         )
 
     async def get_account(self) -> HttpResponse:
-        """Ask about the key's own account, or raise `InvalidResponse`."""
+        """Return the account of the API key; raises `InvalidResponse`."""
         return await self._get("account", CHECK_TIMEOUT_SECONDS)
 
     async def _get(self, path: str, timeout_seconds: float, **query: str) -> HttpResponse:
@@ -87,68 +96,51 @@ class HunterClient:
         )
 
 
-class HunterVerifier:
-    """See the port `EmailVerifier`."""
+class HunterVerifier(GuardedClient[Deliverability]):
+    """Verifies e-mail addresses with EmailHunter."""
 
     supports_recheck = True
 
     def __init__(self, hunter: HunterClient, limits: RateLimiter) -> None:
-        """Take the server, and what keeps count of its budget."""
-        self._client = GuardedClient(
-            "EmailHunter's verifier",
-            hunter.verify,
-            parse_deliverability,
-            rate_budget(limits, BUDGET_KEY),
-        )
+        """`limits` counts the requests of EmailHunter's rate budget."""
+        budget = rate_budget(limits, BUDGET_KEY)
+        super().__init__("EmailHunter's verifier", hunter.verify, parse_deliverability, budget)
 
     async def verify(self, email: str, time_limit: timedelta) -> Deliverability:
-        """See the port."""
-        deliverability = await self._client.request(email, time_limit)
-        if deliverability is None:
-            raise Unavailable("EmailHunter is still verifying")
-        return deliverability
-
-    def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
-        return self._client.samples()
-
-    async def close(self) -> None:
-        """Give up what nobody waits for."""
-        await self._client.close()
+        """Return the deliverability of an address, or raise `Unavailable`."""
+        return await self.request(email, time_limit)
 
 
 class HunterHealthProbe:
-    """The port `Part`: whether the key works, and what is left of the quota."""
+    """Checks whether EmailHunter accepts the key, and the remaining quota."""
 
     name = "EmailHunter"
 
     def __init__(self, hunter: HunterClient) -> None:
-        """Take the server."""
+        """`hunter` has the key to check."""
         self._hunter = hunter
 
     async def check(self) -> str:
-        """See the port. This question costs nothing."""
+        """Return "ok" with the quota, or raise `Unavailable`; this request costs nothing."""
         try:
             response = await self._hunter.get_account()
             if response.status == UNAUTHORIZED:
                 raise Unavailable("refuses the key")
             if response.status != OK:
                 raise Unavailable(f"answers with status {response.status}")
-            usage = HunterQuota.parse(response.content).verifications
+            account = msgspec.convert(response.content, AccountResponse).data
         except InvalidResponse as error:
             raise Unavailable(f"does not answer ({error})") from error
         except msgspec.ValidationError:
-            return "ok, without a word on the quota"
+            return "ok, quota unknown"
+        usage = account.requests.verifications
         return f"ok, {usage.available - usage.used} of {usage.available} verifications left"
 
 
-def parse_deliverability(response: HttpResponse) -> Deliverability | None:
-    """Parse the verifier's response; None while it is still at work.
-
-    Raises `InvalidResponse` for anything else.
-    """
+def parse_deliverability(response: HttpResponse) -> Deliverability:
+    """Parse a verifier response; raises `StillRunning` or `InvalidResponse`."""
     if response.status == IN_PROGRESS_STATUS:
-        return None
+        raise StillRunning
     if response.status in UNKNOWN_STATUSES:
         return Deliverability.UNKNOWN
     if response.status != OK:
@@ -158,5 +150,5 @@ def parse_deliverability(response: HttpResponse) -> Deliverability | None:
     except msgspec.ValidationError:
         status = None
     if status is None:
-        raise InvalidResponse("an answer in another form")
+        raise InvalidResponse("response of an unknown format")
     return DELIVERABILITY_BY_STATUS.get(status, Deliverability.UNKNOWN)

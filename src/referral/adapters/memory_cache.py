@@ -1,4 +1,4 @@
-"""Look-ups remembered in the process, before Redis or instead of it."""
+"""The look-up cache in the memory of each process, in front of Redis or instead of it."""
 
 import asyncio
 import time
@@ -11,22 +11,22 @@ from referral.core.entities.codes import Code
 from referral.core.ports.caching import LookupCache
 
 MEMORY_TTL_SECONDS = 0.9
-"""Other processes may show a code for one second after it was deleted."""
+"""Invalidation does not reach other processes, which may return a deleted code for one second."""
 
 MAX_MEMORY_ENTRIES = 5_000
 
 
 class MemoryLookupCache:
-    """See the port `Cache`. Those who ask for the same address at once share one question.
+    """A cache that evicts its oldest entries; concurrent misses of one key share one load.
 
-    Clearing comes after that of the cache behind it, and lets go of the questions under way: what
-    they bring may be from before the change.
+    `invalidate` invalidates the next cache first, and then drops the loads in progress here, whose
+    results may be older than the change.
     """
 
     def __init__(
         self, next_cache: LookupCache | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take the cache that is asked next, if any."""
+        """A miss asks `next_cache`, or the database without one; `now` returns seconds."""
         self._next_cache = next_cache
         self._now = now
         self._entries: dict[str, tuple[float, Code | None]] = {}
@@ -36,7 +36,7 @@ class MemoryLookupCache:
     async def get_or_load(
         self, email_key: str, load: Callable[[], Awaitable[Code | None]]
     ) -> Code | None:
-        """See the port."""
+        """Return the entry; after a miss, start a load or join the one in progress."""
         entry = self._entries.get(email_key)
         if entry is not None and entry[0] > self._now():
             self._hits += 1
@@ -47,14 +47,14 @@ class MemoryLookupCache:
             task = asyncio.create_task(self._load(email_key, load))
             task.add_done_callback(_retrieve_exception)
             self._loads[email_key] = task
-        # A shield: others wait for it too when this request is cancelled.
+        # Other requests await the task too: the cancellation of this one must not cancel it.
         try:
             return await asyncio.shield(task)
-        except Exception as error:  # noqa: BLE001 - whatever it was, others raise it too
+        except Exception as error:  # noqa: BLE001 - other requests raise the same exception
             raise copy_exception(error) from error.__cause__
 
     def find_cached(self, email_key: str) -> Code | None:
-        """See the port."""
+        """Return the entry's code without a load."""
         expires_at, code = self._entries.get(email_key, (0.0, None))
         if expires_at <= self._now():
             return None
@@ -62,12 +62,12 @@ class MemoryLookupCache:
         return code
 
     def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
+        """Return the numbers of hits and misses."""
         yield Sample("referral_cache_lookups", ("process", "hit"), self._hits)
         yield Sample("referral_cache_lookups", ("process", "miss"), self._misses)
 
     async def invalidate(self, email_key: str) -> bool:
-        """See the port."""
+        """Invalidate the next cache, then this one."""
         try:
             return self._next_cache is None or await self._next_cache.invalidate(email_key)
         finally:
@@ -97,6 +97,6 @@ class MemoryLookupCache:
 
 
 def _retrieve_exception(task: Task[Code | None]) -> None:
-    """Take note of an error that nobody waited for, so that the loop does not complain of it."""
+    """Retrieve the exception, since asyncio logs exceptions that nobody retrieves."""
     if not task.cancelled():
         task.exception()

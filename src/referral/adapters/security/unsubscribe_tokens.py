@@ -1,4 +1,4 @@
-"""Signed tokens for `List-Unsubscribe`: nothing is stored that a dump could give away."""
+"""Signed tokens for `List-Unsubscribe`; none is stored, so a database dump contains none."""
 
 import hashlib
 import hmac
@@ -14,22 +14,22 @@ from referral.core.errors import NotFound
 ID_BYTES = 16
 
 TOKEN_CHARACTERS = 64
-"""Characters of a token: the Base64 of an id and of an HMAC-SHA256."""
+"""The Base64 of a 16-byte id and a 32-byte HMAC-SHA256."""
 
 
 class SignedUnsubscribeTokens:
-    """An id and its HMAC-SHA256, under keys derived from the signing keys; the first signs."""
+    """Tokens of a user id and its HMAC-SHA256, with keys derived from the signing keys."""
 
     def __init__(self, key_ring: KeyRing) -> None:
-        """Take the signing keys; a link lives as long as the key that it was signed with."""
+        """The first key signs. A token is valid as long as its key is in the key ring."""
         self._key_ring = key_ring
 
     def sign(self, user_id: UUID) -> str:
-        """See the port."""
+        """Return the token of a user."""
         return _encode_token(_derive_hmac_key(self._key_ring.all()[0].private), user_id)
 
     def verify(self, token: str) -> UUID:
-        """See the port."""
+        """Return the user's id; raises `NotFound` for an invalid token."""
         if len(token) != TOKEN_CHARACTERS:
             raise NotFound
         try:
