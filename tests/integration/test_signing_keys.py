@@ -7,7 +7,6 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from referral.adapters.mail.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.security.access_tokens import JwtAccessTokens
 from referral.adapters.security.keys import (
     RELOAD_SECONDS,
@@ -16,6 +15,7 @@ from referral.adapters.security.keys import (
     KeyRing,
     make_key_file,
 )
+from referral.adapters.security.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.system import SystemClock
 from referral.core.errors import NotFound, Unauthenticated
 from tests.support.api_client import join
