@@ -9,8 +9,8 @@ import pytest
 
 from referral.core.entities.jobs import PruneJob, WelcomeMailJob
 from referral.core.entities.users import Locale
+from referral.core.policies.mail_quota import password_reset_quota
 from referral.core.ports.repositories import Database
-from referral.core.use_cases.notifications import password_reset_quota
 from tests.contracts.rows import (
     HOUR,
     ID_GENERATOR,

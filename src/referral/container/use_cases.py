@@ -12,6 +12,7 @@ from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmail
 from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
+from referral.core.policies.mail_quota import MailRate, ReserveMail, ReserveMailSlot
 from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel
@@ -50,6 +51,8 @@ class UseCases(Provider):
         MarkEmailConfirmed,
         Reauthenticate,
         RemoveAccount,
+        ReserveMail,
+        ReserveMailSlot,
         ResolveReferral,
         RetryLookupInvalidation,
         VerifyEmail,
@@ -140,5 +143,5 @@ class UseCases(Provider):
         return accounts.ShowAccount(clock, read_model, settings.referrals_visibility)
 
     @provide
-    def mail_limit(self, settings: Settings) -> notifications.MailLimit:
-        return notifications.MailLimit(settings.limit_mail.limit, settings.limit_mail.window)
+    def mail_rate(self, settings: Settings) -> MailRate:
+        return MailRate(settings.limit_mail)

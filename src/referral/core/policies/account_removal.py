@@ -25,7 +25,7 @@ class RemoveAccount:
         pending = await repositories.referrals.lock_pending(user.id)
         # One statement, in order of id: users who referred each other would deadlock otherwise.
         await repositories.codes.lock_all(user.id, pending.code_id if pending else None)
-        referrer = await self.resolve_referral.reject(repositories, pending) if pending else None
+        owners = await self.resolve_referral.reject(repositories, pending) if pending else []
         await self._save_referred_email(repositories, user, fingerprints[0])
         await repositories.codes.delete_all(user.id, now)
         await repositories.sessions.revoke_all(user.id)
@@ -34,7 +34,7 @@ class RemoveAccount:
         await repositories.profiles.delete(user.id)
         await repositories.verification_results.delete(fingerprints)
         await repositories.users.erase(user.id, now)
-        return [user] if referrer is None else [user, referrer]
+        return [user, *owners]
 
     async def _save_referred_email(
         self, repositories: Repositories, user: User, fingerprint: bytes

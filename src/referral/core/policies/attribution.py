@@ -19,27 +19,30 @@ class ResolveReferral:
 
     clock: Clock
 
-    async def confirm(self, repositories: Repositories, user: User) -> User | None:
+    async def confirm(self, repositories: Repositories, user: User) -> list[User]:
         """Confirm the pending referral of a locked user; an overdue referral is rejected instead.
 
-        Returns the code's owner if the code may have become active again.
+        Returns the users whose lookups to invalidate on commit.
         """
         referral = await repositories.referrals.lock_pending(user.id)
         if referral is None:
-            return None
+            return []
         if referral.is_overdue(self.clock.now()):
             return await self.reject(repositories, referral)
         await repositories.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
         await repositories.jobs.enqueue(ReferralMailJob(referral.id))
-        return None
+        return []
 
-    async def reject(self, repositories: Repositories, referral: Referral) -> User | None:
-        """Reject a locked referral; return the code's owner if the code may be active again."""
+    async def reject(self, repositories: Repositories, referral: Referral) -> list[User]:
+        """Reject a locked referral; return the users whose lookups to invalidate on commit.
+
+        That is the code's owner if the code may have become active again.
+        """
         await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
         code = await repositories.codes.revert_use(referral.code_id)
         if code is None or code.max_uses is None:
-            return None
-        return await repositories.users.find(code.user_id)
+            return []
+        return await _find_owner(repositories, code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,14 @@ class CreditReferrer:
     id_generator: IdGenerator
     confirmation_policy: EmailConfirmationPolicy
 
-    async def __call__(self, repositories: Repositories, user: User, text: str) -> User | None:
-        """Credit the code's owner; return the owner if that was the last use.
+    async def __call__(self, repositories: Repositories, user: User, text: str) -> list[User]:
+        """Credit the code's owner; return the users whose lookups to invalidate on commit.
 
-        Raises `ReferralCodeUnusable`, also for the user's own code.
+        That is the code's owner if this was the last use. Raises `ReferralCodeUnusable`, also for
+        the user's own code.
         """
-        code = (
-            await repositories.codes.lock_enabled_by_text(text)
-            if CODE_PATTERN.fullmatch(text)
-            else None
-        )
+        is_valid = CODE_PATTERN.fullmatch(text)
+        code = await repositories.codes.lock_enabled_by_text(text) if is_valid else None
         # Read the clock after the lock: waiting for it may take long, and the code may expire.
         now = self.clock.now()
         if code is None or code.user_id == user.id or not code.is_active(now):
@@ -86,9 +87,7 @@ class CreditReferrer:
         await repositories.referrals.add(referral)
         if status is ReferralStatus.CONFIRMED:
             await repositories.jobs.enqueue(ReferralMailJob(referral.id))
-        return (
-            await repositories.users.find(code.user_id) if counts and _is_last_use(code) else None
-        )
+        return await _find_owner(repositories, code) if counts and _is_last_use(code) else []
 
     async def _initial_status(self, repositories: Repositories, user: User) -> ReferralStatus:
         since = self.clock.now() - REFERRAL_COOLDOWN
@@ -98,6 +97,11 @@ class CreditReferrer:
         if self.confirmation_policy.is_satisfied_by(user):
             return ReferralStatus.CONFIRMED
         return ReferralStatus.PENDING
+
+
+async def _find_owner(repositories: Repositories, code: Code) -> list[User]:
+    owner = await repositories.users.find(code.user_id)
+    return [] if owner is None else [owner]
 
 
 def _is_last_use(code: Code) -> bool:

@@ -24,8 +24,7 @@ class MarkEmailConfirmed:
         await repositories.one_time_tokens.delete(user.id, TokenPurpose.CONFIRM)
         if not self.confirmation_policy.is_satisfied_by(user):
             await repositories.jobs.enqueue(*jobs_after_confirmation(user, self.enrichment))
-        referrer = await self.resolve_referral.confirm(repositories, user)
-        return [user] if referrer is None else [user, referrer]
+        return [user, *await self.resolve_referral.confirm(repositories, user)]
 
 
 def jobs_after_confirmation(user: User, enrichment: Enrichment | None) -> list[Job]:

@@ -101,11 +101,11 @@ class VerifyEmail:
 
 
 async def save_result(
-    asking: VerifyEmailAtSignup | VerifyEmail,
+    use_case: VerifyEmailAtSignup | VerifyEmail,
     repositories: Repositories,
     user: User,
     result: Deliverability,
 ) -> None:
     """Store the result for a user's address, under the newest fingerprint."""
-    newest = email_fingerprints(asking.fingerprinter, user)[0]
-    await repositories.verification_results.save(newest, result, asking.clock.now())
+    newest = email_fingerprints(use_case.fingerprinter, user)[0]
+    await repositories.verification_results.save(newest, result, use_case.clock.now())

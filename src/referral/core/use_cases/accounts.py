@@ -74,20 +74,17 @@ class Register:
             self.verify_at_signup(self._user(email, new_account)),
         )
         user = replace(user, password_hash=password_hash)
-        exhausted_owner: User | None = None
+        owners: list[User] = []
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             await repositories.users.add(user)
             await repositories.jobs.enqueue(*self._jobs(user))
             if new_account.referral_code is not None:
-                exhausted_owner = await self.credit_referrer(
-                    repositories, user, new_account.referral_code
-                )
+                owners = await self.credit_referrer(repositories, user, new_account.referral_code)
             await save_idempotent_response(
                 repositories, self.clock, idempotent_request, user, user.id
             )
-        if exhausted_owner is not None:
-            await self.invalidate_lookup(exhausted_owner)
+        await self.invalidate_lookup(*owners)
         return user
 
     def _jobs(self, user: User) -> list[Job]:

@@ -28,15 +28,15 @@ class CreateClient:
 
     async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
         """Return the client and its secret, which is not stored; raises `InvalidScope`."""
-        wanted = frozenset(scopes)
-        if not wanted or wanted - GRANTABLE_SCOPES:
+        requested = frozenset(scopes)
+        if not requested or requested - GRANTABLE_SCOPES:
             raise InvalidScope
         secret = self.token_generator.new()
         client = Client(
             id=self.id_generator.new(),
             name=name,
             secret_digest=self.token_generator.digest(secret),
-            scopes=wanted,
+            scopes=requested,
             created_at=self.clock.now(),
         )
         async with self.database.begin() as repositories:
@@ -87,10 +87,10 @@ class IssueClientToken:
 
         Raises `InvalidScope` if the client does not have a requested scope.
         """
-        wanted = set(scope.split()) or client.scopes
-        if wanted - client.scopes:
+        requested = set(scope.split()) or client.scopes
+        if requested - client.scopes:
             raise InvalidScope
-        granted, subject = " ".join(sorted(wanted)), str(client.id)
+        granted, subject = " ".join(sorted(requested)), str(client.id)
         token = self.access_token_issuer.issue(subject, subject, granted)
         return ClientToken(token, self.access_token_issuer.lifetime_seconds, granted)
 
@@ -100,7 +100,7 @@ class IntrospectionResult:
     """The state of an active token; `claims` is None for a refresh token.
 
     `email_verified` is None for a client's token. `email` is set if the address is confirmed (or
-    need not be) and the asking client has the scope `users:read`.
+    need not be) and the requesting client has the scope `users:read`.
     """
 
     client_id: str

@@ -24,18 +24,17 @@ from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup
+from referral.core.policies.mail_quota import (
+    ReserveMail,
+    ReserveMailSlot,
+    password_reset_quota,
+)
 from referral.core.policies.reauthentication import password_matches, require_active_account
-from referral.core.ports.delivery import Mailer, MailReservations
+from referral.core.ports.delivery import Mailer
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import PasswordHasher, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator, LinkBuilder
-from referral.core.use_cases.notifications import (
-    MailLimit,
-    password_reset_quota,
-    reserve_mail,
-    reserve_slot,
-)
 
 LINK_LIFETIMES = {TokenPurpose.CONFIRM: timedelta(hours=24), TokenPurpose.RESET: timedelta(hours=1)}
 """How long a link is valid after its mail is rendered."""
@@ -49,20 +48,21 @@ class SendConfirmationMail:
     """Send the mail with the confirmation link."""
 
     clock: Clock
-    limit: MailLimit
     links: LinkBuilder
     mailer: Mailer
-    mail_reservations: MailReservations
+    reserve_mail: ReserveMail
     token_generator: TokenGenerator
 
     async def __call__(self, job: ConfirmationMailJob, context: JobContext) -> None:
         """Send it unless the address is confirmed; raises `RescheduleJob` if the quota is full."""
-        token, kept = _make_token(self, job.user_id, TokenPurpose.CONFIRM)
-        user = await reserve_mail(self, context, job.user_id, kept, counts=not job.counted)
+        token, record = _make_token(self, job.user_id, TokenPurpose.CONFIRM)
+        user = await self.reserve_mail(context, job.user_id, record, counts=not job.counted)
         if user is None:
             return
-        facts = {"email": user.email, "link": self.links.confirm(token)}
-        await self.mailer.send(Mail(context.id, user.delivery_email, user.locale, "confirm", facts))
+        variables = {"email": user.email, "link": self.links.confirm(token)}
+        await self.mailer.send(
+            Mail(context.id, user.delivery_email, user.locale, "confirm", variables)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,12 @@ class SendPasswordResetMail:
             user = await repositories.users.find(job.user_id)
             if user is None or user.blocked_at is not None:
                 return
-            token, kept = _make_token(self, user.id, TokenPurpose.RESET)
-            await repositories.one_time_tokens.add(kept)
-        facts = {"email": user.email, "link": self.links.reset(token)}
-        await self.mailer.send(Mail(context.id, user.delivery_email, user.locale, "reset", facts))
+            token, record = _make_token(self, user.id, TokenPurpose.RESET)
+            await repositories.one_time_tokens.add(record)
+        variables = {"email": user.email, "link": self.links.reset(token)}
+        await self.mailer.send(
+            Mail(context.id, user.delivery_email, user.locale, "reset", variables)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class RequestConfirmationMail:
     clock: Clock
     database: Database
     id_generator: IdGenerator
-    limit: MailLimit
+    reserve_slot: ReserveMailSlot
 
     async def __call__(
         self, user_id: UUID, idempotent_request: IdempotentRequest[None] | None = None
@@ -105,7 +107,7 @@ class RequestConfirmationMail:
             user = require_active_account(await repositories.users.find(user_id))
             if user.email_verified:
                 raise EmailAlreadyVerified
-            wait = await reserve_slot(self, repositories, self.id_generator.new(), user.email_key)
+            wait = await self.reserve_slot(repositories, self.id_generator.new(), user.email_key)
             if wait is not None:
                 raise TooManyRequests(retry_after=wait)
             await repositories.jobs.enqueue(ConfirmationMailJob(user_id, counted=True))
@@ -199,7 +201,7 @@ class RequestPasswordReset:
     clock: Clock
     database: Database
     id_generator: IdGenerator
-    limit: MailLimit
+    reserve_slot: ReserveMailSlot
 
     async def __call__(
         self, email: str, idempotent_request: IdempotentRequest[None] | None = None
@@ -208,8 +210,8 @@ class RequestPasswordReset:
         key = self.email_parser.parse(email).canonical
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
-            wait = await reserve_slot(
-                self, repositories, self.id_generator.new(), password_reset_quota(key)
+            wait = await self.reserve_slot(
+                repositories, self.id_generator.new(), password_reset_quota(key)
             )
             user = await repositories.users.find_by_email(key)
             if wait is None:

@@ -52,7 +52,7 @@ class ListReferrals:
             found = await repositories.referrals.list_page(
                 user_id, status=status, after=after, limit=limit + 1
             )
-        return Page.from_rows(found, limit, lambda joined: joined.referral_id), shows_details
+        return Page.from_rows(found, limit, lambda referral: referral.referral_id), shows_details
 
     async def _shows_details(
         self, repositories: Repositories, caller: Caller, user_id: UUID
@@ -97,6 +97,5 @@ class SetReferrer:
                 raise AlreadyReferred
             if self.clock.now() - user.created_at > SET_REFERRER_WINDOW:
                 raise ClaimWindowClosed
-            exhausted_owner = await self.credit_referrer(repositories, user, code)
-        if exhausted_owner is not None:
-            await self.invalidate_lookup(exhausted_owner)
+            owners = await self.credit_referrer(repositories, user, code)
+        await self.invalidate_lookup(*owners)

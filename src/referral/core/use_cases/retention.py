@@ -84,5 +84,4 @@ class ExpireUnconfirmed:
             )
             if overdue is None:
                 return None
-            owner = await self.resolve_referral.reject(repositories, overdue)
-        return [] if owner is None else [owner]
+            return await self.resolve_referral.reject(repositories, overdue)
