@@ -1,4 +1,4 @@
-"""Signed access tokens: the port `AccessTokens`. Forged ones are tried out over HTTP."""
+"""The port `AccessTokenIssuer`; tests/web tries forged tokens over HTTP."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -20,13 +20,13 @@ ISSUER = "https://referral.example"
 
 @pytest.fixture
 def jwt(key_file: Path, clock: FakeClock) -> JwtAccessTokens:
-    """Real tokens, good for ten minutes."""
+    """An issuer of JWTs with a lifetime of ten minutes."""
     return JwtAccessTokens(ISSUER, KeyRing([key_file]), 10, clock)
 
 
 @pytest.fixture(params=["fake", "jwt"])
 def access_tokens(request: pytest.FixtureRequest) -> AccessTokenIssuer:
-    """Tokens out of a dict, then real ones."""
+    """The fake issuer, then the real one."""
     if request.param == "fake":
         return FakeAccessTokenIssuer()
     real: JwtAccessTokens = request.getfixturevalue("jwt")
@@ -86,16 +86,16 @@ def test_token_of_another_issuer_is_rejected(
         jwt.verify(other.issue(str(uuid4()), "first-party", "account"))
 
 
-@pytest.mark.parametrize(("seconds", "good"), [(599, True), (600, False), (-2, False)])
+@pytest.mark.parametrize(("seconds", "valid"), [(599, True), (600, False), (-2, False)])
 def test_token_is_valid_for_its_lifetime(
-    jwt: JwtAccessTokens, clock: FakeClock, seconds: int, *, good: bool
+    jwt: JwtAccessTokens, clock: FakeClock, seconds: int, *, valid: bool
 ) -> None:
     """Neither after it nor before the time of issue, also if the token was verified in between."""
     token = jwt.issue(str(uuid4()), "first-party", "account")
     if seconds > 0:
         assert jwt.verify(token)
     clock.advance(seconds=seconds)
-    if good:
+    if valid:
         assert jwt.verify(token)
     else:
         with pytest.raises(Unauthenticated):

@@ -1,4 +1,4 @@
-"""The status of a code: what `Code.status` says, the statements of the port `Codes` say too."""
+"""The statements of the port `CodeRepository` agree with `Code.status`."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ MICROSECOND = timedelta(microseconds=1)
 ENABLED = (True, False)
 LEFT = (-MICROSECOND, timedelta(0), MICROSECOND)
 USED = ((0, None), (5, None), (1, 2), (2, 2), (3, 2))
-"""How often a code was used, and how often it may be."""
+"""Uses and maximum of uses."""
 
 COMBINATIONS = [
     {"enabled": enabled, "expires_at": NOW + left, "uses": uses, "max_uses": max_uses}
@@ -25,7 +25,7 @@ COMBINATIONS = [
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda each: "-".join(map(str, each.values())))
 async def code(store: Database, request: pytest.FixtureRequest) -> Code:
-    """The only code of someone, in one of its states."""
+    """The only code of a user, in each combination."""
     state: dict[str, Any] = request.param
     return await store_code(store, await store_user(store), **state)
 

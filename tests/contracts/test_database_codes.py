@@ -1,4 +1,4 @@
-"""Referral codes: the port `Codes`."""
+"""The port `CodeRepository`."""
 
 import asyncio
 from dataclasses import replace
@@ -17,12 +17,12 @@ from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, make_code, store_code,
 
 @pytest.fixture
 async def ann(store: Database) -> User:
-    """Someone with an account."""
+    """A user."""
     return await store_user(store)
 
 
-async def found(store: Database, code: Code) -> Code | None:
-    """Return a code as it is stored."""
+async def find_stored(store: Database, code: Code) -> Code | None:
+    """Return the stored code."""
     async with store.read() as repositories:
         return await repositories.codes.find(code.user_id, code.id)
 
@@ -111,7 +111,7 @@ async def test_update_cannot_enable_a_second_code(store: Database, ann: User) ->
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as repositories:
             await repositories.codes.save(replace(second, enabled=True))
-    assert await found(store, second) == second
+    assert await find_stored(store, second) == second
 
 
 @pytest.mark.parametrize("max_uses", [0, -1])
@@ -121,7 +121,7 @@ async def test_maximum_is_positive(store: Database, ann: User, max_uses: int) ->
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as repositories:
             await repositories.codes.save(replace(code, max_uses=max_uses))
-    assert await found(store, code) == code
+    assert await find_stored(store, code) == code
 
 
 async def test_deleted_code_is_not_found(store: Database, read_model: ReadModel, ann: User) -> None:
@@ -172,7 +172,7 @@ async def test_code_of_a_blocked_user_is_not_found(
     async with store.begin() as repositories:
         assert await repositories.codes.find_by_text(code.text) is None
         assert not await repositories.codes.count_use(code.id, NOW)
-    assert await found(store, code) == code
+    assert await find_stored(store, code) == code
     async with store.begin() as repositories:
         await repositories.users.save(ann)
     assert await read_model.find_code(ann.email_key, confirmed_only=False) == code
@@ -188,7 +188,7 @@ async def test_update_stores_expiry_maximum_and_enabled(store: Database, ann: Us
         assert await repositories.codes.count_use(code.id, NOW)
         changed = replace(code, expires_at=NOW + 2 * HOUR, max_uses=7, enabled=False)
         await repositories.codes.save(changed)
-    assert await found(store, code) == replace(changed, uses=1)
+    assert await find_stored(store, code) == replace(changed, uses=1)
 
 
 async def test_uses_are_counted_up_to_the_maximum(store: Database, ann: User) -> None:
@@ -197,10 +197,10 @@ async def test_uses_are_counted_up_to_the_maximum(store: Database, ann: User) ->
     for uses in (1, 2):
         async with store.begin() as repositories:
             assert await repositories.codes.count_use(code.id, NOW)
-        assert await found(store, code) == replace(code, uses=uses)
+        assert await find_stored(store, code) == replace(code, uses=uses)
     async with store.begin() as repositories:
         assert not await repositories.codes.count_use(code.id, NOW)
-    assert await found(store, code) == replace(code, uses=2)
+    assert await find_stored(store, code) == replace(code, uses=2)
 
 
 async def test_concurrent_uses(store: Database, ann: User) -> None:
@@ -212,7 +212,7 @@ async def test_concurrent_uses(store: Database, ann: User) -> None:
             return await repositories.codes.count_use(code.id, NOW)
 
     assert sum(await asyncio.gather(*(use() for _ in range(10)))) == 3
-    assert await found(store, code) == replace(code, uses=3)
+    assert await find_stored(store, code) == replace(code, uses=3)
 
 
 async def test_lock_prevents_lost_updates(store: Database, ann: User) -> None:
@@ -221,12 +221,12 @@ async def test_lock_prevents_lost_updates(store: Database, ann: User) -> None:
 
     async def raise_maximum() -> None:
         async with store.begin() as repositories:
-            held = await repositories.codes.lock(ann.id, code.id)
-            assert held is not None
-            await repositories.codes.save(replace(held, max_uses=(held.max_uses or 0) + 1))
+            locked = await repositories.codes.lock(ann.id, code.id)
+            assert locked is not None
+            await repositories.codes.save(replace(locked, max_uses=(locked.max_uses or 0) + 1))
 
     await asyncio.gather(*(raise_maximum() for _ in range(10)))
-    assert await found(store, code) == replace(code, max_uses=11)
+    assert await find_stored(store, code) == replace(code, max_uses=11)
 
 
 async def test_retiring_disables_the_code_of_the_user(store: Database, ann: User) -> None:
@@ -235,8 +235,8 @@ async def test_retiring_disables_the_code_of_the_user(store: Database, ann: User
     other = await store_code(store, await store_user(store))
     async with store.begin() as repositories:
         await repositories.codes.retire(ann.id)
-    assert await found(store, code) == replace(code, enabled=False)
-    assert await found(store, other) == other
+    assert await find_stored(store, code) == replace(code, enabled=False)
+    assert await find_stored(store, other) == other
 
 
 async def test_codes_are_listed_newest_first(store: Database, ann: User) -> None:
@@ -244,16 +244,16 @@ async def test_codes_are_listed_newest_first(store: Database, ann: User) -> None
     codes = [await store_code(store, ann, enabled=False) for _ in range(5)]
     await delete(store, codes.pop(1))
     await store_code(store, await store_user(store))
-    seen: list[list[Code]] = []
+    pages: list[list[Code]] = []
     after: UUID | None = None
     for _ in range(3):
         async with store.read() as repositories:
             page = await repositories.codes.list_page(
                 ann.id, NOW, status=None, after=after, limit=2
             )
-        seen.append(page)
+        pages.append(page)
         after = page[-1].id if page else None
-    assert seen == [codes[:1:-1], codes[1::-1], []]
+    assert pages == [codes[:1:-1], codes[1::-1], []]
 
 
 async def test_codes_are_ordered_by_id(store: Database, ann: User) -> None:

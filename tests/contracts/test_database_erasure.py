@@ -1,4 +1,4 @@
-"""What ends and what leaves: erasure, ended sessions, links, remembered answers, clients."""
+"""Erasure and expiry: accounts, referrals, sessions, one-time tokens, stored responses, clients."""
 
 import asyncio
 from dataclasses import replace
@@ -31,14 +31,14 @@ STORED_RESPONSE = {"status": 201, "body": b'{"id": 1}', "location": "/here"}
 
 
 def make_request(fingerprint: bytes = b"f" * 32) -> IdempotentRequest[None]:
-    """Make a request that nobody has made before."""
+    """Return a request with a new idempotency key."""
     return IdempotentRequest(
         ID_GENERATOR.new().bytes * 2, (fingerprint,), lambda _: STORED_RESPONSE
     )
 
 
 def make_one_time_token(user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM) -> OneTimeToken:
-    """Make a link that is good for an hour."""
+    """Return a new token that is valid for an hour."""
     return OneTimeToken(ID_GENERATOR.new().bytes * 2, user.id, purpose, NOW + HOUR)
 
 
@@ -57,7 +57,7 @@ async def test_erased_account_is_not_found(store: Database) -> None:
     ann = await store_user(store)
     code = await store_code(store, ann)
     referral, bob = await store_referral(store, code)
-    gone = await store_code(store, bob)
+    erased_code = await store_code(store, bob)
     async with store.begin() as repositories:
         await repositories.codes.delete_all(bob.id, NOW)
         await repositories.users.erase(bob.id, NOW)
@@ -71,7 +71,7 @@ async def test_erased_account_is_not_found(store: Database) -> None:
         assert await repositories.referrals.find_by_referred(bob.id) == referral
     again = await store_user(store, email_key=bob.email_key)
     with pytest.raises(CodeTaken):
-        await store_code(store, again, text=gone.text)
+        await store_code(store, again, text=erased_code.text)
 
 
 async def test_erased_referrer_is_not_shown(store: Database, read_model: ReadModel) -> None:
@@ -143,14 +143,14 @@ async def test_uses_cannot_become_negative(store: Database) -> None:
 async def test_unconfirmed_account_is_found_after_its_deadline(store: Database) -> None:
     """Confirmed, blocked and erased accounts are not, nor those without a deadline."""
     early = datetime(2020, 1, 1, tzinfo=UTC)
-    late = await store_user(store, confirm_by=early)
+    unconfirmed = await store_user(store, confirm_by=early)
     await store_user(store, confirm_by=early, email_verified=True)
     await store_user(store, confirm_by=early, blocked_at=NOW)
     await store_user(store, confirm_by=NOW)
     async with store.begin() as repositories:
         assert await repositories.users.lock_unconfirmed(early - HOUR) is None
-        assert await repositories.users.lock_unconfirmed(early) == late
-        await repositories.users.erase(late.id, NOW)
+        assert await repositories.users.lock_unconfirmed(early) == unconfirmed
+        await repositories.users.erase(unconfirmed.id, NOW)
         assert await repositories.users.lock_unconfirmed(early) is None
     other = await store_user(store, confirm_by=early)
     async with store.begin() as repositories:
@@ -162,18 +162,18 @@ async def test_unconfirmed_account_is_found_after_its_deadline(store: Database) 
 async def test_all_sessions_of_a_user_end(store: Database) -> None:
     """Except the given one, and those of other users."""
     ann, bob = await store_user(store), await store_user(store)
-    here, there, other = make_session(ann), make_session(ann), make_session(bob)
+    kept_session, ended_session, other = make_session(ann), make_session(ann), make_session(bob)
     async with store.begin() as repositories:
-        for session in (here, there, other):
+        for session in (kept_session, ended_session, other):
             await repositories.sessions.add(session)
-        token = make_refresh_token(there.id)
+        token = make_refresh_token(ended_session.id)
         await repositories.sessions.add_token(token)
-        assert await repositories.sessions.find_by_token(token.digest) == (there, token)
-        await repositories.sessions.revoke_all(ann.id, except_id=here.id)
-        assert await repositories.sessions.list_all(ann.id) == [here]
+        assert await repositories.sessions.find_by_token(token.digest) == (ended_session, token)
+        await repositories.sessions.revoke_all(ann.id, except_id=kept_session.id)
+        assert await repositories.sessions.list_all(ann.id) == [kept_session]
         assert await repositories.sessions.find_by_token(token.digest) is None
         await repositories.sessions.revoke_all(ann.id)
-        assert await repositories.sessions.find(here.id) is None
+        assert await repositories.sessions.find(kept_session.id) is None
         assert await repositories.sessions.find(other.id) == other
 
 
@@ -186,80 +186,83 @@ async def test_token_use_consumes_all_tokens_of_its_purpose(store: Database) -> 
         make_one_time_token(ann, TokenPurpose.RESET),
     )
     async with store.begin() as repositories:
-        links = repositories.one_time_tokens
-        for link in (one, two, other):
-            await links.add(link)
-        assert await links.find_user_id(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
-        assert await links.consume(one.digest, TokenPurpose.RESET, NOW) is None
-        assert await links.consume(one.digest, TokenPurpose.CONFIRM, NOW + HOUR) is None
-        assert await links.consume(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
-        assert await links.consume(two.digest, TokenPurpose.CONFIRM, NOW) is None
-        assert await links.find_user_id(other.digest, TokenPurpose.RESET, NOW) == ann.id
-        await links.delete(ann.id)
-        assert await links.find_user_id(other.digest, TokenPurpose.RESET, NOW) is None
+        tokens = repositories.one_time_tokens
+        for token in (one, two, other):
+            await tokens.add(token)
+        assert await tokens.find_user_id(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
+        assert await tokens.consume(one.digest, TokenPurpose.RESET, NOW) is None
+        assert await tokens.consume(one.digest, TokenPurpose.CONFIRM, NOW + HOUR) is None
+        assert await tokens.consume(one.digest, TokenPurpose.CONFIRM, NOW) == ann.id
+        assert await tokens.consume(two.digest, TokenPurpose.CONFIRM, NOW) is None
+        assert await tokens.find_user_id(other.digest, TokenPurpose.RESET, NOW) == ann.id
+        await tokens.delete(ann.id)
+        assert await tokens.find_user_id(other.digest, TokenPurpose.RESET, NOW) is None
 
 
 async def test_token_lock_is_exclusive(store: Database) -> None:
     """Until it is released or times out; it does not consume the token, and needs a valid one."""
     ann = await store_user(store)
-    link = make_one_time_token(ann, TokenPurpose.RESET)
+    token = make_one_time_token(ann, TokenPurpose.RESET)
     later, latest = NOW + HOUR / 4, NOW + HOUR / 2
     async with store.begin() as repositories:
-        links = repositories.one_time_tokens
-        await links.add(link)
-        assert not await links.acquire(link.digest, TokenPurpose.CONFIRM, NOW, later)
-        assert not await links.acquire(link.digest, TokenPurpose.RESET, NOW + HOUR, NOW + 2 * HOUR)
-        assert await links.acquire(link.digest, TokenPurpose.RESET, NOW, later)
-        assert not await links.acquire(link.digest, TokenPurpose.RESET, NOW, later)
-        assert await links.find_user_id(link.digest, TokenPurpose.RESET, NOW) == ann.id
-        await links.release(link.digest, later)
-        assert await links.acquire(link.digest, TokenPurpose.RESET, NOW, later)
-        assert await links.acquire(link.digest, TokenPurpose.RESET, later, latest)
-        await links.release(link.digest, later)
-        assert not await links.acquire(link.digest, TokenPurpose.RESET, later, latest)
-        assert await links.consume(link.digest, TokenPurpose.RESET, NOW) == ann.id
-        assert not await links.acquire(link.digest, TokenPurpose.RESET, latest, NOW + HOUR)
+        tokens = repositories.one_time_tokens
+        await tokens.add(token)
+        assert not await tokens.acquire(token.digest, TokenPurpose.CONFIRM, NOW, later)
+        assert not await tokens.acquire(
+            token.digest, TokenPurpose.RESET, NOW + HOUR, NOW + 2 * HOUR
+        )
+        assert await tokens.acquire(token.digest, TokenPurpose.RESET, NOW, later)
+        assert not await tokens.acquire(token.digest, TokenPurpose.RESET, NOW, later)
+        assert await tokens.find_user_id(token.digest, TokenPurpose.RESET, NOW) == ann.id
+        await tokens.release(token.digest, later)
+        assert await tokens.acquire(token.digest, TokenPurpose.RESET, NOW, later)
+        assert await tokens.acquire(token.digest, TokenPurpose.RESET, later, latest)
+        await tokens.release(token.digest, later)
+        assert not await tokens.acquire(token.digest, TokenPurpose.RESET, later, latest)
+        assert await tokens.consume(token.digest, TokenPurpose.RESET, NOW) == ann.id
+        assert not await tokens.acquire(token.digest, TokenPurpose.RESET, latest, NOW + HOUR)
 
 
 async def test_concurrent_token_locks(store: Database) -> None:
     """Of twenty concurrent callers, one acquires the lock."""
-    link = make_one_time_token(await store_user(store), TokenPurpose.RESET)
+    token = make_one_time_token(await store_user(store), TokenPurpose.RESET)
     async with store.begin() as repositories:
-        await repositories.one_time_tokens.add(link)
+        await repositories.one_time_tokens.add(token)
 
-    async def claim() -> bool:
+    async def acquire() -> bool:
         async with store.begin() as repositories:
-            links = repositories.one_time_tokens
-            return await links.acquire(link.digest, TokenPurpose.RESET, NOW, NOW + HOUR)
+            tokens = repositories.one_time_tokens
+            return await tokens.acquire(token.digest, TokenPurpose.RESET, NOW, NOW + HOUR)
 
-    assert sum(await asyncio.gather(*(claim() for _ in range(20)))) == 1
+    assert sum(await asyncio.gather(*(acquire() for _ in range(20)))) == 1
 
 
 async def test_expired_tokens_and_responses_are_pruned(store: Database) -> None:
     """Valid ones stay."""
     ann = await store_user(store)
-    link, attempt = make_one_time_token(ann), make_request()
+    token, request = make_one_time_token(ann), make_request()
     async with store.begin() as repositories:
-        await repositories.one_time_tokens.add(link)
-        await repositories.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
+        await repositories.one_time_tokens.add(token)
+        await repositories.idempotency.save(request, STORED_RESPONSE, ann.id, NOW)
         assert await repositories.one_time_tokens.prune(NOW) is False
         assert await repositories.idempotency.prune(NOW) is False
-        assert await repositories.idempotency.acquire(attempt, NOW) == STORED_RESPONSE
+        assert await repositories.idempotency.acquire(request, NOW) == STORED_RESPONSE
         await repositories.one_time_tokens.prune(NOW + HOUR)
         await repositories.idempotency.prune(NOW + HOUR)
         assert (
-            await repositories.one_time_tokens.find_user_id(link.digest, link.purpose, NOW) is None
+            await repositories.one_time_tokens.find_user_id(token.digest, token.purpose, NOW)
+            is None
         )
-        assert await repositories.idempotency.acquire(attempt, NOW) is None
+        assert await repositories.idempotency.acquire(request, NOW) is None
 
 
 async def test_idempotency_key_returns_its_stored_response(store: Database) -> None:
     """For one of its fingerprints, until it expires or is deleted."""
-    ann, attempt = await store_user(store), make_request()
+    ann, request = await store_user(store), make_request()
     async with store.begin() as repositories:
-        assert await repositories.idempotency.acquire(attempt, NOW) is None
-        await repositories.idempotency.save(attempt, STORED_RESPONSE, ann.id, NOW)
-    rotated = replace(attempt, fingerprints=(b"n" * 32, *attempt.fingerprints))
+        assert await repositories.idempotency.acquire(request, NOW) is None
+        await repositories.idempotency.save(request, STORED_RESPONSE, ann.id, NOW)
+    rotated = replace(request, fingerprints=(b"n" * 32, *request.fingerprints))
     async with store.begin() as repositories:
         assert await repositories.idempotency.acquire(rotated, NOW) == STORED_RESPONSE
         assert (
@@ -267,35 +270,35 @@ async def test_idempotency_key_returns_its_stored_response(store: Database) -> N
             == STORED_RESPONSE
         )
         await repositories.idempotency.delete(ann.id)
-        assert await repositories.idempotency.acquire(attempt, NOW) is None
+        assert await repositories.idempotency.acquire(request, NOW) is None
 
 
 async def test_idempotency_key_with_another_body_is_rejected(store: Database) -> None:
     """The first response stays."""
-    attempt = make_request()
+    request = make_request()
     async with store.begin() as repositories:
-        await repositories.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
+        await repositories.idempotency.save(request, STORED_RESPONSE, None, NOW)
     with pytest.raises(IdempotencyKeyReused):
         async with store.begin() as repositories:
-            await repositories.idempotency.acquire(replace(attempt, fingerprints=(b"x" * 32,)), NOW)
+            await repositories.idempotency.acquire(replace(request, fingerprints=(b"x" * 32,)), NOW)
     async with store.read() as repositories:
         with pytest.raises(IdempotencyKeyReused):
-            await repositories.idempotency.find(attempt.key, (b"x" * 32,), NOW)
+            await repositories.idempotency.find(request.key, (b"x" * 32,), NOW)
 
 
 async def test_stored_response_is_found_until_it_expires(store: Database) -> None:
     """Without a lock; afterwards the key is free."""
-    attempt = make_request()
+    request = make_request()
     async with store.begin() as repositories:
-        await repositories.idempotency.save(attempt, STORED_RESPONSE, None, NOW)
+        await repositories.idempotency.save(request, STORED_RESPONSE, None, NOW)
     async with store.read() as repositories:
         assert (
-            await repositories.idempotency.find(attempt.key, attempt.fingerprints, NOW)
+            await repositories.idempotency.find(request.key, request.fingerprints, NOW)
             == STORED_RESPONSE
         )
-        late = NOW + timedelta(microseconds=1)
-        assert await repositories.idempotency.find(attempt.key, (b"x" * 32,), late) is None
-        assert await repositories.idempotency.find(b"new" * 10, attempt.fingerprints, NOW) is None
+        later = NOW + timedelta(microseconds=1)
+        assert await repositories.idempotency.find(request.key, (b"x" * 32,), later) is None
+        assert await repositories.idempotency.find(b"new" * 10, request.fingerprints, NOW) is None
 
 
 async def test_stored_client_is_found(store: Database) -> None:
@@ -356,7 +359,7 @@ async def test_concurrent_erasures_of_mutual_referrers_do_not_deadlock(store: Da
         ann, bob = await store_user(store), await store_user(store)
         codes = [await store_code(store, owner, uses=1) for owner in (ann, bob)]
 
-        async def leave(owner: User, other: UUID) -> None:
+        async def erase_referrer(owner: User, other: UUID) -> None:
             async with store.begin() as repositories:
                 await repositories.users.lock(owner.id)
                 await repositories.codes.lock_all(owner.id, other)
@@ -364,7 +367,7 @@ async def test_concurrent_erasures_of_mutual_referrers_do_not_deadlock(store: Da
                 await repositories.codes.revert_use(other)
                 await repositories.codes.delete_all(owner.id, NOW)
 
-        await asyncio.gather(leave(ann, codes[1].id), leave(bob, codes[0].id))
+        await asyncio.gather(erase_referrer(ann, codes[1].id), erase_referrer(bob, codes[0].id))
         async with store.read() as repositories:
             assert (
                 await repositories.codes.list_all(ann.id)

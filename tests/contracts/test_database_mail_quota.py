@@ -1,4 +1,4 @@
-"""The count of mails: the port `Mails`; and what mail needs of users, referrals and sessions."""
+"""The port `MailQuota`, and what mails need of users, referrals, sessions and jobs."""
 
 import asyncio
 from dataclasses import replace
@@ -23,48 +23,50 @@ from tests.contracts.rows import (
 
 
 async def reserve_slot(
-    store: Database, quota: str, *, minute: float = 0, mail: UUID | None = None
+    store: Database, quota: str, *, minute: float = 0, mail_id: UUID | None = None
 ) -> object:
-    """Ask for one of three places an hour, some minutes after the beginning."""
+    """Reserve one of three slots per hour, some minutes after `NOW`."""
     async with store.begin() as repositories:
         return await repositories.mail_quota.reserve_slot(
-            mail or ID_GENERATOR.new(), quota, NOW + timedelta(minutes=minute), slots=3, window=HOUR
+            mail_id or ID_GENERATOR.new(),
+            quota,
+            NOW + timedelta(minutes=minute),
+            slots=3,
+            window=HOUR,
         )
 
 
 async def test_mail_slots_per_hour_are_limited(store: Database) -> None:
     """The fourth mail has to wait until the first is an hour old; other recipients do not count."""
-    address = f"{ID_GENERATOR.new()}@example.com"
-    assert [await reserve_slot(store, address, minute=minute) for minute in (0, 10, 20)] == [
-        None
-    ] * 3
-    assert await reserve_slot(store, address, minute=30) == NOW + HOUR
-    assert await reserve_slot(store, f"x{address}", minute=30) is None
-    assert await reserve_slot(store, address, minute=60) is None
-    assert await reserve_slot(store, address, minute=61) == NOW + timedelta(minutes=70)
+    email = f"{ID_GENERATOR.new()}@example.com"
+    assert [await reserve_slot(store, email, minute=minute) for minute in (0, 10, 20)] == [None] * 3
+    assert await reserve_slot(store, email, minute=30) == NOW + HOUR
+    assert await reserve_slot(store, f"x{email}", minute=30) is None
+    assert await reserve_slot(store, email, minute=60) is None
+    assert await reserve_slot(store, email, minute=61) == NOW + timedelta(minutes=70)
 
 
 async def test_reset_mails_have_their_own_quota(store: Database) -> None:
     """Of the same size; neither kind uses the other's slots."""
-    address = f"{ID_GENERATOR.new()}@example.com"
-    for quota in (password_reset_quota(address), address):
+    email = f"{ID_GENERATOR.new()}@example.com"
+    for quota in (password_reset_quota(email), email):
         found = [await reserve_slot(store, quota) for _ in range(4)]
         assert found == [None] * 3 + [NOW + HOUR]
 
 
 async def test_retried_mail_keeps_its_slot(store: Database) -> None:
     """A retry is sent, however full the quota is."""
-    address, mail = f"{ID_GENERATOR.new()}@example.com", ID_GENERATOR.new()
+    email, mail_id = f"{ID_GENERATOR.new()}@example.com", ID_GENERATOR.new()
     for _ in range(5):
-        assert await reserve_slot(store, address, mail=mail) is None
-    assert [await reserve_slot(store, address) for _ in range(3)] == [None, None, NOW + HOUR]
-    assert await reserve_slot(store, address, mail=mail) is None
+        assert await reserve_slot(store, email, mail_id=mail_id) is None
+    assert [await reserve_slot(store, email) for _ in range(3)] == [None, None, NOW + HOUR]
+    assert await reserve_slot(store, email, mail_id=mail_id) is None
 
 
 async def test_concurrent_reservations_do_not_exceed_the_quota(store: Database) -> None:
     """Thirty concurrent mails, three slots."""
-    address = f"{ID_GENERATOR.new()}@example.com"
-    found = await asyncio.gather(*(reserve_slot(store, address) for _ in range(30)))
+    email = f"{ID_GENERATOR.new()}@example.com"
+    found = await asyncio.gather(*(reserve_slot(store, email) for _ in range(30)))
     assert found.count(None) == 3
 
 
@@ -96,13 +98,13 @@ async def test_mail_quota_is_reset(store: Database) -> None:
 
 async def test_old_mail_slots_are_pruned(store: Database) -> None:
     """Newer slots stay."""
-    address = f"{ID_GENERATOR.new()}@example.com"
+    email = f"{ID_GENERATOR.new()}@example.com"
     old, fresh = ID_GENERATOR.new(), ID_GENERATOR.new()
-    await reserve_slot(store, address, mail=old)
-    await reserve_slot(store, address, minute=59, mail=fresh)
+    await reserve_slot(store, email, mail_id=old)
+    await reserve_slot(store, email, minute=59, mail_id=fresh)
     async with store.begin() as repositories:
         assert not await repositories.mail_quota.prune(NOW + timedelta(minutes=30))
-    assert [await reserve_slot(store, address, minute=59) for _ in range(3)][1:] == [
+    assert [await reserve_slot(store, email, minute=59) for _ in range(3)][1:] == [
         None,
         NOW + timedelta(minutes=119),
     ]
@@ -126,13 +128,13 @@ async def test_referral_is_reported_in_one_mail(store: Database) -> None:
     referral, _ = await store_referral(store, code)
     first, second = ID_GENERATOR.new(), ID_GENERATOR.new()
     async with store.begin() as repositories:
-        for mail, found in ((first, True), (second, False), (first, True)):
+        for mail_id, found in ((first, True), (second, False), (first, True)):
             referrer = await repositories.referrals.assign_to_mail(
-                referral.id, mail, include_unassigned=False
+                referral.id, mail_id, include_unassigned=False
             )
             assert (referrer is not None) is found
-        (told,) = await repositories.referrals.list_by_mail(referral.referrer_id, first)
-        assert told.id == referral.referred_id
+        (reported,) = await repositories.referrals.list_by_mail(referral.referrer_id, first)
+        assert reported.id == referral.referred_id
         assert await repositories.referrals.list_by_mail(referral.referrer_id, second) == []
         assert (
             await repositories.referrals.assign_to_mail(

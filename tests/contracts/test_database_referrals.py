@@ -1,4 +1,4 @@
-"""Who joined with whose code: the port `Referrals`."""
+"""The port `ReferralRepository`."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -24,13 +24,13 @@ from tests.contracts.rows import (
 
 @pytest.fixture
 async def ann(store: Database) -> User:
-    """Someone with an account."""
+    """A user."""
     return await store_user(store)
 
 
 @pytest.fixture
 async def code(store: Database, ann: User) -> Code:
-    """Ann's code."""
+    """A code of Ann's."""
     return await store_code(store, ann)
 
 
@@ -122,13 +122,13 @@ async def test_referrals_are_listed_newest_first(store: Database, ann: User, cod
     """Pages follow each other by the referral's id, without a gap or a repeat."""
     stored = [(await store_referral(store, code))[0].id for _ in range(5)]
     await store_referral(store, await store_code(store, await store_user(store)))
-    seen: list[list[UUID]] = []
+    pages: list[list[UUID]] = []
     after: UUID | None = None
     for _ in range(4):
         page = await newest(store, ann.id, after=after, limit=2)
-        seen.append([joined.referral_id for joined in page])
+        pages.append([joined.referral_id for joined in page])
         after = page[-1].referral_id if page else None
-    assert seen == [stored[:2:-1], stored[2:0:-1], stored[:1], []]
+    assert pages == [stored[:2:-1], stored[2:0:-1], stored[:1], []]
 
 
 async def test_referrals_are_filtered_by_status(store: Database, ann: User, code: Code) -> None:

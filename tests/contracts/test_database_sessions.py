@@ -1,4 +1,4 @@
-"""Logins: the port `Sessions`."""
+"""The port `SessionRepository`."""
 
 import asyncio
 from dataclasses import replace
@@ -20,18 +20,18 @@ from tests.contracts.rows import (
 
 @pytest.fixture
 async def session(store: Database) -> Session:
-    """Someone's login."""
+    """A session of a new user."""
     return await store_session(store)
 
 
 @pytest.fixture
 async def token(store: Database, session: Session) -> RefreshToken:
-    """The first refresh token of the login."""
+    """The first refresh token of the session."""
     return await store_token(store, session)
 
 
 async def store_session(store: Database) -> Session:
-    """Make a login of someone new."""
+    """Store a session of a new user."""
     session = make_session(await store_user(store))
     async with store.begin() as repositories:
         await repositories.sessions.add(session)
@@ -39,15 +39,15 @@ async def store_session(store: Database) -> Session:
 
 
 async def store_token(store: Database, session: Session) -> RefreshToken:
-    """Make another refresh token of a login."""
+    """Store another refresh token of a session."""
     token = make_refresh_token(session.id)
     async with store.begin() as repositories:
         await repositories.sessions.add_token(token)
     return token
 
 
-async def found(store: Database, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
-    """Return what is stored about a refresh token."""
+async def find_stored(store: Database, token: RefreshToken) -> tuple[Session, RefreshToken] | None:
+    """Return the stored session and refresh token."""
     async with store.begin() as repositories:
         return await repositories.sessions.lock_by_token(token.digest)
 
@@ -57,13 +57,13 @@ async def test_refresh_token_finds_its_session(
 ) -> None:
     """Each of several tokens finds the session and itself, as stored."""
     second = await store_token(store, session)
-    assert await found(store, token) == (session, token)
-    assert await found(store, second) == (session, second)
+    assert await find_stored(store, token) == (session, token)
+    assert await find_stored(store, second) == (session, second)
 
 
 async def test_unknown_refresh_token_finds_nothing(store: Database) -> None:
     """A digest that was never stored finds nothing."""
-    assert await found(store, make_refresh_token(ID_GENERATOR.new())) is None
+    assert await find_stored(store, make_refresh_token(ID_GENERATOR.new())) is None
 
 
 async def test_time_of_use_is_stored(
@@ -73,8 +73,8 @@ async def test_time_of_use_is_stored(
     second = await store_token(store, session)
     async with store.begin() as repositories:
         assert await repositories.sessions.mark_used(token, NOW)
-    assert await found(store, token) == (session, replace(token, used_at=NOW))
-    assert await found(store, second) == (session, second)
+    assert await find_stored(store, token) == (session, replace(token, used_at=NOW))
+    assert await find_stored(store, second) == (session, second)
 
 
 async def test_ending_a_session_deletes_its_tokens(
@@ -83,13 +83,13 @@ async def test_ending_a_session_deletes_its_tokens(
     """Tokens of other sessions stay; ending is idempotent."""
     second = await store_token(store, session)
     other = await store_session(store)
-    kept = await store_token(store, other)
+    other_token = await store_token(store, other)
     for _ in range(2):
         async with store.begin() as repositories:
             await repositories.sessions.revoke(session.id)
-    assert await found(store, token) is None
-    assert await found(store, second) is None
-    assert await found(store, kept) == (other, kept)
+    assert await find_stored(store, token) is None
+    assert await find_stored(store, second) is None
+    assert await find_stored(store, other_token) == (other, other_token)
 
 
 async def test_token_needs_a_session_and_session_needs_a_user(store: Database) -> None:
@@ -115,14 +115,14 @@ async def test_lock_shows_the_previous_change(
     """Of ten concurrent uses of a token, one finds it unused."""
     assert token.session_id == session.id
 
-    async def play() -> bool:
+    async def use() -> bool:
         async with store.begin() as repositories:
-            held = await repositories.sessions.lock_by_token(token.digest)
-            assert held is not None
+            locked = await repositories.sessions.lock_by_token(token.digest)
+            assert locked is not None
             await repositories.sessions.mark_used(token, NOW)
-            return held[1].used_at is None
+            return locked[1].used_at is None
 
-    assert sum(await asyncio.gather(*(play() for _ in range(10)))) == 1
+    assert sum(await asyncio.gather(*(use() for _ in range(10)))) == 1
 
 
 async def test_first_used_of_two_successors_wins(
@@ -135,9 +135,9 @@ async def test_first_used_of_two_successors_wins(
         await repositories.sessions.add_token(other)
         assert await repositories.sessions.mark_used(heir, NOW) is True
         assert await repositories.sessions.mark_used(other, NOW) is False
-    assert await found(store, heir) == (session, replace(heir, used_at=NOW))
-    assert await found(store, other) == (session, other)
-    assert await found(store, token) == (session, replace(token, heir=heir.digest))
+    assert await find_stored(store, heir) == (session, replace(heir, used_at=NOW))
+    assert await find_stored(store, other) == (session, other)
+    assert await find_stored(store, token) == (session, replace(token, heir=heir.digest))
 
 
 async def test_concurrent_successors(
@@ -149,10 +149,10 @@ async def test_concurrent_successors(
         for heir in heirs:
             await repositories.sessions.add_token(heir)
 
-    async def play(heir: RefreshToken) -> bool:
+    async def use(heir: RefreshToken) -> bool:
         async with store.begin() as repositories:
-            held = await repositories.sessions.lock_by_token(heir.digest)
-            assert held is not None
-            return await repositories.sessions.mark_used(held[1], NOW)
+            locked = await repositories.sessions.lock_by_token(heir.digest)
+            assert locked is not None
+            return await repositories.sessions.mark_used(locked[1], NOW)
 
-    assert sum(await asyncio.gather(*(play(heir) for heir in heirs))) == 1
+    assert sum(await asyncio.gather(*(use(heir) for heir in heirs))) == 1

@@ -1,4 +1,4 @@
-"""What is stored of what third parties know."""
+"""The repositories of profiles, verification results and referred e-mail addresses."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +16,7 @@ VALID, INVALID = Deliverability.VALID, Deliverability.INVALID
 
 
 def make_fingerprint() -> bytes:
-    """Make one that nobody has."""
+    """Return a new fingerprint."""
     return ID_GENERATOR.new().bytes * 2
 
 
@@ -54,35 +54,35 @@ async def test_profile_needs_an_account(store: Database) -> None:
             await repositories.profiles.save(ID_GENERATOR.new(), FULL, NOW)
 
 
-@pytest.mark.parametrize("verdict", Deliverability)
+@pytest.mark.parametrize("result", Deliverability)
 async def test_deliverability_of_an_account_is_stored(
-    store: Database, verdict: Deliverability
+    store: Database, result: Deliverability
 ) -> None:
     """By adding and by saving the account."""
-    ann, bob = await store_user(store, deliverability=verdict), await store_user(store)
+    ann, bob = await store_user(store, deliverability=result), await store_user(store)
     async with store.begin() as repositories:
         assert await repositories.users.lock(ann.id) == ann
-        await repositories.users.save(replace(bob, deliverability=verdict))
-        assert await repositories.users.find(bob.id) == replace(bob, deliverability=verdict)
+        await repositories.users.save(replace(bob, deliverability=result))
+        assert await repositories.users.find(bob.id) == replace(bob, deliverability=result)
 
 
 async def test_verification_result_is_found(store: Database) -> None:
     """By any of the fingerprints; the newest result counts, an outdated one does not."""
     old, new, other = make_fingerprint(), make_fingerprint(), make_fingerprint()
     async with store.begin() as repositories:
-        verdicts = repositories.verification_results
-        assert await verdicts.find((new, old), NOW) is None
-        await verdicts.save(old, VALID, NOW)
-        await verdicts.save(other, VALID, NOW)
-        assert await verdicts.find((new, old), NOW) is VALID
-        assert await verdicts.find((new, old), NOW + timedelta(microseconds=1)) is None
-        await verdicts.save(new, INVALID, NOW + HOUR)
-        assert await verdicts.find((new, old), NOW) is INVALID
-        await verdicts.save(old, Deliverability.WEBMAIL, NOW + 2 * HOUR)
-        assert await verdicts.find((new, old), NOW) is Deliverability.WEBMAIL
-        await verdicts.delete((new, old))
-        assert await verdicts.find((new, old), NOW) is None
-        assert await verdicts.find((other,), NOW) is VALID
+        results = repositories.verification_results
+        assert await results.find((new, old), NOW) is None
+        await results.save(old, VALID, NOW)
+        await results.save(other, VALID, NOW)
+        assert await results.find((new, old), NOW) is VALID
+        assert await results.find((new, old), NOW + timedelta(microseconds=1)) is None
+        await results.save(new, INVALID, NOW + HOUR)
+        assert await results.find((new, old), NOW) is INVALID
+        await results.save(old, Deliverability.WEBMAIL, NOW + 2 * HOUR)
+        assert await results.find((new, old), NOW) is Deliverability.WEBMAIL
+        await results.delete((new, old))
+        assert await results.find((new, old), NOW) is None
+        assert await results.find((other,), NOW) is VALID
 
 
 async def test_old_verification_results_are_pruned(store: Database) -> None:

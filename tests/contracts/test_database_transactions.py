@@ -1,4 +1,4 @@
-"""Transactions: the port `Database`."""
+"""Transactions of the port `Database`."""
 
 from contextlib import suppress
 
@@ -11,7 +11,7 @@ from tests.contracts.rows import make_code, make_user, store_user
 
 
 class OddError(Exception):
-    """An error that the database knows nothing of."""
+    """An error that is unrelated to the database."""
 
 
 async def test_end_of_the_block_commits(store: Database) -> None:

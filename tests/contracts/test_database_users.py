@@ -1,4 +1,4 @@
-"""Accounts: the port `Users`."""
+"""The port `UserRepository`."""
 
 import asyncio
 
@@ -51,10 +51,10 @@ async def test_canonical_email_is_unique(store: Database) -> None:
 async def test_concurrent_accounts_with_one_email(store: Database) -> None:
     """Of ten concurrent registrations of an address, one succeeds."""
     email_key = make_user().email_key
-    asking = [store_user(store, email_key=email_key) for _ in range(10)]
-    answers = await asyncio.gather(*asking, return_exceptions=True)
-    assert sum(isinstance(answer, User) for answer in answers) == 1
-    assert sum(isinstance(answer, EmailTaken) for answer in answers) == 9
+    additions = [store_user(store, email_key=email_key) for _ in range(10)]
+    results = await asyncio.gather(*additions, return_exceptions=True)
+    assert sum(isinstance(result, User) for result in results) == 1
+    assert sum(isinstance(result, EmailTaken) for result in results) == 9
 
 
 async def test_account_lock_serializes_changes(store: Database) -> None:

@@ -22,10 +22,10 @@ PoolUse = Callable[[DriverPool], Coroutine[Any, Any, None]]
 
 
 class FakeConnection:
-    """A connection that waits for `answer` before it says anything."""
+    """A connection that awaits `answer` before it responds."""
 
-    def __init__(self, answer: Callable[[], Awaitable[None]]) -> None:
-        self._answer = answer
+    def __init__(self, respond: Callable[[], Awaitable[None]]) -> None:
+        self._answer = respond
         self.terminated = False
 
     async def fetch(self, *_: object) -> list[Any]:
@@ -40,10 +40,10 @@ class FakeConnection:
 
 
 class FakePool:
-    """A pool of the driver, which would give out as many connections as are asked for."""
+    """A pool of the driver without a limit of its own."""
 
-    def __init__(self, answer: Callable[[], Awaitable[None]]) -> None:
-        self._answer = answer
+    def __init__(self, respond: Callable[[], Awaitable[None]]) -> None:
+        self._answer = respond
         self.acquired: list[FakeConnection] = []
 
     @asynccontextmanager
@@ -53,25 +53,25 @@ class FakePool:
 
 
 async def look_up(pool: DriverPool) -> None:
-    """Read a code."""
+    """Look a code up."""
     await PostgresReadModel(pool).find_code("ann@example.com", confirmed_only=False)
 
 
 async def show(pool: DriverPool) -> None:
-    """Read an account."""
+    """Read an account view."""
     await PostgresReadModel(pool).find_account(ID_GENERATOR.new(), 10, NOW)
 
 
 async def reserve_mail(pool: DriverPool) -> None:
-    """Take a place for a mail."""
-    office = PostgresMailReservations(pool, FakeFingerprinter())
-    await office.reserve(
+    """Reserve a slot for a mail."""
+    mail_reservations = PostgresMailReservations(pool, FakeFingerprinter())
+    await mail_reservations.reserve(
         MailReservationRequest(ID_GENERATOR.new(), ID_GENERATOR.new(), NOW, 3, HOUR)
     )
 
 
-@pytest.mark.parametrize("ask", [look_up, show, reserve_mail])
-async def test_connection_is_terminated_after_a_timeout(ask: PoolUse) -> None:
+@pytest.mark.parametrize("use_pool", [look_up, show, reserve_mail])
+async def test_connection_is_terminated_after_a_timeout(use_pool: PoolUse) -> None:
     """Otherwise the pool would wait for the server again."""
 
     async def time_out() -> None:
@@ -79,19 +79,19 @@ async def test_connection_is_terminated_after_a_timeout(ask: PoolUse) -> None:
 
     pool = FakePool(time_out)
     with pytest.raises(Unavailable):
-        await ask(DriverPool(pool))
+        await use_pool(DriverPool(pool))
     assert [connection.terminated for connection in pool.acquired] == [True]
 
 
 def queue_length(pool: DriverPool) -> float:
-    """Return how many wait in the queue, as the metrics tell."""
+    """Return the length of the queue, from the metrics."""
     *_, last = pool.samples()
     assert isinstance(last.value, int)
     return last.value
 
 
-@pytest.mark.parametrize("ask", [look_up, show, reserve_mail])
-async def test_all_callers_wait_in_one_queue(ask: PoolUse) -> None:
+@pytest.mark.parametrize("use_pool", [look_up, show, reserve_mail])
+async def test_all_callers_wait_in_one_queue(use_pool: PoolUse) -> None:
     """With all connections in use, the next caller is counted as waiting, and served later."""
     free = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_all_callers_wait_in_one_queue(ask: PoolUse) -> None:
     pool = FakePool(wait)
     connections = DriverPool(pool)
     busy = [asyncio.create_task(show(connections)) for _ in range(DRIVER_POOL_SIZE)]
-    late = asyncio.create_task(ask(connections))
+    queued = asyncio.create_task(use_pool(connections))
     await wait_until(lambda: len(pool.acquired) + queue_length(connections) == DRIVER_POOL_SIZE + 1)
     assert len(pool.acquired) == DRIVER_POOL_SIZE
     assert [measure.value for measure in connections.samples()] == [
@@ -110,5 +110,5 @@ async def test_all_callers_wait_in_one_queue(ask: PoolUse) -> None:
         1,
     ]
     free.set()
-    await asyncio.gather(*busy, late)
+    await asyncio.gather(*busy, queued)
     assert [measure.value for measure in connections.samples()] == [DRIVER_POOL_SIZE, 0, 0]

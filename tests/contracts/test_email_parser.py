@@ -1,4 +1,4 @@
-"""E-mail addresses: the port `EmailParser`."""
+"""The port `EmailParser`."""
 
 import pytest
 
@@ -12,21 +12,21 @@ REAL = ValidatingEmailParser()
 LABEL = "d" * 61
 
 
-@pytest.mark.parametrize("addresses", [FakeEmailParser(), REAL], ids=["fake", "real"])
-def test_email_keeps_its_spelling_and_has_a_canonical_form(addresses: EmailParser) -> None:
+@pytest.mark.parametrize("email_parser", [FakeEmailParser(), REAL], ids=["fake", "real"])
+def test_email_keeps_its_spelling_and_has_a_canonical_form(email_parser: EmailParser) -> None:
     """The canonical form is lower-case."""
-    address = addresses.parse("Ann.Example@Example.COM")
-    assert address.original == "Ann.Example@Example.COM"
-    assert address.canonical == "ann.example@example.com"
-    assert address.local_part == "Ann.Example"
+    email = email_parser.parse("Ann.Example@Example.COM")
+    assert email.original == "Ann.Example@Example.COM"
+    assert email.canonical == "ann.example@example.com"
+    assert email.local_part == "Ann.Example"
 
 
-@pytest.mark.parametrize("addresses", [FakeEmailParser(), REAL], ids=["fake", "real"])
+@pytest.mark.parametrize("email_parser", [FakeEmailParser(), REAL], ids=["fake", "real"])
 @pytest.mark.parametrize("text", ["", "ann", "ann.example.com"])
-def test_email_without_an_at_sign_is_rejected(addresses: EmailParser, text: str) -> None:
+def test_email_without_an_at_sign_is_rejected(email_parser: EmailParser, text: str) -> None:
     """The error names the field."""
     with pytest.raises(InvalidRequest) as raised:
-        addresses.parse(text)
+        email_parser.parse(text)
     assert raised.value.field == "email"
 
 
@@ -61,8 +61,8 @@ def test_email_without_an_at_sign_is_rejected(addresses: EmailParser, text: str)
 def test_all_spellings_have_one_canonical_form(canonical: str, spellings: list[str]) -> None:
     """Case, U-label or A-label, composed or not: one canonical form, and the spelling is kept."""
     for spelling in [*spellings, canonical]:
-        address = REAL.parse(spelling)
-        assert (address.original, address.canonical) == (spelling, canonical)
+        email = REAL.parse(spelling)
+        assert (email.original, email.canonical) == (spelling, canonical)
 
 
 @pytest.mark.parametrize(

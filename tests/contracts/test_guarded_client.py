@@ -1,4 +1,4 @@
-"""Keeping to a budget, and away from a service that does not answer."""
+"""The guarded client of a third party: its circuit breaker and its budget."""
 
 import asyncio
 import math
@@ -31,17 +31,17 @@ HOUR_SECONDS, MARGIN_SECONDS = 3600, 60
 HOURLY_BUDGET = WITH_BUDGET | {
     group: Rate(rate.limit, rate.window * HOUR_SECONDS) for group, rate in RATE_BUDGET.items()
 }
-"""The same with hours in place of seconds."""
+"""The budget with windows that are 3,600 times as long."""
 
 
 class FakeThirdParty:
-    """A third party that answers with 200, or not in time, and remembers what it was asked."""
+    """A third party that responds with 200, fails or hangs, and records the requests."""
 
     def __init__(self) -> None:
         self.failure: str | None = None
         self.requests: list[str] = []
 
-    async def send(self, mailbox: str, within: float) -> HttpResponse:  # noqa: ARG002 - as the port has it
+    async def send(self, mailbox: str, within: float) -> HttpResponse:  # noqa: ARG002 - the port has it
         self.requests.append(mailbox)
         if self.failure == "hang":
             await asyncio.Event().wait()
@@ -51,93 +51,93 @@ class FakeThirdParty:
 
 
 async def no_budget() -> bool:
-    """Have room."""
+    """Allow every request."""
     return True
 
 
 @pytest.fixture
 def service() -> FakeThirdParty:
-    """A service that answers."""
+    """A third party that responds."""
     return FakeThirdParty()
 
 
 @pytest.fixture
-async def inquiries(service: FakeThirdParty) -> AsyncIterator[GuardedClient[int]]:
-    """Questions to it that have no budget."""
-    inquiries = GuardedClient("it", service.send, lambda reply: reply.status, no_budget)
-    yield inquiries
-    await inquiries.close()
+async def client(service: FakeThirdParty) -> AsyncIterator[GuardedClient[int]]:
+    """A client without a budget."""
+    client = GuardedClient("it", service.send, lambda reply: reply.status, no_budget)
+    yield client
+    await client.close()
 
 
-async def fail(inquiries: GuardedClient[int], times: int) -> None:
-    """Ask in vain."""
+async def fail(client: GuardedClient[int], times: int) -> None:
+    """Send failing requests."""
     for _ in range(times):
         with pytest.raises(Unavailable):
-            await inquiries.request("ann@example.com", SHORT_TIMEOUT)
+            await client.request("ann@example.com", SHORT_TIMEOUT)
 
 
-def fail_at_once(inquiries: GuardedClient[int]) -> None:
-    """Ask in vain, and without a turn of the event loop, so that there is nothing to wait for."""
+def fail_at_once(client: GuardedClient[int]) -> None:
+    """Send a failing request that fails without yielding to the event loop."""
     with pytest.raises(Unavailable):
-        inquiries.request("ann@example.com", SHORT_TIMEOUT).send(None)
+        client.request("ann@example.com", SHORT_TIMEOUT).send(None)
 
 
-@pytest.mark.parametrize("fault", ["status 500", "hang"])
+@pytest.mark.parametrize("failure", ["status 500", "hang"])
 async def test_breaker_opens_after_consecutive_failures(
-    inquiries: GuardedClient[int],
+    client: GuardedClient[int],
     service: FakeThirdParty,
-    fault: str,
+    failure: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No request is sent, and no caller waits, until the next probe."""
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", math.inf
     )
-    service.failure = fault
-    await fail(inquiries, FAILURE_THRESHOLD)
+    service.failure = failure
+    await fail(client, FAILURE_THRESHOLD)
     for _ in range(200):
-        fail_at_once(inquiries)
+        fail_at_once(client)
     await asyncio.sleep(0)
     assert len(service.requests) == FAILURE_THRESHOLD
 
 
 async def test_success_resets_the_failure_count(
-    inquiries: GuardedClient[int], service: FakeThirdParty
+    client: GuardedClient[int], service: FakeThirdParty
 ) -> None:
     """Only consecutive failures count."""
     for _ in range(3):
         service.failure = "status 500"
-        await fail(inquiries, FAILURE_THRESHOLD - 1)
+        await fail(client, FAILURE_THRESHOLD - 1)
         service.failure = None
-        assert await inquiries.request("ann@example.com", SHORT_TIMEOUT) == 200
+        assert await client.request("ann@example.com", SHORT_TIMEOUT) == 200
 
 
 async def test_each_timeout_has_its_own_breaker(
-    inquiries: GuardedClient[int], service: FakeThirdParty
+    client: GuardedClient[int], service: FakeThirdParty
 ) -> None:
     """A longer timeout may get responses where a shorter one does not."""
     service.failure = "hang"
-    await fail(inquiries, FAILURE_THRESHOLD)
+    await fail(client, FAILURE_THRESHOLD)
     service.failure = None
-    assert await inquiries.request("ann@example.com", 2 * SHORT_TIMEOUT) == 200
-    await fail(inquiries, 1)
+    assert await client.request("ann@example.com", 2 * SHORT_TIMEOUT) == 200
+    await fail(client, 1)
 
 
 async def test_successful_probe_closes_the_breaker(
-    inquiries: GuardedClient[int], service: FakeThirdParty, monkeypatch: pytest.MonkeyPatch
+    client: GuardedClient[int], service: FakeThirdParty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The probe runs in the background, so that no caller waits for it."""
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", 0.0
     )
     service.failure = "hang"
-    await fail(inquiries, FAILURE_THRESHOLD)
-    fail_at_once(inquiries)
+    await fail(client, FAILURE_THRESHOLD)
+    fail_at_once(client)
     await wait_until(lambda: len(service.requests) == FAILURE_THRESHOLD + 1)
     service.failure = None
-    fail_at_once(inquiries)
+    fail_at_once(client)
     await wait_until(lambda: len(service.requests) == FAILURE_THRESHOLD + 2)
-    assert await inquiries.request("ann@example.com", SHORT_TIMEOUT) == 200
+    assert await client.request("ann@example.com", SHORT_TIMEOUT) == 200
 
 
 def test_one_probe_per_retry_interval() -> None:
@@ -161,18 +161,19 @@ async def test_close_cancels_probes(
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", 0.0
     )
-    inquiries = GuardedClient("it", service.send, lambda reply: reply.status, no_budget)
+    client = GuardedClient("it", service.send, lambda reply: reply.status, no_budget)
     service.failure = "hang"
-    await fail(inquiries, FAILURE_THRESHOLD + 1)
+    await fail(client, FAILURE_THRESHOLD + 1)
     before = len(asyncio.all_tasks())
-    await inquiries.close()
+    await client.close()
     assert len(asyncio.all_tasks()) == before - 1
 
 
-def max_in_window(taken: list[tuple[float, float]], seconds: float) -> int:
-    """Return how many at most were surely let through within a time, however late we heard."""
+def max_in_window(sent: list[tuple[float, float]], seconds: float) -> int:
+    """Return the maximum of requests that were certainly sent within one window."""
     return max(
-        sum(began <= one and end < began + seconds for one, end in taken) for began, _ in taken
+        sum(started_at <= one and ended_at < started_at + seconds for one, ended_at in sent)
+        for started_at, _ in sent
     )
 
 
@@ -188,25 +189,25 @@ async def test_processes_share_the_budget(
     limits = [
         FixedWindowRateLimiter(HOURLY_BUDGET, server, 1, now=lambda: now) for server in servers
     ]
-    takes = [rate_budget(each, f"third-{processes}") for each in limits]
-    inquiries = [
-        GuardedClient("it", service.send, lambda reply: reply.status, take) for take in takes
+    budgets = [rate_budget(each, f"third-{processes}") for each in limits]
+    clients = [
+        GuardedClient("it", service.send, lambda reply: reply.status, budget) for budget in budgets
     ]
-    taken = []
+    sent = []
     for _ in range(7):
         service.requests.clear()
-        asked = [
-            one.request("ann@example.com", LONG_TIMEOUT) for one in inquiries for _ in range(20)
+        requests = [
+            client.request("ann@example.com", LONG_TIMEOUT) for client in clients for _ in range(20)
         ]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert all(answer == 200 or isinstance(answer, Unavailable) for answer in answers)
-        assert answers.count(200) == len(service.requests)
-        taken.append(len(service.requests))
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        assert all(result == 200 or isinstance(result, Unavailable) for result in results)
+        assert results.count(200) == len(service.requests)
+        sent.append(len(service.requests))
         async for key in servers[0].redis.scan_iter(f"*{RateLimitGroup.THIRD_PARTY_BURST}:*"):
             assert 0 < await servers[0].redis.ttl(key) <= HOUR_SECONDS
             await servers[0].redis.delete(key)
         now += HOUR_SECONDS + MARGIN_SECONDS
-    assert taken == [5, 5, 5, 5, 5, 2, 0]
+    assert sent == [5, 5, 5, 5, 5, 2, 0]
     for server in servers:
         await server.close()
 
@@ -218,16 +219,16 @@ async def test_budget_is_kept_without_redis(service: FakeThirdParty, quiet: floa
     """
     now = 0.0
     limits = FixedWindowRateLimiter(WITH_BUDGET, None, 1, now=lambda: now)
-    inquiries = GuardedClient(
+    client = GuardedClient(
         "it", service.send, lambda reply: reply.status, rate_budget(limits, "it")
     )
-    asked: list[float] = []
+    sent_at: list[float] = []
     while now < 70:
         with suppress(Unavailable):
-            assert await inquiries.request("ann@example.com", LONG_TIMEOUT) == 200
-            asked.append(now)
+            assert await client.request("ann@example.com", LONG_TIMEOUT) == 200
+            sent_at.append(now)
         now += 0.01 if now else quiet
-    assert len(asked) == len(service.requests)
-    for seconds, most in ((1, MAX_PER_SECOND), (60, MAX_PER_MINUTE)):
-        busy = max_in_window([(at, at) for at in asked], seconds)
-        assert most / 2 <= busy <= most
+    assert len(sent_at) == len(service.requests)
+    for seconds, max_requests in ((1, MAX_PER_SECOND), (60, MAX_PER_MINUTE)):
+        sent_in_window = max_in_window([(at, at) for at in sent_at], seconds)
+        assert max_requests / 2 <= sent_in_window <= max_requests

@@ -1,4 +1,4 @@
-"""What every cache of look-ups keeps to: in the process, in Redis, and one before the other."""
+"""The port `LookupCache`: in memory, in Redis, and memory in front of Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,14 +23,14 @@ CACHE_KINDS = ("memory", "redis", "memory before redis")
 
 
 def new_code(**lifetime: float) -> Code:
-    """Make up a code that is in force."""
+    """Return a new active code."""
     now = datetime.now(UTC)
     ends = now + timedelta(**lifetime or {"hours": 1})
     return Code(uuid4(), uuid4(), uuid4().hex[:8], now, ends, None, 0, enabled=True)
 
 
 class CountingLookup:
-    """A database that counts its questions."""
+    """A look-up in the database that counts its calls."""
 
     def __init__(self, code: Code | None) -> None:
         self.code = code
@@ -43,13 +43,13 @@ class CountingLookup:
 
 @pytest.fixture
 def key() -> str:
-    """An address that no other test uses."""
+    """A new e-mail address."""
     return f"{uuid4().hex}@example.com"
 
 
 @pytest.fixture
 async def server(redis_url: str) -> AsyncIterator[RedisClient]:
-    """The way to Redis."""
+    """A connection to Redis."""
     server = RedisClient(redis_url)
     yield server
     await server.close()
@@ -57,7 +57,7 @@ async def server(redis_url: str) -> AsyncIterator[RedisClient]:
 
 @pytest.fixture(params=CACHE_KINDS)
 def cache(request: pytest.FixtureRequest, server: RedisClient) -> LookupCache:
-    """Each of the caches."""
+    """The cache under test."""
     if request.param == "memory":
         return MemoryLookupCache()
     behind = RedisLookupCache(server)
@@ -65,13 +65,13 @@ def cache(request: pytest.FixtureRequest, server: RedisClient) -> LookupCache:
 
 
 async def wait_until_cached(cache: LookupCache, key: str, code: Code | None) -> None:
-    """Wait until the cache answers with `code` and asks nobody."""
+    """Wait until the cache returns `code` without a load."""
 
-    async def unasked() -> bool:
-        find = CountingLookup(code)
-        return await cache.get_or_load(key, find) == code and not find.calls
+    async def is_cached() -> bool:
+        load = CountingLookup(code)
+        return await cache.get_or_load(key, load) == code and not load.calls
 
-    await wait_for_value(unasked)
+    await wait_for_value(is_cached)
 
 
 @pytest.mark.parametrize("code", [new_code(), None], ids=["a code", "no code"])
@@ -93,23 +93,23 @@ async def test_invalidated_value_is_loaded_again(cache: LookupCache, key: str) -
 
 async def test_load_from_before_an_invalidation_is_not_cached(cache: LookupCache, key: str) -> None:
     """A load that runs during an invalidation never caches the old value."""
-    old, new, on_its_way, go_on = new_code(), new_code(), asyncio.Event(), asyncio.Event()
+    old, new, load_started, release_load = new_code(), new_code(), asyncio.Event(), asyncio.Event()
 
-    async def find_slowly() -> Code | None:
-        on_its_way.set()
-        await go_on.wait()
+    async def load_slowly() -> Code | None:
+        load_started.set()
+        await release_load.wait()
         return old
 
     for _ in range(3):
-        slow = asyncio.create_task(cache.get_or_load(key, find_slowly))
-        await on_its_way.wait()
+        pending_load = asyncio.create_task(cache.get_or_load(key, load_slowly))
+        await load_started.wait()
         await cache.invalidate(key)
-        go_on.set()
-        assert await slow == old
+        release_load.set()
+        assert await pending_load == old
         assert await cache.get_or_load(key, CountingLookup(new)) == new
         await wait_until_cached(cache, key, new)
-        on_its_way.clear()
-        go_on.clear()
+        load_started.clear()
+        release_load.clear()
         await cache.invalidate(key)
 
 
@@ -130,37 +130,38 @@ async def test_concurrent_requests_get_their_own_values(cache: LookupCache) -> N
     codes = {f"{uuid4().hex}@example.com": new_code() for _ in range(1000)}
     for address, code in codes.items():
         await cache.get_or_load(address, CountingLookup(code))
-    asked = [address for address in codes for _ in range(10)]
+    keys_requested = [address for address in codes for _ in range(10)]
     tasks = [
-        asyncio.create_task(cache.get_or_load(key, CountingLookup(codes[key]))) for key in asked
+        asyncio.create_task(cache.get_or_load(key, CountingLookup(codes[key])))
+        for key in keys_requested
     ]
     for number, task in enumerate(tasks):
         if number % 3 == 0:
             asyncio.get_running_loop().call_soon(task.cancel)
         if number % 50 == 0:
             await asyncio.sleep(0)
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    given = [(key, answer) for key, answer in zip(asked, answers, strict=True) if answer]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    given = [(key, result) for key, result in zip(keys_requested, results, strict=True) if result]
     assert all(isinstance(a, asyncio.CancelledError) or a == codes[key] for key, a in given)
-    assert sum(isinstance(answer, Code) for _, answer in given) >= 6000
+    assert sum(isinstance(result, Code) for _, result in given) >= 6000
 
 
 async def test_concurrent_requests_share_one_load(key: str) -> None:
     """Five hundred requests for one key load once, also if the first one is cancelled."""
-    cache, find, go_on = MemoryLookupCache(), CountingLookup(new_code()), asyncio.Event()
+    cache, load, release_load = MemoryLookupCache(), CountingLookup(new_code()), asyncio.Event()
 
-    async def find_slowly() -> Code | None:
-        await go_on.wait()
-        return await find()
+    async def load_slowly() -> Code | None:
+        await release_load.wait()
+        return await load()
 
-    tasks = [asyncio.create_task(cache.get_or_load(key, find_slowly)) for _ in range(500)]
+    tasks = [asyncio.create_task(cache.get_or_load(key, load_slowly)) for _ in range(500)]
     await asyncio.sleep(0)
     tasks[0].cancel()
-    go_on.set()
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(answers[0], asyncio.CancelledError)
-    assert answers[1:] == [find.code] * 499
-    assert find.calls == 1
+    release_load.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert results[1:] == [load.code] * 499
+    assert load.calls == 1
 
 
 async def test_requests_that_share_a_failed_load_get_separate_errors(key: str) -> None:
@@ -248,22 +249,22 @@ async def test_redis_holds_no_email(server: RedisClient, key: str) -> None:
 
 async def test_invalidation_marker_outlives_an_expired_entry(server: RedisClient, key: str) -> None:
     """A load from before the change is not cached, even after a newer entry has expired."""
-    old, new, on_its_way, go_on = new_code(), new_code(), asyncio.Event(), asyncio.Event()
+    old, new, load_started, release_load = new_code(), new_code(), asyncio.Event(), asyncio.Event()
 
-    async def find_slowly() -> Code | None:
-        on_its_way.set()
-        await go_on.wait()
+    async def load_slowly() -> Code | None:
+        load_started.set()
+        await release_load.wait()
         return old
 
-    late, changing, reading = (RedisLookupCache(server) for _ in range(3))
-    slow = asyncio.create_task(late.get_or_load(key, find_slowly))
-    await on_its_way.wait()
+    loading, changing, reading = (RedisLookupCache(server) for _ in range(3))
+    pending_load = asyncio.create_task(loading.get_or_load(key, load_slowly))
+    await load_started.wait()
     await changing.invalidate(key)
     await reading.get_or_load(key, CountingLookup(None))
     await wait_until_cached(reading, key, None)
-    await server.redis.delete(entry_key(key))  # as it ends by itself
-    go_on.set()
-    assert await slow == old
+    await server.redis.delete(entry_key(key))  # as if it had expired
+    release_load.set()
+    assert await pending_load == old
     assert await reading.get_or_load(key, CountingLookup(new)) == new
     await wait_until_cached(reading, key, new)
 
@@ -288,7 +289,7 @@ async def test_invalidation_that_redis_rejects_is_compensated(
 
 
 class UnreachableRedis(RedisClient):
-    """A server that answers nobody, and is asked again when the test wants it."""
+    """A server that fails every command, and records the recovery hooks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -305,19 +306,19 @@ async def test_invalidation_during_the_recovery_is_repeated(
     server: RedisClient, redis_url: str
 ) -> None:
     """Until then no value is read from Redis."""
-    addresses = [f"{uuid4().hex}@example.com" for _ in range(2_000)]
-    for address in addresses:
+    keys = [f"{uuid4().hex}@example.com" for _ in range(2_000)]
+    for address in keys:
         await server.redis.set(entry_key(address), b"old", ex=60)
     silent = UnreachableRedis(redis_url)
     cache = RedisLookupCache(silent)
-    for address in addresses[:-1]:
+    for address in keys[:-1]:
         assert not await cache.invalidate(address)
     (repeat,) = silent.repeats
     repeating = asyncio.ensure_future(repeat())
     await asyncio.sleep(0)
-    assert not await cache.invalidate(addresses[-1])
+    assert not await cache.invalidate(keys[-1])
     await repeating
-    assert await server.redis.exists(*map(entry_key, addresses)) == 0
+    assert await server.redis.exists(*map(entry_key, keys)) == 0
     await silent.close()
 
 
@@ -328,11 +329,11 @@ async def test_recovery_repeats_the_last_minute_of_invalidations(
     time = 0.0
     silent = UnreachableRedis(redis_url)
     cache = RedisLookupCache(silent, now=lambda: time)
-    addresses = [f"{uuid4().hex}@example.com" for _ in range(100)]
-    for address in addresses:
+    keys = [f"{uuid4().hex}@example.com" for _ in range(100)]
+    for address in keys:
         await server.redis.set(entry_key(address), b"old", ex=60)
         time += 1
         assert not await cache.invalidate(address)
     await silent.repeats[0]()
-    assert await server.redis.exists(*map(entry_key, addresses)) == 40
+    assert await server.redis.exists(*map(entry_key, keys)) == 40
     await silent.close()

@@ -1,4 +1,4 @@
-"""What mails begin with: the port `MailReservations`, in memory and in PostgreSQL."""
+"""The port `MailReservations`, in memory and in PostgreSQL."""
 
 import asyncio
 import hashlib
@@ -23,10 +23,10 @@ from tests.support.fakes.ports import FakeFingerprinter
 
 
 @pytest.fixture
-async def office(
+async def mail_reservations(
     store: Database, request: pytest.FixtureRequest
 ) -> AsyncIterator[MailReservations]:
-    """The post office of that database."""
+    """Mail reservations in the database under test."""
     if isinstance(store, FakeDatabase):
         yield FakeMailReservations(store)
         return
@@ -37,89 +37,98 @@ async def office(
 def make_request(
     user: User, *, slots: int | None = 3, token: OneTimeToken | None = None
 ) -> MailReservationRequest:
-    """Ask for a place for a new mail."""
+    """Return a request for a new mail."""
     return MailReservationRequest(ID_GENERATOR.new(), user.id, NOW, slots, HOUR, token)
 
 
 def make_token(user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM) -> OneTimeToken:
-    """Make up a token."""
+    """Return a new one-time token."""
     return OneTimeToken(ID_GENERATOR.new().bytes * 2, user.id, purpose, NOW + HOUR)
 
 
 async def is_stored(store: Database, token: OneTimeToken) -> bool:
-    """Tell whether a token is good for something."""
+    """Return whether a token is stored and valid."""
     async with store.read() as repositories:
         found = await repositories.one_time_tokens.find_user_id(token.digest, token.purpose, NOW)
     return found == token.user_id
 
 
 async def test_reservation_returns_the_user_and_takes_a_slot(
-    store: Database, office: MailReservations
+    store: Database, mail_reservations: MailReservations
 ) -> None:
     """A mail takes one slot, however often it is retried, and other mails count it."""
     ann = await store_user(store)
     first = make_request(ann)
     for _ in range(5):
-        assert await office.reserve(first) == MailReservation(ann, None)
+        assert await mail_reservations.reserve(first) == MailReservation(ann, None)
     async with store.begin() as repositories:
         for expected in (None, None, NOW + HOUR):
-            free_at = await repositories.mail_quota.reserve_slot(
+            retry_at = await repositories.mail_quota.reserve_slot(
                 ID_GENERATOR.new(), ann.email_key, NOW, slots=3, window=HOUR
             )
-            assert free_at == expected
-    assert await office.reserve(make_request(ann)) == MailReservation(ann, NOW + HOUR)
+            assert retry_at == expected
+    assert await mail_reservations.reserve(make_request(ann)) == MailReservation(ann, NOW + HOUR)
     later = replace(make_request(ann), requested_at=NOW + HOUR + timedelta(seconds=1))
-    assert await office.reserve(later) == MailReservation(ann, None)
+    assert await mail_reservations.reserve(later) == MailReservation(ann, None)
 
 
 async def test_mail_without_a_quota_takes_no_slot(
-    store: Database, office: MailReservations
+    store: Database, mail_reservations: MailReservations
 ) -> None:
     """It is never delayed."""
     ann = await store_user(store)
     for _ in range(5):
-        assert await office.reserve(make_request(ann, slots=None)) == MailReservation(ann, None)
-    assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
+        assert await mail_reservations.reserve(make_request(ann, slots=None)) == MailReservation(
+            ann, None
+        )
+    assert await mail_reservations.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
 
 
 async def test_token_is_stored_if_the_mail_may_be_sent(
-    store: Database, office: MailReservations
+    store: Database, mail_reservations: MailReservations
 ) -> None:
     """A delayed mail gets another token when it is retried."""
     ann = await store_user(store)
     first, second = make_token(ann), make_token(ann)
-    assert await office.reserve(make_request(ann, slots=1, token=first)) == MailReservation(
-        ann, None
-    )
-    assert await office.reserve(make_request(ann, slots=1, token=second)) == MailReservation(
-        ann, NOW + HOUR
-    )
+    assert await mail_reservations.reserve(
+        make_request(ann, slots=1, token=first)
+    ) == MailReservation(ann, None)
+    assert await mail_reservations.reserve(
+        make_request(ann, slots=1, token=second)
+    ) == MailReservation(ann, NOW + HOUR)
     assert await is_stored(store, first)
     assert not await is_stored(store, second)
 
 
 async def test_confirmed_email_gets_no_confirmation_mail(
-    store: Database, office: MailReservations
+    store: Database, mail_reservations: MailReservations
 ) -> None:
     """It takes no slot; other mails are sent."""
     ann = await store_user(store)
     async with store.begin() as repositories:
         await repositories.users.save(replace(ann, email_verified=True))
-    assert await office.reserve(make_request(ann, slots=1, token=make_token(ann))) is None
+    assert (
+        await mail_reservations.reserve(make_request(ann, slots=1, token=make_token(ann))) is None
+    )
     reset = make_token(ann, TokenPurpose.RESET)
-    taken = await office.reserve(make_request(ann, slots=1, token=reset))
-    assert taken is not None
-    assert taken.retry_at is None
+    reservation = await mail_reservations.reserve(make_request(ann, slots=1, token=reset))
+    assert reservation is not None
+    assert reservation.retry_at is None
     assert await is_stored(store, reset)
 
 
-async def test_deleted_user_gets_no_mail(store: Database, office: MailReservations) -> None:
+async def test_deleted_user_gets_no_mail(
+    store: Database, mail_reservations: MailReservations
+) -> None:
     """Neither an unknown id nor an erased account."""
     ann = await store_user(store)
-    assert await office.reserve(replace(make_request(ann), user_id=ID_GENERATOR.new())) is None
+    assert (
+        await mail_reservations.reserve(replace(make_request(ann), user_id=ID_GENERATOR.new()))
+        is None
+    )
     async with store.begin() as repositories:
         await repositories.users.erase(ann.id, NOW)
-    assert await office.reserve(make_request(ann)) is None
+    assert await mail_reservations.reserve(make_request(ann)) is None
 
 
 async def test_quotas_are_stored_under_keyed_digests(
@@ -131,18 +140,24 @@ async def test_quotas_are_stored_under_keyed_digests(
     ann, fingerprints = await store_user(database), FakeFingerprinter()
     plain = hashlib.sha256(ann.email_key.encode()).hexdigest()
     async with make_driver_pool(database_url) as pool:
-        office = PostgresMailReservations(pool, fingerprints)
-        assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
-        assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, NOW + HOUR)
+        mail_reservations = PostgresMailReservations(pool, fingerprints)
+        assert await mail_reservations.reserve(make_request(ann, slots=1)) == MailReservation(
+            ann, None
+        )
+        assert await mail_reservations.reserve(make_request(ann, slots=1)) == MailReservation(
+            ann, NOW + HOUR
+        )
         fingerprints.keys.insert(0, b"the next key")
-        assert await office.reserve(make_request(ann, slots=1)) == MailReservation(ann, None)
+        assert await mail_reservations.reserve(make_request(ann, slots=1)) == MailReservation(
+            ann, None
+        )
     async with database.begin() as repositories:
         dumped = str(await repositories.session.driver.fetch("SELECT mails::text FROM mails"))
-        free_at = await repositories.mail_quota.reserve_slot(
+        retry_at = await repositories.mail_quota.reserve_slot(
             ID_GENERATOR.new(), ann.email_key, NOW, slots=1, window=HOUR
         )
     assert plain not in dumped
-    assert free_at == NOW + HOUR
+    assert retry_at == NOW + HOUR
 
 
 async def test_concurrent_mails_share_two_statements(
@@ -150,66 +165,70 @@ async def test_concurrent_mails_share_two_statements(
 ) -> None:
     """However many they are; mails without a quota share one."""
     users = [await store_user(database) for _ in range(20)]
-    asked: list[str] = []
+    requests: list[str] = []
 
-    class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is untyped
         async def fetch(self, query: str, *args: object, **options: object) -> object:
-            asked.append(query)
+            requests.append(query)
             return await super().fetch(query, *args, **options)
 
     async with make_driver_pool(database_url, Connection) as pool:
-        office = PostgresMailReservations(pool, FakeFingerprinter())
-        for places, statements in ((3, 2), (None, 1)):
-            asked.clear()
-            mails = [make_request(user, slots=places) for user in users for _ in range(3)]
-            found = await asyncio.gather(*map(office.reserve, mails))
-            assert [taken and taken.retry_at for taken in found] == [None] * len(mails)
-            assert len(asked) == statements
+        mail_reservations = PostgresMailReservations(pool, FakeFingerprinter())
+        for slots, statements in ((3, 2), (None, 1)):
+            requests.clear()
+            mails = [make_request(user, slots=slots) for user in users for _ in range(3)]
+            reservations = await asyncio.gather(*map(mail_reservations.reserve, mails))
+            assert all(each is not None and each.retry_at is None for each in reservations)
+            assert len(requests) == statements
 
 
 async def test_concurrent_mails_do_not_exceed_the_quota(
-    store: Database, office: MailReservations
+    store: Database, mail_reservations: MailReservations
 ) -> None:
     """Batched and single reservations share a recipient's slots, and each gets its own result."""
     users = [await store_user(store) for _ in range(4)]
-    asked = [make_request(user) for _ in range(10) for user in users]
+    requests = [make_request(user) for _ in range(10) for user in users]
 
-    async def take_alone() -> bool:
+    async def reserve_single() -> bool:
         key = users[0].email_key
         async with store.begin() as repositories:
-            free_at = await repositories.mail_quota.reserve_slot(
+            retry_at = await repositories.mail_quota.reserve_slot(
                 ID_GENERATOR.new(), key, NOW, slots=3, window=HOUR
             )
-        return free_at is None
+        return retry_at is None
 
-    answers, alone = await asyncio.gather(
-        asyncio.gather(*map(office.reserve, asked)), asyncio.gather(take_alone(), take_alone())
+    results, single = await asyncio.gather(
+        asyncio.gather(*map(mail_reservations.reserve, requests)),
+        asyncio.gather(reserve_single(), reserve_single()),
     )
-    free = [taken.user for taken in answers if taken is not None and taken.retry_at is None]
-    assert [taken and taken.user.id for taken in answers] == [one.user_id for one in asked]
-    assert [free.count(user) for user in users[1:]] == [3, 3, 3]
-    assert free.count(users[0]) + sum(alone) == 3
+    granted = [each.user for each in results if each is not None and each.retry_at is None]
+    assert [each and each.user.id for each in results] == [each.user_id for each in requests]
+    assert [granted.count(user) for user in users[1:]] == [3, 3, 3]
+    assert granted.count(users[0]) + sum(single) == 3
 
 
 @pytest.fixture
-async def other_office(
-    store: Database, office: MailReservations, request: pytest.FixtureRequest
+async def other_mail_reservations(
+    store: Database, mail_reservations: MailReservations, request: pytest.FixtureRequest
 ) -> AsyncIterator[MailReservations]:
-    """Another process of the same service."""
+    """Mail reservations of another process."""
     if isinstance(store, FakeDatabase):
-        yield office
+        yield mail_reservations
         return
     async with make_driver_pool(request.getfixturevalue("database_url")) as pool:
         yield PostgresMailReservations(pool, FakeFingerprinter())
 
 
 async def test_concurrent_batches_do_not_deadlock(
-    store: Database, office: MailReservations, other_office: MailReservations
+    store: Database, mail_reservations: MailReservations, other_mail_reservations: MailReservations
 ) -> None:
     """Each reserves many recipients at once, one batch in the reverse order."""
     users = [await store_user(store) for _ in range(30)]
     for _ in range(10):
-        asked = [office.reserve(make_request(user, slots=99)) for user in users]
-        asked += [other_office.reserve(make_request(user, slots=99)) for user in reversed(users)]
-        answers = await asyncio.gather(*asked)
-        assert all(taken is not None and taken.retry_at is None for taken in answers)
+        requests = [mail_reservations.reserve(make_request(user, slots=99)) for user in users]
+        requests += [
+            other_mail_reservations.reserve(make_request(user, slots=99))
+            for user in reversed(users)
+        ]
+        results = await asyncio.gather(*requests)
+        assert all(each is not None and each.retry_at is None for each in results)

@@ -1,4 +1,4 @@
-"""Mails as they go out, read by the standard library."""
+"""MIME messages, parsed by the standard library."""
 
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -39,19 +39,25 @@ MAILS: list[tuple[str, dict[str, object], str | None, str | None]] = [
 
 
 def read(content: bytes) -> EmailMessage:
-    """Read a message as a mail program does."""
+    """Parse a message as a mail program does."""
     return message_from_bytes(content, policy=SMTPUTF8)
 
 
 @pytest.mark.parametrize("locale", list(Locale))
-@pytest.mark.parametrize(("template", "facts", "mute", "qr"), MAILS)
+@pytest.mark.parametrize(("template", "variables", "unsubscribe_url", "qr_url"), MAILS)
 def test_mail_is_well_formed(
-    template: str, facts: dict[str, object], mute: str | None, qr: str | None, locale: Locale
+    template: str,
+    variables: dict[str, object],
+    unsubscribe_url: str | None,
+    qr_url: str | None,
+    locale: Locale,
 ) -> None:
     """No defect in any part, no line over the SMTP limit, nothing but ASCII."""
-    letters = MailRenderer(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
-    mail = Mail(UUID(int=7), "ann@example.com", locale, template, facts, mute, qr)
-    content = flatten_message(letters.render(mail))
+    renderer = MailRenderer(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    mail = Mail(
+        UUID(int=7), "ann@example.com", locale, template, variables, unsubscribe_url, qr_url
+    )
+    content = flatten_message(renderer.render(mail))
     message = read(content)
     parts = list(message.walk())
     assert [part.defects for part in parts] == [[] for _ in parts]
@@ -59,7 +65,7 @@ def test_mail_is_well_formed(
     assert max(map(len, content.split(b"\r\n"))) < 998
     assert content.isascii()
     assert b"\n" not in content.replace(b"\r\n", b"")
-    kinds = ["multipart/related", "text/html", "image/png"] if qr else ["text/html"]
+    kinds = ["multipart/related", "text/html", "image/png"] if qr_url else ["text/html"]
     assert [part.get_content_type() for part in parts] == [
         "multipart/alternative",
         "text/plain",
@@ -75,14 +81,14 @@ def test_text_is_transmitted_unchanged(text: str) -> None:
     whole = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", text)))
     (part,) = read(whole.as_bytes(policy=SMTP)).iter_parts()
     expected = text.replace("\r\n", "\n").replace("\r", "\n")
-    got = part.get_payload(decode=True)
-    assert isinstance(got, bytes)
-    assert got.decode().replace("\r\n", "\n") == expected
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    assert payload.decode().replace("\r\n", "\n") == expected
 
 
 @pytest.mark.parametrize("wrong", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
 def test_header_with_a_line_break_is_rejected(wrong: str) -> None:
     """It could inject another header."""
-    envelope = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", "")))
+    message = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", "")))
     with pytest.raises(ValueError, match="line break"):
-        envelope.set_header("X-Test", wrong)
+        message.set_header("X-Test", wrong)

@@ -1,4 +1,4 @@
-"""Slow hashes: the port `PasswordHasher`."""
+"""The port `PasswordHasher`."""
 
 import asyncio
 import subprocess
@@ -26,15 +26,15 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def argon() -> Iterator[ArgonPasswordHasher]:
-    """The real hashes, with threads that end with the test."""
-    passwords = ArgonPasswordHasher()
-    yield passwords
-    passwords.close()
+    """The real hasher; its threads end with the test."""
+    password_hasher = ArgonPasswordHasher()
+    yield password_hasher
+    password_hasher.close()
 
 
 @pytest.fixture(params=["fake", "argon"])
-def passwords(request: pytest.FixtureRequest) -> PasswordHasher:
-    """Hashes that take no time, then the real ones."""
+def password_hasher(request: pytest.FixtureRequest) -> PasswordHasher:
+    """The fake hasher, then the real one."""
     if request.param == "fake":
         return FakePasswordHasher()
     real: ArgonPasswordHasher = request.getfixturevalue("argon")
@@ -46,37 +46,37 @@ def passwords(request: pytest.FixtureRequest) -> PasswordHasher:
     [PASSWORD, "пароль и ещё", "\U0001f40e" * 256, "nul\0nul\0", " " * 8],
     ids=["usual", "cyrillic", "longest", "nul", "spaces"],
 )
-async def test_password_matches_its_hash(passwords: PasswordHasher, password: str) -> None:
+async def test_password_matches_its_hash(password_hasher: PasswordHasher, password: str) -> None:
     """A character more or less, or another case, does not match."""
-    hashed = await passwords.hash(password)
-    assert await passwords.verify(password, hashed)
+    hashed = await password_hasher.hash(password)
+    assert await password_hasher.verify(password, hashed)
     for other in (f"{password}x", password[:-1], f"X{password[1:]}", ""):
-        assert not await passwords.verify(other, hashed)
+        assert not await password_hasher.verify(other, hashed)
 
 
-async def test_every_byte_of_a_password_counts(passwords: PasswordHasher) -> None:
+async def test_every_byte_of_a_password_counts(password_hasher: PasswordHasher) -> None:
     """Passwords that differ only at byte 73, or at the last of 1,024, are different."""
     for length in (73, 1024):
         same = "x" * (length - 1)
-        hashed = await passwords.hash(f"{same}a")
-        assert await passwords.verify(f"{same}a", hashed)
-        assert not await passwords.verify(f"{same}b", hashed)
+        hashed = await password_hasher.hash(f"{same}a")
+        assert await password_hasher.verify(f"{same}a", hashed)
+        assert not await password_hasher.verify(f"{same}b", hashed)
 
 
-async def test_bytes_after_a_nul_count(passwords: PasswordHasher) -> None:
+async def test_bytes_after_a_nul_count(password_hasher: PasswordHasher) -> None:
     """A NUL does not end a password."""
-    assert not await passwords.verify("secret\0b", await passwords.hash("secret\0a"))
+    assert not await password_hasher.verify("secret\0b", await password_hasher.hash("secret\0a"))
 
 
-async def test_nothing_matches_without_a_hash(passwords: PasswordHasher) -> None:
+async def test_nothing_matches_without_a_hash(password_hasher: PasswordHasher) -> None:
     """Not even the text of the decoy hash, which is verified to take the same time."""
     for password in (PASSWORD, "", "the hash that an unknown address is compared with"):
-        assert not await passwords.verify(password, None)
+        assert not await password_hasher.verify(password, None)
 
 
-async def test_hashes_are_salted(passwords: PasswordHasher) -> None:
+async def test_hashes_are_salted(password_hasher: PasswordHasher) -> None:
     """Equal passwords have different hashes."""
-    assert await passwords.hash(PASSWORD) != await passwords.hash(PASSWORD)
+    assert await password_hasher.hash(PASSWORD) != await password_hasher.hash(PASSWORD)
 
 
 async def test_hash_is_argon2id_with_owasp_parameters(argon: ArgonPasswordHasher) -> None:
@@ -94,9 +94,9 @@ async def test_full_queue_rejects(
     """Excess requests fail at once, waiting ones are served, and then there is capacity again."""
     monkeypatch.setattr(module, "MAX_QUEUED_HASHES", 3)
     waiting = [argon.verify(PASSWORD, None) for _ in range(4)]
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert answers[:3] == [False] * 3
-    assert isinstance(answers[3], Unavailable)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[:3] == [False] * 3
+    assert isinstance(results[3], Unavailable)
     assert await argon.verify(PASSWORD, await argon.hash(PASSWORD))
 
 
@@ -120,11 +120,11 @@ async def test_verifying_an_outdated_hash_takes_as_long_as_a_current_one(
     older = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(PASSWORD)
     work: list[int] = []
 
-    def note(_: bytes, __: bytes, time_cost: int, memory_cost: int, *___: object) -> bytes:
+    def record_work(_: bytes, __: bytes, time_cost: int, memory_cost: int, *___: object) -> bytes:
         work.append(time_cost * memory_cost)
         return b""
 
-    monkeypatch.setattr(module, "hash_secret_raw", note)
+    monkeypatch.setattr(module, "hash_secret_raw", record_work)
     assert await argon.verify(PASSWORD, older)
     assert not await argon.verify("another", older)
     assert [passes * memory + more for more in work] == [module.VERIFY_COST_KIB] * 2

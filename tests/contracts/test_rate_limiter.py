@@ -1,4 +1,4 @@
-"""What a process remembers of those whose requests it counts."""
+"""The counters of the fixed-window rate limiter."""
 
 import tracemalloc
 
@@ -10,7 +10,7 @@ from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup
 
 
 def token_rates(rate: str) -> dict[RateLimitGroup, Rate]:
-    """Return the rates of a service that limits one group alone."""
+    """Return rates that limit the token group only."""
     return dict.fromkeys(RateLimitGroup, UNLIMITED) | {RateLimitGroup.TOKEN: Rate.parse(rate)}
 
 

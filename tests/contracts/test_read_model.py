@@ -77,9 +77,9 @@ async def test_concurrent_lookups_get_their_own_codes(
     tasks = [asyncio.create_task(read_model.find_code(key, confirmed_only=False)) for key in keys]
     for task in tasks[::7]:
         asyncio.get_running_loop().call_soon(task.cancel)
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    for number, (answer, code) in enumerate(zip(answers, expected, strict=True)):
-        assert answer == code or (number % 7 == 0 and isinstance(answer, asyncio.CancelledError))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for number, (result, code) in enumerate(zip(results, expected, strict=True)):
+        assert result == code or (number % 7 == 0 and isinstance(result, asyncio.CancelledError))
 
 
 async def test_lookup_can_require_a_confirmed_email(store: Database, read_model: ReadModel) -> None:
@@ -87,13 +87,13 @@ async def test_lookup_can_require_a_confirmed_email(store: Database, read_model:
     confirmed = await store_user(store, email_verified=True)
     unconfirmed = await store_user(store)
     codes = {owner.id: await store_code(store, owner) for owner in (confirmed, unconfirmed)}
-    asked = [
+    lookups = [
         read_model.find_code(owner.email_key, confirmed_only=only)
         for only in (True, False)
         for owner in (confirmed, unconfirmed)
     ]
     first, second = codes[confirmed.id], codes[unconfirmed.id]
-    assert await asyncio.gather(*asked) == [first, None, first, second]
+    assert await asyncio.gather(*lookups) == [first, None, first, second]
 
 
 async def test_rejected_lookup_fails_alone(database: Database, database_url: str) -> None:
@@ -103,8 +103,8 @@ async def test_rejected_lookup_fails_alone(database: Database, database_url: str
     async with make_driver_pool(database_url) as pool, asyncio.timeout(10):
         read_model = PostgresReadModel(pool)
         keys = [owner.email_key, "no\0text@example.com", owner.email_key]
-        asked = (read_model.find_code(key, confirmed_only=False) for key in keys)
-        first, refused, last = await asyncio.gather(*asked, return_exceptions=True)
+        lookups = (read_model.find_code(key, confirmed_only=False) for key in keys)
+        first, refused, last = await asyncio.gather(*lookups, return_exceptions=True)
     assert first == last == code
     assert isinstance(refused, asyncpg.DataError)
 
@@ -115,9 +115,9 @@ async def test_lookups_fail_without_the_schema(database_url: str) -> None:
     async with make_driver_pool(empty) as pool, asyncio.timeout(10):
         read_model = PostgresReadModel(pool)
         for _ in range(2):
-            asked = (
+            lookups = (
                 read_model.find_code(key, confirmed_only=False)
                 for key in ("ann@example.com", "bob@example.com")
             )
-            for answer in await asyncio.gather(*asked, return_exceptions=True):
-                assert isinstance(answer, asyncpg.UndefinedTableError)
+            for result in await asyncio.gather(*lookups, return_exceptions=True):
+                assert isinstance(result, asyncpg.UndefinedTableError)

@@ -1,4 +1,4 @@
-"""Who is asked about addresses: the fakes, and the real adapters over a server of their APIs."""
+"""The ports of third parties: the fakes, and the adapters with a stub of their APIs."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ from tests.support.waiting import measure_thread_time
 
 SHORT_TIMEOUT = timedelta(seconds=0.8)
 LONG_TIMEOUT = timedelta(seconds=20)
-"""For what is answered, however busy the machine is."""
+"""A timeout that a busy machine does not reach."""
 
 SLACK_SECONDS = 0.5
 MALFORMED = sorted({*MALFORMED_BODIES} - {"new-status", "surrogate"})
@@ -51,7 +51,7 @@ FAILURES_OF_SERVICE = [
     *FAULTS,
     *OVERSIZED_RESPONSES,
 ]
-"""What says something about the service, and nothing about an address."""
+"""Failures of the service, as opposed to results for an e-mail address."""
 
 UNDECIDED_RESPONSES = ["222", "400", "422", "451", "new-status", "surrogate"]
 NOT_FOUND_RESPONSES = ["404", "400", "422", "451"]
@@ -64,14 +64,14 @@ ANN = Profile(
 
 @pytest.fixture
 async def stub() -> AsyncIterator[HunterStub]:
-    """A server of both APIs."""
+    """A stub of both APIs."""
     async with hunter_stub() as stub:
         yield stub
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[HttpClient]:
-    """The client that all share."""
+    """The shared HTTP client."""
     client = HttpClient()
     yield client
     await client.close()
@@ -81,7 +81,7 @@ async def http() -> AsyncIterator[HttpClient]:
 async def verifier(
     request: pytest.FixtureRequest, stub: HunterStub, http: HttpClient
 ) -> AsyncIterator[EmailVerifier]:
-    """Whoever verifies."""
+    """The fake verifier, then the real one."""
     if request.param == "fake":
         yield FakeEmailVerifier()
         return
@@ -94,7 +94,7 @@ async def verifier(
 async def enrichment(
     request: pytest.FixtureRequest, stub: HunterStub, http: HttpClient
 ) -> AsyncIterator[Enrichment]:
-    """Whoever enriches."""
+    """The fake enrichment, then the real ones."""
     if request.param == "fake":
         yield FakeEnrichment(ANN)
         return
@@ -109,30 +109,30 @@ async def enrichment(
     await real.close()
 
 
-def result_of(word: str) -> Deliverability:
-    """Return what a word of an answer means."""
-    known = [each for each in Deliverability if each == word]
-    return known[0] if known else Deliverability.UNKNOWN
+def result_of(keyword: str) -> Deliverability:
+    """Return the result of a status in a response."""
+    matching = [each for each in Deliverability if each == keyword]
+    return matching[0] if matching else Deliverability.UNKNOWN
 
 
-def set_response(party: object, stub: HunterStub, word: str) -> None:
-    """Have the third party answer in a way, whichever it is."""
-    stub.fault = word
-    if isinstance(party, FakeEmailVerifier):
-        party.result = None if word in {*FAILURES_OF_SERVICE, "202"} else result_of(word)
-    if isinstance(party, FakeEnrichment):
-        party.available = word in NOT_FOUND_RESPONSES
-        party.profile = None
+def set_response(adapter: object, stub: HunterStub, keyword: str) -> None:
+    """Set the response of the third party, fake or stub."""
+    stub.fault = keyword
+    if isinstance(adapter, FakeEmailVerifier):
+        adapter.result = None if keyword in {*FAILURES_OF_SERVICE, "202"} else result_of(keyword)
+    if isinstance(adapter, FakeEnrichment):
+        adapter.available = keyword in NOT_FOUND_RESPONSES
+        adapter.profile = None
 
 
-@pytest.mark.parametrize("word", [*Deliverability, *UNDECIDED_RESPONSES])
+@pytest.mark.parametrize("keyword", [*Deliverability, *UNDECIDED_RESPONSES])
 async def test_every_documented_result_is_mapped(
-    verifier: EmailVerifier, stub: HunterStub, word: str
+    verifier: EmailVerifier, stub: HunterStub, keyword: str
 ) -> None:
     """An inconclusive response means `unknown`."""
-    set_response(verifier, stub, word)
+    set_response(verifier, stub, keyword)
     for number in range(FAILURE_THRESHOLD + 1):
-        assert await verifier.verify(f"ann{number}@example.com", LONG_TIMEOUT) is result_of(word)
+        assert await verifier.verify(f"ann{number}@example.com", LONG_TIMEOUT) is result_of(keyword)
 
 
 async def test_pending_verification_is_unavailable(
@@ -147,12 +147,12 @@ async def test_pending_verification_is_unavailable(
         assert len(asked) == number
 
 
-@pytest.mark.parametrize("word", FAILURES_OF_SERVICE)
+@pytest.mark.parametrize("keyword", FAILURES_OF_SERVICE)
 async def test_failed_verification_is_unavailable(
-    verifier: EmailVerifier, stub: HunterStub, word: str
+    verifier: EmailVerifier, stub: HunterStub, keyword: str
 ) -> None:
     """Within the timeout, whatever is sent; no more is read than a response may have."""
-    set_response(verifier, stub, word)
+    set_response(verifier, stub, keyword)
     async with measure_thread_time() as waited:
         with pytest.raises(Unavailable):
             await verifier.verify("ann@example.com", SHORT_TIMEOUT)
@@ -179,28 +179,28 @@ async def test_unreachable_server_is_unavailable(stub: HunterStub, http: HttpCli
             await verifier.verify("ann@example.com", SHORT_TIMEOUT)
 
 
-@pytest.mark.parametrize("word", [*ERROR_MESSAGES, *FAULTS, "wrong-key"])
+@pytest.mark.parametrize("keyword", [*ERROR_MESSAGES, *FAULTS, "wrong-key"])
 async def test_errors_and_logs_hold_neither_key_nor_email(
-    stub: HunterStub, http: HttpClient, caplog: pytest.LogCaptureFixture, word: str
+    stub: HunterStub, http: HttpClient, caplog: pytest.LogCaptureFixture, keyword: str
 ) -> None:
     """Neither errors with all their causes, nor the log at level DEBUG."""
     caplog.set_level(logging.DEBUG)
-    stub.fault = None if word == "wrong-key" else word
-    key = "another-key" if word == "wrong-key" else stub.key
+    stub.fault = None if keyword == "wrong-key" else keyword
+    key = "another-key" if keyword == "wrong-key" else stub.key
     verifier = HunterVerifier(HunterClient(http, stub.url, key), FakeRateLimiter())
-    told = []
+    error_texts = []
     for _ in range(FAILURE_THRESHOLD):
         try:
             await verifier.verify("ann@example.com", timedelta(seconds=0.1))
         except Unavailable as error:
-            led: BaseException | None = error
-            while led is not None:
-                told += [repr(led), str(led), repr(vars(led))]
-                led = led.__cause__ or led.__context__
-    said = "\n".join(told) + caplog.text
-    assert key not in said
-    assert "ann@" not in said
-    assert "ann%40" not in said
+            cause: BaseException | None = error
+            while cause is not None:
+                error_texts += [repr(cause), str(cause), repr(vars(cause))]
+                cause = cause.__cause__ or cause.__context__
+    output = "\n".join(error_texts) + caplog.text
+    assert key not in output
+    assert "ann@" not in output
+    assert "ann%40" not in output
 
 
 async def test_key_is_sent_as_each_api_documents(stub: HunterStub, http: HttpClient) -> None:
@@ -229,24 +229,24 @@ async def test_known_person_is_found(enrichment: Enrichment) -> None:
     assert await enrichment.find("ann@example.com", LONG_TIMEOUT) == ANN
 
 
-@pytest.mark.parametrize("word", NOT_FOUND_RESPONSES)
+@pytest.mark.parametrize("keyword", NOT_FOUND_RESPONSES)
 async def test_unknown_person_has_no_profile(
-    enrichment: Enrichment, stub: HunterStub, word: str
+    enrichment: Enrichment, stub: HunterStub, keyword: str
 ) -> None:
     """That is a result and not retried."""
-    set_response(enrichment, stub, word)
+    set_response(enrichment, stub, keyword)
     assert await enrichment.find("ann@example.com", LONG_TIMEOUT) is None
 
 
 @pytest.mark.parametrize(
-    "word",
+    "keyword",
     ["202", "401", "403", "429", "500", "garbage", "list", "null", *FAULTS, *OVERSIZED_RESPONSES],
 )
 async def test_failed_enrichment_is_unavailable(
-    enrichment: Enrichment, stub: HunterStub, word: str
+    enrichment: Enrichment, stub: HunterStub, keyword: str
 ) -> None:
     """Within the timeout, whatever is sent."""
-    set_response(enrichment, stub, word)
+    set_response(enrichment, stub, keyword)
     async with measure_thread_time() as waited:
         with pytest.raises(Unavailable):
             await enrichment.find("ann@example.com", SHORT_TIMEOUT)
@@ -270,7 +270,7 @@ async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("avatar", "kept"),
+    ("avatar", "is_kept"),
     [
         ("https://a.example/b?c=d", True),
         ("http://a.example/", True),
@@ -289,7 +289,7 @@ async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
     ],
 )
 async def test_avatar_is_a_web_url(
-    stub: HunterStub, http: HttpClient, avatar: object, *, kept: bool
+    stub: HunterStub, http: HttpClient, avatar: object, *, is_kept: bool
 ) -> None:
     """An avatar that a page should not load is dropped."""
     stub.person["avatar"] = avatar
@@ -298,7 +298,7 @@ async def test_avatar_is_a_web_url(
     )
     found = await enrichment.find("ann@example.com", SHORT_TIMEOUT)
     assert found is not None
-    assert found.avatar_url == (avatar if kept else None)
+    assert found.avatar_url == (avatar if is_kept else None)
 
 
 @pytest.mark.parametrize(
@@ -315,8 +315,8 @@ async def test_avatar_is_a_web_url(
 async def test_offline_list_knows_disposable_domains(mailbox: str, *, disposable: bool) -> None:
     """With their subdomains, in any case; any other domain is unknown."""
     verifier = DisposableDomainVerifier()
-    known = Deliverability.DISPOSABLE if disposable else Deliverability.UNKNOWN
-    assert await verifier.verify(mailbox, SHORT_TIMEOUT) is known
+    matching = Deliverability.DISPOSABLE if disposable else Deliverability.UNKNOWN
+    assert await verifier.verify(mailbox, SHORT_TIMEOUT) is matching
     assert not verifier.supports_recheck
 
 
@@ -336,8 +336,8 @@ async def test_health_probe_reports_the_key_and_the_quota(
             await part.check()
     stub.fault = "no-data"
     assert await hunter.check() == "ok, quota unknown"
-    for word in ("500", "reset"):
-        stub.fault = word
+    for keyword in ("500", "reset"):
+        stub.fault = keyword
         for part in (hunter, clearbit):
             with pytest.raises(Unavailable, match=r"answers with status 500|does not answer"):
                 await part.check()

@@ -49,7 +49,7 @@ from referral.core.use_cases.retention import ExpireUnconfirmed
 from referral.core.use_cases.sessions import LogIn, RefreshSession
 from referral.settings import Settings
 from tests.support.fakes.database import FakeDatabase, FakeMailReservations, FakeReadModel
-from tests.support.fakes.mail import FakeLinks, FakeMailer, FakeUnsubscribeTokens
+from tests.support.fakes.mail import FakeLinkBuilder, FakeMailer, FakeUnsubscribeTokens
 from tests.support.fakes.ports import (
     FakeAccessTokenIssuer,
     FakeClock,
@@ -99,7 +99,7 @@ class InMemoryService:
             Enrichment | None: None,
             Fingerprinter: self.fingerprints,
             IdGenerator: self.id_generator,
-            LinkBuilder: FakeLinks(),
+            LinkBuilder: FakeLinkBuilder(),
             LookupCache: self.cache,
             Mailer: self.mailer,
             MailReservations: FakeMailReservations(self.database),
@@ -160,18 +160,18 @@ class InMemoryService:
         return await self.register(NewAccount(email, password, referral_code, locale))
 
     async def jobs(self) -> list[Job]:
-        """Return all jobs that were queued so far."""
-        async with self.database.read() as records:
-            return list(records.tables.jobs.values())
+        """Return all queued jobs."""
+        async with self.database.read() as repositories:
+            return list(repositories.tables.jobs.values())
 
     async def create_mail_token(
         self, user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM
     ) -> str:
         """Store and return the token of a link that expires after 1,000 days."""
-        token, ends = self.token_generator.new(), self.clock.now() + timedelta(days=1000)
+        token, expires_at = self.token_generator.new(), self.clock.now() + timedelta(days=1000)
         async with self.database.begin() as repositories:
             await repositories.one_time_tokens.add(
-                OneTimeToken(self.token_generator.digest(token), user.id, purpose, ends)
+                OneTimeToken(self.token_generator.digest(token), user.id, purpose, expires_at)
             )
         return token
 
@@ -200,15 +200,15 @@ def _wiring(dependencies: frozenset[Any]) -> dishka.Container:
 
 
 def _without_time(
-    use: Callable[P, Awaitable[tuple[Code, datetime]]],
+    use_case: Callable[P, Awaitable[tuple[Code, datetime]]],
 ) -> Callable[P, Awaitable[Code]]:
     """Drop the time from the result, which few tests need."""
 
-    async def alone(*args: P.args, **kwargs: P.kwargs) -> Code:
-        code, _ = await use(*args, **kwargs)
+    async def drop_time(*args: P.args, **kwargs: P.kwargs) -> Code:
+        code, _ = await use_case(*args, **kwargs)
         return code
 
-    return alone
+    return drop_time
 
 
 def user_caller(user: User, session_id: UUID | None = None) -> Caller:

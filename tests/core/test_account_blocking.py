@@ -1,4 +1,4 @@
-"""A blocked account is out by every door, and its codes with it."""
+"""A blocked account can do nothing, and its codes cannot be used."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -37,13 +37,13 @@ NEW_PASSWORD = "staple battery horse"
 
 @pytest.fixture
 async def ann(service: InMemoryService) -> User:
-    """Someone with an account."""
+    """A user."""
     return await service.create_account("Ann@example.com")
 
 
 @pytest.fixture
 async def code(service: InMemoryService, ann: User) -> Code:
-    """Ann's code."""
+    """A code of Ann's."""
     return await service.create_code(ann, text="Ann-2026")
 
 
@@ -70,12 +70,12 @@ async def test_code_of_a_blocked_user_cannot_be_used(
 ) -> None:
     """Neither at registration, which then creates no account, nor to set a referrer later."""
     bob = await service.create_account("bob@example.com")
-    claim = service.get(SetReferrer)
+    set_referrer = service.get(SetReferrer)
     await service.block_account("ann@example.com")
     with pytest.raises(ReferralCodeUnusable):
         await service.create_account("cleo@example.com", referral_code=code.text)
     with pytest.raises(ReferralCodeUnusable):
-        await claim(bob.id, code.text)
+        await set_referrer(bob.id, code.text)
     assert (await service.show_account(ann.id)).referral_count == 0
     assert (await service.create_account("cleo@example.com")).id != ann.id
 
@@ -87,9 +87,9 @@ async def test_blocked_user_cannot_delete_the_account_or_change_the_password(
     evaded.
     """
     await service.block_account("ann@example.com")
-    for refused in password_operations(service, ann):
+    for operation in password_operations(service, ann):
         with pytest.raises(AccountBlocked):
-            await refused()
+            await operation()
     assert service.password_hasher.verified_hashes == []
     with pytest.raises(EmailTaken):
         await service.create_account("ANN@example.com")
@@ -101,7 +101,7 @@ async def test_block_after_reauthentication_still_applies(
     """The locked row decides, not the check before the password was hashed."""
 
     class Overtaken(Reauthenticate):
-        """Is blocked as soon as the password was right."""
+        """Blocks the account right after the password was verified."""
 
         async def __call__(self, user_id: UUID, password: str, field: str) -> User:
             user = await super().__call__(user_id, password, field)
@@ -109,10 +109,10 @@ async def test_block_after_reauthentication_still_applies(
             return user
 
     service.override(Reauthenticate, Overtaken(service.database, service.password_hasher))
-    for refused in password_operations(service, ann):
+    for operation in password_operations(service, ann):
         await service.block_account("ann@example.com", undo=True)
         with pytest.raises(AccountBlocked):
-            await refused()
+            await operation()
     await service.block_account("ann@example.com", undo=True)
     assert await service.log_in("ann@example.com", PASSWORD, CLIENT_IP)
 
@@ -120,7 +120,7 @@ async def test_block_after_reauthentication_still_applies(
 def password_operations(
     service: InMemoryService, user: User
 ) -> list[Callable[[], Awaitable[None]]]:
-    """Return what someone may do with the right password."""
+    """Return the operations that need the current password."""
     return [
         lambda: service.erase_account(user.id, PASSWORD),
         lambda: service.change_password(user.id, None, PASSWORD, NEW_PASSWORD),
@@ -130,22 +130,25 @@ def password_operations(
 async def test_blocked_user_cannot_write(service: InMemoryService, ann: User, code: Code) -> None:
     """A still valid access token neither writes nor sends mails."""
     await service.block_account("ann@example.com")
-    claim = service.get(SetReferrer)
-    mail, ask = service.get(RequestCodeMail), service.get(RequestConfirmationMail)
-    doors: list[Callable[[], Awaitable[object]]] = [
+    set_referrer = service.get(SetReferrer)
+    request_code_mail, request_confirmation = (
+        service.get(RequestCodeMail),
+        service.get(RequestConfirmationMail),
+    )
+    operations: list[Callable[[], Awaitable[object]]] = [
         lambda: service.create_code(ann, replace=True),
         lambda: service.renew_code(ann.id, code.id, CodeRenewal(Expiry(lifetime_minutes=9))),
         lambda: service.activate_code(ann.id, code.id),
         lambda: service.deactivate_code(ann.id, code.id),
         lambda: service.delete_code(ann.id, code.id),
         lambda: service.get(UpdateAccount)(ann.id, AccountUpdate(None, notify_on_referral=False)),
-        lambda: claim(ann.id, "ANY-CODE"),
-        lambda: mail(ann.id),
-        lambda: ask(ann.id),
+        lambda: set_referrer(ann.id, "ANY-CODE"),
+        lambda: request_code_mail(ann.id),
+        lambda: request_confirmation(ann.id),
     ]
-    for refused in doors:
+    for operation in operations:
         with pytest.raises(AccountBlocked):
-            await refused()
+            await operation()
     account = await service.show_account(ann.id)
     assert account.active_code == code
     assert replace(account.user, blocked_at=None) == ann
@@ -158,7 +161,7 @@ async def test_email_links_of_a_blocked_user_are_suspended(
     """They are rejected during the block, and are not used up."""
     token = await service.create_mail_token(ann, purpose)
 
-    async def follow() -> None:
+    async def follow_link() -> None:
         if purpose is TokenPurpose.RESET:
             await service.reset_password(token, NEW_PASSWORD)
         else:
@@ -166,9 +169,9 @@ async def test_email_links_of_a_blocked_user_are_suspended(
 
     await service.block_account("ann@example.com")
     with pytest.raises(TokenUnusable):
-        await follow()
+        await follow_link()
     await service.block_account("ann@example.com", undo=True)
-    await follow()
+    await follow_link()
 
 
 async def test_block_ends_all_sessions(service: InMemoryService, ann: User) -> None:

@@ -1,4 +1,4 @@
-"""Joining, and one's own account."""
+"""Registration, and the view of the own account."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,8 +18,8 @@ from referral.core.use_cases.accounts import NewAccount
 from tests.core.service import COMMON_PASSWORD, PASSWORD, InMemoryService
 
 
-async def stored(service: InMemoryService, email_key: str) -> User | None:
-    """Return the account with an address."""
+async def find_stored(service: InMemoryService, email_key: str) -> User | None:
+    """Return the stored account with an e-mail address."""
     async with service.database.read() as repositories:
         return await repositories.users.find_by_email(email_key)
 
@@ -29,7 +29,7 @@ async def test_registration_creates_an_account(service: InMemoryService) -> None
     hashed.
     """
     ann = await service.register(NewAccount("Ann@Example.com", PASSWORD, None, Locale.RU))
-    assert await stored(service, "ann@example.com") == ann
+    assert await find_stored(service, "ann@example.com") == ann
     assert (ann.email, ann.role, ann.locale) == ("Ann@Example.com", Role.MEMBER, Locale.RU)
     assert (ann.email_verified, ann.notify_on_referral) == (False, True)
     assert ann.created_at == service.clock.now()
@@ -41,7 +41,7 @@ async def test_registration_rejects_a_taken_email(service: InMemoryService) -> N
     ann = await service.create_account("ann@example.com")
     with pytest.raises(EmailTaken):
         await service.create_account("ANN@example.com", password="another one entirely")  # noqa: S106
-    assert await stored(service, "ann@example.com") == ann
+    assert await find_stored(service, "ann@example.com") == ann
 
 
 async def test_registration_rejects_an_invalid_email(service: InMemoryService) -> None:
@@ -59,7 +59,7 @@ async def test_registration_rejects_a_weak_password(
     """A password that breaks the password rules creates no account."""
     with pytest.raises(WeakPassword):
         await service.create_account("charlotte@example.com", password=password)
-    assert await stored(service, "charlotte@example.com") is None
+    assert await find_stored(service, "charlotte@example.com") is None
 
 
 async def test_password_length_is_counted_after_normalization(service: InMemoryService) -> None:
@@ -106,50 +106,50 @@ async def test_referrer_email_is_shown_only_with_open_visibility(
 
 
 async def make_unknown(_: InMemoryService, __: User) -> str:
-    """Name a code that was never given out."""
+    """Return a code that does not exist."""
     return "NEVER-MADE"
 
 
 async def make_impossible(_: InMemoryService, __: User) -> str:
-    """Name what no code can be called."""
+    """Return a malformed code."""
     return "no code\0"
 
 
 async def make_expired(service: InMemoryService, owner: User) -> str:
-    """Make a code and let its time run out, to the instant."""
+    """Issue a code, and advance the clock to the instant of its expiry."""
     code = await service.create_code(owner)
     service.clock.advance(minutes=60)
     return code.text
 
 
 async def make_exhausted(service: InMemoryService, owner: User) -> str:
-    """Make a code for one and let someone use it."""
+    """Issue a code for one use, and use it."""
     code = await service.create_code(owner, max_uses=1)
     await service.create_account("first@example.com", referral_code=code.text)
     return code.text
 
 
 async def make_inactive(service: InMemoryService, owner: User) -> str:
-    """Make a code for later."""
+    """Issue an inactive code."""
     return (await service.create_code(owner, activate=False)).text
 
 
 async def make_deactivated(service: InMemoryService, owner: User) -> str:
-    """Make a code and take it out of force."""
+    """Issue a code and deactivate it."""
     code = await service.create_code(owner)
     await service.deactivate_code(owner.id, code.id)
     return code.text
 
 
 async def make_replaced(service: InMemoryService, owner: User) -> str:
-    """Make a code and then another in its place."""
+    """Issue a code and replace it."""
     code = await service.create_code(owner)
     await service.create_code(owner, replace=True)
     return code.text
 
 
 async def make_deleted(service: InMemoryService, owner: User) -> str:
-    """Make a code and delete it."""
+    """Issue a code and delete it."""
     code = await service.create_code(owner)
     await service.delete_code(owner.id, code.id)
     return code.text
@@ -182,7 +182,7 @@ async def test_registration_with_an_unusable_code_is_rejected(
         ReferralCodeUnusable.default_detail,
         "referral_code",
     )
-    assert await stored(service, "bob@example.com") is None
+    assert await find_stored(service, "bob@example.com") is None
     account = await service.show_account(ann.id)
     assert account.referral_count == before == len(account.recent_referrals)
 
@@ -200,12 +200,12 @@ async def test_concurrent_registrations_share_the_last_use(service: InMemoryServ
     """Of ten concurrent registrations with a code that has one use left, one succeeds."""
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann, max_uses=1)
-    joining = [
+    registrations = [
         service.create_account(f"u{n}@example.com", referral_code=code.text) for n in range(10)
     ]
-    answers = await asyncio.gather(*joining, return_exceptions=True)
-    assert sum(isinstance(answer, User) for answer in answers) == 1
-    assert sum(isinstance(answer, ReferralCodeUnusable) for answer in answers) == 9
+    results = await asyncio.gather(*registrations, return_exceptions=True)
+    assert sum(isinstance(result, User) for result in results) == 1
+    assert sum(isinstance(result, ReferralCodeUnusable) for result in results) == 9
     assert (await service.show_account(ann.id)).referral_count == 1
 
 

@@ -1,4 +1,4 @@
-"""Who may confirm an address, what follows from it, and what ends without it, over fakes."""
+"""E-mail confirmation: permissions, effects, and the expiry of unconfirmed accounts."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -28,34 +28,34 @@ BOB = "bob@example.com"
 
 
 class ConfirmingService(InMemoryService):
-    """A service that has addresses confirmed."""
+    """A service with e-mail verification on."""
 
     def __init__(self) -> None:
         super().__init__(email_verification="on")
 
     async def confirm_by_password(self, token: str, password: str | None = PASSWORD) -> None:
-        """Confirm with a password, not signed in."""
+        """Confirm with a password and without an access token."""
         await self.confirm_email(token, caller_id=None, password=password, client_ip=CLIENT_IP)
 
     async def find_user(self, user: User) -> User | None:
-        """Return the account as it is stored."""
+        """Return the stored account."""
         async with self.database.read() as repositories:
             return await repositories.users.find(user.id)
 
     async def referral_of(self, user: User) -> Referral:
-        """Return the referral by which a user joined."""
+        """Return the referral of a referred user."""
         async with self.database.read() as repositories:
             found = await repositories.referrals.find_by_referred(user.id)
         assert found is not None
         return found
 
-    async def count_jobs(self, kind: type) -> int:
-        """Return how many jobs of a kind were queued."""
+    async def count_jobs(self, job_type: type) -> int:
+        """Return the number of queued jobs of a type."""
         async with self.database.read() as repositories:
-            return sum(isinstance(job, kind) for job in repositories.tables.jobs.values())
+            return sum(isinstance(job, job_type) for job in repositories.tables.jobs.values())
 
     async def save_user(self, user: User) -> None:
-        """Store an account as it is to be."""
+        """Save an account."""
         async with self.database.begin() as repositories:
             await repositories.users.save(user)
 
@@ -72,12 +72,12 @@ async def uses_and_status(
 
 @pytest.fixture
 def service() -> ConfirmingService:
-    """A service that nobody has used yet."""
+    """A new service."""
     return ConfirmingService()
 
 
 async def is_verified(service: ConfirmingService, user: User) -> bool:
-    """Tell whether an account counts as confirmed."""
+    """Return whether the e-mail address of an account is confirmed."""
     stored = await service.find_user(user)
     assert stored is not None
     return stored.email_verified
@@ -227,12 +227,12 @@ async def test_confirmation_link_for_a_confirmed_account_is_unusable(
     """A mail that is written while the address is confirmed carries such a link."""
     bob = await service.create_account(BOB)
     await service.confirm_by_password(await service.create_mail_token(bob))
-    late = await service.create_mail_token(bob)
+    late_token = await service.create_mail_token(bob)
     for follow in (service.disown_email, service.confirm_by_password):
         with pytest.raises(TokenUnusable):
-            await follow(late)
+            await follow(late_token)
     with pytest.raises(TokenUnusable):
-        await service.get(InspectLink)(late, TokenPurpose.CONFIRM)
+        await service.get(InspectLink)(late_token, TokenPurpose.CONFIRM)
     assert await service.find_user(bob) is not None
 
 
@@ -240,13 +240,13 @@ async def test_disowning_resets_the_mail_quota(service: ConfirmingService) -> No
     """Mails to a fraudulent account do not use up the quota of the address's real owner."""
     eve = await service.create_account(BOB)
     service.configure(limit_mail=Rate(1, timedelta(hours=1)))
-    ask = service.get(RequestConfirmationMail)
-    await ask(eve.id)
+    request_confirmation = service.get(RequestConfirmationMail)
+    await request_confirmation(eve.id)
     await service.disown_email(await service.create_mail_token(eve))
     owner = await service.create_account(BOB)
-    await ask(owner.id)
+    await request_confirmation(owner.id)
     with pytest.raises(TooManyRequests):
-        await ask(owner.id)
+        await request_confirmation(owner.id)
 
 
 async def test_unblocking_restarts_the_confirmation_period(service: ConfirmingService) -> None:
@@ -362,8 +362,8 @@ async def test_email_is_referred_at_most_once_a_year(service: ConfirmingService)
     await service.erase_account(bob.id, PASSWORD)
     service.clock.advance(days=REFERRAL_COOLDOWN.days, microseconds=-1)
     again = await service.create_account(BOB.upper())
-    claim = service.get(SetReferrer)
-    await claim(again.id, code.text)
+    set_referrer = service.get(SetReferrer)
+    await set_referrer(again.id, code.text)
     assert (await service.referral_of(again)).status is ReferralStatus.REJECTED
     assert (await uses_and_status(service, ann, code.id))[0] == 1
     await service.confirm_by_password(await service.create_mail_token(again))

@@ -1,4 +1,4 @@
-"""What an address proves before and after its owner has confirmed it."""
+"""Effects of an unconfirmed e-mail address, with and without e-mail verification."""
 
 from uuid import UUID
 
@@ -24,7 +24,7 @@ JOB_CONTEXT = JobContext(UUID(int=7), 0)
 
 
 async def confirm(service: InMemoryService, user: User) -> None:
-    """Follow the link in the mail."""
+    """Confirm by the link of a mail."""
     token = await service.create_mail_token(user)
     await service.confirm_email(token, caller_id=user.id, password=None, client_ip=CLIENT_IP)
 

@@ -1,4 +1,4 @@
-"""Asking a third party about addresses, at registration and later."""
+"""Verification of e-mail addresses by a third party, at registration and by jobs."""
 
 from collections import Counter
 from dataclasses import replace
@@ -35,7 +35,7 @@ class VerifyingService(InMemoryService):
         self.verify = self.get(VerifyEmail)
 
     async def find_user(self, user_id: UUID) -> User | None:
-        """Return an account as it is stored."""
+        """Return the stored account."""
         async with self.database.read() as repositories:
             return await repositories.users.find(user_id)
 
@@ -76,14 +76,14 @@ def service() -> VerifyingService:
     return VerifyingService()
 
 
-@pytest.mark.parametrize("verdict", [Deliverability.INVALID, Deliverability.DISPOSABLE])
+@pytest.mark.parametrize("result", [Deliverability.INVALID, Deliverability.DISPOSABLE])
 async def test_undeliverable_email_is_rejected(
-    service: VerifyingService, verdict: Deliverability
+    service: VerifyingService, result: Deliverability
 ) -> None:
     """No account is created, the error names the field, and the cached result serves the next
     registration.
     """
-    service.verifier.result = verdict
+    service.verifier.result = result
     for _ in range(2):
         with pytest.raises(EmailUndeliverable) as raised:
             await service.create_account("ann@example.com")
@@ -94,23 +94,23 @@ async def test_undeliverable_email_is_rejected(
     assert service.verifier.calls == [("ann@example.com", SIGNUP_VERIFICATION_TIMEOUT)]
 
 
-@pytest.mark.parametrize("verdict", ACCEPTED)
+@pytest.mark.parametrize("result", ACCEPTED)
 async def test_conclusive_result_is_stored(
-    service: VerifyingService, verdict: Deliverability
+    service: VerifyingService, result: Deliverability
 ) -> None:
     """The account is created, and no job is queued."""
-    service.verifier.result = verdict
+    service.verifier.result = result
     ann = await service.create_account("ann@example.com")
-    assert await service.deliverability_of(ann) is verdict
+    assert await service.deliverability_of(ann) is result
     assert await service.verification_jobs() == []
 
 
-@pytest.mark.parametrize("verdict", [None, UNKNOWN])
+@pytest.mark.parametrize("result", [None, UNKNOWN])
 async def test_inconclusive_result_queues_a_job(
-    service: VerifyingService, verdict: Deliverability | None
+    service: VerifyingService, result: Deliverability | None
 ) -> None:
     """The account is created with deliverability `unknown`; the job holds only the user's id."""
-    service.verifier.result = verdict
+    service.verifier.result = result
     ann = await service.create_account("ann@example.com")
     assert await service.deliverability_of(ann) is UNKNOWN
     assert await service.verification_jobs() == [VerifyEmailJob(ann.id)]
@@ -130,18 +130,18 @@ async def test_static_verifier_is_not_retried(service: VerifyingService) -> None
 
 async def test_verifier_is_called_outside_transactions(service: VerifyingService) -> None:
     """Other transactions can write while the third party is called."""
-    others = iter(range(9))
+    numbers = iter(range(9))
 
     async def write() -> None:
         async with service.database.begin() as repositories:
-            await repositories.jobs.enqueue(VerifyEmailJob(UUID(int=next(others))))
+            await repositories.jobs.enqueue(VerifyEmailJob(UUID(int=next(numbers))))
 
     service.verifier.during_call = write
     service.verifier.result = None
     ann = await service.create_account("ann@example.com")
     service.verifier.result = VALID
     await service.verify(VerifyEmailJob(ann.id), JobContext(UUID(int=7), 1))
-    assert next(others) == 2
+    assert next(numbers) == 2
 
 
 async def test_admin_email_is_not_verified(service: VerifyingService) -> None:
@@ -157,12 +157,12 @@ async def test_verification_result_is_cached_for_thirty_days(service: VerifyingS
     again.
     """
     service.verifier.result = Deliverability.DISPOSABLE
-    for step, asked in ((timedelta(), 1), (VERIFICATION_TTL, 1), (timedelta(seconds=1), 2)):
+    for step, calls in ((timedelta(), 1), (VERIFICATION_TTL, 1), (timedelta(seconds=1), 2)):
         service.clock.advance(seconds=step.total_seconds())
         with pytest.raises(EmailUndeliverable):
             await service.create_account("ann@example.com")
-        assert len(service.verifier.calls) == asked
-        service.fingerprints.keys.insert(0, f"key {asked}".encode())
+        assert len(service.verifier.calls) == calls
+        service.fingerprints.keys.insert(0, f"key {calls}".encode())
 
 
 async def test_job_stores_its_result(service: VerifyingService) -> None:

@@ -23,7 +23,7 @@ ANN = EmailAddress("Ann.Example@example.com", "ann.example@example.com")
 def make_code(
     *, left: timedelta = SECOND, uses: int = 0, max_uses: int | None = None, enabled: bool = True
 ) -> Code:
-    """Make a code that has so much time left at `NOW`."""
+    """Return a code that expires `left` after `NOW`."""
     return Code(ID, ID, "ANN-2026", NOW - SECOND, NOW + left, max_uses, uses, enabled)
 
 
@@ -63,7 +63,7 @@ def test_expired_or_exhausted_code_cannot_be_activated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expiry", "end"),
+    ("expiry", "expires_at"),
     [
         (Expiry(lifetime_minutes=1), NOW + timedelta(minutes=1)),
         (Expiry(lifetime_minutes=525_600), NOW + timedelta(days=365)),
@@ -74,9 +74,9 @@ def test_expired_or_exhausted_code_cannot_be_activated() -> None:
         ),
     ],
 )
-def test_expiry_within_the_bounds(expiry: Expiry, end: datetime) -> None:
+def test_expiry_within_the_bounds(expiry: Expiry, expires_at: datetime) -> None:
     """From a minute to a year ahead, with five seconds of tolerance for clock skew."""
-    assert expiry.resolve(NOW) == end
+    assert expiry.resolve(NOW) == expires_at
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_maximum_out_of_bounds_is_rejected(max_uses: int) -> None:
 def test_expiry_is_converted_to_utc() -> None:
     """An expiry with another offset is the same instant in UTC."""
     ahead = (NOW + timedelta(hours=1)).astimezone(timezone(timedelta(hours=5)))
-    end = Expiry(expires_at=ahead).resolve(NOW)
-    assert (end, end.tzinfo) == (NOW + timedelta(hours=1), UTC)
+    expires_at = Expiry(expires_at=ahead).resolve(NOW)
+    assert (expires_at, expires_at.tzinfo) == (NOW + timedelta(hours=1), UTC)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_valid_password_is_accepted(password: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "fault"),
+    ("password", "detail"),
     [
         ("1234567", "at least 8 characters"),
         ("ж" * 7, "at least 8 characters"),
@@ -169,17 +169,17 @@ def test_valid_password_is_accepted(password: str) -> None:
         ("ANN.EXAMPLE", "your e-mail address"),
     ],
 )
-def test_weak_password_is_rejected(password: str, fault: str) -> None:
+def test_weak_password_is_rejected(password: str, detail: str) -> None:
     """The error names the cause: too short, too long, common, or like the e-mail address."""
-    with pytest.raises(WeakPassword, match=fault):
+    with pytest.raises(WeakPassword, match=detail):
         check_password_strength(password, ANN, {"password1234"})
 
 
 def test_password_is_compared_with_the_email_in_nfc() -> None:
     """In whichever Unicode form the two are given."""
-    address = EmailAddress("jose\u0301-maria@example.com", "")
+    email = EmailAddress("jose\u0301-maria@example.com", "")
     with pytest.raises(WeakPassword, match="your e-mail address"):
-        check_password_strength("jos\u00e9-maria", address, ())
+        check_password_strength("jos\u00e9-maria", email, ())
 
 
 def test_passwords_are_compared_in_nfc() -> None:
@@ -193,7 +193,7 @@ def test_local_part_ends_at_the_last_at_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "reuse"),
+    ("used_at", "is_reuse"),
     [
         (None, False),
         (NOW, False),
@@ -201,12 +201,12 @@ def test_local_part_ends_at_the_last_at_sign() -> None:
         (NOW - timedelta(seconds=10) - MICROSECOND, True),
     ],
 )
-def test_refresh_token_reuse(used: datetime | None, *, reuse: bool) -> None:
+def test_refresh_token_reuse(used_at: datetime | None, *, is_reuse: bool) -> None:
     """Within ten seconds a repeat may be a lost response, later it is reuse; always reuse after a
     successor was used.
     """
-    assert RefreshToken(b"", ID, used).is_reuse(NOW) is reuse
-    assert RefreshToken(b"", ID, used, heir=b"x").is_reuse(NOW) is (used is not None)
+    assert RefreshToken(b"", ID, used_at).is_reuse(NOW) is is_reuse
+    assert RefreshToken(b"", ID, used_at, heir=b"x").is_reuse(NOW) is (used_at is not None)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_refresh_token_reuse(used: datetime | None, *, reuse: bool) -> None:
 )
 def test_page_is_cut_to_its_limit(found: int, items: list[int], after: int | None) -> None:
     """A next page exists only if one more row was found; its cursor is the last item's key."""
-    ids = [UUID(int=9 - place) for place in range(found)]
+    ids = [UUID(int=9 - index) for index in range(found)]
     page = Page.from_rows(ids, 2, lambda item: item)
     assert page.items == [UUID(int=item) for item in items]
     assert page.next_after == (None if after is None else UUID(int=after))

@@ -1,4 +1,4 @@
-"""What an error says."""
+"""The details of errors."""
 
 from referral.core.errors import EmailTaken, NoActiveCode, NotFound, WeakPassword
 

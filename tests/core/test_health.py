@@ -1,4 +1,4 @@
-"""Whether the service can do its work."""
+"""Health checks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Making codes."""
+"""Issuing codes."""
 
 import asyncio
 from datetime import timedelta
@@ -16,7 +16,7 @@ from tests.core.service import InMemoryService
 
 @pytest.fixture
 async def ann(service: InMemoryService) -> User:
-    """Someone with an account."""
+    """A user."""
     return await service.create_account("ann@example.com")
 
 
@@ -39,11 +39,11 @@ async def test_new_code_is_active(service: InMemoryService, ann: User) -> None:
 
 async def test_code_with_a_custom_text(service: InMemoryService, ann: User) -> None:
     """Text, expiry and maximum are as requested."""
-    end = service.clock.now() + timedelta(days=2)
+    expires_at = service.clock.now() + timedelta(days=2)
     code = await service.issue_code(
-        ann.id, NewCode(Expiry(expires_at=end), text="Ann-2026", max_uses=3)
+        ann.id, NewCode(Expiry(expires_at=expires_at), text="Ann-2026", max_uses=3)
     )
-    assert (code.text, code.expires_at, code.max_uses) == ("Ann-2026", end, 3)
+    assert (code.text, code.expires_at, code.max_uses) == ("Ann-2026", expires_at, 3)
 
 
 async def test_code_needs_a_future_expiry(service: InMemoryService, ann: User) -> None:
@@ -121,13 +121,13 @@ async def test_users_have_independent_codes(service: InMemoryService, ann: User)
     assert [await service.show_active_code(user.id) for user in (ann, bob)] == codes
 
 
-@pytest.mark.parametrize("wording", ["Ann-2026", "ANN-2026", "ann-2026"])
-async def test_custom_text_is_unique(service: InMemoryService, ann: User, wording: str) -> None:
+@pytest.mark.parametrize("text", ["Ann-2026", "ANN-2026", "ann-2026"])
+async def test_custom_text_is_unique(service: InMemoryService, ann: User, text: str) -> None:
     """A text that is taken in any case is rejected; no other text is generated instead."""
     bob = await service.create_account("bob@example.com")
     await service.create_code(ann, text="Ann-2026")
     with pytest.raises(CodeTaken) as raised:
-        await service.create_code(bob, text=wording)
+        await service.create_code(bob, text=text)
     assert raised.value.field == "code"
     assert await statuses(service, bob) == []
 
@@ -169,15 +169,15 @@ async def test_concurrent_requests_create_one_active_code(
     service: InMemoryService, ann: User
 ) -> None:
     """Of twenty concurrent requests, one succeeds and nineteen are rejected."""
-    making = [service.create_code(ann) for _ in range(20)]
-    answers = await asyncio.gather(*making, return_exceptions=True)
-    assert sum(isinstance(answer, Code) for answer in answers) == 1
-    assert sum(isinstance(answer, ActiveCodeExists) for answer in answers) == 19
+    requests = [service.create_code(ann) for _ in range(20)]
+    results = await asyncio.gather(*requests, return_exceptions=True)
+    assert sum(isinstance(result, Code) for result in results) == 1
+    assert sum(isinstance(result, ActiveCodeExists) for result in results) == 19
     assert await statuses(service, ann) == [CodeStatus.ACTIVE]
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "new_code",
     [
         NewCode(Expiry(lifetime_minutes=10**7)),
         NewCode(Expiry(lifetime_minutes=60), text="x y\n"),
@@ -186,23 +186,23 @@ async def test_concurrent_requests_create_one_active_code(
     ],
 )
 async def test_invalid_code_is_rejected(
-    service: InMemoryService, ann: User, wanted: NewCode
+    service: InMemoryService, ann: User, new_code: NewCode
 ) -> None:
     """By the core itself, and nothing is stored."""
     with pytest.raises(InvalidRequest):
-        await service.issue_code(ann.id, wanted)
+        await service.issue_code(ann.id, new_code)
     assert await statuses(service, ann) == []
 
 
 async def test_repeated_request_is_not_validated_again(service: InMemoryService, ann: User) -> None:
     """Its expiry may be in the past by then; the stored response is returned all the same."""
-    attempt: IdempotentRequest[Code] = IdempotentRequest(
+    request: IdempotentRequest[Code] = IdempotentRequest(
         b"key", (b"body",), lambda code: {"body": code.text.encode()}
     )
-    wanted = NewCode(Expiry(expires_at=service.clock.now() + timedelta(minutes=2)))
-    code = await service.issue_code(ann.id, wanted, attempt)
+    new_code = NewCode(Expiry(expires_at=service.clock.now() + timedelta(minutes=2)))
+    code = await service.issue_code(ann.id, new_code, request)
     service.clock.advance(hours=1)
     with pytest.raises(IdempotentReplay) as repeated:
-        await service.issue_code(ann.id, wanted, attempt)
+        await service.issue_code(ann.id, new_code, request)
     assert repeated.value.response["body"] == code.text.encode()
     assert await statuses(service, ann) == [CodeStatus.EXPIRED]

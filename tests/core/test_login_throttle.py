@@ -1,4 +1,4 @@
-"""Slowing down those who guess passwords."""
+"""Throttling of password guesses."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ LIMITS = {
 async def count_refusals(
     login_throttle: LoginThrottle, email: str, client_ip: str, times: int
 ) -> int:
-    """Try so many times; return how often that was too often."""
+    """Count the rejections of a number of logins."""
     refused = 0
     for _ in range(times):
         try:

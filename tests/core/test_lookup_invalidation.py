@@ -1,4 +1,4 @@
-"""That every change of a code makes look-ups forget its owner's address."""
+"""Changes of a code invalidate the cached look-up of its owner."""
 
 from collections.abc import Awaitable, Callable
 

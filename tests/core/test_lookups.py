@@ -1,4 +1,4 @@
-"""What anyone may ask about codes."""
+"""Public look-ups of codes."""
 
 import pytest
 
@@ -10,18 +10,18 @@ from tests.core.service import InMemoryService
 
 @pytest.fixture
 async def ann(service: InMemoryService) -> User:
-    """Someone with an account."""
+    """A user."""
     return await service.create_account("Ann@example.com")
 
 
 @pytest.fixture
 async def code(service: InMemoryService, ann: User) -> Code:
-    """Ann's code, in force for an hour, good for one."""
+    """A code of Ann's, active for an hour, with one use."""
     return await service.create_code(ann, text="Ann-2026", max_uses=1)
 
 
 async def assert_unusable(service: InMemoryService) -> None:
-    """Make sure that neither question finds the code."""
+    """Assert that neither look-up finds the code."""
     assert await service.check_code("Ann-2026") is None
     with pytest.raises(NoActiveCode) as raised:
         await service.look_up_code("ann@example.com")

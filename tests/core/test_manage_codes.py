@@ -22,32 +22,32 @@ RENEW_FOR_HOUR = CodeRenewal(expiry=Expiry(lifetime_minutes=60))
 
 @pytest.fixture
 async def ann(service: InMemoryService) -> User:
-    """Someone with an account."""
+    """A user."""
     return await service.create_account("ann@example.com")
 
 
 @pytest.fixture
 async def code(service: InMemoryService, ann: User) -> Code:
-    """Ann's code, in force for an hour, good for two."""
+    """A code of Ann's, active for an hour, with two uses."""
     return await service.create_code(ann, max_uses=2)
 
 
 async def status(service: InMemoryService, code: Code) -> CodeStatus:
-    """Return what a code is good for now."""
+    """Return the current status of a code."""
     return (await service.show_code(code.user_id, code.id)).status(service.clock.now())
 
 
 async def test_codes_are_listed_newest_first(service: InMemoryService, ann: User) -> None:
     """Pages follow each other without a gap, and the last one has no cursor."""
     made = [await service.create_code(ann, activate=False) for _ in range(5)]
-    seen: list[Code] = []
+    listed: list[Code] = []
     after: UUID | None = None
     sizes = []
-    while after is not None or not seen:
+    while after is not None or not listed:
         page, _ = await service.list_codes(ann.id, status=None, after=after, limit=2)
-        seen, after = seen + page.items, page.next_after
+        listed, after = listed + page.items, page.next_after
         sizes.append(len(page.items))
-    assert (seen, sizes) == (made[::-1], [2, 2, 1])
+    assert (listed, sizes) == (made[::-1], [2, 2, 1])
 
 
 async def test_list_is_filtered_by_status(service: InMemoryService, ann: User, code: Code) -> None:
@@ -55,8 +55,8 @@ async def test_list_is_filtered_by_status(service: InMemoryService, ann: User, c
     later = await service.create_code(ann, activate=False, minutes=120)
     service.clock.advance(minutes=60)
     expected = {CodeStatus.EXPIRED: [code], CodeStatus.INACTIVE: [later], CodeStatus.ACTIVE: []}
-    for wanted, codes in expected.items():
-        page, now = await service.list_codes(ann.id, status=wanted, after=None, limit=10)
+    for status_filter, codes in expected.items():
+        page, now = await service.list_codes(ann.id, status=status_filter, after=None, limit=10)
         assert (page.items, page.next_after, now) == (codes, None, service.clock.now())
 
 
@@ -67,7 +67,7 @@ async def test_codes_of_another_user_are_not_found(
     bob = await service.create_account("bob@example.com")
     page, _ = await service.list_codes(bob.id, status=None, after=None, limit=10)
     assert page.items == []
-    for attempt in (
+    for operation in (
         service.show_code(bob.id, code.id),
         service.renew_code(bob.id, code.id, RENEW_FOR_HOUR),
         service.activate_code(bob.id, code.id),
@@ -75,7 +75,7 @@ async def test_codes_of_another_user_are_not_found(
         service.delete_code(bob.id, code.id),
     ):
         with pytest.raises(NotFound):
-            await attempt
+            await operation
     assert await service.show_code(ann.id, code.id) == code
 
 
@@ -232,9 +232,9 @@ async def test_deactivation_and_reactivation(
 async def test_deleted_code_is_gone(service: InMemoryService, ann: User, code: Code) -> None:
     """It is neither shown nor listed, cannot be deleted again, and does not block a new code."""
     await service.delete_code(ann.id, code.id)
-    for attempt in (service.show_code, service.activate_code, service.delete_code):
+    for operation in (service.show_code, service.activate_code, service.delete_code):
         with pytest.raises(NotFound):
-            await attempt(ann.id, code.id)
+            await operation(ann.id, code.id)
     page, _ = await service.list_codes(ann.id, status=None, after=None, limit=10)
     assert page.items == []
     assert await service.create_code(ann) == await service.show_active_code(ann.id)

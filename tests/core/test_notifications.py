@@ -1,4 +1,4 @@
-"""Who is mailed what and when, over fakes."""
+"""Mails: recipients, content, quotas and retries."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -32,18 +32,18 @@ HOUR = timedelta(hours=1)
 
 
 class MailService(InMemoryService):
-    """A service and a worker that is told when to work."""
+    """A service, and a worker that tests run explicitly."""
 
     async def mail_active_code(self, user: User) -> None:
-        """Ask for the active code by mail."""
+        """Request the active code by mail."""
         await self.get(RequestCodeMail)(user.id)
 
     async def run_job(self, job: Job, number: int = 1, attempt: int = 0) -> None:
-        """Do one job."""
+        """Run one job."""
         await self.get(DispatchJob)(job, JobContext(UUID(int=number), attempt))
 
     async def run_all_jobs(self) -> None:
-        """Do every job once, leaving aside those that have to wait."""
+        """Run every job once, and skip those that are rescheduled."""
         for number, job in enumerate(await self.jobs()):
             try:
                 await self.run_job(job, number)
@@ -53,7 +53,7 @@ class MailService(InMemoryService):
 
 @pytest.fixture
 def service() -> MailService:
-    """An service where nobody has joined."""
+    """A service without accounts."""
     return MailService()
 
 

@@ -1,4 +1,4 @@
-"""Passwords on their way in: how long they may be, and what they cost."""
+"""Passwords in requests: their length limits and the cost of hashing."""
 
 import asyncio
 import unicodedata
@@ -31,20 +31,20 @@ PasswordUse = Callable[[InMemoryService, User, str], Awaitable[object]]
 
 RESET_TOKEN = "the token of a reset mail"
 SLOW_TO_NORMALISE = "\u0315" * 15_900 + "\u0327" * 15_900
-"""Marks in the wrong order, which the normalisation sorts one by one: 63 KB, seconds."""
+"""Combining marks in the wrong order: normalizing these 63 KB takes seconds."""
 
 
 @pytest.fixture
 def normalised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes each normalisation was given."""
+    """The length in bytes of each normalized text."""
     lengths: list[int] = []
     normalize = unicodedata.normalize
 
-    def note(form: str, text: str) -> str:
+    def record_length(form: str, text: str) -> str:
         lengths.append(len(text.encode(errors="surrogatepass")))
         return normalize(form, text)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(unicodedata, "normalize", note)
+    monkeypatch.setattr(unicodedata, "normalize", record_length)
     return lengths
 
 
@@ -68,7 +68,7 @@ def test_longest_password_is_normalized(normalised: list[int], password: str) ->
 
 
 async def register(service: InMemoryService, _: User, password: str) -> None:
-    """Join with a password."""
+    """Register with a password."""
     await service.register(NewAccount("bob@example.com", password, None, Locale.EN))
 
 
@@ -78,22 +78,22 @@ async def log_in(service: InMemoryService, ann: User, password: str) -> None:
 
 
 async def use_as_current(service: InMemoryService, ann: User, password: str) -> None:
-    """Send it as the current password."""
+    """Use it as the current password."""
     await service.change_password(ann.id, None, password, "staple battery horse")
 
 
 async def use_as_new(service: InMemoryService, ann: User, password: str) -> None:
-    """Send it as the new password."""
+    """Use it as the new password."""
     await service.change_password(ann.id, None, PASSWORD, password)
 
 
 async def erase(service: InMemoryService, ann: User, password: str) -> None:
-    """Leave with a password."""
+    """Delete the account with a password."""
     await service.erase_account(ann.id, password)
 
 
 async def mail_link(service: InMemoryService, ann: User) -> ResetPassword:
-    """Store what a reset mail's link proves, and wire its use."""
+    """Store the token of a reset mail, and return the use case."""
     digest, until = FakeTokenGenerator().digest(RESET_TOKEN), service.clock.now() + SESSION_LIFETIME
     async with service.database.begin() as repositories:
         await repositories.one_time_tokens.add(
@@ -103,12 +103,12 @@ async def mail_link(service: InMemoryService, ann: User) -> ResetPassword:
 
 
 async def reset(service: InMemoryService, ann: User, password: str) -> None:
-    """Set it by a link."""
+    """Set it by a reset link."""
     await (await mail_link(service, ann))(RESET_TOKEN, password)
 
 
 @pytest.mark.parametrize(
-    ("use", "refusal"),
+    ("use", "error_type"),
     [
         (register, WeakPassword),
         (log_in, InvalidGrant),
@@ -119,12 +119,12 @@ async def reset(service: InMemoryService, ann: User, password: str) -> None:
     ],
 )
 async def test_every_use_case_rejects_long_passwords(
-    service: InMemoryService, normalised: list[int], use: PasswordUse, refusal: type[Exception]
+    service: InMemoryService, normalised: list[int], use: PasswordUse, error_type: type[Exception]
 ) -> None:
     """No password over the maximum length is normalized or hashed."""
     ann = await service.create_account("ann@example.com")
     hashed = service.password_hasher.hash_count
-    with pytest.raises(refusal):
+    with pytest.raises(error_type):
         await use(service, ann, SLOW_TO_NORMALISE)
     assert max(normalised) <= MAX_PASSWORD_BYTES
     assert service.password_hasher.hash_count == hashed
@@ -136,21 +136,21 @@ async def test_concurrent_resets_with_one_link_cost_one_hash(service: InMemorySe
     use = await mail_link(service, ann)
     hashed = service.password_hasher.hash_count
     resets = [use(RESET_TOKEN, f"staple battery {number}") for number in range(300)]
-    answers = await asyncio.gather(*resets, return_exceptions=True)
-    assert answers.count(None) == 1
-    assert sum(isinstance(answer, TokenUnusable) for answer in answers) == 299
+    results = await asyncio.gather(*resets, return_exceptions=True)
+    assert results.count(None) == 1
+    assert sum(isinstance(result, TokenUnusable) for result in results) == 299
     assert service.password_hasher.hash_count == hashed + 1
 
 
-@pytest.mark.parametrize("fault", [Unavailable(), MemoryError(), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [Unavailable(), MemoryError(), asyncio.CancelledError()])
 async def test_reset_link_is_released_when_hashing_fails(
-    service: InMemoryService, fault: BaseException
+    service: InMemoryService, error: BaseException
 ) -> None:
     """A full queue, a bug and a cancelled request do not use up the link."""
     ann = await service.create_account("ann@example.com")
     use = await mail_link(service, ann)
-    service.password_hasher.error = fault
-    with pytest.raises(type(fault)):
+    service.password_hasher.error = error
+    with pytest.raises(type(error)):
         await use(RESET_TOKEN, "staple battery horse")
     service.password_hasher.error = None
     await use(RESET_TOKEN, "staple battery horse")

@@ -1,4 +1,4 @@
-"""Looking up who a new user is."""
+"""Enrichment of the profiles of new users."""
 
 from dataclasses import replace
 from uuid import UUID
@@ -20,7 +20,7 @@ JOB_CONTEXT = JobContext(UUID(int=7), 0)
 
 
 async def profile_of(service: InMemoryService, user_id: UUID) -> Profile | None:
-    """Return what an account shows."""
+    """Return the profile in the account view."""
     return (await service.show_account(user_id)).profile
 
 

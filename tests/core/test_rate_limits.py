@@ -1,4 +1,4 @@
-"""Rates as an operator writes them, and those that follow from them."""
+"""Rates in the settings, and the rates derived from them."""
 
 from datetime import timedelta
 

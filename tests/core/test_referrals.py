@@ -1,4 +1,4 @@
-"""Who may see who joined."""
+"""Visibility of referrals."""
 
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from tests.core.service import InMemoryService, client_caller, user_caller
 
 @pytest.fixture
 async def ann(service: InMemoryService) -> User:
-    """Someone with whose code three have joined."""
+    """A user with three referrals."""
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann)
     for name in ("bob", "cid", "dan"):
@@ -25,11 +25,11 @@ async def ann(service: InMemoryService) -> User:
 async def listed(
     service: InMemoryService, visibility: ReferralVisibility, caller: Caller, user_id: UUID
 ) -> tuple[list[ReferralListItem], bool]:
-    """Ask for the first page."""
+    """Return the first page, and whether it shows details."""
     service.configure(referrals_visibility=visibility)
     list_referrals = service.get(ListReferrals)
-    page, in_full = await list_referrals(caller, user_id, status=None, after=None, limit=10)
-    return page.items, in_full
+    page, shows_details = await list_referrals(caller, user_id, status=None, after=None, limit=10)
+    return page.items, shows_details
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
@@ -37,21 +37,22 @@ async def test_referrer_sees_own_referrals_in_full(
     service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """With e-mail addresses under every setting, newest first."""
-    items, in_full = await listed(service, visibility, user_caller(ann), ann.id)
+    items, shows_details = await listed(service, visibility, user_caller(ann), ann.id)
     assert [(joined.email or "").partition("@")[0] for joined in items] == ["dan", "cid", "bob"]
-    assert in_full
+    assert shows_details
 
 
 @pytest.mark.parametrize(
-    ("visibility", "full"), [(ReferralVisibility.OPEN, True), (ReferralVisibility.REDACTED, False)]
+    ("visibility", "expected"),
+    [(ReferralVisibility.OPEN, True), (ReferralVisibility.REDACTED, False)],
 )
 async def test_visibility_decides_what_a_stranger_sees(
-    service: InMemoryService, ann: User, visibility: ReferralVisibility, *, full: bool
+    service: InMemoryService, ann: User, visibility: ReferralVisibility, *, expected: bool
 ) -> None:
     """Everything under `open`, no e-mail addresses under `redacted`."""
     stranger = await service.create_account("eve@example.com")
-    items, in_full = await listed(service, visibility, user_caller(stranger), ann.id)
-    assert (len(items), in_full) == (3, full)
+    items, shows_details = await listed(service, visibility, user_caller(stranger), ann.id)
+    assert (len(items), shows_details) == (3, expected)
 
 
 async def test_stranger_sees_nothing_with_owner_visibility(
@@ -59,12 +60,12 @@ async def test_stranger_sees_nothing_with_owner_visibility(
 ) -> None:
     """A hidden user gives the same error as an unknown one."""
     stranger = user_caller(await service.create_account("eve@example.com"))
-    refusals = []
+    errors = []
     for user_id in (ann.id, service.id_generator.new()):
         with pytest.raises(NotFound) as raised:
             await listed(service, ReferralVisibility.OWNER, stranger, user_id)
-        refusals.append((type(raised.value), raised.value.detail))
-    assert refusals[0] == refusals[1]
+        errors.append((type(raised.value), raised.value.detail))
+    assert errors[0] == errors[1]
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
@@ -73,8 +74,8 @@ async def test_admin_sees_everything(
 ) -> None:
     """With e-mail addresses under every setting."""
     admin = user_caller(await service.create_admin("root@example.com"))
-    items, in_full = await listed(service, visibility, admin, ann.id)
-    assert (len(items), in_full) == (3, True)
+    items, shows_details = await listed(service, visibility, admin, ann.id)
+    assert (len(items), shows_details) == (3, True)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
@@ -82,8 +83,10 @@ async def test_client_with_the_scope_sees_everything(
     service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """`referrals:read` is sufficient under every setting."""
-    items, in_full = await listed(service, visibility, client_caller(Scope.REFERRALS_READ), ann.id)
-    assert (len(items), in_full) == (3, True)
+    items, shows_details = await listed(
+        service, visibility, client_caller(Scope.REFERRALS_READ), ann.id
+    )
+    assert (len(items), shows_details) == (3, True)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)

@@ -1,4 +1,4 @@
-"""Logging in and staying so."""
+"""Logins and refresh tokens."""
 
 import asyncio
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemorySe
 
 @pytest.fixture
 async def ann(service: InMemoryService) -> User:
-    """Someone with an account."""
+    """A user."""
     return await service.create_account("Ann@example.com")
 
 
@@ -167,16 +167,16 @@ async def test_concurrent_refreshes_leave_one_lineage(
     """Twenty refreshes with one token each get a pair; the first pair used continues, and another
     one is reuse.
     """
-    playing = [service.refresh(first.refresh_token) for _ in range(20)]
-    pairs = await asyncio.gather(*playing)
+    refreshes = [service.refresh(first.refresh_token) for _ in range(20)]
+    pairs = await asyncio.gather(*refreshes)
     assert len({pair.refresh_token for pair in pairs}) == 20
     heir, *others = pairs
-    living = await service.refresh(heir.refresh_token)
+    active = await service.refresh(heir.refresh_token)
     assert service.security_log.events == []
     with pytest.raises(InvalidGrant):
         await service.refresh(others[7].refresh_token)
     assert service.security_log.events == ["refresh token reused"]
-    for tokens in (living, heir, first, *others):
+    for tokens in (active, heir, first, *others):
         with pytest.raises(InvalidGrant):
             await service.refresh(tokens.refresh_token)
 
@@ -253,8 +253,8 @@ async def test_a_token_that_cannot_live_on_is_not_active(
     introspect = service.get(IntrospectToken)
 
     async def is_active(tokens: TokenPair) -> bool:
-        asking = ClientCredentials(str(shop.id), secret)
-        return await introspect(asking, tokens.refresh_token) is not None
+        credentials = ClientCredentials(str(shop.id), secret)
+        return await introspect(credentials, tokens.refresh_token) is not None
 
     lost, arrived = [await service.refresh(first.refresh_token) for _ in range(2)]
     assert [await is_active(tokens) for tokens in (first, lost, arrived)] == [False, True, True]
@@ -263,7 +263,7 @@ async def test_a_token_that_cannot_live_on_is_not_active(
 
 
 async def stored_hash(service: InMemoryService, ann: User) -> str:
-    """Return what is stored of someone's password."""
+    """Return the stored password hash of a user."""
     async with service.database.read() as repositories:
         user = await repositories.users.find(ann.id)
     assert user is not None

@@ -41,10 +41,10 @@ class Member:
     async def issue_code(self, **fields: Any) -> dict[str, Any]:
         """Issue a code; by default it expires in an hour."""
         body = {"lifetime_minutes": 60} | fields
-        answer = await self.request("POST", "/me/codes", json=body)
-        assert answer.status_code == 201, answer.text
-        made: dict[str, Any] = answer.json()
-        return made
+        response = await self.request("POST", "/me/codes", json=body)
+        assert response.status_code == 201, response.text
+        code: dict[str, Any] = response.json()
+        return code
 
     async def log_in_again(self) -> "Member":
         """Log in again, for a new access token."""
@@ -72,8 +72,10 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD
 
 async def block_account(database: Database, email: str, *, undo: bool = False) -> None:
     """Block or unblock an account, as an operator does."""
-    clear = InvalidateLookup(MemoryLookupCache(), database)
-    await BlockAccount(ValidatingEmailParser(), clear, SystemClock(), database)(email, undo=undo)
+    invalidate_lookup = InvalidateLookup(MemoryLookupCache(), database)
+    await BlockAccount(ValidatingEmailParser(), invalidate_lookup, SystemClock(), database)(
+        email, undo=undo
+    )
 
 
 async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:

@@ -37,9 +37,9 @@ State = frozenset[ModelCode]
 """All codes of a user, including deleted ones."""
 
 
-def find_code(state: State, code: str) -> ModelCode:
+def find_code(state: State, code_id: str) -> ModelCode:
     """Return the code with this id."""
-    return next(known for known in state if known.id == code)
+    return next(code for code in state if code.id == code_id)
 
 
 def active_code(state: State, now: datetime) -> ModelCode | None:
@@ -64,8 +64,8 @@ def listed_codes(state: State, now: datetime) -> set[ListedCode]:
 
 def parse_code(code: dict[str, Any]) -> ListedCode:
     """Return a code of a response of the service."""
-    ends = datetime.fromisoformat(code["expires_at"])
-    return code["id"], code["status"], code["uses"], code["max_uses"], ends
+    expires_at = datetime.fromisoformat(code["expires_at"])
+    return code["id"], code["status"], code["uses"], code["max_uses"], expires_at
 
 
 class Operation(Protocol):
@@ -75,7 +75,7 @@ class Operation(Protocol):
         """Send the request, for a code of the state."""
         ...
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:
         """Return the next state, or None if the response contradicts the model."""
         ...
 
@@ -99,15 +99,15 @@ class IssueCode:
         }
         return await owner.request("POST", "/me/codes", json=body)
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:
         """See `Request`."""
         if self.activate and not self.replace and active_code(state, now):
-            return _if_status(answer, CONFLICT, state)
-        if answer.status_code != CREATED:
+            return _if_status(response, CONFLICT, state)
+        if response.status_code != CREATED:
             return None
-        made: dict[str, Any] = answer.json()
-        ends = now + timedelta(minutes=self.minutes)
-        code = ModelCode(made["id"], made["code"], ends, self.max_uses, self.activate)
+        body: dict[str, Any] = response.json()
+        expires_at = now + timedelta(minutes=self.minutes)
+        code = ModelCode(body["id"], body["code"], expires_at, self.max_uses, self.activate)
         return (_disable_all(state) if self.activate else state) | {code}
 
 
@@ -123,14 +123,14 @@ class ActivateCode:
             "POST", f"/me/codes/{find_code(state, self.code_id).id}/activate"
         )
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:
         """See `Request`."""
         code = find_code(state, self.code_id)
         if code.deleted:
-            return _if_status(answer, NOT_FOUND, state)
+            return _if_status(response, NOT_FOUND, state)
         if code.status(now) in {"expired", "exhausted"}:
-            return _if_status(answer, CONFLICT, state)
-        if answer.status_code != OK or answer.json()["status"] != "active":
+            return _if_status(response, CONFLICT, state)
+        if response.status_code != OK or response.json()["status"] != "active":
             return None
         return _replace_code(_disable_all(state), self.code_id, enabled=True)
 
@@ -149,15 +149,17 @@ class DeactivateOrDeleteCode:
             return await owner.request("DELETE", path)
         return await owner.request("POST", f"{path}/deactivate")
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:  # noqa: ARG002
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:  # noqa: ARG002
         """See `Request`."""
         if find_code(state, self.code_id).deleted:
-            return _if_status(answer, NOT_FOUND, state)
+            return _if_status(response, NOT_FOUND, state)
         if self.delete:
             return _if_status(
-                answer, NO_CONTENT, _replace_code(state, self.code_id, enabled=False, deleted=True)
+                response,
+                NO_CONTENT,
+                _replace_code(state, self.code_id, enabled=False, deleted=True),
             )
-        return _if_status(answer, OK, _replace_code(state, self.code_id, enabled=False))
+        return _if_status(response, OK, _replace_code(state, self.code_id, enabled=False))
 
 
 @dataclass(frozen=True)
@@ -175,13 +177,13 @@ class RenewCode:
             "PATCH", f"/me/codes/{find_code(state, self.code_id).id}", json=body
         )
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:
         """See `Request`."""
         if find_code(state, self.code_id).deleted:
-            return _if_status(answer, NOT_FOUND, state)
-        ends = now + timedelta(minutes=self.minutes)
-        renewed = _replace_code(state, self.code_id, expires_at=ends, max_uses=self.max_uses)
-        return _if_status(answer, OK, renewed)
+            return _if_status(response, NOT_FOUND, state)
+        expires_at = now + timedelta(minutes=self.minutes)
+        renewed = _replace_code(state, self.code_id, expires_at=expires_at, max_uses=self.max_uses)
+        return _if_status(response, OK, renewed)
 
 
 @dataclass(frozen=True)
@@ -196,12 +198,12 @@ class RegisterWithCode:
             owner.client, referral_code=find_code(state, self.code_id).text.lower()
         )
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:
         """See `Request`."""
         code = find_code(state, self.code_id)
         if code != active_code(state, now):
-            return _if_status(answer, UNPROCESSABLE, state)
-        return _if_status(answer, CREATED, _replace_code(state, self.code_id, uses=code.uses + 1))
+            return _if_status(response, UNPROCESSABLE, state)
+        return _if_status(response, CREATED, _replace_code(state, self.code_id, uses=code.uses + 1))
 
 
 @dataclass(frozen=True)
@@ -212,12 +214,12 @@ class LookUpCode:
         """See `Request`."""
         return await owner.client.get(f"{API}/codes/lookup", params={"email": owner.email})
 
-    def next_state(self, state: State, now: datetime, answer: httpx.Response) -> State | None:
+    def next_state(self, state: State, now: datetime, response: httpx.Response) -> State | None:
         """See `Request`."""
         code = active_code(state, now)
         if code is None:
-            return _if_status(answer, NOT_FOUND, state)
-        right = answer.status_code == OK and answer.json()["code"] == code.text
+            return _if_status(response, NOT_FOUND, state)
+        right = response.status_code == OK and response.json()["code"] == code.text
         return state if right else None
 
 
@@ -230,15 +232,15 @@ def possible_states(
     if not done:
         return {state}
     found: set[State] = set()
-    for index, (request, answer) in enumerate(done):
-        left = request.next_state(state, now, answer)
+    for index, (request, response) in enumerate(done):
+        left = request.next_state(state, now, response)
         if left is not None:
             found |= possible_states(left, now, [*done[:index], *done[index + 1 :]])
     return found
 
 
-def _if_status(answer: httpx.Response, status: int, state: State) -> State | None:
-    return state if answer.status_code == status else None
+def _if_status(response: httpx.Response, status: int, state: State) -> State | None:
+    return state if response.status_code == status else None
 
 
 def _replace_code(state: State, code: str, **changed: Any) -> State:

@@ -50,22 +50,22 @@ class HealthPoller(threading.Thread):
         """Poll until `stopping` is set."""
         with socket.create_connection(self._address, TIMEOUT_SECONDS) as connection:
             while not self.stopping.wait(POLL_SECONDS):
-                used, began = cpu_seconds(self.process), time.monotonic()
+                cpu_before, started_at = cpu_seconds(self.process), time.monotonic()
                 connection.sendall(LIVENESS_REQUEST)
                 assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
-                ended = time.monotonic()
-                busy = cpu_seconds(self.process) - used
+                ended_at = time.monotonic()
+                cpu_used = cpu_seconds(self.process) - cpu_before
                 with self._answered:
-                    self.samples.append(HealthSample(began, ended, busy))
+                    self.samples.append(HealthSample(started_at, ended_at, cpu_used))
                     self._answered.notify_all()
 
-    def max_delay_seconds(self, began: float, ended: float) -> float:
+    def max_delay_seconds(self, started_at: float, ended_at: float) -> float:
         """Return the longest delay in a period."""
         return max(
             (
-                beat.delay_seconds
-                for beat in self.samples
-                if beat.started_at < ended and began < beat.ended_at
+                sample.delay_seconds
+                for sample in self.samples
+                if sample.started_at < ended_at and started_at < sample.ended_at
             ),
             default=0.0,
         )
@@ -74,10 +74,10 @@ class HealthPoller(threading.Thread):
         """Wait for the response to a request that is sent after this call."""
         now = time.monotonic()
         with self._answered:
-            came = self._answered.wait_for(
+            responded = self._answered.wait_for(
                 lambda: self.samples and self.samples[-1].started_at > now, TIMEOUT_SECONDS
             )
-        assert came, "/health/live does not respond"
+        assert responded, "/health/live does not respond"
 
 
 @contextmanager

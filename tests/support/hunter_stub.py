@@ -163,36 +163,36 @@ class HunterStub:
         self.requests.append(RecordedRequest(url.path, email, key, time.time()))
         if self.on_request is not None:
             await self.on_request()
-        said = self.fault or _keyword(email)
-        if said in OVERSIZED_RESPONSES:
-            await self._send_oversized(writer, said)
+        keyword = self.fault or _keyword(email)
+        if keyword in OVERSIZED_RESPONSES:
+            await self._send_oversized(writer, keyword)
             return False
-        if said in FAULTS:
-            await FAULTS[said](writer)
+        if keyword in FAULTS:
+            await FAULTS[keyword](writer)
             return False
-        answer = ERROR_MESSAGES.get(said)
-        if answer is None and key != self.key:
-            said, answer = "401", ERROR_MESSAGES["401"]
-        if answer is not None:
-            errors = [{"id": "stub", "code": int(said), "details": f"{answer} {email}"}]
-            _send(writer, int(said), json.dumps({"errors": errors}).encode())
+        message = ERROR_MESSAGES.get(keyword)
+        if message is None and key != self.key:
+            keyword, message = "401", ERROR_MESSAGES["401"]
+        if message is not None:
+            errors = [{"id": "stub", "code": int(keyword), "details": f"{message} {email}"}]
+            _send(writer, int(keyword), json.dumps({"errors": errors}).encode())
         else:
-            _send(writer, *self._content(url.path, email, said, clearbit=bearer is not None))
+            _send(writer, *self._content(url.path, email, keyword, clearbit=bearer is not None))
         await writer.drain()
         return True
 
-    def _content(self, path: str, email: str, said: str, *, clearbit: bool) -> tuple[int, bytes]:
-        if said in MALFORMED_BODIES:
-            return 200, MALFORMED_BODIES[said]
+    def _content(self, path: str, email: str, keyword: str, *, clearbit: bool) -> tuple[int, bytes]:
+        if keyword in MALFORMED_BODIES:
+            return 200, MALFORMED_BODIES[keyword]
         if path == "/v2/account":
             return 200, json.dumps({"data": self._account()}).encode()
         if not email:
             return 400, json.dumps({"errors": [{"code": 400}]}).encode()
         if path == "/v2/email-verifier":
-            found: dict[str, Any] = {"status": said if said in VERIFIER_STATUSES else "valid"}
+            found: dict[str, Any] = {"status": keyword if keyword in VERIFIER_STATUSES else "valid"}
             return 200, json.dumps({"data": found | {"email": email, "score": 50}}).encode()
         if path == "/v2/combined/find":
-            person = HOSTILE_PERSON if said == "nasty" else self.person
+            person = HOSTILE_PERSON if keyword == "nasty" else self.person
             found = {"person": person | {"email": email}, "company": COMPANY}
             return 200, json.dumps(found if clearbit else {"data": found, "meta": {}}).encode()
         return 404, b"{}"
@@ -216,8 +216,8 @@ class HunterStub:
         if method == "DELETE":
             self.fault = None
             self.requests.clear()
-        told = {"fault": self.fault, "asked": [asdict(one) for one in self.requests]}
-        _send(writer, 200, json.dumps(told).encode())
+        state = {"fault": self.fault, "asked": [asdict(one) for one in self.requests]}
+        _send(writer, 200, json.dumps(state).encode())
 
 
 @asynccontextmanager
@@ -329,13 +329,19 @@ async def _run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    words = [*VERIFIER_STATUSES, *ERROR_MESSAGES, *MALFORMED_BODIES, *FAULTS, *OVERSIZED_RESPONSES]
+    keywords = [
+        *VERIFIER_STATUSES,
+        *ERROR_MESSAGES,
+        *MALFORMED_BODIES,
+        *FAULTS,
+        *OVERSIZED_RESPONSES,
+    ]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key", default=API_KEY)
-    parser.add_argument("--fault", choices=words, help="the response to all requests")
+    parser.add_argument("--fault", choices=keywords, help="the response to all requests")
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(parser.parse_args()))
 

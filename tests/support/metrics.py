@@ -23,7 +23,7 @@ class Metrics:
 
 async def scrape(client: httpx.AsyncClient) -> Metrics:
     """Request `/metrics`."""
-    answer = await client.get("/metrics")
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    return Metrics(answer.text)
+    response = await client.get("/metrics")
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    return Metrics(response.text)

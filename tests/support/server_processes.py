@@ -55,10 +55,10 @@ class RedisProcess:
                 return
         raise ChildProcessError("Redis did not start.")
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, signal_number: signal.Signals) -> None:
         """Send a signal, such as SIGSTOP to pause it and SIGCONT to resume it."""
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.send_signal(signal_number)
 
     def kill(self) -> None:
         """Kill it with SIGKILL; its data is lost."""

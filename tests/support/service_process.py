@@ -81,15 +81,15 @@ def running_service(
 def _start(
     folder: Path, port: int | str | None, options: tuple[str, ...], settings: dict[str, str]
 ) -> Service:
-    tries = 1 if port else MAX_START_TRIES
+    tries_left = 1 if port else MAX_START_TRIES
     while True:
         service = _launch(folder, int(port or free_port()), options, settings)
         try:
             service.wait_until_ready()
         except AssertionError:
             service.close()
-            tries -= 1
-            if not tries or PORT_IN_USE not in service.log.read_text():
+            tries_left -= 1
+            if not tries_left or PORT_IN_USE not in service.log.read_text():
                 raise
         except BaseException:
             service.close()
@@ -129,9 +129,9 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     """Return the environment with these settings only."""
     # Without bytecode files a start takes twice as long.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     ours = {"data_dir": str(folder)} | UNLIMITED_ENV | settings
-    return kept | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
+    return inherited | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
 
 
 def free_port() -> int:

@@ -94,16 +94,16 @@ class SmtpSink:
         self.connections.add(session.peer)
         content = cast("bytes", envelope.content)
         mail = ReceivedMail(envelope.rcpt_tos[0], content, time.time())
-        answer = self.reply(mail)
-        if answer is None:
+        reply = self.reply(mail)
+        if reply is None:
             return await _hang()
-        if answer.startswith("250"):
+        if reply.startswith("250"):
             self.received.append(mail)
-        return answer
+        return reply
 
-    def _check(self, *given: Any) -> AuthResult:
+    def _check(self, *arguments: Any) -> AuthResult:
         wanted = tuple(part.encode() for part in self.credentials or ())
-        return AuthResult(success=(given[4].login, given[4].password) == wanted)
+        return AuthResult(success=(arguments[4].login, arguments[4].password) == wanted)
 
 
 class BlackHole:

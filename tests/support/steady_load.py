@@ -42,12 +42,12 @@ async def steady_load_through(
     """Send requests through an existing client until the block ends."""
     tally, stopping = ResponseCounts(), asyncio.Event()
 
-    async def ask() -> None:
+    async def send_requests() -> None:
         member = await join(client)
         while not stopping.is_set():
             await _send_each_request(member, tally)
 
-    tasks = [asyncio.create_task(ask()) for _ in range(clients)]
+    tasks = [asyncio.create_task(send_requests()) for _ in range(clients)]
     try:
         yield tally
     finally:
@@ -68,7 +68,7 @@ async def _send_each_request(member: Member, tally: ResponseCounts) -> None:
     ):
         headers = member.headers if name != "token" else {}
         try:
-            answer = await member.client.request(
+            response = await member.client.request(
                 method,
                 f"{API}{path}",
                 headers=headers,
@@ -77,4 +77,4 @@ async def _send_each_request(member: Member, tally: ResponseCounts) -> None:
         except httpx.TransportError:
             tally.responses[name, 0] += 1
         else:
-            tally.responses[name, answer.status_code] += 1
+            tally.responses[name, response.status_code] += 1

@@ -62,14 +62,14 @@ async def enqueue_mails(
     settings: Settings,
     database: PostgresDatabase,
     emails: list[str],
-    kind: type[WelcomeMailJob | ConfirmationMailJob] = WelcomeMailJob,
+    job_type: type[WelcomeMailJob | ConfirmationMailJob] = WelcomeMailJob,
 ) -> None:
     """Insert accounts and enqueue a mail to each in one transaction."""
     connection = await asyncpg.connect(settings.database_url)
     rows = await connection.fetch(INSERT_USERS, emails)
     await connection.close()
     async with database.begin() as repositories:
-        await repositories.jobs.enqueue(*(kind(row["id"]) for row in rows))
+        await repositories.jobs.enqueue(*(job_type(row["id"]) for row in rows))
 
 
 def _run(settings: Settings) -> None:

@@ -61,10 +61,10 @@ async def take_screenshots() -> None:
     mail_renderer = MailRenderer(sender, FakeClock(), SegnoQrCodes())
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser:
-        for name, (template, facts, unsubscribe_url, qr) in MAILS.items():
+        for name, (template, variables, unsubscribe_url, qr) in MAILS.items():
             for locale in Locale:
                 mail = Mail(
-                    UUID(int=1), "ann@example.com", locale, template, facts, unsubscribe_url, qr
+                    UUID(int=1), "ann@example.com", locale, template, variables, unsubscribe_url, qr
                 )
                 message, name_prefix = _parse(mail_renderer.render(mail)), f"mail-{name}-{locale}"
                 await _take_screenshot(browser, message, "light", f"{name_prefix}-light")

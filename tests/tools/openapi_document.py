@@ -16,8 +16,8 @@ async def current_document() -> str:
     """Return the document of a service with default settings."""
     transport = httpx.ASGITransport(create_app(Settings()))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        answer = await client.get("/openapi.json")
-    return json.dumps(answer.json(), indent=2, ensure_ascii=False) + "\n"
+        response = await client.get("/openapi.json")
+    return json.dumps(response.json(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tests.support.fakes.tables import Tables
 from tests.support.fakes.third_parties import (
     FakeProfileRepository,
     FakeReferredEmailRepository,
-    FakeVerificationResults,
+    FakeVerificationResultRepository,
 )
 from tests.support.fakes.token_repositories import (
     FakeClientRepository,
@@ -76,8 +76,8 @@ class FakeRepositories:
         return FakeProfileRepository(self._open_tables())
 
     @property
-    def verification_results(self) -> FakeVerificationResults:
-        return FakeVerificationResults(self._open_tables())
+    def verification_results(self) -> FakeVerificationResultRepository:
+        return FakeVerificationResultRepository(self._open_tables())
 
     @property
     def referred_emails(self) -> FakeReferredEmailRepository:
@@ -175,7 +175,7 @@ class FakeMailReservations:
                 return None
             if token is not None and token.purpose is TokenPurpose.CONFIRM and user.email_verified:
                 return None
-            free_at = (
+            retry_at = (
                 None
                 if request.slots is None
                 else await repositories.mail_quota.reserve_slot(
@@ -186,9 +186,9 @@ class FakeMailReservations:
                     window=request.window,
                 )
             )
-            if token is not None and free_at is None:
+            if token is not None and retry_at is None:
                 await repositories.one_time_tokens.add(token)
-        return MailReservation(user, free_at)
+        return MailReservation(user, retry_at)
 
 
 def _copy_tables(to: Tables, tables: Tables) -> None:

@@ -29,12 +29,12 @@ class FakeMailQuota:
         return None
 
     async def reset(self, quota: str) -> None:
-        for mail in [mail for mail, (to, _) in self.tables.mails.items() if to == quota]:
-            del self.tables.mails[mail]
+        for mail_id in [mail_id for mail_id, (to, _) in self.tables.mails.items() if to == quota]:
+            del self.tables.mails[mail_id]
 
     async def prune(self, before: datetime) -> bool:
-        for mail in [mail for mail, (_, at) in self.tables.mails.items() if at < before]:
-            del self.tables.mails[mail]
+        for mail_id in [mail_id for mail_id, (_, at) in self.tables.mails.items() if at < before]:
+            del self.tables.mails[mail_id]
         return False
 
 
@@ -65,7 +65,7 @@ class FakeMailer:
         self.sent.append(mail)
 
 
-class FakeLinks:
+class FakeLinkBuilder:
     """Links to a fictitious host."""
 
     def docs(self) -> str:

@@ -32,8 +32,10 @@ class FakeUserRepository:
         return None if user_id in self.tables.erased_users else self.tables.users.get(user_id)
 
     async def find_by_email(self, email_key: str) -> User | None:
-        found = _first(user for user in self.tables.users.values() if user.email_key == email_key)
-        return None if found is None or not email_key else found
+        matching = _first(
+            user for user in self.tables.users.values() if user.email_key == email_key
+        )
+        return None if matching is None or not email_key else matching
 
     async def lock(self, user_id: UUID) -> User | None:
         return await self.find(user_id)
@@ -156,12 +158,12 @@ class FakeCodeRepository:
         after: UUID | None,
         limit: int,
     ) -> list[Code]:
-        found = [
+        matching = [
             code
             for code in self._owned_by(user_id)
             if status in {None, code.status(now)} and (after is None or code.id < after)
         ]
-        return sorted(found, key=lambda code: code.id, reverse=True)[:limit]
+        return sorted(matching, key=lambda code: code.id, reverse=True)[:limit]
 
     def _by_text(self, text: str) -> Code | None:
         self.tables.check_text(text)
@@ -219,14 +221,14 @@ class FakeReferralRepository:
     async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]:
-        found = [
+        matching = [
             self._list_item(row)
             for row in self.tables.referrals.values()
             if row.referrer_id == user_id
             and status in {None, row.status}
             and (after is None or row.id < after)
         ]
-        return sorted(found, key=lambda joined: joined.referral_id, reverse=True)[:limit]
+        return sorted(matching, key=lambda joined: joined.referral_id, reverse=True)[:limit]
 
     async def assign_to_mail(
         self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
@@ -240,8 +242,8 @@ class FakeReferralRepository:
             )
             if mine and row.id not in self.tables.notified_referrals:
                 self.tables.notified_referrals[row.id] = mail_id
-        told = self.tables.notified_referrals[referral_id] == mail_id
-        return await FakeUserRepository(self.tables).find(own.referrer_id) if told else None
+        reported = self.tables.notified_referrals[referral_id] == mail_id
+        return await FakeUserRepository(self.tables).find(own.referrer_id) if reported else None
 
     async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
         rows = sorted(self.tables.referrals.values(), key=lambda row: row.id)
@@ -326,5 +328,5 @@ def _normal_text(text: str) -> str:
     return text.upper()
 
 
-def _first(found: Iterable[T]) -> T | None:
-    return next(iter(found), None)
+def _first(rows: Iterable[T]) -> T | None:
+    return next(iter(rows), None)

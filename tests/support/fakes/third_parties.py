@@ -34,14 +34,16 @@ class FakeProfileRepository:
 
 
 @dataclass(frozen=True)
-class FakeVerificationResults:
+class FakeVerificationResultRepository:
     """Verification results in a dict."""
 
     tables: Tables
 
     async def find(self, fingerprints: tuple[bytes, ...], since: datetime) -> Deliverability | None:
-        given = (self.tables.verification_results.get(fingerprint) for fingerprint in fingerprints)
-        recent = [one for one in given if one is not None and one[0] >= since]
+        results = (
+            self.tables.verification_results.get(fingerprint) for fingerprint in fingerprints
+        )
+        recent = [one for one in results if one is not None and one[0] >= since]
         return max(recent)[1] if recent else None
 
     async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
@@ -72,8 +74,8 @@ class FakeReferredEmailRepository:
         self.tables.referred_emails[fingerprint] = referred_at
 
     async def prune(self, before: datetime) -> bool:
-        kept = {one: at for one, at in self.tables.referred_emails.items() if at >= before}
-        self.tables.referred_emails = kept
+        remaining = {one: at for one, at in self.tables.referred_emails.items() if at >= before}
+        self.tables.referred_emails = remaining
         return False
 
 

@@ -35,12 +35,12 @@ class FakeIdempotencyRepository:
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
-        kept = self.tables.idempotent_responses.get(key)
-        if kept is None or kept.created_at < since:
+        stored = self.tables.idempotent_responses.get(key)
+        if stored is None or stored.created_at < since:
             return None
-        if kept.fingerprint not in fingerprints:
+        if stored.fingerprint not in fingerprints:
             raise IdempotencyKeyReused
-        return kept.response
+        return stored.response
 
     async def acquire(
         self, request: IdempotentRequest[Any], since: datetime
@@ -54,19 +54,21 @@ class FakeIdempotencyRepository:
         user_id: UUID | None,
         now: datetime,
     ) -> None:
-        kept = StoredIdempotentResponse(request.fingerprints[0], response, user_id, now)
-        self.tables.idempotent_responses[request.key] = kept
+        stored = StoredIdempotentResponse(request.fingerprints[0], response, user_id, now)
+        self.tables.idempotent_responses[request.key] = stored
 
     async def delete(self, user_id: UUID) -> None:
         self._delete(
-            key for key, kept in self.tables.idempotent_responses.items() if kept.user_id == user_id
+            key
+            for key, stored in self.tables.idempotent_responses.items()
+            if stored.user_id == user_id
         )
 
     async def prune(self, before: datetime) -> bool:
         self._delete(
             key
-            for key, kept in self.tables.idempotent_responses.items()
-            if kept.created_at < before
+            for key, stored in self.tables.idempotent_responses.items()
+            if stored.created_at < before
         )
         return False
 
@@ -88,8 +90,8 @@ class FakeOneTimeTokenRepository:
         self, digest: bytes, purpose: TokenPurpose, now: datetime
     ) -> UUID | None:
         token = self.tables.one_time_tokens.get(digest)
-        good = token is not None and token.purpose is purpose and token.expires_at > now
-        return token.user_id if token and good else None
+        is_valid = token is not None and token.purpose is purpose and token.expires_at > now
+        return token.user_id if token and is_valid else None
 
     async def acquire(
         self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
