@@ -45,7 +45,7 @@ def check_password_strength(
     elif password.lower() in common_passwords:
         detail = "This password is too common. Choose another one."
     elif password.lower() == email.local_part.lower():
-        detail = "This password is part of your e-mail address. Choose another one."
+        detail = "Your password must not be the name in your e-mail address. Choose another one."
     else:
         return
     raise WeakPassword(detail)

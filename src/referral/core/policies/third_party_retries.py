@@ -38,6 +38,6 @@ def schedule_retry(context: JobContext, failure: ThirdPartyFailure) -> None:
         max_delay = min(
             FIRST_RETRY_DELAY * int(BACKOFF_FACTOR ** min(retries, 20)), MAX_RETRY_DELAY
         )
-        raise RescheduleJob(
-            max_delay * (0.5 + context.id.int % JITTER_STEPS / JITTER_STEPS / 2), failure
-        )
+        # A delay of 50 to 100 %, so that jobs do not retry at the same time.
+        jitter = 0.5 + context.id.int % JITTER_STEPS / JITTER_STEPS / 2
+        raise RescheduleJob(max_delay * jitter, failure)

@@ -131,12 +131,12 @@ class IntrospectToken:
         """Return the state of the token, or None if it is inactive; raises `InvalidClient`."""
         async with self.database.read() as repositories:
             client = await authenticate_client(repositories, self.token_generator, credentials)
-            found = await self._introspect_access_token(
+            result = await self._introspect_access_token(
                 repositories, token
             ) or await self._introspect_refresh_token(repositories, token)
-        if found is None or Scope.USERS_READ in client.scopes:
-            return found
-        return replace(found, email=None)
+        if result is None or Scope.USERS_READ in client.scopes:
+            return result
+        return replace(result, email=None)
 
     async def _introspect_access_token(
         self, repositories: Repositories, token: str
@@ -146,13 +146,13 @@ class IntrospectToken:
         except Unauthenticated:
             return None
         caller, scope = claims.caller, " ".join(sorted(claims.caller.scopes))
-        found = IntrospectionResult(
+        result = IntrospectionResult(
             caller.client_id, claims.subject, scope, claims.expires_at, claims
         )
         if caller.user_id is None:
-            return found if await _find_client(repositories, claims.subject) else None
+            return result if await _find_client(repositories, claims.subject) else None
         session = caller.session_id and await repositories.sessions.find(caller.session_id)
-        return await self._with_user(repositories, caller.user_id, found) if session else None
+        return await self._with_user(repositories, caller.user_id, result) if session else None
 
     async def _introspect_refresh_token(
         self, repositories: Repositories, token: str
@@ -161,22 +161,22 @@ class IntrospectToken:
         if found is None:
             return None
         session, refresh_token = found
-        over = session.expires_at <= self.clock.now()
-        if over or await _is_spent(repositories, refresh_token):
+        is_expired = session.expires_at <= self.clock.now()
+        if is_expired or await _is_unusable(repositories, refresh_token):
             return None
-        subject, until = str(session.user_id), int(session.expires_at.timestamp())
-        result = IntrospectionResult(session.client_id, subject, session.scope, until, None)
+        subject, expires_at = str(session.user_id), int(session.expires_at.timestamp())
+        result = IntrospectionResult(session.client_id, subject, session.scope, expires_at, None)
         return await self._with_user(repositories, session.user_id, result)
 
     async def _with_user(
-        self, repositories: Repositories, user_id: UUID, found: IntrospectionResult
+        self, repositories: Repositories, user_id: UUID, result: IntrospectionResult
     ) -> IntrospectionResult | None:
         """Add the user's data; return None if the user is erased or blocked."""
         user = await repositories.users.find(user_id)
         if user is None or user.blocked_at is not None:
             return None
         email = user.email if self.confirmation_policy.is_satisfied_by(user) else None
-        return replace(found, email=email, email_verified=user.email_verified)
+        return replace(result, email=email, email_verified=user.email_verified)
 
 
 async def authenticate_client(
@@ -184,8 +184,8 @@ async def authenticate_client(
 ) -> Client:
     """Return the client with these credentials, or raise `InvalidClient`."""
     client = await _find_client(repositories, credentials.client_id)
-    sent = token_generator.digest(credentials.secret)
-    if client is None or not hmac.compare_digest(sent, client.secret_digest):
+    digest = token_generator.digest(credentials.secret)
+    if client is None or not hmac.compare_digest(digest, client.secret_digest):
         raise InvalidClient
     return client
 
@@ -197,7 +197,8 @@ async def _find_client(repositories: Repositories, client_id: str) -> Client | N
         return None
 
 
-async def _is_spent(repositories: Repositories, token: RefreshToken) -> bool:
+async def _is_unusable(repositories: Repositories, token: RefreshToken) -> bool:
+    """Return whether a token was used, or superseded by another one issued for its parent."""
     if token.used_at is not None or token.parent is None:
         return token.used_at is not None
     found = await repositories.sessions.find_by_token(token.parent)

@@ -106,12 +106,12 @@ class ListCodes:
         """Return a page, and the time of its statuses."""
         now = self.clock.now()
         async with self.database.read() as repositories:
-            found = await repositories.codes.list_page(
+            rows = await repositories.codes.list_page(
                 user_id, now, status=status, after=after, limit=limit + 1
             )
-            if not found and await repositories.users.find(user_id) is None:
+            if not rows and await repositories.users.find(user_id) is None:
                 raise Unauthenticated
-        return Page.from_rows(found, limit, lambda code: code.id), now
+        return Page.from_rows(rows, limit, lambda code: code.id), now
 
 
 @dataclass(frozen=True, slots=True)

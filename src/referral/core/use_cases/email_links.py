@@ -3,8 +3,8 @@
 A link proves access to the mailbox. Confirmation also requires a login or the password: otherwise
 the mailbox's owner could confirm an account that somebody else created.
 
-The token is generated when its mail is sent; only its digest is stored. A repeated mail has another
-token. All tokens of a user for one purpose are valid until one of them is used.
+A repeated mail has another token. All tokens of a user for one purpose are valid until one of them
+is used.
 """
 
 from collections.abc import Container
@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest
-from referral.core.entities.jobs import ConfirmationMailJob, JobContext, PasswordResetMailJob
-from referral.core.entities.mail import Mail
+from referral.core.entities.jobs import ConfirmationMailJob, PasswordResetMailJob
 from referral.core.entities.passwords import validate_new_password
 from referral.core.entities.users import EmailAddress, User
 from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
@@ -25,68 +24,17 @@ from referral.core.policies.idempotency import acquire_idempotency_key, save_ide
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.mail_quota import (
-    ReserveMail,
     ReserveMailSlot,
     password_reset_quota,
 )
 from referral.core.policies.reauthentication import password_matches, require_active_account
-from referral.core.ports.delivery import Mailer
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import PasswordHasher, TokenGenerator
-from referral.core.ports.system import Clock, IdGenerator, LinkBuilder
-
-LINK_LIFETIMES = {TokenPurpose.CONFIRM: timedelta(hours=24), TokenPurpose.RESET: timedelta(hours=1)}
-"""How long a link is valid after its mail is rendered."""
+from referral.core.ports.system import Clock, IdGenerator
 
 LINK_LOCK_TIMEOUT = timedelta(minutes=1)
 """How long a reset request reserves its link; the limit is for requests whose process crashed."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendConfirmationMail:
-    """Send the mail with the confirmation link."""
-
-    clock: Clock
-    links: LinkBuilder
-    mailer: Mailer
-    reserve_mail: ReserveMail
-    token_generator: TokenGenerator
-
-    async def __call__(self, job: ConfirmationMailJob, context: JobContext) -> None:
-        """Send it unless the address is confirmed; raises `RescheduleJob` if the quota is full."""
-        token, record = _make_token(self, job.user_id, TokenPurpose.CONFIRM)
-        user = await self.reserve_mail(context, job.user_id, record, counts=not job.counted)
-        if user is None:
-            return
-        variables = {"email": user.email, "link": self.links.confirm(token)}
-        await self.mailer.send(
-            Mail(context.id, user.delivery_email, user.locale, "confirm", variables)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SendPasswordResetMail:
-    """Send the mail with the password reset link."""
-
-    clock: Clock
-    database: Database
-    links: LinkBuilder
-    mailer: Mailer
-    token_generator: TokenGenerator
-
-    async def __call__(self, job: PasswordResetMailJob, context: JobContext) -> None:
-        """Send it if the user exists and is not blocked."""
-        async with self.database.begin() as repositories:
-            user = await repositories.users.find(job.user_id)
-            if user is None or user.blocked_at is not None:
-                return
-            token, record = _make_token(self, user.id, TokenPurpose.RESET)
-            await repositories.one_time_tokens.add(record)
-        variables = {"email": user.email, "link": self.links.reset(token)}
-        await self.mailer.send(
-            Mail(context.id, user.delivery_email, user.locale, "reset", variables)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,12 +263,3 @@ async def _consume(
     if await repositories.one_time_tokens.consume(digest, purpose, now) is None:
         raise TokenUnusable(field="token")
     return user
-
-
-def _make_token(
-    sender: SendConfirmationMail | SendPasswordResetMail, user_id: UUID, purpose: TokenPurpose
-) -> tuple[str, OneTimeToken]:
-    """Generate a token; return it, and the record to store."""
-    token = sender.token_generator.new()
-    expires_at = sender.clock.now() + LINK_LIFETIMES[purpose]
-    return token, OneTimeToken(sender.token_generator.digest(token), user_id, purpose, expires_at)

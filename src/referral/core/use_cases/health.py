@@ -24,14 +24,14 @@ class CheckParts:
 
     async def __call__(self) -> list[PartHealth]:
         """Return the health of each component."""
-        return [await self._check(part) for part in self.parts]
+        return [await self._check(probe) for probe in self.parts]
 
-    async def _check(self, part: HealthProbe) -> PartHealth:
+    async def _check(self, probe: HealthProbe) -> PartHealth:
         try:
-            return PartHealth(part.name, is_available=True, status=await part.check())
+            return PartHealth(probe.name, is_available=True, status=await probe.check())
         except Unavailable as error:
             status = "does not answer" if error.detail == error.default_detail else error.detail
-            return PartHealth(part.name, is_available=False, status=status, error=error)
+            return PartHealth(probe.name, is_available=False, status=status, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class CheckHealth:
     async def __call__(self) -> dict[str, str]:
         """Return each component's status; raises `Unavailable` if the database is down."""
         statuses = {self.database.name: await self.database.check()}
-        for part in self.others:
+        for probe in self.others:
             try:
-                statuses[part.name] = await part.check()
+                statuses[probe.name] = await probe.check()
             except Unavailable:
-                statuses[part.name] = "unavailable"
+                statuses[probe.name] = "unavailable"
         return statuses

@@ -17,9 +17,14 @@ from referral.core.entities.jobs import (
 )
 from referral.core.policies.email_deliverability import VerifyEmail
 from referral.core.policies.lookup_invalidation import RetryLookupInvalidation
-from referral.core.use_cases.email_links import SendConfirmationMail, SendPasswordResetMail
 from referral.core.use_cases.enrichment import EnrichProfile
-from referral.core.use_cases.notifications import NotifyReferrer, SendCodeMail, SendWelcomeMail
+from referral.core.use_cases.notifications import (
+    NotifyReferrer,
+    SendCodeMail,
+    SendConfirmationMail,
+    SendPasswordResetMail,
+    SendWelcomeMail,
+)
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
 
 

@@ -23,10 +23,8 @@ class LookUpCode:
 
     async def __call__(self, email: str) -> Code:
         """Return the code, or raise `NoActiveCode`, also for an unknown address."""
-        key, confirmed_only = (
-            self.email_parser.parse(email).canonical,
-            self.confirmation_policy.required,
-        )
+        key = self.email_parser.parse(email).canonical
+        confirmed_only = self.confirmation_policy.required
         code = await self.cache.get_or_load(
             key, lambda: self.read_model.find_code(key, confirmed_only=confirmed_only)
         )

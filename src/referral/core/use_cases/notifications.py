@@ -1,11 +1,20 @@
 """Mails to users, limited by a quota for each address."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from uuid import UUID
 
 from referral.core.entities.codes import Code
+from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest
-from referral.core.entities.jobs import CodeMailJob, JobContext, ReferralMailJob, WelcomeMailJob
+from referral.core.entities.jobs import (
+    CodeMailJob,
+    ConfirmationMailJob,
+    JobContext,
+    PasswordResetMailJob,
+    ReferralMailJob,
+    WelcomeMailJob,
+)
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, NotFound, RescheduleJob, TooManyRequests
@@ -14,8 +23,11 @@ from referral.core.policies.mail_quota import RESERVED_MAIL_SLOTS, ReserveMail, 
 from referral.core.policies.reauthentication import require_active_account
 from referral.core.ports.delivery import Mailer
 from referral.core.ports.repositories import Database
-from referral.core.ports.security import UnsubscribeTokens
+from referral.core.ports.security import TokenGenerator, UnsubscribeTokens
 from referral.core.ports.system import Clock, IdGenerator, LinkBuilder
+
+LINK_LIFETIMES = {TokenPurpose.CONFIRM: timedelta(hours=24), TokenPurpose.RESET: timedelta(hours=1)}
+"""How long a link is valid after its mail is rendered."""
 
 MAX_LISTED_EMAILS = 50
 """How many referred users a notification lists; it only counts the others."""
@@ -140,6 +152,52 @@ class NotifyReferrer:
 
 
 @dataclass(frozen=True, slots=True)
+class SendConfirmationMail:
+    """Send the mail with the confirmation link."""
+
+    clock: Clock
+    links: LinkBuilder
+    mailer: Mailer
+    reserve_mail: ReserveMail
+    token_generator: TokenGenerator
+
+    async def __call__(self, job: ConfirmationMailJob, context: JobContext) -> None:
+        """Send it unless the address is confirmed; raises `RescheduleJob` if the quota is full."""
+        token, record = _make_link_token(self, job.user_id, TokenPurpose.CONFIRM)
+        user = await self.reserve_mail(context, job.user_id, record, counts=not job.counted)
+        if user is None:
+            return
+        variables = {"email": user.email, "link": self.links.confirm(token)}
+        await self.mailer.send(
+            Mail(context.id, user.delivery_email, user.locale, "confirm", variables)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SendPasswordResetMail:
+    """Send the mail with the password reset link."""
+
+    clock: Clock
+    database: Database
+    links: LinkBuilder
+    mailer: Mailer
+    token_generator: TokenGenerator
+
+    async def __call__(self, job: PasswordResetMailJob, context: JobContext) -> None:
+        """Send it if the user exists and is not blocked."""
+        async with self.database.begin() as repositories:
+            user = await repositories.users.find(job.user_id)
+            if user is None or user.blocked_at is not None:
+                return
+            token, record = _make_link_token(self, user.id, TokenPurpose.RESET)
+            await repositories.one_time_tokens.add(record)
+        variables = {"email": user.email, "link": self.links.reset(token)}
+        await self.mailer.send(
+            Mail(context.id, user.delivery_email, user.locale, "reset", variables)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Unsubscribe:
     """Turn off referral notifications for the user of an unsubscribe token."""
 
@@ -153,3 +211,12 @@ class Unsubscribe:
             if user is None:
                 raise NotFound
             await repositories.users.save(replace(user, notify_on_referral=False))
+
+
+def _make_link_token(
+    sender: SendConfirmationMail | SendPasswordResetMail, user_id: UUID, purpose: TokenPurpose
+) -> tuple[str, OneTimeToken]:
+    """Generate a token; return it, and the record to store, which holds only its digest."""
+    token = sender.token_generator.new()
+    expires_at = sender.clock.now() + LINK_LIFETIMES[purpose]
+    return token, OneTimeToken(sender.token_generator.digest(token), user_id, purpose, expires_at)

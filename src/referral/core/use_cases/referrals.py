@@ -49,23 +49,23 @@ class ListReferrals:
         """
         async with self.database.read() as repositories:
             shows_details = await self._shows_details(repositories, caller, user_id)
-            found = await repositories.referrals.list_page(
+            rows = await repositories.referrals.list_page(
                 user_id, status=status, after=after, limit=limit + 1
             )
-        return Page.from_rows(found, limit, lambda referral: referral.referral_id), shows_details
+        return Page.from_rows(rows, limit, lambda referral: referral.referral_id), shows_details
 
     async def _shows_details(
         self, repositories: Repositories, caller: Caller, user_id: UUID
     ) -> bool:
         if caller.user_id is None and Scope.REFERRALS_READ not in caller.scopes:
             raise InsufficientScope
-        privileged = caller.user_id is None or await _is_admin(repositories, caller.user_id)
+        is_privileged = caller.user_id is None or await _is_admin(repositories, caller.user_id)
         if caller.user_id == user_id:
             return True
-        seen = privileged or self.visibility is not ReferralVisibility.OWNER
-        if not seen or await repositories.users.find(user_id) is None:
+        is_visible = is_privileged or self.visibility is not ReferralVisibility.OWNER
+        if not is_visible or await repositories.users.find(user_id) is None:
             raise NotFound
-        return privileged or self.visibility is ReferralVisibility.OPEN
+        return is_privileged or self.visibility is ReferralVisibility.OPEN
 
 
 async def _is_admin(repositories: Repositories, user_id: UUID) -> bool:

@@ -30,7 +30,7 @@ class Prune:
         more = True
         while more:
             async with self.database.begin() as repositories:
-                left = [
+                has_more = [
                     await repositories.sessions.prune(now),
                     await repositories.one_time_tokens.prune(now),
                     await repositories.idempotency.prune(now - IDEMPOTENCY_RETENTION),
@@ -39,7 +39,7 @@ class Prune:
                     await repositories.referred_emails.prune(now - REFERRAL_COOLDOWN),
                     await repositories.jobs.prune(now - JOB_LOG_RETENTION),
                 ]
-            more = any(left)
+            more = any(has_more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class ExpireUnconfirmed:
     async def __call__(self) -> None:
         """Erase and reject, one account or referral in each transaction."""
         if not self.confirmation_policy.required:
-            await self._waive()
+            await self._clear_deadlines()
             return
         for step in (self._erase_account, self._reject_referral):
             while (owners := await step()) is not None:
                 await self.invalidate_lookup(*owners)
 
-    async def _waive(self) -> None:
+    async def _clear_deadlines(self) -> None:
         more = True
         while more:
             async with self.database.begin() as repositories:
