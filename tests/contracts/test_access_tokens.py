@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from jwt import PyJWK, decode
 
-from referral.adapters.security.access_tokens import MAX_TOKEN_CHARACTERS, JwtAccessTokens
+from referral.adapters.security.access_tokens import MAX_TOKEN_CHARACTERS, JwtAccessTokenIssuer
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Caller
@@ -19,9 +19,9 @@ ISSUER = "https://referral.example"
 
 
 @pytest.fixture
-def jwt(key_file: Path, clock: FakeClock) -> JwtAccessTokens:
+def jwt(key_file: Path, clock: FakeClock) -> JwtAccessTokenIssuer:
     """An issuer of JWTs with a lifetime of ten minutes."""
-    return JwtAccessTokens(ISSUER, KeyRing([key_file]), 10, clock)
+    return JwtAccessTokenIssuer(ISSUER, KeyRing([key_file]), 10, clock)
 
 
 @pytest.fixture(params=["fake", "jwt"])
@@ -29,7 +29,7 @@ def access_tokens(request: pytest.FixtureRequest) -> AccessTokenIssuer:
     """The fake issuer, then the real one."""
     if request.param == "fake":
         return FakeAccessTokenIssuer()
-    real: JwtAccessTokens = request.getfixturevalue("jwt")
+    real: JwtAccessTokenIssuer = request.getfixturevalue("jwt")
     return real
 
 
@@ -68,7 +68,7 @@ def test_malformed_token_is_rejected(access_tokens: AccessTokenIssuer, token: st
 def test_default_lifetime_is_ten_minutes(key_file: Path, clock: FakeClock) -> None:
     """Tokens expire after the default of the settings."""
     minutes = Settings().access_token_minutes
-    default = JwtAccessTokens(ISSUER, KeyRing([key_file]), minutes, clock)
+    default = JwtAccessTokenIssuer(ISSUER, KeyRing([key_file]), minutes, clock)
     token = default.issue(str(uuid4()), "first-party", "account")
     clock.advance(seconds=599)
     assert default.verify(token)
@@ -78,17 +78,17 @@ def test_default_lifetime_is_ten_minutes(key_file: Path, clock: FakeClock) -> No
 
 
 def test_token_of_another_issuer_is_rejected(
-    jwt: JwtAccessTokens, key_file: Path, clock: FakeClock
+    jwt: JwtAccessTokenIssuer, key_file: Path, clock: FakeClock
 ) -> None:
     """Even if it was signed with the same key."""
-    other = JwtAccessTokens("https://other.example", KeyRing([key_file]), 10, clock)
+    other = JwtAccessTokenIssuer("https://other.example", KeyRing([key_file]), 10, clock)
     with pytest.raises(Unauthenticated):
         jwt.verify(other.issue(str(uuid4()), "first-party", "account"))
 
 
 @pytest.mark.parametrize(("seconds", "valid"), [(599, True), (600, False), (-2, False)])
 def test_token_is_valid_for_its_lifetime(
-    jwt: JwtAccessTokens, clock: FakeClock, seconds: int, *, valid: bool
+    jwt: JwtAccessTokenIssuer, clock: FakeClock, seconds: int, *, valid: bool
 ) -> None:
     """Neither after it nor before the time of issue, also if the token was verified in between."""
     token = jwt.issue(str(uuid4()), "first-party", "account")
@@ -103,7 +103,7 @@ def test_token_is_valid_for_its_lifetime(
 
 
 def test_overlong_token_is_not_decoded(
-    jwt: JwtAccessTokens, monkeypatch: pytest.MonkeyPatch
+    jwt: JwtAccessTokenIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No issued token comes near the maximum length."""
     assert (
@@ -119,7 +119,7 @@ def test_key_rotation(key_file: Path, tmp_path: Path) -> None:
     make_key_file(tmp_path / "new.pem")
     new, old = tmp_path / "new.pem", key_file
     before, between, after = (
-        JwtAccessTokens(ISSUER, KeyRing(files), 10, SystemClock())
+        JwtAccessTokenIssuer(ISSUER, KeyRing(files), 10, SystemClock())
         for files in ([old], [new, old], [new])
     )
     first = before.issue(str(uuid4()), "first-party", "account")
@@ -130,7 +130,7 @@ def test_key_rotation(key_file: Path, tmp_path: Path) -> None:
         after.verify(first)
 
 
-def test_jwks_holds_public_keys_only(jwt: JwtAccessTokens) -> None:
+def test_jwks_holds_public_keys_only(jwt: JwtAccessTokenIssuer) -> None:
     """It holds what is needed to verify a token, and nothing of the private key."""
     (key,) = jwt.jwks()["keys"]
     assert key.keys() == {"kty", "n", "e", "kid", "use", "alg"}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from referral.adapters.mail.mime import MimeMessage, multipart, text_part
-from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
@@ -53,7 +53,9 @@ def test_mail_is_well_formed(
     locale: Locale,
 ) -> None:
     """No defect in any part, no line over the SMTP limit, nothing but ASCII."""
-    renderer = MailRenderer(Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    renderer = MailRenderer(
+        Address("Реферал", "no-reply", "test"), FakeClock(), SegnoQrCodeRenderer()
+    )
     mail = Mail(
         UUID(int=7), "ann@example.com", locale, template, variables, unsubscribe_url, qr_url
     )

@@ -165,7 +165,7 @@ async def test_open_breaker_delays_no_registration(
             assert (await register(client)).status_code == 201
         figures = await scrape(client)
     part = "EmailHunter's verifier"
-    assert figures.value("referral_breaker_open", part=part) == 1
+    assert figures.value("referral_breaker_open", dependency=part) == 1
     assert len(stub.requests) == asked  # a registration that waits has sent a request
 
 

@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from referral.adapters.jobs.admin import JobAdmin
-from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
 from referral.adapters.mail.smtp import MAX_CONNECTIONS, SmtpMailer
 from referral.core.entities.mail import Mail
@@ -248,7 +248,9 @@ async def test_smtp_connection_is_reused(
 
 async def test_concurrent_mails_share_few_connections(sink: SmtpSink) -> None:
     """The pool is bounded, as SMTP servers limit connections per client."""
-    renderer = MailRenderer(Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodes())
+    renderer = MailRenderer(
+        Address("Referral", "no-reply", "test"), FakeClock(), SegnoQrCodeRenderer()
+    )
     mailer = SmtpMailer(sink.url, renderer)
     facts: dict[str, object] = {"email": "ann@example.com", "docs": "http://test/docs"}
     mails = [

@@ -83,7 +83,9 @@ async def test_components_report_their_state(
     assert healthy.value("referral_pool_size", pool="main") == 10
     assert healthy.value("referral_database_up") == 1
     assert healthy.value("referral_processes") == 1
-    parts = [figures.value("referral_breaker_open", part="redis") for figures in (healthy, broken)]
+    parts = [
+        figures.value("referral_breaker_open", dependency="redis") for figures in (healthy, broken)
+    ]
     assert parts == [0, 1]
 
 

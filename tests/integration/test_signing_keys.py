@@ -7,11 +7,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from referral.adapters.security.access_tokens import JwtAccessTokens
+from referral.adapters.security.access_tokens import JwtAccessTokenIssuer
 from referral.adapters.security.keys import (
     RELOAD_SECONDS,
     UNKNOWN_KEY_RELOAD_SECONDS,
-    HmacFingerprints,
+    HmacFingerprinter,
     KeyRing,
     make_key_file,
 )
@@ -48,9 +48,9 @@ def pems(tmp_path: Path) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def make_access_tokens(ring: KeyRing) -> JwtAccessTokens:
+def make_access_tokens(ring: KeyRing) -> JwtAccessTokenIssuer:
     """Make the token service over a key ring."""
-    return JwtAccessTokens(ISSUER, ring, 10, SystemClock())
+    return JwtAccessTokenIssuer(ISSUER, ring, 10, SystemClock())
 
 
 def issue_token(ring: KeyRing) -> str:
@@ -133,13 +133,13 @@ def test_fingerprints_survive_a_key_rotation(
     file = tmp_path / "signing.pem"
     file.write_bytes(pems[0])
     ring = KeyRing([file], stopwatch)
-    old = HmacFingerprints(ring).compute(b"a body")
+    old = HmacFingerprinter(ring).compute(b"a body")
     file.write_bytes(pems[1] + pems[0])
     stopwatch.seconds = RELOAD_SECONDS + 1
-    new = HmacFingerprints(ring).compute(b"a body")
+    new = HmacFingerprinter(ring).compute(b"a body")
     assert old[0] in new
     assert old[0] != new[0]
-    assert not set(HmacFingerprints(ring).compute(b"another")) & set(new)
+    assert not set(HmacFingerprinter(ring).compute(b"another")) & set(new)
 
 
 async def test_jwks_has_the_public_keys(client: httpx.AsyncClient, key_file: Path) -> None:

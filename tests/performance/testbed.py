@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
-from referral.adapters.security.access_tokens import JwtAccessTokens
+from referral.adapters.security.access_tokens import JwtAccessTokenIssuer
 from referral.adapters.security.keys import KeyRing, make_key_file
 from referral.adapters.system import SystemClock
 from referral.core.entities.clients import Scope
@@ -61,7 +61,7 @@ class Testbed:
     key: Path
     small: Dataset
     baseline: Server
-    tokens: JwtAccessTokens
+    tokens: JwtAccessTokenIssuer
 
     @property
     def service(self) -> Server:
@@ -104,7 +104,7 @@ def make_testbed(home: Path, users: int) -> Iterator[Testbed]:
             _run_service(home / "uncached", process_id="off", **settings)
         )
         baseline = stack.enter_context(_run_baseline(home, database, redis.url, key))
-        tokens = JwtAccessTokens(
+        tokens = JwtAccessTokenIssuer(
             "http://127.0.0.1:8000", KeyRing([key]), TOKEN_MINUTES, SystemClock()
         )
         small = Dataset(users, database, service, uncached)

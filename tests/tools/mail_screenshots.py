@@ -12,7 +12,7 @@ from uuid import UUID
 
 from playwright.async_api import Browser
 
-from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
@@ -58,7 +58,7 @@ MAILS: dict[str, tuple[str, dict[str, object], str | None, str | None]] = {
 async def take_screenshots() -> None:
     """Take all screenshots: in every locale, light and dark, and without images."""
     sender = Address("Referral", "no-reply", "referral.example")
-    mail_renderer = MailRenderer(sender, FakeClock(), SegnoQrCodes())
+    mail_renderer = MailRenderer(sender, FakeClock(), SegnoQrCodeRenderer())
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser:
         for name, (template, variables, unsubscribe_url, qr) in MAILS.items():

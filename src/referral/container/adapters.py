@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.mail.file_mailer import FileMailer
-from referral.adapters.mail.qr import SegnoQrCodes
+from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
 from referral.adapters.mail.smtp import SmtpMailer, TracedMailer
 from referral.adapters.memory_cache import MemoryLookupCache
@@ -25,8 +25,8 @@ from referral.adapters.postgres.traced import TracedConnection, trace_engine
 from referral.adapters.redis.client import RedisClient, TracedRedisClient
 from referral.adapters.redis.lookup_cache import RedisLookupCache
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
-from referral.adapters.security.access_tokens import JwtAccessTokens
-from referral.adapters.security.keys import HmacFingerprints, KeyRing, make_key_file
+from referral.adapters.security.access_tokens import JwtAccessTokenIssuer
+from referral.adapters.security.keys import HmacFingerprinter, KeyRing, make_key_file
 from referral.adapters.security.passwords import ArgonPasswordHasher, load_common_passwords
 from referral.adapters.security.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.system import (
@@ -80,9 +80,9 @@ class Adapters(Provider):
         + provide(RandomCodeGenerator, provides=CodeGenerator)
         + provide(RandomTokenGenerator, provides=TokenGenerator)
         + provide(ValidatingEmailParser, provides=EmailParser)
-        + provide(HmacFingerprints, provides=Fingerprinter)
+        + provide(HmacFingerprinter, provides=Fingerprinter)
         + provide(StructlogSecurityLog, provides=SecurityLog)
-        + provide(SegnoQrCodes, provides=QrCodeRenderer)
+        + provide(SegnoQrCodeRenderer, provides=QrCodeRenderer)
     )
 
     @provide
@@ -152,7 +152,7 @@ class Adapters(Provider):
         self, settings: Settings, key_ring: KeyRing, clock: Clock
     ) -> AccessTokenIssuer:
         minutes = settings.access_token_minutes
-        return JwtAccessTokens(settings.public_url, key_ring, minutes, clock)
+        return JwtAccessTokenIssuer(settings.public_url, key_ring, minutes, clock)
 
     @provide
     def common_passwords(self) -> Container[str]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 import segno
 
 
-class SegnoQrCodes:
+class SegnoQrCodeRenderer:
     """QR codes with error correction level M and the standard quiet zone, dark on white."""
 
     def svg(self, link: str) -> bytes:

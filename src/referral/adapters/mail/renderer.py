@@ -45,13 +45,13 @@ class MailRenderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.filters["day"] = _format_time
+        self._templates.filters["format_time"] = _format_time
 
     def render(self, mail: Mail) -> MimeMessage:
         """Render a mail; the first line of its text template is the subject."""
         variables = {
             "locale": mail.locale,
-            "mute": mail.unsubscribe_url,
+            "unsubscribe_url": mail.unsubscribe_url,
             "qr": mail.qr_url is not None,
         }
         subject, _, text = self._render_template(mail, "txt", variables).partition("\n")

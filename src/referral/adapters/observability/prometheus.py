@@ -65,7 +65,12 @@ METRICS = (
     Metric(
         "referral_cache_lookups", CounterMetricFamily, "Look-ups in a cache.", ("layer", "outcome")
     ),
-    Metric("referral_breaker_open", GaugeMetricFamily, "Processes without a part.", ("part",)),
+    Metric(
+        "referral_breaker_open",
+        GaugeMetricFamily,
+        "Processes with an open circuit breaker.",
+        ("dependency",),
+    ),
     Metric("referral_limited", CounterMetricFamily, "Requests refused by a limit.", ("group",)),
     Metric("referral_hashes_waiting", GaugeMetricFamily, "Passwords waiting to be hashed."),
     Metric("referral_hashes_refused", CounterMetricFamily, "Passwords refused by the full queue."),

@@ -37,7 +37,7 @@ class Claims(msgspec.Struct, frozen=True):
     sid: UUID | msgspec.UnsetType = msgspec.UNSET
 
 
-class JwtAccessTokens:
+class JwtAccessTokenIssuer:
     """Tokens whose audience is their issuer. The first key signs, all keys verify."""
 
     def __init__(self, issuer: str, key_ring: KeyRing, lifetime_minutes: int, clock: Clock) -> None:

@@ -104,7 +104,7 @@ class KeyRing:
         return [_file_version(path) for path in self._files]
 
 
-class HmacFingerprints:
+class HmacFingerprinter:
     """HMAC-SHA256: guesses of the input cannot be tested with a database dump alone."""
 
     def __init__(self, key_ring: KeyRing) -> None:
