@@ -41,10 +41,10 @@ def uses_containers() -> bool:
     if choice := os.environ.get("TEST_SERVERS"):
         return choice == "containers"
     docker_url = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
-    over_unix = docker_url.scheme == "unix"
-    with socket.socket(socket.AF_UNIX if over_unix else socket.AF_INET) as probe:
+    is_unix = docker_url.scheme == "unix"
+    with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as probe:
         socket_address = (
-            docker_url.path if over_unix else (docker_url.hostname or "", docker_url.port or 2375)
+            docker_url.path if is_unix else (docker_url.hostname or "", docker_url.port or 2375)
         )
         return probe.connect_ex(socket_address) == 0
 
@@ -53,8 +53,8 @@ def uses_containers() -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark contract tests, and tests that use the shared servers, with `servers`."""
     for item in items:
-        shared = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
-        if shared or "contracts" in item.path.parts:
+        shared_servers = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
+        if shared_servers or "contracts" in item.path.parts:
             item.add_marker("servers")
 
 
@@ -73,15 +73,15 @@ RELAXED_TIMEOUTS = (
 @pytest.fixture(scope="session", autouse=True)
 def relaxed_timeouts() -> Iterator[pytest.MonkeyPatch]:
     """Raise the timeouts, so that a busy machine does not look like an outage."""
-    with pytest.MonkeyPatch.context() as patched:
-        _relax_timeouts(patched)
-        yield patched
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _relax_timeouts(monkeypatch)
+        yield monkeypatch
 
 
-def _relax_timeouts(patched: pytest.MonkeyPatch) -> None:
-    for name, patient in RELAXED_TIMEOUTS:
-        patched.setattr(name, patient)
-    patched.setattr(make_engine, "__kwdefaults__", ENGINE_DEFAULTS | {"command_timeout": 60.0})
+def _relax_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in RELAXED_TIMEOUTS:
+        monkeypatch.setattr(name, value)
+    monkeypatch.setattr(make_engine, "__kwdefaults__", ENGINE_DEFAULTS | {"command_timeout": 60.0})
 
 
 @pytest.fixture
@@ -214,8 +214,8 @@ async def run_service(
 
 def replace_database(url: str, name: str) -> str:
     """Return the URL with another database name."""
-    head, _, query = url.partition("?")
-    return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    base, _, query = url.partition("?")
+    return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
 
 
 async def execute(url: str, statement: str) -> None:

@@ -69,9 +69,9 @@ async def test_erased_account_is_not_found(store: Database) -> None:
         (joined,) = await repositories.referrals.list_page(ann.id, status=None, after=None, limit=5)
         assert (joined.id, joined.email) == (bob.id, None)
         assert await repositories.referrals.find_by_referred(bob.id) == referral
-    again = await store_user(store, email_key=bob.email_key)
+    recreated = await store_user(store, email_key=bob.email_key)
     with pytest.raises(CodeTaken):
-        await store_code(store, again, text=erased_code.text)
+        await store_code(store, recreated, text=erased_code.text)
 
 
 async def test_erased_referrer_is_not_shown(store: Database, read_model: ReadModel) -> None:

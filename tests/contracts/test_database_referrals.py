@@ -90,9 +90,9 @@ async def test_user_has_one_referrer(store: Database, code: Code) -> None:
     """A second referral of the same user is rejected, and the first stays."""
     first, bob = await store_referral(store, code)
     other = await store_code(store, await store_user(store))
-    for again in (make_referral(code, bob), make_referral(other, bob)):
+    for duplicate in (make_referral(code, bob), make_referral(other, bob)):
         with pytest.raises(AlreadyReferred):
-            await add(store, again)
+            await add(store, duplicate)
     async with store.read() as repositories:
         assert await repositories.referrals.find_by_referred(bob.id) == first
 
@@ -107,13 +107,13 @@ async def test_self_referral_is_rejected(store: Database, ann: User, code: Code)
 async def test_referral_needs_existing_users_and_code(store: Database, code: Code) -> None:
     """Unknown users and codes are rejected."""
     bob = await store_user(store)
-    for broken in (
+    for invalid in (
         make_referral(code, make_user()),
         make_referral(code, bob, referrer_id=ID_GENERATOR.new()),
         make_referral(code, bob, code_id=ID_GENERATOR.new()),
     ):
         with pytest.raises(IntegrityConstraintViolationError):
-            await add(store, broken)
+            await add(store, invalid)
     async with store.read() as repositories:
         assert await repositories.referrals.find_by_referred(bob.id) is None
 

@@ -87,11 +87,11 @@ async def test_no_statement_follows_a_failed_one(store: Database) -> None:
     """A failed transaction raises `Unavailable` for every further query."""
     user = await store_user(store)
 
-    async def go_on() -> None:
+    async def continue_block() -> None:
         async with store.begin() as repositories:
             with suppress(EmailTaken):
                 await repositories.users.add(make_user(email_key=user.email_key))
             await repositories.users.find(user.id)
 
     with pytest.raises(Unavailable):
-        await go_on()
+        await continue_block()

@@ -41,8 +41,8 @@ class FakeThirdParty:
         self.failure: str | None = None
         self.requests: list[str] = []
 
-    async def send(self, mailbox: str, within: float) -> HttpResponse:  # noqa: ARG002 - the port has it
-        self.requests.append(mailbox)
+    async def send(self, email: str, time_limit: float) -> HttpResponse:  # noqa: ARG002 - the port has it
+        self.requests.append(email)
         if self.failure == "hang":
             await asyncio.Event().wait()
         if self.failure:
@@ -64,7 +64,9 @@ def service() -> FakeThirdParty:
 @pytest.fixture
 async def client(service: FakeThirdParty) -> AsyncIterator[GuardedClient[int]]:
     """A client without a budget."""
-    client = GuardedClient("it", service.send, lambda reply: reply.status, no_budget)
+    client = GuardedClient(
+        "it", service.send, lambda http_response: http_response.status, no_budget
+    )
     yield client
     await client.close()
 
@@ -161,7 +163,9 @@ async def test_close_cancels_probes(
     monkeypatch.setattr(
         "referral.adapters.third_parties.guarded_client.PROBE_INTERVAL_SECONDS", 0.0
     )
-    client = GuardedClient("it", service.send, lambda reply: reply.status, no_budget)
+    client = GuardedClient(
+        "it", service.send, lambda http_response: http_response.status, no_budget
+    )
     service.failure = "hang"
     await fail(client, FAILURE_THRESHOLD + 1)
     before = len(asyncio.all_tasks())
@@ -191,7 +195,8 @@ async def test_processes_share_the_budget(
     ]
     budgets = [rate_budget(each, f"third-{processes}") for each in limits]
     clients = [
-        GuardedClient("it", service.send, lambda reply: reply.status, budget) for budget in budgets
+        GuardedClient("it", service.send, lambda http_response: http_response.status, budget)
+        for budget in budgets
     ]
     sent = []
     for _ in range(7):
@@ -212,22 +217,22 @@ async def test_processes_share_the_budget(
         await server.close()
 
 
-@pytest.mark.parametrize("quiet", [0.01, 0.9, 5.5])
-async def test_budget_is_kept_without_redis(service: FakeThirdParty, quiet: float) -> None:
+@pytest.mark.parametrize("first_pause", [0.01, 0.9, 5.5])
+async def test_budget_is_kept_without_redis(service: FakeThirdParty, first_pause: float) -> None:
     """No minute exceeds the quota, also when requests start late in a window; a request over the
     budget is no failure of the service.
     """
     now = 0.0
     limits = FixedWindowRateLimiter(WITH_BUDGET, None, 1, now=lambda: now)
     client = GuardedClient(
-        "it", service.send, lambda reply: reply.status, rate_budget(limits, "it")
+        "it", service.send, lambda http_response: http_response.status, rate_budget(limits, "it")
     )
     sent_at: list[float] = []
     while now < 70:
         with suppress(Unavailable):
             assert await client.request("ann@example.com", LONG_TIMEOUT) == 200
             sent_at.append(now)
-        now += 0.01 if now else quiet
+        now += 0.01 if now else first_pause
     assert len(sent_at) == len(service.requests)
     for seconds, max_requests in ((1, MAX_PER_SECOND), (60, MAX_PER_MINUTE)):
         sent_in_window = max_in_window([(at, at) for at in sent_at], seconds)

@@ -25,8 +25,8 @@ CACHE_KINDS = ("memory", "redis", "memory before redis")
 def new_code(**lifetime: float) -> Code:
     """Return a new active code."""
     now = datetime.now(UTC)
-    ends = now + timedelta(**lifetime or {"hours": 1})
-    return Code(uuid4(), uuid4(), uuid4().hex[:8], now, ends, None, 0, enabled=True)
+    expires_at = now + timedelta(**lifetime or {"hours": 1})
+    return Code(uuid4(), uuid4(), uuid4().hex[:8], now, expires_at, None, 0, enabled=True)
 
 
 class CountingLookup:
@@ -60,8 +60,8 @@ def cache(request: pytest.FixtureRequest, server: RedisClient) -> LookupCache:
     """The cache under test."""
     if request.param == "memory":
         return MemoryLookupCache()
-    behind = RedisLookupCache(server)
-    return behind if request.param == "redis" else MemoryLookupCache(behind)
+    redis_cache = RedisLookupCache(server)
+    return redis_cache if request.param == "redis" else MemoryLookupCache(redis_cache)
 
 
 async def wait_until_cached(cache: LookupCache, key: str, code: Code | None) -> None:
@@ -128,12 +128,12 @@ async def test_error_is_not_cached(cache: LookupCache, key: str) -> None:
 async def test_concurrent_requests_get_their_own_values(cache: LookupCache) -> None:
     """Of ten thousand requests, a third of them cancelled, none gets the value of another key."""
     codes = {f"{uuid4().hex}@example.com": new_code() for _ in range(1000)}
-    for address, code in codes.items():
-        await cache.get_or_load(address, CountingLookup(code))
-    keys_requested = [address for address in codes for _ in range(10)]
+    for email, code in codes.items():
+        await cache.get_or_load(email, CountingLookup(code))
+    requested_keys = [email for email in codes for _ in range(10)]
     tasks = [
         asyncio.create_task(cache.get_or_load(key, CountingLookup(codes[key])))
-        for key in keys_requested
+        for key in requested_keys
     ]
     for number, task in enumerate(tasks):
         if number % 3 == 0:
@@ -141,9 +141,9 @@ async def test_concurrent_requests_get_their_own_values(cache: LookupCache) -> N
         if number % 50 == 0:
             await asyncio.sleep(0)
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    given = [(key, result) for key, result in zip(keys_requested, results, strict=True) if result]
-    assert all(isinstance(a, asyncio.CancelledError) or a == codes[key] for key, a in given)
-    assert sum(isinstance(result, Code) for _, result in given) >= 6000
+    paired = [(key, result) for key, result in zip(requested_keys, results, strict=True) if result]
+    assert all(isinstance(a, asyncio.CancelledError) or a == codes[key] for key, a in paired)
+    assert sum(isinstance(result, Code) for _, result in paired) >= 6000
 
 
 async def test_concurrent_requests_share_one_load(key: str) -> None:
@@ -307,19 +307,19 @@ async def test_invalidation_during_the_recovery_is_repeated(
 ) -> None:
     """Until then no value is read from Redis."""
     keys = [f"{uuid4().hex}@example.com" for _ in range(2_000)]
-    for address in keys:
-        await server.redis.set(entry_key(address), b"old", ex=60)
-    silent = UnreachableRedis(redis_url)
-    cache = RedisLookupCache(silent)
-    for address in keys[:-1]:
-        assert not await cache.invalidate(address)
-    (repeat,) = silent.repeats
-    repeating = asyncio.ensure_future(repeat())
+    for email in keys:
+        await server.redis.set(entry_key(email), b"old", ex=60)
+    unreachable = UnreachableRedis(redis_url)
+    cache = RedisLookupCache(unreachable)
+    for email in keys[:-1]:
+        assert not await cache.invalidate(email)
+    (recovery_hook,) = unreachable.repeats
+    recovery = asyncio.ensure_future(recovery_hook())
     await asyncio.sleep(0)
     assert not await cache.invalidate(keys[-1])
-    await repeating
+    await recovery
     assert await server.redis.exists(*map(entry_key, keys)) == 0
-    await silent.close()
+    await unreachable.close()
 
 
 async def test_recovery_repeats_the_last_minute_of_invalidations(
@@ -327,13 +327,13 @@ async def test_recovery_repeats_the_last_minute_of_invalidations(
 ) -> None:
     """Older entries have expired by themselves."""
     time = 0.0
-    silent = UnreachableRedis(redis_url)
-    cache = RedisLookupCache(silent, now=lambda: time)
+    unreachable = UnreachableRedis(redis_url)
+    cache = RedisLookupCache(unreachable, now=lambda: time)
     keys = [f"{uuid4().hex}@example.com" for _ in range(100)]
-    for address in keys:
-        await server.redis.set(entry_key(address), b"old", ex=60)
+    for email in keys:
+        await server.redis.set(entry_key(email), b"old", ex=60)
         time += 1
-        assert not await cache.invalidate(address)
-    await silent.repeats[0]()
+        assert not await cache.invalidate(email)
+    await unreachable.repeats[0]()
     assert await server.redis.exists(*map(entry_key, keys)) == 40
-    await silent.close()
+    await unreachable.close()

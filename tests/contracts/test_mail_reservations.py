@@ -138,7 +138,7 @@ async def test_quotas_are_stored_under_keyed_digests(
     quota, and both adapters compute the same digests.
     """
     ann, fingerprints = await store_user(database), FakeFingerprinter()
-    plain = hashlib.sha256(ann.email_key.encode()).hexdigest()
+    plain_digest = hashlib.sha256(ann.email_key.encode()).hexdigest()
     async with make_driver_pool(database_url) as pool:
         mail_reservations = PostgresMailReservations(pool, fingerprints)
         assert await mail_reservations.reserve(make_request(ann, slots=1)) == MailReservation(
@@ -152,11 +152,11 @@ async def test_quotas_are_stored_under_keyed_digests(
             ann, None
         )
     async with database.begin() as repositories:
-        dumped = str(await repositories.session.driver.fetch("SELECT mails::text FROM mails"))
+        dump = str(await repositories.session.driver.fetch("SELECT mails::text FROM mails"))
         retry_at = await repositories.mail_quota.reserve_slot(
             ID_GENERATOR.new(), ann.email_key, NOW, slots=1, window=HOUR
         )
-    assert plain not in dumped
+    assert plain_digest not in dump
     assert retry_at == NOW + HOUR
 
 

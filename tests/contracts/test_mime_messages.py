@@ -38,7 +38,7 @@ MAILS: list[tuple[str, dict[str, object], str | None, str | None]] = [
 ]
 
 
-def read(content: bytes) -> EmailMessage:
+def parse(content: bytes) -> EmailMessage:
     """Parse a message as a mail program does."""
     return message_from_bytes(content, policy=SMTPUTF8)
 
@@ -60,18 +60,18 @@ def test_mail_is_well_formed(
         UUID(int=7), "ann@example.com", locale, template, variables, unsubscribe_url, qr_url
     )
     content = flatten_message(renderer.render(mail))
-    message = read(content)
+    message = parse(content)
     parts = list(message.walk())
     assert [part.defects for part in parts] == [[] for _ in parts]
     assert all(not header.defects for part in parts for header in part.values())
     assert max(map(len, content.split(b"\r\n"))) < 998
     assert content.isascii()
     assert b"\n" not in content.replace(b"\r\n", b"")
-    kinds = ["multipart/related", "text/html", "image/png"] if qr_url else ["text/html"]
+    html_parts = ["multipart/related", "text/html", "image/png"] if qr_url else ["text/html"]
     assert [part.get_content_type() for part in parts] == [
         "multipart/alternative",
         "text/plain",
-        *kinds,
+        *html_parts,
     ]
     assert message["From"] == "Реферал <no-reply@test>"
     assert message["Message-ID"] == "<00000000-0000-0000-0000-000000000007@test>"
@@ -81,16 +81,16 @@ def test_mail_is_well_formed(
 def test_text_is_transmitted_unchanged(text: str) -> None:
     """Dots, trailing blanks and boundary-like text; only line endings are normalized."""
     whole = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", text)))
-    (part,) = read(whole.as_bytes(policy=SMTP)).iter_parts()
+    (part,) = parse(whole.as_bytes(policy=SMTP)).iter_parts()
     expected = text.replace("\r\n", "\n").replace("\r", "\n")
     payload = part.get_payload(decode=True)
     assert isinstance(payload, bytes)
     assert payload.decode().replace("\r\n", "\n") == expected
 
 
-@pytest.mark.parametrize("wrong", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
-def test_header_with_a_line_break_is_rejected(wrong: str) -> None:
+@pytest.mark.parametrize("value", ["a\r\nBcc: eve@example.com", "a\nb", "a\rb"])
+def test_header_with_a_line_break_is_rejected(value: str) -> None:
     """It could inject another header."""
     message = MimeMessage(*multipart("alternative", UUID(int=1), text_part("plain", "")))
     with pytest.raises(ValueError, match="line break"):
-        message.set_header("X-Test", wrong)
+        message.set_header("X-Test", value)

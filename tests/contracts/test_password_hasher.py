@@ -127,7 +127,7 @@ async def test_verifying_an_outdated_hash_takes_as_long_as_a_current_one(
     monkeypatch.setattr(module, "hash_secret_raw", record_work)
     assert await argon.verify(PASSWORD, older)
     assert not await argon.verify("another", older)
-    assert [passes * memory + more for more in work] == [module.VERIFY_COST_KIB] * 2
+    assert [passes * memory + added for added in work] == [module.VERIFY_COST_KIB] * 2
     work.clear()
     assert not await argon.verify(PASSWORD, None)
     assert not await argon.verify("another", await argon.hash(PASSWORD))
@@ -178,7 +178,7 @@ print([Path(referral.__file__).parent in path.parents for path in opened])
 
 def test_common_passwords_are_part_of_the_package() -> None:
     """They are read from one file of this package, not from a dependency."""
-    done = subprocess.run(  # noqa: S603 - our own command
+    completed = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-c", LIST_OPENED_FILES], capture_output=True, text=True, check=False
     )
-    assert (done.stdout, done.stderr) == ("[True]\n", "")
+    assert (completed.stdout, completed.stderr) == ("[True]\n", "")

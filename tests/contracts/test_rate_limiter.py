@@ -16,13 +16,13 @@ def token_rates(rate: str) -> dict[RateLimitGroup, Rate]:
 
 async def test_group_without_a_rate_is_an_error() -> None:
     """At construction, for any group; only `off` means unlimited."""
-    for left_out in RateLimitGroup:
-        rates = {group: UNLIMITED for group in RateLimitGroup if group is not left_out}
-        with pytest.raises(ValueError, match=left_out):
+    for missing_group in RateLimitGroup:
+        rates = {group: UNLIMITED for group in RateLimitGroup if group is not missing_group}
+        with pytest.raises(ValueError, match=missing_group):
             FixedWindowRateLimiter(rates, None, 1)
     assert (
         await FixedWindowRateLimiter(dict.fromkeys(RateLimitGroup, UNLIMITED), None, 1).hit(
-            left_out, ""
+            missing_group, ""
         )
         is None
     )
@@ -41,8 +41,8 @@ async def test_shares_of_new_processes_do_not_exceed_the_limit(
     granted = 0
     for limits in started:
         for _ in range(100):
-            allowance = await limits.hit(RateLimitGroup.TOKEN, "somebody")
-            granted += allowance is not None and allowance.allowed
+            result = await limits.hit(RateLimitGroup.TOKEN, "somebody")
+            granted += result is not None and result.allowed
     assert granted == 100
     for server in servers:
         await server.close()
@@ -57,17 +57,17 @@ async def test_long_keys_and_expired_windows_use_no_memory() -> None:
         for number in range(2_000):
             now += 2
             await limits.hit(RateLimitGroup.TOKEN, f"{number}{'x' * 60_000}")
-        kept, _ = tracemalloc.get_traced_memory()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < 200_000
+    assert kept_bytes < 200_000
 
 
 async def test_long_keys_are_counted_separately() -> None:
     """Two keys that differ in the last letter have separate counters."""
     limits = FixedWindowRateLimiter(token_rates("1/minute"), None, 1)
     granted = [await limits.hit(RateLimitGroup.TOKEN, "x" * 60_000 + last) for last in "aab"]
-    assert [allowance and allowance.allowed for allowance in granted] == [True, False, True]
+    assert [result and result.allowed for result in granted] == [True, False, True]
 
 
 async def _raise_redis_gone(*_: object) -> None:

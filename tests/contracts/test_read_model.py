@@ -104,9 +104,9 @@ async def test_rejected_lookup_fails_alone(database: Database, database_url: str
         read_model = PostgresReadModel(pool)
         keys = [owner.email_key, "no\0text@example.com", owner.email_key]
         lookups = (read_model.find_code(key, confirmed_only=False) for key in keys)
-        first, refused, last = await asyncio.gather(*lookups, return_exceptions=True)
+        first, rejected, last = await asyncio.gather(*lookups, return_exceptions=True)
     assert first == last == code
-    assert isinstance(refused, asyncpg.DataError)
+    assert isinstance(rejected, asyncpg.DataError)
 
 
 async def test_lookups_fail_without_the_schema(database_url: str) -> None:

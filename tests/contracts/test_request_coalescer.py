@@ -51,8 +51,8 @@ async def test_failed_batch_fails_its_own_requests_only() -> None:
 class InvalidItem(ValueError):
     """An error about one item, with a constructor of its own."""
 
-    def __init__(self, number: int, *, about: str) -> None:
-        super().__init__(f"{number} is {about}")
+    def __init__(self, number: int, *, reason: str) -> None:
+        super().__init__(f"{number} is {reason}")
         self.number = number
 
 
@@ -65,7 +65,7 @@ async def test_invalid_item_fails_alone() -> None:
         batches_sent += 1
         for number in numbers:
             if number in {3, 70}:
-                raise InvalidItem(number, about="bad")
+                raise InvalidItem(number, reason="bad")
         return numbers
 
     coalescer = RequestCoalescer(respond)
@@ -151,19 +151,19 @@ async def test_cancelled_batch_cancels_its_requests() -> None:
 
 async def test_failed_batch_is_logged_and_the_next_runs() -> None:
     """Queued items are not lost."""
-    done: list[int] = []
+    processed: list[int] = []
 
     async def work(numbers: list[int]) -> None:
         if 1 in numbers:
             raise LookupError
-        done.extend(numbers)
+        processed.extend(numbers)
 
     batches = BatchQueue(work, max_size=1)
     with capture_logs() as logs:
         for number in range(4):
             batches.add(number)
-        await wait_until(lambda: len(done) == 3)
-    assert done == [0, 2, 3]
+        await wait_until(lambda: len(processed) == 3)
+    assert processed == [0, 2, 3]
     assert [(line["event"], line["log_level"]) for line in logs] == [("batch failed", "error")]
 
 

@@ -111,8 +111,8 @@ async def enrichment(
 
 def result_of(keyword: str) -> Deliverability:
     """Return the result of a status in a response."""
-    matching = [each for each in Deliverability if each == keyword]
-    return matching[0] if matching else Deliverability.UNKNOWN
+    expected = [each for each in Deliverability if each == keyword]
+    return expected[0] if expected else Deliverability.UNKNOWN
 
 
 def set_response(adapter: object, stub: HunterStub, keyword: str) -> None:
@@ -143,8 +143,8 @@ async def test_pending_verification_is_unavailable(
     for number in range(1, FAILURE_THRESHOLD + 2):
         with pytest.raises(Unavailable):
             await verifier.verify("ann@example.com", LONG_TIMEOUT)
-        asked = verifier.calls if isinstance(verifier, FakeEmailVerifier) else stub.requests
-        assert len(asked) == number
+        calls = verifier.calls if isinstance(verifier, FakeEmailVerifier) else stub.requests
+        assert len(calls) == number
 
 
 @pytest.mark.parametrize("keyword", FAILURES_OF_SERVICE)
@@ -153,10 +153,10 @@ async def test_failed_verification_is_unavailable(
 ) -> None:
     """Within the timeout, whatever is sent; no more is read than a response may have."""
     set_response(verifier, stub, keyword)
-    async with measure_thread_time() as waited:
+    async with measure_thread_time() as elapsed:
         with pytest.raises(Unavailable):
             await verifier.verify("ann@example.com", SHORT_TIMEOUT)
-    assert waited.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
+    assert elapsed.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
     assert stub.bytes_sent < OVERSIZED_BYTES / 4
     set_response(verifier, stub, "valid")
     assert await verifier.verify("ann@example.com", LONG_TIMEOUT) is Deliverability.VALID
@@ -205,14 +205,14 @@ async def test_errors_and_logs_hold_neither_key_nor_email(
 
 async def test_key_is_sent_as_each_api_documents(stub: HunterStub, http: HttpClient) -> None:
     """In the query for EmailHunter, as a bearer token for Clearbit; the e-mail is URL-encoded."""
-    mailbox = "o'ann+tag&x=1?#%41@xn--bcher-kva.example"
+    email = "o'ann+tag&x=1?#%41@xn--bcher-kva.example"
     await HunterVerifier(HunterClient(http, f"{stub.url}/v2", stub.key), FakeRateLimiter()).verify(
-        mailbox, LONG_TIMEOUT
+        email, LONG_TIMEOUT
     )
-    await ClearbitClient(http, stub.url, stub.key).enrich(mailbox, LONG_TIMEOUT.total_seconds())
+    await ClearbitClient(http, stub.url, stub.key).enrich(email, LONG_TIMEOUT.total_seconds())
     assert [(one.path, one.email, one.key) for one in stub.requests] == [
-        ("/v2/email-verifier", mailbox, stub.key),
-        ("/v2/combined/find", mailbox, stub.key),
+        ("/v2/email-verifier", email, stub.key),
+        ("/v2/combined/find", email, stub.key),
     ]
 
 
@@ -247,10 +247,10 @@ async def test_failed_enrichment_is_unavailable(
 ) -> None:
     """Within the timeout, whatever is sent."""
     set_response(enrichment, stub, keyword)
-    async with measure_thread_time() as waited:
+    async with measure_thread_time() as elapsed:
         with pytest.raises(Unavailable):
             await enrichment.find("ann@example.com", SHORT_TIMEOUT)
-    assert waited.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
+    assert elapsed.seconds < SHORT_TIMEOUT.total_seconds() + SLACK_SECONDS
 
 
 async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
@@ -270,7 +270,7 @@ async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("avatar", "is_kept"),
+    ("avatar", "is_accepted"),
     [
         ("https://a.example/b?c=d", True),
         ("http://a.example/", True),
@@ -289,7 +289,7 @@ async def test_profile_is_sanitized(stub: HunterStub, http: HttpClient) -> None:
     ],
 )
 async def test_avatar_is_a_web_url(
-    stub: HunterStub, http: HttpClient, avatar: object, *, is_kept: bool
+    stub: HunterStub, http: HttpClient, avatar: object, *, is_accepted: bool
 ) -> None:
     """An avatar that a page should not load is dropped."""
     stub.person["avatar"] = avatar
@@ -298,11 +298,11 @@ async def test_avatar_is_a_web_url(
     )
     found = await enrichment.find("ann@example.com", SHORT_TIMEOUT)
     assert found is not None
-    assert found.avatar_url == (avatar if is_kept else None)
+    assert found.avatar_url == (avatar if is_accepted else None)
 
 
 @pytest.mark.parametrize(
-    ("mailbox", "disposable"),
+    ("email", "disposable"),
     [
         ("ann@yopmail.com", True),
         ("ann@YOPmail.com", True),
@@ -312,11 +312,11 @@ async def test_avatar_is_a_web_url(
         ("ann@com", False),
     ],
 )
-async def test_offline_list_knows_disposable_domains(mailbox: str, *, disposable: bool) -> None:
+async def test_offline_list_knows_disposable_domains(email: str, *, disposable: bool) -> None:
     """With their subdomains, in any case; any other domain is unknown."""
     verifier = DisposableDomainVerifier()
-    matching = Deliverability.DISPOSABLE if disposable else Deliverability.UNKNOWN
-    assert await verifier.verify(mailbox, SHORT_TIMEOUT) is matching
+    expected = Deliverability.DISPOSABLE if disposable else Deliverability.UNKNOWN
+    assert await verifier.verify(email, SHORT_TIMEOUT) is expected
     assert not verifier.supports_recheck
 
 
@@ -328,19 +328,19 @@ async def test_health_probe_reports_the_key_and_the_quota(
     clearbit = ClearbitHealthProbe(ClearbitClient(http, stub.url, stub.key))
     assert await hunter.check() == "ok, 42 of 50 verifications left"
     assert await clearbit.check() == "ok"
-    for part in (
+    for probe in (
         HunterHealthProbe(HunterClient(http, stub.url, "wrong")),
         ClearbitHealthProbe(ClearbitClient(http, stub.url, "wrong")),
     ):
         with pytest.raises(Unavailable, match="refuses the key"):
-            await part.check()
+            await probe.check()
     stub.fault = "no-data"
     assert await hunter.check() == "ok, quota unknown"
     for keyword in ("500", "reset"):
         stub.fault = keyword
-        for part in (hunter, clearbit):
+        for probe in (hunter, clearbit):
             with pytest.raises(Unavailable, match=r"answers with status 500|does not answer"):
-                await part.check()
+                await probe.check()
 
 
 async def test_response_size_is_limited(stub: HunterStub, http: HttpClient) -> None:

@@ -100,7 +100,7 @@ async def test_block_after_reauthentication_still_applies(
 ) -> None:
     """The locked row decides, not the check before the password was hashed."""
 
-    class Overtaken(Reauthenticate):
+    class BlockingReauthenticate(Reauthenticate):
         """Blocks the account right after the password was verified."""
 
         async def __call__(self, user_id: UUID, password: str, field: str) -> User:
@@ -108,7 +108,9 @@ async def test_block_after_reauthentication_still_applies(
             await service.block_account("ann@example.com")
             return user
 
-    service.override(Reauthenticate, Overtaken(service.database, service.password_hasher))
+    service.override(
+        Reauthenticate, BlockingReauthenticate(service.database, service.password_hasher)
+    )
     for operation in password_operations(service, ann):
         await service.block_account("ann@example.com", undo=True)
         with pytest.raises(AccountBlocked):

@@ -165,11 +165,11 @@ async def test_password_reset_confirms_the_email(service: ConfirmingService) -> 
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann)
     bob = await service.create_account(BOB, referral_code=code.text)
-    confirming, resetting = (
+    confirm_token, reset_token = (
         await service.create_mail_token(bob),
         await service.create_mail_token(bob, TokenPurpose.RESET),
     )
-    await service.reset_password(resetting, "another password")
+    await service.reset_password(reset_token, "another password")
     assert await is_verified(service, bob)
     assert (await service.referral_of(bob)).status is ReferralStatus.CONFIRMED
     assert (
@@ -177,7 +177,7 @@ async def test_password_reset_confirms_the_email(service: ConfirmingService) -> 
         await service.count_jobs(ReferralMailJob),
     ) == (1, 1)
     with pytest.raises(TokenUnusable):
-        await service.disown_email(confirming)
+        await service.disown_email(confirm_token)
     await service.reset_password(
         await service.create_mail_token(bob, TokenPurpose.RESET), "a third password"
     )
@@ -199,21 +199,24 @@ async def test_disowned_account_is_deleted(service: ConfirmingService) -> None:
     assert service.cache.invalidated == [BOB, "ann@example.com"]
     with pytest.raises(TokenUnusable):
         await service.disown_email(token)
-    again = await service.create_account(BOB, referral_code=code.text)
-    assert (await service.referral_of(again)).status is ReferralStatus.PENDING
+    recreated = await service.create_account(BOB, referral_code=code.text)
+    assert (await service.referral_of(recreated)).status is ReferralStatus.PENDING
 
 
 async def test_a_confirmed_account_cannot_be_disowned(service: ConfirmingService) -> None:
     """Neither can a blocked one, nor with a password reset link."""
     bob, eve = await service.create_account(BOB), await service.create_account("eve@example.com")
-    confirming, other = await service.create_mail_token(bob), await service.create_mail_token(bob)
-    resetting, of_blocked = (
+    confirm_token, other = (
+        await service.create_mail_token(bob),
+        await service.create_mail_token(bob),
+    )
+    reset_token, blocked_token = (
         await service.create_mail_token(bob, TokenPurpose.RESET),
         await service.create_mail_token(eve),
     )
     await service.save_user(replace(eve, blocked_at=service.clock.now()))
-    await service.confirm_by_password(confirming)
-    for token in (other, resetting, of_blocked, "made up"):
+    await service.confirm_by_password(confirm_token)
+    for token in (other, reset_token, blocked_token, "made up"):
         with pytest.raises(TokenUnusable):
             await service.disown_email(token)
     assert await service.find_user(bob) is not None
@@ -265,7 +268,7 @@ async def test_unblocking_restarts_the_confirmation_period(service: ConfirmingSe
 async def test_blocked_account_cannot_be_confirmed(service: ConfirmingService) -> None:
     """Neither with the password nor by a password reset."""
     bob = await service.create_account(BOB)
-    token, resetting = (
+    token, reset_token = (
         await service.create_mail_token(bob),
         await service.create_mail_token(bob, TokenPurpose.RESET),
     )
@@ -273,7 +276,7 @@ async def test_blocked_account_cannot_be_confirmed(service: ConfirmingService) -
     with pytest.raises(TokenUnusable):
         await service.confirm_by_password(token)
     with pytest.raises(TokenUnusable):
-        await service.reset_password(resetting, "another password")
+        await service.reset_password(reset_token, "another password")
     assert not await is_verified(service, bob)
 
 
@@ -361,13 +364,13 @@ async def test_email_is_referred_at_most_once_a_year(service: ConfirmingService)
     await service.confirm_by_password(await service.create_mail_token(bob))
     await service.erase_account(bob.id, PASSWORD)
     service.clock.advance(days=REFERRAL_COOLDOWN.days, microseconds=-1)
-    again = await service.create_account(BOB.upper())
+    recreated = await service.create_account(BOB.upper())
     set_referrer = service.get(SetReferrer)
-    await set_referrer(again.id, code.text)
-    assert (await service.referral_of(again)).status is ReferralStatus.REJECTED
+    await set_referrer(recreated.id, code.text)
+    assert (await service.referral_of(recreated)).status is ReferralStatus.REJECTED
     assert (await uses_and_status(service, ann, code.id))[0] == 1
-    await service.confirm_by_password(await service.create_mail_token(again))
-    assert (await service.referral_of(again)).status is ReferralStatus.REJECTED
+    await service.confirm_by_password(await service.create_mail_token(recreated))
+    assert (await service.referral_of(recreated)).status is ReferralStatus.REJECTED
     assert await service.count_jobs(ReferralMailJob) == 1
 
 
@@ -396,6 +399,6 @@ async def test_unconfirmed_email_can_be_referred_again(service: ConfirmingServic
     await service.erase_account(
         (await service.create_account(BOB, referral_code=code.text)).id, PASSWORD
     )
-    again = await service.create_account(BOB, referral_code=code.text)
-    assert (await service.referral_of(again)).status is ReferralStatus.PENDING
+    recreated = await service.create_account(BOB, referral_code=code.text)
+    assert (await service.referral_of(recreated)).status is ReferralStatus.PENDING
     assert (await uses_and_status(service, ann, code.id))[0] == 1

@@ -178,21 +178,21 @@ async def test_job_backs_off(service: VerifyingService) -> None:
     """The delays grow from seconds to hours, and then the job stops."""
     service.verifier.result = None
     await service.create_account("ann@example.com")
-    waits = await service.run_until_done()
-    assert waits == sorted(waits)
-    assert timedelta(seconds=2) < waits[0] < timedelta(seconds=6)
-    assert timedelta(hours=3) <= waits[-1] <= timedelta(hours=6)
-    assert timedelta(days=1) < sum(waits, timedelta()) < timedelta(days=4)
-    assert len(service.verifier.calls) == 2 + len(waits)
+    delays = await service.run_until_done()
+    assert delays == sorted(delays)
+    assert timedelta(seconds=2) < delays[0] < timedelta(seconds=6)
+    assert timedelta(hours=3) <= delays[-1] <= timedelta(hours=6)
+    assert timedelta(days=1) < sum(delays, timedelta()) < timedelta(days=4)
+    assert len(service.verifier.calls) == 2 + len(delays)
 
 
 async def test_attempts_without_a_call_do_not_count(service: VerifyingService) -> None:
     """A stopped worker or an unavailable database uses up no retries."""
     service.verifier.result = None
     await service.create_account("ann@example.com")
-    with pytest.raises(RescheduleJob) as later:
+    with pytest.raises(RescheduleJob) as rescheduled:
         await service.run_job(attempt=1000, failures=50)
-    assert later.value.delay < timedelta(seconds=6)
+    assert rescheduled.value.delay < timedelta(seconds=6)
 
 
 async def test_missing_responses_do_not_use_up_inconclusive_retries(
@@ -201,18 +201,18 @@ async def test_missing_responses_do_not_use_up_inconclusive_retries(
     """After an outage, the first inconclusive result is retried, and the delay keeps growing."""
     service.verifier.result = UNKNOWN
     await service.create_account("ann@example.com")
-    with pytest.raises(RescheduleJob) as later:
+    with pytest.raises(RescheduleJob) as rescheduled:
         await service.run_job(unanswered=MAX_THIRD_PARTY_RETRIES[ThirdPartyFailure.NO_RESPONSE])
-    assert later.value.counter == ThirdPartyFailure.INCONCLUSIVE
-    assert later.value.delay >= timedelta(hours=3)
+    assert rescheduled.value.counter == ThirdPartyFailure.INCONCLUSIVE
+    assert rescheduled.value.delay >= timedelta(hours=3)
 
 
 async def test_inconclusive_results_are_retried_a_few_times(service: VerifyingService) -> None:
     """Each call costs money; then the deliverability stays unknown."""
     service.verifier.result = UNKNOWN
     ann = await service.create_account("ann@example.com")
-    waits = await service.run_until_done()
-    assert 0 < len(waits) < 10
+    delays = await service.run_until_done()
+    assert 0 < len(delays) < 10
     assert await service.deliverability_of(ann) is UNKNOWN
 
 

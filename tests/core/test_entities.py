@@ -134,8 +134,8 @@ def test_maximum_out_of_bounds_is_rejected(max_uses: int) -> None:
 
 def test_expiry_is_converted_to_utc() -> None:
     """An expiry with another offset is the same instant in UTC."""
-    ahead = (NOW + timedelta(hours=1)).astimezone(timezone(timedelta(hours=5)))
-    expires_at = Expiry(expires_at=ahead).resolve(NOW)
+    other_offset = (NOW + timedelta(hours=1)).astimezone(timezone(timedelta(hours=5)))
+    expires_at = Expiry(expires_at=other_offset).resolve(NOW)
     assert (expires_at, expires_at.tzinfo) == (NOW + timedelta(hours=1), UTC)
 
 

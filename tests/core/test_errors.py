@@ -9,5 +9,9 @@ def test_error_has_a_detail_and_a_field() -> None:
         assert str(error) == error.detail
         assert error.detail.endswith(".")
         assert error.field is None
-    own = WeakPassword("Too short.", field="password")
-    assert (str(own), own.detail, own.field) == ("Too short.", "Too short.", "password")
+    explicit = WeakPassword("Too short.", field="password")
+    assert (str(explicit), explicit.detail, explicit.field) == (
+        "Too short.",
+        "Too short.",
+        "password",
+    )

@@ -14,8 +14,8 @@ async def test_health_names_every_dependency() -> None:
         FakeHealthProbe("mail", None),
         FakeHealthProbe("jobs", "3 waiting"),
     )
-    states = await CheckHealth(FakeHealthProbe("database", "ok"), others)()
-    assert states == {
+    statuses = await CheckHealth(FakeHealthProbe("database", "ok"), others)()
+    assert statuses == {
         "database": "ok",
         "cache": "ok",
         "mail": "unavailable",

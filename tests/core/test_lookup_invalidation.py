@@ -28,14 +28,14 @@ CHANGES: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("how", CHANGES)
-async def test_code_change_invalidates_the_lookup(service: InMemoryService, how: str) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+async def test_code_change_invalidates_the_lookup(service: InMemoryService, change: str) -> None:
     """Each change of a code invalidates the cached look-up of its owner's e-mail address."""
     ann = await service.create_account("Ann@example.com")
     code = await service.create_code(ann, max_uses=1)
     await service.look_up_code("ann@EXAMPLE.com")
     service.cache.invalidated.clear()
-    await CHANGES[how](service, ann, code)
+    await CHANGES[change](service, ann, code)
     assert service.cache.invalidated == ["ann@example.com"]
 
 
@@ -69,10 +69,10 @@ async def test_failed_invalidation_is_retried_by_a_job(service: InMemoryService)
             job for job in repositories.tables.jobs.values() if isinstance(job, InvalidateLookupJob)
         ]
     assert jobs == [InvalidateLookupJob(ann.id)]
-    clear_later = RetryLookupInvalidation(service.cache, service.database)
+    retry_invalidation = RetryLookupInvalidation(service.cache, service.database)
     with pytest.raises(Unavailable):
-        await clear_later(jobs[0])
+        await retry_invalidation(jobs[0])
     service.cache.available = True
     service.cache.invalidated.clear()
-    await clear_later(jobs[0])
+    await retry_invalidation(jobs[0])
     assert service.cache.invalidated == ["ann@example.com"]

@@ -39,7 +39,7 @@ async def status(service: InMemoryService, code: Code) -> CodeStatus:
 
 async def test_codes_are_listed_newest_first(service: InMemoryService, ann: User) -> None:
     """Pages follow each other without a gap, and the last one has no cursor."""
-    made = [await service.create_code(ann, activate=False) for _ in range(5)]
+    created = [await service.create_code(ann, activate=False) for _ in range(5)]
     listed: list[Code] = []
     after: UUID | None = None
     sizes = []
@@ -47,7 +47,7 @@ async def test_codes_are_listed_newest_first(service: InMemoryService, ann: User
         page, _ = await service.list_codes(ann.id, status=None, after=after, limit=2)
         listed, after = listed + page.items, page.next_after
         sizes.append(len(page.items))
-    assert (listed, sizes) == (made[::-1], [2, 2, 1])
+    assert (listed, sizes) == (created[::-1], [2, 2, 1])
 
 
 async def test_list_is_filtered_by_status(service: InMemoryService, ann: User, code: Code) -> None:

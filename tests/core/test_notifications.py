@@ -105,8 +105,10 @@ async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
     await service.create_account("cid@example.com", referral_code="ANN")
     *_, last = await service.jobs()
     await service.run_job(last, 99, attempt=1)
-    news = [mail.variables["emails"] for mail in service.mailer.sent if mail.template == "referral"]
-    assert news == [["cid@example.com"]]
+    reported = [
+        mail.variables["emails"] for mail in service.mailer.sent if mail.template == "referral"
+    ]
+    assert reported == [["cid@example.com"]]
 
 
 async def test_blocked_user_gets_no_mail(service: MailService) -> None:
@@ -133,8 +135,13 @@ async def test_active_code_is_mailed_to_its_owner(service: MailService) -> None:
     await service.mail_active_code(ann)
     await service.run_all_jobs()
     mail = service.mailer.sent[-1]
-    facts = {"code": "ANN", "expires_at": code.expires_at, "link": "http://test/r/ANN", "left": 3}
-    assert (mail.template, mail.variables, mail.qr_url) == ("code", facts, "http://test/r/ANN")
+    variables = {
+        "code": "ANN",
+        "expires_at": code.expires_at,
+        "link": "http://test/r/ANN",
+        "left": 3,
+    }
+    assert (mail.template, mail.variables, mail.qr_url) == ("code", variables, "http://test/r/ANN")
 
 
 async def test_code_mail_needs_an_active_code(service: MailService) -> None:
@@ -202,8 +209,8 @@ async def test_long_list_of_referrals_is_truncated(service: MailService) -> None
         await service.create_account(f"u{number}@example.com", referral_code="ANN")
     last = (await service.jobs())[-1]
     await service.run_job(last, attempt=1)
-    facts = service.mailer.sent[0].variables
-    assert (len(list(facts["emails"])), facts["more"]) == (MAX_LISTED_EMAILS, 2)  # type: ignore[call-overload]
+    variables = service.mailer.sent[0].variables
+    assert (len(list(variables["emails"])), variables["more"]) == (MAX_LISTED_EMAILS, 2)  # type: ignore[call-overload]
 
 
 async def test_retried_mail_keeps_its_id_and_slot(service: MailService) -> None:

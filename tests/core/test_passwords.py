@@ -30,12 +30,12 @@ from tests.support.fakes.ports import FakeTokenGenerator
 PasswordUse = Callable[[InMemoryService, User, str], Awaitable[object]]
 
 RESET_TOKEN = "the token of a reset mail"
-SLOW_TO_NORMALISE = "\u0315" * 15_900 + "\u0327" * 15_900
+SLOW_TO_NORMALIZE = "\u0315" * 15_900 + "\u0327" * 15_900
 """Combining marks in the wrong order: normalizing these 63 KB takes seconds."""
 
 
 @pytest.fixture
-def normalised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def normalized_lengths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The length in bytes of each normalized text."""
     lengths: list[int] = []
     normalize = unicodedata.normalize
@@ -49,22 +49,22 @@ def normalised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "password", [SLOW_TO_NORMALISE, "x" * 1025, "\u0436" * 513, "\ud800" * 342]
+    "password", [SLOW_TO_NORMALIZE, "x" * 1025, "\u0436" * 513, "\ud800" * 342]
 )
 def test_long_password_is_rejected_before_normalization(
-    normalised: list[int], password: str
+    normalized_lengths: list[int], password: str
 ) -> None:
     """Normalization of long texts is quadratic."""
     with pytest.raises(WeakPassword, match="at most 1024 bytes"):
         normalize_password(password)
-    assert normalised == []
+    assert normalized_lengths == []
 
 
 @pytest.mark.parametrize("password", ["x" * 1024, "\u0436" * 512, "\U0001f40e" * 256])
-def test_longest_password_is_normalized(normalised: list[int], password: str) -> None:
+def test_longest_password_is_normalized(normalized_lengths: list[int], password: str) -> None:
     """Up to 1,024 bytes of any characters."""
     assert normalize_password(password) == password
-    assert normalised == [MAX_PASSWORD_BYTES]
+    assert normalized_lengths == [MAX_PASSWORD_BYTES]
 
 
 async def register(service: InMemoryService, _: User, password: str) -> None:
@@ -108,7 +108,7 @@ async def reset(service: InMemoryService, ann: User, password: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("use", "error_type"),
+    ("use_password", "error_type"),
     [
         (register, WeakPassword),
         (log_in, InvalidGrant),
@@ -119,23 +119,26 @@ async def reset(service: InMemoryService, ann: User, password: str) -> None:
     ],
 )
 async def test_every_use_case_rejects_long_passwords(
-    service: InMemoryService, normalised: list[int], use: PasswordUse, error_type: type[Exception]
+    service: InMemoryService,
+    normalized_lengths: list[int],
+    use_password: PasswordUse,
+    error_type: type[Exception],
 ) -> None:
     """No password over the maximum length is normalized or hashed."""
     ann = await service.create_account("ann@example.com")
     hashed = service.password_hasher.hash_count
     with pytest.raises(error_type):
-        await use(service, ann, SLOW_TO_NORMALISE)
-    assert max(normalised) <= MAX_PASSWORD_BYTES
+        await use_password(service, ann, SLOW_TO_NORMALIZE)
+    assert max(normalized_lengths) <= MAX_PASSWORD_BYTES
     assert service.password_hasher.hash_count == hashed
 
 
 async def test_concurrent_resets_with_one_link_cost_one_hash(service: InMemoryService) -> None:
     """Of 300 resets one sets the password; the others are rejected without hashing."""
     ann = await service.create_account("ann@example.com")
-    use = await mail_link(service, ann)
+    use_password = await mail_link(service, ann)
     hashed = service.password_hasher.hash_count
-    resets = [use(RESET_TOKEN, f"staple battery {number}") for number in range(300)]
+    resets = [use_password(RESET_TOKEN, f"staple battery {number}") for number in range(300)]
     results = await asyncio.gather(*resets, return_exceptions=True)
     assert results.count(None) == 1
     assert sum(isinstance(result, TokenUnusable) for result in results) == 299
@@ -148,19 +151,19 @@ async def test_reset_link_is_released_when_hashing_fails(
 ) -> None:
     """A full queue, a bug and a cancelled request do not use up the link."""
     ann = await service.create_account("ann@example.com")
-    use = await mail_link(service, ann)
+    use_password = await mail_link(service, ann)
     service.password_hasher.error = error
     with pytest.raises(type(error)):
-        await use(RESET_TOKEN, "staple battery horse")
+        await use_password(RESET_TOKEN, "staple battery horse")
     service.password_hasher.error = None
-    await use(RESET_TOKEN, "staple battery horse")
+    await use_password(RESET_TOKEN, "staple battery horse")
     assert await service.log_in(ann.email, "staple battery horse", CLIENT_IP)
 
 
 async def test_reset_link_lock_times_out(service: InMemoryService) -> None:
     """The link of a crashed process is usable again after a minute."""
     ann = await service.create_account("ann@example.com")
-    use = await mail_link(service, ann)
+    use_password = await mail_link(service, ann)
     now = service.clock.now()
     digest = FakeTokenGenerator().digest(RESET_TOKEN)
     async with service.database.begin() as repositories:
@@ -168,15 +171,15 @@ async def test_reset_link_lock_times_out(service: InMemoryService) -> None:
             digest, TokenPurpose.RESET, now, now + LINK_LOCK_TIMEOUT
         )
     with pytest.raises(TokenUnusable):
-        await use(RESET_TOKEN, "staple battery horse")
+        await use_password(RESET_TOKEN, "staple battery horse")
     service.clock.advance(seconds=LINK_LOCK_TIMEOUT.total_seconds())
-    await use(RESET_TOKEN, "staple battery horse")
+    await use_password(RESET_TOKEN, "staple battery horse")
 
 
 async def test_weak_password_does_not_use_up_the_reset_link(service: InMemoryService) -> None:
     """Nor does it lock the link."""
     ann = await service.create_account("ann@example.com")
-    use = await mail_link(service, ann)
+    use_password = await mail_link(service, ann)
     with pytest.raises(WeakPassword):
-        await use(RESET_TOKEN, COMMON_PASSWORD)
-    await use(RESET_TOKEN, "staple battery horse")
+        await use_password(RESET_TOKEN, COMMON_PASSWORD)
+    await use_password(RESET_TOKEN, "staple battery horse")

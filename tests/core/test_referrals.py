@@ -122,12 +122,12 @@ async def test_caller_without_an_account_is_rejected(service: InMemoryService, a
 async def test_pagination_and_filters(service: InMemoryService, ann: User) -> None:
     """A page has its limit, the next one begins after it, and a filter selects one status."""
     list_referrals = service.get(ListReferrals)
-    me = user_caller(ann)
-    first, _ = await list_referrals(me, ann.id, status=None, after=None, limit=2)
+    caller = user_caller(ann)
+    first, _ = await list_referrals(caller, ann.id, status=None, after=None, limit=2)
     assert first.next_after == first.items[-1].referral_id
-    rest, _ = await list_referrals(me, ann.id, status=None, after=first.next_after, limit=2)
+    rest, _ = await list_referrals(caller, ann.id, status=None, after=first.next_after, limit=2)
     emails = [(joined.email or "").partition("@")[0] for joined in first.items + rest.items]
     assert (emails, rest.next_after) == (["dan", "cid", "bob"], None)
     for status, count in ((ReferralStatus.CONFIRMED, 3), (ReferralStatus.PENDING, 0)):
-        page, _ = await list_referrals(me, ann.id, status=status, after=None, limit=10)
+        page, _ = await list_referrals(caller, ann.id, status=status, after=None, limit=10)
         assert len(page.items) == count

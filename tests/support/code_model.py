@@ -219,23 +219,23 @@ class LookUpCode:
         code = active_code(state, now)
         if code is None:
             return _if_status(response, NOT_FOUND, state)
-        right = response.status_code == OK and response.json()["code"] == code.text
-        return state if right else None
+        is_expected = response.status_code == OK and response.json()["code"] == code.text
+        return state if is_expected else None
 
 
 def possible_states(
-    state: State, now: datetime, done: Sequence[tuple[Operation, httpx.Response]]
+    state: State, now: datetime, completed: Sequence[tuple[Operation, httpx.Response]]
 ) -> set[State]:
     """Return the possible states after concurrent requests: those of each serial order in which
     the model gives these responses.
     """
-    if not done:
+    if not completed:
         return {state}
     found: set[State] = set()
-    for index, (request, response) in enumerate(done):
+    for index, (request, response) in enumerate(completed):
         left = request.next_state(state, now, response)
         if left is not None:
-            found |= possible_states(left, now, [*done[:index], *done[index + 1 :]])
+            found |= possible_states(left, now, [*completed[:index], *completed[index + 1 :]])
     return found
 
 

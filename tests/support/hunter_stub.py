@@ -202,13 +202,13 @@ class HunterStub:
         return {"plan_name": "Free", "requests": {"verifications": verifications}}
 
     async def _send_oversized(self, writer: asyncio.StreamWriter, kind: str) -> None:
-        header, wrap = OVERSIZED_RESPONSES[kind]
+        header, encode = OVERSIZED_RESPONSES[kind]
         writer.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
-        part = b" " * (1024 * 1024)
+        chunk = b" " * (1024 * 1024)
         while self.bytes_sent < OVERSIZED_BYTES:
-            writer.write(wrap(part))
+            writer.write(encode(chunk))
             await writer.drain()
-            self.bytes_sent += len(part)
+            self.bytes_sent += len(chunk)
 
     def _control(self, method: str, path: str, writer: asyncio.StreamWriter) -> None:
         if method == "PUT":
@@ -275,8 +275,8 @@ async def _redirect(writer: asyncio.StreamWriter) -> None:
 
 async def _reset(writer: asyncio.StreamWriter) -> None:
     # With a linger time of zero, closing the socket sends a RST.
-    raw = writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw_socket = writer.get_extra_info("socket")
+    raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
@@ -315,8 +315,8 @@ FAULTS: dict[str, Callable[[asyncio.StreamWriter], Awaitable[None]]] = {
 """Faults of the connection, which ends after them."""
 
 OVERSIZED_RESPONSES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "huge": (f"Content-Length: {OVERSIZED_BYTES}", lambda part: part),
-    "endless": ("Transfer-Encoding: chunked", lambda part: b"%x\r\n%b\r\n" % (len(part), part)),
+    "huge": (f"Content-Length: {OVERSIZED_BYTES}", lambda chunk: chunk),
+    "endless": ("Transfer-Encoding: chunked", lambda chunk: b"%x\r\n%b\r\n" % (len(chunk), chunk)),
 }
 """Responses of 100 MB; `bytes_sent` counts how much of them was sent."""
 

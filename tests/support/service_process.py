@@ -130,8 +130,8 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     # Without bytecode files a start takes twice as long.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    ours = {"data_dir": str(folder)} | UNLIMITED_ENV | settings
-    return inherited | {f"REFERRAL_{name.upper()}": value for name, value in ours.items()}
+    overrides = {"data_dir": str(folder)} | UNLIMITED_ENV | settings
+    return inherited | {f"REFERRAL_{name.upper()}": value for name, value in overrides.items()}
 
 
 def free_port() -> int:

@@ -102,8 +102,8 @@ class SmtpSink:
         return reply
 
     def _check(self, *arguments: Any) -> AuthResult:
-        wanted = tuple(part.encode() for part in self.credentials or ())
-        return AuthResult(success=(arguments[4].login, arguments[4].password) == wanted)
+        expected = tuple(part.encode() for part in self.credentials or ())
+        return AuthResult(success=(arguments[4].login, arguments[4].password) == expected)
 
 
 class BlackHole:

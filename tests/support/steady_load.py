@@ -58,7 +58,7 @@ async def steady_load_through(
 async def _send_each_request(member: Member, tally: ResponseCounts) -> None:
     form = {"grant_type": "password", "username": member.email, "password": PASSWORD}
     code = {"lifetime_minutes": 60, "activate": False}
-    for name, method, path, rest in (
+    for name, method, path, options in (
         ("me", "GET", "/me", {}),
         ("code", "POST", "/me/codes", {"json": code}),
         ("mute", "PATCH", "/me", {"json": {"notify_on_referral": True}}),
@@ -72,7 +72,7 @@ async def _send_each_request(member: Member, tally: ResponseCounts) -> None:
                 method,
                 f"{API}{path}",
                 headers=headers,
-                **rest,
+                **options,
             )
         except httpx.TransportError:
             tally.responses[name, 0] += 1

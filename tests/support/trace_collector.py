@@ -38,8 +38,8 @@ def run_trace_collector() -> Iterator[TraceCollector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            packed = self.headers.get("Content-Encoding") == "gzip"
-            collector.receive(gzip.decompress(body) if packed else body)
+            is_gzipped = self.headers.get("Content-Encoding") == "gzip"
+            collector.receive(gzip.decompress(body) if is_gzipped else body)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -29,13 +29,13 @@ def find_failure(lock: str) -> str:
         file.flush()
         command = [*COMMAND, "--no-deps", "--timeout", "5", "--format", "json", "-r", file.name]
         try:
-            done = subprocess.run(  # noqa: S603 - our own command
+            completed = subprocess.run(  # noqa: S603 - our own command
                 command, capture_output=True, check=False, timeout=30
             )
-            found = json.loads(done.stdout)["dependencies"]
+            dependencies = json.loads(completed.stdout)["dependencies"]
         except (ValueError, KeyError, subprocess.TimeoutExpired) as error:
             return type(error).__name__
-    return next((str(each["skip_reason"]) for each in found if "skip_reason" in each), "")
+    return next((str(each["skip_reason"]) for each in dependencies if "skip_reason" in each), "")
 
 
 if __name__ == "__main__":

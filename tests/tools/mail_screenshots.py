@@ -75,9 +75,9 @@ async def take_screenshots() -> None:
                     )
 
 
-def _parse(written: EmailMessage) -> EmailMessage:
+def _parse(rendered: EmailMessage) -> EmailMessage:
     """Parse a mail as its recipient does."""
-    return message_from_bytes(written.as_bytes(policy=SMTPUTF8), policy=SMTPUTF8)
+    return message_from_bytes(rendered.as_bytes(policy=SMTPUTF8), policy=SMTPUTF8)
 
 
 async def _take_screenshot(
@@ -86,17 +86,17 @@ async def _take_screenshot(
     page = await browser.new_page(
         color_scheme=scheme, viewport={"width": WIDTH_PIXELS, "height": 100}
     )
-    await page.set_content(_html(message, pictures=not name.endswith("without-pictures")))
+    await page.set_content(_html(message, with_images=not name.endswith("without-pictures")))
     await page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
     await page.close()
 
 
-def _html(message: EmailMessage, *, pictures: bool) -> str:
+def _html(message: EmailMessage, *, with_images: bool) -> str:
     """Return the HTML part with its image inline, as a mail program renders it."""
     parts = {part.get_content_type(): part for part in message.walk()}
     html = str(parts["text/html"].get_content())
     if "image/png" in parts:
-        data = "".join(str(parts["image/png"].get_payload()).split()) if pictures else ""
+        data = "".join(str(parts["image/png"].get_payload()).split()) if with_images else ""
         html = html.replace("cid:qr@referral", f"data:image/png;base64,{data}")
     return html
 

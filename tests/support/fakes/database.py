@@ -191,7 +191,7 @@ class FakeMailReservations:
         return MailReservation(user, retry_at)
 
 
-def _copy_tables(to: Tables, tables: Tables) -> None:
+def _copy_tables(target: Tables, tables: Tables) -> None:
     for each in fields(Tables):
         value = getattr(tables, each.name)
-        setattr(to, each.name, value.copy() if isinstance(value, dict | set) else value)
+        setattr(target, each.name, value.copy() if isinstance(value, dict | set) else value)

@@ -183,8 +183,8 @@ class FakeRateLimiter:
         if limit is None:
             return None
         self._counts[group, key] += 1
-        left = limit - self._counts[group, key]
-        return RateLimitResult(left >= 0, limit, 60, max(0, left), 60)
+        remaining = limit - self._counts[group, key]
+        return RateLimitResult(remaining >= 0, limit, 60, max(0, remaining), 60)
 
 
 class FakeSecurityLog:
@@ -193,7 +193,7 @@ class FakeSecurityLog:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def warn(self, event: str, **facts: str) -> None:  # noqa: ARG002 - events tell enough
+    def warn(self, event: str, **details: str) -> None:  # noqa: ARG002 - events tell enough
         self.events.append(event)
 
 

@@ -85,7 +85,7 @@ class FakeCodeRepository:
             self.tables.reject(CodeTaken(field="code"))
         if code.enabled and self._enabled_of(code.user_id):
             self.tables.reject(ActiveCodeExists())
-        self.tables.require(holds=code.user_id in self.tables.users, constraint="user_id")
+        self.tables.require(is_satisfied=code.user_id in self.tables.users, constraint="user_id")
         self._store(code)
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
@@ -107,7 +107,7 @@ class FakeCodeRepository:
 
     async def revert_use(self, code_id: UUID) -> Code | None:
         code = self.tables.codes[code_id]
-        self.tables.require(holds=code.uses > 0, constraint="uses")
+        self.tables.require(is_satisfied=code.uses > 0, constraint="uses")
         self._store(replace(code, uses=code.uses - 1))
         return None if code_id in self.tables.deleted_codes else self.tables.codes[code_id]
 
@@ -115,9 +115,9 @@ class FakeCodeRepository:
         stored = self.tables.codes[code.id]
         others = [other for other in self._enabled_of(code.user_id) if other.id != code.id]
         free = not (code.enabled and others)
-        self.tables.require(holds=free, constraint="uq_codes_enabled")
+        self.tables.require(is_satisfied=free, constraint="uq_codes_enabled")
         live = not (code.enabled and code.id in self.tables.deleted_codes)
-        self.tables.require(holds=live, constraint="deleted_disabled")
+        self.tables.require(is_satisfied=live, constraint="deleted_disabled")
         self._store(replace(code, uses=stored.uses, text=stored.text))
 
     async def delete(self, code_id: UUID, now: datetime) -> None:  # noqa: ARG002 - not stored
@@ -176,7 +176,7 @@ class FakeCodeRepository:
 
     def _store(self, code: Code) -> None:
         positive = code.max_uses is None or code.max_uses > 0
-        self.tables.require(holds=positive, constraint="uses")
+        self.tables.require(is_satisfied=positive, constraint="uses")
         self.tables.codes[code.id] = code
 
     def _not_deleted(self) -> list[Code]:
@@ -199,8 +199,10 @@ class FakeReferralRepository:
     async def add(self, referral: Referral) -> None:
         require, users = self.tables.require, self.tables.users
         known = {referral.referrer_id, referral.referred_id} <= users.keys()
-        require(holds=known and referral.code_id in self.tables.codes, constraint="foreign key")
-        require(holds=referral.referrer_id != referral.referred_id, constraint="not_oneself")
+        require(
+            is_satisfied=known and referral.code_id in self.tables.codes, constraint="foreign key"
+        )
+        require(is_satisfied=referral.referrer_id != referral.referred_id, constraint="not_oneself")
         if await self.find_by_referred(referral.referred_id) is not None:
             self.tables.reject(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
@@ -270,14 +272,14 @@ class FakeSessionRepository:
     tables: Tables
 
     async def add(self, session: Session) -> None:
-        self.tables.require(holds=session.user_id in self.tables.users, constraint="user_id")
+        self.tables.require(is_satisfied=session.user_id in self.tables.users, constraint="user_id")
         self.tables.sessions[session.id] = session
 
     async def add_token(self, token: RefreshToken) -> None:
         known = token.session_id in self.tables.sessions
-        self.tables.require(holds=known, constraint="session_id")
+        self.tables.require(is_satisfied=known, constraint="session_id")
         self.tables.require(
-            holds=token.digest not in self.tables.refresh_tokens, constraint="digest"
+            is_satisfied=token.digest not in self.tables.refresh_tokens, constraint="digest"
         )
         self.tables.refresh_tokens[token.digest] = token
 

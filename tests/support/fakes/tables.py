@@ -56,9 +56,9 @@ class Tables:
         self.aborted = True
         raise error
 
-    def require(self, *, holds: bool, constraint: str) -> None:
+    def require(self, *, is_satisfied: bool, constraint: str) -> None:
         """Fail a statement that violates a constraint without an error of its own in the port."""
-        if not holds:
+        if not is_satisfied:
             self.reject(IntegrityConstraintViolationError(constraint))
 
     def check_text(self, text: str) -> None:

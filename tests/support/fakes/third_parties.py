@@ -23,7 +23,7 @@ class FakeProfileRepository:
         profile: Profile,
         now: datetime,  # noqa: ARG002 - not stored
     ) -> None:
-        self.tables.require(holds=user_id in self.tables.users, constraint="user_id")
+        self.tables.require(is_satisfied=user_id in self.tables.users, constraint="user_id")
         self.tables.profiles[user_id] = profile
 
     async def find(self, user_id: UUID) -> Profile | None:
