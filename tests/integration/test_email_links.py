@@ -3,11 +3,12 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from html import escape, unescape
+from html import unescape
 from typing import Any
 
 import httpx
 import pytest
+from markupsafe import escape
 from msgspec.structs import replace
 from sqlalchemy import text
 
