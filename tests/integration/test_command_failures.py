@@ -112,7 +112,7 @@ def test_only_run_and_migrate_create_a_database(command: tuple[str, ...], tmp_pa
     """In an empty folder every other command fails and creates nothing."""
     folder = tmp_path / "data"
     line = error_line(run_command(folder, *command))
-    assert line == f"Error: There is no database in {folder}. 'referral migrate' makes one."
+    assert line == f"Error: There is no database in {folder}. Create it with 'referral migrate'."
     assert not folder.exists()
 
 
@@ -145,7 +145,7 @@ def test_several_database_hosts_are_rejected(key_file: Path, tmp_path: Path) -> 
         )
         assert result.returncode == 2
         [line] = result.stderr.splitlines()
-        assert line == "REFERRAL_DATABASE_URL: names several hosts; only one is supported"
+        assert line == "REFERRAL_DATABASE_URL: must name one host; several are not supported"
     assert not (tmp_path / "data").exists()
 
 

@@ -113,7 +113,7 @@ def test_second_service_on_a_data_folder_is_rejected(
     """A second service on the same folder exits with 1, even on a free port."""
     second = run_command(service_folder, "run", "--port", str(free_port()))
     assert second.returncode == 1
-    assert f"Another service runs on {service_folder}" in second.stderr
+    assert f"Another service uses {service_folder}" in second.stderr
     assert httpx.get(f"{service.url}/health/ready").status_code == 200
 
 

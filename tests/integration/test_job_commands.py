@@ -90,7 +90,7 @@ async def test_jobs_are_listed_retried_and_discarded(
     ]
     assert "SMTPDataError 554 5.7.1" in jobs("list").stdout
     assert "MailRefused" in jobs("trace", str(first)).stdout
-    assert jobs("retry", str(first)).stdout == "Put back: 1\n"
+    assert jobs("retry", str(first)).stdout == "Requeued: 1\n"
     assert jobs("list", "--status", "waiting").stdout.splitlines()[1].startswith(str(first))
     assert jobs("discard", str(first), str(second)).stdout == "Discarded: 2\n"
     remaining = "SELECT count(*) FROM pgqueuer WHERE entrypoint <> 'pruning'"

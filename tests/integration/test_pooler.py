@@ -104,7 +104,7 @@ def test_worker_requires_a_direct_database_url(
     settings = {"database_url": pooled_url, "signing_key_file": str(key_file)}
     inline = run_command(tmp_path, "run", "--port", str(free_port()), **settings)
     assert inline.returncode == 2
-    assert inline.stderr.startswith("REFERRAL_WORKER: has to be 'off'")
+    assert inline.stderr.startswith("REFERRAL_WORKER: must be 'off'")
     worker = run_command(tmp_path, "worker", worker="off", **settings)
     assert worker.returncode == 1
     assert "direct address" in worker.stderr

@@ -105,10 +105,10 @@ def test_operators_create_admins_and_clients_and_block_users(tmp_path: Path) -> 
         assert (me["role"], me["email_verified"]) == ("admin", True)
 
         blocked = run_command(folder, "block", "Root@example.com")
-        assert (blocked.returncode, blocked.stdout) == (0, "root@example.com is shut out.\n")
+        assert (blocked.returncode, blocked.stdout) == (0, "root@example.com is blocked.\n")
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 400
         again = run_command(folder, "block", "--undo", "root@example.com")
-        assert "may log in again" in again.stdout
+        assert "is unblocked" in again.stdout
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 200
         unknown = run_command(folder, "block", "nobody@example.com")
         assert (unknown.returncode, unknown.stderr) == (

@@ -167,7 +167,7 @@ def test_password_in_an_invalid_url_is_not_repeated() -> None:
 )
 def test_several_hosts_are_rejected(name: str, url: str) -> None:
     """Only one host is supported."""
-    error = f"REFERRAL_{name}_URL: names several hosts; only one is supported"
+    error = f"REFERRAL_{name}_URL: must name one host; several are not supported"
     assert error in load_errors({f"REFERRAL_{name}_URL": url})
 
 
@@ -176,7 +176,7 @@ def test_invalid_port_is_not_repeated(url: str) -> None:
     """It may be part of a password that was not percent-encoded."""
     name = "REFERRAL_DATABASE_URL" if url.startswith("postgresql") else "REFERRAL_REDIS_URL"
     error = next(error for error in load_errors({name: url}) if error.startswith(name))
-    assert error == f"{name}: has no port number from 0 to 65535"
+    assert error == f"{name}: must have a port number from 0 to 65535"
 
 
 def test_comma_in_a_password_is_no_second_host(key_file: Path) -> None:

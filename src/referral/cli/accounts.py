@@ -5,9 +5,7 @@ import sys
 import click
 from dishka import AsyncContainer
 
-from referral.cli.environment import (
-    run_with_container,
-)
+from referral.cli.environment import run_with_container
 from referral.core.entities.users import Role, User
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
 
@@ -15,10 +13,10 @@ from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
 @click.command()
 @click.argument("email")
 def create_admin(email: str) -> None:
-    """Create an account that may list every user's referrals.
+    """Create an account that may list the referrals of every user.
 
-    The password is asked for, or read from standard input. There is no option for it: the
-    arguments of a process are for everyone to see.
+    The command prompts for the password, or reads it from standard input. It has no option for
+    it, because other users of the machine can see the arguments of a process.
     """
     password = (
         click.prompt("Password", hide_input=True, confirmation_prompt=True)
@@ -31,7 +29,7 @@ def create_admin(email: str) -> None:
         return await (await container.get(Register))(new_account)
 
     user = run_with_container(create)
-    click.echo(f"{user.email} is an admin now.")
+    click.echo(f"{user.email} is now an admin.")
 
 
 @click.command()
@@ -44,4 +42,4 @@ def block(email: str, *, undo: bool) -> None:
         return await (await container.get(BlockAccount))(email, undo=undo)
 
     user = run_with_container(change)
-    click.echo(f"{user.email} may log in again." if undo else f"{user.email} is shut out.")
+    click.echo(f"{user.email} is unblocked." if undo else f"{user.email} is blocked.")

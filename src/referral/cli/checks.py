@@ -22,7 +22,7 @@ from referral.settings import Settings
 
 @click.command()
 def check() -> None:
-    """Show the parts in use and whether each answers; exit with 1 when one does not."""
+    """Show the adapters in use and check their servers; exit with 1 if one is unavailable."""
     settings = settings_from_environment()
 
     async def ask(container: AsyncContainer) -> list[PartHealth]:
@@ -34,7 +34,7 @@ def check() -> None:
 
 
 def _servers(settings: Settings) -> dict[str, str]:
-    """Return the addresses of the servers that `referral check` asks, by the part's name."""
+    """Return the host and port of each server that `referral check` calls, by part."""
     named = {"database": database_url(settings), "redis": settings.redis_url}
     return {part: host_and_port(url) for part, url in named.items() if url}
 
@@ -42,7 +42,7 @@ def _servers(settings: Settings) -> dict[str, str]:
 def _show_parts(
     in_use: Mapping[str, str], states: Sequence[PartHealth], servers: Mapping[str, str]
 ) -> None:
-    """Show which parts are in use, and then how those are that can be asked."""
+    """Print the parts in use, and the state of those with a server."""
     print_table(("part", "in use"), list(in_use.items()))
     click.echo()
     print_table(("asked", "state"), [(state.name, _describe(state, servers)) for state in states])

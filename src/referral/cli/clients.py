@@ -20,7 +20,7 @@ from referral.core.use_cases.clients import GRANTABLE_SCOPES, CreateClient
     multiple=True,
     required=True,
     callback=lambda _, __, values: _scopes(values),
-    help=f"What it may do: {', '.join(sorted(GRANTABLE_SCOPES))}. May be given several times.",
+    help=f"A scope to grant: {', '.join(sorted(GRANTABLE_SCOPES))}. Repeat the option for several.",
 )
 def create_client(name: str, scopes: list[Scope]) -> None:
     """Register an OAuth 2.0 client; print its id and its secret, which is shown only once."""
@@ -36,6 +36,6 @@ def _scopes(values: Sequence[str]) -> list[Scope]:
     named = [name for value in values for name in value.replace(",", " ").split()]
     unknown = set(named) - GRANTABLE_SCOPES
     if unknown or not named:
-        fault = f"{', '.join(sorted(unknown)) or 'nothing'} is no scope that a client can have"
-        raise click.BadParameter(fault)
+        message = f"These scopes cannot be granted: {', '.join(sorted(unknown)) or 'none'}."
+        raise click.BadParameter(f"{message} Use {', '.join(sorted(GRANTABLE_SCOPES))}.")
     return [Scope(name) for name in named]

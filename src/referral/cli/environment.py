@@ -1,4 +1,4 @@
-"""What commands share: the settings, the database, the container, errors in one line."""
+"""The environment of commands: settings, database, container, and errors as one line."""
 
 import asyncio
 import os
@@ -28,21 +28,21 @@ INVALID_SETTINGS_EXIT_STATUS = 2
 
 
 def settings_from_environment() -> Settings:
-    """Read the settings and set up the logs; end with status 2 where settings are invalid."""
+    """Read the settings and configure logging; exit with 2 if a setting is invalid."""
     try:
         settings = read_settings(os.environ)
     except InvalidSettingsError as error:
-        for fault in error.errors:
-            click.echo(fault, err=True)
+        for message in error.errors:
+            click.echo(message, err=True)
         sys.exit(INVALID_SETTINGS_EXIT_STATUS)
     configure_logging(settings.log_format, settings.log_level)
     for name in unknown_settings(os.environ):
-        structlog.get_logger().warning("there is no such setting", name=name)
+        structlog.get_logger().warning("unknown setting", name=name)
     return settings
 
 
 def run_with_container(command: Callable[[AsyncContainer], Awaitable[T]]) -> T:
-    """Do something with the service's parts, whether the service runs or not."""
+    """Run a command with a container; the service may run meanwhile."""
     settings = settings_from_environment()
 
     async def run() -> T:
@@ -58,7 +58,7 @@ def run_with_container(command: Callable[[AsyncContainer], Awaitable[T]]) -> T:
 
 @contextmanager
 def using_database(settings: Settings, *, create: bool = False) -> Iterator[None]:
-    """Run the database while the block uses it; a failure of the block ends in one line."""
+    """Run the database during the block; errors of the block become `ClickException`."""
     with running_database(settings, create=create):
         try:
             with explain_database_errors(database_url(settings)):
@@ -69,15 +69,17 @@ def using_database(settings: Settings, *, create: bool = False) -> Iterator[None
 
 @contextmanager
 def running_database(settings: Settings, *, create: bool = False) -> Iterator[None]:
-    """Keep the embedded database running for as long as it is needed."""
+    """Run the embedded database, if configured, during the block."""
     embedded = embedded_postgres(settings)
     if embedded is None:
         yield
         return
     with folder_errors_in_one_line():
         if not (create or embedded.exists):
-            fault = f"There is no database in {settings.data_dir}. 'referral migrate' makes one."
-            raise click.ClickException(fault)
+            message = (
+                f"There is no database in {settings.data_dir}. Create it with 'referral migrate'."
+            )
+            raise click.ClickException(message)
         embedded.start()
     try:
         yield
@@ -87,18 +89,20 @@ def running_database(settings: Settings, *, create: bool = False) -> Iterator[No
 
 @contextmanager
 def folder_errors_in_one_line() -> Iterator[None]:
-    """Turn what is wrong with a folder into an error that the command shows in one line."""
+    """Convert errors of files and folders to `ClickException`, which prints one line."""
     try:
         yield
     except Unavailable as error:
         raise click.ClickException(error.detail) from error
     except OSError as error:
-        fault = f"{error.filename} cannot be used: {error.strerror}."
-        raise click.ClickException(fault) from error
+        message = f"{error.filename} cannot be used: {error.strerror}."
+        raise click.ClickException(message) from error
 
 
 def reject_pooler(settings: Settings) -> None:
-    """Raise when the database's URL is a pooler: jobs need LISTEN, so a direct connection."""
+    """Raise if the database's URL is a pooler: jobs use LISTEN, which needs a direct connection."""
     if is_pooled(settings.database_url or ""):
-        fault = "REFERRAL_DATABASE_URL is a pooler: jobs need a direct address of PostgreSQL."
-        raise click.ClickException(fault)
+        message = (
+            "REFERRAL_DATABASE_URL is a pooler. Set a direct URL of PostgreSQL: jobs need LISTEN."
+        )
+        raise click.ClickException(message)

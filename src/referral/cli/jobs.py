@@ -1,4 +1,4 @@
-"""`referral jobs`: the queue of jobs, seen and mended by an operator."""
+"""`referral jobs`: inspect and repair the job queue."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ WEB_LOGIN_ENV = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
 @click.group(invoke_without_command=True)
 @click.pass_context
 def jobs(context: click.Context) -> None:
-    """Show the jobs, and put back or discard those that are held."""
+    """Show the job queue; retry or discard held jobs."""
     settings = settings_from_environment()
     reject_pooler(settings)
     context.with_resource(using_database(settings))
@@ -35,7 +35,7 @@ def jobs(context: click.Context) -> None:
 
 
 def _show_states(monitor: JobAdmin) -> None:
-    """Show how many jobs of each kind wait, run and are held."""
+    """Print the number of waiting, running and held jobs of each kind."""
     rows = [_queue_row(state) for state in asyncio.run(monitor.stats())]
     print_table(("kind", "waiting", "oldest", "running", "held", "done in an hour"), rows)
 
@@ -45,13 +45,13 @@ def _show_states(monitor: JobAdmin) -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.pass_obj
 def list_jobs(monitor: JobAdmin, status: str, limit: int) -> None:
-    """List jobs, the oldest first, with what went wrong last."""
+    """List jobs with their last error, oldest first."""
     jobs = asyncio.run(monitor.list_jobs(status, limit))
     rows = [
         (job.id, job.kind, job.status, job.attempts, _format_minute(job.created), job.error)
         for job in jobs
     ]
-    print_table(("id", "kind", "status", "attempts", "since", "last fault"), rows)
+    print_table(("id", "kind", "status", "attempts", "since", "last error"), rows)
 
 
 @jobs.command("trace")
@@ -62,29 +62,29 @@ def show_trace(monitor: JobAdmin, job_id: int) -> None:
     held = asyncio.run(monitor.list_jobs("held", sys.maxsize))
     trace = next((job.traceback for job in held if job.id == job_id), None)
     if trace is None:
-        raise click.ClickException(f"No job {job_id} is held.")
+        raise click.ClickException(f"There is no held job {job_id}.")
     click.echo(trace)
 
 
 @jobs.command()
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
-@click.option("--all", "every", is_flag=True, help="All that are held.")
+@click.option("--all", "every", is_flag=True, help="Retry all held jobs.")
 @click.pass_obj
 def retry(monitor: JobAdmin, ids: Sequence[int], *, every: bool) -> None:
-    """Put held jobs back into the queue."""
+    """Queue held jobs again."""
     if every == bool(ids):
-        raise click.UsageError("Name the jobs, or say --all.")
+        raise click.UsageError("Pass job ids or --all.")
     held = [job.id for job in asyncio.run(monitor.list_jobs("held", sys.maxsize))]
     chosen = [one for one in held if every or one in ids]
     asyncio.run(monitor.retry(chosen))
-    click.echo(f"Put back: {len(chosen)}")
+    click.echo(f"Requeued: {len(chosen)}")
 
 
 @jobs.command()
 @click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
 @click.pass_obj
 def discard(monitor: JobAdmin, ids: Sequence[int]) -> None:
-    """Delete jobs that are held or waiting."""
+    """Delete held or waiting jobs."""
     click.echo(f"Discarded: {asyncio.run(monitor.discard(list(ids)))}")
 
 
@@ -93,16 +93,16 @@ def discard(monitor: JobAdmin, ids: Sequence[int]) -> None:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.pass_obj
 def web(monitor: JobAdmin, host: str, port: int) -> None:
-    """Serve pgqueuer's own page; needs the extra `referral[monitor]` and a login."""
+    """Serve pgqueuer's dashboard; needs the extra `referral[monitor]` and a login."""
     if not all(os.environ.get(name) for name in WEB_LOGIN_ENV):
         raise click.ClickException(
-            f"Set {WEB_LOGIN_ENV[0]} and {WEB_LOGIN_ENV[1]}: the page can change jobs."
+            f"Set {WEB_LOGIN_ENV[0]} and {WEB_LOGIN_ENV[1]}: the dashboard can change jobs."
         )
     try:
         import uvicorn  # noqa: PLC0415 - of the extra
         from pgqueuer.web import create_web_app  # noqa: PLC0415
     except ImportError as error:
-        raise click.ClickException("Install 'referral[monitor]' for this.") from error
+        raise click.ClickException("Install 'referral[monitor]' to use this command.") from error
     uvicorn.run(create_web_app(monitor.url), host=host, port=port, log_level="warning")
 
 

@@ -36,11 +36,16 @@ from referral.server import resolve_listen_ip, run_server
 from referral.settings import Settings
 
 DEFAULT_DRAIN_SECONDS = 2
-"""How long to go on serving after SIGTERM, so that balancers notice."""
+"""How long to serve on after SIGTERM, so that load balancers notice that readiness is 503."""
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The host name or IP address to listen on.",
+)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option(
@@ -48,10 +53,10 @@ DEFAULT_DRAIN_SECONDS = 2
     default=DEFAULT_DRAIN_SECONDS,
     show_default=True,
     type=click.IntRange(0, 60),
-    help="Seconds to go on serving after SIGTERM, while readiness says 503.",
+    help="Seconds to serve on after SIGTERM, while readiness is 503.",
 )
 def run(host: str, port: int, workers: int, drain: int) -> None:
-    """Serve the API; with the embedded database, start and migrate that first."""
+    """Serve the API. The embedded database, if used, is started and migrated first."""
     settings = settings_from_environment()
     listen_ip = resolve_listen_ip(host, port)
     with _locked_data_folder(settings.data_dir), running_database(settings, create=True):
@@ -69,7 +74,7 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Migrate the database to the current schema."""
     settings = settings_from_environment()
     with using_database(settings, create=True):
         migrate_database(database_url(settings))
@@ -77,12 +82,12 @@ def migrate() -> None:
 
 
 def _migrate_in_subprocess(url: str) -> None:
-    """Migrate in a process of its own: what Alembic needs of memory ends with it."""
+    """Migrate in a subprocess, so that the memory that Alembic takes is freed."""
     migrating = multiprocessing.get_context("fork").Process(target=_migrate, args=(url,))
     migrating.start()
     migrating.join()
     if migrating.exitcode:
-        raise click.ClickException("The database could not be migrated.")
+        raise click.ClickException("The migration of the database failed.")
 
 
 def _migrate(url: str) -> None:
@@ -95,7 +100,7 @@ def _migrate(url: str) -> None:
 
 
 def _make_folders(settings: Settings) -> None:
-    """Make the private folders before the server's processes need them."""
+    """Create the private folders before the worker processes start."""
     with folder_errors_in_one_line():
         for folder in private_folders(settings):
             make_private_folder(folder)
@@ -103,7 +108,7 @@ def _make_folders(settings: Settings) -> None:
 
 @contextmanager
 def _locked_data_folder(folder: Path) -> Iterator[None]:
-    """Hold the data folder; a second service would sign and mail beside the first."""
+    """Lock the data folder: two services on it would both sign tokens and send mails."""
     with folder_errors_in_one_line():
         make_data_folder(folder)
         check_data_folder(folder)
@@ -111,8 +116,10 @@ def _locked_data_folder(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        fault = f"Another service runs on {folder.absolute()}. Stop it, or set REFERRAL_DATA_DIR."
-        raise click.ClickException(fault) from None
+        message = (
+            f"Another service uses {folder.absolute()}. Stop it, or set another REFERRAL_DATA_DIR."
+        )
+        raise click.ClickException(message) from None
     try:
         yield
     finally:

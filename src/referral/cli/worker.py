@@ -24,7 +24,7 @@ from referral.settings import Settings
 
 @click.command("worker")
 def worker() -> None:
-    """Run jobs outside the API's processes, on this machine or another; several may run."""
+    """Run jobs outside the API's processes, on any machine; several workers may run at once."""
     settings = settings_from_environment()
     reject_pooler(settings)
     with running_database(settings):
@@ -32,7 +32,7 @@ def worker() -> None:
 
 
 def run_worker(settings: Settings) -> None:
-    """Do jobs until SIGTERM or SIGINT."""
+    """Run jobs until SIGTERM or SIGINT."""
     uvloop.run(_run_until_signal(settings))
 
 

@@ -1,4 +1,4 @@
-"""The wiring: which adapter fulfils which port, and what each use case gets."""
+"""The dependency container: it binds adapters to ports, and ports to use cases."""
 
 from dishka import AsyncContainer, Provider, make_async_container
 
@@ -12,7 +12,7 @@ from referral.settings import Settings
 def make_container(
     settings: Settings, *replacements: Provider, request_counts: RequestMetrics | None = None
 ) -> AsyncContainer:
-    """Wire everything; `replacements` override single parts, as tests do."""
+    """Create the container; `replacements` override providers in tests."""
     context = {Settings: settings, RequestMetrics: request_counts or RequestMetrics()}
     return make_async_container(
         Adapters(),

@@ -1,4 +1,4 @@
-"""The adapter behind each port; an unset URL picks the embedded one."""
+"""The adapters and their ports."""
 
 from collections.abc import AsyncIterator, Container
 from email.headerregistry import Address
@@ -69,7 +69,7 @@ from referral.web.links import PublicUrls
 
 
 class Adapters(Provider):
-    """What fulfils the ports; each unset URL picks the embedded part."""
+    """The adapter of each port. An unset URL selects the embedded adapter."""
 
     scope = Scope.APP
     settings = from_context(Settings)
@@ -210,7 +210,7 @@ class Adapters(Provider):
 
 
 class NoThirdParties(Provider):
-    """New addresses are taken as they are."""
+    """The ports of third parties when the settings name none."""
 
     scope = Scope.APP
 

@@ -1,4 +1,4 @@
-"""What follows from the settings: folders, addresses, rates, and the parts in use."""
+"""Values derived from the settings: folders, the database's URL, rates, the adapters in use."""
 
 import os
 from pathlib import Path
@@ -10,48 +10,48 @@ from referral.core.policies.login_throttle import login_throttle_rates
 from referral.settings import HUNTER_OFFLINE, Settings
 
 PROCESS_COUNT_ENV = "WEB_CONCURRENCY"
-"""The variable by which `referral run` tells its processes how many they are."""
+"""The variable in which `referral run` passes the number of worker processes to each of them."""
 
 THIRD_PARTY_NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
 
 def process_count() -> int:
-    """Return how many processes of this service serve."""
+    """Return how many worker processes the server has."""
     return int(os.environ.get(PROCESS_COUNT_ENV, "1"))
 
 
 def metrics_folder(settings: Settings) -> Path:
-    """Return where the processes of this service write their figures."""
+    """Return the folder in which the worker processes share their metrics."""
     return settings.data_dir / "metrics"
 
 
 def private_folders(settings: Settings) -> list[Path]:
-    """Return the folders of the data folder where the service writes itself."""
+    """Return the folders below the data folder that the service writes keys and mails to."""
     keys = [] if settings.signing_key_file else [settings.signing_key_files[0].parent]
     mail = [] if settings.smtp_url else [mail_folder(settings)]
     return [*keys, *mail]
 
 
 def mail_folder(settings: Settings) -> Path:
-    """Return where mails are written to when no SMTP server is set."""
+    """Return the folder for mails when `REFERRAL_SMTP_URL` is not set."""
     return settings.data_dir / "mail"
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres | None:
-    """Return the embedded server when no other database is set."""
+    """Return the embedded server, or None when `REFERRAL_DATABASE_URL` is set."""
     if settings.database_url is not None:
         return None
     return EmbeddedPostgres(settings.data_dir / "postgres")
 
 
 def database_url(settings: Settings) -> str:
-    """Return where the database is, embedded or not."""
+    """Return the URL of the database, embedded or not."""
     embedded = embedded_postgres(settings)
     return settings.database_url or (embedded.url if embedded else "")
 
 
 def rates_by_group(settings: Settings) -> dict[RateLimitGroup, Rate]:
-    """Return the rate of every group: those of the settings, and those that follow from them."""
+    """Return the rate of every group, set or derived from a setting."""
     by_client_ip = {
         RateLimitGroup.REGISTER: settings.limit_register,
         RateLimitGroup.TOKEN: settings.limit_token,
@@ -67,7 +67,7 @@ def rates_by_group(settings: Settings) -> dict[RateLimitGroup, Rate]:
 
 
 def parts_in_use(settings: Settings) -> dict[str, str]:
-    """Say which parts the settings pick, for the start-up log; no address, no password."""
+    """Describe the adapters in use for the start-up log, without URLs and passwords."""
     embedded = f"embedded, in {settings.data_dir / 'postgres'}"
     return {
         "database": "PostgreSQL" if settings.database_url else embedded,
@@ -83,8 +83,6 @@ def parts_in_use(settings: Settings) -> dict[str, str]:
 def _verification(settings: Settings) -> str:
     if settings.uses_hunter:
         return THIRD_PARTY_NAMES["hunter"]
-    return (
-        "a list of disposable domains"
-        if settings.hunter_url == HUNTER_OFFLINE
-        else THIRD_PARTY_NAMES["off"]
-    )
+    if settings.hunter_url == HUNTER_OFFLINE:
+        return "a list of disposable domains"
+    return THIRD_PARTY_NAMES["off"]

@@ -1,6 +1,6 @@
-"""The third parties that the settings name. This module is loaded only where they name one.
+"""E-mail verification and enrichment. This module is imported only when the settings enable one.
 
-The HTTP client and the list of domains take 7 MB of memory.
+Its HTTP client and list of domains take 7 MB of memory.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ DEFAULT_CLEARBIT_URL = "https://person.clearbit.com"
 
 
 class ThirdParties(Provider):
-    """E-mail verification and enrichment."""
+    """The adapters of third parties."""
 
     scope = Scope.APP
 
@@ -79,12 +79,12 @@ class ThirdParties(Provider):
         await enrichment.close()
 
     @provide
-    def probes(
+    def health_probes(
         self, hunter: HunterClient, clearbit: ClearbitClient, settings: Settings
     ) -> tuple[HealthProbe, ...]:
-        parts: list[HealthProbe] = []
+        probes: list[HealthProbe] = []
         if settings.uses_hunter:
-            parts.append(HunterHealthProbe(hunter))
+            probes.append(HunterHealthProbe(hunter))
         if settings.enrichment == "clearbit":
-            parts.append(ClearbitHealthProbe(clearbit))
-        return tuple(parts)
+            probes.append(ClearbitHealthProbe(clearbit))
+        return tuple(probes)

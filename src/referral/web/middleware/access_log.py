@@ -1,4 +1,4 @@
-"""The log's line for each request: many a second, so they are written in bundles."""
+"""The access log. Its records are written in batches, because a write per request is slow."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ import structlog
 from structlog.processors import JSONRenderer
 
 FLUSH_DELAY_SECONDS = 0.05
-"""How long a line may wait; a process that is killed takes so much of its log with it."""
+"""How long a record may wait for its batch; a killed process loses the records of this time."""
 
 
 class AccessLogRecord(msgspec.Struct, tag_field="event", tag="request"):
-    """A request, in the form of every other line."""
+    """The log record of a request, with the fields of every other record."""
 
     method: str
     route: str
@@ -27,10 +27,10 @@ class AccessLogRecord(msgspec.Struct, tag_field="event", tag="request"):
 
 
 class AccessLog:
-    """Writes the lines itself where structlog renders JSON; others are structlog's affair."""
+    """Encodes and writes records itself when structlog renders JSON; otherwise structlog does."""
 
     def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
-        """Follow what structlog was told before; `write` takes the lines of JSON."""
+        """Read structlog's configuration once; `write` takes lines of JSON, stderr by default."""
         self._log = structlog.get_logger()
         self._is_json = isinstance(structlog.get_config()["processors"][-1], JSONRenderer)
         self._is_enabled = self._log.is_enabled_for(logging.INFO) if self._is_json else True
@@ -39,7 +39,7 @@ class AccessLog:
         self._lines: list[bytes] = []
 
     def add(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
-        """Log a request that was answered."""
+        """Add the record of a completed request."""
         ms = round(seconds * 1000, 2)
         if not self._is_enabled:
             return
@@ -56,7 +56,7 @@ class AccessLog:
             asyncio.get_running_loop().call_later(FLUSH_DELAY_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the pending records."""
         lines, self._lines = self._lines, []
         if lines:
             self._write(b"\n".join((*lines, b"")))

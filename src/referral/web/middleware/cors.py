@@ -1,34 +1,34 @@
-"""Requests of browsers from other pages (CORS)."""
+"""Cross-origin requests (CORS)."""
 
 from litestar.config.cors import CORSConfig
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 EXPOSED_HEADERS = ["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
-"""What a page may read of an answer, beside what any may."""
+"""The response headers that scripts may read in addition to the CORS-safelisted ones."""
 
 
 class OriginFilter:
-    """An ASGI app before the framework, which tells pages that are not listed in plain text what
-    they may not, and what they might: from here on their requests are like anybody's.
+    """Removes `Origin` headers with origins that are not allowed.
+
+    Litestar answers preflight requests of such origins in plain text and lists what is allowed.
+    Without the header, their requests are handled like any other.
     """
 
     def __init__(self, app: ASGIApp, cors: CORSConfig) -> None:
-        """Take the app inside, and which pages are listed."""
+        """Wrap the app; `cors` has the allowed origins."""
         self._app = app
         self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle one ASGI connection."""
         if scope["type"] == ScopeType.HTTP:
             sent = [value for name, value in scope["headers"] if name == b"origin"]
-            if sent and not all(
-                self._cors.is_origin_allowed(one.decode("latin-1")) for one in sent
-            ):
-                scope["headers"] = [one for one in scope["headers"] if one[0] != b"origin"]
+            if not all(self._cors.is_origin_allowed(origin.decode("latin-1")) for origin in sent):
+                scope["headers"] = [header for header in scope["headers"] if header[0] != b"origin"]
         await self._app(scope, receive, send)
 
 
 def make_cors_config(origins: tuple[str, ...]) -> CORSConfig | None:
-    """Let pages of these origins in, if any."""
+    """Return the configuration that allows these origins, or None without any."""
     return CORSConfig(list(origins), expose_headers=EXPOSED_HEADERS) if origins else None

@@ -1,9 +1,9 @@
-"""The last seconds before the end: still serving, while balancers turn away.
+"""Draining: the service serves on after SIGTERM, until load balancers send requests elsewhere.
 
-A balancer learns of the end from readiness, or from `Connection: close`, or only when connecting
-fails. So that it can then go elsewhere with any request, a POST too, connecting has to fail before
-a request was sent: in the last moment the kernel drops new connections, while those that it had
-already made are still taken and served. A socket that is just closed resets these.
+A load balancer notices the end by readiness, by `Connection: close` or by a failing connect. It can
+retry any request elsewhere, even a POST, if the connect fails and no request was sent. So in the
+last moments the kernel drops new connections, while the process accepts and serves the connections
+that the kernel had already made. Closing the listening socket would reset those.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DRAIN_SECONDS_ENV = "DRAIN_SECONDS"
-"""Where a worker process is told how many seconds it has from the signal to the end."""
+"""The variable that tells a worker process how many seconds pass from the signal to its end."""
 
 DRAIN_SIGNAL = signal.SIGUSR1
 REJECT_CONNECTIONS_SECONDS = 0.5
-"""For how long before the end no connection is made any more."""
+"""How long before the end the kernel begins to drop new connections."""
 
 SO_ATTACH_FILTER = 26
 LOAD_BYTE, JUMP_IF_SET, RETURN = 0x30, 0x45, 0x06
@@ -32,19 +32,19 @@ DROP_SYN_FILTER = (
     (RETURN, 0, 0, 0),
     (RETURN, 0, 0, 0xFFFFFFFF),
 )
-"""A program for the kernel's packet filter: drop what begins a connection, pass the rest."""
+"""A classic BPF program that drops TCP segments with the SYN flag and passes all others."""
 
 
 class Drain:
-    """Whether the end has begun."""
+    """The draining state of this process."""
 
     def __init__(self) -> None:
-        """Begin with no end in sight."""
+        """Start as not draining."""
         self.has_begun = False
 
     @contextmanager
     def begin_on_signal(self) -> Iterator[None]:
-        """Begin at the signal that the server's main process sends to its workers."""
+        """Begin to drain at the signal that the main process sends to its workers."""
         seconds = os.environ.get(DRAIN_SECONDS_ENV)
         if seconds is None:
             yield
@@ -64,7 +64,7 @@ class Drain:
 
 
 def reject_new_connections() -> None:
-    """Have the kernel make no more connections to this process; Linux alone knows how."""
+    """Make the kernel drop new connections to this process's listening sockets; Linux only."""
     program = b"".join(struct.pack("HBBI", *step) for step in DROP_SYN_FILTER)
     steps = ctypes.create_string_buffer(program, len(program))
     argument = struct.pack("HP", len(DROP_SYN_FILTER), ctypes.addressof(steps))

@@ -1,4 +1,4 @@
-"""The look-up that a landing page asks again and again, answered without working it out anew."""
+"""A cache of the responses to look-ups by query, which landing pages repeat often."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,14 @@ from referral.web.rate_limits import count_by_ip
 
 MAX_RESPONSES = 1_000
 MAX_QUERY_BYTES = 400
-"""A process keeps the answers to so many queries of so many bytes: at most 2 MB."""
+"""Only responses to shorter queries are cached, so that a process caches 2 MB at most."""
 
 LOOKUP_RESULT_KEY = "found"
-"""Where in a request's state the handler leaves what it found, and for which address."""
+"""The key in a request's state under which the handler stores the e-mail and the code found."""
 
 
 class CachedResponse(NamedTuple):
-    """The messages of an answer, and what has to hold for it to be given again."""
+    """The messages of a response, valid while the look-up cache maps `email` to `code`."""
 
     email: str
     code: Code
@@ -28,18 +28,18 @@ class CachedResponse(NamedTuple):
 
 
 class LookupResponseCache:
-    """A middleware of the look-up by query: one that was asked before, in the same bytes, is told
-    the same for as long as the process remembers the same code.
+    """Repeats a response for the same bytes of the query, while the look-up cache of this process
+    has the same code.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Take the app inside."""
+        """Wrap the app."""
         self._app = app
         self._responses: dict[bytes, CachedResponse] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer at once, or have it worked out and keep it."""
-        # No guards: for each of them Litestar copies the handler, which costs more than they do.
+        """Send the cached response, or call the app and cache its response."""
+        # Not guards: Litestar copies the handler for each guard, which costs more than the checks.
         await count_by_ip(scope, RateLimitGroup.LOOKUP)
         state = scope["litestar_app"].state
         if not state.public_lookups:
@@ -76,7 +76,7 @@ class LookupResponseCache:
 
 
 def _copy(message: Message) -> Message:
-    """Copy it with its headers, to which those outside add what is for one caller alone."""
+    """Copy a message and its headers: outer middleware adds headers of one request to them."""
     if message["type"] == "http.response.start":
         return {**message, "headers": list(message["headers"])}
     return message.copy()

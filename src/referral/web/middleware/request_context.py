@@ -1,4 +1,4 @@
-"""What every answer has around it: a request id, safe headers, a line in the log."""
+"""The request id, security headers, metrics and access log of every request."""
 
 import re
 import time
@@ -22,36 +22,36 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""OWASP REST Security Cheat Sheet; a page that loads something sets its own policy, and an answer
-that is the same for everyone may allow caches.
+"""Defaults by the OWASP REST Security Cheat Sheet. HTML pages override the content security policy,
+public documents the cache control.
 """
 
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-"""Any word may come as a method: others are neither logged nor counted by name."""
+"""A client may send any word as method; all others are logged and counted as `OTHER`."""
 
 UNKNOWN_ROUTE = "unknown"
-"""The route of a path that has none."""
+"""The label of requests whose path matches no route."""
 
 FAILED = 500
-"""What a server answers to a request whose error nothing inside turned into an answer."""
+"""The status that the server sends for an unhandled exception."""
 
 HSTS_HEADER = "max-age=31536000"
 
-# What structlog's own bind_contextvars would set, without its cost for each request.
+# The variable that structlog's bind_contextvars would set, without its cost for each request.
 _request_id_variable: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 
 
 CountRequest = Callable[[str, str, int, float], None]
-"""Takes note of a request: its route, method, status and seconds."""
+"""Counts a request: method, route, status, seconds."""
 
 
 class RequestContextMiddleware:
-    """An ASGI app around the whole service, so that the framework's own errors are in it too."""
+    """The outermost middleware, so that it covers the framework's own errors as well."""
 
     def __init__(
         self, app: ASGIApp, count_request: CountRequest, drain: Drain, *, https: bool
     ) -> None:
-        """Take the app inside, who counts, the end of it all, and whether TLS is in front."""
+        """Wrap the app; `https` adds HSTS, a begun `drain` adds `Connection: close`."""
         safe = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS_HEADER} if https else {})
         self._app = app
         self._count_request = count_request
@@ -62,13 +62,13 @@ class RequestContextMiddleware:
         self._access_log = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle one ASGI connection."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             self._access_log.flush()
             return
         request_id = _request_id(scope)
-        # A copy: a server may hand the same dictionary to every request.
+        # A copy: the server may pass the same dictionary to every request.
         state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
         began, status = time.perf_counter(), 0

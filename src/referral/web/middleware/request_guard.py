@@ -1,6 +1,6 @@
-"""What a request has to be before anybody looks at what it asks for: a host, a body in time.
+"""Checks of host, path, query and body before routing, and HEAD requests.
 
-And HEAD, which the framework does not know: it is a GET whose answer has no body.
+Litestar has no HEAD: the guard passes it on as GET and removes the body of the response.
 """
 
 import asyncio
@@ -29,44 +29,44 @@ from referral.web.problems import (
 )
 
 BODY_TIMEOUT_SECONDS = 10.0
-"""How long a body may take from its first byte to its last; 64 KiB need no more anywhere."""
+"""How long a client may take to send a body; even slow connections send 64 KiB faster."""
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_BODY_CHUNKS = 1_024
-"""In how many pieces a body may arrive: sent byte by byte, 64 KiB would cost seconds of CPU time.
-Clients send kilobytes at a time; even segments of 64 bytes are few enough.
+"""A body of 64 KiB sent byte by byte would cost seconds of CPU time. Clients send chunks of
+kilobytes; even chunks of 64 bytes stay within this limit.
 """
 
 MAX_PATH_CHARACTERS = 1_024
 MAX_QUERY_BYTES = 8_192
 MAX_QUERY_PARAMETERS = 100
-"""Characters of a path, bytes and parameters of a query. The framework caches 1,024 parsed paths
-and queries: as long as a request's head may be, these took 250 and 600 MB.
+"""Litestar caches 1,024 parsed paths and queries. At the maximum size of a request's head, these
+caches took 250 and 600 MB.
 """
 
 HOST_NAME = rb"(?=[^:]{1,255}(?::|$))[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
 HOST_HEADER_PATTERN = re.compile(rb"(?:%b|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?" % HOST_NAME)
 MAX_PORT = 65_535
 HTTP_1_0_VERSIONS = ("1", "1.0")
-"""HTTP 1.0, which knows no hosts: what granian calls it, and the standard."""
+"""HTTP/1.0 needs no Host header. Granian reports the version as `1`, the ASGI standard as `1.0`."""
 
-INVALID_HOST = "Send one Host header: a name or an address, and a port where one is needed."
-PATH_TOO_LONG = f"A path may have {MAX_PATH_CHARACTERS:,} characters."
+INVALID_HOST = "Send one Host header: a name or an IP address, and a port if needed."
+PATH_TOO_LONG = f"Send a path of at most {MAX_PATH_CHARACTERS:,} characters."
 QUERY_TOO_LONG = (
-    f"A query may have {MAX_QUERY_BYTES:,} bytes and {MAX_QUERY_PARAMETERS} parameters."
+    f"Send a query of at most {MAX_QUERY_BYTES:,} bytes and {MAX_QUERY_PARAMETERS} parameters."
 )
 
 
 class RequestGuard:
-    """An ASGI app around the framework, which fails on some hosts and waits for bodies for ever."""
+    """Protects Litestar, which fails on some hosts and waits for bodies without a timeout."""
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:
-        """Take the app inside, and the address that problems are described under."""
+        """Wrap the app; problem types are URLs below `public_url`."""
         self._app = app
         self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle one ASGI connection."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
         elif not _has_valid_host(scope["headers"], scope["http_version"]):
@@ -92,7 +92,7 @@ class RequestGuard:
 
 def _has_valid_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> bool:
     hosts = [value for name, value in headers if name == b"host"]
-    if not any(hosts):  # where none was sent granian makes an empty one up
+    if not any(hosts):  # without a Host header granian passes an empty one
         return version in HTTP_1_0_VERSIONS
     found = HOST_HEADER_PATTERN.fullmatch(hosts[0])
     return len(hosts) == 1 and found is not None and int(found[1] or 0) <= MAX_PORT
@@ -103,7 +103,7 @@ def _is_query_too_long(query: bytes) -> bool:
 
 
 def _without_body(send: Send) -> Send:
-    """Pass the head of an answer on, and of its body only that it ends."""
+    """Remove the body of a response, and keep its headers."""
 
     async def send_head(message: Message) -> None:
         if message["type"] == "http.response.body":
@@ -114,10 +114,10 @@ def _without_body(send: Send) -> Send:
 
 
 def _buffer_body(receive: Receive) -> Receive:
-    """Give the body in one message, once all of it is there; it is read when it is first asked for.
+    """Receive the whole body at the first call, with one timeout, and return it as one message.
 
-    The server passes each chunk on as a message of its own, and the framework's work for a message,
-    as well as a timer for it, cost as much as some kilobytes do. So there is one timer for all.
+    The server sends a message per chunk. What Litestar does for a message, and a timer for each,
+    cost as much CPU time as some kilobytes of body.
     """
     is_read = False
 
@@ -137,15 +137,13 @@ def _buffer_body(receive: Receive) -> Receive:
 
 
 async def _read_body(receive: Receive) -> bytes:
-    """Return the body; one that is too long ends where the framework will notice that it is."""
+    """Return the body; a body over the limit is cut after it, and Litestar answers 413."""
     body = bytearray()
-    for _ in range(MAX_BODY_CHUNKS + 1):  # the last one says that the body ends
+    for _ in range(MAX_BODY_CHUNKS + 1):  # the last message may be empty and end the body
         message = cast("HTTPReceiveMessage", await receive())
         if message["type"] == "http.disconnect":
-            raise MalformedBody("The body ended before its time, or its chunks are out of shape.")
+            raise MalformedBody("The body ended early or its chunked encoding is invalid.")
         body += message["body"]
         if not message["more_body"] or len(body) > MAX_BODY_BYTES:
             return bytes(body)
-    raise ContentTooLarge(
-        f"The body came in more than {MAX_BODY_CHUNKS:,} chunks. Send larger ones."
-    )
+    raise ContentTooLarge(f"The body has more than {MAX_BODY_CHUNKS:,} chunks. Send larger chunks.")
