@@ -164,7 +164,7 @@ async def test_disabled_code_is_not_usable(store: Database, ann: User) -> None:
 async def test_code_of_a_blocked_user_is_not_found(
     store: Database, read_model: ReadModel, ann: User
 ) -> None:
-    """It is neither found by text or e-mail address, nor counted; its owner still sees it."""
+    """Neither by e-mail address, though cached, nor by its text; unblocking reverts this."""
     code = await store_code(store, ann)
     async with store.begin() as repositories:
         await repositories.users.save(replace(ann, blocked_at=NOW))

@@ -7,7 +7,7 @@ import pytest
 from asyncpg import IntegrityConstraintViolationError
 
 from referral.core.entities.sessions import RefreshToken, Session
-from referral.core.ports.repositories import Database
+from referral.core.ports.repositories import Database, ReadModel
 from tests.contracts.rows import (
     ID_GENERATOR,
     NOW,
@@ -156,3 +156,37 @@ async def test_concurrent_successors(
             return await repositories.sessions.mark_used(locked[1], NOW)
 
     assert sum(await asyncio.gather(*(use(heir) for heir in heirs))) == 1
+
+
+async def test_all_sessions_of_a_user_end(store: Database) -> None:
+    """Except the given one, and those of other users."""
+    ann, bob = await store_user(store), await store_user(store)
+    kept_session, ended_session, other = make_session(ann), make_session(ann), make_session(bob)
+    async with store.begin() as repositories:
+        for session in (kept_session, ended_session, other):
+            await repositories.sessions.add(session)
+        token = make_refresh_token(ended_session.id)
+        await repositories.sessions.add_token(token)
+        assert await repositories.sessions.find_by_token(token.digest) == (ended_session, token)
+        await repositories.sessions.revoke_all(ann.id, except_id=kept_session.id)
+        assert await repositories.sessions.list_all(ann.id) == [kept_session]
+        assert await repositories.sessions.find_by_token(token.digest) is None
+        await repositories.sessions.revoke_all(ann.id)
+        assert await repositories.sessions.find(kept_session.id) is None
+        assert await repositories.sessions.find(other.id) == other
+
+
+async def test_ended_session_may_not_write(store: Database, read_model: ReadModel) -> None:
+    """Nor may one of a deleted user; the write itself checks for a block."""
+    ann = await store_user(store)
+    session = make_session(ann)
+    assert not await read_model.permits_changes(ann.id, session.id)
+    async with store.begin() as repositories:
+        await repositories.sessions.add(session)
+    assert await read_model.permits_changes(ann.id, session.id)
+    async with store.begin() as repositories:
+        await repositories.sessions.revoke_all(ann.id)
+    assert not await read_model.permits_changes(ann.id, session.id)
+    async with store.begin() as repositories:
+        await repositories.users.save(replace(ann, blocked_at=NOW))
+    assert await read_model.permits_changes(ann.id, session.id)

@@ -1,13 +1,21 @@
-"""The port `UserRepository`."""
+"""The ports `UserRepository` and `ClientRepository`."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from referral.core.entities.clients import Client, Scope
 from referral.core.entities.users import Locale, Role, User
 from referral.core.errors import EmailTaken
 from referral.core.ports.repositories import Database
-from tests.contracts.rows import ID_GENERATOR, make_code, make_user, store_user
+from tests.contracts.rows import (
+    ID_GENERATOR,
+    NOW,
+    make_code,
+    make_user,
+    store_user,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +81,24 @@ async def test_account_lock_serializes_changes(store: Database) -> None:
             user.id, user.created_at, status=None, after=None, limit=20
         )
     assert sorted(code.enabled for code in codes) == [False] * 9 + [True]
+
+
+async def test_saved_account_is_found(store: Database) -> None:
+    """Every field but the id and `created_at` can change."""
+    user = await store_user(store)
+    changed = replace(user, role=Role.ADMIN, password_hash="h", blocked_at=NOW)  # noqa: S106
+    async with store.begin() as repositories:
+        await repositories.users.save(changed)
+    async with store.read() as repositories:
+        assert await repositories.users.find(user.id) == changed
+
+
+async def test_stored_client_is_found(store: Database) -> None:
+    """With its scopes."""
+    scopes = frozenset({Scope.CODES_READ, Scope.USERS_READ})
+    client = Client(ID_GENERATOR.new(), "shop", b"d" * 32, scopes, NOW)
+    async with store.begin() as repositories:
+        await repositories.clients.add(client)
+    async with store.read() as repositories:
+        assert await repositories.clients.find(client.id) == client
+        assert await repositories.clients.find(ID_GENERATOR.new()) is None

@@ -185,9 +185,7 @@ def max_in_window(sent: list[tuple[float, float]], seconds: float) -> int:
 async def test_processes_share_the_budget(
     service: FakeThirdParty, redis_url: str, processes: int
 ) -> None:
-    """In each window, all processes together send as many requests as the rate allows. The test
-    expires the windows itself; they last hours, so that none expires on its own.
-    """
+    """All processes together send as many requests per window as the rate allows."""
     servers = [RedisClient(redis_url) for _ in range(processes)]
     now = time.time()
     limits = [
@@ -219,9 +217,7 @@ async def test_processes_share_the_budget(
 
 @pytest.mark.parametrize("first_pause", [0.01, 0.9, 5.5])
 async def test_budget_is_kept_without_redis(service: FakeThirdParty, first_pause: float) -> None:
-    """No minute exceeds the quota, also when requests start late in a window; a request over the
-    budget is no failure of the service.
-    """
+    """No minute exceeds the quota; a request over the budget is no failure of the service."""
     now = 0.0
     limits = FixedWindowRateLimiter(WITH_BUDGET, None, 1, now=lambda: now)
     client = GuardedClient(

@@ -134,9 +134,7 @@ async def test_deleted_user_gets_no_mail(
 async def test_quotas_are_stored_under_keyed_digests(
     database: PostgresDatabase, database_url: str
 ) -> None:
-    """A dump cannot be searched for an e-mail address without the key. A key rotation resets the
-    quota, and both adapters compute the same digests.
-    """
+    """A dump does not reveal addresses; a key rotation resets the quota; both adapters agree."""
     ann, fingerprints = await store_user(database), FakeFingerprinter()
     plain_digest = hashlib.sha256(ann.email_key.encode()).hexdigest()
     async with make_driver_pool(database_url) as pool:

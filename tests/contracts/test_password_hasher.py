@@ -114,9 +114,7 @@ async def test_burst_of_logins_is_queued(argon: ArgonPasswordHasher) -> None:
 async def test_verifying_an_outdated_hash_takes_as_long_as_a_current_one(
     argon: ArgonPasswordHasher, monkeypatch: pytest.MonkeyPatch, passes: int, memory: int
 ) -> None:
-    """The missing work is added, with the right and a wrong password, so that the time does not
-    reveal an account.
-    """
+    """The missing work is added for right and wrong passwords alike."""
     older = Argon2Hasher(time_cost=passes, memory_cost=memory, parallelism=1).hash(PASSWORD)
     work: list[int] = []
 
@@ -153,9 +151,7 @@ async def test_hash_with_other_parameters_needs_a_rehash(argon: ArgonPasswordHas
 
 
 def test_common_passwords() -> None:
-    """The list holds frequent passwords of at least eight characters in lower case; ASVS 5.0,
-    6.2.4, asks for 3,000.
-    """
+    """Lower-case, of eight characters or more, and more than 3,000 (ASVS 5.0, 6.2.4)."""
     common = load_common_passwords()
     assert {"password", "12345678", "qwertyuiop", "password123", "iloveyou"} <= common
     assert len(common) > 3_000

@@ -50,9 +50,7 @@ async def code(service: InMemoryService, ann: User) -> Code:
 async def test_code_of_a_blocked_user_is_not_found(
     service: InMemoryService, ann: User, code: Code
 ) -> None:
-    """Neither by e-mail address, although it was cached, nor by its text; after unblocking, by
-    both.
-    """
+    """Neither by e-mail address, though cached, nor by its text; unblocking reverts this."""
     assert await service.look_up_code("ann@example.com") == code
     await service.block_account("ann@example.com")
     with pytest.raises(NoActiveCode) as raised:
@@ -83,9 +81,7 @@ async def test_code_of_a_blocked_user_cannot_be_used(
 async def test_blocked_user_cannot_delete_the_account_or_change_the_password(
     service: InMemoryService, ann: User
 ) -> None:
-    """The password is not even verified; the e-mail address stays taken, so the block cannot be
-    evaded.
-    """
+    """The password is not verified, and the e-mail address stays taken."""
     await service.block_account("ann@example.com")
     for operation in password_operations(service, ann):
         with pytest.raises(AccountBlocked):

@@ -25,9 +25,7 @@ async def find_stored(service: InMemoryService, email_key: str) -> User | None:
 
 
 async def test_registration_creates_an_account(service: InMemoryService) -> None:
-    """The e-mail address is stored as typed and found by its canonical form; the password is
-    hashed.
-    """
+    """The e-mail address is stored as typed and found by its canonical form."""
     ann = await service.register(NewAccount("Ann@Example.com", PASSWORD, None, Locale.RU))
     assert await find_stored(service, "ann@example.com") == ann
     assert (ann.email, ann.role, ann.locale) == ("Ann@Example.com", Role.MEMBER, Locale.RU)
@@ -69,9 +67,7 @@ async def test_password_length_is_counted_after_normalization(service: InMemoryS
 
 
 async def test_registration_with_a_code_credits_its_owner(service: InMemoryService) -> None:
-    """The referral stores the code's original text, whatever case was typed, and the use is
-    counted.
-    """
+    """The referral stores the code's original text, and the use is counted."""
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann, text="Ann-2026")
     service.clock.advance(minutes=1)

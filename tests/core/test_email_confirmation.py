@@ -355,9 +355,7 @@ async def test_late_confirmation_rejects_the_referral_at_once(service: Confirmin
 
 
 async def test_email_is_referred_at_most_once_a_year(service: ConfirmingService) -> None:
-    """After an erasure the account can be created again; its referral is rejected and counts no
-    use.
-    """
+    """A new account after an erasure gets a rejected referral, which counts no use."""
     ann = await service.create_account("ann@example.com")
     code = await service.create_code(ann, minutes=525_600)
     bob = await service.create_account(BOB, referral_code=code.text)

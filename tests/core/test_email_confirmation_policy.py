@@ -94,9 +94,7 @@ async def test_introspection_hides_an_unconfirmed_email(
 
 
 async def test_confirmation_queues_enrichment(service: InMemoryService) -> None:
-    """Registration queues the confirmation mail only; the link queues the welcome mail and the
-    enrichment.
-    """
+    """Registration queues the confirmation mail only."""
     service.configure(email_verification="on")
     enrichment = FakeEnrichment()
     service.override(Enrichment | None, enrichment)
@@ -126,9 +124,7 @@ async def test_without_verification_registration_queues_enrichment(
 async def test_enrichment_job_skips_an_unconfirmed_email(
     service: InMemoryService,
 ) -> None:
-    """Such jobs remain after verification is switched on; they enrich once the address is
-    confirmed.
-    """
+    """Such jobs remain after verification is switched on."""
     ann = await service.create_account("ann@example.com")
     enrichment = FakeEnrichment(Profile(name="Ann Example"))
     service.configure(email_verification="on")

@@ -80,9 +80,7 @@ def service() -> VerifyingService:
 async def test_undeliverable_email_is_rejected(
     service: VerifyingService, result: Deliverability
 ) -> None:
-    """No account is created, the error names the field, and the cached result serves the next
-    registration.
-    """
+    """The error names the field, and the cached result serves the next registration."""
     service.verifier.result = result
     for _ in range(2):
         with pytest.raises(EmailUndeliverable) as raised:
@@ -153,9 +151,7 @@ async def test_admin_email_is_not_verified(service: VerifyingService) -> None:
 
 
 async def test_verification_result_is_cached_for_thirty_days(service: VerifyingService) -> None:
-    """Also after a key rotation, while the old key is configured; then the verifier is called
-    again.
-    """
+    """Also after a key rotation, while the old key is configured."""
     service.verifier.result = Deliverability.DISPOSABLE
     for step, calls in ((timedelta(), 1), (VERIFICATION_TTL, 1), (timedelta(seconds=1), 2)):
         service.clock.advance(seconds=step.total_seconds())

@@ -45,9 +45,7 @@ def make_code(
     ],
 )
 def test_code_status(code: Code, status: CodeStatus) -> None:
-    """Expired precedes exhausted, and both precede inactive; a code expires at the instant of
-    `expires_at`.
-    """
+    """Expired precedes exhausted, and both precede inactive; `expires_at` itself is expired."""
     assert code.status(NOW) is status
     assert code.is_active(NOW) is (status is CodeStatus.ACTIVE)
 
@@ -202,9 +200,7 @@ def test_local_part_ends_at_the_last_at_sign() -> None:
     ],
 )
 def test_refresh_token_reuse(used_at: datetime | None, *, is_reuse: bool) -> None:
-    """Within ten seconds a repeat may be a lost response, later it is reuse; always reuse after a
-    successor was used.
-    """
+    """After ten seconds, or once a successor was used, a repeat is reuse."""
     assert RefreshToken(b"", ID, used_at).is_reuse(NOW) is is_reuse
     assert RefreshToken(b"", ID, used_at, heir=b"x").is_reuse(NOW) is (used_at is not None)
 

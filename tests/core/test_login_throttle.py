@@ -48,9 +48,7 @@ async def test_without_limits_no_login_is_rejected() -> None:
 
 
 def test_throttle_rates_follow_from_the_login_rate() -> None:
-    """One account has the rate of one client IP, all accounts a multiple, and a new client IP one
-    login.
-    """
+    """Per account the login rate, for all accounts a multiple, per new client IP one."""
     found = login_throttle_rates(Rate.parse("30/minute"))
     amounts = [found[group].limit for group in LIMITS]
     assert (amounts[:2], {rate.window for rate in found.values()}) == (

@@ -103,9 +103,7 @@ async def test_invalid_refresh_token_is_rejected(
 async def test_refresh_can_be_repeated_within_the_grace_period(
     service: InMemoryService, first: TokenPair
 ) -> None:
-    """Within ten seconds of its first use, a token gives another pair, in case the response was
-    lost.
-    """
+    """The response to the first request may have been lost."""
     second = await service.refresh(first.refresh_token)
     service.clock.advance(seconds=9)
     again = await service.refresh(first.refresh_token)
@@ -164,9 +162,7 @@ async def test_refresh_does_not_extend_the_session(
 async def test_concurrent_refreshes_leave_one_lineage(
     service: InMemoryService, first: TokenPair
 ) -> None:
-    """Twenty refreshes with one token each get a pair; the first pair used continues, and another
-    one is reuse.
-    """
+    """The first of twenty pairs that is used continues; use of another one is reuse."""
     refreshes = [service.refresh(first.refresh_token) for _ in range(20)]
     pairs = await asyncio.gather(*refreshes)
     assert len({pair.refresh_token for pair in pairs}) == 20
@@ -194,9 +190,7 @@ async def test_either_pair_of_a_repeated_refresh_can_continue(
 
 
 async def test_every_refresh_can_be_repeated(service: InMemoryService, first: TokenPair) -> None:
-    """A client that repeats each refresh within the grace period and uses the last pair stays
-    logged in.
-    """
+    """A client that repeats each refresh and uses the last pair stays logged in."""
     tokens = first
     for _ in range(5):
         await service.refresh(tokens.refresh_token)
