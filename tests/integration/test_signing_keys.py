@@ -151,18 +151,18 @@ async def test_jwks_has_the_public_keys(client: httpx.AsyncClient, key_file: Pat
 
 
 def test_unsubscribe_token_lives_as_long_as_its_signing_key(
-    tmp_path: Path, pems: list[bytes], watch: FakeStopwatch
+    tmp_path: Path, pems: list[bytes], stopwatch: FakeStopwatch
 ) -> None:
     """A second key keeps the token valid; the removal of its key ends it."""
     file = tmp_path / "signing.pem"
     file.write_bytes(pems[0])
-    tokens = SignedUnsubscribeTokens(KeyRing([file], watch))
+    tokens = SignedUnsubscribeTokens(KeyRing([file], stopwatch))
     user_id = UUID(int=1)
     token = tokens.sign(user_id)
     file.write_bytes(pems[1] + pems[0])
-    watch.seconds = RELOAD_SECONDS + 1
+    stopwatch.seconds = RELOAD_SECONDS + 1
     assert tokens.verify(token) == user_id
     file.write_bytes(pems[1])
-    watch.seconds *= 2
+    stopwatch.seconds *= 2
     with pytest.raises(NotFound):
         tokens.verify(token)

@@ -32,6 +32,8 @@ SNAPSHOT_INTERVAL_SECONDS = 1.0
 """The maximum age of the other processes' samples."""
 
 MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+SampleValues = dict[tuple[str, tuple[str, ...]], float | Histogram]
+"""Values by metric name and label values."""
 
 
 class Metric(NamedTuple):
@@ -116,9 +118,8 @@ class PrometheusMetrics:
     async def render(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         values = _merge_samples([*self._own_samples(), *self._other_samples()])
-        values |= {
-            (name, labels): value for name, labels, value in await self._read_queue_samples()
-        }
+        for name, labels, value in await self._read_queue_samples():
+            values[name, labels] = value
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_ValueCollector(values))
         return generate_latest(registry)
@@ -166,15 +167,16 @@ class PrometheusMetrics:
 class _ValueCollector(Collector):
     """Provides the values to prometheus_client's text format."""
 
-    def __init__(self, values: dict[tuple[str, tuple[str, ...]], float | Histogram]) -> None:
+    def __init__(self, values: SampleValues) -> None:
         self._values = values
 
     def collect(self) -> Iterator[MetricFamily]:
-        for name, kind, about, labels in METRICS:
-            family = kind(name, about, labels=labels)
-            for (other, values), value in sorted(self._values.items(), key=lambda item: item[0]):
-                if other == name:
-                    _add_to_family(family, values, value)
+        values = sorted(self._values.items(), key=lambda item: item[0])
+        for metric in METRICS:
+            family = metric.family_type(metric.name, metric.documentation, labels=metric.labels)
+            for (name, labels), value in values:
+                if name == metric.name:
+                    _add_to_family(family, labels, value)
             yield family
 
 
@@ -188,29 +190,27 @@ def _add_to_family(family: MetricFamily, labels: Sequence[str], value: float | H
 
 
 def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
+    bounds = (*map(str, BUCKET_BOUNDS_SECONDS), "+Inf")
     cumulative = 0
-    for bound, count in zip(
-        (*map(str, BUCKET_BOUNDS_SECONDS), "+Inf"), histogram.bucket_counts, strict=True
-    ):
+    for bound, count in zip(bounds, histogram.bucket_counts, strict=True):
         cumulative += count
         yield bound, cumulative
 
 
-def _merge_samples(
-    samples: Iterable[Sample],
-) -> dict[tuple[str, tuple[str, ...]], float | Histogram]:
-    values: dict[tuple[str, tuple[str, ...]], list[float | Histogram]] = defaultdict(list)
+def _merge_samples(samples: Iterable[Sample]) -> SampleValues:
+    grouped: dict[tuple[str, tuple[str, ...]], list[float | Histogram]] = defaultdict(list)
     for name, labels, value in samples:
-        values[name, labels].append(value)
-    return {key: _merge_values(values) for key, values in values.items()}
+        grouped[name, labels].append(value)
+    return {key: _merge_values(values) for key, values in grouped.items()}
 
 
 def _merge_values(values: Sequence[float | Histogram]) -> float | Histogram:
     histograms = [value for value in values if isinstance(value, Histogram)]
     if not histograms:
         return sum(value for value in values if not isinstance(value, Histogram))
-    counts = tuple(map(sum, zip(*(spread.bucket_counts for spread in histograms), strict=True)))
-    return Histogram(counts, sum(histogram.total_seconds for histogram in histograms))
+    counts = zip(*(histogram.bucket_counts for histogram in histograms), strict=True)
+    total_seconds = sum(histogram.total_seconds for histogram in histograms)
+    return Histogram(tuple(map(sum, counts)), total_seconds)
 
 
 def _is_gauge(sample: Sample) -> bool:

@@ -53,5 +53,5 @@ class ClearbitHealthProbe:
         if response.status in KEY_REFUSED_STATUSES:
             raise Unavailable("refuses the key")
         if response.status >= MIN_SERVER_ERROR_STATUS:
-            raise Unavailable(f"answers with status {response.status}")
+            raise Unavailable(f"returned status {response.status}")
         return "ok"

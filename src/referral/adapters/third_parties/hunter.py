@@ -127,7 +127,7 @@ class HunterHealthProbe:
             if response.status == UNAUTHORIZED:
                 raise Unavailable("refuses the key")
             if response.status != OK:
-                raise Unavailable(f"answers with status {response.status}")
+                raise Unavailable(f"returned status {response.status}")
             account = msgspec.convert(response.content, AccountResponse).data
         except InvalidResponse as error:
             raise Unavailable(f"does not answer ({error})") from error
