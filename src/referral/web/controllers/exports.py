@@ -7,7 +7,7 @@ from msgspec import Struct
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Locale, Role
-from referral.core.use_cases import erasure
+from referral.core.use_cases.exports import AccountExport
 from referral.web.controllers.accounts import ProfileResponse
 from referral.web.controllers.codes import Timestamp
 
@@ -81,7 +81,7 @@ class AccountExportResponse(Struct):
     profile: ProfileResponse | None
 
     @classmethod
-    def from_export(cls, export: erasure.AccountExport) -> "AccountExportResponse":
+    def from_export(cls, export: AccountExport) -> "AccountExportResponse":
         """Show what was put together."""
         user, by = export.user, export.referred_by
         return cls(

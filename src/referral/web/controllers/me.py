@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from referral.core import errors
 from referral.core.entities.users import Locale
 from referral.core.use_cases.accounts import AccountUpdate, ShowAccount, UpdateAccount
-from referral.core.use_cases.erasure import EraseAccount, ExportAccount
+from referral.core.use_cases.erasure import EraseAccount
+from referral.core.use_cases.exports import ExportAccount
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.referrals import SetReferrer
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user, find_session_id
