@@ -39,7 +39,7 @@ class RemoveAccount:
     async def _save_referred_email(
         self, repositories: Repositories, user: User, fingerprint: bytes
     ) -> None:
-        """Store the address' fingerprint if its referral was confirmed."""
+        """Store the address's fingerprint if its referral was confirmed."""
         referral = await repositories.referrals.find_by_referred(user.id)
         if referral is not None and referral.status is ReferralStatus.CONFIRMED:
             await repositories.referred_emails.add(fingerprint, referral.joined_at)

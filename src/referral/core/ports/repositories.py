@@ -237,7 +237,7 @@ class OneTimeTokenRepository(Protocol):
         ...
 
     async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
-        """Delete all tokens of the owner for this purpose; return the owner if it was valid."""
+        """Consume a valid token and the owner's others for this purpose; return the owner."""
         ...
 
     async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
@@ -350,7 +350,7 @@ class ReferredEmailRepository(Protocol):
     async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool: ...
 
     async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
-        """Store the time of an address' referral; it replaces an earlier one."""
+        """Store the time of an address's referral; it replaces an earlier one."""
         ...
 
     async def prune(self, before: datetime) -> bool:
@@ -424,7 +424,7 @@ class ReadModel(Protocol):
     """The most frequent reads, each in one statement; raises `Unavailable`."""
 
     async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
-        """Return the enabled code of a canonical address' owner; it may be expired or exhausted.
+        """Return the enabled code of a canonical address's owner; it may be expired or exhausted.
 
         Returns None if the owner is blocked or, with `confirmed_only`, has not confirmed the
         address.

@@ -13,7 +13,7 @@ from referral.core.ports.system import Clock
 
 @dataclass(frozen=True, slots=True)
 class LookUpCode:
-    """Find the active code of an e-mail address' owner."""
+    """Find the active code of an e-mail address's owner."""
 
     email_parser: EmailParser
     cache: LookupCache
@@ -33,7 +33,7 @@ class LookUpCode:
         return code
 
     def is_cached(self, email: str, code: Code) -> bool:
-        """Return whether a lookup would return the same code from this process' cache."""
+        """Return whether a lookup would return the same code from this process's cache."""
         key = self.email_parser.parse(email).canonical
         return self.cache.find_cached(key) == code and code.is_active(self.clock.now())
 
