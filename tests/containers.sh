@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# An engine, and images of PostgreSQL and Redis, for tests over containers.
+# Provides a Docker engine and images of PostgreSQL and Redis for tests with containers.
 #
-#   eval "$(tests/containers.sh start)"     says what it found, and sets what the tests read
-#   tests/containers.sh stop                ends the engine that it started, if it did
+#   eval "$(tests/containers.sh start)"     prints what it found, and sets the tests' environment
+#   tests/containers.sh stop                stops the engine if the script started it
 #
-# It takes the engine that answers and the released images. As root on Debian, where no engine
-# answers one is installed and started, and where no registry answers an image is made of Debian's
-# packages. It ends with 1 and one line where that cannot be.
+# It uses a running engine and the released images. As root on Debian, it installs and starts an
+# engine if none runs, and builds an image from Debian's packages if no registry is reachable.
+# It exits with 1 and one line if that fails.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive DOCKER_BUILDKIT=0
 state=/var/tmp/referral-containers
 log=$state/log
-stand_in=referral-test-servers
+debian_image=referral-test-servers
 released=(postgres:18-alpine redis:8-alpine)
 
 say() { printf 'containers: %s\n' "$*" >&2; }
-give_up() { say "$*"; exit 1; }
-answers() { timeout 10 docker version >/dev/null 2>&1; }
+fail() { say "$*"; exit 1; }
+engine_runs() { timeout 10 docker version >/dev/null 2>&1; }
 
 install() {
     local missing=()
@@ -29,18 +29,19 @@ install() {
 }
 
 start_engine() {
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || give_up "no engine answers"
-    install || give_up "no engine answers, and Debian's could not be installed"
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+        || fail "no Docker engine is running; start one, or run this as root on Debian"
+    install || fail "no Docker engine is running, and Debian's could not be installed"
     grep -q ' cgroup2\? ' /proc/mounts || cgroupfs-mount >>"$log" 2>&1 || true
     export DOCKER_HOST=unix://$state/docker.sock
-    if answers; then return; fi
+    if engine_runs; then return; fi
     setsid nohup dockerd --host "$DOCKER_HOST" --data-root "$state/data" \
         --exec-root "$state/exec" --pidfile "$state/pid" >>"$log" 2>&1 </dev/null &
     for _ in $(seq 60); do
-        if answers; then return; fi
+        if engine_runs; then return; fi
         sleep 0.5
     done
-    give_up "an engine was installed and does not start here; see $log"
+    fail "the installed Docker engine does not start; see $log"
 }
 
 pull() {
@@ -51,8 +52,8 @@ pull() {
     done
 }
 
-# One image for both servers; it is PostgreSQL when it is given a password.
-entry() {
+# One image for both servers; with POSTGRES_PASSWORD set it runs PostgreSQL.
+entrypoint() {
     cat <<'SH'
 #!/bin/sh
 set -e
@@ -71,28 +72,29 @@ exec setpriv --reuid=postgres --regid=postgres --init-groups \
 SH
 }
 
-make_stand_in() {
-    docker image inspect $stand_in >/dev/null 2>&1 && return
+make_debian_image() {
+    docker image inspect $debian_image >/dev/null 2>&1 && return
     local root=$state/root suite
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
     rm -rf "$root" && mkdir -p "$root/usr/sbin"
-    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"   # starts no server in here
+    printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"   # packages start no servers
     chmod +x "$root/usr/sbin/policy-rc.d"
-    { debootstrap --variant=minbase --include=postgresql,redis-server "$suite" "$root" "$(mirror)" \
-        && entry >"$root/entry" && chmod +x "$root/entry" \
+    { debootstrap --variant=minbase --include=postgresql,redis-server \
+            "$suite" "$root" "$(debian_mirror)" \
+        && entrypoint >"$root/entry" && chmod +x "$root/entry" \
         && tar -C "$root" --exclude='./dev/*' --exclude='./var/cache/apt/*' -c . | docker import \
             --change 'ENTRYPOINT ["/entry"]' --change 'EXPOSE 5432 6379' \
-            --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' - $stand_in; } >>"$log" 2>&1
+            --change 'ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin' - $debian_image; } >>"$log" 2>&1
     rm -rf "$root"
 }
 
-mirror() { # where this machine gets Debian itself from
+debian_mirror() { # the package mirror of this machine
     apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 'Created-By: Packages' \
         | awk '/ Debian$/ { print $1; exit }'
 }
 
-# An engine may start and yet run nothing that can be reached, as in some sandboxes.
-reaches() {
+# In some sandboxes an engine starts, but its containers are unreachable.
+is_reachable() {
     local id port reply=
     id=$(timeout 60 docker run -d --rm -p 127.0.0.1::6379 "$1" 2>>"$log") || return 1
     for _ in $(seq 40); do
@@ -108,17 +110,17 @@ reaches() {
 
 start() {
     mkdir -p $state
-    command -v docker >/dev/null && answers || start_engine
+    command -v docker >/dev/null && engine_runs || start_engine
     if pull; then
-        say "Docker's engine and ${released[*]}"
+        say "using ${released[*]}"
         set -- "${released[@]}"
     else
-        make_stand_in || give_up "no registry answers, and no image could be made; see $log"
-        say "Docker's engine and an image of Debian's PostgreSQL and Redis, as no registry answers"
-        set -- $stand_in $stand_in
+        make_debian_image || fail "no registry is reachable, and building an image failed; see $log"
+        say "no registry is reachable: using an image of Debian's PostgreSQL and Redis"
+        set -- $debian_image $debian_image
         echo "export TESTCONTAINERS_RYUK_DISABLED=true"
     fi
-    reaches "$2" || { stop; give_up "a container runs and cannot be reached; see $log"; }
+    is_reachable "$2" || { stop; fail "the ports of containers are unreachable; see $log"; }
     echo "export TEST_SERVERS=containers TEST_POSTGRES=$1 TEST_REDIS=$2"
     [ -z "${DOCKER_HOST:-}" ] || echo "export DOCKER_HOST=$DOCKER_HOST"
 }

@@ -22,18 +22,18 @@ PoolUse = Callable[[DriverPool], Coroutine[Any, Any, None]]
 
 
 class FakeConnection:
-    """A connection that awaits `answer` before it responds."""
+    """A connection that awaits `respond` before it responds."""
 
     def __init__(self, respond: Callable[[], Awaitable[None]]) -> None:
-        self._answer = respond
+        self._respond = respond
         self.terminated = False
 
     async def fetch(self, *_: object) -> list[Any]:
-        await self._answer()
+        await self._respond()
         return []
 
     async def fetchrow(self, *_: object) -> None:
-        await self._answer()
+        await self._respond()
 
     def terminate(self) -> None:
         self.terminated = True
@@ -43,12 +43,12 @@ class FakePool:
     """A pool of the driver without a limit of its own."""
 
     def __init__(self, respond: Callable[[], Awaitable[None]]) -> None:
-        self._answer = respond
+        self._respond = respond
         self.acquired: list[FakeConnection] = []
 
     @asynccontextmanager
     async def acquire(self, **_: object) -> AsyncIterator[FakeConnection]:
-        self.acquired.append(FakeConnection(self._answer))
+        self.acquired.append(FakeConnection(self._respond))
         yield self.acquired[-1]
 
 

@@ -89,7 +89,7 @@ async def test_mails_go_to_their_recipients_in_their_locale(service: MailService
         ("referral", "Ann@example.com", "ru"),
     ]
     assert service.mailer.sent[2].variables["emails"] == ["bob@example.com"]
-    assert service.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/mute-{ann.id}"
+    assert service.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/unsubscribe-{ann.id}"
 
 
 async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
@@ -98,7 +98,7 @@ async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
     """Referrals from the unsubscribed period stay unreported after subscribing again."""
     ann = await service.create_account("ann@example.com")
     await service.create_code(ann, text="ANN")
-    await service.get(Unsubscribe)(f"mute-{ann.id}")
+    await service.get(Unsubscribe)(f"unsubscribe-{ann.id}")
     await service.create_account("bob@example.com", referral_code="ANN")
     await service.run_all_jobs()
     await service.get(UpdateAccount)(ann.id, AccountUpdate(None, notify_on_referral=True))
@@ -123,7 +123,7 @@ async def test_blocked_user_gets_no_mail(service: MailService) -> None:
 
 async def test_unsubscribing_rejects_an_invalid_token(service: MailService) -> None:
     """Neither garbage nor an unknown id is accepted."""
-    for token in ("garbage", f"mute-{UUID(int=1)}"):
+    for token in ("garbage", f"unsubscribe-{UUID(int=1)}"):
         with pytest.raises(NotFound):
             await service.get(Unsubscribe)(token)
 

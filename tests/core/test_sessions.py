@@ -305,7 +305,7 @@ async def test_rehash_does_not_overwrite_a_new_password(
     async def change_meanwhile(_: str) -> str:
         async with service.database.begin() as repositories:
             await repositories.users.save(replace(ann, password_hash=changed))
-        return "the old password, hashed anew"
+        return "a new hash of the old password"
 
     monkeypatch.setattr(service.password_hasher, "hash", change_meanwhile)
     with pytest.raises(InvalidGrant):

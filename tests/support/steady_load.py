@@ -61,7 +61,7 @@ async def _send_each_request(member: Member, tally: ResponseCounts) -> None:
     for name, method, path, options in (
         ("me", "GET", "/me", {}),
         ("code", "POST", "/me/codes", {"json": code}),
-        ("mute", "PATCH", "/me", {"json": {"notify_on_referral": True}}),
+        ("unsubscribe", "PATCH", "/me", {"json": {"notify_on_referral": True}}),
         ("codes", "GET", "/me/codes", {}),
         ("look-up", "GET", f"/codes/NONE-{member.id[:8]}/validity", {}),
         ("token", "POST", "/auth/token", {"data": form}),

@@ -88,10 +88,10 @@ class FakeUnsubscribeTokens:
     """Unsigned tokens that hold the user id."""
 
     def sign(self, user_id: UUID) -> str:
-        return f"mute-{user_id}"
+        return f"unsubscribe-{user_id}"
 
     def verify(self, token: str) -> UUID:
         try:
-            return UUID(token.removeprefix("mute-"))
+            return UUID(token.removeprefix("unsubscribe-"))
         except ValueError as error:
             raise NotFound from error
