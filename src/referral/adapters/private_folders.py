@@ -66,8 +66,9 @@ def make_private_folder(folder: Path, owner: pwd.struct_passwd | None = None) ->
 
 def _revoke_others(descriptor: int, folder: Path) -> None:
     if folder.is_symlink():
-        detail = f"{folder} links to a folder that other users can enter. Run 'chmod 700' on it."
-        raise Unavailable(detail)
+        raise Unavailable(
+            f"{folder} links to a folder that other users can enter. Run 'chmod 700' on it."
+        )
     os.fchmod(descriptor, PRIVATE_FOLDER_MODE)
 
 
@@ -83,8 +84,7 @@ def make_temporary_folder(folder: Path, owner: pwd.struct_passwd | None = None) 
     try:
         _ensure_owner(descriptor, folder, owner)
         if os.fstat(descriptor).st_mode & OTHERS_MODE_BITS:
-            detail = f"Other users can enter {folder}. Remove it and try again."
-            raise Unavailable(detail)
+            raise Unavailable(f"Other users can enter {folder}. Remove it and try again.")
     finally:
         os.close(descriptor)
 
@@ -109,8 +109,7 @@ def _ensure_owner(descriptor: int, folder: Path, owner: pwd.struct_passwd | None
     if owner is None or status.st_uid != os.geteuid() or not is_new:
         owners = f"{_describe_user(status.st_uid)} instead of {_describe_user(owner_uid)}"
         hint = "Change its owner, or set another REFERRAL_DATA_DIR."
-        detail = f"{folder} belongs to {owners}. {hint}"
-        raise Unavailable(detail)
+        raise Unavailable(f"{folder} belongs to {owners}. {hint}")
     os.fchown(descriptor, owner.pw_uid, owner.pw_gid)
 
 

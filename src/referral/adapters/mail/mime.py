@@ -11,11 +11,6 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, Policy
 from uuid import UUID
 
-PART_TEMPLATE = (
-    "Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{more}\r\n{content}"
-)
-IMAGE_HEADERS_TEMPLATE = 'Content-ID: {cid}\r\nContent-Disposition: inline; filename="{name}"\r\n'
-
 
 class HeaderValue(str):
     """A header value that is sent unchanged."""
@@ -66,17 +61,20 @@ def text_part(subtype: str, text: str) -> str:
     """Return a text part in quoted-printable."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     content = binascii.b2a_qp(lines.encode()).decode("ascii")
-    content_type = f'text/{subtype}; charset="utf-8"'
-    return PART_TEMPLATE.format(
-        kind=content_type, encoding="quoted-printable", more="", content=content
-    )
+    return _part(f'text/{subtype}; charset="utf-8"', "quoted-printable", "", content)
 
 
 def image_part(image: bytes, name: str, content_id: str) -> str:
     """Return an inline PNG part, which HTML references by its content id."""
     content = encodebytes(image).decode("ascii").replace("\n", "\r\n")
-    headers = IMAGE_HEADERS_TEMPLATE.format(cid=content_id, name=name)
-    return PART_TEMPLATE.format(kind="image/png", encoding="base64", more=headers, content=content)
+    disposition = f'Content-Disposition: inline; filename="{name}"\r\n'
+    headers = f"Content-ID: {content_id}\r\n{disposition}"
+    return _part("image/png", "base64", headers, content)
+
+
+def _part(content_type: str, encoding: str, headers: str, content: str) -> str:
+    required = f"Content-Type: {content_type}\r\nContent-Transfer-Encoding: {encoding}\r\n"
+    return f"{required}{headers}\r\n{content}"
 
 
 def multipart(subtype: str, mail_id: UUID, *parts: str) -> tuple[str, str]:

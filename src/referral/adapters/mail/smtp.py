@@ -49,11 +49,11 @@ class SmtpConnection:
 
     def is_reusable(self, now: float) -> bool:
         """Return whether the connection may send another mail."""
-        is_fresh = (
+        return (
             now - self.last_used_at < MAX_IDLE_SECONDS
             and self.mails_sent < MAX_MAILS_PER_CONNECTION
+            and self.client.is_connected
         )
-        return is_fresh and self.client.is_connected
 
 
 class SmtpMailer:
@@ -182,8 +182,8 @@ def _is_permanent(error: Exception) -> bool:
     """Return whether the mail got a 5xx reply, or the server cannot accept its address."""
     if isinstance(error, SMTPDataError | SMTPRecipientRefused | SMTPSenderRefused):
         return error.code >= MIN_PERMANENT_REPLY_CODE
-    unaddressable = isinstance(error, ValueError) and not isinstance(error, OSError)
-    return unaddressable or isinstance(error, SMTPNotSupported)
+    is_unaddressable = isinstance(error, ValueError) and not isinstance(error, OSError)
+    return is_unaddressable or isinstance(error, SMTPNotSupported)
 
 
 def _reply_codes(error: Exception) -> str:

@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from referral.adapters.observability.samples import (
-    BUCKET_BOUNDS_SECONDS,
+    BOUNDS_SECONDS,
     Histogram,
     MetricSource,
     Sample,
@@ -190,7 +190,7 @@ def _add_to_family(family: MetricFamily, labels: Sequence[str], value: float | H
 
 
 def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
-    bounds = (*map(str, BUCKET_BOUNDS_SECONDS), "+Inf")
+    bounds = (*map(str, BOUNDS_SECONDS), "+Inf")
     cumulative = 0
     for bound, count in zip(bounds, histogram.bucket_counts, strict=True):
         cumulative += count

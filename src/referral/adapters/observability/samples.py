@@ -4,21 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
-BUCKET_BOUNDS_SECONDS = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
+BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds of the histograms' buckets."""
 
 
@@ -53,12 +39,12 @@ class DurationHistogram:
 
     def __init__(self) -> None:
         """All buckets begin at zero."""
-        self.bucket_counts = [0] * (len(BUCKET_BOUNDS_SECONDS) + 1)
+        self.bucket_counts = [0] * (len(BOUNDS_SECONDS) + 1)
         self.total_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count a duration."""
-        self.bucket_counts[bisect_left(BUCKET_BOUNDS_SECONDS, seconds)] += 1
+        self.bucket_counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         self.total_seconds += seconds
 
     def histogram(self) -> Histogram:

@@ -14,7 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 Scope = Any
-"""An ASGI scope; Litestar's type is a union of typed dictionaries that only Litestar can name."""
+"""The types of ASGI; Litestar's own are for its web layer only."""
 Message = Any
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

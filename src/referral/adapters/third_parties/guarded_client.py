@@ -74,8 +74,9 @@ class Breaker:
         self._failures += 1
         if self.is_open and not was_open:
             self._probe_at = self._now() + PROBE_INTERVAL_SECONDS
-            log = structlog.get_logger()
-            log.warning("service does not answer", service=self._service, cause=cause)
+            structlog.get_logger().warning(
+                "service does not answer", service=self._service, cause=cause
+            )
 
 
 class GuardedClient(Generic[T]):
@@ -147,7 +148,7 @@ class GuardedClient(Generic[T]):
 
 
 def rate_budget(limits: RateLimiter, service: str) -> TakePermit:
-    """Return a function that takes a permit from the budget of a service, False if none is left."""
+    """Return a function that takes a permit from a service's budget, or returns False."""
 
     async def take_permit() -> bool:
         for group in RATE_BUDGET:
