@@ -252,4 +252,4 @@ async def test_pruning_deletes_old_mail_slots(service: MailService) -> None:
     await service.run_job(WelcomeMailJob(ann.id), 2)
     await service.run_job(PruneJob())
     async with service.database.read() as repositories:
-        assert list(repositories.tables.mails) == [UUID(int=2)]
+        assert list(repositories.tables.mail_slots) == [UUID(int=2)]

@@ -216,7 +216,7 @@ class HunterStub:
         if method == "DELETE":
             self.fault = None
             self.requests.clear()
-        state = {"fault": self.fault, "asked": [asdict(one) for one in self.requests]}
+        state = {"fault": self.fault, "requests": [asdict(one) for one in self.requests]}
         _send(writer, 200, json.dumps(state).encode())
 
 

@@ -19,22 +19,28 @@ class FakeMailQuota:
     async def reserve_slot(
         self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
-        if mail_id in self.tables.mails:
+        if mail_id in self.tables.mail_slots:
             return None
-        own = (at for to, at in self.tables.mails.values() if to == quota and at > now - window)
+        own = (
+            at for to, at in self.tables.mail_slots.values() if to == quota and at > now - window
+        )
         newest = sorted(own, reverse=True)
         if len(newest) >= slots:
             return newest[slots - 1] + window
-        self.tables.mails[mail_id] = (quota, now)
+        self.tables.mail_slots[mail_id] = (quota, now)
         return None
 
     async def reset(self, quota: str) -> None:
-        for mail_id in [mail_id for mail_id, (to, _) in self.tables.mails.items() if to == quota]:
-            del self.tables.mails[mail_id]
+        for mail_id in [
+            mail_id for mail_id, (to, _) in self.tables.mail_slots.items() if to == quota
+        ]:
+            del self.tables.mail_slots[mail_id]
 
     async def prune(self, before: datetime) -> bool:
-        for mail_id in [mail_id for mail_id, (_, at) in self.tables.mails.items() if at < before]:
-            del self.tables.mails[mail_id]
+        for mail_id in [
+            mail_id for mail_id, (_, at) in self.tables.mail_slots.items() if at < before
+        ]:
+            del self.tables.mail_slots[mail_id]
         return False
 
 

@@ -47,7 +47,7 @@ class Tables:
     verification_results: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
     referred_emails: dict[bytes, datetime] = field(default_factory=dict)
     notified_referrals: dict[UUID, UUID] = field(default_factory=dict)
-    mails: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    mail_slots: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 
