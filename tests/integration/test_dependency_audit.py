@@ -19,6 +19,6 @@ def test_incomplete_audit_is_reported(
     monkeypatch: pytest.MonkeyPatch, output: bytes, *, skipped: bool
 ) -> None:
     """A package that was not checked is reported and does not count as free of vulnerabilities."""
-    done = subprocess.CompletedProcess([], 0, stdout=output)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    result = subprocess.CompletedProcess([], 0, stdout=output)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: result)
     assert bool(find_failure("a==1 \\\n    --hash=sha256:00\n")) == skipped

@@ -51,7 +51,7 @@ class PageMonitor:
     def requests_to_other_hosts(self, url: httpx.URL) -> list[str]:
         """Return the URLs that leave the service; a data: URL sends no request."""
         own = (str(url), f"blob:{url}", "data:")
-        return [requested for requested in self.requested_urls if not requested.startswith(own)]
+        return [url_ for url_ in self.requested_urls if not url_.startswith(own)]
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ from tests.support.waiting import measure_thread_time, wait_for_value, wait_unti
 MAX_EXTRA_SECONDS = 1.9
 """Maximum duration of a registration in seconds, when hashing takes no time."""
 
-REFUSED = {"invalid", "disposable"}
-ACCEPTED = {*VERIFIER_STATUSES} - REFUSED - {"unknown"}
+REJECTED = {"invalid", "disposable"}
+ACCEPTED = {*VERIFIER_STATUSES} - REJECTED - {"unknown"}
 UNDETERMINED = ["unknown", *ERROR_MESSAGES, *MALFORMED_BODIES, *FAULTS, *OVERSIZED_RESPONSES]
 PROFILE = {
     "name": "Ann Example",
@@ -80,7 +80,7 @@ def email_for(result: str) -> str:
     return f"{result}.{new_email()}"
 
 
-@pytest.mark.parametrize("result", sorted(REFUSED))
+@pytest.mark.parametrize("result", sorted(REJECTED))
 async def test_undeliverable_email_is_rejected(
     verification_settings: Settings, stub: HunterStub, database_url: str, result: str
 ) -> None:
@@ -88,9 +88,9 @@ async def test_undeliverable_email_is_rejected(
     email = email_for(result)
     async with run_service(verification_settings) as client:
         for _ in range(2):
-            refused = await register(client, email)
-            assert refused.status_code == 422
-            problem = refused.json()
+            rejected = await register(client, email)
+            assert rejected.status_code == 422
+            problem = rejected.json()
             assert problem["type"].endswith("/problems/email-undeliverable")
             assert problem["errors"][0]["pointer"] == "/email"
         slug = httpx.URL(problem["type"]).path
@@ -160,13 +160,13 @@ async def test_open_breaker_delays_no_registration(
     stub.fault = "hang"
     async with run_service(verification_settings) as client:
         await asyncio.gather(*(register(client) for _ in range(4)))
-        asked = len(stub.requests)
+        sent = len(stub.requests)
         for _ in range(20):
             assert (await register(client)).status_code == 201
         figures = await scrape(client)
     part = "EmailHunter's verifier"
     assert figures.value("referral_breaker_open", dependency=part) == 1
-    assert len(stub.requests) == asked  # a registration that waits has sent a request
+    assert len(stub.requests) == sent  # a registration that waits sends a request
 
 
 @pytest.mark.parametrize("worker", ["inline", "off"])
@@ -218,8 +218,8 @@ async def test_account_lifecycle_with_verification_and_enrichment(
         code = await ann.issue_code()
         found = await client.get(f"{API}/codes/lookup", params={"email": ann.email})
         assert found.json()["code"] == code["code"]
-        refused = await register(client, email_for("disposable"), referral_code=code["code"])
-        assert refused.status_code == 422
+        rejected = await register(client, email_for("disposable"), referral_code=code["code"])
+        assert rejected.status_code == 422
         bob = await join(client, email_for("accept_all"), referral_code=code["code"])
         me = (await ann.request("GET", "/me")).json()
         assert me["referral_count"] == 1
@@ -269,8 +269,8 @@ async def test_offline_verification_sends_no_request(
     """`offline` rejects disposable domains and does nothing else."""
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
     async with run_service(replace(settings, hunter_url="offline")) as client:
-        refused = await register(client, "ann@yopmail.com")
-        assert refused.json()["type"].endswith("/email-undeliverable")
+        rejected = await register(client, "ann@yopmail.com")
+        assert rejected.json()["type"].endswith("/email-undeliverable")
         assert (await register(client)).status_code == 201
     assert await count_scheduled_checks(database_url) == 0
     assert stub.requests == []
@@ -290,7 +290,7 @@ async def test_verification_is_off_by_default(settings: Settings, database_url: 
         ["valid", "disposable", "401", "garbage", "redirect"],
         ["429", "reset", "cut", "bomb", "no-http"],
     ],
-    ids=["answers", "faults"],
+    ids=["results", "faults"],
 )
 async def test_api_keys_and_emails_are_not_logged(
     verification_settings: Settings,

@@ -225,8 +225,8 @@ async def test_codes_of_an_erased_user_are_unusable(client: httpx.AsyncClient) -
     assert (await client.get(f"{API}/codes/GONE-FOR-GOOD/validity")).json()["valid"] is False
     found = await client.get(f"{API}/codes/lookup", params={"email": ann.email})
     assert found.status_code == 404
-    refused = await register(client, referral_code="Gone-For-Good")
-    assert refused.json()["type"].endswith("/referral-code-unusable")
+    rejected = await register(client, referral_code="Gone-For-Good")
+    assert rejected.json()["type"].endswith("/referral-code-unusable")
     bob = await join(client)
     body = {"code": "gone-for-good", "lifetime_minutes": 5}
     assert (await bob.request("POST", "/me/codes", json=body)).status_code == 409
@@ -255,9 +255,9 @@ async def test_erased_user_has_no_access_and_the_email_is_free(client: httpx.Asy
 async def test_erasure_needs_the_password(client: httpx.AsyncClient) -> None:
     """A wrong password is 422, and the account stays."""
     ann = await join(client)
-    refused = await ann.request("DELETE", "/me", json={"password": "not the password"})
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["pointer"] == "/password"
+    rejected = await ann.request("DELETE", "/me", json={"password": "not the password"})
+    assert rejected.status_code == 422
+    assert rejected.json()["errors"][0]["pointer"] == "/password"
     assert (await ann.request("GET", "/me")).status_code == 200
 
 

@@ -43,12 +43,12 @@ ALLOWED_READS = {
 }
 
 VIOLATIONS = {
-    "two at once": replace(
+    "two active codes": replace(
         CONSISTENT,
         reads=[Read("ann", frozenset({"X", "Y"}), "A", 2, 2.1, cached=False)],
         changes=[created("X", 0, 1), created("Y", 0, 3)],
     ),
-    "made beside another": replace(
+    "created beside another": replace(
         CONSISTENT, changes=[*CONSISTENT.changes, created("Y", 1.5, 2.5, replaced=False)]
     ),
     "shown by the same process": replace(CONSISTENT, reads=[shown("X", "A", 4.1)]),

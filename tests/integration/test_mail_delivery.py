@@ -82,7 +82,7 @@ async def test_mailed_code_has_a_qr_code(service: httpx.AsyncClient, sink: SmtpS
     code = await ann.issue_code(code="Mail-Picture", max_uses=7)
     assert (await ann.request("POST", "/me/codes/active/email")).status_code == 202
     await wait_until(lambda: len(sink.mails_to(ann.email)) == 2)
-    mail = next(one for one in sink.mails_to(ann.email) if "code" in one.message["Subject"])
+    mail = next(mail for mail in sink.mails_to(ann.email) if "code" in mail.message["Subject"])
     assert code["url"] in mail.part("plain")
     assert "Uses left: 7" in mail.part("plain")
     (picture,) = [part for part in mail.message.walk() if part.get_content_type() == "image/png"]

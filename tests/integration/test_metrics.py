@@ -105,8 +105,8 @@ async def test_pool_reports_connections_in_use_and_waiters(database: PostgresDat
 
 
 def _pool(database: PostgresDatabase) -> tuple[Any, Any]:
-    told = {measure.name: measure.value for measure in database.samples()}
-    return told["referral_pool_in_use"], told["referral_pool_waiting"]
+    samples = {sample.name: sample.value for sample in database.samples()}
+    return samples["referral_pool_in_use"], samples["referral_pool_waiting"]
 
 
 async def _is(found: bool) -> bool:  # noqa: FBT001 - as it comes

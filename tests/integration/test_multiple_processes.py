@@ -34,8 +34,8 @@ MAX_TRIES = 5
 
 COUNT_READS_SQL = """
 ALTER TABLE codes RENAME TO stored_codes;
-CREATE SEQUENCE asked;
-CREATE VIEW codes AS SELECT * FROM stored_codes WHERE nextval('asked') > 0
+CREATE SEQUENCE code_reads;
+CREATE VIEW codes AS SELECT * FROM stored_codes WHERE nextval('code_reads') > 0
 """
 """Counts every read of the only code."""
 
@@ -226,7 +226,7 @@ async def test_expired_hot_lookup_costs_one_query_per_process(
         return set(await asyncio.gather(*sent))
 
     async def count_reads() -> int:
-        return int(await connection.fetchval("SELECT last_value FROM asked"))
+        return int(await connection.fetchval("SELECT last_value FROM code_reads"))
 
     async def flush_and_look_up() -> int:
         assert await look_up_at_once() == {200}

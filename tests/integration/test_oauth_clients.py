@@ -62,8 +62,8 @@ async def test_client_gets_a_token_for_its_scopes(
     assert token["scope"] == "codes:read referrals:read"
     assert token.keys() == {"access_token", "token_type", "expires_in", "scope"}
     assert (await request_token(client, credentials, "codes:read")).json()["scope"] == "codes:read"
-    refused = await request_token(client, credentials, "codes:read users:read")
-    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
+    rejected = await request_token(client, credentials, "codes:read users:read")
+    assert (rejected.status_code, rejected.json()["error"]) == (400, "invalid_scope")
     assert (await request_token(client, credentials, "account")).json()["error"] == "invalid_scope"
 
 
@@ -94,9 +94,9 @@ async def test_missing_client_authentication_is_rejected(
     """The response is 401 as RFC 6749 defines it, and names the scheme."""
     headers = {"Authorization": header} if header else {}
     form = {"grant_type": "client_credentials", "token": "abc"}
-    refused = await client.post(f"{API}/auth/{path}", data=form, headers=headers)
-    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
-    assert refused.headers["WWW-Authenticate"].startswith("Basic ")
+    rejected = await client.post(f"{API}/auth/{path}", data=form, headers=headers)
+    assert (rejected.status_code, rejected.json()["error"]) == (401, "invalid_client")
+    assert rejected.headers["WWW-Authenticate"].startswith("Basic ")
 
 
 async def test_wrong_client_secret_is_rejected(
@@ -104,10 +104,10 @@ async def test_wrong_client_secret_is_rejected(
 ) -> None:
     """A wrong secret gets 401 and `invalid_client`."""
     client_id, secret = await create_client(database, Scope.CODES_READ)
-    refused = await request_token(
+    rejected = await request_token(
         client, (client_id, secret[:-1] + ("A" if secret[-1] != "A" else "B"))
     )
-    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    assert (rejected.status_code, rejected.json()["error"]) == (401, "invalid_client")
 
 
 def basic_header(text: bytes) -> str:
@@ -147,18 +147,18 @@ async def test_wrong_client_authentication_is_never_ignored(
 ) -> None:
     """Wrong client credentials are 401 even where none are required."""
     headers = {"Authorization": header}
-    refused = await client.post(f"{API}/auth/{path}", data=form, headers=headers)
-    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
-    assert refused.headers["WWW-Authenticate"].startswith("Basic ")
-    assert refused.headers["Cache-Control"] == "no-store"
+    rejected = await client.post(f"{API}/auth/{path}", data=form, headers=headers)
+    assert (rejected.status_code, rejected.json()["error"]) == (401, "invalid_client")
+    assert rejected.headers["WWW-Authenticate"].startswith("Basic ")
+    assert rejected.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", ["token", "revoke"])
 async def test_two_authorization_headers_are_rejected(client: httpx.AsyncClient, path: str) -> None:
     """Two Authorization headers are ambiguous, so the request is rejected."""
     headers = [("Authorization", "Bearer x"), ("Authorization", "Basic Og==")]
-    refused = await client.post(f"{API}/auth/{path}", data={"token": "x"}, headers=headers)
-    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    rejected = await client.post(f"{API}/auth/{path}", data={"token": "x"}, headers=headers)
+    assert (rejected.status_code, rejected.json()["error"]) == (401, "invalid_client")
 
 
 async def test_client_cannot_use_the_grants_of_users(
@@ -171,8 +171,8 @@ async def test_client_cannot_use_the_grants_of_users(
     password = {"grant_type": "password", "username": ann.email, "password": PASSWORD}
     refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
     for form in (password, refresh):
-        refused = await client.post(f"{API}/auth/token", data=form, auth=credentials)
-        assert (refused.status_code, refused.json()["error"]) == (400, "unauthorized_client")
+        rejected = await client.post(f"{API}/auth/token", data=form, auth=credentials)
+        assert (rejected.status_code, rejected.json()["error"]) == (400, "unauthorized_client")
     renewed = await client.post(f"{API}/auth/token", data=refresh)
     form = {"token": renewed.json()["refresh_token"]}
     assert (await client.post(f"{API}/auth/revoke", data=form, auth=credentials)).status_code == 200
@@ -206,9 +206,9 @@ async def test_client_with_scope_reads_all_referrals(
         without_scope = await authorization_headers(
             client, await create_client(database, Scope.CODES_READ)
         )
-        refused = await client.get(path, headers=without_scope)
-        assert refused.status_code == 403
-        assert 'error="insufficient_scope"' in refused.headers["WWW-Authenticate"]
+        rejected = await client.get(path, headers=without_scope)
+        assert rejected.status_code == 403
+        assert 'error="insufficient_scope"' in rejected.headers["WWW-Authenticate"]
         assert (await client.get(f"{API}/me", headers=with_scope)).status_code == 403
 
 

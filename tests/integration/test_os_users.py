@@ -315,7 +315,7 @@ def test_unprivileged_user_can_run_the_server(open_folder: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert (open_folder / "data" / "postgres" / "data").owner() == OTHER_USER
-    refused = run_command(open_folder / "data", "migrate")
+    rejected = run_command(open_folder / "data", "migrate")
     assert (
-        f"belongs to the user '{OTHER_USER}' instead of the user '{SYSTEM_USER}'" in refused.stderr
+        f"belongs to the user '{OTHER_USER}' instead of the user '{SYSTEM_USER}'" in rejected.stderr
     )

@@ -49,7 +49,7 @@ def pooled_url(database_url: str) -> Iterator[str]:
             listen=listen, folder=folder,
         )
     )  # fmt: skip
-    # PgBouncer refuses to be root, as PostgreSQL does, whose socket is its user's alone.
+    # PgBouncer does not run as root, and only PostgreSQL's user can open its socket.
     owner = SYSTEM_USER if host.startswith("/") else "nobody"
     as_owner = ["-u", owner] if os.geteuid() == 0 else []
     if as_owner:
@@ -85,7 +85,7 @@ async def test_requests_work_behind_a_pooler(service: httpx.AsyncClient) -> None
     assert found.json()["code"] == code["code"]
     bob = await join(service, referral_code=code["code"])
     listed = (await ann.request("GET", "/me/referrals")).json()["items"]
-    assert [one["email"] for one in listed] == [bob.email]
+    assert [referral["email"] for referral in listed] == [bob.email]
     assert (await ann.request("GET", "/me")).json()["referral_count"] == 1
     assert (await service.get("/health/ready")).json() == {"database": "ok"}
 

@@ -82,7 +82,7 @@ class CodesMachine(RuleBasedStateMachine):
         now, before = self.clock.now(), self.states
         self.states = set().union(*(possible_states(state, now, exchanges) for state in before))
         shown = [(request, response.status_code, response.text) for request, response in exchanges]
-        assert self.states, f"no order of {shown} explains the answers after {before}"
+        assert self.states, f"no order of {shown} explains the responses after {before}"
         type(self).schedules += len(requests) > 1
 
     @rule(minutes=MINUTES)

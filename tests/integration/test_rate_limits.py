@@ -22,7 +22,7 @@ from tests.support.api_client import API, PASSWORD, join, log_in, new_email, reg
 LOOKUP = f"{API}/codes/lookup?email=nobody@example.com"
 
 
-TOKEN = "no token of ours"
+TOKEN = "unknown token"
 RESET_FORM = {"token": TOKEN, "new_password": PASSWORD}
 PUBLIC_REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", f"{API}/auth/email/confirm"): {"json": {"token": TOKEN}},
@@ -231,8 +231,8 @@ async def test_ipv6_48_has_ten_times_the_limit_of_a_64(settings: Settings) -> No
     async with running_service(settings, limit_lookup=Rate.parse("5/minute")) as running:
         clients = [client_from(running, f"2001:db8:7:{number:x}::1") for number in range(60)]
         assert await send_at_once(clients, 60) == {404: 50, 429: 10}
-        refused = await client_from(running, "2001:db8:7:ffff::1").get(LOOKUP)
-        assert refused.headers["RateLimit-Policy"] == '"lookup-network";q=50;w=60'
+        rejected = await client_from(running, "2001:db8:7:ffff::1").get(LOOKUP)
+        assert rejected.headers["RateLimit-Policy"] == '"lookup-network";q=50;w=60'
         assert (await send_at_once([client_from(running, "2001:db8:8::1")], 1)) == {404: 1}
 
 

@@ -54,10 +54,10 @@ def failed_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     times: list[float] = []
     wait = redis._wait_for_reply  # noqa: SLF001 - all waiting for Redis is there
 
-    async def record(answer: Awaitable[Any]) -> Any:
+    async def record(reply: Awaitable[Any]) -> Any:
         async with measure_thread_time() as elapsed:
             try:
-                return await wait(answer)
+                return await wait(reply)
             except (RedisError, OSError, TimeoutError):
                 times.append(elapsed.seconds)
                 raise

@@ -17,7 +17,7 @@ async def test_referral_from_code_to_list(
     bob = await join(client, referral_code="ann-2026")
     me = (await ann.request("GET", "/me")).json()
     assert me["referral_count"] == 1
-    assert [joined["email"] for joined in me["recent_referrals"]] == [bob.email]
+    assert [referral["email"] for referral in me["recent_referrals"]] == [bob.email]
     assert me["active_code"]["uses"] == 1
     assert (await bob.request("GET", "/me")).json()["referrer"] == {
         "id": ann.id,
@@ -25,6 +25,8 @@ async def test_referral_from_code_to_list(
     }
 
     listed = (await ann.request("GET", f"/users/{ann.id}/referrals")).json()
-    assert [(joined["id"], joined["code"]) for joined in listed["items"]] == [(bob.id, "Ann-2026")]
+    assert [(referral["id"], referral["code"]) for referral in listed["items"]] == [
+        (bob.id, "Ann-2026")
+    ]
     seen_by_bob = (await bob.request("GET", f"/users/{ann.id}/referrals")).json()
     assert "email" not in seen_by_bob["items"][0]

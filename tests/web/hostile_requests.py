@@ -25,16 +25,16 @@ Filler = tuple[str, tuple[str, ...], str]
 
 TEXTS: dict[str, Filler] = {
     "combining marks out of order": ("", ("\u0315", "\u0327"), ""),
-    "combining marks in an address": ("", ("\u0315", "\u0327"), "@example.com"),
+    "combining marks in an e-mail": ("", ("\u0315", "\u0327"), "@example.com"),
     "combining marks in a domain": ("a@", ("\u0315", "\u0327"), ".com"),
-    "a letter": ("", ("a",), ""),
+    "one letter": ("", ("a",), ""),
     "a long local part": ("", ("a",), "@example.com"),
     "labels": ("a@", ("a.",), "com"),
-    "labels beyond ASCII": ("a@", ("\u00fc.",), "com"),
-    "one label beyond ASCII": ("a@", ("\u00fc\u4e2d",), ".com"),
+    "non-ASCII labels": ("a@", ("\u00fc.",), "com"),
+    "one non-ASCII label": ("a@", ("\u00fc\u4e2d",), ".com"),
     "xn-- labels": ("a@", ("xn--a.",), "com"),
     "one xn-- label": ("a@xn--", ("a9",), ".com"),
-    "signs": ("", ("@",), ""),
+    "at signs": ("", ("@",), ""),
     "dots": ("a@", (".",), ""),
     "hyphens": ("", ("-",), ""),
     "percent signs": ("", ("%",), ""),
@@ -46,9 +46,9 @@ TEXTS: dict[str, Filler] = {
     "other digits": ("", ("\u0665",), ""),
     "zero width": ("", ("\u200b", "\u200d", "\ufeff"), ""),
     "right to left": ("", ("\u202e", "\u2066"), ""),
-    "letters that grow": ("", ("\ufdfa", "\u0130", "\ufb03"), "@example.com"),
-    "syllables in parts": ("", ("\u1100\u1161\u11a8",), ""),
-    "half a pair": ("", ("\ud800",), ""),
+    "letters that expand": ("", ("\ufdfa", "\u0130", "\ufb03"), "@example.com"),
+    "decomposed syllables": ("", ("\u1100\u1161\u11a8",), ""),
+    "lone surrogate": ("", ("\ud800",), ""),
     "a token's parts": ("", ("a.",), ""),
 }
 DEEP_HEAD = urlsafe_b64encode(b'{"alg":"RS256","kid":' + b"[" * 20_000).decode()
@@ -69,7 +69,7 @@ JSON_VALUES: dict[str, Filler] = {
     "a deep object that ends": ("", ('{"a":',), "1" + "}" * 10_000),
     "a wide list": ("[", ("1,",), "1]"),
     "a wide list of lists": ("[", ("[],",), "[]]"),
-    "one name again and again": ("{", ('"a":1,',), '"a":1}'),
+    "one repeated name": ("{", ('"a":1,',), '"a":1}'),
     "a long number": ("1", ("9",), ""),
     "a long fraction": ("0.", ("0",), "1"),
     "a long exponent": ("1e", ("9",), ""),
@@ -249,7 +249,7 @@ def texts_for(name: str) -> dict[str, Filler]:
 
 def _into_query(operation: Operation) -> Iterator[Attack]:
     names = [name for where, name in operation.parameters if where == "query"]
-    repeated = {f"{name} again and again": ("", (f"{name}=1&",), "") for name in names}
+    repeated = {f"repeated {name}": ("", (f"{name}=1&",), "") for name in names}
     for title, units in (FORM_FIELDS | repeated).items():
         query = (fill(units, MAX_HEAD_BYTES, str.encode) or b"").decode()
         yield Attack(operation, "query", title, partial(operation.write, query=query))
@@ -309,7 +309,7 @@ def _into_body(
     else:
         fillers, repeated = FORM_FIELDS, {name: ("", (f"{name}=1&",), "") for name in fields}
     for title, units in (
-        fillers | {f"{name} again": units for name, units in repeated.items()}
+        fillers | {f"repeated {name}": units for name, units in repeated.items()}
     ).items():
         body = fill(units, MAX_BODY_BYTES, str.encode) or b""
         yield Attack(

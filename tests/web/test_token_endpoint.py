@@ -38,9 +38,9 @@ BAD_FORMS: dict[str, tuple[str, str]] = {
     "a repeated unknown": ("grant_type=password&username=a&password=b&x=1&x=1", "invalid_request"),
     "another scope": ("grant_type=password&username=a&password=b&scope=admin", "invalid_scope"),
     "an unknown user": ("grant_type=password&username=a@example.com&password=b", "invalid_grant"),
-    "no address": ("grant_type=password&username=a&password=b", "invalid_grant"),
+    "invalid e-mail": ("grant_type=password&username=a&password=b", "invalid_grant"),
     "bad UTF-8": ("grant_type=password&username=%ff&password=b", "invalid_request"),
-    "half a surrogate pair": (
+    "lone surrogate": (
         "grant_type=password&username=%ed%a0%80&password=b",
         "invalid_request",
     ),
