@@ -1,6 +1,6 @@
 """The job queue and the worker on a real database, where pgqueuer's defaults do not fit.
 
-See docs/decisions/0010-jobs-by-pgqueuer.md.
+See docs/decisions/0010-pgqueuer.md.
 """
 
 import asyncio
@@ -57,29 +57,30 @@ SELECT execute_after - (
 UNANNOUNCED_SECONDS = 20.0
 """Longer than the delay and a poll, shorter than pgqueuer's own poll of 30 s."""
 
-JobHandler = Callable[[Job, JobContext], Coroutine[Any, Any, None]]
+HandleJob = Callable[[Job, JobContext], Coroutine[Any, Any, None]]
 
 
 class StartWorker(Protocol):
     """Run a worker with the test's job handler until the block ends."""
 
     def __call__(
-        self, handle: JobHandler, **options: Any
+        self, handle: HandleJob, **options: Any
     ) -> AbstractAsyncContextManager[JobWorker]: ...
 
 
-POISON = """
+CRASHING_WORKER = """
 import asyncio, os, signal, sys
 from datetime import timedelta
-from referral.adapters.jobs.worker import Worker
+from referral.adapters.jobs.worker import JobWorker
 
-async def do(job, run):
+async def handle(job, context):
     if str(job.user_id) == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
     with open(sys.argv[3], "a") as done:
         done.write(f"{job.user_id}\\n")
 
-asyncio.run(Worker(sys.argv[1], do, heartbeat=timedelta(seconds=1)).run())
+worker = JobWorker(sys.argv[1], handle, heartbeat_timeout=timedelta(seconds=1))
+asyncio.run(worker.run())
 """
 
 
@@ -95,8 +96,8 @@ def start_worker(database_url: str) -> StartWorker:
     """Run a worker with the test's job handler until the block ends."""
 
     @asynccontextmanager
-    async def start(handle: JobHandler, **options: Any) -> AsyncIterator[JobWorker]:
-        worker = JobWorker(database_url, handle, **{"pruning": LEAP_DAY} | options)
+    async def start(handle: HandleJob, **options: Any) -> AsyncIterator[JobWorker]:
+        worker = JobWorker(database_url, handle, **{"prune_schedule": LEAP_DAY} | options)
         task = asyncio.create_task(worker.run())
         yield worker
         worker.stop()
@@ -275,7 +276,7 @@ async def test_job_that_kills_its_worker_is_held(
     poison, *others = jobs = make_jobs(6)
     await enqueue(database, *jobs)
     done = f"{tmp_path}/done"
-    command = (sys.executable, "-c", POISON, database_url, str(poison.user_id), done)
+    command = (sys.executable, "-c", CRASHING_WORKER, database_url, str(poison.user_id), done)
     deaths = 0
     worker = await asyncio.create_subprocess_exec(*command)
 
@@ -667,7 +668,7 @@ async def test_periodic_job_fires_once_for_all_workers(
             raise OSError
         done.append(context)
 
-    every_second = {"pruning": "* * * * * *"}
+    every_second = {"prune_schedule": "* * * * * *"}
     connection = await asyncpg.connect(database_url)
     began = await connection.fetchval("SELECT now()")
     async with (
@@ -920,7 +921,7 @@ async def test_job_that_cannot_be_requeued_is_picked_again(
             raise OSError
 
     monkeypatch.setattr(Queries, "retry_job", fail_once)
-    async with start_worker(handle, heartbeat=timedelta(seconds=1)):
+    async with start_worker(handle, heartbeat_timeout=timedelta(seconds=1)):
         await enqueue(database, *make_jobs(1))
         await wait_until(lambda: len(contexts) == 2)
         await wait_until_empty(monitor)
@@ -930,8 +931,8 @@ async def test_job_that_cannot_be_requeued_is_picked_again(
 def test_environment_does_not_change_table_names() -> None:
     """Variables as common as CHANNEL, which pgqueuer reads, have no effect."""
     program = (
-        "from referral.adapters.jobs.queue import SETTINGS\n"
-        "print(SETTINGS.channel, SETTINGS.trigger)"
+        "from referral.adapters.jobs.queue import PGQUEUER_SETTINGS as settings\n"
+        "print(settings.channel, settings.trigger)"
     )
     variables = {"CHANNEL": "other", "TRIGGER": "other", "PGQUEUER_PREFIX": "other"}
     result = subprocess.run(  # noqa: S603 - our own program
