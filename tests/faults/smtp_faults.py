@@ -133,10 +133,10 @@ def _faults(
 
 async def _drain(testbed: Testbed) -> int:
     """Wait until no job waits or runs; return the number of held jobs."""
-    monitor = JobAdmin(testbed.database.url)
+    job_admin = JobAdmin(testbed.database.url)
 
     async def is_drained() -> bool:
-        return not sum(state.waiting + state.running for state in await monitor.stats())
+        return not sum(state.waiting + state.running for state in await job_admin.stats())
 
     await wait_for_value(is_drained, DRAIN_SECONDS)
-    return sum(state.held for state in await monitor.stats())
+    return sum(state.held for state in await job_admin.stats())

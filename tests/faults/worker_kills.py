@@ -121,15 +121,15 @@ class Campaign:
 
     async def _drain(self) -> int:
         """Wait for the last job; return the number of held jobs."""
-        monitor = JobAdmin(self.settings.database_url or "")
+        job_admin = JobAdmin(self.settings.database_url or "")
 
         async def is_drained() -> bool:
-            return not sum(state.waiting + state.running for state in await monitor.stats())
+            return not sum(state.waiting + state.running for state in await job_admin.stats())
 
         await wait_for_value(is_drained, DRAIN_SECONDS)
-        for job in await monitor.list_jobs("held", 9):
+        for job in await job_admin.list_jobs("held", 9):
             sys.stderr.write(f"held: {job}\n")
-        return sum(state.held for state in await monitor.stats())
+        return sum(state.held for state in await job_admin.stats())
 
     def _count(self, left: int, seconds: float) -> Outcome:
         ids: dict[str, list[str]] = {email: [] for email in self.sent}

@@ -204,12 +204,12 @@ async def test_permanently_rejected_mail_is_held(
     """The operator sees the SMTP code without the e-mail, and can retry the job."""
     sink.reply = lambda mail: f"550 5.1.1 <{mail.to}> is unknown here"
     ann = await join(service)
-    monitor = JobAdmin(database_url)
-    (job,) = await wait_for_value(lambda: monitor.list_jobs("held", 9))
+    job_admin = JobAdmin(database_url)
+    (job,) = await wait_for_value(lambda: job_admin.list_jobs("held", 9))
     assert job.error.endswith("SMTPDataError 550 5.1.1")
     assert ann.email not in job.traceback
     sink.reply = lambda _: "250 OK"
-    await monitor.retry([job.id])
+    await job_admin.retry([job.id])
     await wait_until(lambda: sink.mails_to(ann.email), 5)
 
 
@@ -284,10 +284,10 @@ async def test_mail_is_sent_over_tls_with_a_login(
     secure = replace(settings, smtp_url=url, worker="inline")
     async with run_service(secure) as service:
         ann = await join(service)
-        monitor = JobAdmin(database_url)
+        job_admin = JobAdmin(database_url)
 
         async def has_failed() -> bool:
-            return any(job.error for job in await monitor.list_jobs("waiting", 9))
+            return any(job.error for job in await job_admin.list_jobs("waiting", 9))
 
         await wait_for_value(has_failed)
         assert sink.received == []

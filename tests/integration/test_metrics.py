@@ -26,8 +26,7 @@ from referral.core.entities.jobs import Job, JobContext, PasswordResetMailJob, W
 from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute
-from tests.integration.test_jobs import StartWorker
-from tests.integration.test_jobs import start_worker as start_worker  # noqa: PLC0414 - a fixture
+from tests.integration.conftest import StartWorker
 from tests.support.api_client import API, join, log_in, new_email
 from tests.support.fakes.ports import FakeFingerprinter
 from tests.support.metrics import Metrics, scrape

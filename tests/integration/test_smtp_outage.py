@@ -54,13 +54,13 @@ async def test_mails_of_an_smtp_outage_are_sent_afterwards(
     """Jobs are retried with growing, random delays, and none is held."""
     monkeypatch.setattr("referral.adapters.jobs.worker.POLL_INTERVAL", timedelta(milliseconds=50))
     await execute(database_url, "TRUNCATE pgqueuer, pgqueuer_log")
-    sink, monitor = SmtpSink(free_port()), JobAdmin(database_url)
+    sink, job_admin = SmtpSink(free_port()), JobAdmin(database_url)
     connection = await asyncpg.connect(database_url)
     jobs = RetryTimeline(connection)
     async with run_service(replace(settings, smtp_url=sink.url, worker="inline")) as service:
         members = [await join(service) for _ in range(MEMBERS)]
         await wait_for_value(jobs.has_passed, 60)
-        assert await monitor.list_jobs("held", 9) == []
+        assert await job_admin.list_jobs("held", 9) == []
         sink.start()
 
         async def are_sent() -> bool:
