@@ -138,5 +138,5 @@ def _to_listed_job(status: str, row: dict[str, object]) -> ListedJob:
     traceback = row.pop("traceback")
     trace = msgspec.json.decode(str(traceback), type=StoredTraceback) if traceback else None
     error = f"{trace.exception_type}: {trace.exception_message}" if trace else ""
-    details = {"status": status, "fault": error, "trace": trace.traceback if trace else ""}
+    details = {"status": status, "error": error, "traceback": trace.traceback if trace else ""}
     return ListedJob(**(row | details))  # type: ignore[arg-type]  # the columns are its fields
