@@ -37,24 +37,27 @@ from referral.core.ports.caching import RateLimiter
 from referral.core.ports.security import AccessTokenIssuer
 from referral.core.use_cases.lookups import LookUpCode
 from referral.settings import Settings, read_settings
+from referral.web.before_request import respond_to_options
 from referral.web.client_ip import TrustedProxies
-from referral.web.controllers.accounts import RegistrationController
-from referral.web.controllers.code_mails import CodeSharingController, UnsubscribeController
+from referral.web.controllers.account_export import AccountExportController
+from referral.web.controllers.code_sharing import CodeSharingController
 from referral.web.controllers.codes import CodesController
+from referral.web.controllers.current_user import CurrentUserController
 from referral.web.controllers.discovery import DiscoveryController
-from referral.web.controllers.docs import DocsController
-from referral.web.controllers.email_links import EmailConfirmationController
+from referral.web.controllers.docs import DocsController, ProblemTypesController
+from referral.web.controllers.email_confirmation import EmailConfirmationController
 from referral.web.controllers.health import HealthController
 from referral.web.controllers.lookups import (
     CodeValidityController,
     LookupController,
     ShareLinkController,
 )
-from referral.web.controllers.me import CurrentUserController
 from referral.web.controllers.metrics import MetricsController
+from referral.web.controllers.password_reset import PasswordResetController
 from referral.web.controllers.referrals import ReferralsController
-from referral.web.controllers.token_state import TokenIntrospectionController
-from referral.web.controllers.tokens import TokenController
+from referral.web.controllers.registration import RegistrationController
+from referral.web.controllers.token_endpoint import TokenController
+from referral.web.controllers.token_introspection import TokenIntrospectionController
 from referral.web.idempotency import send_stored_response
 from referral.web.middleware.cors import OriginFilter, make_cors_config
 from referral.web.middleware.draining import Drain
@@ -62,8 +65,9 @@ from referral.web.middleware.request_context import RequestContextMiddleware
 from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
 from referral.web.openapi import operation_id
 from referral.web.pages.email_links import EmailLinkPagesController
-from referral.web.parsing import StrictRequest, respond_to_options
-from referral.web.problems import EXCEPTION_HANDLERS, ProblemTypesController
+from referral.web.pages.unsubscribe import UnsubscribeController
+from referral.web.problems import EXCEPTION_HANDLERS
+from referral.web.request_body import StrictRequest
 
 API_DESCRIPTION = """\
 Referral codes that expire, one active code per user, and the referrals that they bring.
@@ -83,20 +87,22 @@ TAG_DESCRIPTIONS = {
 }
 
 CONTROLLERS = [
-    RegistrationController,
-    CodeValidityController,
+    AccountExportController,
     CodeSharingController,
+    CodeValidityController,
     CodesController,
+    CurrentUserController,
     DiscoveryController,
     DocsController,
-    MetricsController,
+    EmailConfirmationController,
+    EmailLinkPagesController,
     HealthController,
     LookupController,
-    CurrentUserController,
-    EmailLinkPagesController,
+    MetricsController,
+    PasswordResetController,
     ProblemTypesController,
-    EmailConfirmationController,
     ReferralsController,
+    RegistrationController,
     ShareLinkController,
     TokenController,
     TokenIntrospectionController,

@@ -221,7 +221,7 @@ def test_error_texts_are_redacted(printed: LogOutput, error: Exception) -> None:
     try:
         _raise(error)
     except RuntimeError as outer:
-        structlog.get_logger().error("unforeseen error", exc_info=outer)
+        structlog.get_logger().error("unexpected error", exc_info=outer)
         structlog.get_logger().warning("unavailable", cause=repr(error))
         logging.getLogger("pgqueuer").exception("Exception while processing")
         logging.getLogger("asyncio").critical("failed: %s", error)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import asyncpg
 
-from referral.web.parsing import make_cursor
+from referral.web.pagination import make_cursor
 from tests.performance.benchmarks import (
     ADDRESSES,
     AUTHORIZED_SCRIPT,

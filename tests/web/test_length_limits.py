@@ -19,8 +19,8 @@ from referral.adapters.system import RandomTokenGenerator, SystemIdGenerator
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.errors import InvalidClient, NotFound
 from referral.core.use_cases.clients import ClientCredentials
-from referral.web import oauth_forms as forms
-from referral.web import parsing as requests
+from referral.web import oauth, pagination
+from referral.web.pagination import PageRequest
 from referral.web.problems import ValidationFailed
 from tests.support.api_client import join
 
@@ -39,16 +39,16 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         texts.append(text)
         return b""
 
-    for module in (unsubscribe_tokens, requests):
+    for module in (unsubscribe_tokens, pagination):
         monkeypatch.setattr(module, "urlsafe_b64decode", record)
-    monkeypatch.setattr(forms, "b64decode", record)
+    monkeypatch.setattr(oauth, "b64decode", record)
     return texts
 
 
 def test_long_cursor_is_not_decoded(decoded: list[object]) -> None:
     """All cursors have the same length."""
     with pytest.raises(ValidationFailed):
-        requests.PageRequest(20, LONG_TEXT).after()
+        PageRequest(20, LONG_TEXT).after()
     assert decoded == []
 
 
@@ -63,7 +63,7 @@ def test_long_client_credentials_are_not_decoded(decoded: list[object]) -> None:
     """Client ids and secrets are short."""
     request = RequestFactory().post(headers={"Authorization": f"Basic {LONG_TEXT}"})
     with pytest.raises(InvalidClient):
-        forms.require_client_credentials(request)
+        oauth.require_client_credentials(request)
     assert decoded == []
 
 
@@ -87,7 +87,7 @@ async def test_form_with_too_many_fields_is_rejected(
     async with database.begin() as repositories:
         await repositories.one_time_tokens.add(one_time_token)
     form = {"token": token, "new_password": "staple battery horse"}
-    for fields, status in [(500, 422), (forms.MAX_FORM_FIELDS, 200)]:
+    for fields, status in [(500, 422), (oauth.MAX_FORM_FIELDS, 200)]:
         extra = {f"f{number}": "1" for number in range(fields - len(form))}
         assert (await client.post("/reset", data=form | extra)).status_code == status
 
@@ -120,7 +120,7 @@ def test_fully_encoded_client_credentials_are_accepted() -> None:
     encoded = [percent_encode_all(text) for text in (sent.client_id, sent.secret)]
     basic = b64encode(":".join(encoded).encode()).decode()
     request = RequestFactory().post(headers={"Authorization": f"Basic {basic}"})
-    assert forms.require_client_credentials(request) == sent
+    assert oauth.require_client_credentials(request) == sent
 
 
 def percent_encode_all(text: str) -> str:

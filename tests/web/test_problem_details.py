@@ -13,7 +13,8 @@ from referral.core.entities.codes import Code
 from referral.core.errors import EmailTaken, NoActiveCode, NotFound, ReferralError
 from referral.core.use_cases.lookups import CheckCode
 from referral.settings import Settings
-from referral.web.problems import all_problems, slug_of, title_of
+from referral.web.problem_types import all_problem_types
+from referral.web.problems import slug_of, title_of
 from tests.conftest import ServiceFactory, run_service
 from tests.support.api_client import API, join
 
@@ -254,7 +255,7 @@ def test_error_class_names_the_problem(error: type[ReferralError], slug: str, ti
     assert (slug_of(error), title_of(slug)) == (slug, title)
 
 
-@pytest.mark.parametrize("slug", sorted(all_problems()))
+@pytest.mark.parametrize("slug", sorted(all_problem_types()))
 async def test_problem_type_is_a_page(client: httpx.AsyncClient, slug: str) -> None:
     """The URL in `type` serves a description."""
     page = await client.get(f"/problems/{slug}")

@@ -64,8 +64,8 @@ from referral.core.ports.system import (
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.settings import Settings
-from referral.web.controllers.tokens import SupportedGrants
-from referral.web.links import PublicUrls
+from referral.web.controllers.token_endpoint import SupportedGrants
+from referral.web.public_urls import PublicUrls
 
 
 class Adapters(Provider):

@@ -1,1 +1,1 @@
-"""The REST API: thin controllers over the use cases."""
+"""The HTTP API: routes that call use cases, and middleware."""

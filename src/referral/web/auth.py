@@ -1,4 +1,4 @@
-"""Who sent a request: the bearer check (RFC 6750)."""
+"""Authentication and authorization of requests by bearer token (RFC 6750)."""
 
 from typing import Any
 from uuid import UUID
@@ -11,15 +11,15 @@ from referral.core.errors import InsufficientScope, Unauthenticated
 from referral.core.ports.security import AccessTokenIssuer
 
 SECURITY_REQUIREMENTS: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
-"""The ways to authorise, for the OpenAPI document."""
+"""The alternative security schemes of the OpenAPI document."""
 
 
 CALLER_STATE_KEY = "caller"
-"""Where in a request's state it stands, once it is known."""
+"""The key of the request state under which the authenticated caller is cached."""
 
 
 async def authenticate(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
-    """Return who sent the request, or raise `Unauthenticated`."""
+    """Return the caller; raises `Unauthenticated`."""
     state = request.scope["state"]
     if CALLER_STATE_KEY not in state:
         state[CALLER_STATE_KEY] = _authenticate(request)
@@ -37,7 +37,7 @@ def _authenticate(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
 
 
 async def authenticate_user(request: Request[Any, Any, Any]) -> UUID:
-    """Return the user who sent the request; raises `InsufficientScope` for a client."""
+    """Return the id of the user; raises `InsufficientScope` for a client's token."""
     caller = await authenticate(request)
     if caller.user_id is None:
         raise InsufficientScope
@@ -45,19 +45,19 @@ async def authenticate_user(request: Request[Any, Any, Any]) -> UUID:
 
 
 async def authenticate_optional_user(request: Request[Any, Any, Any]) -> UUID | None:
-    """Return the user who sent the request, or None without an `Authorization` header."""
+    """Return the id of the user, or None without an `Authorization` header."""
     if "authorization" not in request.headers:
         return None
     return (await authenticate(request)).user_id
 
 
 async def find_session_id(request: Request[Any, Any, Any]) -> UUID | None:
-    """Return the login that the request's token comes from."""
+    """Return the id of the access token's session, if it has one."""
     return (await authenticate(request)).session_id
 
 
 async def check_lookup_access(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
-    """Let anyone look codes up, or as the settings say, users and clients with `codes:read`."""
+    """Allow look-ups to everyone, or to users and clients with `codes:read`, as configured."""
     if request.app.state.public_lookups:
         return
     caller = await authenticate(request)

@@ -1,4 +1,4 @@
-"""The network address that a request comes from: behind proxies, in IPv4, IPv6, or both."""
+"""The client IP of a request: IPv4 or IPv6, also behind trusted proxies."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,10 +8,10 @@ from itertools import islice
 from typing import NamedTuple
 
 IPV6_SITE_BITS = 64
-"""One subscriber has all IPv6 addresses that share this many bits, often more of them."""
+"""The prefix that a rate limit counts: a subscriber has at least one /64 (RFC 6177)."""
 
 IPV6_NETWORK_BITS = 48
-"""The largest IPv6 network that one subscriber usually has."""
+"""The largest prefix that a subscriber usually has (RFC 6177)."""
 
 NAT64_PREFIX = ip_network("64:ff9b::/96")
 LOCAL_NAT64_PREFIX = ip_network("64:ff9b:1::/48")
@@ -20,15 +20,15 @@ LOCAL_NAT64_SUFFIX_BITS = 40
 IP_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15}):[0-9]{1,5}")
 
 MAX_IP_CHARACTERS = 64
-"""The longest text that is read as an address, with port and quotes; longer texts are not kept."""
+"""Longer texts, with port and quotes, are not parsed and not cached."""
 
 MAX_FORWARDED_HOPS = 20
-"""How many entries of `X-Forwarded-For` are read, from the nearest on."""
+"""The maximum number of entries of `X-Forwarded-For` that are parsed, the last ones first."""
 
 
 class ClientIp(NamedTuple):
-    """A network address: the site that is counted, the IPv6 network around it, and whether it is
-    a listed proxy.
+    """An IP address: the site by which requests are counted (IPv4, or an IPv6 /64), the network
+    around it (IPv6 /48), and whether it is a trusted proxy.
     """
 
     site: str
@@ -37,15 +37,15 @@ class ClientIp(NamedTuple):
 
 
 class TrustedProxies:
-    """The networks whose word on where a request came from is taken."""
+    """The networks of proxies whose `X-Forwarded-For` is trusted."""
 
     def __init__(self, networks: Sequence[str]) -> None:
-        """Take them in CIDR notation."""
+        """Take the networks in CIDR notation."""
         self._networks = [ip_network(network, strict=False) for network in networks]
         self._cached_parse = lru_cache(maxsize=10_000)(self._parse)
 
     def client_ip(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> ClientIp:
-        """Return the nearest address that is not a proxy's; those beyond it may be made up."""
+        """Return the last hop that is not a trusted proxy; clients can forge earlier hops."""
         nearest = self._cached_parse(peer)
         if nearest is None:
             return ClientIp(peer, None, trusted=False)
@@ -60,21 +60,19 @@ class TrustedProxies:
         return nearest
 
     def trusts(self, text: str) -> bool:
-        """Tell whether an address is in one of them."""
-        found = self._parse(text)
-        return found is not None and found.trusted
+        """Return whether an IP address is in one of the networks."""
+        parsed = self._parse(text)
+        return parsed is not None and parsed.trusted
 
     def _parse(self, text: str) -> ClientIp | None:
         address = parse_ip(text)
         if address is None:
             return None
         trusted = any(address in network for network in self._networks)
-        counted = _embedded_ipv4(address) or address
-        if isinstance(counted, IPv4Address):
-            return ClientIp(str(counted), None, trusted)
-        site, network = (
-            ip_network((int(counted), bits), strict=False) for bits in IPV6_PREFIX_BITS
-        )
+        client = _embedded_ipv4(address) or address
+        if isinstance(client, IPv4Address):
+            return ClientIp(str(client), None, trusted)
+        site, network = (ip_network((int(client), bits), strict=False) for bits in IPV6_PREFIX_BITS)
         return ClientIp(str(site), str(network), trusted)
 
 
@@ -82,7 +80,7 @@ IPV6_PREFIX_BITS = (IPV6_SITE_BITS, IPV6_NETWORK_BITS)
 
 
 def forwarded_hops(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
-    """Yield the entries of `X-Forwarded-For`, the nearest first, without ports."""
+    """Yield the entries of `X-Forwarded-For` without ports, the last one first."""
     values = [value for name, value in headers if name == b"x-forwarded-for"]
     entries = b",".join(values).decode("latin-1")
     end = len(entries) if values else -1
@@ -93,7 +91,7 @@ def forwarded_hops(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[str]:
 
 
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
-    """Return the address, or None; one of IPv4 as such, though it came by a socket of IPv6."""
+    """Parse an IP address; return None if it is invalid, and an IPv4-mapped address as IPv4."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -107,15 +105,15 @@ def _without_port(entry: str) -> str:
     if len(entry) > MAX_IP_CHARACTERS:
         return entry
     unquoted = entry[1:-1] if entry[:1] == entry[-1:] == '"' else entry
-    found = IP_WITH_PORT.fullmatch(unquoted)
-    return found[1] or found[2] if found else unquoted
+    match = IP_WITH_PORT.fullmatch(unquoted)
+    return match[1] or match[2] if match else unquoted
 
 
 def _embedded_ipv4(address: IPv4Address | IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address stands for, by a transition mechanism.
+    """Return the IPv4 address that an IPv6 address of a transition mechanism contains, if any.
 
-    Otherwise one IPv4 address had as many limits as there are ways to write it. 6to4 is RFC 3056,
-    Teredo RFC 4380 (the client, not the server), NAT64 RFC 6052 and RFC 8215.
+    Otherwise each spelling of one IPv4 address would have a rate limit of its own. 6to4 is
+    RFC 3056, Teredo RFC 4380 (the client, not the server), NAT64 RFC 6052 and RFC 8215.
     """
     if isinstance(address, IPv4Address):
         return address
@@ -129,7 +127,7 @@ def _embedded_ipv4(address: IPv4Address | IPv6Address) -> IPv4Address | None:
 
 
 def _ipv4_of_local_nat64(number: int) -> IPv4Address:
-    """Read the form for prefixes of 96 bits, or that for 48, which has a suffix of zeros."""
+    """Decode an RFC 6052 address with a prefix of 96 bits, or of 48, which ends in zeros."""
     if number % (1 << LOCAL_NAT64_SUFFIX_BITS):
         return _last_32_bits(number)
     upper, lower = number >> 64 & 0xFFFF, number >> LOCAL_NAT64_SUFFIX_BITS & 0xFFFF

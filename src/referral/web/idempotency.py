@@ -1,16 +1,18 @@
-"""`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header).
+"""Idempotency keys: the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header).
 
-A key is looked up before the body is judged, by `recall` or `recall_user` as `before_request` of
-the route: a repeated request gets its first answer whatever its values are worth by now.
+A route that takes a key has `replay_stored_response` or `replay_stored_user_response` as its
+`before_request` hook. The hook runs before the body is validated, so a retried request gets the
+stored response of the first one even if its values have become invalid since.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Annotated, Any, TypedDict, TypeVar, cast
 
 from dishka import AsyncContainer
 from litestar import MediaType, Request, Response
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
@@ -18,45 +20,49 @@ from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.policies.idempotency import FindStoredResponse, IdempotentReplay
 from referral.core.ports.security import Fingerprinter
 from referral.web.auth import authenticate_user
-from referral.web.parsing import check_json_body, require_user, respond_to_options
+from referral.web.before_request import require_user, respond_to_options
 from referral.web.problems import FieldError, ValidationFailed
+from referral.web.request_body import check_json_body
 
 T = TypeVar("T")
 
 KEY_PATTERN = re.compile(r"[!-~]{1,255}")
 
 ANONYMOUS_CALLER = "nobody"
-"""Whose the keys are of those who are not signed in, and cannot be told apart."""
+"""The owner of the keys of all unauthenticated requests, which cannot be told apart."""
 
 KEY_HEADER = "Idempotency-Key"
 
 IDEMPOTENCY_STATE_KEY = "keyed"
-"""Where in a request's state its key and fingerprints are, once they were looked up."""
+"""The key of the request state under which the key's digest and the fingerprints are stored."""
+
+MAIL_ACCEPTED = {202: ResponseSpec(None, description="The mail is queued.")}
 
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name=KEY_HEADER,
-        description="Made up by you, best a UUID: the same request with the same key is done once.",
+        description="A unique value of your choice, such as a UUID. A request that is repeated "
+        "with the same key is executed once.",
         schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     ),
 ]
 
 
 async def replay_stored_response(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """Before a request of anyone is read further: give the answer that its key got before."""
-    answer = await respond_to_options(request)
-    if answer is None:
+    """Find the stored response of an unauthenticated request; raises `IdempotentReplay`."""
+    response = await respond_to_options(request)
+    if response is None:
         await _replay(request, ANONYMOUS_CALLER)
-    return answer
+    return response
 
 
 async def replay_stored_user_response(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """The same for what only users may do."""
-    answer = await require_user(request)
-    if answer is None:
+    """Authenticate the user, then find the stored response; raises `IdempotentReplay`."""
+    response = await require_user(request)
+    if response is None:
         await _replay(request, str(await authenticate_user(request)))
-    return answer
+    return response
 
 
 async def _replay(request: Request[Any, Any, Any], caller: str) -> None:
@@ -64,9 +70,8 @@ async def _replay(request: Request[Any, Any, Any], caller: str) -> None:
     if key is None:
         return
     if not KEY_PATTERN.fullmatch(key):
-        raise ValidationFailed(
-            FieldError("Send 1 to 255 visible ASCII characters.", parameter=KEY_HEADER)
-        )
+        detail = "Send 1 to 255 visible ASCII characters."
+        raise ValidationFailed(FieldError(detail, parameter=KEY_HEADER))
     await check_json_body(request)
     container: AsyncContainer = request.app.state.container
     request_bytes = f"{request.method} {request.url.path}\n".encode() + await request.body()
@@ -79,7 +84,10 @@ async def _replay(request: Request[Any, Any, Any], caller: str) -> None:
 def idempotent_request(
     request: Request[Any, Any, Any], key: str | None, make_response: Callable[[T], StoredResponse]
 ) -> IdempotentRequest[T] | None:
-    """Return what is needed to do a request once, if it carries a key; for routes that `recall`."""
+    """Return what a use case needs to execute the request once, or None without a key.
+
+    The route must have one of this module's hooks.
+    """
     if key is None:
         return None
     digest, fingerprints = request.scope["state"][IDEMPOTENCY_STATE_KEY]
@@ -87,7 +95,7 @@ def idempotent_request(
 
 
 class StoredJsonResponse(TypedDict):
-    """What is kept of a response; the names are those of the columns that it is stored in."""
+    """A stored response; the names are those of its database columns."""
 
     status: int
     body: bytes
@@ -97,18 +105,32 @@ class StoredJsonResponse(TypedDict):
 def make_stored_response(
     status: int, body: object, location: str | None = None
 ) -> StoredJsonResponse:
-    """Put a response together as the framework does, to be sent now and again later."""
+    """Encode a response as Litestar does, so that a replay has the same bytes."""
     encoded = b"" if body is None else encode_json(body)
     return StoredJsonResponse(status=status, body=encoded, location=location)
 
 
 def send_stored_response(_: Request[Any, Any, Any], error: IdempotentReplay) -> Response[bytes]:
-    """Give the answer of the first time."""
-    answer = cast("StoredJsonResponse", error.response)
-    headers = {"Location": answer["location"]} if answer["location"] else {}
+    """Respond with the stored response of the first request."""
+    stored = cast("StoredJsonResponse", error.response)
     return Response(
-        answer["body"],
-        status_code=answer["status"],
-        media_type=MediaType.JSON if answer["body"] else MediaType.TEXT,
-        headers=headers,
+        stored["body"],
+        status_code=stored["status"],
+        media_type=MediaType.JSON if stored["body"] else MediaType.TEXT,
+        headers={"Location": stored["location"]} if stored["location"] else {},
     )
+
+
+async def respond_accepted(
+    use_case: Callable[[T, IdempotentRequest[None] | None], Awaitable[None]],
+    argument: T,
+    request: Request[Any, Any, Any],
+    key: str | None,
+) -> Response[str]:
+    """Call a use case that enqueues a mail, once per idempotency key, and respond with 202."""
+    await use_case(argument, idempotent_request(request, key, _accepted))
+    return Response("", media_type=MediaType.TEXT)
+
+
+def _accepted(_: None) -> StoredJsonResponse:
+    return make_stored_response(202, None)

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document: Litestar's, made complete.
+"""Completion of the OpenAPI 3.1 document that Litestar generates.
 
-The framework's schemas lose bounds and formats of optional fields, so msgspec, which decodes the
-bodies, describes them. Examples are put together from the fields, so that none is forgotten.
+Litestar's schemas lack bounds and formats of optional fields, so the schemas are replaced by those
+of msgspec, which decodes the bodies. Examples of bodies are composed of examples of fields.
 """
 
 import re
@@ -13,85 +13,12 @@ import msgspec
 from litestar.handlers.http_handlers import HTTPRouteHandler
 from litestar.types import Method
 
+from referral.web.openapi_examples import FIELD_EXAMPLES, SCHEMA_EXAMPLES
+
 Node = dict[str, Any]
 
 PACKAGE = __name__.rpartition(".")[0]
 SCHEMA_REF_PREFIX = "#/components/schemas/"
-
-EXAMPLE_ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
-FIELD_EXAMPLES: Node = {
-    "active": True,
-    "aud": "http://127.0.0.1:8000",
-    "blocked_at": None,
-    "client_id": "first-party",
-    "enabled": True,
-    "exp": 1_796_116_800,
-    "exported_at": "2026-12-03T08:00:00Z",
-    "iat": 1_796_116_200,
-    "iss": "http://127.0.0.1:8000",
-    "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
-    "referrer_id": EXAMPLE_ID,
-    "sub": EXAMPLE_ID,
-    "username": "ann@example.com",
-    "access_token": "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl",
-    "avatar_url": "https://example.com/ann.png",
-    "code": "ANN-2026",
-    "company": "Example Ltd",
-    "country": "GB",
-    "created_at": "2026-12-01T09:30:00Z",
-    "domain": "example.com",
-    "email": "ann@example.com",
-    "email_key": "ann@example.com",
-    "email_verified": True,
-    "error": "invalid_grant",
-    "error_description": "The e-mail address or the password is wrong.",
-    "expires_at": "2026-12-31T23:59:59Z",
-    "expires_in": 600,
-    "id": EXAMPLE_ID,
-    "joined_at": "2026-12-02T17:05:00Z",
-    "max_uses": 100,
-    "name": "Ann Example",
-    "next_cursor": None,
-    "notify_on_referral": True,
-    "referral_count": 1,
-    "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
-    "role": "member",
-    "scope": "account",
-    "title": "Engineer",
-    "token_type": "Bearer",
-    "url": "http://127.0.0.1:8000/r/ANN-2026",
-    "uses": 1,
-    "valid": True,
-}
-"""What a field looks like, wherever it appears. A field may have an example of its own."""
-
-SCHEMA_EXAMPLES: Node = {
-    "CreateCodeRequest": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
-    "RenewCodeRequest": {"expires_at": FIELD_EXAMPLES["expires_at"]},
-    "AuthorizationServerMetadata": {
-        "issuer": "http://127.0.0.1:8000",
-        "token_endpoint": "http://127.0.0.1:8000/api/v1/auth/token",
-        "revocation_endpoint": "http://127.0.0.1:8000/api/v1/auth/revoke",
-        "introspection_endpoint": "http://127.0.0.1:8000/api/v1/auth/introspect",
-        "jwks_uri": "http://127.0.0.1:8000/.well-known/jwks.json",
-        "grant_types_supported": ["password", "refresh_token", "client_credentials"],
-        "response_types_supported": [],
-        "scopes_supported": ["account", "codes:read", "referrals:read", "users:read"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
-        "revocation_endpoint_auth_methods_supported": ["none"],
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
-        "service_documentation": "http://127.0.0.1:8000/docs",
-    },
-    "JsonWebKey": {
-        "kty": "RSA",
-        "kid": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
-        "use": "sig",
-        "alg": "RS256",
-        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1R",
-        "e": "AQAB",
-    },
-}
-"""Bodies that say more as a whole than field by field."""
 
 CODE_ID_PARAMETER = {"code_id": "$response.body#/id"}
 CODE_OPERATIONS = (
@@ -114,35 +41,35 @@ OPERATION_LINKS: Node = {
         for name in ("list_my_codes", "list_my_referrals")
     },
 }
-"""Which operations an answer leads to, and where their parameters come from."""
+"""OpenAPI links: for an operation id, each target operation and its parameters."""
 
 RESPONSE_HEADERS: Node = {
-    "201": ("Location", "Where the new resource is.", "/api/v1/me"),
+    "201": ("Location", "The URL of the new resource.", "/api/v1/me"),
     "401": ("WWW-Authenticate", "How to authenticate (RFC 6750).", "Bearer"),
-    "429": ("Retry-After", "After how many seconds there is room again.", "1800"),
-    "503": ("Retry-After", "After how many seconds to try again.", "2"),
+    "429": ("Retry-After", "Seconds until the rate limit allows a request.", "1800"),
+    "503": ("Retry-After", "Seconds to wait before a retry.", "2"),
 }
-"""The header that comes with every answer of a status."""
+"""The header of every response with a status."""
 
 CLIENT_CHALLENGE = (
     "WWW-Authenticate",
     "How clients authenticate (RFC 7617).",
     'Basic realm="referral"',
 )
-"""The same for a refusal of the token service, which is no problem document."""
+"""The header of a 401 response of the token service, which has no problem details."""
 
 UNSENT_RESPONSES = {"Validation Exception"}
-"""The framework documents a form of 400 that this service never sends."""
+"""Descriptions of responses that Litestar documents and the service never sends."""
 
 
 def operation_id(handler: HTTPRouteHandler, _: Method, __: list[Any]) -> str:
-    """Name an operation after its summary: "List my codes" is `list_my_codes`."""
+    """Return the operation id, made of the summary: "List my codes" is `list_my_codes`."""
     words = (handler.summary or handler.handler_name).lower().replace("'", "")
     return re.sub(r"\W+", "_", words).strip("_")
 
 
 def complete_document(document: Node) -> Node:
-    """Fill what is missing into the document that Litestar made."""
+    """Complete the document that Litestar generated."""
     schemas = document["components"]["schemas"]
     schemas.update(_schemas(set(schemas)))
     document["components"]["schemas"] = dict(sorted(schemas.items()))
@@ -155,15 +82,15 @@ def complete_document(document: Node) -> Node:
 
 def _schemas(names: set[str]) -> Node:
     kinds = [kind for kind in _structs() if kind.__name__ in names]
-    found = msgspec.json.schema_components(kinds, ref_template=SCHEMA_REF_PREFIX + "{name}")[1]
-    return {name: {"type": "string"} | schema for name, schema in found.items()}
+    schemas = msgspec.json.schema_components(kinds, ref_template=SCHEMA_REF_PREFIX + "{name}")[1]
+    return {name: {"type": "string"} | schema for name, schema in schemas.items()}
 
 
 def _structs() -> Iterator[type[msgspec.Struct]]:
-    waiting = msgspec.Struct.__subclasses__()
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
+    pending = msgspec.Struct.__subclasses__()
+    while pending:
+        kind = pending.pop()
+        pending += kind.__subclasses__()
         if kind.__module__.startswith(PACKAGE):
             yield kind
 
@@ -188,19 +115,21 @@ def _complete_operation(operation: Node, schemas: Node) -> None:
 
 def _add_links(operation: Node) -> None:
     for name, parameters in OPERATION_LINKS.get(operation["operationId"], ()):
-        answer = next(iter(operation["responses"].values()))
+        response = next(iter(operation["responses"].values()))
         link = {"operationId": name, "parameters": parameters}
-        answer.setdefault("links", {})[name] = link
+        response.setdefault("links", {})[name] = link
 
 
 def _complete_response(status: str, response: Node, schemas: Node) -> None:
     if response["description"] == HTTPStatus(int(status)).description:
-        named = [_resolve(m["schema"], schemas) for m in response.get("content", {}).values()]
-        text = "".join(schema.get("description", "") for schema in named)
+        resolved = [_resolve(m["schema"], schemas) for m in response.get("content", {}).values()]
+        text = "".join(schema.get("description", "") for schema in resolved)
         response["description"] = text or response["description"]
     if status in RESPONSE_HEADERS:
-        is_of_tokens = status == "401" and "application/json" in response.get("content", {})
-        name, description, example = CLIENT_CHALLENGE if is_of_tokens else RESPONSE_HEADERS[status]
+        is_token_error = status == "401" and "application/json" in response.get("content", {})
+        name, description, example = (
+            CLIENT_CHALLENGE if is_token_error else RESPONSE_HEADERS[status]
+        )
         headers = response.setdefault("headers", {})
         headers.setdefault(name, {"schema": {"type": "string"}})
         headers[name] |= {"description": description, "required": True, "example": example}
@@ -209,8 +138,8 @@ def _complete_response(status: str, response: Node, schemas: Node) -> None:
 def _complete_medium(medium: Node, schemas: Node) -> None:
     for example in medium.get("examples", {}).values():
         example.pop("id", None)
-    picture = medium["schema"].get("type") == "string"
-    if not picture and not {"example", "examples"} & medium.keys():
+    is_image = medium["schema"].get("type") == "string"
+    if not is_image and not {"example", "examples"} & medium.keys():
         medium["example"] = _example(medium["schema"], schemas)
 
 
@@ -241,10 +170,10 @@ def _resolve(schema: Node, schemas: Node) -> Node:
 
 
 def _without_null(schema: Node) -> Node:
-    """Return what a value looks like that is there."""
+    """Return the schema without its null alternative."""
     choices = schema.get("anyOf") or schema.get("oneOf") or ()
-    real: list[Node] = [choice for choice in choices if choice != {"type": "null"}]
-    if len(real) != 1:
+    non_null: list[Node] = [choice for choice in choices if choice != {"type": "null"}]
+    if len(non_null) != 1:
         return schema
-    kept = {name: value for name, value in schema.items() if name not in {"anyOf", "oneOf"}}
-    return real[0] | kept
+    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "oneOf"}}
+    return non_null[0] | rest

@@ -1,4 +1,4 @@
-"""Limits on routes, and whose requests are counted together."""
+"""Rate limits of routes, by client IP and by account."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ Guard = Callable[[ASGIConnection[Any, Any, Any, Any], object], Awaitable[None]]
 
 
 def limit_by_ip(group: RateLimitGroup) -> Guard:
-    """Make a guard that counts requests by the caller's network address."""
+    """Return a guard that limits requests by client IP."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
         await count_by_ip(connection.scope, group)
@@ -26,7 +26,7 @@ def limit_by_ip(group: RateLimitGroup) -> Guard:
 
 
 def limit_by_account(group: RateLimitGroup) -> Guard:
-    """Make a guard that counts requests by account; raises `Unauthenticated` without a bearer."""
+    """Return a guard that limits requests by account; it raises `Unauthenticated`."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
         caller = await authenticate(connection)
@@ -42,26 +42,28 @@ LOOKUP_LIMITS_BY_ACCOUNT = (
     limit_by_account(RateLimitGroup.LOOKUP),
     limit_by_ip(RateLimitGroup.LOOKUP),
 )
-"""The guards of a route by which a signed-in user learns whether a code is usable."""
+"""The guards of a route that tells an authenticated user whether a code is usable."""
 
 TOKEN_LIMITS_BY_ACCOUNT = (
     limit_by_account(RateLimitGroup.TOKEN),
     limit_by_ip(RateLimitGroup.TOKEN),
 )
-"""The same for signed-in users: a stolen access token allows no more guesses than a log-in."""
+"""The guards of such routes for authenticated users: with a stolen access token, an attacker can
+guess the password no more often than at the token endpoint.
+"""
 
 
 async def count_by_ip(scope: Scope, group: RateLimitGroup) -> None:
-    """Count a request by the caller's address and, of IPv6, by the network around it."""
+    """Count a request by client IP and, for IPv6, by its network; raises `TooManyRequests`."""
     client_ip = _client_ip(scope)
-    # The network first: its many sites must not push the windows of others out of memory.
+    # The network comes first, so that its many sites cannot evict the counters of others.
     if client_ip.network is not None:
         await _count(scope, NETWORK_GROUPS[group], client_ip.network)
     await _count(scope, group, client_ip.site)
 
 
 def client_ip_of(scope: Scope) -> str:
-    """Return whose request it is, as far as the network tells."""
+    """Return the client IP; for IPv6, its site."""
     return _client_ip(scope).site
 
 
@@ -72,7 +74,7 @@ def _client_ip(scope: Scope) -> ClientIp:
 
 
 async def _count(scope: Scope, group: RateLimitGroup, key: str) -> None:
-    """Count a request, and have its answer say so, or raise `TooManyRequests`."""
+    """Count a request, and set the headers of its response; raises `TooManyRequests`."""
     limits: RateLimiter = scope["litestar_app"].state.limits
     result = await limits.hit(group, key)
     if result is None:
@@ -83,7 +85,7 @@ async def _count(scope: Scope, group: RateLimitGroup, key: str) -> None:
 
 
 def _store_headers(state: dict[str, Any], group: RateLimitGroup, result: RateLimitResult) -> None:
-    """Keep the headers of the limit that leaves the least; a request may count against several."""
+    """Keep the headers of the limit with the fewest remaining requests, if several limits apply."""
     if result.remaining <= state.get("limit_remaining", result.remaining):
         state["limit_remaining"] = result.remaining
         state["limit_headers"] = _headers(group, result)

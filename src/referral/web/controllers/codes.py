@@ -1,4 +1,4 @@
-"""The referral codes of whoever is signed in."""
+"""The referral codes of the authenticated user."""
 
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
@@ -19,13 +19,15 @@ from referral.core.entities.codes import (
     MIN_CODE_CHARACTERS,
     MIN_CODE_LIFETIME,
     MINUTE,
+    Code,
     CodeStatus,
     Expiry,
 )
-from referral.core.entities.codes import Code as Entity
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases import codes
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user
+from referral.web.before_request import require_user
+from referral.web.field_types import Timestamp
 from referral.web.idempotency import (
     IdempotencyKey,
     StoredJsonResponse,
@@ -34,13 +36,20 @@ from referral.web.idempotency import (
     replay_stored_user_response,
 )
 from referral.web.injection import inject
-from referral.web.links import PublicUrls
-from referral.web.parsing import PageRequest, make_cursor, provide_page_request, require_user
-from referral.web.problems import problem_responses
+from referral.web.pagination import PageRequest, make_cursor, provide_page_request
+from referral.web.problem_types import (
+    BODY_ERRORS,
+    IDEMPOTENCY_ERRORS,
+    READ_ERRORS,
+    READ_ONE_ERRORS,
+    WRITE_ERRORS,
+    WRITE_ONE_ERRORS,
+    problem_responses,
+)
+from referral.web.public_urls import PublicUrls
 from referral.web.rate_limits import limit_by_account
 
-Timestamp = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
-# The bounds are for the document, and for errors that name all faults; the core keeps them itself.
+# The core validates the bounds; here they are for the OpenAPI document and for JSON pointers.
 LifetimeMinutes = Annotated[
     int, Meta(ge=MIN_CODE_LIFETIME // MINUTE, le=MAX_CODE_LIFETIME // MINUTE, examples=[10_080])
 ]
@@ -53,24 +62,26 @@ CodeId = Annotated[UUID, PathParameter(description="The id of one of your codes.
 
 
 class CreateCodeRequest(Struct, forbid_unknown_fields=True):
-    """A code to be made: one of `expires_at` and `lifetime_minutes`, the rest as you like."""
+    """The code to create. Exactly one of `expires_at` and `lifetime_minutes` is required."""
 
     expires_at: Annotated[
-        Timestamp | None, Meta(description="1 minute to 365 days ahead, with an offset.")
+        Timestamp | None, Meta(description="1 minute to 365 days in the future, with a UTC offset.")
     ] = None
     lifetime_minutes: Annotated[
         LifetimeMinutes | None, Meta(description="Instead of `expires_at`.")
     ] = None
     code: Annotated[
-        CustomCode | None, Meta(description="Your own wording.", examples=["ANN-2026"])
+        CustomCode | None, Meta(description="A custom text for the code.", examples=["ANN-2026"])
     ] = None
-    max_uses: Annotated[MaxUses | None, Meta(description="How many may join with it.")] = None
-    activate: Annotated[bool, Meta(description="Put it in force at once.")] = True
-    replace: Annotated[bool, Meta(description="Retire the code that is in force now.")] = False
+    max_uses: Annotated[
+        MaxUses | None, Meta(description="How many users may register with it.")
+    ] = None
+    activate: Annotated[bool, Meta(description="Activate the code.")] = True
+    replace: Annotated[bool, Meta(description="Deactivate the currently active code.")] = False
 
 
 class RenewCodeRequest(Struct, forbid_unknown_fields=True):
-    """What is to change; what is left out stays. `max_uses: null` takes the maximum away."""
+    """The changes; omitted fields keep their value. `max_uses: null` removes the maximum."""
 
     expires_at: Timestamp | UnsetType = UNSET
     lifetime_minutes: LifetimeMinutes | UnsetType = UNSET
@@ -90,8 +101,8 @@ class CodeResponse(Struct):
     url: str
 
     @classmethod
-    def from_code(cls, code: Entity, now: datetime, urls: PublicUrls) -> "CodeResponse":
-        """Show a code as it is at `now`."""
+    def from_code(cls, code: Code, now: datetime, urls: PublicUrls) -> "CodeResponse":
+        """Encode a code with its status at `now`."""
         return cls(
             id=code.id,
             code=code.text,
@@ -113,16 +124,9 @@ class CodePageResponse(Struct):
 
 T = TypeVar("T")
 
-READ_ERRORS = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
-READ_ONE_ERRORS = (*READ_ERRORS, errors.NotFound)
-WRITE_ERRORS = (*READ_ERRORS, errors.AccountBlocked)
-WRITE_ONE_ERRORS = (*READ_ONE_ERRORS, errors.AccountBlocked)
-BODY_ERRORS = (400, 408, 413, 415, errors.InvalidRequest)
-IDEMPOTENCY_ERRORS = (errors.IdempotencyKeyInUse, errors.IdempotencyKeyReused)
-
 
 class CodesController(Controller):
-    """Making, renewing, swapping and deleting one's own codes; one is in force at a time."""
+    """Routes for the user's codes, of which at most one is active."""
 
     path = "/api/v1/me/codes"
     tags = ("My codes",)
@@ -142,7 +146,7 @@ class CodesController(Controller):
             201: ResponseSpec(
                 CodeResponse,
                 generate_examples=False,
-                description="The code; `Location` leads to it.",
+                description="The code; its URL is in `Location`.",
             )
         },
     )  # fmt: skip
@@ -156,11 +160,11 @@ class CodesController(Controller):
         urls: FromDishka[PublicUrls],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[CodeResponse]:
-        """Make a code and, unless told otherwise, put it in force."""
+        """Create a code and, unless `activate` is false, activate it."""
 
-        def answer(code: Entity) -> StoredJsonResponse:
-            shown = CodeResponse.from_code(code, code.created_at, urls)
-            return make_stored_response(201, shown, f"{self.path}/{code.id}")
+        def make_response(code: Code) -> StoredJsonResponse:
+            body = CodeResponse.from_code(code, code.created_at, urls)
+            return make_stored_response(201, body, f"{self.path}/{code.id}")
 
         new_code = codes.NewCode(
             expiry=Expiry(data.expires_at, data.lifetime_minutes),
@@ -169,7 +173,7 @@ class CodesController(Controller):
             activate=data.activate,
             replace=data.replace,
         )
-        idempotent = idempotent_request(request, idempotency_key, answer)
+        idempotent = idempotent_request(request, idempotency_key, make_response)
         code = await issue_code(user_id, new_code, idempotent)
         location = f"{self.path}/{code.id}"
         return Response(
@@ -192,13 +196,13 @@ class CodesController(Controller):
             CodeStatus | None, QueryParameter(description="Only codes of this status.")
         ] = None,
     ) -> CodePageResponse:
-        """List one's codes, newest first; deleted ones are gone."""
+        """List the user's codes, newest first, without deleted ones."""
         list_key = ("codes", user_id, status)
-        found, now = await list_codes(
+        codes_page, now = await list_codes(
             user_id, status=status, after=page.after(*list_key), limit=page.limit
         )
-        items = [CodeResponse.from_code(code, now, urls) for code in found.items]
-        return CodePageResponse(items, make_cursor(found.next_after, *list_key))
+        items = [CodeResponse.from_code(code, now, urls) for code in codes_page.items]
+        return CodePageResponse(items, make_cursor(codes_page.next_after, *list_key))
 
     @get(
         "/active",
@@ -212,7 +216,7 @@ class CodesController(Controller):
         show_active_code: FromDishka[codes.ShowActiveCode],
         urls: FromDishka[PublicUrls],
     ) -> CodeResponse:
-        """Show the code that is in force."""
+        """Return the active code."""
         return CodeResponse.from_code(*await show_active_code(user_id), urls)
 
     @get("/{code_id:uuid}", summary="Show a code", responses=problem_responses(*READ_ONE_ERRORS))
@@ -224,7 +228,7 @@ class CodesController(Controller):
         show_code: FromDishka[codes.ShowCode],
         urls: FromDishka[PublicUrls],
     ) -> CodeResponse:
-        """Show one of one's codes."""
+        """Return one of the user's codes."""
         return CodeResponse.from_code(*await show_code(user_id, code_id), urls)
 
     @patch(
@@ -241,8 +245,8 @@ class CodesController(Controller):
         renew_code: FromDishka[codes.RenewCode],
         urls: FromDishka[PublicUrls],
     ) -> CodeResponse:
-        """Give a code another end or maximum. One that had expired is in force again, unless
-        it was deactivated or another one took its place.
+        """Change the expiry or the maximum number of uses. An expired code becomes active again
+        unless it was deactivated or another code is active.
         """
         return CodeResponse.from_code(*await renew_code(user_id, code_id, _renewal(data)), urls)
 
@@ -256,7 +260,7 @@ class CodesController(Controller):
         code_id: CodeId,
         delete_code: FromDishka[codes.DeleteCode],
     ) -> None:
-        """Delete a code for good. Nobody can have its text again, not even its owner."""
+        """Delete a code permanently. No code can have its text again."""
         await delete_code(user_id, code_id)
 
     @post(
@@ -273,7 +277,7 @@ class CodesController(Controller):
         activate_code: FromDishka[codes.ActivateCode],
         urls: FromDishka[PublicUrls],
     ) -> CodeResponse:
-        """Put a code in force, and the one that was in force out of it."""
+        """Activate a code, and deactivate the previously active one."""
         return CodeResponse.from_code(*await activate_code(user_id, code_id), urls)
 
     @post(
@@ -290,14 +294,14 @@ class CodesController(Controller):
         deactivate_code: FromDishka[codes.DeactivateCode],
         urls: FromDishka[PublicUrls],
     ) -> CodeResponse:
-        """Take a code out of force until it is activated again."""
+        """Deactivate a code until it is activated again."""
         return CodeResponse.from_code(*await deactivate_code(user_id, code_id), urls)
 
 
 def _renewal(data: RenewCodeRequest) -> codes.CodeRenewal:
-    at, minutes = _none_if_unset(data.expires_at), _none_if_unset(data.lifetime_minutes)
+    expires_at, minutes = _none_if_unset(data.expires_at), _none_if_unset(data.lifetime_minutes)
     return codes.CodeRenewal(
-        expiry=None if at is None and minutes is None else Expiry(at, minutes),
+        expiry=None if expires_at is None and minutes is None else Expiry(expires_at, minutes),
         max_uses=_none_if_unset(data.max_uses),
         unlimited=data.max_uses is None,
     )

@@ -1,4 +1,4 @@
-"""The documents that other services need to trust the tokens."""
+"""Discovery for other services: authorization server metadata and JSON Web Key Set."""
 
 import msgspec
 from dishka import FromDishka
@@ -8,16 +8,16 @@ from msgspec import Struct
 
 from referral.core.entities.clients import Scope
 from referral.core.ports.security import AccessTokenIssuer
-from referral.web.controllers.tokens import SupportedGrants
+from referral.web.controllers.token_endpoint import SupportedGrants
 from referral.web.injection import inject
-from referral.web.links import PublicUrls
+from referral.web.public_urls import PublicUrls
 
 CACHE_HEADERS = [ResponseHeader("Cache-Control", value="public, max-age=300")]
-"""Public documents; a key that is put behind the signing one is known everywhere in 5 minutes."""
+"""Caches keep the documents for 5 minutes: after that, every client knows a newly added key."""
 
 
 class AuthorizationServerMetadata(Struct):
-    """The endpoints of the token service, and what they support (RFC 8414)."""
+    """The endpoints of the token service and their capabilities (RFC 8414)."""
 
     issuer: str
     token_endpoint: str
@@ -45,13 +45,13 @@ class JsonWebKey(Struct):
 
 
 class JsonWebKeySet(Struct):
-    """The public keys that verify access tokens."""
+    """The public keys that verify access tokens (RFC 7517)."""
 
     keys: list[JsonWebKey]
 
 
 class DiscoveryController(Controller):
-    """What other services need to know."""
+    """Routes for discovery documents."""
 
     path = "/.well-known"
     tags = ("Tokens",)
@@ -65,7 +65,7 @@ class DiscoveryController(Controller):
     async def metadata(
         self, grants: FromDishka[SupportedGrants], urls: FromDishka[PublicUrls]
     ) -> AuthorizationServerMetadata:
-        """Describe the endpoints and what they support (RFC 8414)."""
+        """Return the endpoints and their capabilities (RFC 8414)."""
         return AuthorizationServerMetadata(
             issuer=urls.public_url,
             token_endpoint=f"{urls.public_url}/api/v1/auth/token",
@@ -84,5 +84,5 @@ class DiscoveryController(Controller):
     @get("/jwks.json", summary="Show the public keys", response_headers=CACHE_HEADERS)
     @inject
     async def jwks(self, access_tokens: FromDishka[AccessTokenIssuer]) -> JsonWebKeySet:
-        """Show the keys that verify access tokens (RFC 7517)."""
+        """Return the keys that verify access tokens (RFC 7517)."""
         return msgspec.convert(access_tokens.jwks(), JsonWebKeySet)

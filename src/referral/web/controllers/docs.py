@@ -1,4 +1,7 @@
-"""Swagger UI and ReDoc, with every script, style and picture from this service itself."""
+"""API documentation: Swagger UI, ReDoc, the OpenAPI document and problem types.
+
+All scripts, styles and images come from this service, none from a CDN.
+"""
 
 from functools import cache
 from typing import Any
@@ -10,6 +13,7 @@ from litestar.params import FromPath
 
 from referral.package_files import package_folder
 from referral.web.openapi import complete_document
+from referral.web.problem_types import all_problem_types
 
 ASSETS_FOLDER = package_folder("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
 
@@ -24,11 +28,11 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 )
-"""What the two bundles need and no more."""
+"""The minimum that Swagger UI and ReDoc need."""
 
 REDOC_LOGO_URL = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 BLANK_LOGO_URL = b"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
-"""ReDoc has no option for the small picture in its footer, which it asks a CDN for."""
+"""ReDoc loads the logo in its footer from a CDN and has no option against it."""
 
 SWAGGER_START_JS = """\
 window.ui = SwaggerUIBundle({
@@ -66,23 +70,23 @@ REDOC_HTML = PAGE_HTML.format(
 
 
 class DocsController(Controller):
-    """The pages on which one reads and tries the API."""
+    """Routes for the API documentation."""
 
     include_in_schema = False
 
     @get("/docs")
     async def swagger(self) -> Response[str]:
-        """Show Swagger UI."""
+        """Return Swagger UI."""
         return _page(SWAGGER_HTML)
 
     @get("/redoc")
     async def redoc(self) -> Response[str]:
-        """Show ReDoc."""
+        """Return ReDoc."""
         return _page(REDOC_HTML)
 
     @get("/openapi.json")
     async def openapi(self, request: Request[Any, Any, Any]) -> Response[bytes]:
-        """Show the OpenAPI 3.1 document."""
+        """Return the OpenAPI 3.1 document."""
         state = request.app.state
         if "document" not in state:
             document = complete_document(request.app.openapi_schema.to_schema())
@@ -91,7 +95,7 @@ class DocsController(Controller):
 
     @get("/docs/files/{name:str}")
     async def asset(self, name: FromPath[str]) -> Response[bytes]:
-        """Serve one of the files that the pages load."""
+        """Return a file that the pages load."""
         headers = {"Cache-Control": "public, max-age=86400"}
         if name == "start.js":
             return Response(
@@ -100,6 +104,22 @@ class DocsController(Controller):
         if name not in ASSETS:
             raise NotFoundException
         return Response(_read_asset(name), media_type=ASSETS[name][1], headers=headers)
+
+
+class ProblemTypesController(Controller):
+    """Route for the `type` URLs of problem details."""
+
+    path = "/problems"
+    include_in_schema = False
+
+    @get("/{slug:str}", media_type=MediaType.TEXT)
+    async def describe(self, slug: FromPath[str]) -> str:
+        """Return status and description of a problem type."""
+        known = all_problem_types()
+        if slug not in known:
+            raise NotFoundException
+        status, text = known[slug]
+        return f"{slug} (HTTP {status})\n\n{text}\n"
 
 
 @cache

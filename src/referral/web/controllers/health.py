@@ -1,4 +1,4 @@
-"""For whoever watches over the service."""
+"""Health checks for load balancers and monitoring."""
 
 from typing import Literal
 
@@ -12,11 +12,11 @@ from msgspec import Struct
 from referral.core.errors import Unavailable
 from referral.core.use_cases.health import CheckHealth
 from referral.web.injection import inject
-from referral.web.problems import problem_responses
+from referral.web.problem_types import problem_responses
 
 
 class LivenessResponse(Struct):
-    """That the process answers."""
+    """The process is running."""
 
     status: Literal["ok"] = "ok"
 
@@ -24,20 +24,22 @@ class LivenessResponse(Struct):
 READINESS_SPEC = ResponseSpec(
     dict[str, str],
     generate_examples=False,
-    description="The state of each part.",
-    examples=[Example(id="healthy", summary="All is well", value={"database": "ok"})],
+    description="The status of each component.",
+    examples=[
+        Example(id="healthy", summary="All components are available", value={"database": "ok"})
+    ],
 )
 
 
 class HealthController(Controller):
-    """Whether the process lives, and whether it can do its work."""
+    """Routes for liveness and readiness."""
 
     path = "/health"
     tags = ("Operations",)
 
     @get("/live", summary="Alive?")
     async def live(self) -> LivenessResponse:
-        """Tell that the process answers; touches nothing."""
+        """Respond without a check of any component."""
         return LivenessResponse()
 
     @get(
@@ -47,7 +49,9 @@ class HealthController(Controller):
     )
     @inject
     async def ready(self, state: State, check_health: FromDishka[CheckHealth]) -> dict[str, str]:
-        """Ask the database, and name the state of the other parts; 503 also when about to end."""
+        """Check the database, and return the status of each component. The response is 503 if the
+        database is unavailable or the service is shutting down.
+        """
         if state.drain.has_begun:
-            raise Unavailable("The service is about to end; ask another one.")
+            raise Unavailable("The service is shutting down. Send requests to another instance.")
         return await check_health()

@@ -1,4 +1,4 @@
-"""What anyone may ask about codes, and where share links lead."""
+"""Public routes for codes: look-up by the referrer's e-mail address, validity, share links."""
 
 from typing import Annotated, Any
 
@@ -9,19 +9,18 @@ from litestar.response import Redirect
 from msgspec import Struct
 
 from referral.core import errors
-from referral.core.entities.codes import Code as Entity
+from referral.core.entities.codes import Code
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
 from referral.web.auth import SECURITY_REQUIREMENTS, check_lookup_access
-from referral.web.controllers.accounts import Email
-from referral.web.controllers.codes import Timestamp
+from referral.web.field_types import Email, Timestamp
 from referral.web.injection import inject
-from referral.web.links import PublicUrls
 from referral.web.middleware.lookup_response_cache import LOOKUP_RESULT_KEY, LookupResponseCache
-from referral.web.problems import problem_responses
+from referral.web.problem_types import problem_responses
+from referral.web.public_urls import PublicUrls
 from referral.web.rate_limits import limit_by_ip
 
-CodeParameter = Annotated[str, PathParameter(description="The code, in capitals or not.")]
+CodeParameter = Annotated[str, PathParameter(description="The code, in upper or lower case.")]
 
 LOOKUP_ERRORS = (
     errors.Unauthenticated, errors.NoActiveCode, errors.InvalidRequest, errors.TooManyRequests,
@@ -30,13 +29,13 @@ LOOKUP_ERRORS = (
 
 
 class LookupRequest(Struct, forbid_unknown_fields=True):
-    """Whose code is asked for."""
+    """The e-mail address of the referrer."""
 
     email: Email
 
 
 class LookupResponse(Struct):
-    """A referrer's code in force."""
+    """A referrer's active code."""
 
     code: str
     expires_at: Timestamp
@@ -44,14 +43,14 @@ class LookupResponse(Struct):
 
 
 class CodeValidityResponse(Struct):
-    """Whether one can join with a code, and until when."""
+    """Whether a user can register with a code, and its expiry."""
 
     valid: bool
     expires_at: Timestamp | None
 
 
 class LookupController(Controller):
-    """Finding a referrer's code, and checking one."""
+    """Routes for look-ups of a referrer's active code."""
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
@@ -73,7 +72,7 @@ class LookupController(Controller):
         look_up_code: FromDishka[LookUpCode],
         urls: FromDishka[PublicUrls],
     ) -> LookupResponse:
-        """Find the code in force of whoever has an e-mail address."""
+        """Return the active code of the user with an e-mail address."""
         code = await look_up_code(email)
         request.scope["state"][LOOKUP_RESULT_KEY] = (email, code)
         return _lookup_response(code, urls)
@@ -92,12 +91,12 @@ class LookupController(Controller):
         look_up_code: FromDishka[LookUpCode],
         urls: FromDishka[PublicUrls],
     ) -> LookupResponse:
-        """Find a code with the address in the body, which keeps it out of URLs and logs."""
+        """Return the active code; the e-mail address is in the body, and so in no URL or log."""
         return _lookup_response(await look_up_code(data.email), urls)
 
 
 class CodeValidityController(Controller):
-    """Whether a code is good."""
+    """Route for the validity of a code."""
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
@@ -112,13 +111,13 @@ class CodeValidityController(Controller):
     async def check(
         self, code: CodeParameter, check_code: FromDishka[CheckCode]
     ) -> CodeValidityResponse:
-        """Tell whether one can join with a code; nothing about its owner."""
-        found = await check_code(code)
-        return CodeValidityResponse(found is not None, found.expires_at if found else None)
+        """Return whether a user can register with a code, without data about its owner."""
+        usable = await check_code(code)
+        return CodeValidityResponse(usable is not None, usable.expires_at if usable else None)
 
 
 class ShareLinkController(Controller):
-    """The links that referrers pass on."""
+    """Route for share links."""
 
     path = "/r"
     tags = ("Look-ups",)
@@ -135,10 +134,10 @@ class ShareLinkController(Controller):
     async def follow(
         self, code: CodeParameter, check_code: FromDishka[CheckCode], urls: FromDishka[PublicUrls]
     ) -> Redirect:
-        """Lead to the landing page, with `?ref=` where the code is in force."""
-        found = await check_code(code)
-        return Redirect(urls.landing(found.text if found else None), status_code=302)
+        """Redirect to the landing page, with `?ref=` if the code is active."""
+        usable = await check_code(code)
+        return Redirect(urls.landing(usable.text if usable else None), status_code=302)
 
 
-def _lookup_response(code: Entity, urls: PublicUrls) -> LookupResponse:
+def _lookup_response(code: Code, urls: PublicUrls) -> LookupResponse:
     return LookupResponse(code.text, code.expires_at, urls.share(code.text))

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, and who may have them."""
+"""Metrics for Prometheus, for internal callers only."""
 
 from itertools import chain
 from typing import Any
@@ -11,14 +11,16 @@ from litestar.types import Scope
 from referral.core.ports.system import Metrics
 from referral.web.client_ip import TrustedProxies, forwarded_hops, parse_ip
 from referral.web.injection import inject
-from referral.web.problems import problem_responses
+from referral.web.problem_types import problem_responses
 
 UNSUPPORTED_PROXY_HEADERS = {b"forwarded", b"x-real-ip"}
-"""What other proxies than those that we know say about a request that they pass on."""
+"""Headers of proxies that do not set `X-Forwarded-For`. Such a request has passed a proxy, and the
+client IP cannot be verified.
+"""
 
 
 class MetricsController(Controller):
-    """How the service does."""
+    """Route for metrics."""
 
     path = "/metrics"
     tags = ("Operations",)
@@ -27,29 +29,29 @@ class MetricsController(Controller):
         "",
         summary="Figures",
         media_type="text/plain",
-        response_description="The figures.",
+        response_description="The metrics.",
         responses=problem_responses(404),
     )
     @inject
     async def show(
         self, request: Request[Any, Any, Any], metrics: FromDishka[Metrics]
     ) -> Response[str]:
-        """Show the figures in the text format of Prometheus, to this machine and to the networks of
-        `REFERRAL_TRUSTED_PROXIES`. Everyone else is told that there is nothing here.
+        """Return metrics in the text format of Prometheus, to callers on this machine and in the
+        networks of `REFERRAL_TRUSTED_PROXIES`. The response to other callers is 404.
         """
         if not is_internal(request.scope):
             raise NotFoundException
         text = (await metrics.render()).decode()
-        # The framework adds it again.
-        kind = metrics.content_type.removesuffix("; charset=utf-8")
-        return Response(text, media_type=kind)
+        # Litestar appends the charset again.
+        media_type = metrics.content_type.removesuffix("; charset=utf-8")
+        return Response(text, media_type=media_type)
 
 
 def is_internal(scope: Scope) -> bool:
-    """Tell whether the peer, and everyone that it speaks for, is of this machine or listed."""
+    """Return whether the peer and all forwarded hops are local or trusted proxies."""
     proxies: TrustedProxies = scope["litestar_app"].state.trusted_proxies
-    named = {name for name, _ in scope["headers"]}
-    if scope["client"] is None or named & UNSUPPORTED_PROXY_HEADERS:
+    header_names = {name for name, _ in scope["headers"]}
+    if scope["client"] is None or header_names & UNSUPPORTED_PROXY_HEADERS:
         return False
     hops = chain(scope["client"][:1], forwarded_hops(scope["headers"]))
     return all(_is_loopback(hop) or proxies.trusts(hop) for hop in hops)

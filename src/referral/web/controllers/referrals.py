@@ -1,4 +1,4 @@
-"""Who joined with whose code."""
+"""The referrals of a user: who registered with the user's codes."""
 
 from typing import Annotated
 from uuid import UUID
@@ -14,19 +14,19 @@ from referral.core.entities.clients import Caller
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.use_cases.referrals import ListReferrals
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate
-from referral.web.controllers.codes import Timestamp
+from referral.web.field_types import Timestamp
 from referral.web.injection import inject
-from referral.web.parsing import PageRequest, make_cursor, provide_page_request
-from referral.web.problems import problem_responses
+from referral.web.pagination import PageRequest, make_cursor, provide_page_request
+from referral.web.problem_types import problem_responses
 
-UserId = Annotated[UUID, PathParameter(description="The id of the user who passed codes on.")]
+UserId = Annotated[UUID, PathParameter(description="The id of the referrer.")]
 StatusFilter = Annotated[
     ReferralStatus | None, QueryParameter(description="Only referrals of this status.")
 ]
 
 
 class ReferralResponse(Struct):
-    """Someone who joined; `email` and `code` are there for those who may see them."""
+    """A referred user; `email` and `code` are present only if the caller may see them."""
 
     id: UUID
     status: ReferralStatus
@@ -51,7 +51,7 @@ LIST_ERRORS = (
 
 
 class ReferralsController(Controller):
-    """The referrals of a user."""
+    """Routes for lists of referrals."""
 
     path = "/api/v1"
     tags = ("Referrals",)
@@ -75,7 +75,9 @@ class ReferralsController(Controller):
         list_referrals: FromDishka[ListReferrals],
         status: StatusFilter = None,
     ) -> ReferralPageResponse:
-        """List those who joined with a user's codes. Strangers see no addresses."""
+        """List the users who registered with a user's codes. E-mail addresses are shown to the
+        referrer, admins and clients; to other users only if the service is configured so.
+        """
         return await _page(list_referrals, caller, user_id, page, status)
 
     @get("/me/referrals", summary="List my referrals", responses=problem_responses(*LIST_ERRORS))
@@ -87,7 +89,7 @@ class ReferralsController(Controller):
         list_referrals: FromDishka[ListReferrals],
         status: StatusFilter = None,
     ) -> ReferralPageResponse:
-        """List those who joined with one's own codes."""
+        """List the users who registered with the authenticated user's codes."""
         if caller.user_id is None:
             raise errors.InsufficientScope
         return await _page(list_referrals, caller, caller.user_id, page, status)
@@ -101,15 +103,15 @@ async def _page(
     status: ReferralStatus | None,
 ) -> ReferralPageResponse:
     list_key = ("referrals", user_id, status)
-    found, in_full = await list_referrals(
+    referrals, shows_details = await list_referrals(
         caller, user_id, status=status, after=page.after(*list_key), limit=page.limit
     )
-    items = [_referral(joined, in_full=in_full) for joined in found.items]
-    return ReferralPageResponse(items, make_cursor(found.next_after, *list_key))
+    items = [_referral(item, shows_details=shows_details) for item in referrals.items]
+    return ReferralPageResponse(items, make_cursor(referrals.next_after, *list_key))
 
 
-def _referral(joined: ReferralListItem, *, in_full: bool) -> ReferralResponse:
-    shown = ReferralResponse(joined.id, joined.status, joined.joined_at)
-    if in_full:
-        shown.email, shown.code = joined.email, joined.code
-    return shown
+def _referral(item: ReferralListItem, *, shows_details: bool) -> ReferralResponse:
+    referral = ReferralResponse(item.id, item.status, item.joined_at)
+    if shows_details:
+        referral.email, referral.code = item.email, item.code
+    return referral

@@ -26,7 +26,7 @@ from referral.core.use_cases.email_links import (
     ResetPassword,
 )
 from referral.web.injection import inject
-from referral.web.oauth_forms import MAX_FORM_FIELDS
+from referral.web.oauth import MAX_FORM_FIELDS
 from referral.web.pages.rendering import TEMPLATES, render_page
 from referral.web.pages.translations import TEXTS
 from referral.web.problems import UNAVAILABLE_RETRY_AFTER_SECONDS

@@ -1,4 +1,4 @@
-"""Ending tokens (RFC 7009), and asking whether they are good (RFC 7662)."""
+"""Token introspection (RFC 7662) and revocation (RFC 7009)."""
 
 from typing import Any
 
@@ -11,8 +11,7 @@ from referral.core.errors import Unavailable
 from referral.core.use_cases.clients import AuthenticateClient, IntrospectionResult, IntrospectToken
 from referral.core.use_cases.sessions import RevokeSession
 from referral.web.injection import inject
-from referral.web.links import PublicUrls
-from referral.web.oauth_forms import (
+from referral.web.oauth import (
     INVALID_CLIENT_SPEC,
     NO_STORE_HEADERS,
     TOKEN_ERROR_HANDLERS,
@@ -24,11 +23,12 @@ from referral.web.oauth_forms import (
     require_client_credentials,
     require_field,
 )
-from referral.web.problems import problem_responses
+from referral.web.problem_types import problem_responses
+from referral.web.public_urls import PublicUrls
 
 
 class IntrospectionResponse(Struct):
-    """What a token is; of one that is not active, nothing else is told."""
+    """The state of a token; an inactive token has no other fields."""
 
     active: bool
     scope: str | UnsetType = UNSET
@@ -45,7 +45,7 @@ class IntrospectionResponse(Struct):
 
 
 class TokenIntrospectionController(Controller):
-    """Ending tokens, and asking about them."""
+    """Routes for revocation and introspection."""
 
     path = "/api/v1/auth"
     tags = ("Tokens",)
@@ -59,7 +59,7 @@ class TokenIntrospectionController(Controller):
         operation_class=TokenFormOperation,
         responses=problem_responses(408, 413, Unavailable)
         | {
-            200: ResponseSpec(None, description="The token is good no more."),
+            200: ResponseSpec(None, description="The token is no longer valid."),
             400: TOKEN_ERROR_SPEC,
             401: INVALID_CLIENT_SPEC,
         },
@@ -71,8 +71,8 @@ class TokenIntrospectionController(Controller):
         authenticate: FromDishka[AuthenticateClient],
         revoke: FromDishka[RevokeSession],
     ) -> Response[None]:
-        """Log out: end the session that the token belongs to (RFC 7009), whatever the token. No
-        client has to authenticate; one that does, and cannot, is refused.
+        """Log out: end the session of an access or refresh token (RFC 7009). The response to an
+        unknown token is the same. Client authentication is optional, but rejected if invalid.
         """
         check_content_type(request)
         await authenticate(find_client_credentials(request))
@@ -95,35 +95,34 @@ class TokenIntrospectionController(Controller):
         introspect: FromDishka[IntrospectToken],
         urls: FromDishka[PublicUrls],
     ) -> Response[IntrospectionResponse]:
-        """Tell a client whether a token is good at this moment (RFC 7662): its session has not
-        ended, and its account is there. `username` is for clients with `users:read`, and only
-        for an address of which nothing is left to confirm.
+        """Return whether a token is active (RFC 7662): its session has not ended, and its account
+        exists. `username` requires the scope `users:read` and a confirmed e-mail address.
         """
-        # JSON is refused as such; apart from that, who asks comes before what is asked.
+        # A wrong media type is an error of its own; otherwise authentication precedes validation.
         check_content_type(request, optional=True)
         credentials = require_client_credentials(request)
-        found = await introspect(credentials, require_field(await read_form(request), "token"))
-        answer = (
+        result = await introspect(credentials, require_field(await read_form(request), "token"))
+        response = (
             IntrospectionResponse(active=False)
-            if found is None
-            else _active_token(found, urls.public_url)
+            if result is None
+            else _active_token(result, urls.public_url)
         )
-        return Response(answer, headers=NO_STORE_HEADERS)
+        return Response(response, headers=NO_STORE_HEADERS)
 
 
-def _active_token(found: IntrospectionResult, issuer: str) -> IntrospectionResponse:
-    answer = IntrospectionResponse(
+def _active_token(result: IntrospectionResult, issuer: str) -> IntrospectionResponse:
+    response = IntrospectionResponse(
         active=True,
-        scope=found.scope,
-        client_id=found.client_id,
-        username=found.email or UNSET,
-        email_verified=UNSET if found.email_verified is None else found.email_verified,
-        exp=found.expires_at,
-        sub=found.subject,
+        scope=result.scope,
+        client_id=result.client_id,
+        username=result.email or UNSET,
+        email_verified=UNSET if result.email_verified is None else result.email_verified,
+        exp=result.expires_at,
+        sub=result.subject,
         iss=issuer,
     )
-    if found.claims is not None:
-        answer.token_type = "Bearer"  # noqa: S105 - the type, no token
-        answer.iat, answer.jti = found.claims.issued_at, found.claims.id
-        answer.aud = issuer
-    return answer
+    if result.claims is not None:
+        response.token_type = "Bearer"  # noqa: S105 - a token type, not a secret
+        response.iat, response.jti = result.claims.issued_at, result.claims.id
+        response.aud = issuer
+    return response

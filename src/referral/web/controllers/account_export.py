@@ -1,19 +1,26 @@
-"""All that is stored about a user, in one document."""
+"""The export of all data that is stored about the authenticated user."""
 
 from uuid import UUID
 
+from dishka import FromDishka
+from litestar import Controller, get
+from litestar.di import NamedDependency, Provide
 from msgspec import Struct
 
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Locale, Role
-from referral.core.use_cases.exports import AccountExport
-from referral.web.controllers.accounts import ProfileResponse
-from referral.web.controllers.codes import Timestamp
+from referral.core.use_cases.exports import AccountExport, ExportAccount
+from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user
+from referral.web.before_request import require_active_session
+from referral.web.controllers.current_user import ProfileResponse
+from referral.web.field_types import Timestamp
+from referral.web.injection import inject
+from referral.web.problem_types import READ_ERRORS, problem_responses
 
 
 class ExportedAccount(Struct):
-    """The account itself."""
+    """The stored account."""
 
     id: UUID
     email: str
@@ -29,7 +36,7 @@ class ExportedAccount(Struct):
 
 
 class ExportedCode(Struct):
-    """A referral code."""
+    """A stored referral code."""
 
     id: UUID
     code: str
@@ -41,7 +48,7 @@ class ExportedCode(Struct):
 
 
 class ExportedReferral(Struct):
-    """Someone who joined with one of the codes; an erased one has no address."""
+    """A user who registered with one of the codes; `email` is null after the account was erased."""
 
     id: UUID
     email: str | None
@@ -51,7 +58,7 @@ class ExportedReferral(Struct):
 
 
 class ExportedReferrer(Struct):
-    """How the user came to join."""
+    """The referrer of the user."""
 
     referrer_id: UUID
     status: ReferralStatus
@@ -60,7 +67,7 @@ class ExportedReferrer(Struct):
 
 
 class ExportedSession(Struct):
-    """A login that goes on."""
+    """An active session."""
 
     id: UUID
     client_id: str
@@ -70,7 +77,7 @@ class ExportedSession(Struct):
 
 
 class AccountExportResponse(Struct):
-    """All that is stored about a user, but what password and tokens are checked against."""
+    """All data that is stored about a user, except the hashes of the password and of tokens."""
 
     exported_at: Timestamp
     account: ExportedAccount
@@ -82,15 +89,17 @@ class AccountExportResponse(Struct):
 
     @classmethod
     def from_export(cls, export: AccountExport) -> "AccountExportResponse":
-        """Show what was put together."""
-        user, by = export.user, export.referred_by
+        """Encode an export."""
+        user, referrer = export.user, export.referred_by
         return cls(
             exported_at=export.as_of,
             account=ExportedAccount(
                 **{name: getattr(user, name) for name in ExportedAccount.__struct_fields__}
             ),
-            joined_by=ExportedReferrer(by.referrer_id, by.status, by.code, by.joined_at)
-            if by
+            joined_by=ExportedReferrer(
+                referrer.referrer_id, referrer.status, referrer.code, referrer.joined_at
+            )
+            if referrer
             else None,
             codes=[
                 ExportedCode(
@@ -108,3 +117,21 @@ class AccountExportResponse(Struct):
             ],
             profile=ProfileResponse.from_profile(export.profile),
         )
+
+
+class AccountExportController(Controller):
+    """Route for the export."""
+
+    path = "/api/v1/me/export"
+    tags = ("Accounts",)
+    security = SECURITY_REQUIREMENTS
+    before_request = staticmethod(require_active_session)
+    dependencies = {"user_id": Provide(authenticate_user)}
+
+    @get(summary="Export my data", responses=problem_responses(*READ_ERRORS))
+    @inject
+    async def export(
+        self, user_id: NamedDependency[UUID], export_account: FromDishka[ExportAccount]
+    ) -> AccountExportResponse:
+        """Return all data stored about the account, except the hashes of password and tokens."""
+        return AccountExportResponse.from_export(await export_account(user_id))

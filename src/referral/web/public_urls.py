@@ -1,4 +1,4 @@
-"""The addresses that codes lead to."""
+"""The public URLs of the service and of the pages that the operator configured."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 @dataclass(frozen=True, slots=True)
 class PublicUrls:
-    """Links of this service, and to the landing page of whoever runs it."""
+    """Builds the URLs that clients and recipients of mails see."""
 
     public_url: str
     landing_url: str
@@ -14,23 +14,23 @@ class PublicUrls:
     reset_url: str
 
     def share(self, code: str) -> str:
-        """Return the link that a referrer passes on."""
+        """Return the share link of a code."""
         return f"{self.public_url}/r/{quote(code)}"
 
     def landing(self, code: str | None) -> str:
-        """Return the landing page, told the code where there is one in force."""
+        """Return the landing page, with the code as `ref` if there is one."""
         return self.landing_url if code is None else _with_query(self.landing_url, "ref", code)
 
     def docs(self) -> str:
-        """Return the page that describes the API."""
+        """Return the API documentation."""
         return f"{self.public_url}/docs"
 
     def unsubscribe(self, token: str) -> str:
-        """Return the page that ends the notifications to whoever the token is for."""
+        """Return the page that unsubscribes the token's user from notifications."""
         return f"{self.public_url}/unsubscribe/{token}"
 
     def confirm(self, token: str) -> str:
-        """Return the page that confirms an address."""
+        """Return the page that confirms an e-mail address."""
         return _with_query(self.confirm_url, "token", token)
 
     def reset(self, token: str) -> str:

@@ -13,7 +13,7 @@ from referral.core.errors import InvalidClient, TooManyRequests, Unavailable
 from referral.core.use_cases.clients import AuthenticateClient, ClientToken, IssueClientToken
 from referral.core.use_cases.sessions import LogIn, RefreshSession, TokenPair
 from referral.web.injection import inject
-from referral.web.oauth_forms import (
+from referral.web.oauth import (
     INVALID_CLIENT_SPEC,
     NO_STORE_HEADERS,
     TOKEN_ERROR_HANDLERS,
@@ -25,15 +25,15 @@ from referral.web.oauth_forms import (
     read_form,
     require_field,
 )
-from referral.web.problems import problem_responses
+from referral.web.problem_types import problem_responses
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
 FORM_FIELDS = {
     "grant_type": "`password`, `refresh_token`, or `client_credentials` with HTTP Basic.",
     "username": "The e-mail address, for the grant `password`.",
     "password": "The password, for the grant `password`.",
-    "refresh_token": "The newest refresh token, for the grant `refresh_token`.",
-    "scope": f"A user has `{Scope.ACCOUNT}`, a client what it was given; without it one gets all.",
+    "refresh_token": "The latest refresh token, for the grant `refresh_token`.",
+    "scope": f"`{Scope.ACCOUNT}` for users, granted scopes for clients; all of them by default.",
 }
 FORM_EXAMPLES: dict[str, Example | Reference] = {
     "password": Example(
@@ -45,36 +45,36 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
         },
     ),
     "refresh_token": Example(
-        summary="Trade a refresh token for the next pair",
+        summary="Refresh the tokens",
         value={
             "grant_type": "refresh_token",
             "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
         },
     ),
     "client_credentials": Example(
-        summary="Get a token for a client, with its id and secret by HTTP Basic",
+        summary="Get a token for a client, with HTTP Basic authentication",
         value={"grant_type": "client_credentials", "scope": "referrals:read"},
     ),
 }
 
 CLIENT_GRANT_MESSAGE = (
-    "A client has the grant 'client_credentials' alone. Leave the Authorization header out."
+    "Clients may use only the grant 'client_credentials'. Remove the Authorization header."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class SupportedGrants:
-    """Which grants the token endpoint takes."""
+    """The grants that the token endpoint supports."""
 
     password: bool
 
     def names(self) -> list[str]:
-        """Return their names."""
+        """Return the values of `grant_type`."""
         return [*(["password"] if self.password else []), "refresh_token", "client_credentials"]
 
 
 class TokenResponse(Struct):
-    """A successful answer (RFC 6749, section 5.1); a client gets no refresh token."""
+    """A successful token response (RFC 6749, section 5.1); clients get no refresh token."""
 
     access_token: str
     token_type: str
@@ -85,15 +85,15 @@ class TokenResponse(Struct):
 
 @dataclass
 class GrantFormOperation(Operation):
-    """The operation with its form, whose fields depend on the grant."""
+    """The OpenAPI operation, with a form whose fields depend on the grant."""
 
     def __post_init__(self) -> None:
-        """Describe the form."""
+        """Add the form."""
         self.request_body = describe_form(FORM_FIELDS, ["grant_type"], FORM_EXAMPLES)
 
 
 class TokenController(Controller):
-    """Logging in and staying so."""
+    """Route for tokens."""
 
     path = "/api/v1/auth"
     guards = TOKEN_LIMITS
@@ -119,16 +119,18 @@ class TokenController(Controller):
         issue: FromDishka[IssueClientToken],
         grants: FromDishka[SupportedGrants],
     ) -> Response[TokenResponse]:
-        """Log in with `grant_type=password`, or trade a refresh token for the next pair. Another
-        service gets a token of its own with `grant_type=client_credentials`, and has no other
-        grant: with its authentication the other two are `unauthorized_client`.
+        """Log in with `grant_type=password`, or refresh the tokens with `grant_type=refresh_token`.
+        Other services get a token with `grant_type=client_credentials`; with client
+        authentication, the other grants are rejected as `unauthorized_client`.
         """
         check_content_type(request)
         client = await authenticate(find_client_credentials(request))
         form = await read_form(request)
         grant, scope = require_field(form, "grant_type"), form.get("scope", "")
         if grant not in grants.names():
-            raise TokenRequestError("unsupported_grant_type", "This service has no such grant.")
+            raise TokenRequestError(
+                "unsupported_grant_type", "The service does not support this grant type."
+            )
         if grant == "client_credentials":
             return _token_response(await issue(_require_client(client), scope))
         if client is not None:
@@ -148,13 +150,13 @@ def _require_client(client: Client | None) -> Client:
 
 def _check_scope(scope: str) -> None:
     if set(scope.split()) - {Scope.ACCOUNT}:
-        raise TokenRequestError("invalid_scope", f"The one scope of a user is '{Scope.ACCOUNT}'.")
+        raise TokenRequestError("invalid_scope", f"The only scope for users is '{Scope.ACCOUNT}'.")
 
 
 def _token_response(tokens: TokenPair | ClientToken) -> Response[TokenResponse]:
     pair = TokenResponse(
         access_token=tokens.access_token,
-        token_type="Bearer",  # noqa: S106 - the type, no token
+        token_type="Bearer",  # noqa: S106 - a token type, not a secret
         expires_in=tokens.expires_in,
         scope=tokens.scope,
         refresh_token=tokens.refresh_token if isinstance(tokens, TokenPair) else UNSET,

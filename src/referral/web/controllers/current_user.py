@@ -1,5 +1,6 @@
-"""What one does with one's own account."""
+"""The account of the authenticated user."""
 
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
@@ -10,59 +11,114 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.entities.users import Locale
+from referral.core.entities.account_view import AccountView
+from referral.core.entities.referrals import ReferralListItem, ReferralStatus
+from referral.core.entities.users import Locale, Profile
 from referral.core.use_cases.accounts import AccountUpdate, ShowAccount, UpdateAccount
 from referral.core.use_cases.erasure import EraseAccount
-from referral.core.use_cases.exports import ExportAccount
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.referrals import SetReferrer
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user, find_session_id
-from referral.web.controllers.accounts import CurrentUserResponse
-from referral.web.controllers.codes import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS
-from referral.web.controllers.exports import AccountExportResponse
+from referral.web.before_request import require_user
+from referral.web.controllers.codes import CodeResponse
+from referral.web.controllers.registration import UserResponse, user_fields
+from referral.web.field_types import CurrentPassword, NewPassword, Timestamp
 from referral.web.injection import inject
-from referral.web.links import PublicUrls
-from referral.web.parsing import require_active_session, require_user
-from referral.web.problems import problem_responses
+from referral.web.problem_types import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS, problem_responses
+from referral.web.public_urls import PublicUrls
 from referral.web.rate_limits import LOOKUP_LIMITS_BY_ACCOUNT, TOKEN_LIMITS_BY_ACCOUNT
 
 
 class UpdateMeRequest(Struct, forbid_unknown_fields=True):
-    """What is to change; what is left out stays."""
+    """The settings to change; omitted fields keep their value."""
 
     locale: Annotated[Locale, Meta(description="The language of mails.")] | UnsetType = UNSET
     notify_on_referral: (
-        Annotated[bool, Meta(description="Whether a mail tells of each new referral.")] | UnsetType
+        Annotated[bool, Meta(description="Whether each new referral is notified by mail.")]
+        | UnsetType
     ) = UNSET
 
 
 class ChangePasswordRequest(Struct, forbid_unknown_fields=True):
-    """The password to be, and the one that is."""
+    """The current and the new password."""
 
-    current_password: Annotated[str, Meta(examples=["correct horse battery"])]
-    new_password: Annotated[
-        str,
-        Meta(
-            description="8 characters to 1,024 bytes; common ones are refused.",
-            examples=["staple battery horse"],
-        ),
-    ]
+    current_password: CurrentPassword
+    new_password: NewPassword
 
 
 class DeleteAccountRequest(Struct, forbid_unknown_fields=True):
-    """That one really wants to leave."""
+    """The password, to confirm the erasure."""
 
-    password: Annotated[str, Meta(examples=["correct horse battery"])]
+    password: CurrentPassword
 
 
 class SetReferrerRequest(Struct, forbid_unknown_fields=True):
-    """Whose referral one is."""
+    """A referral code of the referrer."""
 
     referral_code: Annotated[str, Meta(examples=["ANN-2026"])]
 
 
+class ReferrerResponse(Struct):
+    """The owner of the referral code that the user registered with or entered later."""
+
+    id: UUID
+    email: Annotated[
+        str | None, Meta(description="Null unless the service shows referrals to everyone.")
+    ]
+
+
+class RecentReferralResponse(Struct):
+    """One of the user's newest referrals; `email` is null after the account was erased."""
+
+    id: UUID
+    email: str | None
+    status: ReferralStatus
+    joined_at: Timestamp
+
+
+class ProfileResponse(Struct):
+    """Public data about the owner of the e-mail address."""
+
+    name: str | None = None
+    title: str | None = None
+    company: str | None = None
+    domain: str | None = None
+    country: str | None = None
+    avatar_url: str | None = None
+
+    @classmethod
+    def from_profile(cls, profile: Profile | None) -> "ProfileResponse | None":
+        """Encode a profile, if there is one."""
+        return None if profile is None else cls(**asdict(profile))
+
+
+class CurrentUserResponse(UserResponse):
+    """The account of the authenticated user."""
+
+    notify_on_referral: bool
+    referrer: ReferrerResponse | None
+    referral_count: int
+    recent_referrals: list[RecentReferralResponse]
+    active_code: CodeResponse | None
+    profile: ProfileResponse | None
+
+    @classmethod
+    def from_account_view(cls, account: AccountView, urls: PublicUrls) -> "CurrentUserResponse":
+        """Encode an account for its owner."""
+        referrer, code = account.referrer, account.active_code
+        return cls(
+            **user_fields(account.user),
+            notify_on_referral=account.user.notify_on_referral,
+            referrer=ReferrerResponse(referrer.id, referrer.email) if referrer else None,
+            referral_count=account.referral_count,
+            recent_referrals=[_recent_referral(item) for item in account.recent_referrals],
+            active_code=CodeResponse.from_code(code, account.as_of, urls) if code else None,
+            profile=ProfileResponse.from_profile(account.profile),
+        )
+
+
 class CurrentUserController(Controller):
-    """One's own account."""
+    """Routes for the authenticated user's account."""
 
     path = "/api/v1/me"
     tags = ("Accounts",)
@@ -78,7 +134,7 @@ class CurrentUserController(Controller):
         show_account: FromDishka[ShowAccount],
         urls: FromDishka[PublicUrls],
     ) -> CurrentUserResponse:
-        """Show the account of whoever is signed in, with its newest referrals."""
+        """Return the authenticated user's account, with its newest referrals."""
         return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
 
     @patch(summary="Change my account", responses=problem_responses(*WRITE_ERRORS, *BODY_ERRORS))
@@ -91,7 +147,7 @@ class CurrentUserController(Controller):
         show_account: FromDishka[ShowAccount],
         urls: FromDishka[PublicUrls],
     ) -> CurrentUserResponse:
-        """Choose the language of mails, and whether new referrals are told."""
+        """Set the language of mails, and whether new referrals are notified by mail."""
         locale = None if data.locale is UNSET else data.locale
         notify = None if data.notify_on_referral is UNSET else data.notify_on_referral
         await update_account(user_id, AccountUpdate(locale, notify))
@@ -111,8 +167,8 @@ class CurrentUserController(Controller):
         data: JSONBody[DeleteAccountRequest],
         erase_account: FromDishka[EraseAccount],
     ) -> None:
-        """Erase the account for good: the address, the password, all sessions and codes. The
-        counts of those who referred stay.
+        """Erase the account permanently: e-mail address, password, all sessions and codes.
+        Referral counts of referrers do not change.
         """
         await erase_account(user_id, data.password)
 
@@ -138,21 +194,8 @@ class CurrentUserController(Controller):
         data: JSONBody[ChangePasswordRequest],
         change_password: FromDishka[ChangePassword],
     ) -> None:
-        """Change the password, and end every session but this one."""
+        """Change the password, and end every other session."""
         await change_password(user_id, session_id, data.current_password, data.new_password)
-
-    @get(
-        "/export",
-        summary="Export my data",
-        before_request=require_active_session,
-        responses=problem_responses(*READ_ERRORS),
-    )
-    @inject
-    async def export(
-        self, user_id: NamedDependency[UUID], export_account: FromDishka[ExportAccount]
-    ) -> AccountExportResponse:
-        """Show all that is stored about the account, but the hashes of password and tokens."""
-        return AccountExportResponse.from_export(await export_account(user_id))
 
     @post(
         "/referrer",
@@ -174,6 +217,10 @@ class CurrentUserController(Controller):
         show_account: FromDishka[ShowAccount],
         urls: FromDishka[PublicUrls],
     ) -> CurrentUserResponse:
-        """Enter a referral code after joining: within 7 days, and once."""
+        """Set the referrer by a referral code: once, within 7 days of registration."""
         await set_referrer(user_id, data.referral_code)
         return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
+
+
+def _recent_referral(item: ReferralListItem) -> RecentReferralResponse:
+    return RecentReferralResponse(item.id, item.email, item.status, item.joined_at)

@@ -1,4 +1,4 @@
-"""Forms of the token service, and its refusals in the shape of RFC 6749."""
+"""OAuth 2.0 requests: forms, client authentication and error responses (RFC 6749)."""
 
 from base64 import b64decode
 from binascii import Error as BadBase64
@@ -28,26 +28,26 @@ NO_STORE_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FORM_FIELDS = 20
 
 MAX_CREDENTIALS_CHARACTERS = 1024
-"""Characters of a client's credentials in Base64; those that this service makes have 108."""
+"""The maximum length of client credentials in Base64; those of this service have 108 characters."""
 
 EMPTY_CREDENTIALS = ":"
-"""An empty id and an empty secret, which Swagger UI sends along when no client is filled in."""
+"""An empty id and secret, which Swagger UI sends if the user entered no client."""
 
 
 class TokenErrorResponse(Struct):
-    """A refusal (RFC 6749, section 5.2)."""
+    """An error response (RFC 6749, section 5.2)."""
 
     error: str
     error_description: str
 
 
 class TokenRequestError(HTTPException):
-    """A token request out of shape; `detail` is the description, `error` the code of the RFC."""
+    """The token request is invalid; `error` is a code of RFC 6749, `detail` the description."""
 
     status_code = 400
 
     def __init__(self, error: str, description: str) -> None:
-        """Take one of the RFC's codes and a sentence."""
+        """Take an error code of RFC 6749 and a description."""
         super().__init__(description)
         self.error = error
 
@@ -55,12 +55,12 @@ class TokenRequestError(HTTPException):
 INVALID_CLIENT_DESCRIPTION = f"{InvalidClient.default_detail} Authenticate by HTTP Basic."
 
 TOKEN_ERROR_SPEC = ResponseSpec(
-    TokenErrorResponse, generate_examples=False, description="The refusals of RFC 6749, 5.2."
+    TokenErrorResponse, generate_examples=False, description="An error of RFC 6749, section 5.2."
 )
 INVALID_CLIENT_SPEC = ResponseSpec(
     TokenErrorResponse,
     generate_examples=False,
-    description="`invalid_client`: who are you?",
+    description="`invalid_client`: client authentication failed.",
     examples=[
         Example(value={"error": "invalid_client", "error_description": INVALID_CLIENT_DESCRIPTION})
     ],
@@ -68,14 +68,14 @@ INVALID_CLIENT_SPEC = ResponseSpec(
 
 
 def check_content_type(request: Request[Any, Any, Any], *, optional: bool = False) -> None:
-    """Raise `BadTokenRequest` for a body that is no form."""
-    kind = request.content_type[0]
-    if kind != FORM_MEDIA_TYPE and not (optional and not kind):
+    """Raise `TokenRequestError` if the body is not a form; with `optional`, it may have no type."""
+    media_type = request.content_type[0]
+    if media_type != FORM_MEDIA_TYPE and not (optional and not media_type):
         raise TokenRequestError("invalid_request", f"Send a form: Content-Type {FORM_MEDIA_TYPE}.")
 
 
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Return the form's fields, each sent once; raises `BadTokenRequest`."""
+    """Return the non-empty fields of the form; raises `TokenRequestError`."""
     check_content_type(request)
     try:
         text = (await request.body()).decode()
@@ -83,24 +83,26 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
             text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict"
         )
     except ValueError as error:
-        raise TokenRequestError("invalid_request", "The form cannot be read.") from error
+        raise TokenRequestError(
+            "invalid_request", f"Send a valid form in UTF-8, with at most {MAX_FORM_FIELDS} fields."
+        ) from error
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise TokenRequestError("invalid_request", "A parameter was sent twice.")
+        raise TokenRequestError("invalid_request", "Send each parameter once.")
     return {name: value for name, value in fields.items() if value}
 
 
 def require_field(form: dict[str, str], name: str) -> str:
-    """Return a field of the form, or raise `BadTokenRequest`."""
+    """Return a field of the form; raises `TokenRequestError`."""
     if name not in form:
-        raise TokenRequestError("invalid_request", f"The parameter '{name}' is missing.")
+        raise TokenRequestError("invalid_request", f"Send the parameter '{name}'.")
     return form[name]
 
 
 def handle_token_request_error(
     _: Request[Any, Any, Any], error: TokenRequestError
 ) -> Response[TokenErrorResponse]:
-    """Answer in the form of RFC 6749."""
+    """Respond to an invalid token request."""
     return Response(
         TokenErrorResponse(error.error, error.detail), status_code=400, headers=NO_STORE_HEADERS
     )
@@ -109,7 +111,7 @@ def handle_token_request_error(
 def handle_invalid_grant(
     _: Request[Any, Any, Any], error: InvalidGrant
 ) -> Response[TokenErrorResponse]:
-    """Answer that the credentials are not valid."""
+    """Respond to invalid credentials or tokens."""
     return Response(
         TokenErrorResponse("invalid_grant", error.detail), status_code=400, headers=NO_STORE_HEADERS
     )
@@ -118,7 +120,7 @@ def handle_invalid_grant(
 def handle_invalid_client(
     _: Request[Any, Any, Any], __: InvalidClient
 ) -> Response[TokenErrorResponse]:
-    """Answer that the client is not known."""
+    """Respond to failed client authentication."""
     headers = NO_STORE_HEADERS | {"WWW-Authenticate": 'Basic realm="referral"'}
     return Response(
         TokenErrorResponse("invalid_client", INVALID_CLIENT_DESCRIPTION),
@@ -130,7 +132,7 @@ def handle_invalid_client(
 def handle_invalid_scope(
     _: Request[Any, Any, Any], error: InvalidScope
 ) -> Response[TokenErrorResponse]:
-    """Answer that the scope is more than there is to give."""
+    """Respond to a scope that cannot be granted."""
     return Response(
         TokenErrorResponse("invalid_scope", error.detail), status_code=400, headers=NO_STORE_HEADERS
     )
@@ -145,8 +147,8 @@ TOKEN_ERROR_HANDLERS: dict[int | type[Exception], Any] = {
 
 
 def find_client_credentials(request: Request[Any, Any, Any]) -> ClientCredentials | None:
-    """Return what a client sent by HTTP Basic, None where it sent nothing; raises `InvalidClient`
-    for what cannot be read.
+    """Return the credentials of HTTP Basic authentication, or None without it; raises
+    `InvalidClient` if they are malformed.
     """
     values = request.headers.getall("authorization", [])
     if not any(_is_basic(value) for value in values):
@@ -155,20 +157,18 @@ def find_client_credentials(request: Request[Any, Any, Any]) -> ClientCredential
     if len(values) > 1 or len(encoded) > MAX_CREDENTIALS_CHARACTERS:
         raise InvalidClient
     try:
-        sent = b64decode(encoded, validate=True).decode()
+        decoded = b64decode(encoded, validate=True).decode()
     except (BadBase64, ValueError) as error:
         raise InvalidClient from error
-    client_id, _, secret = sent.partition(":")
-    # RFC 6749, 2.3.1: both are form-encoded before they are put together.
-    return (
-        None
-        if sent == EMPTY_CREDENTIALS
-        else ClientCredentials(unquote_plus(client_id), unquote_plus(secret))
-    )
+    client_id, _, secret = decoded.partition(":")
+    if decoded == EMPTY_CREDENTIALS:
+        return None
+    # RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined.
+    return ClientCredentials(unquote_plus(client_id), unquote_plus(secret))
 
 
 def require_client_credentials(request: Request[Any, Any, Any]) -> ClientCredentials:
-    """Return what a client sent by HTTP Basic, or raise `InvalidClient`."""
+    """Return the credentials of HTTP Basic authentication; raises `InvalidClient`."""
     credentials = find_client_credentials(request)
     if credentials is None:
         raise InvalidClient
@@ -182,7 +182,7 @@ def _is_basic(value: str) -> bool:
 def describe_form(
     fields: dict[str, str], required: list[str], examples: dict[str, Example | Reference]
 ) -> RequestBody:
-    """Describe a form of texts for the OpenAPI document."""
+    """Describe a form with string fields for the OpenAPI document."""
     properties: dict[str, Reference | Schema] = {
         name: Schema(type=OpenAPIType.STRING, description=description)
         for name, description in fields.items()
@@ -193,13 +193,13 @@ def describe_form(
 
 @dataclass
 class TokenFormOperation(Operation):
-    """An operation on the one token that its form holds."""
+    """The OpenAPI operation of a route that takes a token in a form."""
 
     def __post_init__(self) -> None:
-        """Describe the form."""
+        """Add the form."""
         fields = {
-            "token": "The token, of either kind.",
-            "token_type_hint": "`access_token` or `refresh_token`; the token tells by itself.",
+            "token": "An access token or a refresh token.",
+            "token_type_hint": "`access_token` or `refresh_token`. The service ignores it.",
         }
         example = Example(summary="A token", value={"token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7"})
         self.request_body = describe_form(fields, ["token"], {"token": example})

@@ -1,0 +1,78 @@
+"""Example values of fields and schemas in the OpenAPI document."""
+
+from typing import Any
+
+EXAMPLE_ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
+FIELD_EXAMPLES: dict[str, Any] = {
+    "active": True,
+    "aud": "http://127.0.0.1:8000",
+    "blocked_at": None,
+    "client_id": "first-party",
+    "enabled": True,
+    "exp": 1_796_116_800,
+    "exported_at": "2026-12-03T08:00:00Z",
+    "iat": 1_796_116_200,
+    "iss": "http://127.0.0.1:8000",
+    "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
+    "referrer_id": EXAMPLE_ID,
+    "sub": EXAMPLE_ID,
+    "username": "ann@example.com",
+    "access_token": "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl",
+    "avatar_url": "https://example.com/ann.png",
+    "code": "ANN-2026",
+    "company": "Example Ltd",
+    "country": "GB",
+    "created_at": "2026-12-01T09:30:00Z",
+    "domain": "example.com",
+    "email": "ann@example.com",
+    "email_key": "ann@example.com",
+    "email_verified": True,
+    "error": "invalid_grant",
+    "error_description": "The e-mail address or the password is wrong.",
+    "expires_at": "2026-12-31T23:59:59Z",
+    "expires_in": 600,
+    "id": EXAMPLE_ID,
+    "joined_at": "2026-12-02T17:05:00Z",
+    "max_uses": 100,
+    "name": "Ann Example",
+    "next_cursor": None,
+    "notify_on_referral": True,
+    "referral_count": 1,
+    "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
+    "role": "member",
+    "scope": "account",
+    "title": "Engineer",
+    "token_type": "Bearer",
+    "url": "http://127.0.0.1:8000/r/ANN-2026",
+    "uses": 1,
+    "valid": True,
+}
+"""Examples of fields by name. A field can also have an example in its own type."""
+
+SCHEMA_EXAMPLES: dict[str, Any] = {
+    "CreateCodeRequest": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
+    "RenewCodeRequest": {"expires_at": FIELD_EXAMPLES["expires_at"]},
+    "AuthorizationServerMetadata": {
+        "issuer": "http://127.0.0.1:8000",
+        "token_endpoint": "http://127.0.0.1:8000/api/v1/auth/token",
+        "revocation_endpoint": "http://127.0.0.1:8000/api/v1/auth/revoke",
+        "introspection_endpoint": "http://127.0.0.1:8000/api/v1/auth/introspect",
+        "jwks_uri": "http://127.0.0.1:8000/.well-known/jwks.json",
+        "grant_types_supported": ["password", "refresh_token", "client_credentials"],
+        "response_types_supported": [],
+        "scopes_supported": ["account", "codes:read", "referrals:read", "users:read"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
+        "service_documentation": "http://127.0.0.1:8000/docs",
+    },
+    "JsonWebKey": {
+        "kty": "RSA",
+        "kid": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
+        "use": "sig",
+        "alg": "RS256",
+        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1R",
+        "e": "AQAB",
+    },
+}
+"""Examples of schemas for which examples of single fields would be inconsistent."""

@@ -1,0 +1,80 @@
+"""Pages of a list: the parameters `limit` and `cursor`, and `next_cursor`."""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
+from hashlib import sha256
+from typing import Annotated
+from uuid import UUID
+
+from litestar.openapi.spec import OpenAPIType
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from referral.web.problems import FieldError, ValidationFailed
+
+DEFAULT_PAGE_ITEMS = 20
+MAX_PAGE_ITEMS = 100
+
+CURSOR_CHECKSUM_BYTES = 8
+CURSOR_CHARACTERS = 32
+"""The length of a cursor: 16 bytes of a UUID and its checksum, in Base64."""
+
+
+class PageRequest(Struct, frozen=True):
+    """The maximum number of items, and the cursor of the previous page."""
+
+    limit: int
+    cursor: str | None
+
+    def after(self, *list_key: object) -> UUID | None:
+        """Return the id after which the page begins, or None for the first page.
+
+        Raises `ValidationFailed` if the cursor was not made for the list of `list_key`.
+        """
+        if self.cursor is None:
+            return None
+        last_id = _parse_cursor(self.cursor) if len(self.cursor) == CURSOR_CHARACTERS else None
+        if last_id is None or make_cursor(last_id, *list_key) != self.cursor:
+            detail = "Invalid cursor: send 'next_cursor' of the previous page of this list."
+            raise ValidationFailed(FieldError(detail, parameter="cursor"))
+        return last_id
+
+
+def _parse_cursor(cursor: str) -> UUID | None:
+    with suppress(ValueError):
+        return UUID(bytes=urlsafe_b64decode(cursor.encode("ascii"))[:-CURSOR_CHECKSUM_BYTES])
+    return None
+
+
+def make_cursor(last_id: UUID | None, *list_key: object) -> str | None:
+    """Return the opaque cursor after `last_id`; its checksum binds it to the list of `list_key`."""
+    if last_id is None:
+        return None
+    list_name = repr([str(part) for part in list_key]).encode()
+    checksum = sha256(last_id.bytes + list_name).digest()[:CURSOR_CHECKSUM_BYTES]
+    return urlsafe_b64encode(last_id.bytes + checksum).rstrip(b"=").decode()
+
+
+def provide_page_request(
+    limit: Annotated[
+        str,
+        QueryParameter(
+            description="The maximum number of items.",
+            schema_extra={
+                "type": OpenAPIType.INTEGER,
+                "minimum": 1,
+                "maximum": MAX_PAGE_ITEMS,
+                "default": DEFAULT_PAGE_ITEMS,
+            },
+        ),
+    ] = str(DEFAULT_PAGE_ITEMS),
+    cursor: Annotated[
+        str | None, QueryParameter(description="`next_cursor` of the previous page.")
+    ] = None,
+) -> PageRequest:
+    """Read `limit` and `cursor`. `limit` must be decimal digits; `1e1` is invalid."""
+    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE_ITEMS:
+        detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
+        raise ValidationFailed(FieldError(detail, parameter="limit"))
+    return PageRequest(int(limit), cursor)
