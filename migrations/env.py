@@ -8,7 +8,7 @@ from advanced_alchemy.types import DateTimeUTC
 from alembic import context
 from sqlalchemy import Connection, text
 
-from referral.adapters.postgres.database import make_engine
+from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.tables import metadata
 from referral.container.configuration import database_url, embedded_postgres
 from referral.settings import read_settings

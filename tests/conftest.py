@@ -21,7 +21,9 @@ from dishka import Provider, Scope
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.community.redis import RedisContainer
 
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
 from referral.app import create_app
@@ -60,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 ENGINE_DEFAULTS = make_engine.__kwdefaults__ or {}
 RELAXED_TIMEOUTS = (
-    ("referral.adapters.postgres.database.DATABASE_TIMEOUT_SECONDS", 60.0),
+    ("referral.adapters.postgres.engine.DATABASE_TIMEOUT_SECONDS", 60.0),
     ("referral.adapters.postgres.database.POOL_STALL_SECONDS", 60.0),
     ("referral.adapters.postgres.pool.DATABASE_TIMEOUT_SECONDS", 60.0),
     ("referral.adapters.postgres.pool.POOL_STALL_SECONDS", 60.0),
@@ -124,7 +126,7 @@ async def database_url(postgres_url: str, template_database: str) -> AsyncIterat
 async def database(database_url: str) -> AsyncIterator[PostgresDatabase]:
     """The adapter for the module's database."""
     engine = make_engine(database_url)
-    yield PostgresDatabase(engine, FakeFingerprinter())
+    yield PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
     await engine.dispose()
 
 

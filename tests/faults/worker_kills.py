@@ -18,7 +18,9 @@ import asyncpg
 from msgspec.structs import replace
 
 from referral.adapters.jobs.admin import JobAdmin
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.settings import Settings
 from tests.support.api_client import new_email
 from tests.support.fakes.ports import FakeFingerprinter
@@ -154,7 +156,7 @@ async def kill_workers(settings: Settings, sink: SmtpSink, kills: int, backlog: 
     changed = replace(settings, smtp_url=sink.url, log_level="error")
     try:
         return await Campaign(
-            changed, sink, PostgresDatabase(engine, FakeFingerprinter()), backlog
+            changed, sink, PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue), backlog
         ).run(kills)
     finally:
         await engine.dispose()

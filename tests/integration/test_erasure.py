@@ -102,9 +102,9 @@ def test_every_column_is_classified() -> None:
 
 async def test_every_table_is_classified(database: PostgresDatabase) -> None:
     """The database has no table beyond the classified ones and those of the queue."""
-    query = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     async with database.read() as repositories:
-        found = set((await repositories.session.execute(query)).scalars())
+        found = {row["tablename"] for row in await repositories.session.fetch_sql(query)}
     assert found == {table.name for table in metadata.sorted_tables} | QUEUE_TABLES | {
         "alembic_version"
     }
@@ -121,7 +121,7 @@ async def dump_database(database: PostgresDatabase) -> str:
     rows: list[str] = []
     async with database.read() as repositories:
         for name in {table.name for table in metadata.sorted_tables} | QUEUE_TABLES:
-            found = await repositories.session.execute(text(f"SELECT * FROM {name}"))  # noqa: S608 - ours
+            found = await repositories.session.fetch_sql(f"SELECT * FROM {name}")  # noqa: S608 - ours
             values = (value for row in found for value in row)
             rows += [
                 value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -155,9 +155,9 @@ async def test_failed_mail_leaves_no_email(
     with_mail = replace(settings, smtp_url=sink.url, worker="inline")
 
     async def has_held_job() -> bool:
-        query = text("SELECT count(*) FROM pgqueuer WHERE status = 'failed'")
+        query = "SELECT 1 FROM pgqueuer WHERE status = 'failed'"
         async with database.read() as repositories:
-            return bool((await repositories.session.execute(query)).scalar_one())
+            return bool(await repositories.session.fetch_sql(query))
 
     async with run_service(with_mail) as client:
         fay = await join(client)

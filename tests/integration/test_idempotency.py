@@ -161,8 +161,7 @@ async def test_repeated_mail_request_queues_one_mail(
             response = await client.post(f"{API}{path}", headers=ann.headers | headers)
             assert (response.status_code, response.content) == (202, b"")
             async with database.read() as repositories:
-                found = await repositories.session.execute(text("SELECT count(*) FROM pgqueuer"))
-            queued.append(found.scalar_one())
+                queued.append(len(await repositories.session.fetch_sql("SELECT 1 FROM pgqueuer")))
         assert queued[0] == queued[1]
         headers = key_header()
 
@@ -210,10 +209,9 @@ async def test_stored_response_expires_after_24_hours(
     second = await create_code(await ann.log_in_again(), headers)
     assert second.status_code == 201
     assert second.json()["id"] != first.json()["id"]
-    query = text("SELECT count(*) FROM attempts WHERE body = :body")
+    query = "SELECT 1 FROM attempts WHERE body = $1"
     async with database.read() as repositories:
-        left = await repositories.session.execute(query, {"body": first.content})
-    assert left.scalar_one() == 0
+        assert not await repositories.session.fetch_sql(query, first.content)
 
 
 async def test_record_holds_no_secret(
@@ -224,7 +222,7 @@ async def test_record_holds_no_secret(
     body = {"email": new_email(), "password": secret}
     await client.post(f"{API}/auth/register", json=body, headers=key_header())
     async with database.read() as repositories:
-        rows = (await repositories.session.execute(text("SELECT * FROM attempts"))).all()
+        rows = await repositories.session.fetch_sql("SELECT * FROM attempts")
     assert rows
     assert secret.encode() not in b"".join(bytes(v) for r in rows for v in r if type(v) is bytes)
 
@@ -258,8 +256,8 @@ async def test_key_in_use_is_rejected_until_the_first_request_ends(
     """A retry during the first request is 409; afterwards it gets the stored response."""
     ann, headers = await join(client), key_header()
     async with database.begin() as repositories:
-        lock = text("SELECT id FROM users WHERE email = :email FOR UPDATE")
-        await repositories.session.execute(lock, {"email": ann.email})
+        lock = "SELECT id FROM users WHERE email = $1 FOR UPDATE"
+        await repositories.session.fetch_sql(lock, ann.email)
         first = asyncio.create_task(create_code(ann, headers))
         await wait_until_key_is_locked(database)
         rejected = await create_code(ann, headers)
@@ -271,11 +269,11 @@ async def test_key_in_use_is_rejected_until_the_first_request_ends(
 
 async def wait_until_key_is_locked(database: PostgresDatabase) -> None:
     """Wait until a transaction holds the lock of a key."""
-    query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"
     async with asyncio.timeout(5):
         while True:
             async with database.read() as repositories:
-                if (await repositories.session.execute(query)).scalar_one():
+                if await repositories.session.fetch_sql(query):
                     return
 
 

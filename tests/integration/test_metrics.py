@@ -17,10 +17,12 @@ from structlog.testing import capture_logs
 
 from referral.adapters.jobs import metrics as queue_figures
 from referral.adapters.jobs.metrics import QueueMetrics
+from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.observability import prometheus as metrics
 from referral.adapters.observability.prometheus import PrometheusMetrics
 from referral.adapters.observability.samples import Histogram, RequestMetrics, Sample
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.app import create_app
 from referral.core.entities.jobs import Job, JobContext, PasswordResetMailJob, WelcomeMailJob
 from referral.core.entities.rate_limits import Rate
@@ -158,7 +160,8 @@ async def test_scrape_works_without_the_database() -> None:
     """`referral_database_up` is 0, and the other metrics are present."""
     engine = make_engine("postgresql://nobody@127.0.0.1:9/nothing")
     figures = PrometheusMetrics(
-        (RequestMetrics(),), QueueMetrics(PostgresDatabase(engine, FakeFingerprinter()))
+        (RequestMetrics(),),
+        QueueMetrics(PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)),
     )
     scraped = Metrics((await figures.render()).decode())
     await engine.dispose()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from referral.adapters.postgres.admission import PoolLimiter
+from referral.adapters.postgres.pool_limiter import PoolLimiter
 from referral.core.errors import Unavailable
 from tests.support.waiting import wait_until
 
@@ -35,7 +35,7 @@ class FakeMonotonicClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeMonotonicClock:
     """The clock that waiters in the queue read."""
     clock = FakeMonotonicClock()
-    monkeypatch.setattr("referral.adapters.postgres.admission._now", clock)
+    monkeypatch.setattr("referral.adapters.postgres.pool_limiter._now", clock)
     return clock
 
 

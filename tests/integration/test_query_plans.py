@@ -7,10 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.read_model import ACCOUNT, CODES_BY_EMAIL
 from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
@@ -73,11 +75,7 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         (ACCOUNT, (REFERRER, 10)),
     ]
 
-    def record(*arguments: Any) -> None:
-        sent.append((arguments[2], arguments[3]))
-
-    event.listen(engine.sync_engine, "before_cursor_execute", record)
-    async with PostgresDatabase(engine, FakeFingerprinter()).begin() as repositories:
+    async with PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue).begin() as repositories:
         repositories.session.driver.add_query_logger(
             lambda logged: sent.append((logged.query, logged.args))
         )
@@ -109,7 +107,6 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         await repositories.profiles.delete(REFERRER)
         await repositories.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
         await repositories.verification_results.delete((b"\0" * 32, b"\1" * 32))
-    event.remove(engine.sync_engine, "before_cursor_execute", record)
     assert len(sent) > 26
     async with engine.connect() as connection:
         for statement, parameters in [

@@ -42,8 +42,8 @@ async def test_refresh_token_is_random_and_stored_as_a_digest(
     assert len(token) == 43
     digest = hashlib.sha256(token.encode()).digest()
     async with database.read() as repositories:
-        query = text("SELECT count(*) FROM refresh_tokens WHERE digest = :digest")
-        assert (await repositories.session.execute(query, {"digest": digest})).scalar_one() == 1
+        query = "SELECT 1 FROM refresh_tokens WHERE digest = $1"
+        assert len(await repositories.session.fetch_sql(query, digest)) == 1
 
 
 async def test_reused_refresh_token_ends_the_session_and_is_logged(

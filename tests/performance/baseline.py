@@ -91,10 +91,10 @@ async def create_code(
     owner, number, now = _owner(request), uuid4(), datetime.now(UTC)
     text, expires_at = number.hex[:30].upper(), now + timedelta(minutes=data.lifetime_minutes)
     async with state.pool.acquire() as connection, connection.transaction():
-        await connection.fetchrow(user_statements.LOCK.text, owner)
-        await connection.fetch(code_statements.RETIRE.text, *DISABLED, owner)
+        await connection.fetchrow(user_statements.LOCK.sql, owner)
+        await connection.fetch(code_statements.RETIRE.sql, *DISABLED, owner)
         row = (number, owner, text, text, now, expires_at, None, 0, True)
-        await connection.fetch(code_statements.ADD.text, *row)
+        await connection.fetch(code_statements.ADD.sql, *row)
     await state.redis.set(owner.bytes, b"", ex=60)
     return CodeResponse(number, text, "active", expires_at, now, 0, None, text)
 
@@ -104,9 +104,9 @@ async def delete_code(request: Request[None, None, State], code_id: UUID, state:
     """Respond after the service's statements in a transaction, and one SET."""
     owner = _owner(request)
     async with state.pool.acquire() as connection, connection.transaction():
-        await connection.fetchrow(user_statements.LOCK.text, owner)
-        await connection.fetchrow(code_statements.LOCK.text, code_id, owner)
-        await connection.fetch(code_statements.DELETE.text, *DISABLED, datetime.now(UTC), code_id)
+        await connection.fetchrow(user_statements.LOCK.sql, owner)
+        await connection.fetchrow(code_statements.LOCK.sql, code_id, owner)
+        await connection.fetch(code_statements.DELETE.sql, *DISABLED, datetime.now(UTC), code_id)
     await state.redis.set(owner.bytes, b"", ex=60)
 
 

@@ -185,16 +185,16 @@ async def baseline_codes(testbed: Testbed) -> Measurement:
         connection: asyncpg.Connection, owner: uuid.UUID, created: list[uuid.UUID]
     ) -> None:
         await connection.execute("BEGIN")
-        await connection.fetchrow(user_statements.LOCK.text, owner)
+        await connection.fetchrow(user_statements.LOCK.sql, owner)
         if created:
-            await connection.fetchrow(code_statements.LOCK.text, created[-1], owner)
-            await connection.fetch(code_statements.DELETE.text, *DISABLED, NOW, created.pop())
+            await connection.fetchrow(code_statements.LOCK.sql, created[-1], owner)
+            await connection.fetch(code_statements.DELETE.sql, *DISABLED, NOW, created.pop())
         else:
-            await connection.fetch(code_statements.RETIRE.text, *DISABLED, owner)
+            await connection.fetch(code_statements.RETIRE.sql, *DISABLED, owner)
             created.append(uuid.uuid4())
             text = created[-1].hex[:30].upper()
             row = (created[-1], owner, text, text, NOW, END, None, 0, True)
-            await connection.fetch(code_statements.ADD.text, *row)
+            await connection.fetch(code_statements.ADD.sql, *row)
         await connection.execute("COMMIT")
 
     def writer(connection: asyncpg.Connection, number: int) -> Callable[[], Awaitable[None]]:

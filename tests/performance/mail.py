@@ -18,7 +18,9 @@ from pathlib import Path
 import httpx
 from msgspec.structs import replace
 
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.core.entities.jobs import ConfirmationMailJob, WelcomeMailJob
 from referral.settings import Settings
 from tests.support.api_client import new_email, register
@@ -170,7 +172,7 @@ async def mailing_service(smtp_url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def open_database(settings: Settings) -> AsyncIterator[PostgresDatabase]:
     """The adapter that enqueues jobs."""
     engine = make_engine(settings.database_url or "", command_timeout=None)
-    yield PostgresDatabase(engine, FakeFingerprinter())
+    yield PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
     await engine.dispose()
 
 

@@ -12,7 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
@@ -150,7 +152,7 @@ async def client_credentials(database_url: str) -> tuple[str, str]:
     engine = make_engine(database_url)
     create = CreateClient(
         SystemClock(),
-        PostgresDatabase(engine, FakeFingerprinter()),
+        PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue),
         SystemIdGenerator(),
         RandomTokenGenerator(),
     )

@@ -8,6 +8,7 @@ from dishka import AnyOf, Provider, Scope, from_context, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.email_addresses import ValidatingEmailParser
+from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.mail.file_mailer import FileMailer
 from referral.adapters.mail.qr import SegnoQrCodeRenderer
@@ -17,11 +18,12 @@ from referral.adapters.memory_cache import MemoryLookupCache
 from referral.adapters.observability import tracing
 from referral.adapters.observability.logs import StructlogSecurityLog
 from referral.adapters.observability.samples import RequestMetrics
-from referral.adapters.postgres.database import PostgresDatabase, make_engine
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import QuickClosingConnection, make_engine
 from referral.adapters.postgres.pool import DriverPool, make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
-from referral.adapters.postgres.traced import TracedConnection, trace_engine
+from referral.adapters.postgres.tracing import TracedConnection
 from referral.adapters.redis.client import RedisClient, TracedRedisClient
 from referral.adapters.redis.lookup_cache import RedisLookupCache
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
@@ -87,18 +89,14 @@ class Adapters(Provider):
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
-        url = database_url(settings)
-        if tracing.is_enabled():
-            engine = make_engine(url, connection_class=TracedConnection)
-            trace_engine(engine)
-        else:
-            engine = make_engine(url)
+        kind = TracedConnection if tracing.is_enabled() else QuickClosingConnection
+        engine = make_engine(database_url(settings), connection_class=kind)
         yield engine
         await engine.dispose()
 
     @provide(provides=AnyOf[PostgresDatabase, Database])
     def database(self, engine: AsyncEngine, fingerprints: Fingerprinter) -> PostgresDatabase:
-        return PostgresDatabase(engine, fingerprints)
+        return PostgresDatabase(engine, fingerprints, PostgresJobQueue)
 
     @provide
     async def pool(self, settings: Settings) -> AsyncIterator[DriverPool]:

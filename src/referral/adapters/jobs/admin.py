@@ -1,5 +1,7 @@
-"""What an operator sees of the jobs, and may do about them."""
+"""The queue for an operator: statistics, and the jobs to retry or discard."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,11 +41,12 @@ WHERE job.status::text = $1 ORDER BY job.id LIMIT $2
 """
 
 JOB_STATUSES = {"waiting": "queued", "running": "picked", "held": "failed"}
+"""pgqueuer's status for each status of the commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """How many jobs of a kind there are; `done` is of the last hour."""
+    """The number of jobs of one kind by status; `done` counts the last hour."""
 
     kind: str
     waiting: int
@@ -55,7 +58,7 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class ListedJob:
-    """A job as an operator sees it; `trace` is of its last failure."""
+    """A job for an operator; `error` and `traceback` are those of its last failure, or empty."""
 
     id: int
     kind: str
@@ -68,7 +71,7 @@ class ListedJob:
 
 
 class StoredTraceback(msgspec.Struct):
-    """What pgqueuer keeps of a failure."""
+    """A failure as pgqueuer's log stores it."""
 
     exception_type: str
     exception_message: str
@@ -76,67 +79,63 @@ class StoredTraceback(msgspec.Struct):
 
 
 class JobAdmin:
-    """Looks at the jobs in a database, and puts back or discards those held or waiting."""
+    """Reads the queue, and retries or discards its jobs."""
 
     def __init__(self, url: str) -> None:
-        """Take the database's address."""
+        """Take the database's URL."""
         self.url = url
 
     async def stats(self) -> list[QueueStats]:
         """Count the jobs of each kind."""
-        connection = await self._connect()
-        try:
+        async with self._connection() as connection:
             done = {row["kind"]: row["jobs"] for row in await connection.fetch(COMPLETED_LAST_HOUR)}
-            found = {row["kind"]: dict(row) for row in await connection.fetch(QUEUE_COUNTS)}
-        finally:
-            await connection.close()
+            queued = {row["kind"]: dict(row) for row in await connection.fetch(QUEUE_COUNTS)}
         zeros = {"waiting": 0, "running": 0, "held": 0, "oldest_waiting": None}
         return [
-            QueueStats(**({"kind": kind} | zeros | found.get(kind, {})), done=done.get(kind, 0))
-            for kind in sorted(done.keys() | found.keys())
+            QueueStats(**({"kind": kind} | zeros | queued.get(kind, {})), done=done.get(kind, 0))
+            for kind in sorted(done.keys() | queued.keys())
         ]
 
     async def list_jobs(self, status: str, limit: int) -> list[ListedJob]:
-        """List jobs that are `waiting`, `running` or `held`, the oldest first."""
-        connection = await self._connect()
-        try:
+        """Return the jobs that are `waiting`, `running` or `held`, oldest first."""
+        async with self._connection() as connection:
             rows = await connection.fetch(JOBS_BY_STATUS, JOB_STATUSES[status], limit)
-        finally:
-            await connection.close()
         return [_to_listed_job(status, dict(row)) for row in rows]
 
     async def retry(self, ids: list[int]) -> None:
-        """Put held jobs back, as if they had never been tried."""
-        connection = await self._connect()
-        try:
+        """Return held jobs to the queue, with their attempts at zero."""
+        async with self._connection() as connection:
             driver = AsyncpgDriver(connection)
             await driver.execute(RESET_COUNTERS, ids)
-            await make_queries(driver).requeue_jobs([JobId(one) for one in ids])
-        finally:
-            await connection.close()
+            await make_queries(driver).requeue_jobs([JobId(job_id) for job_id in ids])
 
     async def discard(self, ids: list[int]) -> int:
-        """Delete jobs that are held or waiting; return how many there were."""
-        connection = await self._connect()
-        try:
+        """Delete held and waiting jobs; return how many of the ids were such jobs."""
+        async with self._connection() as connection:
             rows = await connection.fetch(
                 "SELECT id FROM pgqueuer WHERE id = ANY($1::bigint[]) AND status <> 'picked'", ids
             )
             found = [JobId(row["id"]) for row in rows]
             await make_queries(AsyncpgDriver(connection)).mark_job_as_cancelled(found)
-        finally:
-            await connection.close()
         return len(found)
 
-    async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(
             self.url, timeout=QUERY_TIMEOUT_SECONDS, command_timeout=QUERY_TIMEOUT_SECONDS
         )
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
 
 def _to_listed_job(status: str, row: dict[str, object]) -> ListedJob:
-    traceback = row.pop("traceback")
-    trace = msgspec.json.decode(str(traceback), type=StoredTraceback) if traceback else None
-    error = f"{trace.exception_type}: {trace.exception_message}" if trace else ""
-    details = {"status": status, "error": error, "traceback": trace.traceback if trace else ""}
+    stored = row.pop("traceback")
+    failure = msgspec.json.decode(str(stored), type=StoredTraceback) if stored else None
+    details = {
+        "status": status,
+        "error": f"{failure.exception_type}: {failure.exception_message}" if failure else "",
+        "traceback": failure.traceback if failure else "",
+    }
     return ListedJob(**(row | details))  # type: ignore[arg-type]  # the columns are its fields

@@ -1,4 +1,4 @@
-"""What goes along with a job, so that its lines and spans are found by the request that asked."""
+"""The context of a job: the request id and trace of the request that queued it."""
 
 import asyncio
 import time
@@ -17,16 +17,16 @@ REQUEST_ID = "request_id"
 
 
 def propagation_headers() -> dict[str, str] | None:
-    """Return what a job that is queued now takes along: ids and nothing else."""
+    """Return the headers of a job that is queued now: the request id and the trace context."""
     request_id = get_contextvars().get(REQUEST_ID)
     return trace_headers() | ({REQUEST_ID: request_id} if request_id else {}) or None
 
 
 @contextmanager
 def observed_attempt(job: Job) -> Iterator[None]:
-    """Log an attempt at a job, and see to it that what is logged from now on names its request.
+    """Trace and log one attempt at a job, and bind the ids of the job and its request to the log.
 
-    The worker gives each job a task of its own, so that nothing has to be unbound.
+    The worker runs each job in a task of its own, so nothing has to be unbound.
     """
     request_id = (job.headers or {}).get(REQUEST_ID)
     bind_contextvars(job=job.id, **({REQUEST_ID: request_id} if request_id else {}))
@@ -52,7 +52,7 @@ def observed_attempt(job: Job) -> Iterator[None]:
 
 
 def error_chain(error: BaseException) -> str:
-    """Name an error and those that it came from by their types: a text may hold an address."""
+    """Return the types of an error and of its causes; their texts may contain e-mail addresses."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

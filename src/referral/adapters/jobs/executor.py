@@ -1,4 +1,4 @@
-"""How one job is done: its time, its retries, and what to do about one that kills the worker."""
+"""The execution of one job: time-out, retries, and quarantine of jobs that crash the worker."""
 
 import asyncio
 import json
@@ -18,21 +18,21 @@ from pgqueuer.domain.models import Context, Job
 from referral.adapters.jobs.context import error_chain, observed_attempt
 from referral.adapters.jobs.queue import decode_job
 from referral.adapters.jobs.worker_queries import WorkerQueries
-from referral.adapters.postgres.outages import errors_as_unavailable
+from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.core.entities.jobs import JobContext
 from referral.core.errors import MailRefused, RescheduleJob, Unavailable
 from referral.core.ports.system import JobHandler
 
 JOB_TIMEOUT_SECONDS = 60.0
-"""How long one attempt may take."""
+"""Time limit of one attempt."""
 
 SHUTDOWN_GRACE_SECONDS = 5.0
-"""How long an attempt may still take once the worker is told to stop."""
+"""Time limit of running attempts after the worker was told to stop."""
 
 INITIAL_BACKOFF = timedelta(seconds=2)
 MAX_BACKOFF = timedelta(minutes=10)
 MAX_FAILURES = 60
-"""Some seven hours of failures before a job is held; waiting and stopped workers are none."""
+"""Failures before a job is held, about seven hours; reschedules and shutdowns do not count."""
 
 MAX_CRASHES = 3
 
@@ -58,14 +58,17 @@ WHERE id = ANY($1::bigint[]) AND jsonb_typeof(headers) = 'object'
 
 
 class WorkerCrashed(Exception):
-    """The worker died in the midst of this job, three times in a row."""
+    """The worker crashed three times in a row while it ran this job."""
 
 
 class SharedExclusiveLock:
-    """Lets many through together, or one alone: what kills the worker then is that one."""
+    """A lock with many shared holders or one exclusive holder.
+
+    A quarantined job runs with the lock to itself, so that a crash is certainly its own.
+    """
 
     def __init__(self) -> None:
-        """Let the first through."""
+        """Start without holders."""
         self._turnstile = asyncio.Lock()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -73,7 +76,7 @@ class SharedExclusiveLock:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Go through, once nobody is alone or waits to be."""
+        """Wait until nobody holds the lock exclusively or waits to, and share it."""
         async with self._turnstile:
             self._holders += 1
             self._empty.clear()
@@ -86,7 +89,7 @@ class SharedExclusiveLock:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Go through, once all others are."""
+        """Wait until the other holders have left, and hold the lock exclusively."""
         async with self._turnstile:
             await self._empty.wait()
             yield
@@ -94,7 +97,7 @@ class SharedExclusiveLock:
 
 @dataclass
 class JobRunner:
-    """What the executors of all kinds of jobs share."""
+    """Runs jobs: the state that the executors of all job types share."""
 
     handler: JobHandler
     _lock: SharedExclusiveLock = field(default_factory=SharedExclusiveLock)
@@ -104,11 +107,11 @@ class JobRunner:
     def executor(
         self, parameters: EntrypointExecutorParameters, queries: WorkerQueries
     ) -> "JobExecutor":
-        """Make the executor of one kind of job."""
+        """Make the executor of one job type."""
         return JobExecutor(parameters, self, queries)
 
     def begin_shutdown(self) -> None:
-        """Give the attempts that run a few more seconds."""
+        """Shorten the time limit of the running attempts to the grace period."""
         self._shutdown_deadline = asyncio.get_running_loop().time() + SHUTDOWN_GRACE_SECONDS
         for timeout in self._timeouts:
             timeout.reschedule(
@@ -121,9 +124,9 @@ class JobRunner:
         return self._shutdown_deadline is not None
 
     async def run(self, job: Job, queries: WorkerQueries) -> None:
-        """Do a job within its time; one whose worker died before, with no other beside it.
+        """Run a job within its time limit, a quarantined job with no other beside it.
 
-        Its end is noted before another begins, which may kill the worker.
+        The end of the job is stored before the lock is released: the next job may crash the worker.
         """
         is_quarantined = job.id in queries.quarantined
         async with self._lock.exclusive() if is_quarantined else self._lock.shared():
@@ -139,9 +142,8 @@ class JobRunner:
     @asynccontextmanager
     async def _timeout(self) -> AsyncIterator[None]:
         deadline = asyncio.get_running_loop().time() + JOB_TIMEOUT_SECONDS
-        async with asyncio.timeout_at(
-            min(deadline, self._shutdown_deadline or deadline)
-        ) as timeout:
+        deadline = min(deadline, self._shutdown_deadline or deadline)
+        async with asyncio.timeout_at(deadline) as timeout:
             self._timeouts.add(timeout)
             try:
                 yield
@@ -151,28 +153,25 @@ class JobRunner:
 
 @dataclass
 class JobExecutor(AbstractEntrypointExecutor):
-    """Tells pgqueuer how an attempt ended: done, to be tried again, or to be held."""
+    """Reports the outcome of an attempt to pgqueuer: done, retried or held."""
 
     parameters: EntrypointExecutorParameters
     runner: JobRunner
     queries: WorkerQueries
 
     async def execute(self, job: Job, context: Context) -> None:
-        """Do the job, or raise what pgqueuer acts upon."""
+        """Run the job; raises `RetryRequested` for a retry, any other error to hold the job."""
         with observed_attempt(job):
-            await self._do(job, context)
-
-    async def _do(self, job: Job, context: Context) -> None:
-        try:
-            await self._execute(job, context)
-        finally:
-            self.queries.capacity.release((job.id,))
+            try:
+                await self._execute(job, context)
+            finally:
+                self.queries.capacity.release((job.id,))
 
     async def _execute(self, job: Job, context: Context) -> None:
         try:
             await self.runner.run(job, self.queries)
         except asyncio.CancelledError:
-            # Left alone, it would have pgqueuer delete the job.
+            # pgqueuer deletes a job whose executor raises CancelledError.
             if context.cancellation.cancel_called:
                 raise
             raise RetryRequested(timedelta(0), "the worker was cancelled") from None
@@ -185,7 +184,7 @@ class JobExecutor(AbstractEntrypointExecutor):
             raise retry from error
 
     async def _next_retry(self, job: Job, error: Exception) -> RetryRequested | None:
-        """Count the attempt, and return when the next one is due, unless it was the last."""
+        """Count the attempt and return the next retry, or None after the last attempt."""
         if isinstance(error, RescheduleJob):
             await self._count_attempt(job, error.counter)
             return RetryRequested(error.delay, str(error))
@@ -198,14 +197,12 @@ class JobExecutor(AbstractEntrypointExecutor):
         return RetryRequested(backoff(failures - 1), type(error).__name__)
 
     async def _count_attempt(self, job: Job, counter: str | None) -> int:
-        """Count the end of an attempt, by a counter or by none; its worker did not die of it."""
+        """Increment a counter, if any, and release the job from quarantine: the worker survived."""
         counters = counters_of(job)
         if counter is not None:
             counters[counter] = counters.get(counter, 0) + 1
-        if (
-            counters != (job.headers or {}).get(COUNTERS_HEADER, {})
-            or job.id in self.queries.quarantined
-        ):
+        stored = (job.headers or {}).get(COUNTERS_HEADER, {})
+        if counters != stored or job.id in self.queries.quarantined:
             self.queries.quarantined.discard(job.id)
             with suppress(Unavailable), errors_as_unavailable():
                 await self.queries.driver.execute(SAVE_COUNTERS, job.id, json.dumps(counters))
@@ -213,18 +210,18 @@ class JobExecutor(AbstractEntrypointExecutor):
 
 
 def job_uuid(job: Job) -> UUID:
-    """Return the id that all attempts at a job share, here and in no other database."""
+    """Return an id that is the same for all attempts at a job, and unique across databases."""
     return uuid5(NAMESPACE_URL, f"referral:job:{job.id}:{job.created.timestamp()}")
 
 
 def counters_of(job: Job) -> dict[str, int]:
-    """Return what was counted in the attempts before; none are before one that was put back."""
+    """Return the counters of the earlier attempts, empty for a job that an operator retried."""
     stored = (job.headers or {}).get(COUNTERS_HEADER, {})
     return dict(cast("dict[str, int]", stored)) if job.attempts else {}
 
 
 def backoff(failures: int) -> timedelta:
-    """Return how long to wait after a failure: twice as long after each one before it."""
+    """Return the delay after so many earlier failures: exponential, with jitter of 50 to 100 %."""
     longest = min(INITIAL_BACKOFF * int(2 ** min(failures, 20)), MAX_BACKOFF)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
@@ -232,13 +229,13 @@ def backoff(failures: int) -> timedelta:
 async def _finish(job: Job, queries: WorkerQueries) -> None:
     try:
         await queries.finish(job)
-    except Exception as error:  # noqa: BLE001 - the job is done, and pgqueuer notes it a bit later
-        structlog.get_logger().warning("end of a job noted late", cause=error_chain(error))
+    except Exception as error:  # noqa: BLE001 - the job is done; pgqueuer stores its end later
+        structlog.get_logger().warning("end of a job stored late", cause=error_chain(error))
     queries.quarantined.discard(job.id)
 
 
 async def _count_exclusive_attempt(job: Job, queries: WorkerQueries) -> None:
-    """Count the attempts that a suspect had for itself; the crash before them was the first."""
+    """Count the attempts in quarantine, which begins after the first crash."""
     rows = await queries.driver.fetch(COUNT_EXCLUSIVE_ATTEMPT, job.id)
     if rows and int(str(rows[0]["alone"])) >= MAX_CRASHES:
-        raise WorkerCrashed("The worker died three times in a row while it did this job.")
+        raise WorkerCrashed("The worker crashed three times in a row while it ran this job.")

@@ -1,4 +1,4 @@
-"""Figures about the queue, asked of the database, which knows of every worker's jobs."""
+"""Metrics of the queue, read from the database, which knows the jobs of every worker."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from sqlalchemy import RowMapping, text
+import asyncpg
 
 from referral.adapters.jobs.admin import QUEUE_COUNTS
 from referral.adapters.observability.samples import Sample
@@ -14,10 +14,10 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.errors import Unavailable
 
 QUEUE_METRICS_TTL_SECONDS = 5.0
-"""How long an answer is good for: several may scrape."""
+"""Time for which several scrapers get the same samples."""
 
 QUERY_TIMEOUT_SECONDS = 1.0
-"""How long a scrape waits for the database, in seconds."""
+"""Time that a scrape waits for the database."""
 
 ATTEMPT_OUTCOMES = """
 WITH steps AS (
@@ -32,24 +32,24 @@ FROM steps
 WHERE before = 'picked' AND status <> 'picked' AND created > now() - interval '1 minute'
 GROUP BY GROUPING SETS ((kind), (kind, status))
 """
-"""How attempts of the last minute ended: what was taken up, and what came next."""
+"""Outcomes and durations of the attempts that ended in the last minute."""
 
 OUTCOME_BY_STATUS = {"successful": "done", "queued": "again", "failed": "held"}
 DURATION_QUANTILES = ("0.5", "0.95")
 
 
 class QueueMetrics:
-    """How the queue is. It never fails, but then has nothing to tell."""
+    """Samples of the queue; while the database is unavailable, `referral_database_up 0` alone."""
 
     def __init__(self, database: PostgresDatabase) -> None:
-        """Take the database."""
+        """Take the database of the queue."""
         self._database = database
         self._cached: list[Sample] = []
         self._expires_at = 0.0
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> list[Sample]:
-        """Tell the figures, which may be some seconds old."""
+        """Return the samples, at most `QUEUE_METRICS_TTL_SECONDS` old."""
         async with self._lock:
             if self._expires_at <= time.monotonic():
                 self._cached = await self._query()
@@ -57,16 +57,21 @@ class QueueMetrics:
         return self._cached
 
     async def _query(self) -> list[Sample]:
+        samples = [Sample("referral_database_up", (), 1)]
         with suppress(Unavailable, TimeoutError):
-            async with asyncio.timeout(QUERY_TIMEOUT_SECONDS), self._database.read() as records:
-                counts = (await records.session.execute(text(QUEUE_COUNTS))).mappings().all()
-                outcomes = (await records.session.execute(text(ATTEMPT_OUTCOMES))).mappings().all()
-            told = [*map(_count_samples, counts), *map(_outcome_samples, outcomes)]
-            return [Sample("referral_database_up", (), 1), *(one for many in told for one in many)]
+            async with (
+                asyncio.timeout(QUERY_TIMEOUT_SECONDS),
+                self._database.read() as repositories,
+            ):
+                for row in await repositories.session.fetch_sql(QUEUE_COUNTS):
+                    samples.extend(_count_samples(row))
+                for row in await repositories.session.fetch_sql(ATTEMPT_OUTCOMES):
+                    samples.extend(_outcome_samples(row))
+            return samples
         return [Sample("referral_database_up", (), 0)]
 
 
-def _count_samples(row: RowMapping) -> Iterator[Sample]:
+def _count_samples(row: asyncpg.Record) -> Iterator[Sample]:
     for state in ("waiting", "running", "held"):
         yield Sample("referral_jobs", (row["kind"], state), row[state])
     oldest = row["oldest_waiting"]
@@ -74,7 +79,7 @@ def _count_samples(row: RowMapping) -> Iterator[Sample]:
     yield Sample("referral_jobs_oldest_waiting_seconds", (row["kind"],), max(age, 0))
 
 
-def _outcome_samples(row: RowMapping) -> Iterator[Sample]:
+def _outcome_samples(row: asyncpg.Record) -> Iterator[Sample]:
     if row["status"] is not None:
         outcome = OUTCOME_BY_STATUS.get(row["status"], "dropped")
         yield Sample("referral_jobs_ended", (row["kind"], outcome), row["jobs"])

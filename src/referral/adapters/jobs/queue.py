@@ -1,4 +1,4 @@
-"""Jobs into pgqueuer's tables, in the transaction of the fact that they follow from."""
+"""The job queue: jobs are inserted into pgqueuer's tables in the transaction that causes them."""
 
 from datetime import datetime
 from typing import cast
@@ -17,7 +17,6 @@ from sqlalchemy.schema import MetaData
 
 from referral.adapters.jobs.context import propagation_headers
 from referral.adapters.postgres.connection import DatabaseSession
-from referral.adapters.postgres.pruning import prune
 from referral.core.entities.jobs import (
     CodeMailJob,
     ConfirmationMailJob,
@@ -43,8 +42,8 @@ PGQUEUER_NAMES = {
     "schedules_table": "pgqueuer_schedules",
 }
 PGQUEUER_SETTINGS = DBSettings.model_validate({"prefix": "", "db_schema": None, **PGQUEUER_NAMES})
-"""The names that the migration made: left alone, pgqueuer reads them from variables of the
-environment as common as CHANNEL and TRIGGER.
+"""The names of the migration. Without them pgqueuer would read names from environment variables
+as common as CHANNEL and TRIGGER.
 """
 
 JOB_TYPES: dict[str, type[Job]] = {
@@ -58,32 +57,35 @@ JOB_TYPES: dict[str, type[Job]] = {
     "clearing": InvalidateLookupJob,
     "pruning": PruneJob,
 }
-"""Job types by their names in the queue; a name stays as long as a row of the queue may have it."""
+"""Job types by their names in the queue, in metrics and in commands: a name cannot change while the
+queue may contain it.
+"""
 
-_JOB_NAMES = {kind: name for name, kind in JOB_TYPES.items()}
+_JOB_NAMES = {job_type: name for name, job_type in JOB_TYPES.items()}
 _ENVIRONMENT_BUILDER = QueryBuilderEnvironment(PGQUEUER_SETTINGS)
 _QUEUE_BUILDER = QueryQueueBuilder(PGQUEUER_SETTINGS)
 _SCHEDULER_BUILDER = QuerySchedulerBuilder(PGQUEUER_SETTINGS)
 
-# The two of pgqueuer's tables that are pruned; not of our metadata, since pgqueuer defines them.
-_log = Table(
-    "pgqueuer_log", MetaData(), Column("id", BigInteger, primary_key=True),
-    Column("created", DateTime(timezone=True)),
-)  # fmt: skip
-_statistics = Table(
-    "pgqueuer_statistics", MetaData(), Column("id", BigInteger, primary_key=True),
-    Column("created", DateTime(timezone=True)),
-)  # fmt: skip
+# The two tables of pgqueuer that are pruned. Alembic does not compare them: pgqueuer defines them.
+_LOG, _STATISTICS = (
+    Table(
+        name,
+        MetaData(),
+        Column("id", BigInteger, primary_key=True),
+        Column("created", DateTime(timezone=True)),
+    )
+    for name in ("pgqueuer_log", "pgqueuer_statistics")
+)
 
 
 class SessionDriver:
-    """Run pgqueuer's statements in the transaction of a session.
+    """A pgqueuer driver that runs statements in the transaction of a session.
 
-    Only what is needed to enqueue is here: a session hears nothing.
+    It implements what enqueuing needs; a session cannot listen.
     """
 
     def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
+        """Take the session of the transaction."""
         self._session = session
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
@@ -96,14 +98,14 @@ class SessionDriver:
 
 
 class PostgresJobQueue:
-    """The queue, for those who put something in."""
+    """The queue for the code that enqueues jobs."""
 
     def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
+        """Take the session of the transaction."""
         self._session = session
 
     async def enqueue(self, *jobs: Job) -> None:
-        """See the port. A duplicate is skipped: raising would break the transaction."""
+        """See the port. A duplicate is skipped: an error would abort the transaction."""
         driver = cast("Driver", SessionDriver(self._session))
         await make_queries(driver).enqueue(
             [_JOB_NAMES[type(job)] for job in jobs],
@@ -117,22 +119,23 @@ class PostgresJobQueue:
 
     async def prune(self, before: datetime) -> bool:
         """See the port."""
-        log = await prune(self._session, _log, _log.c.created < before)
-        return await prune(self._session, _statistics, _statistics.c.created < before) or log
+        more_logs = await self._session.prune(_LOG, _LOG.c.created < before)
+        more_statistics = await self._session.prune(_STATISTICS, _STATISTICS.c.created < before)
+        return more_logs or more_statistics
 
 
 def make_queries(driver: Driver, queries_type: type[Queries] = Queries) -> Queries:
-    """Return pgqueuer's statements for the tables that the migration made."""
+    """Make pgqueuer's statements for the tables of the migration."""
     return queries_type(
         driver, qbe=_ENVIRONMENT_BUILDER, qbq=_QUEUE_BUILDER, qbs=_SCHEDULER_BUILDER
     )
 
 
 def dedupe_key(job: Job) -> str | None:
-    """Return what a job of which one at a time is enough shares with its like."""
+    """Return the key that keeps a second job of this type out of the queue, or None."""
     return "pruning" if isinstance(job, PruneJob) else None
 
 
 def decode_job(name: str, payload: bytes | None) -> Job:
-    """Return the job that stands in the queue."""
+    """Return the job that the queue stores."""
     return msgspec.json.decode(payload or b"{}", type=JOB_TYPES[name])

@@ -1,6 +1,6 @@
-"""The worker: takes jobs from pgqueuer's tables and does them, in the API process or alone.
+"""The worker: runs the jobs of pgqueuer's tables, in the API process or in a process of its own.
 
-What pgqueuer 1.6 leaves open by default is settled here; each point has a test.
+It also replaces defaults of pgqueuer 1.6 that lose or repeat jobs; each replacement has a test.
 """
 
 import asyncio
@@ -24,32 +24,32 @@ from referral.adapters.jobs.worker_queries import (
     FilteringDriver,
     WorkerQueries,
 )
-from referral.adapters.postgres.outages import errors_as_unavailable
+from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.core.errors import Unavailable
 from referral.core.ports.system import JobHandler
 
 POLL_INTERVAL = timedelta(seconds=1)
-"""How often to look: jobs tried again or put back by an operator are not announced."""
+"""Interval between two polls: retries, and jobs that an operator retries, send no notification."""
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=6)
-"""When the job of a worker that was killed is taken up by another one."""
+"""Time after which another worker takes over the jobs of a worker that was killed."""
 
 RESTART_DELAY_SECONDS = 1.0
 DATABASE_TIMEOUT_SECONDS = 10.0
 SERVER_SETTINGS = {
     "application_name": "referral worker",
-    # What this connection writes is how far jobs have come: a server that crashes may have one
-    # done again, and loses none.
+    # This connection writes the progress of jobs alone: after a crash of the server a job may run
+    # again, and none is lost.
     "synchronous_commit": "off",
     "jit": "off",
 }
 
 PRUNE_SCHEDULE = "17 * * * *"
-"""When old rows are deleted, as cron says it."""
+"""Cron expression of the deletion of old rows."""
 
 
 class JobWorker:
-    """Does jobs until it is stopped; a lost connection is made anew."""
+    """Runs jobs until it is stopped, and reconnects when it loses its connection."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class JobWorker:
         heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT,
         prune_schedule: str = PRUNE_SCHEDULE,
     ) -> None:
-        """Take the database's address, a direct one, since LISTEN passes through no pooler."""
+        """Take the database's URL, of the server itself: LISTEN does not work through a pooler."""
         self._url = url
         self._heartbeat_timeout = heartbeat_timeout
         self._prune_schedule = prune_schedule
@@ -68,7 +68,7 @@ class JobWorker:
         self._application: PgQueuer | None = None
 
     async def run(self) -> None:
-        """Do jobs until `stop`."""
+        """Run jobs until `stop` is called."""
         log = structlog.get_logger()
         while not self._stopping.is_set():
             try:
@@ -78,14 +78,14 @@ class JobWorker:
                 if not self._stopping.is_set():
                     log.warning("worker lost its connection", cause=error_chain(error))
             except Exception:
-                log.exception("worker failed, and begins anew")
+                log.exception("worker failed and restarts")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), RESTART_DELAY_SECONDS)
 
     def stop(self) -> None:
-        """Take no more jobs; what runs may finish within a few seconds or is given back.
+        """Take no more jobs; running jobs finish within a grace period or return to the queue.
 
-        Cancelling `run` instead would cancel the jobs as well.
+        Cancelling `run` instead would cancel the jobs.
         """
         self._stopping.set()
         self._runner.begin_shutdown()
@@ -121,7 +121,7 @@ class JobWorker:
             application.qm.register_executor(name, self._runner.executor(parameters, queries))
 
         async def enqueue_pruning(_: Schedule) -> None:
-            # A job, since what fails in a schedule itself is logged and never tried again.
+            # A job, since pgqueuer retries jobs, and only logs the failure of a schedule.
             await make_queries(driver).enqueue(
                 "pruning", b"{}", dedupe_key="pruning", on_conflict="skip"
             )
@@ -131,4 +131,4 @@ class JobWorker:
 
 
 async def _unused(_: object) -> None:
-    """Stand where pgqueuer wants a function; the executor does the work."""
+    """Stand in for the function that pgqueuer requires; the executor does its work."""

@@ -1,4 +1,4 @@
-"""pgqueuer's statements as the worker wants them: few of them, and mindful of workers that died."""
+"""pgqueuer's statements for the worker, with flow control and a quarantine of suspicious jobs."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,22 +16,24 @@ from pgqueuer.domain.types import JOB_STATUS
 from referral.adapters.batching import RequestCoalescer
 from referral.adapters.jobs.context import error_chain
 from referral.adapters.jobs.queue import make_queries
-from referral.adapters.postgres.outages import errors_as_unavailable
+from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.core.errors import Unavailable
 
 JOB_BATCH_SIZE = 20
 MAX_CONCURRENT_JOBS = 2 * JOB_BATCH_SIZE
-"""How many jobs a worker takes at once, and does at once; pgqueuer wants at least twice."""
+"""Jobs that a worker dequeues at once, and runs at once; pgqueuer requires at least twice."""
 
 BATCH_LINGER_SECONDS = 0.02
-"""How long a worker that has room for some jobs waits until it has room for a batch."""
+"""Time that a worker with capacity for a few jobs waits for the capacity of a whole batch."""
 
 MAX_CAPACITY_WAIT_SECONDS = 1.0
+"""Time that a worker without capacity waits for a job to end."""
 
 DEQUEUE_DELAY_PER_JOB_SECONDS, MAX_DEQUEUE_DELAY_SECONDS = 0.02, 0.1
-"""How soon, for each job that a look took, and at the latest, it is followed by the next, unless
-there may be more jobs: what is queued meanwhile shares its statements, which in a flood of
-registrations cost more than the jobs do. Single jobs hardly wait.
+"""Delay before the next dequeue for each job of the last one, and its maximum.
+
+The jobs that are queued meanwhile share a dequeue: in a flood of registrations the statements cost
+more than the jobs. A single job hardly waits. No delay follows a full batch.
 """
 
 JOBS_OF_CRASHED_WORKERS = """
@@ -42,39 +44,39 @@ WHERE job_id = ANY($1::bigint[]) AND status = 'picked' AND id > coalesce((
 ), 0)
 GROUP BY job_id HAVING count(*) > 1
 """
-"""Which jobs were taken before and neither finished nor given back: their worker died."""
+"""Jobs that were picked twice without a return to the queue: the first worker crashed."""
 
 JobOutcome = tuple[Job, JOB_STATUS, TracebackRecord | None]
 
 
 class JobCapacity:
-    """How many jobs the worker has, of as many as it may have.
+    """A limit of the jobs that a worker holds.
 
-    pgqueuer looks for jobs again as soon as it has taken some. When it finds none, since it has as
-    many as it may, it sleeps for a tenth of a second, and all of them are done long before.
+    pgqueuer dequeues again as soon as it has taken jobs. At its own limit it sleeps for 0.1 s,
+    which is longer than the jobs take.
     """
 
     def __init__(self) -> None:
-        """Have none."""
+        """Start without jobs."""
         self._jobs: set[int] = set()
         self._released = asyncio.Event()
 
     @property
     def free(self) -> int:
-        """Return how many more it may have."""
+        """How many more jobs the worker may take."""
         return MAX_CONCURRENT_JOBS - len(self._jobs)
 
     def acquire(self, jobs: Iterable[int]) -> None:
-        """Take more; one that is taken again counts once."""
+        """Add jobs by their ids; a job that is added twice counts once."""
         self._jobs.update(jobs)
 
     def release(self, jobs: Iterable[int]) -> None:
-        """Be done with some."""
+        """Remove jobs that have ended."""
         self._jobs.difference_update(jobs)
         self._released.set()
 
     async def wait(self) -> None:
-        """Return when there is room for a batch, or for some jobs and it was waited a little."""
+        """Wait for the capacity of a batch; after a short time a smaller capacity is enough."""
         await self._wait_for(JOB_BATCH_SIZE, BATCH_LINGER_SECONDS)
         await self._wait_for(1, MAX_CAPACITY_WAIT_SECONDS)
 
@@ -87,33 +89,30 @@ class JobCapacity:
 
 
 class FilteringDriver(AsyncpgDriver):
-    """The connection, which hears no more than it has to: that something was queued once for each
-    look for jobs, and nothing of their end, which would have the worker look for new ones.
+    """A connection that drops the notifications which the worker does not need.
 
-    What it heard twice would wait its turn, as looks are paced, and more would than turns come.
+    One insert before each dequeue is enough, and the deletion of a finished job is no news. Each
+    notification starts a dequeue, and those are delayed: more would come than the worker can serve.
     """
 
     is_insert_pending = False
-    """Whether something was queued since the last look for jobs began."""
+    """Whether a job was inserted since the last dequeue began."""
 
     async def add_listener(self, channel: str, callback: Callable[..., None]) -> None:
-        """Listen to all but that."""
+        """Pass on the notifications that are needed."""
 
         def filtered(payload: str | bytes | bytearray) -> None:
             operation = _operation(payload)
-            if operation == "delete":
+            if operation == "delete" or (operation == "insert" and self.is_insert_pending):
                 return
-            if operation == "insert":
-                if self.is_insert_pending:
-                    return
-                self.is_insert_pending = True
+            self.is_insert_pending = self.is_insert_pending or operation == "insert"
             callback(payload)
 
         await super().add_listener(channel, filtered)
 
 
 class TableEvent(msgspec.Struct):
-    """What the trigger tells of a change; other events have no operation."""
+    """The notification of pgqueuer's trigger; other events have no operation."""
 
     operation: str | None = None
 
@@ -126,7 +125,7 @@ def _operation(payload: str | bytes | bytearray) -> str | None:
 
 
 class WorkerQueries(Queries):
-    """pgqueuer's statements, which also note the jobs whose worker died."""
+    """pgqueuer's statements, with flow control and the quarantine of jobs of crashed workers."""
 
     quarantined: set[int]
     capacity: JobCapacity
@@ -138,11 +137,11 @@ class WorkerQueries(Queries):
 
     @classmethod
     def create(cls, driver: FilteringDriver, is_stopping: Callable[[], bool]) -> Self:
-        """Make them for a connection of a worker, which tells when it takes no more jobs."""
+        """Make the queries of a worker's connection; no job is taken while `is_stopping()`."""
         queries: Any = make_queries(driver, cls)
-        made: Self = queries
-        made._prepare(driver, is_stopping)
-        return made
+        created: Self = queries
+        created._prepare(driver, is_stopping)
+        return created
 
     def _prepare(self, driver: FilteringDriver, is_stopping: Callable[[], bool]) -> None:
         self._listener, self._is_stopping = driver, is_stopping
@@ -150,7 +149,7 @@ class WorkerQueries(Queries):
         self._finished, self._completions = set(), RequestCoalescer(self._finish_batch)
 
     async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
-        """Take jobs once there is room, and look up which of them were taken before."""
+        """Take jobs when there is capacity, and quarantine the jobs of crashed workers."""
         await self.capacity.wait()
         now = asyncio.get_running_loop().time
         await asyncio.sleep(self._next_dequeue - now())
@@ -169,33 +168,37 @@ class WorkerQueries(Queries):
         return jobs
 
     async def finish(self, job: Job) -> None:
-        """Delete a job that is done: at once, together with those that end meanwhile.
+        """Delete a finished job at once; jobs that finish meanwhile share the next statement.
 
-        pgqueuer would wait for more of them, and a kill meanwhile would have them done again.
+        pgqueuer would wait for more jobs, and after a kill in that time it would run them again.
         """
         await self._completions.submit(job)
 
     async def log_jobs(self, job_status: list[JobOutcome]) -> None:
-        """Note how jobs ended, but for those that were deleted already."""
+        """Store the outcomes of jobs, except of those that `finish` has deleted."""
         ids = {job.id for job, _, _ in job_status}
-        left = [one for one in job_status if one[0].id not in self._finished]
-        if left:
-            await super().log_jobs(left)
+        remaining = [outcome for outcome in job_status if outcome[0].id not in self._finished]
+        if remaining:
+            await super().log_jobs(remaining)
         self._finished -= ids
         self.capacity.release(ids)
 
     async def retry_job(
         self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None
     ) -> None:
-        """Put a job back. Where the database cannot now it is left, and taken up again when its
-        heartbeat is over: pgqueuer would hold it, as if it had failed for good.
+        """Return a job to the queue.
+
+        While the database is unavailable the job stays picked, and is taken again after its
+        heartbeat time-out: pgqueuer would hold it, as after its last attempt.
         """
         try:
             with errors_as_unavailable():
                 await super().retry_job(job, delay, traceback_record)
         except Unavailable as error:
-            log = structlog.get_logger()
-            log.warning("job not put back, and taken up later", cause=error_chain(error))
+            structlog.get_logger().warning(
+                "job not returned to the queue; it is retried after its heartbeat time-out",
+                cause=error_chain(error),
+            )
 
     async def _finish_batch(self, jobs: list[Job]) -> list[None]:
         await super().log_jobs([(job, "successful", None) for job in jobs])

@@ -1,103 +1,145 @@
-"""One connection for the time of a transaction: asked through SQLAlchemy, or by the driver itself.
+"""One database connection for the time of a transaction, and the statements that run on it.
 
-A statement through SQLAlchemy costs the process a quarter of a millisecond, by the driver a tenth
-of that. So those of every day are a `Query`, compiled once; those that are put together anew, or
-are rare, are executed.
+SQLAlchemy compiles each statement once, at import, and pools the connections; asyncpg sends the
+statements. Executing a statement through SQLAlchemy takes 0.25 ms of CPU, through asyncpg a tenth.
 """
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import asyncpg
+import msgspec
 import structlog
-from sqlalchemy import CursorResult, Executable
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
-from referral.adapters.postgres.outages import errors_as_unavailable
+from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+T = TypeVar("T")
 DIALECT = dialect()  # type: ignore[no-untyped-call]
 
+PRUNE_BATCH_SIZE = 2000
+"""Rows that one statement deletes, so that it ends before its timeout."""
 
-class Query:
-    """A statement of SQLAlchemy as the driver takes it; its values are given by name."""
+
+class Statement:
+    """A SQLAlchemy statement compiled for asyncpg; callers pass its parameters by name."""
 
     def __init__(self, statement: ClauseElement) -> None:
-        """Compile it, at the start of the process."""
+        """Compile the statement, which takes about 0.2 ms: do it at import."""
         compiled = cast("SQLCompiler", statement.compile(dialect=DIALECT))
-        self.text = str(compiled)
+        self.sql = str(compiled)
         self._names = compiled.positiontup or []
-        known = compiled.params.items()
-        self._constants = {name: value for name, value in known if value is not None}
+        self._constants = {
+            name: value
+            for name, value in compiled.params.items()
+            if not compiled.binds[name].required
+        }
 
     def arguments(self, values: dict[str, object]) -> list[object]:
-        """Return what stands for $1, $2 and so on."""
+        """Return the values of $1, $2 and so on."""
         return [values[name] if name in values else self._constants[name] for name in self._names]
 
 
+def insert_entity(table: Table, entity: "type[DataclassInstance]", *extra: str) -> Statement:
+    """Return the INSERT of the entity's fields and of extra columns."""
+    names = (*(field.name for field in fields(entity)), *extra)
+    return Statement(insert(table).values({name: bindparam(name) for name in names}))
+
+
 def values_of(entity: "DataclassInstance") -> dict[str, object]:
-    """Return the fields of an entity by name; `dataclasses.asdict` copies each value as well."""
+    """Return the fields of an entity by name. `dataclasses.asdict` would copy each value."""
     return {field.name: getattr(entity, field.name) for field in fields(entity)}
 
 
-class DatabaseSession:
-    """A connection of the engine's, with what both ways of asking have in common.
+def to_entity(entity: type[T], row: asyncpg.Record) -> T:
+    """Convert a row to an entity whose fields have the names of the columns."""
+    return msgspec.convert(dict(row), entity)
 
-    Each call raises `Unavailable` when the database cannot answer. What the code between the calls
-    raises is its own affair, and goes on as it is.
+
+class DatabaseSession:
+    """A connection from the pool; statements commit on their own outside of `transaction`.
+
+    Each call raises `Unavailable` while the database cannot answer. An error that the code between
+    two calls raises is not converted.
     """
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
-        """Take a connection in autocommit, and the driver's own below it."""
-        self._connection = connection
+    def __init__(self, driver: asyncpg.Connection) -> None:
+        """Take the connection of asyncpg."""
         self.driver = driver
         self._is_broken = False
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the connection is in the state that it was taken in."""
+        """Whether the connection may return to the pool: open, and in no transaction."""
         return not (self._is_gone or self.driver.is_in_transaction())
 
-    async def execute(
-        self, statement: Executable, values: dict[str, Any] | None = None
-    ) -> CursorResult[Any]:
-        """Run a statement through SQLAlchemy."""
-        with self._call():
-            return await self._connection.execute(statement, values)
+    async def execute(self, statement: Statement, /, **values: object) -> None:
+        """Run a statement that returns no rows."""
+        await self.fetch(statement, **values)
 
-    async def fetch(self, query: Query, **values: object) -> list[asyncpg.Record]:
-        """Run a query by the driver."""
-        return await self.fetch_sql(query.text, *query.arguments(values))
+    async def fetch(self, statement: Statement, /, **values: object) -> list[asyncpg.Record]:
+        """Run a statement and return its rows."""
+        return await self.fetch_sql(statement.sql, *statement.arguments(values))
 
-    async def fetch_one(self, query: Query, **values: object) -> asyncpg.Record | None:
-        """Run a query of which at most one row comes back."""
-        arguments = query.arguments(values)
+    async def fetch_one(self, statement: Statement, /, **values: object) -> asyncpg.Record | None:
+        """Run a statement that returns at most one row."""
+        arguments = statement.arguments(values)
         with self._call():
-            return await self.driver.fetchrow(query.text, *arguments)
+            return await self.driver.fetchrow(statement.sql, *arguments)
 
-    async def fetch_sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """Run a statement that is text already, and return its rows."""
+    async def fetch_value(
+        self, kind: type[T], statement: Statement, /, **values: object
+    ) -> T | None:
+        """Run a statement that returns at most one row, and convert its first column."""
+        row = await self.fetch_one(statement, **values)
+        return None if row is None or row[0] is None else msgspec.convert(row[0], kind)
+
+    async def fetch_entity(
+        self, entity: type[T], statement: Statement, /, **values: object
+    ) -> T | None:
+        """Run a statement that returns at most one row, and convert the row."""
+        row = await self.fetch_one(statement, **values)
+        return None if row is None else to_entity(entity, row)
+
+    async def fetch_entities(
+        self, entity: type[T], statement: Statement, /, **values: object
+    ) -> list[T]:
+        """Run a statement and convert its rows."""
+        return [to_entity(entity, row) for row in await self.fetch(statement, **values)]
+
+    async def prune(self, table: Table, condition: ColumnElement[bool]) -> bool:
+        """Delete a batch of the rows that meet a condition; return whether more may remain."""
+        key = table.primary_key.columns[0]
+        batch = select(key).where(condition).limit(PRUNE_BATCH_SIZE)
+        batch = batch.with_for_update(skip_locked=True)
+        deleted = await self.fetch(Statement(delete(table).where(key.in_(batch)).returning(key)))
+        return len(deleted) == PRUNE_BATCH_SIZE
+
+    async def fetch_sql(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run a statement of SQL text and return its rows."""
         with self._call():
-            rows: list[asyncpg.Record] = await self.driver.fetch(statement, *arguments)
+            rows: list[asyncpg.Record] = await self.driver.fetch(sql, *arguments)
         return rows
 
-    async def execute_sql(self, statement: str, *arguments: object) -> str:
-        """Run a statement that is text already, and return PostgreSQL's word for what it did."""
+    async def execute_sql(self, sql: str, *arguments: object) -> str:
+        """Run a statement of SQL text and return PostgreSQL's command tag."""
         with self._call():
-            status: str = await self.driver.execute(statement, *arguments)
-        return status
+            tag: str = await self.driver.execute(sql, *arguments)
+        return tag
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Commit at the end of the block, or undo it."""
+        """Commit at the end of the block, or roll back if it raises."""
         await self.execute_sql("BEGIN")
         try:
             yield
@@ -111,10 +153,10 @@ class DatabaseSession:
         return self._is_broken or bool(self.driver.is_closed())
 
     async def _roll_back(self) -> None:
-        """Roll back, unless a call was left without its answer: the next would wait as long.
+        """Roll back, unless a call timed out or was cancelled: a ROLLBACK would wait as long.
 
-        A ROLLBACK that fails does not take the place of the error that led to it. The connection
-        is closed then, which undoes the transaction as well.
+        A ROLLBACK that fails is logged, and the first error goes on. The pool then closes the
+        connection, which ends the transaction too.
         """
         if self._is_gone:
             return
@@ -130,7 +172,7 @@ class DatabaseSession:
             try:
                 yield
             except BaseException as error:
-                # A time-out or a cancelled request: the connection is in the middle of something.
+                # After a time-out or a cancelled request an answer may still be on its way.
                 if isinstance(error, OSError) or not isinstance(error, Exception):
                     self._is_broken = True
                 raise
@@ -138,13 +180,13 @@ class DatabaseSession:
 
 @asynccontextmanager
 async def acquire_session(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]:
-    """Take a connection from the pool of an engine in autocommit, and give it back.
+    """Check a connection out of the pool for the block.
 
-    One that was left in the middle of something, by a time-out or a cancelled request, is closed.
+    A connection that is broken or still in a transaction is closed, and does not return.
     """
     with errors_as_unavailable():
         connection, driver = await _check_out(engine)
-    session = DatabaseSession(connection, driver)
+    session = DatabaseSession(driver)
     try:
         yield session
     finally:
@@ -154,7 +196,7 @@ async def acquire_session(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]
 
 
 async def _check_out(engine: AsyncEngine) -> tuple[AsyncConnection, asyncpg.Connection]:
-    """Connect, past those in the pool that the server has closed."""
+    """Return a connection that is open; connections that the server has closed are replaced."""
     while True:
         connection = await engine.connect()
         driver: Any = (await connection.get_raw_connection()).driver_connection

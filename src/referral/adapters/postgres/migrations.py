@@ -1,4 +1,4 @@
-"""Bringing the schema up to date, by Alembic."""
+"""Migration of the schema by Alembic."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,9 @@ MIGRATION_FOLDERS = (
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Upgrade the database at a `postgresql://` URL; runs its own event loop, so call it from
-    a thread that has none. Raises `Unavailable` for a schema of a later release.
+    """Upgrade the database at a `postgresql://` URL, or raise `Unavailable` for a newer schema.
+
+    The migrations run an event loop of their own: call this from a thread without one.
     """
     from alembic import command  # noqa: PLC0415 - a server has no use for its seven megabytes
     from alembic.util import CommandError  # noqa: PLC0415 - as above
@@ -29,10 +30,11 @@ def migrate(url: str, revision: str = "head") -> None:
 
 
 def make_alembic_config(url: str) -> "Config":
-    """Return what Alembic's commands need to know."""
+    """Return the configuration of Alembic's commands for a database."""
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
-    config.set_main_option("script_location", str(next(p for p in MIGRATION_FOLDERS if p.is_dir())))
+    folder = next(folder for folder in MIGRATION_FOLDERS if folder.is_dir())
+    config.set_main_option("script_location", str(folder))
     config.attributes["url"] = url
     return config

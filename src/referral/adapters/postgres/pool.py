@@ -1,4 +1,4 @@
-"""A pool of the driver's own connections, for single statements in autocommit, past SQLAlchemy."""
+"""A pool of asyncpg connections for single statements in autocommit, without SQLAlchemy."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -7,35 +7,35 @@ import asyncpg
 
 from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres import pooler
-from referral.adapters.postgres.admission import PoolLimiter
-from referral.adapters.postgres.database import DATABASE_TIMEOUT_SECONDS, POOL_STALL_SECONDS
-from referral.adapters.postgres.outages import errors_as_unavailable
+from referral.adapters.postgres.engine import DATABASE_TIMEOUT_SECONDS
+from referral.adapters.postgres.errors import errors_as_unavailable
+from referral.adapters.postgres.pool_limiter import POOL_STALL_SECONDS, PoolLimiter
 
 DRIVER_POOL_SIZE = 4
 MAX_IDLE_SECONDS = 60.0
 
 
 class DriverPool:
-    """The one way to these connections: whoever asks waits in one queue, in the order of asking."""
+    """Runs statements on the connections of the pool; callers queue in the order of their calls."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        """Take a pool of `CONNECTIONS` connections."""
+        """Take a pool of `DRIVER_POOL_SIZE` connections."""
         self._pool = pool
         self._limiter = PoolLimiter(DRIVER_POOL_SIZE, POOL_STALL_SECONDS)
 
-    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         """Return the rows of a statement, or raise `Unavailable`."""
         async with self._connection() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(query, *args)
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *args)
         return rows
 
-    async def fetch_one(self, query: str, *args: object) -> asyncpg.Record | None:
-        """Return the first row of a statement, if there is one, or raise `Unavailable`."""
+    async def fetch_one(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """Return the first row of a statement, if any, or raise `Unavailable`."""
         async with self._connection() as connection:
-            return await connection.fetchrow(query, *args)
+            return await connection.fetchrow(sql, *args)
 
     def samples(self) -> Iterator[Sample]:
-        """See `Measured`."""
+        """See `MetricSource`."""
         return self._limiter.samples("reads")
 
     @asynccontextmanager
@@ -46,7 +46,7 @@ class DriverPool:
                     try:
                         yield connection
                     except TimeoutError:
-                        # Otherwise the pool would wait as long again for the server to cancel.
+                        # The pool would wait again, for the server to cancel the statement.
                         connection.terminate()
                         raise
 
@@ -55,7 +55,7 @@ class DriverPool:
 async def make_driver_pool(
     url: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
 ) -> AsyncIterator[DriverPool]:
-    """Make a pool for a `postgresql://` URL; it connects when it is first used."""
+    """Make a pool for a `postgresql://` URL; it connects at its first use."""
     async with asyncpg.create_pool(
         pooler.driver_url(url),
         connection_class=connection_class,
@@ -72,4 +72,4 @@ async def make_driver_pool(
 
 
 async def _skip_reset(_: asyncpg.Connection) -> None:
-    """Leave a connection as it is when it is given back: single statements do not change it."""
+    """Do nothing when a connection returns: single statements leave no state."""

@@ -1,7 +1,7 @@
-"""What differs behind a pooler that gives a connection for a transaction only, as PgBouncer does.
+"""Connection settings behind a pooler in transaction mode, such as PgBouncer.
 
-`?pooler=transaction` in the database's URL says so. No statement is then prepared for later, as the
-next one may find another server connection; asyncpg sends an unnamed one along with its execution.
+`?pooler=transaction` in the database's URL turns them on. The next statement may then run on
+another server connection, so that nothing is prepared: asyncpg sends unnamed statements.
 """
 
 from typing import Any
@@ -11,12 +11,12 @@ POOLER_PARAMETER = ("pooler", "transaction")
 
 
 def is_pooled(url: str) -> bool:
-    """Tell whether a URL leads to such a pooler."""
+    """Return whether the URL is that of a pooler."""
     return POOLER_PARAMETER in parse_qsl(urlsplit(url).query)
 
 
 def driver_url(url: str) -> str:
-    """Return the URL as drivers want it."""
+    """Return the URL for drivers, which do not know the parameter."""
     if not is_pooled(url):
         return url
     parts = urlsplit(url)
@@ -25,17 +25,17 @@ def driver_url(url: str) -> str:
 
 
 def server_settings(url: str) -> dict[str, str]:
-    """Return what to ask for at the start; PgBouncer refuses what it does not know."""
+    """Return the settings of a new connection; PgBouncer refuses those that it does not know."""
     return {"application_name": "referral"} | ({} if is_pooled(url) else {"jit": "off"})
 
 
 def driver_options(url: str) -> dict[str, Any]:
-    """Return what asyncpg is told so that it keeps no statement prepared."""
+    """Return the options with which asyncpg keeps no prepared statements."""
     return {"statement_cache_size": 0} if is_pooled(url) else {}
 
 
 def dialect_options(url: str) -> dict[str, Any]:
-    """Return the same for SQLAlchemy, which prepares each statement by a name of its own."""
+    """Return the options with which SQLAlchemy prepares unnamed statements only."""
     if not is_pooled(url):
         return {}
     unnamed = {"prepared_statement_name_func": str, "prepared_statement_cache_size": 0}

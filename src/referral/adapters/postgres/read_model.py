@@ -1,6 +1,6 @@
-"""The two reads that are asked most, past SQLAlchemy: one statement each, by the driver itself.
+"""The most frequent reads: one statement each, sent by asyncpg from a pool of its own.
 
-Look-ups that come at the same time share a statement; `docs/performance.md` has the figures.
+Concurrent look-ups share a statement; `docs/performance.md` has the figures.
 """
 
 from datetime import datetime
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from referral.adapters.batching import RequestCoalescer
+from referral.adapters.postgres.connection import to_entity
 from referral.adapters.postgres.pool import DriverPool
 from referral.core.entities.account_view import AccountView
 from referral.core.entities.codes import Code
@@ -51,17 +52,17 @@ PROFILE_DECODER = msgspec.json.Decoder(Profile)
 
 
 class CodeLookup(NamedTuple):
-    """One question of the statement that those of a moment share."""
+    """One look-up among those that share a statement."""
 
     email_key: str
     confirmed_only: bool
 
 
 class PostgresReadModel:
-    """See the port `Reads`."""
+    """The read model over a pool of asyncpg connections."""
 
     def __init__(self, pool: DriverPool) -> None:
-        """Take a pool of `make_pool`."""
+        """Take a pool of `make_driver_pool`."""
         self._pool = pool
         self._lookups: RequestCoalescer[CodeLookup, Code | None] = RequestCoalescer(
             self._fetch_codes
@@ -94,10 +95,11 @@ class PostgresReadModel:
         )
 
     async def _fetch_codes(self, lookups: list[CodeLookup]) -> list[Code | None]:
-        rows = await self._pool.fetch(CODES_BY_EMAIL, sorted({one.email_key for one in lookups}))
+        keys = sorted({lookup.email_key for lookup in lookups})
         found: dict[CodeLookup, Code] = {}
-        for email_key, email_verified, *code in rows:
-            found[CodeLookup(email_key, confirmed_only=False)] = made = Code(*code)
-            if email_verified:
-                found[CodeLookup(email_key, confirmed_only=True)] = made
-        return [found.get(one) for one in lookups]
+        for row in await self._pool.fetch(CODES_BY_EMAIL, keys):
+            code, email_key = to_entity(Code, row), row["email_key"]
+            found[CodeLookup(email_key, confirmed_only=False)] = code
+            if row["email_verified"]:
+                found[CodeLookup(email_key, confirmed_only=True)] = code
+        return [found.get(lookup) for lookup in lookups]

@@ -1,30 +1,34 @@
-"""Other services in PostgreSQL."""
+"""Client services in PostgreSQL."""
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from uuid import UUID
 
-import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, select
 
-from referral.adapters.postgres.connection import DatabaseSession
+from referral.adapters.postgres.connection import (
+    DatabaseSession,
+    Statement,
+    insert_entity,
+    values_of,
+)
 from referral.adapters.postgres.tables import clients
 from referral.core.entities.clients import Client
 
+ADD = insert_entity(clients, Client)
+FIND = Statement(select(clients).where(clients.c.id == bindparam("client_id")))
 
+
+@dataclass(frozen=True, slots=True)
 class PostgresClientRepository:
     """The table of clients."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
-        self._session = session
+    session: DatabaseSession
 
     async def add(self, client: Client) -> None:
         """See the port."""
-        values = asdict(client) | {"scopes": sorted(client.scopes)}
-        await self._session.execute(insert(clients).values(**values))
+        values = values_of(client) | {"scopes": sorted(client.scopes)}
+        await self.session.execute(ADD, **values)
 
     async def find(self, client_id: UUID) -> Client | None:
         """See the port."""
-        found = await self._session.execute(select(clients).where(clients.c.id == client_id))
-        row = found.mappings().one_or_none()
-        return None if row is None else msgspec.convert(row, Client)
+        return await self.session.fetch_entity(Client, FIND, client_id=client_id)

@@ -1,9 +1,10 @@
 """Referral codes in PostgreSQL."""
 
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
-import msgspec
 from asyncpg import UniqueViolationError
 from sqlalchemy import (
     BindParameter,
@@ -11,25 +12,30 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
-    insert,
     not_,
     or_,
     select,
     update,
 )
 
-from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
+from referral.adapters.postgres.connection import (
+    DatabaseSession,
+    Statement,
+    insert_entity,
+    to_entity,
+    values_of,
+)
 from referral.adapters.postgres.tables import codes, users
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.errors import ActiveCodeExists, CodeTaken
 
-CODE_FIELDS = ("id", "user_id", "text", "created_at", "expires_at", "max_uses", "uses", "enabled")
-COLUMNS = [codes.c[name] for name in CODE_FIELDS]
+COLUMNS = [codes.c[field.name] for field in fields(Code)]
+NOW: BindParameter[datetime] = bindparam("now")
 
 
-def _has_status(status: CodeStatus, now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
-    """Say `Code.status` in SQL; the contract tests hold the two together."""
-    expired = codes.c.expires_at <= now
+def _has_status(status: CodeStatus) -> ColumnElement[bool]:
+    """Return `Code.status` as SQL; the contract tests compare the two."""
+    expired = codes.c.expires_at <= NOW
     exhausted = and_(codes.c.max_uses.is_not(None), codes.c.uses >= codes.c.max_uses)
     usable = and_(not_(expired), or_(codes.c.max_uses.is_(None), codes.c.uses < codes.c.max_uses))
     return {
@@ -41,63 +47,71 @@ def _has_status(status: CodeStatus, now: datetime | BindParameter[datetime]) -> 
 
 
 BY_ID = codes.c.id == bindparam("code_id")
-BY_OWNER = codes.c.user_id == bindparam("owner")
-BY_TEXT_KEY = codes.c.text_key == bindparam("key")
+BY_OWNER = codes.c.user_id == bindparam("user_id")
+BY_TEXT = codes.c.text_key == bindparam("text_key")
+ENABLED = codes.c.enabled
+ACTIVE = _has_status(CodeStatus.ACTIVE)
 NOT_DELETED = codes.c.deleted_at.is_(None)
-NOW: BindParameter[datetime] = bindparam("now")
-DELETED_VALUES = {"enabled": False, "deleted_at": NOW}
 OWNER_NOT_BLOCKED = exists().where(users.c.id == codes.c.user_id, users.c.blocked_at.is_(None))
 SELECT = select(*COLUMNS)
 
-ADD = Query(insert(codes).values({name: bindparam(name) for name in (*CODE_FIELDS, "text_key")}))
-GET = Query(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED))
-LOCK = Query(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED).with_for_update())
-LOCK_USABLE = Query(SELECT.where(BY_TEXT_KEY, codes.c.enabled).with_for_update())
-LOCK_ENABLED = Query(SELECT.where(BY_OWNER, codes.c.enabled).with_for_update())
-BY_TEXT = Query(SELECT.where(BY_TEXT_KEY, NOT_DELETED, OWNER_NOT_BLOCKED))
-ACTIVE = Query(SELECT.where(BY_OWNER, _has_status(CodeStatus.ACTIVE, NOW)))
-ALL = Query(SELECT.where(BY_OWNER, NOT_DELETED).order_by(codes.c.id.desc()))
-COUNT_USE = Query(
-    update(codes)
-    .where(BY_ID, _has_status(CodeStatus.ACTIVE, NOW), OWNER_NOT_BLOCKED)
-    .values(uses=codes.c.uses + 1)
-    .returning(codes.c.id)
-)
-LOCK_ALL = Query(
+ADD = insert_entity(codes, Code, "text_key")
+FIND = Statement(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED))
+FIND_ACTIVE = Statement(SELECT.where(BY_OWNER, ACTIVE))
+FIND_BY_TEXT = Statement(SELECT.where(BY_TEXT, NOT_DELETED, OWNER_NOT_BLOCKED))
+LIST_ALL = Statement(SELECT.where(BY_OWNER, NOT_DELETED).order_by(codes.c.id.desc()))
+LOCK = Statement(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED).with_for_update())
+LOCK_ENABLED = Statement(SELECT.where(BY_OWNER, ENABLED).with_for_update())
+LOCK_ENABLED_BY_TEXT = Statement(SELECT.where(BY_TEXT, ENABLED).with_for_update())
+LOCK_ALL = Statement(
     select(codes.c.id)
     .where(or_(and_(BY_OWNER, NOT_DELETED), BY_ID))
     .order_by(codes.c.id)
     .with_for_update()
 )
-GIVE_BACK = Query(
+COUNT_USE = Statement(
+    update(codes)
+    .where(BY_ID, ACTIVE, OWNER_NOT_BLOCKED)
+    .values(uses=codes.c.uses + 1)
+    .returning(codes.c.id)
+)
+REVERT_USE = Statement(
     update(codes).where(BY_ID).values(uses=codes.c.uses - 1).returning(*COLUMNS, codes.c.deleted_at)
 )
-SAVE = Query(
+SAVE = Statement(
     update(codes)
     .where(BY_ID)
-    .values({name: bindparam(f"new_{name}") for name in ("expires_at", "max_uses", "enabled")})
+    .values({name: bindparam(name) for name in ("expires_at", "max_uses", "enabled")})
 )
-DELETE = Query(update(codes).where(BY_ID).values(DELETED_VALUES))
-DELETE_ALL = Query(update(codes).where(BY_OWNER, NOT_DELETED).values(DELETED_VALUES))
-RETIRE = Query(update(codes).where(BY_OWNER, codes.c.enabled).values(enabled=False))
-RETIRE_SPENT = Query(
-    update(codes)
-    .where(BY_OWNER, codes.c.enabled, not_(_has_status(CodeStatus.ACTIVE, NOW)))
-    .values(enabled=False)
+DELETED_VALUES = {"enabled": False, "deleted_at": NOW}
+DELETE = Statement(update(codes).where(BY_ID).values(DELETED_VALUES))
+DELETE_ALL = Statement(update(codes).where(BY_OWNER, NOT_DELETED).values(DELETED_VALUES))
+RETIRE = Statement(update(codes).where(BY_OWNER, ENABLED).values(enabled=False))
+RETIRE_INACTIVE = Statement(
+    update(codes).where(BY_OWNER, ENABLED, not_(ACTIVE)).values(enabled=False)
 )
 
 
+@cache
+def _list_page(status: CodeStatus | None, *, is_first: bool) -> Statement:
+    query = SELECT.where(BY_OWNER, NOT_DELETED)
+    if status is not None:
+        query = query.where(_has_status(status))
+    if not is_first:
+        query = query.where(codes.c.id < bindparam("after"))
+    return Statement(query.order_by(codes.c.id.desc()).limit(bindparam("limit")))
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresCodeRepository:
-    """The table of codes. Deleted ones stay in it and are never shown."""
+    """The table of codes. Deleted codes stay in it, and no method returns them."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
-        self._session = session
+    session: DatabaseSession
 
     async def add(self, code: Code) -> None:
         """See the port."""
         try:
-            await self._session.fetch(ADD, **values_of(code), text_key=text_key(code.text))
+            await self.session.execute(ADD, **values_of(code), text_key=text_key(code.text))
         except UniqueViolationError as error:
             if error.constraint_name == "uq_codes_enabled":
                 raise ActiveCodeExists from error
@@ -107,71 +121,65 @@ class PostgresCodeRepository:
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""
-        return await self._one(LOCK, owner=user_id, code_id=code_id)
+        return await self.session.fetch_entity(Code, LOCK, user_id=user_id, code_id=code_id)
 
     async def lock_enabled(self, user_id: UUID) -> None:
         """See the port."""
-        await self._session.fetch(LOCK_ENABLED, owner=user_id)
+        await self.session.execute(LOCK_ENABLED, user_id=user_id)
 
     async def lock_enabled_by_text(self, text: str) -> Code | None:
         """See the port."""
-        return await self._one(LOCK_USABLE, key=text_key(text))
-
-    async def count_use(self, code_id: UUID, now: datetime) -> bool:
-        """See the port. A block that ended while the code's lock was waited for is seen: the
-        statement begins after it, and finds nothing to wait for.
-        """
-        return await self._session.fetch_one(COUNT_USE, code_id=code_id, now=now) is not None
-
-    async def revert_use(self, code_id: UUID) -> Code | None:
-        """See the port."""
-        *row, deleted_at = await self._session.fetch_one(GIVE_BACK, code_id=code_id) or (None,)
-        return Code(*row) if row and deleted_at is None else None
-
-    async def save(self, code: Code) -> None:
-        """See the port."""
-        await self._session.fetch(
-            SAVE,
-            code_id=code.id,
-            new_expires_at=code.expires_at,
-            new_max_uses=code.max_uses,
-            new_enabled=code.enabled,
-        )
-
-    async def delete(self, code_id: UUID, now: datetime) -> None:
-        """See the port."""
-        await self._session.fetch(DELETE, code_id=code_id, now=now)
-
-    async def delete_all(self, user_id: UUID, now: datetime) -> None:
-        """See the port."""
-        await self._session.fetch(DELETE_ALL, owner=user_id, now=now)
+        return await self.session.fetch_entity(Code, LOCK_ENABLED_BY_TEXT, text_key=text_key(text))
 
     async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
         """See the port."""
-        await self._session.fetch(LOCK_ALL, owner=user_id, code_id=other_code_id)
+        await self.session.execute(LOCK_ALL, user_id=user_id, code_id=other_code_id)
+
+    async def count_use(self, code_id: UUID, now: datetime) -> bool:
+        """See the port. The statement starts after the code was locked, so it sees a change of the
+        owner's block that was committed while the lock was waited for.
+        """
+        return await self.session.fetch_value(UUID, COUNT_USE, code_id=code_id, now=now) is not None
+
+    async def revert_use(self, code_id: UUID) -> Code | None:
+        """See the port."""
+        rows = await self.session.fetch(REVERT_USE, code_id=code_id)
+        return next((to_entity(Code, row) for row in rows if row["deleted_at"] is None), None)
+
+    async def save(self, code: Code) -> None:
+        """See the port."""
+        await self.session.execute(SAVE, code_id=code.id, **values_of(code))
+
+    async def delete(self, code_id: UUID, now: datetime) -> None:
+        """See the port."""
+        await self.session.execute(DELETE, code_id=code_id, now=now)
+
+    async def delete_all(self, user_id: UUID, now: datetime) -> None:
+        """See the port."""
+        await self.session.execute(DELETE_ALL, user_id=user_id, now=now)
 
     async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
         """See the port."""
         if only_spent_at is None:
-            await self._session.fetch(RETIRE, owner=user_id)
+            await self.session.execute(RETIRE, user_id=user_id)
         else:
-            await self._session.fetch(RETIRE_SPENT, owner=user_id, now=only_spent_at)
+            await self.session.execute(RETIRE_INACTIVE, user_id=user_id, now=only_spent_at)
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
         """See the port."""
-        return await self._one(GET, owner=user_id, code_id=code_id)
-
-    async def list_all(self, user_id: UUID) -> list[Code]:
-        """See the port."""
-        return [Code(*row) for row in await self._session.fetch(ALL, owner=user_id)]
+        return await self.session.fetch_entity(Code, FIND, user_id=user_id, code_id=code_id)
 
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
         """See the port."""
-        return await self._one(ACTIVE, owner=user_id, now=now)
+        return await self.session.fetch_entity(Code, FIND_ACTIVE, user_id=user_id, now=now)
 
     async def find_by_text(self, text: str) -> Code | None:
         """See the port."""
-        return await self._one(BY_TEXT, key=text_key(text))
+        return await self.session.fetch_entity(Code, FIND_BY_TEXT, text_key=text_key(text))
+
+    async def list_all(self, user_id: UUID) -> list[Code]:
+        """See the port."""
+        return await self.session.fetch_entities(Code, LIST_ALL, user_id=user_id)
 
     async def list_page(
         self,
@@ -183,19 +191,12 @@ class PostgresCodeRepository:
         limit: int,
     ) -> list[Code]:
         """See the port."""
-        query = SELECT.where(codes.c.user_id == user_id, NOT_DELETED)
-        if status is not None:
-            query = query.where(_has_status(status, now))
-        if after is not None:
-            query = query.where(codes.c.id < after)
-        rows = await self._session.execute(query.order_by(codes.c.id.desc()).limit(limit))
-        return [msgspec.convert(row, Code) for row in rows.mappings()]
-
-    async def _one(self, query: Query, **values: object) -> Code | None:
-        row = await self._session.fetch_one(query, **values)
-        return None if row is None else Code(*row)
+        statement = _list_page(status, is_first=after is None)
+        return await self.session.fetch_entities(
+            Code, statement, user_id=user_id, now=now, after=after, limit=limit
+        )
 
 
 def text_key(text: str) -> str:
-    """Return the key by which a code is unique: its text in upper case."""
+    """Return the form in which codes are unique: upper case."""
     return text.upper()

@@ -1,36 +1,41 @@
-"""Requests with an idempotency key, in PostgreSQL."""
+"""Idempotency keys, and the stored responses, in PostgreSQL."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, select
 
-from referral.adapters.postgres.connection import DatabaseSession
-from referral.adapters.postgres.pruning import prune
-from referral.adapters.postgres.tables import idempotency_records
+from referral.adapters.postgres.connection import DatabaseSession, Statement
+from referral.adapters.postgres.tables import idempotency_records as table
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 
 RESPONSE_COLUMNS = ("status", "location", "body")
-"""The columns of a kept response, which have the names that the web layer gives its parts."""
+"""The columns of a stored response: the web layer reads them by these names."""
+
+BY_KEY = table.c.key == bindparam("key")
+SINCE: BindParameter[datetime] = bindparam("since")
+
+FIND = Statement(select(table).where(BY_KEY, table.c.created_at >= SINCE))
+LOCK_KEY = Statement(select(func.pg_try_advisory_xact_lock(bindparam("lock_key"))))
+DELETE_EXPIRED = Statement(delete(table).where(BY_KEY, table.c.created_at < SINCE))
+SAVE = Statement(insert(table))
+DELETE = Statement(delete(table).where(table.c.user_id == bindparam("user_id")))
 
 
+@dataclass(frozen=True, slots=True)
 class PostgresIdempotencyRepository:
-    """The table of answered requests. A key is held by an advisory lock, which waits for nobody."""
+    """The table of stored responses. An advisory lock holds a key, and nobody waits for it."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
-        self._session = session
+    session: DatabaseSession
 
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
         """See the port."""
-        query = select(idempotency_records).where(
-            idempotency_records.c.key == key, idempotency_records.c.created_at >= since
-        )
-        row = (await self._session.execute(query)).mappings().one_or_none()
+        row = await self.session.fetch_one(FIND, key=key, since=since)
         if row is None:
             return None
         if row["fingerprint"] not in fingerprints:
@@ -41,15 +46,11 @@ class PostgresIdempotencyRepository:
         self, request: IdempotentRequest[Any], since: datetime
     ) -> StoredResponse | None:
         """See the port."""
-        number = int.from_bytes(request.key[:8], signed=True)
-        held = await self._session.execute(select(func.pg_try_advisory_xact_lock(number)))
-        if not held.scalar_one():
+        lock_key = int.from_bytes(request.key[:8], signed=True)
+        if not await self.session.fetch_value(bool, LOCK_KEY, lock_key=lock_key):
             raise IdempotencyKeyInUse
-        this = idempotency_records.c.key == request.key
-        await self._session.execute(
-            delete(idempotency_records).where(this, idempotency_records.c.created_at < since)
-        )
-        # A statement of its own: what was committed before the lock was free is seen by it.
+        await self.session.execute(DELETE_EXPIRED, key=request.key, since=since)
+        # A statement of its own, which sees what was committed before the lock was free.
         return await self.find(request.key, request.fingerprints, since)
 
     async def save(
@@ -60,22 +61,19 @@ class PostgresIdempotencyRepository:
         now: datetime,
     ) -> None:
         """See the port."""
-        row = {
-            "key": request.key,
-            "fingerprint": request.fingerprints[0],
-            "user_id": user_id,
-            "created_at": now,
-        }
-        await self._session.execute(insert(idempotency_records).values(**row, **response))
+        await self.session.execute(
+            SAVE,
+            key=request.key,
+            fingerprint=request.fingerprints[0],
+            user_id=user_id,
+            created_at=now,
+            **response,
+        )
 
     async def delete(self, user_id: UUID) -> None:
         """See the port."""
-        await self._session.execute(
-            delete(idempotency_records).where(idempotency_records.c.user_id == user_id)
-        )
+        await self.session.execute(DELETE, user_id=user_id)
 
     async def prune(self, before: datetime) -> bool:
         """See the port."""
-        return await prune(
-            self._session, idempotency_records, idempotency_records.c.created_at < before
-        )
+        return await self.session.prune(table, table.c.created_at < before)

@@ -1,46 +1,65 @@
-"""The count of mails to each address, in PostgreSQL, so that it holds for all processes."""
+"""The mail quota in PostgreSQL, where it holds for all processes."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 
-from referral.adapters.postgres.connection import DatabaseSession
-from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.connection import DatabaseSession, Statement
 from referral.adapters.postgres.tables import mails as table
 from referral.core.ports.security import Fingerprinter
 
+# One round trip: the function locks the quota, counts its mails and adds this one.
+RESERVE_SLOT = Statement(
+    select(
+        func.take_mail_place(
+            bindparam("mail_id"),
+            bindparam("digest"),
+            bindparam("now"),
+            bindparam("slots"),
+            bindparam("window"),
+        )
+    )
+)
+RESET = Statement(delete(table).where(table.c.address_digest == bindparam("digest")))
 
+
+@dataclass(frozen=True, slots=True)
 class PostgresMailQuota:
-    """The table of mails that were counted."""
+    """The table of counted mails."""
 
-    def __init__(self, session: DatabaseSession, fingerprints: Fingerprinter) -> None:
-        """Work within a session."""
-        self._session = session
-        self._fingerprints = fingerprints
+    session: DatabaseSession
+    fingerprinter: Fingerprinter
 
     async def reserve_slot(
         self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
-        """See the port. The function holds the quota, looks and counts, in one round trip."""
-        digest = quota_digest(self._fingerprints, quota)
-        place = func.take_mail_place(mail_id, digest, now, slots, window)
-        free_at: datetime | None = (await self._session.execute(select(place))).scalar_one()
-        return free_at
+        """See the port."""
+        digest = quota_digest(self.fingerprinter, quota)
+        return await self.session.fetch_value(
+            datetime,
+            RESERVE_SLOT,
+            mail_id=mail_id,
+            digest=digest,
+            now=now,
+            slots=slots,
+            window=window,
+        )
 
     async def reset(self, quota: str) -> None:
         """See the port."""
-        digest = quota_digest(self._fingerprints, quota)
-        await self._session.execute(delete(table).where(table.c.address_digest == digest))
+        await self.session.execute(RESET, digest=quota_digest(self.fingerprinter, quota))
 
     async def prune(self, before: datetime) -> bool:
         """See the port."""
-        return await prune(self._session, table, table.c.counted_at < before)
+        return await self.session.prune(table, table.c.counted_at < before)
 
 
-def quota_digest(fingerprints: Fingerprinter, quota: str) -> bytes:
-    """Return what the mails of a quota are counted under: a keyed digest, since a plain one could
-    be searched for addresses. It is made with the key that signs, so with another one in its place
-    the count begins anew.
+def quota_digest(fingerprinter: Fingerprinter, quota: str) -> bytes:
+    """Return the digest under which the mails of a quota are counted.
+
+    The digest is keyed, since a plain one could be searched for e-mail addresses. Its key is the
+    newest signing key: after a change of keys the count starts anew.
     """
-    return fingerprints.compute(f"mails to {quota}".encode())[0]
+    return fingerprinter.compute(f"mails to {quota}".encode())[0]

@@ -1,69 +1,92 @@
-"""What links in mails prove, in PostgreSQL."""
+"""Single-use tokens of links in mails, in PostgreSQL."""
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
+from sqlalchemy import BindParameter, and_, bindparam, delete, func, or_, select, update
 
-from referral.adapters.postgres.connection import DatabaseSession
-from referral.adapters.postgres.pruning import prune
-from referral.adapters.postgres.tables import one_time_tokens as tokens
+from referral.adapters.postgres.connection import (
+    DatabaseSession,
+    Statement,
+    insert_entity,
+    values_of,
+)
+from referral.adapters.postgres.tables import one_time_tokens as table
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 
+BY_DIGEST = table.c.digest == bindparam("digest")
+NOW: BindParameter[datetime] = bindparam("now")
+VALID = and_(BY_DIGEST, table.c.purpose == bindparam("purpose"), table.c.expires_at > NOW)
+FREE = or_(table.c.claimed_until.is_(None), table.c.claimed_until <= NOW)
 
+ADD = insert_entity(table, OneTimeToken)
+FIND_USER_ID = Statement(select(table.c.user_id).where(VALID))
+ACQUIRE = Statement(
+    update(table)
+    .where(VALID, FREE)
+    .values(claimed_until=bindparam("until"))
+    .returning(table.c.digest)
+)
+RELEASE = Statement(
+    update(table)
+    .where(BY_DIGEST, table.c.claimed_until == bindparam("until"))
+    .values(claimed_until=None)
+)
+CONSUME = Statement(delete(table).where(VALID).returning(table.c.user_id))
+# All purposes where the parameter is null.
+DELETE = Statement(
+    delete(table).where(
+        table.c.user_id == bindparam("user_id"),
+        table.c.purpose == func.coalesce(bindparam("purpose"), table.c.purpose),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresOneTimeTokenRepository:
-    """The table of tokens. A row is deleted when it is used: of two who try, one finds it."""
+    """The table of tokens. Using a token deletes its row: one of two concurrent uses finds it."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
-        self._session = session
+    session: DatabaseSession
 
     async def add(self, token: OneTimeToken) -> None:
         """See the port."""
-        await self._session.execute(insert(tokens).values(**asdict(token)))
+        await self.session.execute(ADD, **values_of(token))
 
     async def find_user_id(
         self, digest: bytes, purpose: TokenPurpose, now: datetime
     ) -> UUID | None:
         """See the port."""
-        query = select(tokens.c.user_id).where(_is_valid(digest, purpose, now))
-        return (await self._session.execute(query)).scalar_one_or_none()
+        return await self.session.fetch_value(
+            UUID, FIND_USER_ID, digest=digest, purpose=purpose, now=now
+        )
 
     async def acquire(
         self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
     ) -> bool:
         """See the port."""
-        is_free = or_(tokens.c.claimed_until.is_(None), tokens.c.claimed_until <= now)
-        claimed = update(tokens).where(_is_valid(digest, purpose, now), is_free)
-        claimed = claimed.values(claimed_until=until)
-        found = await self._session.execute(claimed.returning(tokens.c.digest))
-        return found.scalar_one_or_none() is not None
+        acquired = await self.session.fetch_value(
+            bytes, ACQUIRE, digest=digest, purpose=purpose, now=now, until=until
+        )
+        return acquired is not None
 
     async def release(self, digest: bytes, until: datetime) -> None:
         """See the port."""
-        which = tokens.c.digest == digest, tokens.c.claimed_until == until
-        await self._session.execute(update(tokens).where(*which).values(claimed_until=None))
+        await self.session.execute(RELEASE, digest=digest, until=until)
 
     async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
         """See the port."""
-        used = delete(tokens).where(_is_valid(digest, purpose, now)).returning(tokens.c.user_id)
-        user_id: UUID | None = (await self._session.execute(used)).scalar_one_or_none()
+        user_id = await self.session.fetch_value(
+            UUID, CONSUME, digest=digest, purpose=purpose, now=now
+        )
         if user_id is not None:
             await self.delete(user_id, purpose)
         return user_id
 
     async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
         """See the port."""
-        which = [tokens.c.user_id == user_id]
-        if purpose is not None:
-            which.append(tokens.c.purpose == purpose)
-        await self._session.execute(delete(tokens).where(*which))
+        await self.session.execute(DELETE, user_id=user_id, purpose=purpose)
 
     async def prune(self, now: datetime) -> bool:
         """See the port."""
-        return await prune(self._session, tokens, tokens.c.expires_at <= now)
-
-
-def _is_valid(digest: bytes, purpose: TokenPurpose, now: datetime) -> ColumnElement[bool]:
-    return and_(tokens.c.digest == digest, tokens.c.purpose == purpose, tokens.c.expires_at > now)
+        return await self.session.prune(table, table.c.expires_at <= now)

@@ -1,45 +1,86 @@
 """Referrals in PostgreSQL."""
 
-from dataclasses import fields
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
-import msgspec
 from asyncpg import UniqueViolationError
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, literal_column, select, update
 
-from referral.adapters.postgres.connection import DatabaseSession, Query, values_of
-from referral.adapters.postgres.repositories.users import COLUMNS as USER
+from referral.adapters.postgres.connection import (
+    DatabaseSession,
+    Statement,
+    insert_entity,
+    values_of,
+)
+from referral.adapters.postgres.repositories.users import USER_COLUMNS
 from referral.adapters.postgres.tables import referrals, users
 from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.users import User
 from referral.core.errors import AlreadyReferred
 
-LIST_COLUMNS = [
+BY_ID = referrals.c.id == bindparam("referral_id")
+BY_REFERRER = referrals.c.referrer_id == bindparam("referrer_id")
+BY_REFERRED = referrals.c.referred_id == bindparam("referred_id")
+# A literal: the planner must see that the partial index covers it.
+PENDING = referrals.c.status == literal_column(f"'{ReferralStatus.PENDING}'")
+SELECT_LIST = select(
     referrals.c.id.label("referral_id"),
     users.c.id,
     users.c.email,
     referrals.c.status,
     referrals.c.code,
     referrals.c.joined_at,
-]
+).join(users, users.c.id == referrals.c.referred_id)
 
-ADD = Query(
-    insert(referrals).values({field.name: bindparam(field.name) for field in fields(Referral)})
+ADD = insert_entity(referrals, Referral)
+LOCK_PENDING = Statement(select(referrals).where(BY_REFERRED, PENDING).with_for_update())
+LOCK_OVERDUE = Statement(
+    select(referrals)
+    .where(PENDING, referrals.c.joined_at <= bindparam("joined_before"))
+    .order_by(referrals.c.joined_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+SET_STATUS = Statement(update(referrals).where(BY_ID).values(status=bindparam("status")))
+FIND_BY_REFERRED = Statement(select(referrals).where(BY_REFERRED))
+FIND_REFERRER = Statement(
+    select(*USER_COLUMNS)
+    .join(referrals, referrals.c.referrer_id == users.c.id)
+    .where(BY_ID, users.c.erased_at.is_(None))
+)
+UNASSIGNED = and_(BY_REFERRER, referrals.c.told_by.is_(None))
+ASSIGN = Statement(update(referrals).where(UNASSIGNED, BY_ID).values(told_by=bindparam("mail_id")))
+ASSIGN_ALL = Statement(update(referrals).where(UNASSIGNED).values(told_by=bindparam("mail_id")))
+FIND_MAIL_ID = Statement(select(referrals.c.told_by).where(BY_ID))
+LIST_BY_MAIL = Statement(
+    SELECT_LIST.where(BY_REFERRER, referrals.c.told_by == bindparam("mail_id")).order_by(
+        referrals.c.id
+    )
 )
 
 
+@cache
+def _list_page(*, by_status: bool, is_first: bool) -> Statement:
+    query = SELECT_LIST.where(BY_REFERRER)
+    if by_status:
+        query = query.where(referrals.c.status == bindparam("status"))
+    if not is_first:
+        query = query.where(referrals.c.id < bindparam("after"))
+    return Statement(query.order_by(referrals.c.id.desc()).limit(bindparam("limit")))
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresReferralRepository:
     """The table of referrals."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
-        self._session = session
+    session: DatabaseSession
 
     async def add(self, referral: Referral) -> None:
         """See the port."""
         try:
-            await self._session.fetch(ADD, **values_of(referral))
+            await self.session.execute(ADD, **values_of(referral))
         except UniqueViolationError as error:
             if error.constraint_name != "uq_referrals_referred_id":
                 raise
@@ -47,70 +88,52 @@ class PostgresReferralRepository:
 
     async def lock_pending(self, user_id: UUID) -> Referral | None:
         """See the port."""
-        return await self._pending(referrals.c.referred_id == user_id)
+        return await self.session.fetch_entity(Referral, LOCK_PENDING, referred_id=user_id)
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
         """See the port."""
-        return await self._pending(referrals.c.joined_at <= joined_before, skip_locked=True)
+        return await self.session.fetch_entity(Referral, LOCK_OVERDUE, joined_before=joined_before)
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         """See the port."""
-        decided = update(referrals).where(referrals.c.id == referral_id).values(status=status)
-        await self._session.execute(decided)
+        await self.session.execute(SET_STATUS, referral_id=referral_id, status=status)
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
         """See the port."""
-        query = select(referrals).where(referrals.c.referred_id == user_id)
-        row = (await self._session.execute(query)).mappings().one_or_none()
-        return None if row is None else msgspec.convert(row, Referral)
+        return await self.session.fetch_entity(Referral, FIND_BY_REFERRED, referred_id=user_id)
 
     async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]:
         """See the port."""
-        query = select(*LIST_COLUMNS).join(users, users.c.id == referrals.c.referred_id)
-        query = query.where(referrals.c.referrer_id == user_id)
-        if status is not None:
-            query = query.where(referrals.c.status == status)
-        if after is not None:
-            query = query.where(referrals.c.id < after)
-        rows = await self._session.execute(query.order_by(referrals.c.id.desc()).limit(limit))
-        return [msgspec.convert(row, ReferralListItem) for row in rows.mappings()]
+        statement = _list_page(by_status=status is not None, is_first=after is None)
+        return await self.session.fetch_entities(
+            ReferralListItem,
+            statement,
+            referrer_id=user_id,
+            status=status,
+            after=after,
+            limit=limit,
+        )
 
     async def assign_to_mail(
         self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
     ) -> User | None:
-        """See the port. Of two that claim at once, the second finds the row taken."""
-        query = select(*USER).join(referrals, referrals.c.referrer_id == users.c.id)
-        own = query.where(referrals.c.id == referral_id, users.c.erased_at.is_(None))
-        row = (await self._session.execute(own)).mappings().one_or_none()
-        if row is None:
+        """See the port. Of two concurrent calls, the second one finds the row assigned."""
+        referrer = await self.session.fetch_entity(User, FIND_REFERRER, referral_id=referral_id)
+        if referrer is None:
             return None
-        referrer = msgspec.convert(row, User)
-        free = [referrals.c.referrer_id == referrer.id, referrals.c.told_by.is_(None)]
-        if not include_unassigned:
-            free.append(referrals.c.id == referral_id)
-        await self._session.execute(update(referrals).where(*free).values(told_by=mail_id))
-        taken = select(referrals.c.told_by).where(referrals.c.id == referral_id)
-        told_by = (await self._session.execute(taken)).scalar_one()
-        return referrer if told_by == mail_id else None
-
-    async def _pending(
-        self, which: ColumnElement[bool], *, skip_locked: bool = False
-    ) -> Referral | None:
-        query = (
-            select(referrals)
-            .where(which, referrals.c.status == ReferralStatus.PENDING)
-            .order_by(referrals.c.joined_at)
-            .limit(1)
-            .with_for_update(skip_locked=skip_locked)
+        await self.session.execute(
+            ASSIGN_ALL if include_unassigned else ASSIGN,
+            referrer_id=referrer.id,
+            referral_id=referral_id,
+            mail_id=mail_id,
         )
-        row = (await self._session.execute(query)).mappings().one_or_none()
-        return None if row is None else msgspec.convert(row, Referral)
+        assigned_to = await self.session.fetch_value(UUID, FIND_MAIL_ID, referral_id=referral_id)
+        return referrer if assigned_to == mail_id else None
 
     async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
         """See the port."""
-        query = select(*LIST_COLUMNS).join(users, users.c.id == referrals.c.referred_id)
-        query = query.where(referrals.c.referrer_id == referrer_id, referrals.c.told_by == mail_id)
-        rows = await self._session.execute(query.order_by(referrals.c.id))
-        return [msgspec.convert(row, ReferralListItem) for row in rows.mappings()]
+        return await self.session.fetch_entities(
+            ReferralListItem, LIST_BY_MAIL, referrer_id=referrer_id, mail_id=mail_id
+        )

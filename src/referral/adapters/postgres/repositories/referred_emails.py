@@ -1,15 +1,15 @@
-"""Addresses of erased accounts that had a confirmed referral, in PostgreSQL."""
+"""E-mail addresses of erased accounts that had a confirmed referral, in PostgreSQL."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from referral.adapters.postgres.connection import DatabaseSession, Query
-from referral.adapters.postgres.pruning import prune
+from referral.adapters.postgres.connection import DatabaseSession, Statement
 from referral.adapters.postgres.tables import referred_emails as table
 
-INCLUDES = Query(
+CONTAINS = Statement(
     select(table.c.fingerprint)
     .where(
         table.c.fingerprint == func.any(bindparam("fingerprints")),
@@ -17,33 +17,31 @@ INCLUDES = Query(
     )
     .limit(1)
 )
-ADD = Query(
-    insert(table)
-    .values(fingerprint=bindparam("fingerprint"), referred_at=bindparam("referred_at"))
-    .on_conflict_do_update(
-        index_elements=["fingerprint"], set_={"referred_at": bindparam("referred_at")}
+_insert = insert(table)
+ADD = Statement(
+    _insert.on_conflict_do_update(
+        index_elements=["fingerprint"], set_={"referred_at": _insert.excluded.referred_at}
     )
 )
 
 
+@dataclass(frozen=True, slots=True)
 class PostgresReferredEmailRepository:
-    """The table of addresses that were referred."""
+    """The table of referred e-mail addresses."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Work within a session."""
-        self._session = session
+    session: DatabaseSession
 
     async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
         """See the port."""
-        found = await self._session.fetch_one(
-            INCLUDES, fingerprints=list(fingerprints), since=since
+        found = await self.session.fetch_value(
+            bytes, CONTAINS, fingerprints=fingerprints, since=since
         )
         return found is not None
 
     async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
         """See the port."""
-        await self._session.fetch(ADD, fingerprint=fingerprint, referred_at=referred_at)
+        await self.session.execute(ADD, fingerprint=fingerprint, referred_at=referred_at)
 
     async def prune(self, before: datetime) -> bool:
         """See the port."""
-        return await prune(self._session, table, table.c.referred_at < before)
+        return await self.session.prune(table, table.c.referred_at < before)

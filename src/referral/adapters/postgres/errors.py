@@ -1,4 +1,4 @@
-"""Which errors of the driver mean a database that cannot answer now."""
+"""The errors of asyncpg and SQLAlchemy that mean that the database is unavailable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from referral.core.errors import Unavailable
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""The last is how the driver puts it when a connection is cut while it is being used."""
+"""asyncpg raises `InternalClientError` if a connection is cut during a call."""
 
 LOST_CONNECTION_ERRORS = (OSError, PoolTimeoutError, PendingRollbackError, ResourceClosedError)
-"""The last two are how SQLAlchemy puts it when the connection was lost in an earlier call."""
+"""SQLAlchemy raises the last two if an earlier call lost the connection."""
+
+STATEMENT_ERROR_CLASSES = {"22", "23", "42"}
+"""PostgreSQL's classes of SQLSTATE for data, for constraints, and for syntax and access rights."""
 
 
 @contextmanager
 def errors_as_unavailable() -> Iterator[None]:
-    """Turn a database that is gone, full, too slow or in a deadlock into `Unavailable`.
+    """Raise `Unavailable` for a database that is down, full, too slow or in a deadlock.
 
-    This belongs around calls of the driver alone: an `OSError` of other code is no outage.
+    The block must contain calls of the driver only: an `OSError` of other code is no outage.
     """
     try:
         yield
@@ -33,9 +36,6 @@ def errors_as_unavailable() -> Iterator[None]:
 
 
 def _is_statement_error(error: Exception) -> bool:
-    """Tell whether the statement or its values are wrong, and not the state of the server.
-
-    PostgreSQL's error classes: 22 data, 23 constraint, 42 syntax or access.
-    """
+    """Return whether the statement or its values are wrong, so that a retry cannot help."""
     sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
-    return sqlstate[:2] in {"22", "23", "42"}
+    return sqlstate[:2] in STATEMENT_ERROR_CLASSES

@@ -1,4 +1,4 @@
-"""Who may use a connection next: a queue that is patient while it moves."""
+"""A limit of the users of a connection pool, with a queue that fails when it stalls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from referral.adapters.observability.samples import Sample
 from referral.core.errors import Unavailable
 
+POOL_STALL_SECONDS = 1.0
+"""Time without a served caller after which the waiting callers get an error."""
+
 
 class PoolLimiter:
-    """Places for so many at a time.
+    """Grants a number of permits, and queues further callers.
 
-    A pool's plain time limit cannot tell a burst, which is over in a moment, from a database that
-    hangs. Here a burst waits as long as others are served, and a queue in which nobody was for
-    `patience` seconds is given up.
+    The time-out of a pool cannot tell a burst, which is over in a moment, from a database that
+    hangs. Here callers wait as long as others are served; if nobody is served for `stall_timeout`
+    seconds, all waiting callers get `Unavailable`.
     """
 
     def __init__(self, size: int, stall_timeout: float) -> None:
-        """Take how many may be inside, and how long the queue may stand still."""
+        """Take the number of permits, and the stall time-out in seconds."""
         self.size = size
         self.waiting = 0
         self._available = size
@@ -27,24 +30,24 @@ class PoolLimiter:
 
     @property
     def in_use(self) -> int:
-        """How many are inside."""
+        """The number of permits in use."""
         return self.size - self._available
 
     def samples(self, pool: str) -> Iterator[Sample]:
-        """Tell of it under the name of its pool."""
+        """Yield the metrics, with the name of the pool as their label."""
         yield Sample("referral_pool_size", (pool,), self.size)
         yield Sample("referral_pool_in_use", (pool,), self.in_use)
         yield Sample("referral_pool_waiting", (pool,), self.waiting)
 
     @asynccontextmanager
     async def permit(self) -> AsyncIterator[None]:
-        """Hold a place for the block, or raise `Unavailable`."""
+        """Hold a permit for the block; raises `Unavailable` if the queue stalls."""
         await self._acquire()
         self._available -= 1
         try:
             yield
         except Unavailable:
-            raise  # whoever got nothing done has not moved the queue
+            raise  # an outage is no progress
         except BaseException:
             self._last_progress = _now()
             raise
@@ -64,7 +67,7 @@ class PoolLimiter:
             while not (await asyncio.wait({acquiring}, timeout=self._stall_timeout))[0]:
                 self._check_stalled(started)
         except BaseException:
-            # Give up the place in the queue, or the one that was got in the same moment.
+            # Leave the queue, or return a permit that was granted at the same moment.
             if not acquiring.cancel() and not acquiring.cancelled():
                 self._semaphore.release()
             raise
