@@ -1,4 +1,4 @@
-"""Run the migrations over asyncpg, one migrator at a time."""
+"""Runs the migrations over asyncpg; an advisory lock admits one process at a time."""
 
 import asyncio
 import os
@@ -14,11 +14,11 @@ from referral.container.configuration import database_url, embedded_postgres
 from referral.settings import read_settings
 
 MIGRATION_LOCK_KEY = 7_215_904_531
-"""A number of our own among PostgreSQL's advisory locks."""
+"""Key of the advisory lock, unique in this service."""
 
 
 def migrate(connection: Connection) -> None:
-    """Migrate within one transaction; whoever comes second waits and then finds it done."""
+    """Migrate in one transaction; a second process waits, and then has nothing to do."""
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -28,23 +28,23 @@ def migrate(connection: Connection) -> None:
     )
     with context.begin_transaction():
         connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_KEY})"))
-        # Rather fail than hold up every request behind a lock that does not come.
+        # A migration that waits for a lock blocks every request on that table: it fails instead.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         context.run_migrations()
 
 
 def _is_ours(name: str | None, kind: str, _: object) -> bool:
-    """Leave pgqueuer's tables to pgqueuer: a revision of ours makes them, no model knows them."""
+    """Exclude pgqueuer's tables, which revision 0002 creates and `tables.py` does not define."""
     return not (kind == "table" and (name or "").startswith("pgqueuer"))
 
 
 def _render(_: str, item: object, __: object) -> str | Literal[False]:
-    """Keep the table base's own type out of the frozen migrations."""
+    """Render `DateTimeUTC` as SQLAlchemy's own type, so that revisions need no other import."""
     return "sa.DateTime(timezone=True)" if isinstance(item, DateTimeUTC) else False
 
 
 async def migrate_url(url: str) -> None:
-    """Migrate the database at a URL."""
+    """Migrate the database at a `postgresql://` URL."""
     engine = make_engine(url, command_timeout=None)
     try:
         async with engine.connect() as connection:
@@ -55,7 +55,7 @@ async def migrate_url(url: str) -> None:
 
 
 def main() -> None:
-    """Take the URL from the caller, or for Alembic's own command from the settings."""
+    """Migrate the caller's URL or, for the `alembic` command, the database of the settings."""
     if url := context.config.attributes.get("url"):
         asyncio.run(migrate_url(url))
         return

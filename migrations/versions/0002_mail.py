@@ -1,4 +1,4 @@
-"""Mail and background work: pgqueuer's tables as of 1.6.0, what told whom, and counted mails."""
+"""Background jobs in the tables of pgqueuer 1.6.0, notified referrals and counted mails."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -146,8 +146,8 @@ DROP TYPE IF EXISTS pgqueuer_status;
 DROP TYPE IF EXISTS pgqueuer_statistics_status;
 """
 
-# Holds the address, so that two who ask at once do not both find the last place free. Within a
-# function each statement sees what was committed while it waited.
+# Locks the quota: of two concurrent calls, one gets the last slot. Each statement of the function
+# sees what was committed while the lock was waited for.
 TAKE_MAIL_PLACE = """
 CREATE FUNCTION take_mail_place(
     mail uuid, address bytea, now timestamptz, places integer, within interval
@@ -188,7 +188,7 @@ def upgrade() -> None:
     op.create_index("ix_mails_counted_at", "mails", ["counted_at"])
     run(TAKE_MAIL_PLACE)
     op.add_column("referrals", sa.Column("told_by", sa.Uuid(), nullable=True))
-    # Those who joined before there was mail are news to nobody.
+    # Referrals from before this release send no mail.
     op.execute("UPDATE referrals SET told_by = id")
     op.create_index("ix_referrals_referrer_id_told_by", "referrals", ["referrer_id", "told_by"])
 
@@ -206,6 +206,6 @@ def downgrade() -> None:
 
 
 def run(script: str) -> None:
-    """Run a script of several statements, which asyncpg takes only without parameters."""
+    """Run a script of several statements, which asyncpg accepts only without parameters."""
     connection = op.get_bind().connection.dbapi_connection
     connection.run_async(lambda raw: raw.execute(script))

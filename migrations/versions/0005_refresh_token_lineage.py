@@ -1,4 +1,4 @@
-"""lineage of refresh tokens, and links that are being used."""
+"""Lineage of refresh tokens, and links in use."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Confirmation in time, and addresses that were referred."""
+"""Confirmation deadlines, and referred e-mail addresses."""
 
 import sqlalchemy as sa
 from alembic import op

