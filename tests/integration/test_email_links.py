@@ -10,7 +10,6 @@ import httpx
 import pytest
 from markupsafe import escape
 from msgspec.structs import replace
-from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.rate_limits import Rate

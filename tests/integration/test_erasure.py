@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 from msgspec.structs import replace
 from redis.asyncio import Redis
-from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.tables import metadata

@@ -10,7 +10,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from dishka import Provider, Scope
-from sqlalchemy import text
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import ArgonPasswordHasher

@@ -75,7 +75,9 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         (ACCOUNT, (REFERRER, 10)),
     ]
 
-    async with PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue).begin() as repositories:
+    async with PostgresDatabase(
+        engine, FakeFingerprinter(), PostgresJobQueue
+    ).begin() as repositories:
         repositories.session.driver.add_query_logger(
             lambda logged: sent.append((logged.query, logged.args))
         )
@@ -109,9 +111,9 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         await repositories.verification_results.delete((b"\0" * 32, b"\1" * 32))
     assert len(sent) > 26
     async with engine.connect() as connection:
-        for statement, parameters in [
-            query for query in sent if query[0] not in {"BEGIN", "COMMIT"}
-        ]:
+        for statement, parameters in tuple(sent):
+            if statement in {"BEGIN", "COMMIT"} or "typeinfo_tree" in statement:
+                continue  # asyncpg looks up the types of arrays once for each connection
             explained = await connection.exec_driver_sql(
                 f"EXPLAIN (FORMAT JSON) {statement}", parameters
             )

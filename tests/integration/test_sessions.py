@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from referral.adapters.postgres.database import PostgresDatabase
