@@ -209,7 +209,7 @@ async def test_worker_error_is_logged_as_such(
             await wait_until_empty(job_admin)
     lines = [line for line in logs if line["event"].startswith("worker ")]
     assert [(line["event"], line["log_level"]) for line in lines] == [
-        ("worker failed, and begins anew", "error")
+        ("worker failed and restarts", "error")
     ]
     assert lines[0]["exc_info"]
 
