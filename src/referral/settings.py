@@ -53,7 +53,7 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields are the variables `REFERRAL_*` of the README, in lower case."""
+    """The fields are the variables `REFERRAL_*` of docs/settings.md, in lower case."""
 
     data_dir: Path = Path("var")
     database_url: str | None = None
