@@ -102,11 +102,9 @@ class Expiry:
             return now + self._lifetime(self.lifetime_minutes)
         if self.expires_at is None or self.expires_at.tzinfo is None:
             raise InvalidRequest("Send a time with a UTC offset.", field="expires_at")
-        if (
-            not MIN_CODE_LIFETIME - CLOCK_SKEW_TOLERANCE
-            <= self.expires_at - now
-            <= MAX_CODE_LIFETIME + CLOCK_SKEW_TOLERANCE
-        ):
+        lifetime = self.expires_at - now
+        shortest = MIN_CODE_LIFETIME - CLOCK_SKEW_TOLERANCE
+        if not shortest <= lifetime <= MAX_CODE_LIFETIME + CLOCK_SKEW_TOLERANCE:
             detail = "Send a time between 1 minute and 365 days from now."
             raise InvalidRequest(detail, field="expires_at")
         return self.expires_at.astimezone(UTC)
