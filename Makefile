@@ -28,7 +28,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
-	screenshots up down logs test-compose mail-pictures test-faults soak bench-hunter bench-mail \
+	screenshots up down logs test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail \
 	bench bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## List the targets
@@ -115,6 +115,11 @@ test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts u
 
 test-faults: .venv/dev.stamp ## Run the fault scenarios (15 minutes), or FAULTS="redis smtp"
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+mutants: .venv/dev.stamp ## Run tests/core against mutants of the core; 10 minutes, fails below 95 % killed
+	@rm -rf mutants && $(BIN)/mutmut run --max-children 2 >mutants.log || { tail mutants.log; exit 1; }
+	@$(BIN)/mutmut results && $(BIN)/mutmut export-cicd-stats
+	$(BIN)/python -m tests.tools.mutation_score
 
 soak: .venv/dev.stamp ## Run under steady load for MINUTES (10) and watch memory and file descriptors
 	$(BIN)/python -m tests.faults.soak $(MINUTES)
