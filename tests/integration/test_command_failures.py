@@ -73,10 +73,10 @@ async def test_missing_schema_names_the_command_to_run(
 
 
 async def test_schema_of_a_later_release_is_reported(
-    postgres_url: str, template: str, key_file: Path, tmp_path: Path
+    postgres_url: str, template_database: str, key_file: Path, tmp_path: Path
 ) -> None:
     """After a downgrade of the service, the error names the unknown revision."""
-    await execute(postgres_url, f"CREATE DATABASE later TEMPLATE {template}")
+    await execute(postgres_url, f"CREATE DATABASE later TEMPLATE {template_database}")
     url = replace_database(postgres_url, "later")
     await execute(url, "UPDATE alembic_version SET version_num = '9999'")
     result = run_command(tmp_path, "migrate", database_url=url, signing_key_file=str(key_file))
@@ -133,7 +133,7 @@ def test_job_commands_reject_a_transaction_pooler(
     """The queue needs LISTEN and prepared statements, which a transaction pooler breaks."""
     url = "postgresql://ann@127.0.0.1:1/name?pooler=transaction"
     settings = {"database_url": url, "signing_key_file": str(key_file), "worker": "off"}
-    assert "direct address" in error_line(run_command(tmp_path, *command, **settings))
+    assert "direct URL" in error_line(run_command(tmp_path, *command, **settings))
 
 
 def test_several_database_hosts_are_rejected(key_file: Path, tmp_path: Path) -> None:

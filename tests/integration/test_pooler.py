@@ -107,4 +107,4 @@ def test_worker_requires_a_direct_database_url(
     assert inline.stderr.startswith("REFERRAL_WORKER: must be 'off'")
     worker = run_command(tmp_path, "worker", worker="off", **settings)
     assert worker.returncode == 1
-    assert "direct address" in worker.stderr
+    assert "direct URL" in worker.stderr
