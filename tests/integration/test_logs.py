@@ -159,10 +159,7 @@ async def run_journey(service: Service, sink: SmtpSink, redis: RedisProcess) -> 
 async def test_log_of_a_whole_run_holds_no_secret(
     tmp_path: Path, sink: SmtpSink, own_redis: RedisProcess, level: str
 ) -> None:
-    """No e-mail, password, token or code is logged; requests are logged by route template.
-
-    The SMTP server rejects mail, Redis is killed, and input is invalid.
-    """
+    """No e-mail, password, token or code is logged, also when SMTP, Redis and requests fail."""
     rejected: set[str] = set()
     sink.reply = _reject_some(rejected)
     parts = {"smtp_url": sink.url, "redis_url": own_redis.url}
