@@ -17,7 +17,7 @@ from referral.web.openapi_examples import FIELD_EXAMPLES, SCHEMA_EXAMPLES
 
 Node = dict[str, Any]
 
-PACKAGE = __name__.rpartition(".")[0]
+WEB_PACKAGE = __name__.rpartition(".")[0]
 SCHEMA_REF_PREFIX = "#/components/schemas/"
 
 CODE_ID_PARAMETER = {"code_id": "$response.body#/id"}
@@ -81,18 +81,18 @@ def complete_document(document: Node) -> Node:
 
 
 def _schemas(names: set[str]) -> Node:
-    kinds = [kind for kind in _structs() if kind.__name__ in names]
-    schemas = msgspec.json.schema_components(kinds, ref_template=SCHEMA_REF_PREFIX + "{name}")[1]
+    structs = [struct for struct in _structs() if struct.__name__ in names]
+    schemas = msgspec.json.schema_components(structs, ref_template=SCHEMA_REF_PREFIX + "{name}")[1]
     return {name: {"type": "string"} | schema for name, schema in schemas.items()}
 
 
 def _structs() -> Iterator[type[msgspec.Struct]]:
     pending = msgspec.Struct.__subclasses__()
     while pending:
-        kind = pending.pop()
-        pending += kind.__subclasses__()
-        if kind.__module__.startswith(PACKAGE):
-            yield kind
+        struct = pending.pop()
+        pending += struct.__subclasses__()
+        if struct.__module__.startswith(WEB_PACKAGE):
+            yield struct
 
 
 def _complete_operation(operation: Node, schemas: Node) -> None:

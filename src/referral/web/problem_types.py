@@ -28,19 +28,24 @@ ERROR_FAMILIES = {errors.ReferralError, errors.Conflict, errors.Invalid, errors.
 
 def all_problem_types() -> dict[str, tuple[int, str]]:
     """Return status and description of each problem type, by slug."""
-    found = {slug: (status, text) for status, (slug, text) in HTTP_PROBLEMS.items()}
+    types = {slug: (status, text) for status, (slug, text) in HTTP_PROBLEMS.items()}
     pending = [errors.ReferralError]
     while pending:
-        kind = pending.pop()
-        pending += kind.__subclasses__()
-        if kind not in ERROR_FAMILIES:
-            found[slug_of(kind)] = (status_of(kind), " ".join((kind.__doc__ or "").split()))
-    return found
+        error_class = pending.pop()
+        pending += error_class.__subclasses__()
+        if error_class not in ERROR_FAMILIES:
+            types[slug_of(error_class)] = (
+                status_of(error_class),
+                " ".join((error_class.__doc__ or "").split()),
+            )
+    return types
 
 
-def problem_responses(*kinds: type[errors.ReferralError] | int) -> dict[int, ResponseSpec]:
+def problem_responses(
+    *classes_or_statuses: type[errors.ReferralError] | int,
+) -> dict[int, ResponseSpec]:
     """Document the problems that a route responds with, by core error or by HTTP status."""
-    slugs = [slug_of(kind) for kind in kinds]
+    slugs = [slug_of(one) for one in classes_or_statuses]
     known = all_problem_types()
     specs: dict[int, ResponseSpec] = {}
     for status in sorted({known[slug][0] for slug in slugs}):

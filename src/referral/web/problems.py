@@ -120,10 +120,10 @@ HTTP_HINTS: dict[type[errors.ReferralError], str] = {
 """What a core error's default detail lacks, because it is specific to HTTP."""
 
 
-def status_of(kind: type[errors.ReferralError]) -> int:
+def status_of(error_class: type[errors.ReferralError]) -> int:
     """Return the HTTP status of a core error."""
     return next(
-        STATUS_BY_ERROR[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS_BY_ERROR
+        STATUS_BY_ERROR[ancestor] for ancestor in error_class.__mro__ if ancestor in STATUS_BY_ERROR
     )
 
 
@@ -146,7 +146,7 @@ def handle_core_error(
     request: Request[Any, Any, Any], error: errors.ReferralError
 ) -> Response[ProblemDetails]:
     """Respond with the problem details of a core error."""
-    status, kind = status_of(type(error)), type(error)
+    status, error_class = status_of(type(error)), type(error)
     detail = _detail_of(error)
     field_errors = [_core_field_error(request, detail, error.field)] if error.field else []
     headers = {}
@@ -159,7 +159,7 @@ def handle_core_error(
     if isinstance(error, errors.Unavailable):
         structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
         headers["Retry-After"] = UNAVAILABLE_RETRY_AFTER_SECONDS
-    return _respond(request, status, slug_of(kind), detail, field_errors, headers)
+    return _respond(request, status, slug_of(error_class), detail, field_errors, headers)
 
 
 def _detail_of(error: errors.ReferralError) -> str:
@@ -203,11 +203,11 @@ def handle_unexpected_error(
     return _respond(request, INTERNAL, slug, detail, [], {})
 
 
-def slug_of(kind: type[errors.ReferralError] | int) -> str:
+def slug_of(class_or_status: type[errors.ReferralError] | int) -> str:
     """Return the slug of a core error (its class name in kebab case) or of an HTTP status."""
-    if isinstance(kind, int):
-        return HTTP_PROBLEMS.get(kind, ("http-error", ""))[0]
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
+    if isinstance(class_or_status, int):
+        return HTTP_PROBLEMS.get(class_or_status, ("http-error", ""))[0]
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", class_or_status.__name__).lower()
 
 
 def title_of(slug: str) -> str:
