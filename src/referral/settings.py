@@ -112,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def requires_confirmed_email(self) -> bool:
         """Whether users must confirm their e-mail address.
 
-        By default only with an SMTP server: no user receives mails that are written to files.
+        By default only if an SMTP server is set: mails that are written to files reach no user.
         """
         if self.email_verification is None:
             return self.smtp_url is not None
@@ -162,7 +162,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """Return variables with the prefix that are no settings, most often misspelt ones."""
+    """Return the names of unknown variables with the prefix, most often misspellings."""
     known = {ENV_PREFIX + name.upper() for name in Settings.__struct_fields__}
     return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
 
@@ -178,8 +178,8 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
     if field_type in {Sender, Rate}:
         return field_type.parse(text)
     if get_origin(field_type) is tuple:
-        text_items = [part.strip() for part in text.split(",") if part.strip()]
-        return tuple(_parse_value(name, item, get_args(field_type)[0]) for item in text_items)
+        items = [part.strip() for part in text.split(",") if part.strip()]
+        return tuple(_parse_value(name, item, get_args(field_type)[0]) for item in items)
     if name == "trusted_proxies":
         ip_network(text, strict=False)
     return msgspec.convert(text, field_type, strict=False, dec_hook=lambda kind, value: kind(value))
@@ -195,8 +195,8 @@ def _check_url(text: str, schemes: tuple[str, ...]) -> None:
     if not (parts.hostname or "host=" in parts.query):
         message = "must have a host"
         raise ValueError(message)
-    in_query = [value for name, value in parse_qsl(parts.query) if name == "host"]
-    if "," in parts.netloc.rpartition("@")[2] + "".join(in_query) or len(in_query) > 1:
+    query_hosts = [value for name, value in parse_qsl(parts.query) if name == "host"]
+    if "," in parts.netloc.rpartition("@")[2] + "".join(query_hosts) or len(query_hosts) > 1:
         message = "must name one host; several are not supported"
         raise ValueError(message)
     try:
@@ -219,8 +219,8 @@ def _check_api_key(text: str) -> None:
 
 def _combination_errors(values: dict[str, Any]) -> list[str]:
     name = f"{ENV_PREFIX}SIGNING_KEY_FILE"
-    named = values.get("signing_key_file")
-    if values.get("database_url") and not named:
+    key_files = values.get("signing_key_file")
+    if values.get("database_url") and not key_files:
         hint = "openssl genrsa -out signing.pem 2048"
         return [f"{name}: is required with {ENV_PREFIX}DATABASE_URL; create a key with '{hint}'"]
     errors = []
@@ -230,7 +230,7 @@ def _combination_errors(values: dict[str, Any]) -> list[str]:
     if is_pooled(values.get("database_url", "")) and values.get("worker") != "off":
         message = "must be 'off' behind a pooler; run 'referral worker' with a direct URL"
         errors.append(f"{ENV_PREFIX}WORKER: {message}")
-    for part in (named or "").split(","):
+    for part in (key_files or "").split(","):
         try:
             if part.strip():
                 load_keys(Path(part.strip()).read_bytes())

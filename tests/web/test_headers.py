@@ -1,5 +1,9 @@
 """Response headers: security, caching, CORS, and HEAD."""
 
+import re
+from base64 import b64encode
+from hashlib import sha256
+
 import httpx
 import msgspec
 import pytest
@@ -159,3 +163,13 @@ async def test_cached_response_has_the_origin_of_its_caller(
             assert response.status_code == 200
             origin = response.headers.get("Access-Control-Allow-Origin")
             assert origin == (ALLOWED_ORIGIN if headers.get("Origin") == ALLOWED_ORIGIN else None)
+
+
+async def test_content_security_policy_allows_the_style_of_a_page(
+    client: httpx.AsyncClient,
+) -> None:
+    """By its hash; browsers ignore the style if the hash differs."""
+    page = await client.get("/confirm")
+    [style] = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in page.headers["Content-Security-Policy"]

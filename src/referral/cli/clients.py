@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import click
 from dishka import AsyncContainer
 
-from referral.cli.environment import (
-    run_with_container,
-)
+from referral.cli.environment import run_with_container
 from referral.core.entities.clients import Client, Scope
 from referral.core.use_cases.clients import GRANTABLE_SCOPES, CreateClient
 

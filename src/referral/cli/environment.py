@@ -15,10 +15,7 @@ from referral.adapters.failure_causes import explain_database_errors
 from referral.adapters.observability.logs import configure_logging
 from referral.adapters.postgres.pooler import is_pooled
 from referral.container import make_container
-from referral.container.configuration import (
-    database_url,
-    embedded_postgres,
-)
+from referral.container.configuration import database_url, embedded_postgres
 from referral.core.errors import ReferralError, Unavailable
 from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
 

@@ -9,15 +9,9 @@ from datetime import UTC, datetime
 import click
 
 from referral.adapters.jobs.admin import JOB_STATUSES, JobAdmin, QueueStats
-from referral.cli.environment import (
-    reject_pooler,
-    settings_from_environment,
-    using_database,
-)
+from referral.cli.environment import reject_pooler, settings_from_environment, using_database
 from referral.cli.text_tables import print_table
-from referral.container.configuration import (
-    database_url,
-)
+from referral.container.configuration import database_url
 
 WEB_LOGIN_ENV = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
 
@@ -31,12 +25,12 @@ def jobs(context: click.Context) -> None:
     context.with_resource(using_database(settings))
     context.obj = JobAdmin(database_url(settings))
     if context.invoked_subcommand is None:
-        _show_states(context.obj)
+        _show_stats(context.obj)
 
 
-def _show_states(monitor: JobAdmin) -> None:
+def _show_stats(admin: JobAdmin) -> None:
     """Print the number of waiting, running and held jobs of each kind."""
-    rows = [_queue_row(state) for state in asyncio.run(monitor.stats())]
+    rows = [_queue_row(stats) for stats in asyncio.run(admin.stats())]
     print_table(("kind", "waiting", "oldest", "running", "held", "done in an hour"), rows)
 
 
@@ -44,9 +38,9 @@ def _show_states(monitor: JobAdmin) -> None:
 @click.option("--status", default="held", show_default=True, type=click.Choice(list(JOB_STATUSES)))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.pass_obj
-def list_jobs(monitor: JobAdmin, status: str, limit: int) -> None:
+def list_jobs(admin: JobAdmin, status: str, limit: int) -> None:
     """List jobs with their last error, oldest first."""
-    jobs = asyncio.run(monitor.list_jobs(status, limit))
+    jobs = asyncio.run(admin.list_jobs(status, limit))
     rows = [
         (job.id, job.kind, job.status, job.attempts, _format_minute(job.created), job.error)
         for job in jobs
@@ -57,9 +51,9 @@ def list_jobs(monitor: JobAdmin, status: str, limit: int) -> None:
 @jobs.command("trace")
 @click.argument("job_id", type=int, metavar="ID")
 @click.pass_obj
-def show_trace(monitor: JobAdmin, job_id: int) -> None:
+def show_trace(admin: JobAdmin, job_id: int) -> None:
     """Show the traceback of a held job."""
-    held = asyncio.run(monitor.list_jobs("held", sys.maxsize))
+    held = asyncio.run(admin.list_jobs("held", sys.maxsize))
     trace = next((job.traceback for job in held if job.id == job_id), None)
     if trace is None:
         raise click.ClickException(f"There is no held job {job_id}.")
@@ -68,31 +62,31 @@ def show_trace(monitor: JobAdmin, job_id: int) -> None:
 
 @jobs.command()
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
-@click.option("--all", "every", is_flag=True, help="Retry all held jobs.")
+@click.option("--all", "all_held", is_flag=True, help="Retry all held jobs.")
 @click.pass_obj
-def retry(monitor: JobAdmin, ids: Sequence[int], *, every: bool) -> None:
+def retry(admin: JobAdmin, ids: Sequence[int], *, all_held: bool) -> None:
     """Queue held jobs again."""
-    if every == bool(ids):
+    if all_held == bool(ids):
         raise click.UsageError("Pass job ids or --all.")
-    held = [job.id for job in asyncio.run(monitor.list_jobs("held", sys.maxsize))]
-    chosen = [one for one in held if every or one in ids]
-    asyncio.run(monitor.retry(chosen))
+    held = [job.id for job in asyncio.run(admin.list_jobs("held", sys.maxsize))]
+    chosen = [job_id for job_id in held if all_held or job_id in ids]
+    asyncio.run(admin.retry(chosen))
     click.echo(f"Requeued: {len(chosen)}")
 
 
 @jobs.command()
 @click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
 @click.pass_obj
-def discard(monitor: JobAdmin, ids: Sequence[int]) -> None:
+def discard(admin: JobAdmin, ids: Sequence[int]) -> None:
     """Delete held or waiting jobs."""
-    click.echo(f"Discarded: {asyncio.run(monitor.discard(list(ids)))}")
+    click.echo(f"Discarded: {asyncio.run(admin.discard(list(ids)))}")
 
 
 @jobs.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.pass_obj
-def web(monitor: JobAdmin, host: str, port: int) -> None:
+def web(admin: JobAdmin, host: str, port: int) -> None:
     """Serve pgqueuer's dashboard; needs the extra `referral[monitor]` and a login."""
     if not all(os.environ.get(name) for name in WEB_LOGIN_ENV):
         raise click.ClickException(
@@ -103,13 +97,13 @@ def web(monitor: JobAdmin, host: str, port: int) -> None:
         from pgqueuer.web import create_web_app  # noqa: PLC0415
     except ImportError as error:
         raise click.ClickException("Install 'referral[monitor]' to use this command.") from error
-    uvicorn.run(create_web_app(monitor.url), host=host, port=port, log_level="warning")
+    uvicorn.run(create_web_app(admin.url), host=host, port=port, log_level="warning")
 
 
-def _queue_row(state: QueueStats) -> tuple[object, ...]:
-    oldest = state.oldest_waiting
+def _queue_row(stats: QueueStats) -> tuple[object, ...]:
+    oldest = stats.oldest_waiting
     age = "" if oldest is None else f"{(datetime.now(UTC) - oldest).total_seconds():.0f} s"
-    return (state.kind, state.waiting, age, state.running, state.held, state.done)
+    return (stats.kind, stats.waiting, age, stats.running, stats.held, stats.done)
 
 
 def _format_minute(time: datetime) -> str:

@@ -10,5 +10,5 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     lines = [tuple(head), *(tuple(str(value) for value in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        told = (value.ljust(width) for value, width in zip(line, widths, strict=True))
-        click.echo("  ".join(told).rstrip())
+        cells = (value.ljust(width) for value, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

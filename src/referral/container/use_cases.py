@@ -1,9 +1,10 @@
-"""The use cases. They keep no state between calls, so the container makes each of them once."""
+"""The use cases. They keep no state between calls, so the container creates each only once."""
 
 from datetime import timedelta
 
 from dishka import Provider, Scope, provide, provide_all
 
+from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
@@ -14,10 +15,6 @@ from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
 from referral.core.policies.mail_quota import MailRate, ReserveMail, ReserveMailSlot
 from referral.core.policies.reauthentication import Reauthenticate
-from referral.core.ports.email_addresses import EmailParser
-from referral.core.ports.repositories import Database, ReadModel
-from referral.core.ports.security import AccessTokenIssuer, PasswordHasher, TokenGenerator
-from referral.core.ports.system import Clock, IdGenerator
 from referral.core.use_cases import (
     accounts,
     clients,
@@ -62,6 +59,7 @@ class UseCases(Provider):
     use_cases = provide_all(
         accounts.BlockAccount,
         accounts.Register,
+        accounts.ShowAccount,
         accounts.UpdateAccount,
         clients.AuthenticateClient,
         clients.CreateClient,
@@ -95,10 +93,12 @@ class UseCases(Provider):
         notifications.SendWelcomeMail,
         notifications.Unsubscribe,
         passwords.ChangePassword,
+        referrals.ListReferrals,
         referrals.SetReferrer,
         retention.ExpireUnconfirmed,
         retention.Prune,
         sessions.CheckSession,
+        sessions.LogIn,
         sessions.RefreshSession,
         sessions.RevokeSession,
     )
@@ -108,40 +108,12 @@ class UseCases(Provider):
         return EmailConfirmationPolicy(required=settings.requires_confirmed_email)
 
     @provide
-    def log_in(
-        self,
-        access_tokens: AccessTokenIssuer,
-        email_parser: EmailParser,
-        login_throttle: LoginThrottle,
-        clock: Clock,
-        database: Database,
-        id_generator: IdGenerator,
-        password_hasher: PasswordHasher,
-        token_generator: TokenGenerator,
-        settings: Settings,
-    ) -> sessions.LogIn:
-        lifetime = timedelta(days=settings.refresh_token_days)
-        return sessions.LogIn(
-            access_tokens,
-            email_parser,
-            login_throttle,
-            clock,
-            database,
-            id_generator,
-            password_hasher,
-            token_generator,
-            lifetime,
-        )
+    def referral_visibility(self, settings: Settings) -> ReferralVisibility:
+        return settings.referrals_visibility
 
     @provide
-    def list_referrals(self, database: Database, settings: Settings) -> referrals.ListReferrals:
-        return referrals.ListReferrals(database, settings.referrals_visibility)
-
-    @provide
-    def show_account(
-        self, clock: Clock, read_model: ReadModel, settings: Settings
-    ) -> accounts.ShowAccount:
-        return accounts.ShowAccount(clock, read_model, settings.referrals_visibility)
+    def session_lifetime(self, settings: Settings) -> sessions.SessionLifetime:
+        return sessions.SessionLifetime(timedelta(days=settings.refresh_token_days))
 
     @provide
     def mail_rate(self, settings: Settings) -> MailRate:

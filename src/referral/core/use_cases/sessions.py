@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NewType
 from uuid import UUID
 
 from referral.core.entities.clients import Scope
@@ -21,6 +22,8 @@ from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel, Repositories
 from referral.core.ports.security import AccessTokenIssuer, PasswordHasher, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator, SecurityLog
+
+SessionLifetime = NewType("SessionLifetime", timedelta)
 
 FIRST_PARTY_CLIENT_ID = "first-party"
 """The `client_id` of sessions from the password grant."""
@@ -53,7 +56,7 @@ class LogIn:
     id_generator: IdGenerator
     password_hasher: PasswordHasher
     token_generator: TokenGenerator
-    session_lifetime: timedelta
+    session_lifetime: SessionLifetime
 
     async def __call__(self, username: str, password: str, client_ip: str) -> TokenPair:
         """Return the first tokens.

@@ -1,4 +1,4 @@
-"""Draining: the service serves on after SIGTERM, until load balancers send requests elsewhere.
+"""Draining: after SIGTERM the service still serves, until load balancers use other instances.
 
 A load balancer notices the end by readiness, by `Connection: close` or by a failing connect. It can
 retry any request elsewhere, even a POST, if the connect fails and no request was sent. So in the
@@ -65,13 +65,13 @@ class Drain:
 
 def reject_new_connections() -> None:
     """Make the kernel drop new connections to this process's listening sockets; Linux only."""
-    program = b"".join(struct.pack("HBBI", *step) for step in DROP_SYN_FILTER)
-    steps = ctypes.create_string_buffer(program, len(program))
-    argument = struct.pack("HP", len(DROP_SYN_FILTER), ctypes.addressof(steps))
-    for number in _file_descriptors():
-        with suppress(OSError), socket.socket(fileno=os.dup(number)) as found:
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                found.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, argument)
+    instructions = b"".join(struct.pack("HBBI", *each) for each in DROP_SYN_FILTER)
+    buffer = ctypes.create_string_buffer(instructions, len(instructions))
+    program = struct.pack("HP", len(DROP_SYN_FILTER), ctypes.addressof(buffer))
+    for descriptor in _file_descriptors():
+        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as listener:
+            if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def _file_descriptors() -> list[int]:

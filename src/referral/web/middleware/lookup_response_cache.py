@@ -13,7 +13,7 @@ from referral.web.rate_limits import count_by_ip
 
 MAX_RESPONSES = 1_000
 MAX_QUERY_BYTES = 400
-"""Only responses to shorter queries are cached, so that a process caches 2 MB at most."""
+"""Responses to longer queries are not cached, so the cache takes 2 MB at most."""
 
 LOOKUP_RESULT_KEY = "found"
 """The key in a request's state under which the handler stores the e-mail and the code found."""
@@ -28,9 +28,7 @@ class CachedResponse(NamedTuple):
 
 
 class LookupResponseCache:
-    """Repeats a response for the same bytes of the query, while the look-up cache of this process
-    has the same code.
-    """
+    """Sends the same response to a repeated query, as long as this process caches the same code."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap the app."""
@@ -58,14 +56,14 @@ class LookupResponseCache:
     ) -> None:
         messages: list[Message] = []
 
-        async def send_noting(message: Message) -> None:
+        async def send_recording(message: Message) -> None:
             messages.append(_copy(message))
             await send(message)
 
-        await self._app(scope, receive, send_noting)
-        found = scope["state"].get(LOOKUP_RESULT_KEY)
-        if found is not None and len(query) <= MAX_QUERY_BYTES:
-            email, code = found
+        await self._app(scope, receive, send_recording)
+        result = scope["state"].get(LOOKUP_RESULT_KEY)
+        if result is not None and len(query) <= MAX_QUERY_BYTES:
+            email, code = result
             self._save(query, CachedResponse(email, code, tuple(messages)))
 
     def _save(self, query: bytes, response: CachedResponse) -> None:

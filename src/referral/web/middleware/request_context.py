@@ -2,10 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 
 from litestar.enums import ScopeType
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 from uuid_utils import uuid4
@@ -32,17 +33,15 @@ KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN_ROUTE = "unknown"
 """The label of requests whose path matches no route."""
 
-FAILED = 500
-"""The status that the server sends for an unhandled exception."""
-
 HSTS_HEADER = "max-age=31536000"
 
 # The variable that structlog's bind_contextvars would set, without its cost for each request.
 _request_id_variable: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 
 
+Header = tuple[bytes, bytes]
 CountRequest = Callable[[str, str, int, float], None]
-"""Counts a request: method, route, status, seconds."""
+"""Counts a request by method, route, status and seconds."""
 
 
 class RequestContextMiddleware:
@@ -52,12 +51,12 @@ class RequestContextMiddleware:
         self, app: ASGIApp, count_request: CountRequest, drain: Drain, *, https: bool
     ) -> None:
         """Wrap the app; `https` adds HSTS, a begun `drain` adds `Connection: close`."""
-        safe = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS_HEADER} if https else {})
+        headers = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS_HEADER} if https else {})
         self._app = app
         self._count_request = count_request
         self._drain = drain
         self._security_headers = [
-            (name.lower().encode(), value.encode()) for name, value in safe.items()
+            (name.lower().encode(), value.encode()) for name, value in headers.items()
         ]
         self._access_log = AccessLog()
 
@@ -69,36 +68,39 @@ class RequestContextMiddleware:
             return
         request_id = _request_id(scope)
         # A copy: the server may pass the same dictionary to every request.
-        state = scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
-        began, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), 0
 
-        async def send_wrapped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = list(message["headers"])
-                named = {name for name, _ in headers}
-                headers += [header for header in self._security_headers if header[0] not in named]
-                headers += state.get("limit_headers", ())
-                headers.append((b"x-request-id", request_id.encode()))
-                if self._drain.has_begun and scope["http_version"].startswith("1"):
-                    headers.append((b"connection", b"close"))
-                message["headers"] = headers
+                message["headers"] = self._complete_headers(message["headers"], scope)
             await send(message)
 
         token = _request_id_variable.set(request_id)
         try:
-            await self._app(scope, receive, send_wrapped)
+            await self._app(scope, receive, send_with_headers)
         except Exception:
-            status = status or FAILED
+            status = status or HTTP_500_INTERNAL_SERVER_ERROR
             raise
         finally:
             _request_id_variable.reset(token)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             route = scope.get("path_template") or UNKNOWN_ROUTE
             self._count_request(method, route, status, seconds)
             self._access_log.add(method, route, status, seconds, request_id)
+
+    def _complete_headers(self, sent: Iterable[Header], scope: Scope) -> list[Header]:
+        headers, state = list(sent), scope["state"]
+        names = {name for name, _ in headers}
+        headers += [header for header in self._security_headers if header[0] not in names]
+        headers += state.get("limit_headers", ())
+        headers.append((b"x-request-id", state["request_id"].encode()))
+        if self._drain.has_begun and scope["http_version"].startswith("1"):
+            headers.append((b"connection", b"close"))
+        return headers
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,6 +1,6 @@
 """Checks of host, path, query and body before routing, and HEAD requests.
 
-Litestar has no HEAD: the guard passes it on as GET and removes the body of the response.
+Litestar does not route HEAD: the guard turns it into GET and removes the body of the response.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ QUERY_TOO_LONG = (
 
 
 class RequestGuard:
-    """Protects Litestar, which fails on some hosts and waits for bodies without a timeout."""
+    """Rejects invalid hosts, long paths and queries, and stalled bodies, which Litestar accepts."""
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:
         """Wrap the app; problem types are URLs below `public_url`."""
@@ -94,8 +94,8 @@ def _has_valid_host(headers: Iterable[tuple[bytes, bytes]], version: str) -> boo
     hosts = [value for name, value in headers if name == b"host"]
     if not any(hosts):  # without a Host header granian passes an empty one
         return version in HTTP_1_0_VERSIONS
-    found = HOST_HEADER_PATTERN.fullmatch(hosts[0])
-    return len(hosts) == 1 and found is not None and int(found[1] or 0) <= MAX_PORT
+    match = HOST_HEADER_PATTERN.fullmatch(hosts[0])
+    return len(hosts) == 1 and match is not None and int(match[1] or 0) <= MAX_PORT
 
 
 def _is_query_too_long(query: bytes) -> bool:
@@ -137,7 +137,7 @@ def _buffer_body(receive: Receive) -> Receive:
 
 
 async def _read_body(receive: Receive) -> bytes:
-    """Return the body; a body over the limit is cut after it, and Litestar answers 413."""
+    """Return the body. Reading stops once it exceeds the limit; Litestar then responds with 413."""
     body = bytearray()
     for _ in range(MAX_BODY_CHUNKS + 1):  # the last message may be empty and end the body
         message = cast("HTTPReceiveMessage", await receive())
