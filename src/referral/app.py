@@ -44,7 +44,6 @@ from referral.web.controllers.code_sharing import CodeSharingController
 from referral.web.controllers.codes import CodesController
 from referral.web.controllers.current_user import CurrentUserController
 from referral.web.controllers.discovery import DiscoveryController
-from referral.web.controllers.docs import DocsController, ProblemTypesController
 from referral.web.controllers.email_confirmation import EmailConfirmationController
 from referral.web.controllers.health import HealthController
 from referral.web.controllers.lookups import (
@@ -64,6 +63,7 @@ from referral.web.middleware.draining import Drain
 from referral.web.middleware.request_context import RequestContextMiddleware
 from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
 from referral.web.openapi import operation_id
+from referral.web.pages.docs import DocsController, ProblemTypesController
 from referral.web.pages.email_links import EmailLinkPagesController
 from referral.web.pages.unsubscribe import UnsubscribeController
 from referral.web.problems import EXCEPTION_HANDLERS

@@ -1,1 +1,1 @@
-"""The service's own pages in HTML."""
+"""Routes that return HTML, and the API documentation."""

@@ -13,6 +13,7 @@ from litestar.params import FromPath
 
 from referral.package_files import package_folder
 from referral.web.openapi import complete_document
+from referral.web.pages.rendering import render_page
 from referral.web.problem_types import all_problem_types
 
 ASSETS_FOLDER = package_folder("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
@@ -42,32 +43,6 @@ window.ui = SwaggerUIBundle({
 });
 """
 
-PAGE_HTML = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Referral API</title>
-<link rel="icon" type="image/png" href="/docs/files/favicon.png">
-{head}
-</head>
-<body style="margin:0">
-{body}
-</body>
-</html>
-"""
-
-SWAGGER_HTML = PAGE_HTML.format(
-    head='<link rel="stylesheet" href="/docs/files/swagger-ui.css">',
-    body='<div id="page"></div>\n<script src="/docs/files/swagger-ui.js"></script>\n'
-    '<script src="/docs/files/start.js"></script>',
-)
-REDOC_HTML = PAGE_HTML.format(
-    head="",
-    body='<redoc spec-url="/openapi.json"></redoc>\n<script src="/docs/files/redoc.js"></script>',
-)
-
 
 class DocsController(Controller):
     """Routes for the API documentation."""
@@ -77,12 +52,12 @@ class DocsController(Controller):
     @get("/docs")
     async def swagger(self) -> Response[str]:
         """Return Swagger UI."""
-        return _page(SWAGGER_HTML)
+        return render_page("swagger.html", CONTENT_SECURITY_POLICY)
 
     @get("/redoc")
     async def redoc(self) -> Response[str]:
         """Return ReDoc."""
-        return _page(REDOC_HTML)
+        return render_page("redoc.html", CONTENT_SECURITY_POLICY)
 
     @get("/openapi.json")
     async def openapi(self, request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -125,8 +100,3 @@ class ProblemTypesController(Controller):
 @cache
 def _read_asset(name: str) -> bytes:
     return ASSETS[name][0].read_bytes().replace(REDOC_LOGO_URL, BLANK_LOGO_URL)
-
-
-def _page(html: str) -> Response[str]:
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-    return Response(html, media_type=MediaType.HTML, headers=headers)
