@@ -96,7 +96,7 @@ def test_check_names_the_cause_for_each_dependency(key_file: Path, tmp_path: Pat
     )
     assert result.returncode == 1
     assert PASSWORD not in result.stdout + result.stderr
-    lines = result.stdout.rpartition("asked ")[2].splitlines()
+    lines = result.stdout.rpartition("server ")[2].splitlines()
     for part, port in (("database", database), ("redis", redis)):
         [line] = [line for line in lines if line.startswith(part)]
         assert f"does not answer: 127.0.0.1:{port}, " in line
