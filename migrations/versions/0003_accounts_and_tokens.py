@@ -80,7 +80,7 @@ def downgrade() -> None:
     op.drop_table("attempts")
     op.drop_table("clients")
     op.drop_constraint(op.f("ck_users_erased"), "users")
-    # These are no valid e-mail address and no valid hash: nobody can log in to an erased account.
+    # Invalid e-mail addresses and hashes: a log-in to an erased account stays impossible.
     op.execute(
         "UPDATE users SET email = '', email_key = 'erased ' || id, password_hash = '' "
         "WHERE erased_at IS NOT NULL"

@@ -27,7 +27,7 @@ JOB_TIMEOUT_SECONDS = 60.0
 """Time limit of one attempt."""
 
 SHUTDOWN_GRACE_SECONDS = 5.0
-"""Time limit of running attempts after the worker was told to stop."""
+"""Time limit of running attempts after a worker begins to shut down."""
 
 INITIAL_BACKOFF = timedelta(seconds=2)
 MAX_BACKOFF = timedelta(minutes=10)
@@ -76,7 +76,7 @@ class SharedExclusiveLock:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Wait until nobody holds the lock exclusively or waits to, and share it."""
+        """Share the lock, after its exclusive holder and the callers that wait to be one."""
         async with self._turnstile:
             self._holders += 1
             self._empty.clear()

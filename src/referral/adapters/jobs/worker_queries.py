@@ -91,8 +91,8 @@ class JobCapacity:
 class FilteringDriver(AsyncpgDriver):
     """A connection that drops the notifications which the worker does not need.
 
-    One insert before each dequeue is enough, and the deletion of a finished job is no news. Each
-    notification starts a dequeue, and those are delayed: more would come than the worker can serve.
+    One insert before each dequeue is enough, and deletions need no reaction. Each notification
+    starts a dequeue, and dequeues are delayed: notifications would pile up.
     """
 
     is_insert_pending = False

@@ -8,9 +8,9 @@ Every process that uses the server holds a shared lock on a file, which the oper
 releases however the process ends. The last process stops the server. After a kill -9 the server
 keeps running, and the next start finds it.
 
-The server's processes inherit a lock from the process that starts them. PostgreSQL's file with its
-process id cannot tell a dead server from a zombie, or from another process of that id, which is
-common after a restart of a container. A free lock proves that the file is out of date.
+The server's processes inherit a lock from the process that starts them. If the lock is free,
+PostgreSQL's file with its process id is stale. The id alone does not prove that the server runs: it
+may belong to a zombie or, as is common after a restart of a container, to another process.
 """
 
 import fcntl

@@ -23,7 +23,7 @@ STATEMENT_ERROR_CLASSES = {"22", "23", "42"}
 def errors_as_unavailable() -> Iterator[None]:
     """Raise `Unavailable` for a database that is down, full, too slow or in a deadlock.
 
-    The block must contain calls of the driver only: an `OSError` of other code is no outage.
+    The block must contain calls of the driver only: other code may raise `OSError` too.
     """
     try:
         yield

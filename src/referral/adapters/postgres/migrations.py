@@ -19,7 +19,7 @@ def migrate(url: str, revision: str = "head") -> None:
 
     The migrations run an event loop of their own: call this from a thread without one.
     """
-    from alembic import command  # noqa: PLC0415 - a server has no use for its seven megabytes
+    from alembic import command  # noqa: PLC0415 - servers do not need its seven megabytes
     from alembic.util import CommandError  # noqa: PLC0415 - as above
 
     try:

@@ -14,9 +14,9 @@ POOL_STALL_SECONDS = 1.0
 class PoolLimiter:
     """Grants a number of permits, and queues further callers.
 
-    The time-out of a pool cannot tell a burst, which is over in a moment, from a database that
-    hangs. Here callers wait as long as others are served; if nobody is served for `stall_timeout`
-    seconds, all waiting callers get `Unavailable`.
+    The time-out of a pool fails a short burst like a hung database. Here callers wait as long as
+    others are served; after `stall_timeout` seconds without one, all callers that have waited so
+    long get `Unavailable`.
     """
 
     def __init__(self, size: int, stall_timeout: float) -> None:
@@ -47,7 +47,7 @@ class PoolLimiter:
         try:
             yield
         except Unavailable:
-            raise  # an outage is no progress
+            raise  # a failed call does not count as progress
         except BaseException:
             self._last_progress = _now()
             raise

@@ -27,7 +27,7 @@ DELETE = Statement(delete(table).where(table.c.user_id == bindparam("user_id")))
 
 @dataclass(frozen=True, slots=True)
 class PostgresIdempotencyRepository:
-    """The table of stored responses. An advisory lock holds a key, and nobody waits for it."""
+    """The table of stored responses. An advisory lock, without waiting, protects a key."""
 
     session: DatabaseSession
 
