@@ -118,7 +118,6 @@ class PostgresJobQueue:
         )
 
     async def prune(self, before: datetime) -> bool:
-        """See the port."""
         more_logs = await self._session.prune(_LOG, _LOG.c.created < before)
         more_statistics = await self._session.prune(_STATISTICS, _STATISTICS.c.created < before)
         return more_logs or more_statistics

@@ -41,62 +41,50 @@ class PostgresRepositories:
 
     @cached_property
     def users(self) -> PostgresUserRepository:
-        """See the port."""
         return PostgresUserRepository(self.session)
 
     @cached_property
     def codes(self) -> PostgresCodeRepository:
-        """See the port."""
         return PostgresCodeRepository(self.session)
 
     @cached_property
     def referrals(self) -> PostgresReferralRepository:
-        """See the port."""
         return PostgresReferralRepository(self.session)
 
     @cached_property
     def sessions(self) -> PostgresSessionRepository:
-        """See the port."""
         return PostgresSessionRepository(self.session)
 
     @cached_property
     def clients(self) -> PostgresClientRepository:
-        """See the port."""
         return PostgresClientRepository(self.session)
 
     @cached_property
     def idempotency(self) -> PostgresIdempotencyRepository:
-        """See the port."""
         return PostgresIdempotencyRepository(self.session)
 
     @cached_property
     def one_time_tokens(self) -> PostgresOneTimeTokenRepository:
-        """See the port."""
         return PostgresOneTimeTokenRepository(self.session)
 
     @cached_property
     def mail_quota(self) -> PostgresMailQuota:
-        """See the port."""
         return PostgresMailQuota(self.session, self.fingerprinter)
 
     @cached_property
     def profiles(self) -> PostgresProfileRepository:
-        """See the port."""
         return PostgresProfileRepository(self.session)
 
     @cached_property
     def verification_results(self) -> PostgresVerificationResultRepository:
-        """See the port."""
         return PostgresVerificationResultRepository(self.session)
 
     @cached_property
     def referred_emails(self) -> PostgresReferredEmailRepository:
-        """See the port."""
         return PostgresReferredEmailRepository(self.session)
 
     @cached_property
     def jobs(self) -> JobQueue:
-        """See the port."""
         return self.make_job_queue(self.session)
 
 
@@ -116,22 +104,18 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRepositories]:
-        """See the port."""
         async with self.read() as repositories, repositories.session.transaction():
             yield repositories
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresRepositories]:
-        """See the port."""
         async with self._limiter.permit(), acquire_session(self._engine) as session:
             yield PostgresRepositories(session, self._fingerprinter, self._make_job_queue)
 
     def samples(self) -> Iterator[Sample]:
-        """See the port."""
         return self._limiter.samples("main")
 
     async def check(self) -> str:
-        """See the port."""
         async with self.read() as repositories:
             await repositories.session.execute_sql("SELECT 1")
         return "ok"

@@ -69,17 +69,14 @@ class PostgresReadModel:
         )
 
     async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
-        """See the port."""
         return await self._lookups.submit(CodeLookup(email_key, confirmed_only))
 
     async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
-        """See the port."""
         return await self._pool.fetch_one(MAY_CHANGE, user_id, session_id) is not None
 
     async def find_account(
         self, user_id: UUID, recent_limit: int, now: datetime
     ) -> AccountView | None:
-        """See the port."""
         row = await self._pool.fetch_one(ACCOUNT, user_id, recent_limit)
         if row is None:
             return None

@@ -25,10 +25,8 @@ class PostgresClientRepository:
     session: DatabaseSession
 
     async def add(self, client: Client) -> None:
-        """See the port."""
         values = values_of(client) | {"scopes": sorted(client.scopes)}
         await self.session.execute(ADD, **values)
 
     async def find(self, client_id: UUID) -> Client | None:
-        """See the port."""
         return await self.session.fetch_entity(Client, FIND, client_id=client_id)

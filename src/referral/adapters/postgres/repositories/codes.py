@@ -109,7 +109,6 @@ class PostgresCodeRepository:
     session: DatabaseSession
 
     async def add(self, code: Code) -> None:
-        """See the port."""
         try:
             await self.session.execute(ADD, **values_of(code), text_key=text_key(code.text))
         except UniqueViolationError as error:
@@ -120,19 +119,15 @@ class PostgresCodeRepository:
             raise
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
-        """See the port."""
         return await self.session.fetch_entity(Code, LOCK, user_id=user_id, code_id=code_id)
 
     async def lock_enabled(self, user_id: UUID) -> None:
-        """See the port."""
         await self.session.execute(LOCK_ENABLED, user_id=user_id)
 
     async def lock_enabled_by_text(self, text: str) -> Code | None:
-        """See the port."""
         return await self.session.fetch_entity(Code, LOCK_ENABLED_BY_TEXT, text_key=text_key(text))
 
     async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        """See the port."""
         await self.session.execute(LOCK_ALL, user_id=user_id, code_id=other_code_id)
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
@@ -142,43 +137,34 @@ class PostgresCodeRepository:
         return await self.session.fetch_value(UUID, COUNT_USE, code_id=code_id, now=now) is not None
 
     async def revert_use(self, code_id: UUID) -> Code | None:
-        """See the port."""
         rows = await self.session.fetch(REVERT_USE, code_id=code_id)
         return next((to_entity(Code, row) for row in rows if row["deleted_at"] is None), None)
 
     async def save(self, code: Code) -> None:
-        """See the port."""
         await self.session.execute(SAVE, code_id=code.id, **values_of(code))
 
     async def delete(self, code_id: UUID, now: datetime) -> None:
-        """See the port."""
         await self.session.execute(DELETE, code_id=code_id, now=now)
 
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
-        """See the port."""
         await self.session.execute(DELETE_ALL, user_id=user_id, now=now)
 
     async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
-        """See the port."""
         if only_spent_at is None:
             await self.session.execute(RETIRE, user_id=user_id)
         else:
             await self.session.execute(RETIRE_INACTIVE, user_id=user_id, now=only_spent_at)
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
-        """See the port."""
         return await self.session.fetch_entity(Code, FIND, user_id=user_id, code_id=code_id)
 
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
-        """See the port."""
         return await self.session.fetch_entity(Code, FIND_ACTIVE, user_id=user_id, now=now)
 
     async def find_by_text(self, text: str) -> Code | None:
-        """See the port."""
         return await self.session.fetch_entity(Code, FIND_BY_TEXT, text_key=text_key(text))
 
     async def list_all(self, user_id: UUID) -> list[Code]:
-        """See the port."""
         return await self.session.fetch_entities(Code, LIST_ALL, user_id=user_id)
 
     async def list_page(
@@ -190,7 +176,6 @@ class PostgresCodeRepository:
         after: UUID | None,
         limit: int,
     ) -> list[Code]:
-        """See the port."""
         statement = _list_page(status, is_first=after is None)
         return await self.session.fetch_entities(
             Code, statement, user_id=user_id, now=now, after=after, limit=limit

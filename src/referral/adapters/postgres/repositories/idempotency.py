@@ -34,7 +34,6 @@ class PostgresIdempotencyRepository:
     async def find(
         self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
-        """See the port."""
         row = await self.session.fetch_one(FIND, key=key, since=since)
         if row is None:
             return None
@@ -45,7 +44,6 @@ class PostgresIdempotencyRepository:
     async def acquire(
         self, request: IdempotentRequest[Any], since: datetime
     ) -> StoredResponse | None:
-        """See the port."""
         lock_key = int.from_bytes(request.key[:8], signed=True)
         if not await self.session.fetch_value(bool, LOCK_KEY, lock_key=lock_key):
             raise IdempotencyKeyInUse
@@ -60,7 +58,6 @@ class PostgresIdempotencyRepository:
         user_id: UUID | None,
         now: datetime,
     ) -> None:
-        """See the port."""
         await self.session.execute(
             SAVE,
             key=request.key,
@@ -71,9 +68,7 @@ class PostgresIdempotencyRepository:
         )
 
     async def delete(self, user_id: UUID) -> None:
-        """See the port."""
         await self.session.execute(DELETE, user_id=user_id)
 
     async def prune(self, before: datetime) -> bool:
-        """See the port."""
         return await self.session.prune(table, table.c.created_at < before)

@@ -35,7 +35,6 @@ class PostgresMailQuota:
     async def reserve_slot(
         self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
-        """See the port."""
         digest = quota_digest(self.fingerprinter, quota)
         return await self.session.fetch_value(
             datetime,
@@ -48,11 +47,9 @@ class PostgresMailQuota:
         )
 
     async def reset(self, quota: str) -> None:
-        """See the port."""
         await self.session.execute(RESET, digest=quota_digest(self.fingerprinter, quota))
 
     async def prune(self, before: datetime) -> bool:
-        """See the port."""
         return await self.session.prune(table, table.c.counted_at < before)
 
 

@@ -51,7 +51,6 @@ class PostgresMailReservations:
         )
 
     async def reserve(self, request: MailReservationRequest) -> MailReservation | None:
-        """See the port."""
         return await self._requests.submit(request)
 
     async def _reserve(

@@ -50,13 +50,11 @@ class PostgresOneTimeTokenRepository:
     session: DatabaseSession
 
     async def add(self, token: OneTimeToken) -> None:
-        """See the port."""
         await self.session.execute(ADD, **values_of(token))
 
     async def find_user_id(
         self, digest: bytes, purpose: TokenPurpose, now: datetime
     ) -> UUID | None:
-        """See the port."""
         return await self.session.fetch_value(
             UUID, FIND_USER_ID, digest=digest, purpose=purpose, now=now
         )
@@ -64,18 +62,15 @@ class PostgresOneTimeTokenRepository:
     async def acquire(
         self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
     ) -> bool:
-        """See the port."""
         acquired = await self.session.fetch_value(
             bytes, ACQUIRE, digest=digest, purpose=purpose, now=now, until=until
         )
         return acquired is not None
 
     async def release(self, digest: bytes, until: datetime) -> None:
-        """See the port."""
         await self.session.execute(RELEASE, digest=digest, until=until)
 
     async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
-        """See the port."""
         user_id = await self.session.fetch_value(
             UUID, CONSUME, digest=digest, purpose=purpose, now=now
         )
@@ -84,9 +79,7 @@ class PostgresOneTimeTokenRepository:
         return user_id
 
     async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
-        """See the port."""
         await self.session.execute(DELETE, user_id=user_id, purpose=purpose)
 
     async def prune(self, now: datetime) -> bool:
-        """See the port."""
         return await self.session.prune(table, table.c.expires_at <= now)

@@ -33,13 +33,10 @@ class PostgresProfileRepository:
     session: DatabaseSession
 
     async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
-        """See the port."""
         await self.session.execute(SAVE, user_id=user_id, found_at=now, **values_of(profile))
 
     async def find(self, user_id: UUID) -> Profile | None:
-        """See the port."""
         return await self.session.fetch_entity(Profile, FIND, user_id=user_id)
 
     async def delete(self, user_id: UUID) -> None:
-        """See the port."""
         await self.session.execute(DELETE, user_id=user_id)

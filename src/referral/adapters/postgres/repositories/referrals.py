@@ -78,7 +78,6 @@ class PostgresReferralRepository:
     session: DatabaseSession
 
     async def add(self, referral: Referral) -> None:
-        """See the port."""
         try:
             await self.session.execute(ADD, **values_of(referral))
         except UniqueViolationError as error:
@@ -87,25 +86,20 @@ class PostgresReferralRepository:
             raise AlreadyReferred from error
 
     async def lock_pending(self, user_id: UUID) -> Referral | None:
-        """See the port."""
         return await self.session.fetch_entity(Referral, LOCK_PENDING, referred_id=user_id)
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
-        """See the port."""
         return await self.session.fetch_entity(Referral, LOCK_OVERDUE, joined_before=joined_before)
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
-        """See the port."""
         await self.session.execute(SET_STATUS, referral_id=referral_id, status=status)
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
-        """See the port."""
         return await self.session.fetch_entity(Referral, FIND_BY_REFERRED, referred_id=user_id)
 
     async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]:
-        """See the port."""
         statement = _list_page(by_status=status is not None, is_first=after is None)
         return await self.session.fetch_entities(
             ReferralListItem,
@@ -133,7 +127,6 @@ class PostgresReferralRepository:
         return referrer if assigned_to == mail_id else None
 
     async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
-        """See the port."""
         return await self.session.fetch_entities(
             ReferralListItem, LIST_BY_MAIL, referrer_id=referrer_id, mail_id=mail_id
         )

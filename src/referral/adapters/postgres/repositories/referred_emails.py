@@ -32,16 +32,13 @@ class PostgresReferredEmailRepository:
     session: DatabaseSession
 
     async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
-        """See the port."""
         found = await self.session.fetch_value(
             bytes, CONTAINS, fingerprints=fingerprints, since=since
         )
         return found is not None
 
     async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
-        """See the port."""
         await self.session.execute(ADD, fingerprint=fingerprint, referred_at=referred_at)
 
     async def prune(self, before: datetime) -> bool:
-        """See the port."""
         return await self.session.prune(table, table.c.referred_at < before)

@@ -50,11 +50,9 @@ class PostgresSessionRepository:
     session: DatabaseSession
 
     async def add(self, session: Session) -> None:
-        """See the port."""
         await self.session.execute(ADD, **values_of(session))
 
     async def add_token(self, token: RefreshToken) -> None:
-        """See the port."""
         await self.session.execute(ADD_TOKEN, **values_of(token))
 
     async def lock_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
@@ -62,11 +60,9 @@ class PostgresSessionRepository:
         return await self._find(LOCK_BY_TOKEN, digest)
 
     async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
-        """See the port."""
         return await self._find(FIND_BY_TOKEN, digest)
 
     async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
-        """See the port."""
         if token.parent is not None:
             heir = await self.session.fetch_value(
                 bytes, SET_HEIR, parent=token.parent, heir=token.digest
@@ -77,23 +73,18 @@ class PostgresSessionRepository:
         return True
 
     async def find(self, session_id: UUID) -> Session | None:
-        """See the port."""
         return await self.session.fetch_entity(Session, FIND, session_id=session_id)
 
     async def list_all(self, user_id: UUID) -> list[Session]:
-        """See the port."""
         return await self.session.fetch_entities(Session, LIST_ALL, user_id=user_id)
 
     async def revoke(self, session_id: UUID) -> None:
-        """See the port."""
         await self.session.execute(REVOKE, session_id=session_id)
 
     async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
-        """See the port."""
         await self.session.execute(REVOKE_ALL, user_id=user_id, except_id=except_id)
 
     async def prune(self, now: datetime) -> bool:
-        """See the port."""
         return await self.session.prune(sessions, sessions.c.expires_at <= now)
 
     async def _find(

@@ -76,7 +76,6 @@ class PostgresUserRepository:
     session: DatabaseSession
 
     async def add(self, user: User) -> None:
-        """See the port."""
         try:
             await self.session.execute(ADD, **values_of(user))
         except UniqueViolationError as error:
@@ -85,30 +84,23 @@ class PostgresUserRepository:
             raise EmailTaken(field="email") from error
 
     async def find(self, user_id: UUID) -> User | None:
-        """See the port."""
         return await self.session.fetch_entity(User, FIND, user_id=user_id)
 
     async def find_by_email(self, email_key: str) -> User | None:
-        """See the port."""
         return await self.session.fetch_entity(User, FIND_BY_EMAIL, email_key=email_key)
 
     async def lock(self, user_id: UUID) -> User | None:
-        """See the port."""
         return await self.session.fetch_entity(User, LOCK, user_id=user_id)
 
     async def save(self, user: User) -> None:
-        """See the port."""
         await self.session.execute(SAVE, user_id=user.id, **values_of(user))
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
-        """See the port."""
         await self.session.execute(ERASE, user_id=user_id, now=now)
 
     async def lock_unconfirmed(self, now: datetime) -> User | None:
-        """See the port."""
         return await self.session.fetch_entity(User, LOCK_UNCONFIRMED, now=now)
 
     async def clear_confirmation_deadlines(self) -> bool:
-        """See the port."""
         cleared = await self.session.fetch(CLEAR_CONFIRMATION_DEADLINES)
         return len(cleared) == DEADLINE_BATCH_SIZE

@@ -36,19 +36,15 @@ class PostgresVerificationResultRepository:
     session: DatabaseSession
 
     async def find(self, fingerprints: tuple[bytes, ...], since: datetime) -> Deliverability | None:
-        """See the port."""
         return await self.session.fetch_value(
             Deliverability, FIND, fingerprints=fingerprints, since=since
         )
 
     async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
-        """See the port."""
         await self.session.execute(SAVE, fingerprint=fingerprint, verdict=result, given_at=now)
 
     async def delete(self, fingerprints: tuple[bytes, ...]) -> None:
-        """See the port."""
         await self.session.execute(DELETE, fingerprints=fingerprints)
 
     async def prune(self, before: datetime) -> bool:
-        """See the port."""
         return await self.session.prune(table, table.c.given_at < before)
