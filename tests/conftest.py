@@ -30,7 +30,8 @@ from referral.app import create_app
 from referral.core.ports.system import Clock
 from referral.settings import Settings
 from tests.support.api_client import UNLIMITED_SETTINGS
-from tests.support.fakes.ports import FakeClock, FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
+from tests.support.fakes.system import FakeClock
 from tests.support.server_processes import RedisProcess, run_postgres
 from tests.support.smtp_sink import SmtpSink, run_smtp_sink
 

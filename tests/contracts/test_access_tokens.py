@@ -13,7 +13,8 @@ from referral.core.entities.clients import Caller
 from referral.core.errors import Unauthenticated
 from referral.core.ports.security import AccessTokenIssuer
 from referral.settings import Settings
-from tests.support.fakes.ports import FakeAccessTokenIssuer, FakeClock
+from tests.support.fakes.security import FakeAccessTokenIssuer
+from tests.support.fakes.system import FakeClock
 
 ISSUER = "https://referral.example"
 

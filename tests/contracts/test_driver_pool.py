@@ -13,7 +13,7 @@ from referral.adapters.postgres.repositories.mail_reservations import PostgresMa
 from referral.core.entities.mail import MailReservationRequest
 from referral.core.errors import Unavailable
 from tests.contracts.rows import HOUR, ID_GENERATOR, NOW
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("production_timeouts")

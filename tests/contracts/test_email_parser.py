@@ -6,7 +6,7 @@ from referral.adapters import email_addresses as addresses_module
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.core.errors import InvalidRequest
 from referral.core.ports.email_addresses import EmailParser
-from tests.support.fakes.ports import FakeEmailParser
+from tests.support.fakes.email_addresses import FakeEmailParser
 
 REAL = ValidatingEmailParser()
 LABEL = "d" * 61

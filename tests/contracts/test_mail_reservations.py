@@ -19,7 +19,7 @@ from referral.core.ports.delivery import MailReservations
 from referral.core.ports.repositories import Database
 from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, store_user
 from tests.support.fakes.database import FakeDatabase, FakeMailReservations
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 
 CODE = {
     "code": "ANN",

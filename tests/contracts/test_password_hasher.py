@@ -18,7 +18,7 @@ from referral.adapters.security.passwords import (
 from referral.core.entities.passwords import MIN_PASSWORD_CHARACTERS
 from referral.core.errors import Unavailable
 from referral.core.ports.security import PasswordHasher
-from tests.support.fakes.ports import FakePasswordHasher
+from tests.support.fakes.security import FakePasswordHasher
 from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse battery"

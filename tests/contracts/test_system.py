@@ -8,21 +8,16 @@ from uuid import RFC_4122
 import pytest
 
 from referral.adapters.system import (
-    CODE_ALPHABET,
     RandomCodeGenerator,
     RandomTokenGenerator,
     SystemClock,
     SystemIdGenerator,
 )
-from referral.core.entities.codes import CODE_PATTERN
+from referral.core.entities.codes import CODE_PATTERN, GENERATED_CODE_ALPHABET
 from referral.core.ports.security import TokenGenerator
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
-from tests.support.fakes.ports import (
-    FakeClock,
-    FakeCodeGenerator,
-    FakeIdGenerator,
-    FakeTokenGenerator,
-)
+from tests.support.fakes.security import FakeTokenGenerator
+from tests.support.fakes.system import FakeClock, FakeCodeGenerator, FakeIdGenerator
 
 SAMPLE_SIZE = 1000
 NAMES = ["fake", "real"]
@@ -57,10 +52,10 @@ def test_generated_codes_are_valid_and_unique(code_generator: CodeGenerator) -> 
 def test_generated_codes_have_no_look_alikes() -> None:
     """All 31 characters occur, and 0, 1, I, L and O do not."""
     generated = "".join(RandomCodeGenerator().new() for _ in range(SAMPLE_SIZE))
-    assert set(generated) == set(CODE_ALPHABET)
-    assert len(CODE_ALPHABET) == 31
-    assert not set(CODE_ALPHABET) & set("01ILO")
-    assert CODE_ALPHABET.upper() == CODE_ALPHABET
+    assert set(generated) == set(GENERATED_CODE_ALPHABET)
+    assert len(GENERATED_CODE_ALPHABET) == 31
+    assert not set(GENERATED_CODE_ALPHABET) & set("01ILO")
+    assert GENERATED_CODE_ALPHABET.upper() == GENERATED_CODE_ALPHABET
 
 
 @pytest.mark.parametrize(

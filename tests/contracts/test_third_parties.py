@@ -20,7 +20,7 @@ from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import Profile
 from referral.core.errors import Unavailable
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from tests.support.fakes.ports import FakeRateLimiter
+from tests.support.fakes.caching import FakeRateLimiter
 from tests.support.fakes.third_parties import FakeEmailVerifier, FakeEnrichment
 from tests.support.hunter_stub import (
     ERROR_MESSAGES,

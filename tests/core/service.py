@@ -48,20 +48,23 @@ from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.retention import ExpireUnconfirmed
 from referral.core.use_cases.sessions import LogIn, RefreshSession
 from referral.settings import Settings
+from tests.support.fakes.caching import FakeLookupCache, FakeRateLimiter
 from tests.support.fakes.database import FakeDatabase, FakeMailReservations, FakeReadModel
-from tests.support.fakes.mail import FakeLinkBuilder, FakeMailer, FakeUnsubscribeTokens
-from tests.support.fakes.ports import (
+from tests.support.fakes.email_addresses import FakeEmailParser
+from tests.support.fakes.mail import FakeMailer
+from tests.support.fakes.security import (
     FakeAccessTokenIssuer,
+    FakeFingerprinter,
+    FakePasswordHasher,
+    FakeTokenGenerator,
+    FakeUnsubscribeTokens,
+)
+from tests.support.fakes.system import (
     FakeClock,
     FakeCodeGenerator,
-    FakeEmailParser,
-    FakeFingerprinter,
     FakeIdGenerator,
-    FakeLookupCache,
-    FakePasswordHasher,
-    FakeRateLimiter,
+    FakeLinkBuilder,
     FakeSecurityLog,
-    FakeTokenGenerator,
 )
 
 CLIENT_IP = "192.0.2.1"

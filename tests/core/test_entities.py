@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.codes import Code, CodeStatus, Expiry
-from referral.core.entities.pagination import Page
+from referral.core.entities.page import Page
 from referral.core.entities.passwords import check_password_strength, normalize_password
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailAddress

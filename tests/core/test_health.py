@@ -4,7 +4,7 @@ import pytest
 
 from referral.core.errors import Unavailable
 from referral.core.use_cases.health import CheckHealth
-from tests.support.fakes.ports import FakeHealthProbe
+from tests.support.fakes.system import FakeHealthProbe
 
 
 async def test_health_names_every_dependency() -> None:

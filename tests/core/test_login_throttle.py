@@ -5,7 +5,7 @@ from datetime import timedelta
 from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup
 from referral.core.errors import TooManyRequests
 from referral.core.policies.login_throttle import LoginThrottle, login_throttle_rates
-from tests.support.fakes.ports import FakeRateLimiter
+from tests.support.fakes.caching import FakeRateLimiter
 
 LIMITS = {
     RateLimitGroup.LOGIN_CLIENT_IP: 1,

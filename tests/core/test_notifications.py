@@ -23,9 +23,9 @@ from referral.core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from referral.core.use_cases.accounts import AccountUpdate, UpdateAccount
+from referral.core.use_cases.accounts import AccountUpdate, Unsubscribe, UpdateAccount
 from referral.core.use_cases.job_dispatch import DispatchJob
-from referral.core.use_cases.notifications import MAX_LISTED_EMAILS, RequestCodeMail, Unsubscribe
+from referral.core.use_cases.notifications import MAX_LISTED_EMAILS, RequestCodeMail
 from tests.core.service import InMemoryService
 
 HOUR = timedelta(hours=1)

@@ -25,7 +25,7 @@ from tests.core.service import (
     SESSION_LIFETIME,
     InMemoryService,
 )
-from tests.support.fakes.ports import FakeTokenGenerator
+from tests.support.fakes.security import FakeTokenGenerator
 
 PasswordUse = Callable[[InMemoryService, User, str], Awaitable[object]]
 

@@ -8,7 +8,7 @@ from tests.faults.report import ScenarioReport
 from tests.faults.testbed import make_testbed
 from tests.integration.test_random_histories import CodesMachine, run_histories
 from tests.support.api_client import UNLIMITED_SETTINGS
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 
 HISTORIES, STEPS = 300, 25
 

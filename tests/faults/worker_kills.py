@@ -23,7 +23,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
 from referral.settings import Settings
 from tests.support.api_client import new_email
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 from tests.support.smtp_sink import ReceivedMail, SmtpSink, run_smtp_sink
 from tests.support.waiting import wait_for_value, wait_until
 from tests.support.worker_process import (

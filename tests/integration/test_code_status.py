@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, join
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 
 
 class AdvancingClock(FakeClock):

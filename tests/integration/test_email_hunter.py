@@ -17,7 +17,7 @@ from referral.settings import Settings
 from tests.conftest import execute, fetch_value, run_service
 from tests.support.api_client import API, PASSWORD, Member, join, new_email, register
 from tests.support.database_dump import dump_tables
-from tests.support.fakes.ports import FakePasswordHasher
+from tests.support.fakes.security import FakePasswordHasher
 from tests.support.hunter_stub import (
     ERROR_MESSAGES,
     FAULTS,

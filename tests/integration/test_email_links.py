@@ -16,7 +16,7 @@ from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute, fetch_value, run_service
 from tests.support.api_client import API, NEW_PASSWORD, PASSWORD, join, log_in, new_email, register
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 from tests.support.smtp_sink import ReceivedMail, SmtpSink
 from tests.support.waiting import wait_for_value, wait_until
 

@@ -18,7 +18,7 @@ from referral.core.ports.third_parties import EmailVerifier
 from referral.settings import Settings
 from tests.conftest import run_service
 from tests.support.api_client import API, PASSWORD, Member, join, new_email
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 from tests.support.fakes.third_parties import FakeEmailVerifier
 from tests.support.service_process import running_service
 

@@ -25,7 +25,7 @@ from referral.settings import Sender, Settings
 from tests.conftest import execute, run_service
 from tests.support.api_client import Member, join, new_email, register
 from tests.support.certificate import make_certificate
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 from tests.support.service_process import free_port
 from tests.support.smtp_sink import BlackHole, ReceivedMail, SmtpSink
 from tests.support.waiting import wait_for_value, wait_until

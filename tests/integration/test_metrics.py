@@ -30,7 +30,7 @@ from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute
 from tests.integration.conftest import StartWorker
 from tests.support.api_client import API, join, log_in, new_email
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 from tests.support.metrics import Metrics, scrape
 from tests.support.server_processes import RedisProcess
 from tests.support.service_process import running_service

@@ -18,7 +18,7 @@ from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.sessions import RefreshToken
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))

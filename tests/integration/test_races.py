@@ -27,7 +27,7 @@ from tests.support.api_client import (
     new_email,
     register,
 )
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 from tests.support.waiting import wait_for_value
 
 HOUR = timedelta(hours=1)

@@ -32,7 +32,8 @@ from tests.support.code_model import (
     parse_code,
     possible_states,
 )
-from tests.support.fakes.ports import FakeClock, FakePasswordHasher
+from tests.support.fakes.security import FakePasswordHasher
+from tests.support.fakes.system import FakeClock
 
 MAX_CONCURRENT = 4
 MINUTES = st.integers(min_value=1, max_value=30)

@@ -18,7 +18,7 @@ from tests.support.api_client import (
     join,
     log_in,
 )
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 
 
 async def refresh(client: httpx.AsyncClient, token: str) -> httpx.Response:

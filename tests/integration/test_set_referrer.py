@@ -9,7 +9,7 @@ import pytest
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import Member, join, register
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 
 
 async def set_referrer(member: Member, code: str) -> httpx.Response:

@@ -14,7 +14,7 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import POOL_SIZE, QuickClosingConnection, make_engine
 from referral.core.errors import Unavailable
 from tests.contracts.rows import make_user
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 from tests.support.waiting import wait_for_value
 
 pytestmark = pytest.mark.usefixtures("production_timeouts")

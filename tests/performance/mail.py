@@ -24,7 +24,7 @@ from referral.adapters.postgres.engine import make_engine
 from referral.core.entities.jobs import ConfirmationMailJob, WelcomeMailJob
 from referral.settings import Settings
 from tests.support.api_client import new_email, register
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 from tests.support.process_stats import cpu_seconds
 from tests.support.service_process import free_port, running_service
 from tests.support.smtp_sink import BlackHole, SmtpSink, run_smtp_sink

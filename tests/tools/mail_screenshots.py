@@ -17,7 +17,7 @@ from referral.adapters.mail.renderer import MailRenderer
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import Locale
 from tests.support.browser import chromium
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
 SHARE_URL = "https://referral.example/r/ANN-2026"

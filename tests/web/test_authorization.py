@@ -27,7 +27,7 @@ from tests.support.api_client import (
     new_email,
     register,
 )
-from tests.support.fakes.ports import FakeClock
+from tests.support.fakes.system import FakeClock
 from tests.tools.openapi_document import current_document
 
 Statuses = tuple[int, int, int, int, int, int, int]

@@ -19,7 +19,7 @@ from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemId
 from referral.core.entities.clients import Scope
 from referral.core.use_cases.clients import CreateClient
 from tests.support.api_client import API
-from tests.support.fakes.ports import FakeFingerprinter
+from tests.support.fakes.security import FakeFingerprinter
 from tests.web.token_forger import TokenForger, decode, encode, log_in_new_user
 
 ISSUER = "http://127.0.0.1:8000"

@@ -7,11 +7,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-"""Digits and capital letters without the look-alikes 0 and O, 1, I and L."""
-
-CODE_CHARACTERS = 8
-"""31 ** 8 = 8.5e11 possible codes."""
+from referral.core.entities.codes import GENERATED_CODE_ALPHABET, GENERATED_CODE_CHARACTERS
 
 TOKEN_BYTES = 32
 
@@ -36,8 +32,9 @@ class RandomCodeGenerator:
     """Codes from the system's CSPRNG."""
 
     def new(self) -> str:
-        """Return a random code of `CODE_CHARACTERS` characters."""
-        return "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_CHARACTERS))
+        """Return a code of `GENERATED_CODE_CHARACTERS` characters."""
+        characters = range(GENERATED_CODE_CHARACTERS)
+        return "".join(secrets.choice(GENERATED_CODE_ALPHABET) for _ in characters)
 
 
 class RandomTokenGenerator:

@@ -6,8 +6,8 @@ import click
 from dishka import AsyncContainer
 
 from referral.cli.environment import run_with_container
-from referral.core.entities.clients import Client, Scope
-from referral.core.use_cases.clients import GRANTABLE_SCOPES, CreateClient
+from referral.core.entities.clients import GRANTABLE_SCOPES, Client, Scope
+from referral.core.use_cases.clients import CreateClient
 
 
 @click.command()

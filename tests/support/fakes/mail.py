@@ -6,7 +6,6 @@ from uuid import UUID
 
 from referral.core.entities.jobs import Job
 from referral.core.entities.mail import Mail
-from referral.core.errors import NotFound
 from tests.support.fakes.tables import Tables
 
 
@@ -69,35 +68,3 @@ class FakeMailer:
         if self.error is not None:
             raise self.error
         self.sent.append(mail)
-
-
-class FakeLinkBuilder:
-    """Links to a fictitious host."""
-
-    def docs(self) -> str:
-        return "http://test/docs"
-
-    def share(self, code: str) -> str:
-        return f"http://test/r/{code}"
-
-    def unsubscribe(self, token: str) -> str:
-        return f"http://test/unsubscribe/{token}"
-
-    def confirm(self, token: str) -> str:
-        return f"http://test/confirm?token={token}"
-
-    def reset(self, token: str) -> str:
-        return f"http://test/reset?token={token}"
-
-
-class FakeUnsubscribeTokens:
-    """Unsigned tokens that hold the user id."""
-
-    def sign(self, user_id: UUID) -> str:
-        return f"unsubscribe-{user_id}"
-
-    def verify(self, token: str) -> UUID:
-        try:
-            return UUID(token.removeprefix("unsubscribe-"))
-        except ValueError as error:
-            raise NotFound from error

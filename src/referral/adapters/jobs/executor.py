@@ -15,7 +15,7 @@ from pgqueuer.core.executors import AbstractEntrypointExecutor, EntrypointExecut
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Context, Job
 
-from referral.adapters.jobs.context import error_chain, observed_attempt
+from referral.adapters.jobs.propagation import error_chain, observed_attempt
 from referral.adapters.jobs.queue import decode_job
 from referral.adapters.jobs.worker_queries import WorkerQueries
 from referral.adapters.postgres.errors import errors_as_unavailable

@@ -15,7 +15,7 @@ from pgqueuer.ports.driver import Driver
 from sqlalchemy import BigInteger, Column, DateTime, Table
 from sqlalchemy.schema import MetaData
 
-from referral.adapters.jobs.context import propagation_headers
+from referral.adapters.jobs.propagation import propagation_headers
 from referral.adapters.postgres.connection import DatabaseSession
 from referral.core.entities.jobs import (
     CodeMailJob,

@@ -15,8 +15,8 @@ from pgqueuer.domain.errors import FailingListenerError
 from pgqueuer.domain.models import Schedule
 from pgqueuer.domain.types import Channel
 
-from referral.adapters.jobs.context import error_chain
 from referral.adapters.jobs.executor import JobRunner
+from referral.adapters.jobs.propagation import error_chain
 from referral.adapters.jobs.queue import JOB_TYPES, PGQUEUER_NAMES, make_queries
 from referral.adapters.jobs.worker_queries import (
     JOB_BATCH_SIZE,

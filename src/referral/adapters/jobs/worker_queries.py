@@ -14,7 +14,7 @@ from pgqueuer.domain.models import Job, TracebackRecord
 from pgqueuer.domain.types import JOB_STATUS
 
 from referral.adapters.batching import RequestCoalescer
-from referral.adapters.jobs.context import error_chain
+from referral.adapters.jobs.propagation import error_chain
 from referral.adapters.jobs.queue import make_queries
 from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.core.errors import Unavailable

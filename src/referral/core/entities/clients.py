@@ -15,6 +15,10 @@ class Scope(StrEnum):
     USERS_READ = "users:read"
 
 
+GRANTABLE_SCOPES = frozenset(Scope) - {Scope.ACCOUNT}
+"""Scopes that a client may have; `account` is for users only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The sender of a request: a user, or a client, which has no `user_id`.

@@ -19,6 +19,12 @@ MAX_CODE_CHARACTERS = 32
 CODE_PATTERN = re.compile(rf"[A-Za-z0-9-]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}")
 """Valid texts of codes; a text that does not match is never looked up."""
 
+GENERATED_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+"""Digits and capital letters without the similar 0 and O, 1, I and L."""
+
+GENERATED_CODE_CHARACTERS = 8
+"""31 ** 8 = 8.5e11 possible texts, so collisions are rare."""
+
 MAX_USES = 2**31 - 1
 """The highest `max_uses` of a code: the maximum of a PostgreSQL integer."""
 

@@ -1,7 +1,7 @@
 """Single-use tokens in e-mail links."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -11,6 +11,10 @@ class TokenPurpose(StrEnum):
 
     CONFIRM = "confirm"
     RESET = "reset"
+
+
+LINK_LIFETIMES = {TokenPurpose.CONFIRM: timedelta(hours=24), TokenPurpose.RESET: timedelta(hours=1)}
+"""How long a link is valid after its mail is rendered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel
-from referral.core.ports.security import PasswordHasher
+from referral.core.ports.security import PasswordHasher, UnsubscribeTokens
 from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.third_parties import Enrichment
 
@@ -160,6 +160,22 @@ class UpdateAccount:
                 notify_on_referral=user.notify_on_referral if notify is None else notify,
             )
             await repositories.users.save(changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Turn off referral notifications for the user of an unsubscribe token."""
+
+    database: Database
+    unsubscribe_tokens: UnsubscribeTokens
+
+    async def __call__(self, token: str) -> None:
+        """Turn them off; raises `NotFound` for an invalid token."""
+        async with self.database.begin() as repositories:
+            user = await repositories.users.lock(self.unsubscribe_tokens.verify(token))
+            if user is None:
+                raise NotFound
+            await repositories.users.save(replace(user, notify_on_referral=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.entities.clients import AccessTokenClaims, Client, Scope
+from referral.core.entities.clients import GRANTABLE_SCOPES, AccessTokenClaims, Client, Scope
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
-
-GRANTABLE_SCOPES = frozenset(Scope) - {Scope.ACCOUNT}
-"""Scopes that a client may have; `account` is for users only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from referral.core.entities.codes import Code, CodeStatus, Expiry
 from referral.core.entities.idempotency import IdempotentRequest
-from referral.core.entities.pagination import Page
+from referral.core.entities.page import Page
 from referral.core.entities.users import User
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
@@ -22,7 +22,7 @@ from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator
 
 MAX_GENERATION_TRIES = 5
-"""How many texts are generated until one is free; among 31^8 texts, collisions are rare."""
+"""How many texts are generated until one is free."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 """Mails to users, limited by a quota for each address."""
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from uuid import UUID
 
 from referral.core.entities.codes import Code
-from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.email_links import LINK_LIFETIMES, OneTimeToken, TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import (
     CodeMailJob,
@@ -17,7 +16,7 @@ from referral.core.entities.jobs import (
 )
 from referral.core.entities.mail import Mail
 from referral.core.entities.users import User
-from referral.core.errors import NoActiveCode, NotFound, RescheduleJob, TooManyRequests
+from referral.core.errors import NoActiveCode, RescheduleJob, TooManyRequests
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.mail_quota import RESERVED_MAIL_SLOTS, ReserveMail, ReserveMailSlot
 from referral.core.policies.reauthentication import require_active_account
@@ -25,9 +24,6 @@ from referral.core.ports.delivery import Mailer
 from referral.core.ports.repositories import Database
 from referral.core.ports.security import TokenGenerator, UnsubscribeTokens
 from referral.core.ports.system import Clock, IdGenerator, LinkBuilder
-
-LINK_LIFETIMES = {TokenPurpose.CONFIRM: timedelta(hours=24), TokenPurpose.RESET: timedelta(hours=1)}
-"""How long a link is valid after its mail is rendered."""
 
 MAX_LISTED_EMAILS = 50
 """How many referred users a notification lists; it only counts the others."""
@@ -195,22 +191,6 @@ class SendPasswordResetMail:
         await self.mailer.send(
             Mail(context.id, user.delivery_email, user.locale, "reset", variables)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
-    """Turn off referral notifications for the user of an unsubscribe token."""
-
-    database: Database
-    unsubscribe_tokens: UnsubscribeTokens
-
-    async def __call__(self, token: str) -> None:
-        """Turn them off; raises `NotFound` for an invalid token."""
-        async with self.database.begin() as repositories:
-            user = await repositories.users.lock(self.unsubscribe_tokens.verify(token))
-            if user is None:
-                raise NotFound
-            await repositories.users.save(replace(user, notify_on_referral=False))
 
 
 def _make_link_token(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from referral.core.entities.clients import Caller, Scope
-from referral.core.entities.pagination import Page
+from referral.core.entities.page import Page
 from referral.core.entities.referrals import (
     SET_REFERRER_WINDOW,
     ReferralListItem,

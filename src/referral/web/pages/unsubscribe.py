@@ -6,7 +6,7 @@ from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.params import FromPath
 
-from referral.core.use_cases.notifications import Unsubscribe
+from referral.core.use_cases.accounts import Unsubscribe
 from referral.web.injection import inject
 from referral.web.pages.rendering import render_page
 

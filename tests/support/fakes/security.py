@@ -1,0 +1,107 @@
+"""Fakes of password hashing, fingerprints and tokens."""
+
+import asyncio
+import hashlib
+from uuid import UUID
+
+from referral.core.entities.clients import AccessTokenClaims, Caller, Scope
+from referral.core.errors import NotFound, Unauthenticated
+
+
+class FakeTokenGenerator:
+    """Sequential tokens with the real digest."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def new(self) -> str:
+        self._count += 1
+        return f"secret-{self._count}"
+
+    def digest(self, secret: str) -> bytes:
+        return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
+
+
+class FakeFingerprinter:
+    """Digests under keys that a test may change, newest first."""
+
+    def __init__(self) -> None:
+        self.keys = [b"key"]
+
+    def compute(self, data: bytes) -> tuple[bytes, ...]:
+        return tuple(hashlib.sha256(key + data).digest() for key in self.keys)
+
+
+class FakePasswordHasher:
+    """Fast hashes.
+
+    `hash_count` counts them, `verified_hashes` records the arguments of `verify`,
+    `outdated_hashes` need a rehash, and `error` makes `hash` fail.
+    """
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.verified_hashes: list[str | None] = []
+        self.outdated_hashes: set[str] = set()
+        self.hash_count = 0
+
+    async def hash(self, password: str) -> str:
+        # Other tasks run here, as they do while the threads hash.
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        self.hash_count += 1
+        return f"{self.hash_count}:{_sha256(password)}"
+
+    def needs_rehash(self, password_hash: str) -> bool:
+        return password_hash in self.outdated_hashes
+
+    async def verify(self, password: str, password_hash: str | None) -> bool:
+        # Here too.
+        await asyncio.sleep(0)
+        self.verified_hashes.append(password_hash)
+        return password_hash is not None and password_hash.partition(":")[2] == _sha256(password)
+
+
+class FakeAccessTokenIssuer:
+    """Opaque tokens with their claims in a dict."""
+
+    lifetime_seconds = 600
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, AccessTokenClaims] = {}
+
+    def issue(
+        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+    ) -> str:
+        token = f"access-{len(self._tokens) + 1}"
+        scopes = frozenset(scope.split())
+        user_id = UUID(subject) if Scope.ACCOUNT in scopes else None
+        caller = Caller(client_id, scopes, user_id, session_id)
+        self._tokens[token] = AccessTokenClaims(token, subject, caller, 0, self.lifetime_seconds)
+        return token
+
+    def verify(self, token: str) -> AccessTokenClaims:
+        if token not in self._tokens:
+            raise Unauthenticated
+        return self._tokens[token]
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        return {"keys": []}
+
+
+class FakeUnsubscribeTokens:
+    """Unsigned tokens that hold the user id."""
+
+    def sign(self, user_id: UUID) -> str:
+        return f"unsubscribe-{user_id}"
+
+    def verify(self, token: str) -> UUID:
+        try:
+            return UUID(token.removeprefix("unsubscribe-"))
+        except ValueError as error:
+            raise NotFound from error
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
