@@ -26,16 +26,16 @@ def make_request(fingerprint: bytes = b"f" * 32) -> IdempotentRequest[None]:
 
 
 async def test_idempotency_key_returns_its_stored_response(store: Database) -> None:
-    """For one of its fingerprints, until it expires or is deleted."""
+    """For one of its request digests, until it expires or is deleted."""
     ann, request = await store_user(store), make_request()
     async with store.begin() as repositories:
         assert await repositories.idempotency.acquire(request, NOW) is None
         await repositories.idempotency.save(request, STORED_RESPONSE, ann.id, NOW)
-    rotated = replace(request, fingerprints=(b"n" * 32, *request.fingerprints))
+    rotated = replace(request, request_digests=(b"n" * 32, *request.request_digests))
     async with store.begin() as repositories:
         assert await repositories.idempotency.acquire(rotated, NOW) == STORED_RESPONSE
         assert (
-            await repositories.idempotency.find(rotated.key, rotated.fingerprints, NOW)
+            await repositories.idempotency.find(rotated.key, rotated.request_digests, NOW)
             == STORED_RESPONSE
         )
         await repositories.idempotency.delete(ann.id)
@@ -49,7 +49,9 @@ async def test_idempotency_key_with_another_body_is_rejected(store: Database) ->
         await repositories.idempotency.save(request, STORED_RESPONSE, None, NOW)
     with pytest.raises(IdempotencyKeyReused):
         async with store.begin() as repositories:
-            await repositories.idempotency.acquire(replace(request, fingerprints=(b"x" * 32,)), NOW)
+            await repositories.idempotency.acquire(
+                replace(request, request_digests=(b"x" * 32,)), NOW
+            )
     async with store.read() as repositories:
         with pytest.raises(IdempotencyKeyReused):
             await repositories.idempotency.find(request.key, (b"x" * 32,), NOW)
@@ -62,12 +64,14 @@ async def test_stored_response_is_found_until_it_expires(store: Database) -> Non
         await repositories.idempotency.save(request, STORED_RESPONSE, None, NOW)
     async with store.read() as repositories:
         assert (
-            await repositories.idempotency.find(request.key, request.fingerprints, NOW)
+            await repositories.idempotency.find(request.key, request.request_digests, NOW)
             == STORED_RESPONSE
         )
         later = NOW + timedelta(microseconds=1)
         assert await repositories.idempotency.find(request.key, (b"x" * 32,), later) is None
-        assert await repositories.idempotency.find(b"new" * 10, request.fingerprints, NOW) is None
+        assert (
+            await repositories.idempotency.find(b"new" * 10, request.request_digests, NOW) is None
+        )
 
 
 async def test_old_responses_are_pruned(store: Database) -> None:

@@ -180,13 +180,13 @@ async def test_ended_session_may_not_write(store: Database, read_model: ReadMode
     """Nor may one of a deleted user; the write itself checks for a block."""
     ann = await store_user(store)
     session = make_session(ann)
-    assert not await read_model.permits_changes(ann.id, session.id)
+    assert not await read_model.has_session_or_is_blocked(ann.id, session.id)
     async with store.begin() as repositories:
         await repositories.sessions.add(session)
-    assert await read_model.permits_changes(ann.id, session.id)
+    assert await read_model.has_session_or_is_blocked(ann.id, session.id)
     async with store.begin() as repositories:
         await repositories.sessions.revoke_all(ann.id)
-    assert not await read_model.permits_changes(ann.id, session.id)
+    assert not await read_model.has_session_or_is_blocked(ann.id, session.id)
     async with store.begin() as repositories:
         await repositories.users.save(replace(ann, blocked_at=NOW))
-    assert await read_model.permits_changes(ann.id, session.id)
+    assert await read_model.has_session_or_is_blocked(ann.id, session.id)

@@ -150,7 +150,7 @@ async def test_quotas_are_stored_under_keyed_digests(
             ann, None
         )
     async with database.begin() as repositories:
-        dump = str(await repositories.session.driver.fetch("SELECT mails::text FROM mails"))
+        dump = str(await repositories.connection.driver.fetch("SELECT mails::text FROM mails"))
         retry_at = await repositories.mail_quota.reserve_slot(
             ID_GENERATOR.new(), ann.email_key, NOW, slots=1, window=HOUR
         )

@@ -386,7 +386,7 @@ async def test_token_is_neither_stored_nor_logged(
     token = token_of((await wait_for_mails(sink, ann.email, 1))[0])
     async with database.read() as repositories:
         for table in ("one_time_tokens", "pgqueuer", "pgqueuer_log", "attempts"):
-            found = str(await repositories.session.fetch_sql(f"SELECT t::text FROM {table} t"))  # noqa: S608
+            found = str(await repositories.connection.fetch_sql(f"SELECT t::text FROM {table} t"))  # noqa: S608
             assert token not in found
             assert token.encode().hex() not in found
             assert ann.email not in found

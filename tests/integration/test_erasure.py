@@ -103,7 +103,7 @@ async def test_every_table_is_classified(database: PostgresDatabase) -> None:
     """The database has no table beyond the classified ones and those of the queue."""
     query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     async with database.read() as repositories:
-        found = {row["tablename"] for row in await repositories.session.fetch_sql(query)}
+        found = {row["tablename"] for row in await repositories.connection.fetch_sql(query)}
     assert found == {table.name for table in metadata.sorted_tables} | QUEUE_TABLES | {
         "alembic_version"
     }
@@ -120,7 +120,7 @@ async def dump_database(database: PostgresDatabase) -> str:
     rows: list[str] = []
     async with database.read() as repositories:
         for name in {table.name for table in metadata.sorted_tables} | QUEUE_TABLES:
-            found = await repositories.session.fetch_sql(f"SELECT * FROM {name}")  # noqa: S608 - ours
+            found = await repositories.connection.fetch_sql(f"SELECT * FROM {name}")  # noqa: S608 - ours
             values = (value for row in found for value in row)
             rows += [
                 value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -156,7 +156,7 @@ async def test_failed_mail_leaves_no_email(
     async def has_held_job() -> bool:
         query = "SELECT 1 FROM pgqueuer WHERE status = 'failed'"
         async with database.read() as repositories:
-            return bool(await repositories.session.fetch_sql(query))
+            return bool(await repositories.connection.fetch_sql(query))
 
     async with run_service(with_mail) as client:
         fay = await join(client)

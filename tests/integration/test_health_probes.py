@@ -6,7 +6,7 @@ import pytest
 
 from referral.adapters.observability import tracing
 from referral.container import make_container
-from referral.core.use_cases.health import CheckParts
+from referral.core.use_cases.health import CheckComponents
 from referral.settings import Settings
 
 
@@ -18,14 +18,14 @@ async def test_smtp_server_is_probed_with_and_without_tracing(
     monkeypatch.setattr(tracing, "is_enabled", lambda: traced)
     smtp_url = "smtp://127.0.0.1:1"
     container = make_container(Settings(data_dir=tmp_path, smtp_url=smtp_url))
-    parts = (await container.get(CheckParts)).parts
-    assert [part.name for part in parts] == ["database", "smtp"]
+    probes = (await container.get(CheckComponents)).probes
+    assert [probe.name for probe in probes] == ["database", "smtp"]
     await container.close()
 
 
 async def test_mail_files_are_not_probed(tmp_path: Path) -> None:
     """Without an SMTP server only the database is probed."""
     container = make_container(Settings(data_dir=tmp_path))
-    parts = (await container.get(CheckParts)).parts
-    assert [part.name for part in parts] == ["database"]
+    probes = (await container.get(CheckComponents)).probes
+    assert [probe.name for probe in probes] == ["database"]
     await container.close()

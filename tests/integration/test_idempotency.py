@@ -160,7 +160,9 @@ async def test_repeated_mail_request_queues_one_mail(
             response = await client.post(f"{API}{path}", headers=ann.headers | headers)
             assert (response.status_code, response.content) == (202, b"")
             async with database.read() as repositories:
-                queued.append(len(await repositories.session.fetch_sql("SELECT 1 FROM pgqueuer")))
+                queued.append(
+                    len(await repositories.connection.fetch_sql("SELECT 1 FROM pgqueuer"))
+                )
         assert queued[0] == queued[1]
         headers = key_header()
 
@@ -210,7 +212,7 @@ async def test_stored_response_expires_after_24_hours(
     assert second.json()["id"] != first.json()["id"]
     query = "SELECT 1 FROM attempts WHERE body = $1"
     async with database.read() as repositories:
-        assert not await repositories.session.fetch_sql(query, first.content)
+        assert not await repositories.connection.fetch_sql(query, first.content)
 
 
 async def test_record_holds_no_secret(
@@ -221,7 +223,7 @@ async def test_record_holds_no_secret(
     body = {"email": new_email(), "password": secret}
     await client.post(f"{API}/auth/register", json=body, headers=key_header())
     async with database.read() as repositories:
-        rows = await repositories.session.fetch_sql("SELECT * FROM attempts")
+        rows = await repositories.connection.fetch_sql("SELECT * FROM attempts")
     assert rows
     assert secret.encode() not in b"".join(bytes(v) for r in rows for v in r if type(v) is bytes)
 
@@ -256,7 +258,7 @@ async def test_key_in_use_is_rejected_until_the_first_request_ends(
     ann, headers = await join(client), key_header()
     async with database.begin() as repositories:
         lock = "SELECT id FROM users WHERE email = $1 FOR UPDATE"
-        await repositories.session.fetch_sql(lock, ann.email)
+        await repositories.connection.fetch_sql(lock, ann.email)
         first = asyncio.create_task(create_code(ann, headers))
         await wait_until_key_is_locked(database)
         rejected = await create_code(ann, headers)
@@ -272,7 +274,7 @@ async def wait_until_key_is_locked(database: PostgresDatabase) -> None:
     async with asyncio.timeout(5):
         while True:
             async with database.read() as repositories:
-                if await repositories.session.fetch_sql(query):
+                if await repositories.connection.fetch_sql(query):
                     return
 
 

@@ -78,7 +78,7 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
     async with PostgresDatabase(
         engine, FakeFingerprinter(), PostgresJobQueue
     ).begin() as repositories:
-        repositories.session.driver.add_query_logger(
+        repositories.connection.driver.add_query_logger(
             lambda logged: sent.append((logged.query, logged.args))
         )
         await repositories.users.find(REFERRER)

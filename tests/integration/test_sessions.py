@@ -42,7 +42,7 @@ async def test_refresh_token_is_random_and_stored_as_a_digest(
     digest = hashlib.sha256(token.encode()).digest()
     async with database.read() as repositories:
         query = "SELECT 1 FROM refresh_tokens WHERE digest = $1"
-        assert len(await repositories.session.fetch_sql(query, digest)) == 1
+        assert len(await repositories.connection.fetch_sql(query, digest)) == 1
 
 
 async def test_reused_refresh_token_ends_the_session_and_is_logged(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from referral.adapters.jobs.queue import PostgresJobQueue
-from referral.adapters.postgres.connection import DatabaseSession, Statement
+from referral.adapters.postgres.connection import DatabaseConnection, Statement
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import POOL_SIZE, QuickClosingConnection, make_engine
 from referral.core.errors import Unavailable
@@ -61,7 +61,7 @@ async def test_aborted_transaction_is_rolled_back(
 async def test_closed_connection_is_replaced(database: PostgresDatabase, database_url: str) -> None:
     """The pool replaces a connection that the server has closed."""
     async with database.read() as repositories:
-        driver = repositories.session.driver
+        driver = repositories.connection.driver
     admin = await asyncpg.connect(database_url)
     await admin.execute("SELECT pg_terminate_backend($1)", driver.get_server_pid())
     await admin.close()
@@ -73,12 +73,12 @@ async def test_closed_connection_is_replaced(database: PostgresDatabase, databas
     assert await database.check() == "ok"
 
 
-SendQuery = Callable[[DatabaseSession, str], Awaitable[object]]
+SendQuery = Callable[[DatabaseConnection, str], Awaitable[object]]
 
 QUERY_PATHS: dict[str, SendQuery] = {
-    "one row": lambda session, statement: session.fetch_one(Statement(text(statement))),
-    "rows": lambda session, statement: session.fetch_sql(statement),
-    "command tag": lambda session, statement: session.execute_sql(statement),
+    "one row": lambda connection, statement: connection.fetch_one(Statement(text(statement))),
+    "rows": lambda connection, statement: connection.fetch_sql(statement),
+    "command tag": lambda connection, statement: connection.execute_sql(statement),
 }
 
 
@@ -88,9 +88,9 @@ async def test_query_timeout_is_unavailable(database_url: str, path: str) -> Non
     engine = make_engine(database_url, command_timeout=0.1)
     database = PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
     async with database.read() as repositories:
-        driver = repositories.session.driver
+        driver = repositories.connection.driver
         with pytest.raises(Unavailable) as error:
-            await QUERY_PATHS[path](repositories.session, "SELECT pg_sleep(60)")
+            await QUERY_PATHS[path](repositories.connection, "SELECT pg_sleep(60)")
     assert isinstance(error.value.__cause__, TimeoutError)
     assert driver.is_closed()
     assert await database.check() == "ok"
@@ -101,7 +101,7 @@ async def test_value_out_of_range_is_not_unavailable(database: PostgresDatabase)
     """The driver rejects the value before it sends the query, so a retry would not help."""
     async with database.read() as repositories:
         with pytest.raises(asyncpg.DataError):
-            await repositories.session.fetch_sql("SELECT $1::int", 10**26)
+            await repositories.connection.fetch_sql("SELECT $1::int", 10**26)
     assert await database.check() == "ok"
 
 
@@ -122,7 +122,7 @@ async def test_failed_rollback_keeps_the_first_error(database_url: str) -> None:
 
     async def store() -> None:
         async with database.begin() as repositories:
-            drivers.append(repositories.session.driver)
+            drivers.append(repositories.connection.driver)
             await repositories.users.add(user)
             raise LookupError
 
@@ -141,9 +141,9 @@ async def test_suppressed_outage_discards_the_connection(
     engine = make_engine(database_url, command_timeout=0.1)
     database = PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
     async with database.read() as repositories:
-        broken = repositories.session.driver
+        broken = repositories.connection.driver
         with suppress(Unavailable):
-            await repositories.session.fetch_sql("SELECT pg_sleep(60)")
+            await repositories.connection.fetch_sql("SELECT pg_sleep(60)")
     async with database.read() as repositories:
-        assert repositories.session.driver is not broken
+        assert repositories.connection.driver is not broken
     await engine.dispose()

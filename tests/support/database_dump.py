@@ -7,9 +7,9 @@ async def dump_tables(database: PostgresDatabase) -> str:
     """Return all rows of all tables as text, with bytes in hexadecimal."""
     query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     async with database.read() as repositories:
-        names = [row["tablename"] for row in await repositories.session.fetch_sql(query)]
+        names = [row["tablename"] for row in await repositories.connection.fetch_sql(query)]
         rows = [
-            str(await repositories.session.fetch_sql(f"SELECT t::text FROM {name} t"))  # noqa: S608 - our own names
+            str(await repositories.connection.fetch_sql(f"SELECT t::text FROM {name} t"))  # noqa: S608 - our own names
             for name in names
         ]
     return "".join(rows)

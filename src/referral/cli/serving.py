@@ -26,9 +26,9 @@ from referral.cli.environment import (
     using_database,
 )
 from referral.container.configuration import (
+    adapters_in_use,
     database_url,
     metrics_folder,
-    parts_in_use,
     private_folders,
 )
 from referral.core.errors import Unavailable
@@ -64,7 +64,7 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
         if settings.database_url is None:
             _migrate_in_subprocess(database_url(settings))
         log = structlog.get_logger()
-        log.info("starting", **parts_in_use(settings))
+        log.info("starting", **adapters_in_use(settings))
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("docs", swagger=f"{url}/docs", redoc=f"{url}/redoc")

@@ -12,7 +12,7 @@ from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.observability.tracing import flush_spans, set_up_tracing
 from referral.cli.environment import reject_pooler, running_database, settings_from_environment
 from referral.container import make_container
-from referral.container.configuration import parts_in_use
+from referral.container.configuration import adapters_in_use
 from referral.settings import Settings
 
 
@@ -38,7 +38,7 @@ async def _run_until_signal(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     log = structlog.get_logger()
-    log.info("working", **parts_in_use(settings) | {"worker": "in this process"})
+    log.info("working", **adapters_in_use(settings) | {"worker": "in this process"})
     try:
         await worker.run()
     finally:

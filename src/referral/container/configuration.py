@@ -66,7 +66,7 @@ def rates_by_group(settings: Settings) -> dict[RateLimitGroup, Rate]:
     }
 
 
-def parts_in_use(settings: Settings) -> dict[str, str]:
+def adapters_in_use(settings: Settings) -> dict[str, str]:
     """Describe the adapters in use for the start-up log, without URLs and passwords."""
     embedded = f"embedded, in {settings.data_dir / 'postgres'}"
     return {

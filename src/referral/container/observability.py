@@ -16,7 +16,7 @@ from referral.adapters.security.passwords import ArgonPasswordHasher
 from referral.container.configuration import metrics_folder, process_count
 from referral.core.ports.system import HealthProbe, Metrics
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from referral.core.use_cases.health import CheckHealth, CheckParts
+from referral.core.use_cases.health import CheckComponents, CheckHealth
 from referral.settings import Settings
 
 
@@ -64,6 +64,8 @@ class Observability(Provider):
         redis: RedisClient | None,
         smtp_mailer: SmtpMailer | None,
         third_parties: tuple[HealthProbe, ...],
-    ) -> CheckParts:
+    ) -> CheckComponents:
         own_probes: tuple[HealthProbe | None, ...] = (database, redis, smtp_mailer)
-        return CheckParts((*(probe for probe in own_probes if probe is not None), *third_parties))
+        return CheckComponents(
+            (*(probe for probe in own_probes if probe is not None), *third_parties)
+        )

@@ -34,7 +34,7 @@ ANONYMOUS_CALLER = "nobody"
 KEY_HEADER = "Idempotency-Key"
 
 IDEMPOTENCY_STATE_KEY = "keyed"
-"""The key of the request state under which the key's digest and the fingerprints are stored."""
+"""The key of the request state under which the digests of the key and of the request are stored."""
 
 MAIL_ACCEPTED = {202: ResponseSpec(None, description="The mail is queued.")}
 
@@ -76,9 +76,9 @@ async def _replay(request: Request[Any, Any, Any], caller: str) -> None:
     container: AsyncContainer = request.app.state.container
     request_bytes = f"{request.method} {request.url.path}\n".encode() + await request.body()
     digest = sha256(f"{caller}\n{key}".encode()).digest()
-    fingerprints = (await container.get(Fingerprinter)).compute(request_bytes)
-    await (await container.get(FindStoredResponse))(digest, fingerprints)
-    request.scope["state"][IDEMPOTENCY_STATE_KEY] = digest, fingerprints
+    request_digests = (await container.get(Fingerprinter)).compute(request_bytes)
+    await (await container.get(FindStoredResponse))(digest, request_digests)
+    request.scope["state"][IDEMPOTENCY_STATE_KEY] = digest, request_digests
 
 
 def idempotent_request(
@@ -90,8 +90,8 @@ def idempotent_request(
     """
     if key is None:
         return None
-    digest, fingerprints = request.scope["state"][IDEMPOTENCY_STATE_KEY]
-    return IdempotentRequest(digest, fingerprints, make_response)
+    digest, request_digests = request.scope["state"][IDEMPOTENCY_STATE_KEY]
+    return IdempotentRequest(digest, request_digests, make_response)
 
 
 class StoredJsonResponse(TypedDict):

@@ -132,7 +132,7 @@ class FakeReadModel:
             codes = repositories.tables.codes.values()
             return next((code for code in codes if code.user_id == owner.id and code.enabled), None)
 
-    async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
+    async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
         async with self._database.read() as repositories:
             user = repositories.tables.users.get(user_id)
             blocked = user is not None and user.blocked_at is not None
@@ -145,8 +145,8 @@ class FakeReadModel:
             user = await repositories.users.find(user_id)
             if user is None:
                 return None
-            joined_by = await repositories.referrals.find_by_referred(user_id)
-            referrer = joined_by and await repositories.users.find(joined_by.referrer_id)
+            referral = await repositories.referrals.find_by_referred(user_id)
+            referrer = referral and await repositories.users.find(referral.referrer_id)
             codes = repositories.tables.codes.values()
             return AccountView(
                 user=user,

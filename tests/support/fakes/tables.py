@@ -22,7 +22,7 @@ from referral.core.entities.users import Profile, User
 class StoredIdempotentResponse:
     """A row of the stored responses of idempotent requests."""
 
-    fingerprint: bytes
+    request_digest: bytes
     response: StoredResponse
     user_id: UUID | None
     created_at: datetime

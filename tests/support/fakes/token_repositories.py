@@ -33,19 +33,19 @@ class FakeIdempotencyRepository:
     tables: Tables
 
     async def find(
-        self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
+        self, key: bytes, request_digests: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
         stored = self.tables.idempotent_responses.get(key)
         if stored is None or stored.created_at < since:
             return None
-        if stored.fingerprint not in fingerprints:
+        if stored.request_digest not in request_digests:
             raise IdempotencyKeyReused
         return stored.response
 
     async def acquire(
         self, request: IdempotentRequest[Any], since: datetime
     ) -> StoredResponse | None:
-        return await self.find(request.key, request.fingerprints, since)
+        return await self.find(request.key, request.request_digests, since)
 
     async def save(
         self,
@@ -54,7 +54,7 @@ class FakeIdempotencyRepository:
         user_id: UUID | None,
         now: datetime,
     ) -> None:
-        stored = StoredIdempotentResponse(request.fingerprints[0], response, user_id, now)
+        stored = StoredIdempotentResponse(request.request_digests[0], response, user_id, now)
         self.tables.idempotent_responses[request.key] = stored
 
     async def delete(self, user_id: UUID) -> None:

@@ -63,9 +63,9 @@ class QueueMetrics:
                 asyncio.timeout(QUERY_TIMEOUT_SECONDS),
                 self._database.read() as repositories,
             ):
-                for row in await repositories.session.fetch_sql(QUEUE_COUNTS):
+                for row in await repositories.connection.fetch_sql(QUEUE_COUNTS):
                     samples.extend(_count_samples(row))
-                for row in await repositories.session.fetch_sql(ATTEMPT_OUTCOMES):
+                for row in await repositories.connection.fetch_sql(ATTEMPT_OUTCOMES):
                     samples.extend(_outcome_samples(row))
             return samples
         return [Sample("referral_database_up", (), 0)]

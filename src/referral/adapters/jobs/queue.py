@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Table
 from sqlalchemy.schema import MetaData
 
 from referral.adapters.jobs.propagation import propagation_headers
-from referral.adapters.postgres.connection import DatabaseSession
+from referral.adapters.postgres.connection import DatabaseConnection
 from referral.core.entities.jobs import (
     CodeMailJob,
     ConfirmationMailJob,
@@ -78,35 +78,35 @@ _LOG, _STATISTICS = (
 )
 
 
-class SessionDriver:
-    """A pgqueuer driver that runs statements in the transaction of a session.
+class TransactionDriver:
+    """A pgqueuer driver that runs statements on a connection that is in a transaction.
 
-    It implements what enqueuing needs; a session cannot listen.
+    It implements only what enqueuing needs, so it cannot listen.
     """
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Take the session of the transaction."""
-        self._session = session
+    def __init__(self, connection: DatabaseConnection) -> None:
+        """Take the connection of the transaction."""
+        self._connection = connection
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         """Run a statement and return its rows."""
-        return [dict(row) for row in await self._session.fetch_sql(query, *args)]
+        return [dict(row) for row in await self._connection.fetch_sql(query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
         """Run a statement that returns no rows."""
-        return await self._session.execute_sql(query, *args)
+        return await self._connection.execute_sql(query, *args)
 
 
 class PostgresJobQueue:
     """The queue for the code that enqueues jobs."""
 
-    def __init__(self, session: DatabaseSession) -> None:
-        """Take the session of the transaction."""
-        self._session = session
+    def __init__(self, connection: DatabaseConnection) -> None:
+        """Take the connection of the transaction."""
+        self._connection = connection
 
     async def enqueue(self, *jobs: Job) -> None:
         """See the port. A duplicate is skipped: an error would abort the transaction."""
-        driver = cast("Driver", SessionDriver(self._session))
+        driver = cast("Driver", TransactionDriver(self._connection))
         await make_queries(driver).enqueue(
             [_JOB_NAMES[type(job)] for job in jobs],
             [msgspec.json.encode(job) for job in jobs],
@@ -118,8 +118,8 @@ class PostgresJobQueue:
         )
 
     async def prune(self, before: datetime) -> bool:
-        more_logs = await self._session.prune(_LOG, _LOG.c.created < before)
-        more_statistics = await self._session.prune(_STATISTICS, _STATISTICS.c.created < before)
+        more_logs = await self._connection.prune(_LOG, _LOG.c.created < before)
+        more_statistics = await self._connection.prune(_STATISTICS, _STATISTICS.c.created < before)
         return more_logs or more_statistics
 
 

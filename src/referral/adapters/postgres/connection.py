@@ -66,7 +66,7 @@ def to_entity(entity: type[T], row: asyncpg.Record) -> T:
     return msgspec.convert(dict(row), entity)
 
 
-class DatabaseSession:
+class DatabaseConnection:
     """A connection from the pool; statements commit on their own outside of `transaction`.
 
     Each call raises `Unavailable` while the database cannot answer. An error that the code between
@@ -179,18 +179,18 @@ class DatabaseSession:
 
 
 @asynccontextmanager
-async def acquire_session(engine: AsyncEngine) -> AsyncIterator[DatabaseSession]:
+async def acquire_connection(engine: AsyncEngine) -> AsyncIterator[DatabaseConnection]:
     """Check a connection out of the pool for the block.
 
     A connection that is broken or still in a transaction is closed, and does not return.
     """
     with errors_as_unavailable():
         connection, driver = await _check_out(engine)
-    session = DatabaseSession(driver)
+    database_connection = DatabaseConnection(driver)
     try:
-        yield session
+        yield database_connection
     finally:
-        if not session.is_reusable:
+        if not database_connection.is_reusable:
             await connection.invalidate()
         await connection.close()
 

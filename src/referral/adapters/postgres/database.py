@@ -8,7 +8,7 @@ from functools import cached_property
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.observability.samples import Sample
-from referral.adapters.postgres.connection import DatabaseSession, acquire_session
+from referral.adapters.postgres.connection import DatabaseConnection, acquire_connection
 from referral.adapters.postgres.engine import POOL_SIZE
 from referral.adapters.postgres.pool_limiter import POOL_STALL_SECONDS, PoolLimiter
 from referral.adapters.postgres.repositories.clients import PostgresClientRepository
@@ -27,65 +27,65 @@ from referral.adapters.postgres.repositories.verification_results import (
 from referral.core.ports.repositories import JobQueue
 from referral.core.ports.security import Fingerprinter
 
-MakeJobQueue = Callable[[DatabaseSession], JobQueue]
-"""Makes the queue that stores jobs in the transaction of a session."""
+MakeJobQueue = Callable[[DatabaseConnection], JobQueue]
+"""Makes the queue that stores jobs in the transaction of a connection."""
 
 
 @dataclass(frozen=True)
 class PostgresRepositories:
-    """The repositories over one session; each is made at its first use."""
+    """The repositories over one connection; each is made at its first use."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
     fingerprinter: Fingerprinter
     make_job_queue: MakeJobQueue
 
     @cached_property
     def users(self) -> PostgresUserRepository:
-        return PostgresUserRepository(self.session)
+        return PostgresUserRepository(self.connection)
 
     @cached_property
     def codes(self) -> PostgresCodeRepository:
-        return PostgresCodeRepository(self.session)
+        return PostgresCodeRepository(self.connection)
 
     @cached_property
     def referrals(self) -> PostgresReferralRepository:
-        return PostgresReferralRepository(self.session)
+        return PostgresReferralRepository(self.connection)
 
     @cached_property
     def sessions(self) -> PostgresSessionRepository:
-        return PostgresSessionRepository(self.session)
+        return PostgresSessionRepository(self.connection)
 
     @cached_property
     def clients(self) -> PostgresClientRepository:
-        return PostgresClientRepository(self.session)
+        return PostgresClientRepository(self.connection)
 
     @cached_property
     def idempotency(self) -> PostgresIdempotencyRepository:
-        return PostgresIdempotencyRepository(self.session)
+        return PostgresIdempotencyRepository(self.connection)
 
     @cached_property
     def one_time_tokens(self) -> PostgresOneTimeTokenRepository:
-        return PostgresOneTimeTokenRepository(self.session)
+        return PostgresOneTimeTokenRepository(self.connection)
 
     @cached_property
     def mail_quota(self) -> PostgresMailQuota:
-        return PostgresMailQuota(self.session, self.fingerprinter)
+        return PostgresMailQuota(self.connection, self.fingerprinter)
 
     @cached_property
     def profiles(self) -> PostgresProfileRepository:
-        return PostgresProfileRepository(self.session)
+        return PostgresProfileRepository(self.connection)
 
     @cached_property
     def verification_results(self) -> PostgresVerificationResultRepository:
-        return PostgresVerificationResultRepository(self.session)
+        return PostgresVerificationResultRepository(self.connection)
 
     @cached_property
     def referred_emails(self) -> PostgresReferredEmailRepository:
-        return PostgresReferredEmailRepository(self.session)
+        return PostgresReferredEmailRepository(self.connection)
 
     @cached_property
     def jobs(self) -> JobQueue:
-        return self.make_job_queue(self.session)
+        return self.make_job_queue(self.connection)
 
 
 class PostgresDatabase:
@@ -96,7 +96,7 @@ class PostgresDatabase:
     def __init__(
         self, engine: AsyncEngine, fingerprinter: Fingerprinter, make_job_queue: MakeJobQueue
     ) -> None:
-        """Take an engine of `make_engine`, and what the repositories need besides a session."""
+        """Take an engine of `make_engine`, and what the repositories need besides a connection."""
         self._engine = engine
         self._fingerprinter = fingerprinter
         self._make_job_queue = make_job_queue
@@ -104,18 +104,18 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[PostgresRepositories]:
-        async with self.read() as repositories, repositories.session.transaction():
+        async with self.read() as repositories, repositories.connection.transaction():
             yield repositories
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[PostgresRepositories]:
-        async with self._limiter.permit(), acquire_session(self._engine) as session:
-            yield PostgresRepositories(session, self._fingerprinter, self._make_job_queue)
+        async with self._limiter.permit(), acquire_connection(self._engine) as connection:
+            yield PostgresRepositories(connection, self._fingerprinter, self._make_job_queue)
 
     def samples(self) -> Iterator[Sample]:
         return self._limiter.samples("main")
 
     async def check(self) -> str:
         async with self.read() as repositories:
-            await repositories.session.execute_sql("SELECT 1")
+            await repositories.connection.execute_sql("SELECT 1")
         return "ok"

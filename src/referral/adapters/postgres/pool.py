@@ -36,7 +36,7 @@ class DriverPool:
 
     def samples(self) -> Iterator[Sample]:
         """See `MetricSource`."""
-        return self._limiter.samples("reads")
+        return self._limiter.samples("statements")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -71,7 +71,7 @@ class PostgresReadModel:
     async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         return await self._lookups.submit(CodeLookup(email_key, confirmed_only))
 
-    async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
+    async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
         return await self._pool.fetch_one(MAY_CHANGE, user_id, session_id) is not None
 
     async def find_account(

@@ -25,7 +25,7 @@ PREFETCH_DIVISOR = 1000
 """A process reserves this fraction of a limit at a time."""
 
 MAX_WINDOWS_PER_LIMIT = 50_000
-"""The number of callers whose windows a process keeps, for each limit."""
+"""The number of keys whose windows a process keeps, for each limit."""
 
 PROCESS_COUNT_SECONDS = 10
 """The interval at which a process registers itself and counts the others."""
@@ -33,14 +33,14 @@ PROCESS_COUNT_SECONDS = 10
 PROCESS_TTL_SECONDS = 300
 """A process that has not registered for this time is no longer counted."""
 
-MAX_CALLER_CHARACTERS = 64
-"""Longer names of callers are kept as digests: a user name may have 64 KiB."""
+MAX_KEY_CHARACTERS = 64
+"""Longer keys are kept as digests: a user name may have 64 KiB."""
 
 PROCESSES_KEY = "referral:processes"
 
 
 class Window:
-    """The remaining requests of one caller: in this process's block, and in Redis beyond it."""
+    """The remaining requests of one key: in this process's block, and in Redis beyond it."""
 
     __slots__ = ("ends_at", "is_exhausted", "is_local", "local_remaining", "shared_remaining")
 
@@ -54,7 +54,7 @@ class Window:
 
 
 class RateLimit:
-    """A limit and the windows of its callers, the oldest first."""
+    """A limit and the windows of its keys, the oldest first."""
 
     def __init__(self, limit: int, seconds: int) -> None:
         """Allow `limit` requests in each window of `seconds`."""
@@ -63,13 +63,13 @@ class RateLimit:
         self.prefetch = max(1, limit // PREFETCH_DIVISOR)
         self.windows: OrderedDict[str, Window] = OrderedDict()
 
-    def window(self, caller: str, now: float) -> Window:
-        """Return the caller's current window, or a new one."""
-        window = self.windows.get(caller)
+    def window(self, key: str, now: float) -> Window:
+        """Return the key's current window, or a new one."""
+        window = self.windows.get(key)
         if window is None or window.ends_at <= now:
-            self.windows.pop(caller, None)
+            self.windows.pop(key, None)
             self._evict_oldest(now)
-            window = self.windows[caller] = Window(now + self.seconds)
+            window = self.windows[key] = Window(now + self.seconds)
         return window
 
     def _evict_oldest(self, now: float) -> None:
@@ -118,7 +118,7 @@ class FixedWindowRateLimiter:
         if limit is None:
             return None
         now = self._now()
-        if len(key) > MAX_CALLER_CHARACTERS:
+        if len(key) > MAX_KEY_CHARACTERS:
             key = _digest(key)
         window = limit.window(key, now)
         if not window.local_remaining and not window.is_exhausted:
@@ -143,10 +143,10 @@ class FixedWindowRateLimiter:
                 continue  # refuses no request by itself
             yield Sample("referral_limited", (group,), refused)
 
-    async def _prefetch(self, limit: RateLimit, window: Window, group: str, caller: str) -> None:
+    async def _prefetch(self, limit: RateLimit, window: Window, group: str, key: str) -> None:
         reading = None
         if not window.is_local:
-            reading = await self._count_in_redis(limit, window, group, caller)
+            reading = await self._count_in_redis(limit, window, group, key)
         if reading is None:
             self._use_local_share(limit, window)
             return
@@ -165,20 +165,22 @@ class FixedWindowRateLimiter:
         window.shared_remaining, window.is_local = 0, True
 
     async def _count_in_redis(
-        self, limit: RateLimit, window: Window, group: str, caller: str
+        self, limit: RateLimit, window: Window, group: str, key: str
     ) -> CounterReading | None:
         if self._client is None or self._storage is None:
             return None
         client, storage, block = self._client, self._storage, limit.prefetch
-        key = f"{group}:{_digest(caller)}:{limit.limit}/{limit.seconds}"
+        redis_key = f"{group}:{_digest(key)}:{limit.limit}/{limit.seconds}"
         try:
             await self._count_processes(client)
-            total = await client.execute(lambda _: storage.incr(key, limit.seconds, block))
+            total = await client.execute(lambda _: storage.incr(redis_key, limit.seconds, block))
             if total == block:
                 return CounterReading(total, self._now() + limit.seconds)
             if window.shared_remaining:
                 return CounterReading(total, window.ends_at)
-            return CounterReading(total, await client.execute(lambda _: storage.get_expiry(key)))
+            return CounterReading(
+                total, await client.execute(lambda _: storage.get_expiry(redis_key))
+            )
         except RedisUnavailable:
             return None
 
@@ -209,6 +211,6 @@ def _rate_limit(rate: Rate) -> RateLimit | None:
     return None if rate.limit is None else RateLimit(rate.limit, round(rate.window.total_seconds()))
 
 
-def _digest(caller: str) -> str:
-    """Return a digest that hides the caller's e-mail address or client IP."""
-    return hashlib.sha256(caller.encode(errors="surrogatepass")).hexdigest()[:32]
+def _digest(key: str) -> str:
+    """Return a digest that hides the key's e-mail address or client IP."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -15,10 +15,11 @@ StoredResponse = Mapping[str, object]
 class IdempotentRequest(Generic[T]):
     """A request with an idempotency key.
 
-    `key` is a digest of the key and its owner. `fingerprints` identify the body: one for each
-    signing key, newest first. `build_response` converts the result to the response to store.
+    `key` is a digest of the key and its owner. `request_digests` are keyed digests of the request:
+    one for each signing key, newest first. `build_response` converts the result to the response to
+    store.
     """
 
     key: bytes
-    fingerprints: tuple[bytes, ...]
+    request_digests: tuple[bytes, ...]
     build_response: Callable[[T], StoredResponse]

@@ -43,7 +43,7 @@ class EmailAddress:
     """An e-mail address as entered, and its canonical form, which all spellings share."""
 
     original: str
-    canonical: str
+    email_key: str
 
     @property
     def local_part(self) -> str:

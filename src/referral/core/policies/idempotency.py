@@ -37,11 +37,11 @@ class FindStoredResponse:
     clock: Clock
     database: Database
 
-    async def __call__(self, key: bytes, fingerprints: tuple[bytes, ...]) -> None:
+    async def __call__(self, key: bytes, request_digests: tuple[bytes, ...]) -> None:
         """Return if the key is new; raises `IdempotentReplay` or `IdempotencyKeyReused`."""
         async with self.database.read() as repositories:
             since = self.clock.now() - IDEMPOTENCY_RETENTION
-            response = await repositories.idempotency.find(key, fingerprints, since)
+            response = await repositories.idempotency.find(key, request_digests, since)
         if response is not None:
             raise IdempotentReplay(response)
 

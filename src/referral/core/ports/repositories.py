@@ -253,7 +253,7 @@ class IdempotencyRepository(Protocol):
     """Stored responses by idempotency key."""
 
     async def find(
-        self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
+        self, key: bytes, request_digests: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
         """Return the response stored for a key since a time, without locking the key.
 
@@ -431,7 +431,7 @@ class ReadModel(Protocol):
         """
         ...
 
-    async def permits_changes(self, user_id: UUID, session_id: UUID) -> bool:
+    async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
         """Return whether a session exists or its user is blocked.
 
         Blocking revokes sessions. For a blocked user, the lock on the account raises

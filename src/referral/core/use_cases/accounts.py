@@ -100,7 +100,7 @@ class Register:
         return User(
             id=self.id_generator.new(),
             email=email.original,
-            email_key=email.canonical,
+            email_key=email.email_key,
             password_hash="",
             role=new_account.role,
             locale=new_account.locale,
@@ -195,7 +195,7 @@ class BlockAccount:
         """Return the changed account; raises `InvalidRequest` or `NotFound`."""
         parsed = self.email_parser.parse(email)
         async with self.database.begin() as repositories:
-            found = await repositories.users.find_by_email(parsed.canonical)
+            found = await repositories.users.find_by_email(parsed.email_key)
             user = found and await repositories.users.lock(found.id)
             if user is None:
                 raise NotFound("No account has this e-mail address.")

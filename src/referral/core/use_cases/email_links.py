@@ -155,7 +155,7 @@ class RequestPasswordReset:
         self, email: str, idempotent_request: IdempotentRequest[None] | None = None
     ) -> None:
         """Enqueue the mail unless its quota is full; the caller cannot tell whether it was sent."""
-        key = self.email_parser.parse(email).canonical
+        key = self.email_parser.parse(email).email_key
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             wait = await self.reserve_slot(

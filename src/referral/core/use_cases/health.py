@@ -7,7 +7,7 @@ from referral.core.ports.system import HealthProbe
 
 
 @dataclass(frozen=True, slots=True)
-class PartHealth:
+class ComponentHealth:
     """The health of one component, with its status in a word or two."""
 
     name: str
@@ -17,21 +17,21 @@ class PartHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckParts:
+class CheckComponents:
     """Check all components in use, including third parties."""
 
-    parts: tuple[HealthProbe, ...]
+    probes: tuple[HealthProbe, ...]
 
-    async def __call__(self) -> list[PartHealth]:
+    async def __call__(self) -> list[ComponentHealth]:
         """Return the health of each component."""
-        return [await self._check(probe) for probe in self.parts]
+        return [await self._check(probe) for probe in self.probes]
 
-    async def _check(self, probe: HealthProbe) -> PartHealth:
+    async def _check(self, probe: HealthProbe) -> ComponentHealth:
         try:
-            return PartHealth(probe.name, is_available=True, status=await probe.check())
+            return ComponentHealth(probe.name, is_available=True, status=await probe.check())
         except Unavailable as error:
             status = "does not answer" if error.detail == error.default_detail else error.detail
-            return PartHealth(probe.name, is_available=False, status=status, error=error)
+            return ComponentHealth(probe.name, is_available=False, status=status, error=error)
 
 
 @dataclass(frozen=True, slots=True)

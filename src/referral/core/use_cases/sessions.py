@@ -113,7 +113,7 @@ class LogIn:
 
     def _email_key(self, username: str) -> str | None:
         try:
-            return self.email_parser.parse(username).canonical
+            return self.email_parser.parse(username).email_key
         except InvalidRequest:
             return None
 
@@ -224,7 +224,7 @@ class CheckSession:
 
     async def __call__(self, user_id: UUID, session_id: UUID) -> None:
         """Return if the session exists, or raise `Unauthenticated`."""
-        if not await self.read_model.permits_changes(user_id, session_id):
+        if not await self.read_model.has_session_or_is_blocked(user_id, session_id):
             raise Unauthenticated("This session has ended. Log in again.")
 
 

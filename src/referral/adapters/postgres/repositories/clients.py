@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select
 
 from referral.adapters.postgres.connection import (
-    DatabaseSession,
+    DatabaseConnection,
     Statement,
     insert_entity,
     values_of,
@@ -22,11 +22,11 @@ FIND = Statement(select(clients).where(clients.c.id == bindparam("client_id")))
 class PostgresClientRepository:
     """The table of clients."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def add(self, client: Client) -> None:
         values = values_of(client) | {"scopes": sorted(client.scopes)}
-        await self.session.execute(ADD, **values)
+        await self.connection.execute(ADD, **values)
 
     async def find(self, client_id: UUID) -> Client | None:
-        return await self.session.fetch_entity(Client, FIND, client_id=client_id)
+        return await self.connection.fetch_entity(Client, FIND, client_id=client_id)

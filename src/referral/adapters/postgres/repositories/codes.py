@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from referral.adapters.postgres.connection import (
-    DatabaseSession,
+    DatabaseConnection,
     Statement,
     insert_entity,
     to_entity,
@@ -87,9 +87,7 @@ DELETED_VALUES = {"enabled": False, "deleted_at": NOW}
 DELETE = Statement(update(codes).where(BY_ID).values(DELETED_VALUES))
 DELETE_ALL = Statement(update(codes).where(BY_OWNER, NOT_DELETED).values(DELETED_VALUES))
 RETIRE = Statement(update(codes).where(BY_OWNER, ENABLED).values(enabled=False))
-RETIRE_INACTIVE = Statement(
-    update(codes).where(BY_OWNER, ENABLED, not_(ACTIVE)).values(enabled=False)
-)
+RETIRE_SPENT = Statement(update(codes).where(BY_OWNER, ENABLED, not_(ACTIVE)).values(enabled=False))
 
 
 @cache
@@ -106,11 +104,11 @@ def _list_page(status: CodeStatus | None, *, is_first: bool) -> Statement:
 class PostgresCodeRepository:
     """The table of codes. Deleted codes stay in it, and no method returns them."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def add(self, code: Code) -> None:
         try:
-            await self.session.execute(ADD, **values_of(code), text_key=text_key(code.text))
+            await self.connection.execute(ADD, **values_of(code), text_key=text_key(code.text))
         except UniqueViolationError as error:
             if error.constraint_name == "uq_codes_enabled":
                 raise ActiveCodeExists from error
@@ -119,53 +117,57 @@ class PostgresCodeRepository:
             raise
 
     async def lock(self, user_id: UUID, code_id: UUID) -> Code | None:
-        return await self.session.fetch_entity(Code, LOCK, user_id=user_id, code_id=code_id)
+        return await self.connection.fetch_entity(Code, LOCK, user_id=user_id, code_id=code_id)
 
     async def lock_enabled(self, user_id: UUID) -> None:
-        await self.session.execute(LOCK_ENABLED, user_id=user_id)
+        await self.connection.execute(LOCK_ENABLED, user_id=user_id)
 
     async def lock_enabled_by_text(self, text: str) -> Code | None:
-        return await self.session.fetch_entity(Code, LOCK_ENABLED_BY_TEXT, text_key=text_key(text))
+        return await self.connection.fetch_entity(
+            Code, LOCK_ENABLED_BY_TEXT, text_key=text_key(text)
+        )
 
     async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        await self.session.execute(LOCK_ALL, user_id=user_id, code_id=other_code_id)
+        await self.connection.execute(LOCK_ALL, user_id=user_id, code_id=other_code_id)
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         """See the port. The statement starts after the code was locked, so it sees a change of the
         owner's block that was committed while the lock was waited for.
         """
-        return await self.session.fetch_value(UUID, COUNT_USE, code_id=code_id, now=now) is not None
+        return (
+            await self.connection.fetch_value(UUID, COUNT_USE, code_id=code_id, now=now) is not None
+        )
 
     async def revert_use(self, code_id: UUID) -> Code | None:
-        rows = await self.session.fetch(REVERT_USE, code_id=code_id)
+        rows = await self.connection.fetch(REVERT_USE, code_id=code_id)
         return next((to_entity(Code, row) for row in rows if row["deleted_at"] is None), None)
 
     async def save(self, code: Code) -> None:
-        await self.session.execute(SAVE, code_id=code.id, **values_of(code))
+        await self.connection.execute(SAVE, code_id=code.id, **values_of(code))
 
     async def delete(self, code_id: UUID, now: datetime) -> None:
-        await self.session.execute(DELETE, code_id=code_id, now=now)
+        await self.connection.execute(DELETE, code_id=code_id, now=now)
 
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
-        await self.session.execute(DELETE_ALL, user_id=user_id, now=now)
+        await self.connection.execute(DELETE_ALL, user_id=user_id, now=now)
 
     async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
         if only_spent_at is None:
-            await self.session.execute(RETIRE, user_id=user_id)
+            await self.connection.execute(RETIRE, user_id=user_id)
         else:
-            await self.session.execute(RETIRE_INACTIVE, user_id=user_id, now=only_spent_at)
+            await self.connection.execute(RETIRE_SPENT, user_id=user_id, now=only_spent_at)
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
-        return await self.session.fetch_entity(Code, FIND, user_id=user_id, code_id=code_id)
+        return await self.connection.fetch_entity(Code, FIND, user_id=user_id, code_id=code_id)
 
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
-        return await self.session.fetch_entity(Code, FIND_ACTIVE, user_id=user_id, now=now)
+        return await self.connection.fetch_entity(Code, FIND_ACTIVE, user_id=user_id, now=now)
 
     async def find_by_text(self, text: str) -> Code | None:
-        return await self.session.fetch_entity(Code, FIND_BY_TEXT, text_key=text_key(text))
+        return await self.connection.fetch_entity(Code, FIND_BY_TEXT, text_key=text_key(text))
 
     async def list_all(self, user_id: UUID) -> list[Code]:
-        return await self.session.fetch_entities(Code, LIST_ALL, user_id=user_id)
+        return await self.connection.fetch_entities(Code, LIST_ALL, user_id=user_id)
 
     async def list_page(
         self,
@@ -177,7 +179,7 @@ class PostgresCodeRepository:
         limit: int,
     ) -> list[Code]:
         statement = _list_page(status, is_first=after is None)
-        return await self.session.fetch_entities(
+        return await self.connection.fetch_entities(
             Code, statement, user_id=user_id, now=now, after=after, limit=limit
         )
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import BindParameter, bindparam, delete, func, insert, select
 
-from referral.adapters.postgres.connection import DatabaseSession, Statement
+from referral.adapters.postgres.connection import DatabaseConnection, Statement
 from referral.adapters.postgres.tables import idempotency_records as table
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.errors import IdempotencyKeyInUse, IdempotencyKeyReused
@@ -29,15 +29,15 @@ DELETE = Statement(delete(table).where(table.c.user_id == bindparam("user_id")))
 class PostgresIdempotencyRepository:
     """The table of stored responses. An advisory lock, without waiting, protects a key."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def find(
-        self, key: bytes, fingerprints: tuple[bytes, ...], since: datetime
+        self, key: bytes, request_digests: tuple[bytes, ...], since: datetime
     ) -> StoredResponse | None:
-        row = await self.session.fetch_one(FIND, key=key, since=since)
+        row = await self.connection.fetch_one(FIND, key=key, since=since)
         if row is None:
             return None
-        if row["fingerprint"] not in fingerprints:
+        if row["fingerprint"] not in request_digests:
             raise IdempotencyKeyReused
         return {name: row[name] for name in RESPONSE_COLUMNS}
 
@@ -45,11 +45,11 @@ class PostgresIdempotencyRepository:
         self, request: IdempotentRequest[Any], since: datetime
     ) -> StoredResponse | None:
         lock_key = int.from_bytes(request.key[:8], signed=True)
-        if not await self.session.fetch_value(bool, LOCK_KEY, lock_key=lock_key):
+        if not await self.connection.fetch_value(bool, LOCK_KEY, lock_key=lock_key):
             raise IdempotencyKeyInUse
-        await self.session.execute(DELETE_EXPIRED, key=request.key, since=since)
+        await self.connection.execute(DELETE_EXPIRED, key=request.key, since=since)
         # A statement of its own, which sees what was committed before the lock was free.
-        return await self.find(request.key, request.fingerprints, since)
+        return await self.find(request.key, request.request_digests, since)
 
     async def save(
         self,
@@ -58,17 +58,17 @@ class PostgresIdempotencyRepository:
         user_id: UUID | None,
         now: datetime,
     ) -> None:
-        await self.session.execute(
+        await self.connection.execute(
             SAVE,
             key=request.key,
-            fingerprint=request.fingerprints[0],
+            fingerprint=request.request_digests[0],
             user_id=user_id,
             created_at=now,
             **response,
         )
 
     async def delete(self, user_id: UUID) -> None:
-        await self.session.execute(DELETE, user_id=user_id)
+        await self.connection.execute(DELETE, user_id=user_id)
 
     async def prune(self, before: datetime) -> bool:
-        return await self.session.prune(table, table.c.created_at < before)
+        return await self.connection.prune(table, table.c.created_at < before)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, select
 
-from referral.adapters.postgres.connection import DatabaseSession, Statement
+from referral.adapters.postgres.connection import DatabaseConnection, Statement
 from referral.adapters.postgres.tables import mails as table
 from referral.core.ports.security import Fingerprinter
 
@@ -29,14 +29,14 @@ RESET = Statement(delete(table).where(table.c.address_digest == bindparam("diges
 class PostgresMailQuota:
     """The table of counted mails."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
     fingerprinter: Fingerprinter
 
     async def reserve_slot(
         self, mail_id: UUID, quota: str, now: datetime, *, slots: int, window: timedelta
     ) -> datetime | None:
         digest = quota_digest(self.fingerprinter, quota)
-        return await self.session.fetch_value(
+        return await self.connection.fetch_value(
             datetime,
             RESERVE_SLOT,
             mail_id=mail_id,
@@ -47,10 +47,10 @@ class PostgresMailQuota:
         )
 
     async def reset(self, quota: str) -> None:
-        await self.session.execute(RESET, digest=quota_digest(self.fingerprinter, quota))
+        await self.connection.execute(RESET, digest=quota_digest(self.fingerprinter, quota))
 
     async def prune(self, before: datetime) -> bool:
-        return await self.session.prune(table, table.c.counted_at < before)
+        return await self.connection.prune(table, table.c.counted_at < before)
 
 
 def quota_digest(fingerprinter: Fingerprinter, quota: str) -> bytes:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BindParameter, and_, bindparam, delete, func, or_, select, update
 
 from referral.adapters.postgres.connection import (
-    DatabaseSession,
+    DatabaseConnection,
     Statement,
     insert_entity,
     values_of,
@@ -47,31 +47,31 @@ DELETE = Statement(
 class PostgresOneTimeTokenRepository:
     """The table of tokens. Using a token deletes its row: one of two concurrent uses finds it."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def add(self, token: OneTimeToken) -> None:
-        await self.session.execute(ADD, **values_of(token))
+        await self.connection.execute(ADD, **values_of(token))
 
     async def find_user_id(
         self, digest: bytes, purpose: TokenPurpose, now: datetime
     ) -> UUID | None:
-        return await self.session.fetch_value(
+        return await self.connection.fetch_value(
             UUID, FIND_USER_ID, digest=digest, purpose=purpose, now=now
         )
 
     async def acquire(
         self, digest: bytes, purpose: TokenPurpose, now: datetime, until: datetime
     ) -> bool:
-        acquired = await self.session.fetch_value(
+        acquired = await self.connection.fetch_value(
             bytes, ACQUIRE, digest=digest, purpose=purpose, now=now, until=until
         )
         return acquired is not None
 
     async def release(self, digest: bytes, until: datetime) -> None:
-        await self.session.execute(RELEASE, digest=digest, until=until)
+        await self.connection.execute(RELEASE, digest=digest, until=until)
 
     async def consume(self, digest: bytes, purpose: TokenPurpose, now: datetime) -> UUID | None:
-        user_id = await self.session.fetch_value(
+        user_id = await self.connection.fetch_value(
             UUID, CONSUME, digest=digest, purpose=purpose, now=now
         )
         if user_id is not None:
@@ -79,7 +79,7 @@ class PostgresOneTimeTokenRepository:
         return user_id
 
     async def delete(self, user_id: UUID, purpose: TokenPurpose | None = None) -> None:
-        await self.session.execute(DELETE, user_id=user_id, purpose=purpose)
+        await self.connection.execute(DELETE, user_id=user_id, purpose=purpose)
 
     async def prune(self, now: datetime) -> bool:
-        return await self.session.prune(table, table.c.expires_at <= now)
+        return await self.connection.prune(table, table.c.expires_at <= now)

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
-from referral.adapters.postgres.connection import DatabaseSession, Statement, values_of
+from referral.adapters.postgres.connection import DatabaseConnection, Statement, values_of
 from referral.adapters.postgres.tables import profiles as table
 from referral.core.entities.users import Profile
 
@@ -30,13 +30,13 @@ DELETE = Statement(delete(table).where(BY_USER))
 class PostgresProfileRepository:
     """The table of profiles."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
-        await self.session.execute(SAVE, user_id=user_id, found_at=now, **values_of(profile))
+        await self.connection.execute(SAVE, user_id=user_id, found_at=now, **values_of(profile))
 
     async def find(self, user_id: UUID) -> Profile | None:
-        return await self.session.fetch_entity(Profile, FIND, user_id=user_id)
+        return await self.connection.fetch_entity(Profile, FIND, user_id=user_id)
 
     async def delete(self, user_id: UUID) -> None:
-        await self.session.execute(DELETE, user_id=user_id)
+        await self.connection.execute(DELETE, user_id=user_id)

@@ -9,7 +9,7 @@ from asyncpg import UniqueViolationError
 from sqlalchemy import and_, bindparam, literal_column, select, update
 
 from referral.adapters.postgres.connection import (
-    DatabaseSession,
+    DatabaseConnection,
     Statement,
     insert_entity,
     values_of,
@@ -75,33 +75,35 @@ def _list_page(*, by_status: bool, is_first: bool) -> Statement:
 class PostgresReferralRepository:
     """The table of referrals."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def add(self, referral: Referral) -> None:
         try:
-            await self.session.execute(ADD, **values_of(referral))
+            await self.connection.execute(ADD, **values_of(referral))
         except UniqueViolationError as error:
             if error.constraint_name != "uq_referrals_referred_id":
                 raise
             raise AlreadyReferred from error
 
     async def lock_pending(self, user_id: UUID) -> Referral | None:
-        return await self.session.fetch_entity(Referral, LOCK_PENDING, referred_id=user_id)
+        return await self.connection.fetch_entity(Referral, LOCK_PENDING, referred_id=user_id)
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
-        return await self.session.fetch_entity(Referral, LOCK_OVERDUE, joined_before=joined_before)
+        return await self.connection.fetch_entity(
+            Referral, LOCK_OVERDUE, joined_before=joined_before
+        )
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
-        await self.session.execute(SET_STATUS, referral_id=referral_id, status=status)
+        await self.connection.execute(SET_STATUS, referral_id=referral_id, status=status)
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
-        return await self.session.fetch_entity(Referral, FIND_BY_REFERRED, referred_id=user_id)
+        return await self.connection.fetch_entity(Referral, FIND_BY_REFERRED, referred_id=user_id)
 
     async def list_page(
         self, user_id: UUID, *, status: ReferralStatus | None, after: UUID | None, limit: int
     ) -> list[ReferralListItem]:
         statement = _list_page(by_status=status is not None, is_first=after is None)
-        return await self.session.fetch_entities(
+        return await self.connection.fetch_entities(
             ReferralListItem,
             statement,
             referrer_id=user_id,
@@ -114,19 +116,19 @@ class PostgresReferralRepository:
         self, referral_id: UUID, mail_id: UUID, *, include_unassigned: bool
     ) -> User | None:
         """See the port. Of two concurrent calls, the second one finds the row assigned."""
-        referrer = await self.session.fetch_entity(User, FIND_REFERRER, referral_id=referral_id)
+        referrer = await self.connection.fetch_entity(User, FIND_REFERRER, referral_id=referral_id)
         if referrer is None:
             return None
-        await self.session.execute(
+        await self.connection.execute(
             ASSIGN_ALL if include_unassigned else ASSIGN,
             referrer_id=referrer.id,
             referral_id=referral_id,
             mail_id=mail_id,
         )
-        assigned_to = await self.session.fetch_value(UUID, FIND_MAIL_ID, referral_id=referral_id)
+        assigned_to = await self.connection.fetch_value(UUID, FIND_MAIL_ID, referral_id=referral_id)
         return referrer if assigned_to == mail_id else None
 
     async def list_by_mail(self, referrer_id: UUID, mail_id: UUID) -> list[ReferralListItem]:
-        return await self.session.fetch_entities(
+        return await self.connection.fetch_entities(
             ReferralListItem, LIST_BY_MAIL, referrer_id=referrer_id, mail_id=mail_id
         )

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from referral.adapters.postgres.connection import DatabaseSession, Statement
+from referral.adapters.postgres.connection import DatabaseConnection, Statement
 from referral.adapters.postgres.tables import referred_emails as table
 
 CONTAINS = Statement(
@@ -29,16 +29,16 @@ ADD = Statement(
 class PostgresReferredEmailRepository:
     """The table of referred e-mail addresses."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def contains(self, fingerprints: tuple[bytes, ...], since: datetime) -> bool:
-        found = await self.session.fetch_value(
+        found = await self.connection.fetch_value(
             bytes, CONTAINS, fingerprints=fingerprints, since=since
         )
         return found is not None
 
     async def add(self, fingerprint: bytes, referred_at: datetime) -> None:
-        await self.session.execute(ADD, fingerprint=fingerprint, referred_at=referred_at)
+        await self.connection.execute(ADD, fingerprint=fingerprint, referred_at=referred_at)
 
     async def prune(self, before: datetime) -> bool:
-        return await self.session.prune(table, table.c.referred_at < before)
+        return await self.connection.prune(table, table.c.referred_at < before)

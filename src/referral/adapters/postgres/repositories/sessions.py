@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, select, update
 
 from referral.adapters.postgres.connection import (
-    DatabaseSession,
+    DatabaseConnection,
     Statement,
     insert_entity,
     values_of,
@@ -47,13 +47,13 @@ REVOKE_ALL = Statement(
 class PostgresSessionRepository:
     """The tables of sessions and of their refresh tokens."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def add(self, session: Session) -> None:
-        await self.session.execute(ADD, **values_of(session))
+        await self.connection.execute(ADD, **values_of(session))
 
     async def add_token(self, token: RefreshToken) -> None:
-        await self.session.execute(ADD_TOKEN, **values_of(token))
+        await self.connection.execute(ADD_TOKEN, **values_of(token))
 
     async def lock_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
         """See the port. Reading the token after the lock shows a rotation that came before it."""
@@ -64,34 +64,34 @@ class PostgresSessionRepository:
 
     async def mark_used(self, token: RefreshToken, now: datetime) -> bool:
         if token.parent is not None:
-            heir = await self.session.fetch_value(
+            heir = await self.connection.fetch_value(
                 bytes, SET_HEIR, parent=token.parent, heir=token.digest
             )
             if heir is None:
                 return False
-        await self.session.execute(MARK_USED, digest=token.digest, now=now)
+        await self.connection.execute(MARK_USED, digest=token.digest, now=now)
         return True
 
     async def find(self, session_id: UUID) -> Session | None:
-        return await self.session.fetch_entity(Session, FIND, session_id=session_id)
+        return await self.connection.fetch_entity(Session, FIND, session_id=session_id)
 
     async def list_all(self, user_id: UUID) -> list[Session]:
-        return await self.session.fetch_entities(Session, LIST_ALL, user_id=user_id)
+        return await self.connection.fetch_entities(Session, LIST_ALL, user_id=user_id)
 
     async def revoke(self, session_id: UUID) -> None:
-        await self.session.execute(REVOKE, session_id=session_id)
+        await self.connection.execute(REVOKE, session_id=session_id)
 
     async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
-        await self.session.execute(REVOKE_ALL, user_id=user_id, except_id=except_id)
+        await self.connection.execute(REVOKE_ALL, user_id=user_id, except_id=except_id)
 
     async def prune(self, now: datetime) -> bool:
-        return await self.session.prune(sessions, sessions.c.expires_at <= now)
+        return await self.connection.prune(sessions, sessions.c.expires_at <= now)
 
     async def _find(
         self, statement: Statement, digest: bytes
     ) -> tuple[Session, RefreshToken] | None:
-        session = await self.session.fetch_entity(Session, statement, digest=digest)
+        session = await self.connection.fetch_entity(Session, statement, digest=digest)
         if session is None:
             return None
-        token = await self.session.fetch_entity(RefreshToken, FIND_TOKEN, digest=digest)
+        token = await self.connection.fetch_entity(RefreshToken, FIND_TOKEN, digest=digest)
         return None if token is None else (session, token)

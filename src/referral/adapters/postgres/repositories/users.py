@@ -8,7 +8,7 @@ from asyncpg import UniqueViolationError
 from sqlalchemy import bindparam, select, update
 
 from referral.adapters.postgres.connection import (
-    DatabaseSession,
+    DatabaseConnection,
     Statement,
     insert_entity,
     values_of,
@@ -73,34 +73,34 @@ CLEAR_CONFIRMATION_DEADLINES = Statement(
 class PostgresUserRepository:
     """The table of accounts. An erased account keeps its row, which referrals refer to."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def add(self, user: User) -> None:
         try:
-            await self.session.execute(ADD, **values_of(user))
+            await self.connection.execute(ADD, **values_of(user))
         except UniqueViolationError as error:
             if error.constraint_name != "uq_users_email_key":
                 raise
             raise EmailTaken(field="email") from error
 
     async def find(self, user_id: UUID) -> User | None:
-        return await self.session.fetch_entity(User, FIND, user_id=user_id)
+        return await self.connection.fetch_entity(User, FIND, user_id=user_id)
 
     async def find_by_email(self, email_key: str) -> User | None:
-        return await self.session.fetch_entity(User, FIND_BY_EMAIL, email_key=email_key)
+        return await self.connection.fetch_entity(User, FIND_BY_EMAIL, email_key=email_key)
 
     async def lock(self, user_id: UUID) -> User | None:
-        return await self.session.fetch_entity(User, LOCK, user_id=user_id)
+        return await self.connection.fetch_entity(User, LOCK, user_id=user_id)
 
     async def save(self, user: User) -> None:
-        await self.session.execute(SAVE, user_id=user.id, **values_of(user))
+        await self.connection.execute(SAVE, user_id=user.id, **values_of(user))
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
-        await self.session.execute(ERASE, user_id=user_id, now=now)
+        await self.connection.execute(ERASE, user_id=user_id, now=now)
 
     async def lock_unconfirmed(self, now: datetime) -> User | None:
-        return await self.session.fetch_entity(User, LOCK_UNCONFIRMED, now=now)
+        return await self.connection.fetch_entity(User, LOCK_UNCONFIRMED, now=now)
 
     async def clear_confirmation_deadlines(self) -> bool:
-        cleared = await self.session.fetch(CLEAR_CONFIRMATION_DEADLINES)
+        cleared = await self.connection.fetch(CLEAR_CONFIRMATION_DEADLINES)
         return len(cleared) == DEADLINE_BATCH_SIZE

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from referral.adapters.postgres.connection import DatabaseSession, Statement
+from referral.adapters.postgres.connection import DatabaseConnection, Statement
 from referral.adapters.postgres.tables import verification_results as table
 from referral.core.entities.deliverability import Deliverability
 
@@ -33,18 +33,18 @@ DELETE = Statement(delete(table).where(BY_FINGERPRINTS))
 class PostgresVerificationResultRepository:
     """The table of verification results."""
 
-    session: DatabaseSession
+    connection: DatabaseConnection
 
     async def find(self, fingerprints: tuple[bytes, ...], since: datetime) -> Deliverability | None:
-        return await self.session.fetch_value(
+        return await self.connection.fetch_value(
             Deliverability, FIND, fingerprints=fingerprints, since=since
         )
 
     async def save(self, fingerprint: bytes, result: Deliverability, now: datetime) -> None:
-        await self.session.execute(SAVE, fingerprint=fingerprint, verdict=result, given_at=now)
+        await self.connection.execute(SAVE, fingerprint=fingerprint, verdict=result, given_at=now)
 
     async def delete(self, fingerprints: tuple[bytes, ...]) -> None:
-        await self.session.execute(DELETE, fingerprints=fingerprints)
+        await self.connection.execute(DELETE, fingerprints=fingerprints)
 
     async def prune(self, before: datetime) -> bool:
-        return await self.session.prune(table, table.c.given_at < before)
+        return await self.connection.prune(table, table.c.given_at < before)
