@@ -1,6 +1,7 @@
 """The HTTP server: the main process, which listens, and the worker processes, which serve."""
 
 import gc
+import ipaddress
 import multiprocessing
 import os
 import signal
@@ -111,6 +112,17 @@ def resolve_listen_ip(host: str, port: int) -> str:
         raise _cannot_listen(host, port, str(getattr(error, "strerror", error))) from error
 
 
+def local_url(host: str, listen_ip: str, port: int) -> str:
+    """Return the URL of the server for this machine; a wildcard address becomes loopback."""
+    if ipaddress.ip_address(listen_ip).is_unspecified:
+        host = "::1" if ":" in listen_ip else "127.0.0.1"
+    return f"http://{_authority(host, port)}"
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _cannot_listen(host: str, port: int, cause: str) -> click.ClickException:
-    message = f"Cannot listen on {host}:{port}: {cause}. Set another --host or --port."
+    message = f"Cannot listen on {_authority(host, port)}: {cause}. Set another --host or --port."
     return click.ClickException(message)

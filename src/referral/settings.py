@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parseaddr
+from enum import EnumType
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -174,7 +175,11 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
         _check_api_key(text)
     if name in URL_SCHEMES:
         _check_url(text, URL_SCHEMES[name])
+        if name == "public_url":
+            _check_origin(text)
         return text.rstrip("/")
+    if choices := _choices(field_type):
+        _check_choice(text, choices)
     if field_type in {Sender, Rate}:
         return field_type.parse(text)
     if get_origin(field_type) is tuple:
@@ -203,6 +208,31 @@ def _check_url(text: str, schemes: tuple[str, ...]) -> None:
         parts.port  # noqa: B018 - raises ValueError; its message may contain a password
     except ValueError:
         raise ValueError("must have a port number from 0 to 65535") from None
+
+
+def _check_origin(text: str) -> None:
+    """Raise unless the URL is a scheme and a host: routes and cookies are at the root of a host."""
+    parts = _split_url(text)
+    if parts.path.strip("/") or "@" in parts.netloc or "?" in text or "#" in text:
+        message = (
+            "must have no path, query or user, as in https://referral.example.com; "
+            "serve the API at the root of a host name of its own"
+        )
+        raise ValueError(message)
+
+
+def _choices(field_type: Any) -> list[str]:  # noqa: ANN401 - the type of any field
+    """Return the values of a Literal or an enum; empty for other types."""
+    if isinstance(field_type, EnumType):
+        return list(field_type.__members__.values())
+    literals = [field_type, *get_args(field_type)]
+    return [value for kind in literals if get_origin(kind) is Literal for value in get_args(kind)]
+
+
+def _check_choice(text: str, choices: list[str]) -> None:
+    if text not in choices:
+        message = f"must be one of: {', '.join(choices)}"
+        raise ValueError(message)
 
 
 def _split_url(text: str) -> SplitResult:

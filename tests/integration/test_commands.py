@@ -117,6 +117,19 @@ def test_second_service_on_a_data_folder_is_rejected(
     assert httpx.get(f"{service.url}/health/ready").status_code == 200
 
 
+def test_links_follow_host_and_port(home: Path) -> None:
+    """Without a public URL, issuer, share links and log follow the options of `run`."""
+    options = ("--host", "0.0.0.0", "--workers", "2")  # noqa: S104 - reachable from this machine too
+    with running_service(home / "port", *options, public_url="") as service:
+        metadata = httpx.get(f"{service.url}/.well-known/oauth-authorization-server").json()
+        assert metadata["issuer"] == service.url
+        assert metadata["service_documentation"] == f"{service.url}/docs"
+        followed = httpx.get(f"{service.url}/r/NONE")
+        assert followed.headers["Location"] == f"{service.url}/docs"
+        assert httpx.get(followed.headers["Location"]).status_code == 200
+        assert f"{service.url}/redoc" in service.log.read_text()
+
+
 def test_used_port_is_named(service: Service, tmp_path: Path) -> None:
     """A used port is reported before anything is created."""
     port = service.url.rpartition(":")[2]
@@ -126,12 +139,19 @@ def test_used_port_is_named(service: Service, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("host", ["a..b", "nowhere.invalid", "fe80::1%lo"])
-def test_host_that_cannot_be_bound_is_named(tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "authority"),
+    [
+        ("a..b", "a..b:8000"),
+        ("nowhere.invalid", "nowhere.invalid:8000"),
+        ("fe80::1%lo", "[fe80::1%lo]:8000"),
+    ],
+)
+def test_host_that_cannot_be_bound_is_named(tmp_path: Path, host: str, authority: str) -> None:
     """An unknown or unsupported host is reported without a traceback."""
     result = run_command(tmp_path / "var", "run", "--host", host)
     assert result.returncode == 1
-    assert f"Cannot listen on {host}:8000: " in result.stderr
+    assert f"Cannot listen on {authority}: " in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "var").exists()
 

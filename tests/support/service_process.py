@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from referral.settings import Settings
 from tests.support.api_client import UNLIMITED_ENV
 
 START_SECONDS = 180
@@ -130,7 +131,9 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     # Without bytecode files a start takes twice as long.
     left_out = ("REFERRAL_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-    overrides = {"data_dir": str(folder)} | UNLIMITED_ENV | settings
+    # Services on several ports accept each other's tokens if they have the same issuer.
+    defaults = {"data_dir": str(folder), "public_url": Settings().public_url}
+    overrides = defaults | UNLIMITED_ENV | settings
     return inherited | {f"REFERRAL_{name.upper()}": value for name, value in overrides.items()}
 
 

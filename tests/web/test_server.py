@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from referral.server import Server
+from referral.server import Server, local_url
 from referral.web.middleware.draining import DRAIN_SIGNAL
 
 
@@ -22,3 +22,19 @@ def test_process_without_a_pid_gets_no_signal(monkeypatch: pytest.MonkeyPatch) -
     server.drain_seconds = 1
     server.signal_handler_interrupt(signal.SIGTERM, None)
     assert sent == [(4711, DRAIN_SIGNAL)]
+
+
+@pytest.mark.parametrize(
+    ("host", "listen_ip", "url"),
+    [
+        ("127.0.0.1", "127.0.0.1", "http://127.0.0.1:8001"),
+        ("localhost", "127.0.0.1", "http://localhost:8001"),
+        ("::1", "::1", "http://[::1]:8001"),
+        ("0.0.0.0", "0.0.0.0", "http://127.0.0.1:8001"),  # noqa: S104 - only compared
+        ("0", "0.0.0.0", "http://127.0.0.1:8001"),  # noqa: S104 - only compared
+        ("::", "::", "http://[::1]:8001"),
+    ],
+)
+def test_local_url_is_reachable_on_this_machine(host: str, listen_ip: str, url: str) -> None:
+    """A wildcard address is no target of a request, so loopback replaces it."""
+    assert local_url(host, listen_ip, 8001) == url

@@ -192,6 +192,36 @@ def test_trailing_slash_of_the_public_url_is_removed() -> None:
     assert settings.public_url == "https://example.com"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/referral",
+        "https://example.com/?a=b",
+        "https://example.com/#top",
+        "https://ann:hunter2@example.com",
+    ],
+)
+def test_public_url_is_an_origin(url: str) -> None:
+    """Docs, pages and cookies are at the root of a host; the error says what to do."""
+    [error] = load_errors({"REFERRAL_PUBLIC_URL": url})
+    assert error.startswith("REFERRAL_PUBLIC_URL: must have no path, query or user, as in https://")
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("LOG_LEVEL", "debug, info, warning, error"),
+        ("LOG_FORMAT", "console, json"),
+        ("REFERRALS_VISIBILITY", "open, redacted, owner"),
+    ],
+)
+def test_error_of_a_choice_names_the_choices(name: str, choices: str) -> None:
+    """Of literals, optional literals and enums."""
+    [error] = load_errors({f"REFERRAL_{name}": "loud"})
+    assert error == f"REFERRAL_{name}: must be one of: {choices}"
+
+
 def test_unknown_setting_is_reported() -> None:
     """A misspelt name is not ignored."""
     environment = {"REFERRAL_PUBLIC_ULR": "x", "REFERRAL_LOG_LEVEL": "info", "HOME": "/"}

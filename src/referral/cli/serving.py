@@ -32,8 +32,10 @@ from referral.container.configuration import (
     private_folders,
 )
 from referral.core.errors import Unavailable
-from referral.server import resolve_listen_ip, run_server
-from referral.settings import Settings
+from referral.server import local_url, resolve_listen_ip, run_server
+from referral.settings import ENV_PREFIX, Settings
+
+PUBLIC_URL_ENV = f"{ENV_PREFIX}PUBLIC_URL"
 
 DEFAULT_DRAIN_SECONDS = 2
 """How long to serve on after SIGTERM, so that load balancers notice that readiness is 503."""
@@ -59,6 +61,10 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
     """Serve the API. The embedded database, if used, is started and migrated first."""
     settings = settings_from_environment()
     listen_ip = resolve_listen_ip(host, port)
+    url = local_url(host, listen_ip, port)
+    # The worker processes read the settings from the environment.
+    if not os.environ.get(PUBLIC_URL_ENV, "").strip():
+        os.environ[PUBLIC_URL_ENV] = url
     with _locked_data_folder(settings.data_dir), running_database(settings, create=True):
         _make_folders(settings)
         if settings.database_url is None:
@@ -66,7 +72,6 @@ def run(host: str, port: int, workers: int, drain: int) -> None:
         log = structlog.get_logger()
         log.info("starting", **adapters_in_use(settings))
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("docs", swagger=f"{url}/docs", redoc=f"{url}/redoc")
         run_server(listen_ip, port, workers, drain)
         log.info("stopped")

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Controller, MediaType, Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
+from litestar.response import Redirect
 
 from referral.package_files import package_folder
 from referral.web.openapi import complete_document
@@ -22,8 +23,11 @@ ASSETS = {
     "swagger-ui.css": (ASSETS_FOLDER / "swagger-ui-dist/swagger-ui.css", "text/css"),
     "swagger-ui.js": (ASSETS_FOLDER / "swagger-ui-dist/swagger-ui-bundle.js", "text/javascript"),
     "redoc.js": (ASSETS_FOLDER / "redoc/bundles/redoc.standalone.js", "text/javascript"),
+    "favicon.ico": (package_folder("referral") / "web/favicon.ico", "image/vnd.microsoft.icon"),
     "favicon.png": (ASSETS_FOLDER / "swagger-ui-dist/favicon-32x32.png", "image/png"),
 }
+
+ASSET_HEADERS = {"Cache-Control": "public, max-age=86400"}
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -49,6 +53,16 @@ class DocsController(Controller):
 
     include_in_schema = False
 
+    @get("/", status_code=302)
+    async def root(self) -> Redirect:
+        """Redirect to Swagger UI."""
+        return Redirect("/docs", status_code=302)
+
+    @get("/favicon.ico")
+    async def favicon(self) -> Response[bytes]:
+        """Return the icon that browsers request of every site."""
+        return _asset_response("favicon.ico")
+
     @get("/docs")
     async def swagger(self) -> Response[str]:
         """Return Swagger UI."""
@@ -71,14 +85,13 @@ class DocsController(Controller):
     @get("/docs/files/{name:str}")
     async def asset(self, name: FromPath[str]) -> Response[bytes]:
         """Return a file that the pages load."""
-        headers = {"Cache-Control": "public, max-age=86400"}
         if name == "start.js":
             return Response(
-                SWAGGER_START_JS.encode(), media_type="text/javascript", headers=headers
+                SWAGGER_START_JS.encode(), media_type="text/javascript", headers=ASSET_HEADERS
             )
         if name not in ASSETS:
             raise NotFoundException
-        return Response(_read_asset(name), media_type=ASSETS[name][1], headers=headers)
+        return _asset_response(name)
 
 
 class ProblemTypesController(Controller):
@@ -95,6 +108,10 @@ class ProblemTypesController(Controller):
             raise NotFoundException
         status, text = known[slug]
         return f"{slug} (HTTP {status})\n\n{text}\n"
+
+
+def _asset_response(name: str) -> Response[bytes]:
+    return Response(_read_asset(name), media_type=ASSETS[name][1], headers=ASSET_HEADERS)
 
 
 @cache

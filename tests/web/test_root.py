@@ -1,0 +1,28 @@
+"""The paths that browsers request by themselves."""
+
+import struct
+
+import httpx
+
+
+async def test_root_redirects_to_the_docs(client: httpx.AsyncClient) -> None:
+    """The address of the service is no dead end."""
+    response = await client.get("/")
+    assert (response.status_code, response.headers["Location"]) == (302, "/docs")
+    assert (await client.get("/docs")).status_code == 200
+
+
+async def test_favicon_is_a_small_icon(client: httpx.AsyncClient) -> None:
+    """It is an ICO file with a PNG of 32 pixels, of less than a kilobyte."""
+    response = await client.get("/favicon.ico")
+    assert response.headers["Content-Type"] == "image/vnd.microsoft.icon"
+    assert response.headers["Cache-Control"].startswith("public")
+    assert struct.unpack_from("<HHHBB", response.content) == (0, 1, 1, 32, 32)
+    assert response.content[22:].startswith(b"\x89PNG")
+    assert len(response.content) < 1000
+
+
+async def test_both_are_outside_of_the_api_document(client: httpx.AsyncClient) -> None:
+    """Clients need neither."""
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert not {"/", "/favicon.ico"} & set(paths)
