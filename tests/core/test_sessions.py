@@ -95,8 +95,11 @@ async def test_invalid_refresh_token_is_rejected(
     service: InMemoryService, first: TokenPair, token: str
 ) -> None:
     """Unknown tokens and access tokens refresh nothing and end nothing."""
-    with pytest.raises(InvalidGrant):
+    with pytest.raises(InvalidGrant) as raised:
         await service.refresh(token)
+    assert raised.value.detail == (
+        "The refresh token is unknown, expired or already used. Log in again."
+    )
     assert await service.refresh(first.refresh_token)
 
 
@@ -200,9 +203,12 @@ async def test_every_refresh_can_be_repeated(service: InMemoryService, first: To
 
 
 async def test_token_is_unusable_after_its_successor_was_used(
-    service: InMemoryService, first: TokenPair
+    service: InMemoryService, ann: User, first: TokenPair
 ) -> None:
-    """The client got the response; a repeat is reuse, even within ten seconds."""
+    """The client got the response; a repeat is reuse, even within ten seconds.
+
+    The warning names the user.
+    """
     second = await service.refresh(first.refresh_token)
     third = await service.refresh(second.refresh_token)
     with pytest.raises(InvalidGrant):
@@ -210,6 +216,7 @@ async def test_token_is_unusable_after_its_successor_was_used(
     with pytest.raises(InvalidGrant):
         await service.refresh(third.refresh_token)
     assert service.security_log.events == ["refresh token reused"]
+    assert service.security_log.facts == [{"user_id": str(ann.id)}]
 
 
 async def test_token_without_a_parent_starts_a_lineage(

@@ -58,7 +58,7 @@ class FakeUserRepository:
             self.tables.users[user.id] = replace(user, confirm_by=None)
         return False
 
-    async def erase(self, user_id: UUID, now: datetime) -> None:  # noqa: ARG002 - not stored
+    async def erase(self, user_id: UUID, now: datetime) -> None:
         user = self.tables.users[user_id]
         self.tables.users[user_id] = replace(
             user,
@@ -68,12 +68,12 @@ class FakeUserRepository:
             confirm_by=None,
             deliverability=Deliverability.UNKNOWN,
         )
-        self.tables.erased_users.add(user_id)
+        self.tables.erased_users[user_id] = now
 
 
 @dataclass(frozen=True)
 class FakeCodeRepository:
-    """Codes in a dict; deleted ones stay, and a set holds their ids."""
+    """Codes in a dict; deleted ones stay, and another dict holds the times of the deletions."""
 
     tables: Tables
 
@@ -120,8 +120,8 @@ class FakeCodeRepository:
         self.tables.require(is_satisfied=live, constraint="deleted_disabled")
         self._store(replace(code, uses=stored.uses, text=stored.text))
 
-    async def delete(self, code_id: UUID, now: datetime) -> None:  # noqa: ARG002 - not stored
-        self.tables.deleted_codes.add(code_id)
+    async def delete(self, code_id: UUID, now: datetime) -> None:
+        self.tables.deleted_codes[code_id] = now
         self._store(self.tables.codes[code_id].deactivated())
 
     async def delete_all(self, user_id: UUID, now: datetime) -> None:

@@ -52,9 +52,11 @@ class FakeSecurityLog:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.facts: list[dict[str, str]] = []
 
-    def warn(self, event: str, **details: str) -> None:  # noqa: ARG002 - events tell enough
+    def warn(self, event: str, **facts: str) -> None:
         self.events.append(event)
+        self.facts.append(facts)
 
 
 class FakeHealthProbe:

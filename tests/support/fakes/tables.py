@@ -33,9 +33,9 @@ class Tables:
     """All rows; they are immutable, so a copy of the dicts is a snapshot."""
 
     users: dict[UUID, User] = field(default_factory=dict)
-    erased_users: set[UUID] = field(default_factory=set)
+    erased_users: dict[UUID, datetime] = field(default_factory=dict)
     codes: dict[UUID, Code] = field(default_factory=dict)
-    deleted_codes: set[UUID] = field(default_factory=set)
+    deleted_codes: dict[UUID, datetime] = field(default_factory=dict)
     referrals: dict[UUID, Referral] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     refresh_tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
@@ -44,6 +44,7 @@ class Tables:
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)
     token_reservations: dict[bytes, datetime] = field(default_factory=dict)
     profiles: dict[UUID, Profile] = field(default_factory=dict)
+    profile_times: dict[UUID, datetime] = field(default_factory=dict)
     verification_results: dict[bytes, tuple[datetime, Deliverability]] = field(default_factory=dict)
     referred_emails: dict[bytes, datetime] = field(default_factory=dict)
     notified_referrals: dict[UUID, UUID] = field(default_factory=dict)

@@ -17,14 +17,10 @@ class FakeProfileRepository:
 
     tables: Tables
 
-    async def save(
-        self,
-        user_id: UUID,
-        profile: Profile,
-        now: datetime,  # noqa: ARG002 - not stored
-    ) -> None:
+    async def save(self, user_id: UUID, profile: Profile, now: datetime) -> None:
         self.tables.require(is_satisfied=user_id in self.tables.users, constraint="user_id")
         self.tables.profiles[user_id] = profile
+        self.tables.profile_times[user_id] = now
 
     async def find(self, user_id: UUID) -> Profile | None:
         return self.tables.profiles.get(user_id)
@@ -107,14 +103,12 @@ class FakeEnrichment:
     profile: Profile | None = None
     available: bool = True
     calls: list[str] = field(default_factory=list)
+    time_limits: list[timedelta] = field(default_factory=list)
     during_call: Callable[[], Awaitable[None]] = _do_nothing
 
-    async def find(
-        self,
-        email: str,
-        time_limit: timedelta,  # noqa: ARG002 - returns at once
-    ) -> Profile | None:
+    async def find(self, email: str, time_limit: timedelta) -> Profile | None:
         self.calls.append(email)
+        self.time_limits.append(time_limit)
         await self.during_call()
         if not self.available:
             raise Unavailable
