@@ -1,0 +1,245 @@
+"""OAuth clients: creation, authentication, access tokens and introspection."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from referral.core.entities.clients import Caller, Client, Scope
+from referral.core.entities.users import User
+from referral.core.errors import InvalidClient, InvalidScope
+from referral.core.use_cases.clients import (
+    AuthenticateClient,
+    ClientCredentials,
+    ClientToken,
+    CreateClient,
+    IntrospectionResult,
+    IntrospectToken,
+    IssueClientToken,
+)
+from referral.core.use_cases.sessions import TokenPair
+from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A client and its credentials."""
+
+    client: Client
+    credentials: ClientCredentials
+
+
+async def create_shop(service: InMemoryService, *scopes: Scope) -> Shop:
+    """Create a client."""
+    client, secret = await service.get(CreateClient)("shop", scopes)
+    return Shop(client, ClientCredentials(str(client.id), secret))
+
+
+@pytest.fixture
+async def shop(service: InMemoryService) -> Shop:
+    """A client that may see e-mail addresses."""
+    return await create_shop(service, Scope.USERS_READ, Scope.CODES_READ)
+
+
+@pytest.fixture
+async def ann(service: InMemoryService) -> User:
+    """A user."""
+    return await service.create_account("Ann@example.com")
+
+
+@pytest.fixture
+async def tokens(service: InMemoryService, ann: User) -> TokenPair:
+    """The tokens of Ann's login."""
+    return await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+
+
+async def test_new_client_is_stored_with_a_digest_of_its_secret(service: InMemoryService) -> None:
+    """The secret is shown once, and cannot be read again."""
+    scopes = [Scope.USERS_READ, Scope.CODES_READ]
+    client, secret = await service.get(CreateClient)("shop", scopes)
+    digest = service.token_generator.digest(secret)
+    assert client == Client(client.id, "shop", digest, frozenset(scopes), service.clock.now())
+    async with service.database.read() as repositories:
+        assert await repositories.clients.find(client.id) == client
+
+
+@pytest.mark.parametrize("scopes", [[], [Scope.ACCOUNT], [Scope.ACCOUNT, Scope.CODES_READ]])
+async def test_client_needs_scopes_that_a_client_may_have(
+    service: InMemoryService, scopes: list[Scope]
+) -> None:
+    """At least one, and never `account`, which is for users; otherwise no client is created."""
+    with pytest.raises(InvalidScope):
+        await service.get(CreateClient)("shop", scopes)
+    async with service.database.read() as repositories:
+        assert not repositories.tables.clients
+
+
+async def test_client_may_have_all_other_scopes(service: InMemoryService) -> None:
+    """Reading codes, referrals and users."""
+    scopes = {Scope.CODES_READ, Scope.REFERRALS_READ, Scope.USERS_READ}
+    assert (await create_shop(service, *scopes)).client.scopes == scopes
+
+
+async def test_client_authenticates_by_its_id_and_secret(
+    service: InMemoryService, shop: Shop
+) -> None:
+    """A request without credentials comes from no client."""
+    authenticate = service.get(AuthenticateClient)
+    assert await authenticate(shop.credentials) == shop.client
+    assert await authenticate(None) is None
+
+
+async def test_invalid_client_credentials_are_rejected(
+    service: InMemoryService, shop: Shop
+) -> None:
+    """A wrong secret, the secret of another client, an unknown id and one that is no UUID."""
+    other = await create_shop(service, Scope.CODES_READ)
+    invalid = [
+        ClientCredentials(shop.credentials.client_id, "a guess"),
+        replace(shop.credentials, secret=other.credentials.secret),
+        replace(shop.credentials, client_id=str(service.id_generator.new())),
+        replace(shop.credentials, client_id="shop"),
+    ]
+    for credentials in invalid:
+        with pytest.raises(InvalidClient):
+            await service.get(AuthenticateClient)(credentials)
+        with pytest.raises(InvalidClient):
+            await service.get(IntrospectToken)(credentials, "any token")
+
+
+@pytest.mark.parametrize(
+    ("requested", "granted"),
+    [
+        ("", "codes:read users:read"),
+        ("users:read", "users:read"),
+        ("users:read codes:read", "codes:read users:read"),
+    ],
+)
+async def test_client_token_has_the_requested_or_all_scopes(
+    service: InMemoryService, shop: Shop, requested: str, granted: str
+) -> None:
+    """The scopes are sorted; the token names the client and neither a user nor a session."""
+    token = await service.get(IssueClientToken)(shop.client, requested)
+    assert token == ClientToken(token.access_token, service.access_tokens.lifetime_seconds, granted)
+    claims = service.access_tokens.verify(token.access_token)
+    client_id = str(shop.client.id)
+    assert claims.subject == client_id
+    assert claims.caller == Caller(client_id, frozenset(granted.split()), None)
+
+
+@pytest.mark.parametrize("scope", ["referrals:read", "users:read account", "anything"])
+async def test_client_token_cannot_exceed_the_scopes_of_its_client(
+    service: InMemoryService, shop: Shop, scope: str
+) -> None:
+    """One scope that the client does not have rejects the whole request."""
+    with pytest.raises(InvalidScope):
+        await service.get(IssueClientToken)(shop.client, scope)
+
+
+async def test_introspection_describes_an_access_token(
+    service: InMemoryService, shop: Shop, ann: User, tokens: TokenPair
+) -> None:
+    """With its claims, and the user's address for a client with `users:read`."""
+    claims = service.access_tokens.verify(tokens.access_token)
+    assert await service.get(IntrospectToken)(
+        shop.credentials, tokens.access_token
+    ) == IntrospectionResult(
+        "first-party",
+        str(ann.id),
+        "account",
+        claims.expires_at,
+        claims,
+        "Ann@example.com",
+        email_verified=False,
+    )
+
+
+async def test_introspection_describes_a_refresh_token(
+    service: InMemoryService, shop: Shop, ann: User, tokens: TokenPair
+) -> None:
+    """With the end of its session, and without claims, which it does not have."""
+    ends_at = service.clock.now() + SESSION_LIFETIME
+    assert await service.get(IntrospectToken)(
+        shop.credentials, tokens.refresh_token
+    ) == IntrospectionResult(
+        "first-party",
+        str(ann.id),
+        "account",
+        int(ends_at.timestamp()),
+        None,
+        "Ann@example.com",
+        email_verified=False,
+    )
+
+
+async def test_introspection_describes_the_token_of_a_client(
+    service: InMemoryService, shop: Shop
+) -> None:
+    """It has no user; it is inactive once its client does not exist."""
+    other = await create_shop(service, Scope.USERS_READ, Scope.CODES_READ)
+    token = (await service.get(IssueClientToken)(other.client, "")).access_token
+    introspect, client_id = service.get(IntrospectToken), str(other.client.id)
+    claims = service.access_tokens.verify(token)
+    assert await introspect(shop.credentials, token) == IntrospectionResult(
+        client_id, client_id, "codes:read users:read", claims.expires_at, claims
+    )
+    async with service.database.begin() as repositories:
+        del repositories.tables.clients[other.client.id]
+    assert await introspect(shop.credentials, token) is None
+
+
+async def test_introspection_hides_the_email_without_the_scope(
+    service: InMemoryService, shop: Shop, tokens: TokenPair
+) -> None:
+    """A client without `users:read` gets everything else."""
+    blind = await create_shop(service, Scope.CODES_READ)
+    introspect = service.get(IntrospectToken)
+    for token in (tokens.access_token, tokens.refresh_token):
+        seen = await introspect(shop.credentials, token)
+        assert seen is not None
+        assert await introspect(blind.credentials, token) == replace(seen, email=None)
+
+
+async def test_tokens_of_an_ended_session_are_inactive(
+    service: InMemoryService, shop: Shop, ann: User, tokens: TokenPair
+) -> None:
+    """Although the signature of the access token stays valid for some minutes."""
+    introspect = service.get(IntrospectToken)
+    async with service.database.begin() as repositories:
+        await repositories.sessions.revoke_all(ann.id)
+    for token in (tokens.access_token, tokens.refresh_token, "made up"):
+        assert await introspect(shop.credentials, token) is None
+
+
+async def test_user_token_without_a_session_is_inactive(
+    service: InMemoryService, shop: Shop, ann: User
+) -> None:
+    """Every login has one."""
+    token = service.access_tokens.issue(str(ann.id), "first-party", Scope.ACCOUNT)
+    assert await service.get(IntrospectToken)(shop.credentials, token) is None
+
+
+async def test_tokens_of_a_blocked_or_erased_user_are_inactive(
+    service: InMemoryService, shop: Shop, ann: User, tokens: TokenPair
+) -> None:
+    """Also while a session of the user still exists."""
+    introspect, now = service.get(IntrospectToken), service.clock.now()
+    async with service.database.begin() as repositories:
+        await repositories.users.save(replace(ann, blocked_at=now))
+    for token in (tokens.access_token, tokens.refresh_token):
+        assert await introspect(shop.credentials, token) is None
+    async with service.database.begin() as repositories:
+        await repositories.users.save(ann)
+        await repositories.users.erase(ann.id, now)
+    for token in (tokens.access_token, tokens.refresh_token):
+        assert await introspect(shop.credentials, token) is None
+
+
+async def test_refresh_token_is_inactive_from_the_end_of_its_session(
+    service: InMemoryService, shop: Shop, tokens: TokenPair
+) -> None:
+    """Thirty days after the login, to the second."""
+    introspect = service.get(IntrospectToken)
+    service.clock.advance(days=30, seconds=-1)
+    assert await introspect(shop.credentials, tokens.refresh_token) is not None
+    service.clock.advance(seconds=1)
+    assert await introspect(shop.credentials, tokens.refresh_token) is None
