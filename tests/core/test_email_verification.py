@@ -7,17 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.entities.deliverability import VERIFICATION_TTL, Deliverability
+from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.jobs import JobContext, VerifyEmailJob
 from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, RescheduleJob
-from referral.core.policies.email_deliverability import (
-    SIGNUP_VERIFICATION_TIMEOUT,
-    VerifyEmail,
-)
-from referral.core.policies.third_party_retries import MAX_THIRD_PARTY_RETRIES, ThirdPartyFailure
 from referral.core.ports.third_parties import EmailVerifier
 from referral.core.use_cases.accounts import NewAccount
+from referral.core.use_cases.job_dispatch import DispatchJob
 from tests.core.service import PASSWORD, InMemoryService
 from tests.support.fakes.third_parties import FakeEmailVerifier
 
@@ -32,7 +28,7 @@ class VerifyingService(InMemoryService):
         super().__init__()
         self.verifier = FakeEmailVerifier()
         self.override(EmailVerifier | None, self.verifier)
-        self.verify = self.get(VerifyEmail)
+        self.run = self.get(DispatchJob)
 
     async def find_user(self, user_id: UUID) -> User | None:
         """Return the stored account."""
@@ -54,7 +50,7 @@ class VerifyingService(InMemoryService):
     async def run_job(self, attempt: int = 1, **counters: int) -> None:
         """Run the only queued job."""
         [job] = await self.verification_jobs()
-        await self.verify(job, JobContext(UUID(int=7), attempt, counters))
+        await self.run(job, JobContext(UUID(int=7), attempt, counters))
 
     async def run_until_done(self) -> list[timedelta]:
         """Run the only queued job until it is done, and return the delays before each retry."""
@@ -89,7 +85,7 @@ async def test_undeliverable_email_is_rejected(
     async with service.database.read() as repositories:
         assert await repositories.users.find_by_email("ann@example.com") is None
         assert not repositories.tables.jobs
-    assert service.verifier.calls == [("ann@example.com", SIGNUP_VERIFICATION_TIMEOUT)]
+    assert service.verifier.calls == [("ann@example.com", timedelta(seconds=1.4))]
 
 
 @pytest.mark.parametrize("result", ACCEPTED)
@@ -138,7 +134,7 @@ async def test_verifier_is_called_outside_transactions(service: VerifyingService
     service.verifier.result = None
     ann = await service.create_account("ann@example.com")
     service.verifier.result = VALID
-    await service.verify(VerifyEmailJob(ann.id), JobContext(UUID(int=7), 1))
+    await service.run(VerifyEmailJob(ann.id), JobContext(UUID(int=7), 1))
     assert next(numbers) == 2
 
 
@@ -153,7 +149,7 @@ async def test_admin_email_is_not_verified(service: VerifyingService) -> None:
 async def test_verification_result_is_cached_for_thirty_days(service: VerifyingService) -> None:
     """Also after a key rotation, while the old key is configured."""
     service.verifier.result = Deliverability.DISPOSABLE
-    for step, calls in ((timedelta(), 1), (VERIFICATION_TTL, 1), (timedelta(seconds=1), 2)):
+    for step, calls in ((timedelta(), 1), (timedelta(days=30), 1), (timedelta(seconds=1), 2)):
         service.clock.advance(seconds=step.total_seconds())
         with pytest.raises(EmailUndeliverable):
             await service.create_account("ann@example.com")
@@ -162,19 +158,30 @@ async def test_verification_result_is_cached_for_thirty_days(service: VerifyingS
 
 
 async def test_job_stores_its_result(service: VerifyingService) -> None:
-    """A late rejection changes the deliverability of the account, and nothing else."""
+    """A late rejection changes the deliverability of the account, and nothing else.
+
+    It is cached, as that of a registration, and the job waits longer for it.
+    """
     service.verifier.result = None
-    ann = await service.create_account("ann@example.com")
+    ann = await service.create_account("Ann@Example.com")
     service.verifier.result = Deliverability.INVALID
     await service.run_job()
     assert await service.find_user(ann.id) == replace(ann, deliverability=Deliverability.INVALID)
+    assert service.verifier.calls == [
+        ("Ann@example.com", timedelta(seconds=1.4)),
+        ("Ann@example.com", timedelta(seconds=10)),
+    ]
+    async with service.database.read() as repositories:
+        results = list(repositories.tables.verification_results.values())
+    assert results == [(service.clock.now(), Deliverability.INVALID)]
 
 
 async def test_job_backs_off(service: VerifyingService) -> None:
-    """The delays grow from seconds to hours, and then the job stops."""
+    """The delays grow from seconds to hours, and after 18 retries the job stops."""
     service.verifier.result = None
     await service.create_account("ann@example.com")
     delays = await service.run_until_done()
+    assert len(delays) == 18
     assert delays == sorted(delays)
     assert timedelta(seconds=2) < delays[0] < timedelta(seconds=6)
     assert timedelta(hours=3) <= delays[-1] <= timedelta(hours=6)
@@ -198,17 +205,17 @@ async def test_missing_responses_do_not_use_up_inconclusive_retries(
     service.verifier.result = UNKNOWN
     await service.create_account("ann@example.com")
     with pytest.raises(RescheduleJob) as rescheduled:
-        await service.run_job(unanswered=MAX_THIRD_PARTY_RETRIES[ThirdPartyFailure.NO_RESPONSE])
-    assert rescheduled.value.counter == ThirdPartyFailure.INCONCLUSIVE
+        await service.run_job(unanswered=18)
+    assert rescheduled.value.counter == "undecided"
     assert rescheduled.value.delay >= timedelta(hours=3)
 
 
 async def test_inconclusive_results_are_retried_a_few_times(service: VerifyingService) -> None:
-    """Each call costs money; then the deliverability stays unknown."""
+    """Seven times, as each call costs money; then the deliverability stays unknown."""
     service.verifier.result = UNKNOWN
     ann = await service.create_account("ann@example.com")
     delays = await service.run_until_done()
-    assert 0 < len(delays) < 10
+    assert len(delays) == 7
     assert await service.deliverability_of(ann) is UNKNOWN
 
 

@@ -1,15 +1,16 @@
 """Changes of a code invalidate the cached look-up of its owner."""
 
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import pytest
 
 from referral.core.entities.codes import Code, Expiry
-from referral.core.entities.jobs import InvalidateLookupJob
+from referral.core.entities.jobs import InvalidateLookupJob, JobContext
 from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, Unavailable
-from referral.core.policies.lookup_invalidation import RetryLookupInvalidation
 from referral.core.use_cases.codes import CodeRenewal
+from referral.core.use_cases.job_dispatch import DispatchJob
 from tests.core.service import InMemoryService
 
 Change = Callable[[InMemoryService, User, Code], Awaitable[object]]
@@ -69,10 +70,10 @@ async def test_failed_invalidation_is_retried_by_a_job(service: InMemoryService)
             job for job in repositories.tables.jobs.values() if isinstance(job, InvalidateLookupJob)
         ]
     assert jobs == [InvalidateLookupJob(ann.id)]
-    retry_invalidation = RetryLookupInvalidation(service.cache, service.database)
+    run, context = service.get(DispatchJob), JobContext(UUID(int=7), 0)
     with pytest.raises(Unavailable):
-        await retry_invalidation(jobs[0])
+        await run(jobs[0], context)
     service.cache.available = True
     service.cache.invalidated.clear()
-    await retry_invalidation(jobs[0])
+    await run(jobs[0], context)
     assert service.cache.invalidated == ["ann@example.com"]

@@ -23,6 +23,9 @@ since they may be billed.
 """
 
 BACKOFF_FACTOR = 4
+MAX_BACKOFF_EXPONENT = 20
+"""Above 21 the product would exceed the range of a timedelta."""
+
 MAX_RETRY_DELAY = timedelta(hours=6)
 JITTER_STEPS = 1000
 
@@ -33,11 +36,10 @@ def schedule_retry(context: JobContext, failure: ThirdPartyFailure) -> None:
     Only attempts that ended here count, not those that failed before the request or while storing
     its result.
     """
-    if context.counters.get(failure, 0) < MAX_THIRD_PARTY_RETRIES[failure]:
-        retries = sum(context.counters.get(each, 0) for each in ThirdPartyFailure)
-        max_delay = min(
-            FIRST_RETRY_DELAY * int(BACKOFF_FACTOR ** min(retries, 20)), MAX_RETRY_DELAY
-        )
+    retries = {each: context.counters.get(each, 0) for each in ThirdPartyFailure}
+    if retries[failure] < MAX_THIRD_PARTY_RETRIES[failure]:
+        exponent = min(sum(retries.values()), MAX_BACKOFF_EXPONENT)
+        max_delay = min(FIRST_RETRY_DELAY * BACKOFF_FACTOR**exponent, MAX_RETRY_DELAY)
         # A delay of 50 to 100 %, so that jobs do not retry at the same time.
         jitter = 0.5 + context.id.int % JITTER_STEPS / JITTER_STEPS / 2
         raise RescheduleJob(max_delay * jitter, failure)
