@@ -207,11 +207,11 @@ def test_refresh_token_reuse(used_at: datetime | None, *, is_reuse: bool) -> Non
 
 @pytest.mark.parametrize(
     ("found", "items", "after"),
-    [(0, [], None), (1, [9], None), (2, [9, 8], None), (3, [9, 8], 8)],
+    [(0, [], None), (1, [9], None), (3, [9, 8, 7], None), (4, [9, 8, 7], 7), (5, [9, 8, 7], 7)],
 )
 def test_page_is_cut_to_its_limit(found: int, items: list[int], after: int | None) -> None:
     """A next page exists only if one more row was found; its cursor is the last item's key."""
     ids = [UUID(int=9 - index) for index in range(found)]
-    page = Page.from_rows(ids, 2, lambda item: item)
+    page = Page.from_rows(ids, 3, lambda item: item)
     assert page.items == [UUID(int=item) for item in items]
     assert page.next_after == (None if after is None else UUID(int=after))

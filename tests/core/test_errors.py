@@ -1,6 +1,15 @@
 """The details of errors."""
 
-from referral.core.errors import EmailTaken, NoActiveCode, NotFound, WeakPassword
+from datetime import timedelta
+
+from referral.core.errors import (
+    EmailTaken,
+    NoActiveCode,
+    NotFound,
+    RescheduleJob,
+    TooManyRequests,
+    WeakPassword,
+)
 
 
 def test_error_has_a_detail_and_a_field() -> None:
@@ -15,3 +24,16 @@ def test_error_has_a_detail_and_a_field() -> None:
         "Too short.",
         "password",
     )
+
+
+def test_exceeded_limit_tells_when_to_retry() -> None:
+    """With the default detail or one of its own."""
+    minute = timedelta(minutes=1)
+    error = TooManyRequests(retry_after=minute)
+    assert (error.detail, error.retry_after) == ("Too many requests. Try again later.", minute)
+    assert TooManyRequests("Too many mails.", retry_after=minute).detail == "Too many mails."
+
+
+def test_rescheduled_job_is_logged_with_its_delay() -> None:
+    """The text is shown in the log of the worker."""
+    assert str(RescheduleJob(timedelta(minutes=1))) == "rescheduled in 0:01:00"

@@ -10,7 +10,7 @@ from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.users import User
 from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, Unauthenticated
 from referral.core.policies.idempotency import IdempotentReplay
-from referral.core.use_cases.codes import MAX_GENERATION_TRIES, NewCode
+from referral.core.use_cases.codes import NewCode
 from tests.core.service import InMemoryService
 
 
@@ -145,7 +145,7 @@ async def test_generated_text_that_is_taken_is_replaced(
 ) -> None:
     """Up to four collisions are retried."""
     await service.create_code(ann, text="TAKEN", activate=False)
-    service.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES - 1) + ["FREE"]
+    service.code_generator.scripted = ["TAKEN"] * 4 + ["FREE"]
     assert (await service.create_code(ann)).text == "FREE"
     assert len(await statuses(service, ann)) == 2
 
@@ -153,7 +153,7 @@ async def test_generated_text_that_is_taken_is_replaced(
 async def test_repeated_collisions_are_an_error(service: InMemoryService, ann: User) -> None:
     """After five collisions the generator counts as broken."""
     await service.create_code(ann, text="TAKEN", activate=False)
-    service.code_generator.scripted = ["TAKEN"] * (MAX_GENERATION_TRIES + 1)
+    service.code_generator.scripted = ["TAKEN"] * 6
     with pytest.raises(CodeTaken):
         await service.create_code(ann)
     assert len(service.code_generator.scripted) == 1

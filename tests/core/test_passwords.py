@@ -17,7 +17,7 @@ from referral.core.errors import (
     WrongPassword,
 )
 from referral.core.use_cases.accounts import NewAccount
-from referral.core.use_cases.email_links import LINK_LOCK_TIMEOUT, ResetPassword
+from referral.core.use_cases.email_links import ResetPassword
 from tests.core.service import (
     CLIENT_IP,
     COMMON_PASSWORD,
@@ -160,26 +160,109 @@ async def test_reset_link_is_released_when_hashing_fails(
     assert await service.log_in(ann.email, "staple battery horse", CLIENT_IP)
 
 
-async def test_reset_link_lock_times_out(service: InMemoryService) -> None:
-    """The link of a crashed process is usable again after a minute."""
+async def test_reset_link_is_locked_for_a_minute(
+    service: InMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a request hashes; the link of a crashed process is usable again after that."""
     ann = await service.create_account("ann@example.com")
     use_password = await mail_link(service, ann)
-    now = service.clock.now()
-    digest = FakeTokenGenerator().digest(RESET_TOKEN)
-    async with service.database.begin() as repositories:
-        assert await repositories.one_time_tokens.acquire(
-            digest, TokenPurpose.RESET, now, now + LINK_LOCK_TIMEOUT
-        )
-    with pytest.raises(TokenUnusable):
+    hash_password = service.password_hasher.hash
+
+    async def hash_slowly(password: str) -> str:
+        monkeypatch.setattr(service.password_hasher, "hash", hash_password)
+        service.clock.advance(minutes=1, microseconds=-1)
+        with pytest.raises(TokenUnusable) as raised:
+            await use_password(RESET_TOKEN, "staple battery horse")
+        assert raised.value.field == "token"
+        service.clock.advance(microseconds=1)
         await use_password(RESET_TOKEN, "staple battery horse")
-    service.clock.advance(seconds=LINK_LOCK_TIMEOUT.total_seconds())
-    await use_password(RESET_TOKEN, "staple battery horse")
+        return await hash_password(password)
+
+    monkeypatch.setattr(service.password_hasher, "hash", hash_slowly)
+    with pytest.raises(TokenUnusable):
+        await use_password(RESET_TOKEN, "another password")
+    assert await service.log_in(ann.email, "staple battery horse", CLIENT_IP)
 
 
 async def test_weak_password_does_not_use_up_the_reset_link(service: InMemoryService) -> None:
     """Nor does it lock the link."""
     ann = await service.create_account("ann@example.com")
     use_password = await mail_link(service, ann)
-    with pytest.raises(WeakPassword):
+    with pytest.raises(WeakPassword) as raised:
         await use_password(RESET_TOKEN, COMMON_PASSWORD)
+    assert raised.value.field == "new_password"
     await use_password(RESET_TOKEN, "staple battery horse")
+
+
+async def test_reset_ends_all_sessions(service: InMemoryService) -> None:
+    """Those of whoever knew the old password included."""
+    ann = await service.create_account("ann@example.com")
+    tokens = await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    await (await mail_link(service, ann))(RESET_TOKEN, "staple battery horse")
+    with pytest.raises(InvalidGrant):
+        await service.refresh(tokens.refresh_token)
+
+
+async def test_password_change_ends_the_other_sessions(service: InMemoryService) -> None:
+    """The caller's own session stays; reset links become unusable, confirmation links do not."""
+    ann = await service.create_account("ann@example.com")
+    bob = await service.create_account("bob@example.com")
+    own, other = [await service.log_in(ann.email, PASSWORD, CLIENT_IP) for _ in range(2)]
+    bobs = await service.log_in(bob.email, PASSWORD, CLIENT_IP)
+    reset_token = await service.create_mail_token(ann, TokenPurpose.RESET)
+    confirm_token = await service.create_mail_token(ann)
+    session_id = service.access_tokens.verify(own.access_token).caller.session_id
+    await service.change_password(ann.id, session_id, PASSWORD, "staple battery horse")
+    assert await service.refresh(own.refresh_token)
+    assert await service.refresh(bobs.refresh_token)
+    with pytest.raises(InvalidGrant):
+        await service.refresh(other.refresh_token)
+    with pytest.raises(TokenUnusable):
+        await service.reset_password(reset_token, "another password")
+    await service.confirm_email(confirm_token, caller_id=ann.id, password=None, client_ip=CLIENT_IP)
+    with pytest.raises(InvalidGrant):
+        await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    assert await service.log_in(ann.email, "staple battery horse", CLIENT_IP)
+
+
+async def test_password_errors_name_their_field(service: InMemoryService) -> None:
+    """The client can tell which of the two passwords to correct."""
+    ann = await service.create_account("ann@example.com")
+    with pytest.raises(WrongPassword) as wrong:
+        await service.change_password(ann.id, None, "a guess", "staple battery horse")
+    assert wrong.value.field == "current_password"
+    with pytest.raises(WeakPassword) as weak:
+        await service.change_password(ann.id, None, PASSWORD, COMMON_PASSWORD)
+    assert weak.value.field == "new_password"
+    with pytest.raises(WeakPassword) as weak:
+        await service.create_account("bob@example.com", password=COMMON_PASSWORD)
+    assert weak.value.field == "password"
+    with pytest.raises(WrongPassword) as wrong:
+        await service.erase_account(ann.id, "a guess")
+    assert wrong.value.field == "password"
+
+
+@pytest.mark.parametrize(
+    ("use_password", "field"), [(use_as_current, "current_password"), (erase, "password")]
+)
+async def test_password_that_was_changed_meanwhile_is_wrong(
+    service: InMemoryService,
+    monkeypatch: pytest.MonkeyPatch,
+    use_password: PasswordUse,
+    field: str,
+) -> None:
+    """A change during the verification of the old password decides; the account stays."""
+    ann = await service.create_account("ann@example.com")
+    verify = service.password_hasher.verify
+
+    async def verify_slowly(password: str, password_hash: str | None) -> bool:
+        matches = await verify(password, password_hash)
+        monkeypatch.setattr(service.password_hasher, "verify", verify)
+        await service.change_password(ann.id, None, PASSWORD, "changed meanwhile")
+        return matches
+
+    monkeypatch.setattr(service.password_hasher, "verify", verify_slowly)
+    with pytest.raises(WrongPassword) as raised:
+        await use_password(service, ann, PASSWORD)
+    assert raised.value.field == field
+    assert await service.log_in(ann.email, "changed meanwhile", CLIENT_IP)

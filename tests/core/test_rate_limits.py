@@ -29,8 +29,12 @@ def test_rate_is_parsed(text: str, rate: Rate) -> None:
 )  # fmt: skip
 def test_invalid_rate_is_rejected(text: str) -> None:
     """Including formats that other libraries accept."""
-    with pytest.raises(ValueError, match="such as '5/hour'"):
+    with pytest.raises(ValueError, match="such as") as raised:
         Rate.parse(text)
+    assert str(raised.value) == (
+        "must be 'off' or a number (at most 999999) per second, minute, hour or day, "
+        "such as '5/hour'"
+    )
 
 
 def test_network_rate_is_ten_times_the_site_rate() -> None:
