@@ -3,7 +3,7 @@
 import pytest
 
 from referral.core.errors import Unavailable
-from referral.core.use_cases.health import CheckHealth, CheckParts
+from referral.core.use_cases.health import CheckComponents, CheckHealth
 from tests.support.fakes.system import FakeHealthProbe
 
 
@@ -38,11 +38,11 @@ class ExhaustedVerifier:
         raise Unavailable("no verifications left this month")
 
 
-async def test_check_reports_every_part() -> None:
-    """An unavailable part does not end the check; its own explanation is reported, if any."""
+async def test_check_reports_every_component() -> None:
+    """An unavailable component does not end the check; its own explanation is reported, if any."""
     silent = FakeHealthProbe("mail", None)
     probes = (FakeHealthProbe("database", "ok"), silent, ExhaustedVerifier())
-    database, mail, verifier = await CheckParts(probes)()
+    database, mail, verifier = await CheckComponents(probes)()
     assert (database.name, database.is_available, database.status) == ("database", True, "ok")
     assert (mail.name, mail.is_available, mail.status) == ("mail", False, "does not answer")
     assert (verifier.name, verifier.is_available) == ("verifier", False)

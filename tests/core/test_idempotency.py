@@ -23,9 +23,9 @@ KEY = b"key"
 NEW_CODE = NewCode(Expiry(lifetime_minutes=10_000))
 
 
-def make_request(*fingerprints: bytes) -> Request:
+def make_request(*digests: bytes) -> Request:
     """Return a request; its response holds the type of the result."""
-    return IdempotentRequest(KEY, fingerprints, lambda result: {"body": type(result).__name__})
+    return IdempotentRequest(KEY, digests, lambda result: {"body": type(result).__name__})
 
 
 REQUEST = make_request(b"body", b"body under an older key")
@@ -93,7 +93,7 @@ async def test_repeated_request_gets_the_stored_response(
             await send(service, ann, request)
         assert replay.value.response == {"body": result}
         with pytest.raises(IdempotentReplay) as found:
-            await service.get(FindStoredResponse)(KEY, request.fingerprints)
+            await service.get(FindStoredResponse)(KEY, request.request_digests)
         assert found.value.response == {"body": result}
     assert await count_effects(service) == effects
 
@@ -105,7 +105,7 @@ async def test_key_is_forgotten_after_24_hours(
     """The request is processed again; a second registration fails for its own reason."""
     await send(service, ann, REQUEST)
     service.clock.advance(hours=24, microseconds=1)
-    await service.get(FindStoredResponse)(KEY, REQUEST.fingerprints)
+    await service.get(FindStoredResponse)(KEY, REQUEST.request_digests)
     if result == "User":
         with pytest.raises(EmailTaken):
             await send(service, ann, REQUEST)
@@ -124,7 +124,7 @@ async def test_key_cannot_be_used_for_another_body(
         with pytest.raises(IdempotencyKeyReused):
             await send(service, ann, other)
         with pytest.raises(IdempotencyKeyReused):
-            await service.get(FindStoredResponse)(KEY, other.fingerprints)
+            await service.get(FindStoredResponse)(KEY, other.request_digests)
     assert await count_effects(service) == effects
 
 
@@ -132,7 +132,7 @@ async def test_failed_request_stores_no_response(service: InMemoryService, ann: 
     """It changed nothing, so it is processed again."""
     with pytest.raises(EmailTaken):
         await service.register(NewAccount(ann.email, PASSWORD), REQUEST)
-    await service.get(FindStoredResponse)(KEY, REQUEST.fingerprints)
+    await service.get(FindStoredResponse)(KEY, REQUEST.request_digests)
     await service.register(NewAccount("bob@example.com", PASSWORD), REQUEST)
 
 
@@ -147,9 +147,9 @@ async def test_erasure_deletes_the_stored_responses(
         owner, other = ann.email, await service.create_account("cid@example.com")
     await service.erase_account(other.id, PASSWORD)
     with pytest.raises(IdempotentReplay):
-        await service.get(FindStoredResponse)(KEY, REQUEST.fingerprints)
+        await service.get(FindStoredResponse)(KEY, REQUEST.request_digests)
     async with service.database.read() as repositories:
         user = await repositories.users.find_by_email(owner)
     assert user is not None
     await service.erase_account(user.id, PASSWORD)
-    await service.get(FindStoredResponse)(KEY, REQUEST.fingerprints)
+    await service.get(FindStoredResponse)(KEY, REQUEST.request_digests)
