@@ -174,7 +174,7 @@ async def inline_worker(container: AsyncContainer, settings: Settings) -> AsyncI
 
 
 def create_app_from_environment() -> ASGIApp:
-    """Create the application in a worker process of the server, from environment variables."""
+    """Create the application in a server process, from environment variables."""
     settings = read_settings(os.environ)
     configure_logging(settings.log_format, settings.log_level)
     set_up_tracing(os.environ)

@@ -1,4 +1,4 @@
-"""The HTTP server: the main process, which listens, and the worker processes, which serve."""
+"""The HTTP server: the main process, which listens, and the server processes, which serve."""
 
 import gc
 import ipaddress
@@ -20,7 +20,7 @@ from referral.container.configuration import PROCESS_COUNT_ENV
 from referral.web.middleware.draining import DRAIN_SECONDS_ENV, DRAIN_SIGNAL
 
 KILL_TIMEOUT_SECONDS = 10
-"""How long a worker process may take to finish its requests before the server kills it."""
+"""How long a server process may take to finish its requests before the main process kills it."""
 
 LOGGING_CONFIG = {"loggers": {"_granian": {"propagate": True}}}
 """The server's own log records propagate to the root logger, which formats all records alike."""
@@ -30,7 +30,7 @@ MAX_REQUEST_HEAD_BYTES = 32 * 1024
 
 
 def make_app() -> ASGIApp:
-    """Create the application in a worker process, and end the process with its parent."""
+    """Create the application in a server process, and end the process with its parent."""
     threading.Thread(target=_exit_with_parent, name="follow-parent", daemon=True).start()
     app = create_app_from_environment()
     gc.freeze()
@@ -38,7 +38,7 @@ def make_app() -> ASGIApp:
 
 
 def _exit_with_parent() -> None:
-    # After a kill -9 of the parent, the worker would still hold the port and the data folder.
+    # After a kill -9 of the parent, this process would still hold the port and the data folder.
     if parent := multiprocessing.parent_process():
         parent.join()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -67,10 +67,10 @@ def run_server(host: str, port: int, workers: int, drain_seconds: int) -> None:
     """Serve until Ctrl-C, or until `drain_seconds` after SIGTERM."""
     os.environ[PROCESS_COUNT_ENV] = str(workers)
     os.environ[DRAIN_SECONDS_ENV] = str(drain_seconds)
-    # The default action would end a worker that has not installed its handler yet.
+    # The default action would end a server process that has not installed its handler yet.
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
     # Imported objects live until the end. Frozen, they are skipped by the garbage collector: their
-    # memory pages stay shared with the worker processes, and collections are shorter.
+    # memory pages stay shared with the server processes, and collections are shorter.
     gc.collect()
     gc.freeze()
     server = Server(

@@ -1,1 +1,1 @@
-"""What fulfils the ports: PostgreSQL, Redis, SMTP, and the standard parts."""
+"""Implementations of the ports, each over one library or external service."""

@@ -105,7 +105,7 @@ def _migrate(url: str) -> None:
 
 
 def _make_folders(settings: Settings) -> None:
-    """Create the private folders before the worker processes start."""
+    """Create the private folders before the server processes start."""
     with folder_errors_in_one_line():
         for folder in private_folders(settings):
             make_private_folder(folder)

@@ -10,18 +10,18 @@ from referral.core.policies.login_throttle import login_throttle_rates
 from referral.settings import HUNTER_OFFLINE, Settings
 
 PROCESS_COUNT_ENV = "WEB_CONCURRENCY"
-"""The variable in which `referral run` passes the number of worker processes to each of them."""
+"""The variable in which `referral run` passes the number of server processes to each of them."""
 
 THIRD_PARTY_NAMES = {"off": "off", "hunter": "EmailHunter", "clearbit": "Clearbit"}
 
 
 def process_count() -> int:
-    """Return how many worker processes the server has."""
+    """Return how many server processes run."""
     return int(os.environ.get(PROCESS_COUNT_ENV, "1"))
 
 
 def metrics_folder(settings: Settings) -> Path:
-    """Return the folder in which the worker processes share their metrics."""
+    """Return the folder in which the server processes share their metrics."""
     return settings.data_dir / "metrics"
 
 

@@ -48,8 +48,10 @@ TOKEN_LIMITS_BY_ACCOUNT = (
     limit_by_account(RateLimitGroup.TOKEN),
     limit_by_ip(RateLimitGroup.TOKEN),
 )
-"""The guards of such routes for authenticated users: with a stolen access token, an attacker can
-guess the password no more often than at the token endpoint.
+"""The guards of each authenticated route that hashes a password or sends a mail.
+
+With a stolen access token, an attacker can guess the password no more often than at the token
+endpoint.
 """
 
 

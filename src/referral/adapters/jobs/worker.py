@@ -1,4 +1,4 @@
-"""The worker: runs the jobs of pgqueuer's tables, in the API process or in a process of its own.
+"""The worker: runs the jobs of pgqueuer's tables, in a server process or in a process of its own.
 
 It also replaces defaults of pgqueuer 1.6 that lose or repeat jobs; each replacement has a test.
 """

@@ -89,17 +89,18 @@ class JobCapacity:
 
 
 class FilteringDriver(AsyncpgDriver):
-    """A connection that drops the notifications which the worker does not need.
+    """A connection that passes on only the notifications that must start a dequeue.
 
-    One insert before each dequeue is enough, and deletions need no reaction. Each notification
-    starts a dequeue, and dequeues are delayed: notifications would pile up.
+    pgqueuer starts a dequeue for each notification of its trigger. Dequeues are delayed, so the
+    notifications would accumulate. The driver drops deletions, and all inserts after the first
+    one until the next dequeue, because that dequeue fetches the inserted jobs together.
     """
 
     is_insert_pending = False
     """Whether a job was inserted since the last dequeue began."""
 
     async def add_listener(self, channel: str, callback: Callable[..., None]) -> None:
-        """Pass on the notifications that are needed."""
+        """Listen, and pass on the notifications that must start a dequeue."""
 
         def filtered(payload: str | bytes | bytearray) -> None:
             operation = _operation(payload)

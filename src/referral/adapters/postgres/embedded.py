@@ -1,16 +1,18 @@
-"""The embedded PostgreSQL: a real server from a wheel, on a Unix socket only.
+"""The embedded PostgreSQL server, installed as a wheel; it listens on a Unix socket only.
 
-Only the users of the service and of the server may connect (peer authentication). For root the
-server runs as a user of its own, which cannot pass the folders above the data: the server gets its
-data as its working directory, and the folder of the socket as an open file.
+**Users.** Peer authentication admits the system users of the service and of PostgreSQL only. If the
+service runs as root, PostgreSQL runs as a system user of its own, which may not enter the parent
+folders of the data. So it gets the data folder as its working directory, and the folder of the
+socket as an open file.
 
-Every process that uses the server holds a shared lock on a file, which the operating system
-releases however the process ends. The last process stops the server. After a kill -9 the server
-keeps running, and the next start finds it.
+**Start and stop.** Each process that uses PostgreSQL holds a shared lock on a file; the operating
+system releases it however the process ends. The last process stops PostgreSQL. After a kill -9 of
+the last process PostgreSQL continues, and the next start of the service uses it.
 
-The server's processes inherit a lock from the process that starts them. If the lock is free,
-PostgreSQL's file with its process id is stale. The id alone does not prove that the server runs: it
-may belong to a zombie or, as is common after a restart of a container, to another process.
+**Stale process ids.** PostgreSQL's processes inherit another lock from the process that starts
+them. If this lock is free, PostgreSQL's file with its process id is stale. The id alone does not
+prove that PostgreSQL runs: it may be that of a zombie or, as is common after a restart of a
+container, of another process.
 """
 
 import fcntl

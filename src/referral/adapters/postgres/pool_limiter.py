@@ -1,4 +1,4 @@
-"""A limit of the users of a connection pool, with a queue that fails when it stalls."""
+"""A limit of the callers of a connection pool; a waiting caller fails only if the queue stalls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +14,9 @@ POOL_STALL_SECONDS = 1.0
 class PoolLimiter:
     """Grants a number of permits, and queues further callers.
 
-    The time-out of a pool fails a short burst like a hung database. Here callers wait as long as
-    others are served; after `stall_timeout` seconds without one, all callers that have waited so
-    long get `Unavailable`.
+    The timeout of a pool cannot tell a short burst from a hung database. Here callers wait as long
+    as others are served. If none is served for `stall_timeout` seconds, all callers that have
+    waited so long get `Unavailable`.
     """
 
     def __init__(self, size: int, stall_timeout: float) -> None:

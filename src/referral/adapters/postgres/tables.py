@@ -72,7 +72,7 @@ codes = Table(
     CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
     Index("ix_codes_user_id_id", "user_id", "id"),
     # At most one code of a user is enabled. An index cannot read the clock, on which "active"
-    # depends: enabling a code first disables one that has expired or run out.
+    # depends: enabling a code first retires a spent one.
     Index("uq_codes_enabled", "user_id", unique=True, postgresql_where=text("enabled")),
 )
 

@@ -43,7 +43,7 @@ class Code:
     """A referral code.
 
     `enabled` is false after the code was deactivated or retired. A database constraint ensures
-    that a user has at most one enabled code. An enabled code may be expired or exhausted.
+    that a user has at most one enabled code. An enabled code may be spent: expired or exhausted.
     """
 
     id: UUID

@@ -20,7 +20,10 @@ class RemoveAccount:
     resolve_referral: ResolveReferral
 
     async def __call__(self, repositories: Repositories, user: User) -> list[User]:
-        """Remove a locked account; return the users whose lookups to invalidate on commit."""
+        """Remove a locked account.
+
+        Returns the users whose cached lookups the caller invalidates after the commit.
+        """
         now, fingerprints = self.clock.now(), email_fingerprints(self.fingerprinter, user)
         pending = await repositories.referrals.lock_pending(user.id)
         # One statement, in order of id: users who referred each other would deadlock otherwise.

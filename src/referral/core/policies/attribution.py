@@ -22,7 +22,7 @@ class ResolveReferral:
     async def confirm(self, repositories: Repositories, user: User) -> list[User]:
         """Confirm the pending referral of a locked user; an overdue referral is rejected instead.
 
-        Returns the users whose lookups to invalidate on commit.
+        Returns the users whose cached lookups the caller invalidates after the commit.
         """
         referral = await repositories.referrals.lock_pending(user.id)
         if referral is None:
@@ -34,9 +34,10 @@ class ResolveReferral:
         return []
 
     async def reject(self, repositories: Repositories, referral: Referral) -> list[User]:
-        """Reject a locked referral; return the users whose lookups to invalidate on commit.
+        """Reject a locked referral.
 
-        That is the code's owner if the code may have become active again.
+        Returns the users whose cached lookups the caller invalidates after the commit: the code's
+        owner if the code may have become active again.
         """
         await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
         code = await repositories.codes.revert_use(referral.code_id)
@@ -60,10 +61,10 @@ class CreditReferrer:
     confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, repositories: Repositories, user: User, text: str) -> list[User]:
-        """Credit the code's owner; return the users whose lookups to invalidate on commit.
+        """Credit the code's owner; raises `ReferralCodeUnusable`, also for the user's own code.
 
-        That is the code's owner if this was the last use. Raises `ReferralCodeUnusable`, also for
-        the user's own code.
+        Returns the users whose cached lookups the caller invalidates after the commit: the code's
+        owner if this was the last use.
         """
         is_valid = CODE_PATTERN.fullmatch(text)
         code = await repositories.codes.lock_enabled_by_text(text) if is_valid else None

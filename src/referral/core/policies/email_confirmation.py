@@ -19,7 +19,10 @@ class MarkEmailConfirmed:
     confirmation_policy: EmailConfirmationPolicy
 
     async def __call__(self, repositories: Repositories, user: User) -> list[User]:
-        """Update a locked user; return the users whose lookups to invalidate on commit."""
+        """Update a locked user.
+
+        Returns the users whose cached lookups the caller invalidates after the commit.
+        """
         await repositories.users.save(replace(user, email_verified=True, confirm_by=None))
         await repositories.one_time_tokens.delete(user.id, TokenPurpose.CONFIRM)
         if not self.confirmation_policy.is_satisfied_by(user):
@@ -28,10 +31,11 @@ class MarkEmailConfirmed:
 
 
 def jobs_after_confirmation(user: User, enrichment: Enrichment | None) -> list[Job]:
-    """Return the jobs to enqueue in the transaction that confirms an address.
+    """Return the jobs to enqueue when an address is confirmed.
 
-    That is the registration if confirmation is not required. The profile is not fetched before,
-    because it is personal data of the mailbox's owner, who may not be the user.
+    If confirmation is not required, the registration enqueues them. The profile is not fetched
+    before the confirmation, because it is personal data of the mailbox's owner, who may not be the
+    user.
     """
     jobs: list[Job] = [WelcomeMailJob(user.id)]
     if enrichment is not None and user.role is not Role.ADMIN:

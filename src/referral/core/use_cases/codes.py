@@ -1,7 +1,7 @@
 """A user's own referral codes.
 
-Use cases that make a code active lock its owner (`users.lock`) and retire an expired or exhausted
-code first. A database constraint, not a check here, ensures that at most one code is enabled.
+Use cases that make a code active lock its owner (`users.lock`) and retire a spent code first.
+A database constraint, not a check here, ensures that at most one code is enabled.
 
 The status of a code depends on the time, so use cases return the time of the read with the code.
 """

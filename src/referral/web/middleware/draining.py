@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DRAIN_SECONDS_ENV = "DRAIN_SECONDS"
-"""The variable that tells a worker process how many seconds pass from the signal to its end."""
+"""The variable that tells a server process how many seconds pass from the signal to its end."""
 
 DRAIN_SIGNAL = signal.SIGUSR1
 REJECT_CONNECTIONS_SECONDS = 0.5
@@ -44,7 +44,7 @@ class Drain:
 
     @contextmanager
     def begin_on_signal(self) -> Iterator[None]:
-        """Begin to drain at the signal that the main process sends to its workers."""
+        """Begin to drain at the signal that the main process sends to the server processes."""
         seconds = os.environ.get(DRAIN_SECONDS_ENV)
         if seconds is None:
             yield
