@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import httpx
@@ -43,9 +43,8 @@ class Workload:
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
 
-    async def work(self, member: Member) -> None:
-        """Send requests as a member until stopped."""
-        current = await member.issue_code(replace=True)
+    async def work(self, member: Member, current: dict[str, Any]) -> None:
+        """Send requests as a member with an active code until stopped."""
         self.codes.add(current["id"])
         while not self.stopped:
             choice = random.random()  # noqa: S311 - no secret
@@ -119,7 +118,12 @@ async def run_workload(
     async with httpx.AsyncClient(base_url=url, timeout=CLIENT_TIMEOUT, limits=limits) as client:
         members = [await join(client) for _ in range(size)]
         workload = Workload(client, members, registering)
-        tasks = [asyncio.create_task(workload.work(member)) for member in members]
+        # Every member has a code from the start, so that no look-up is 404.
+        codes = [await member.issue_code(replace=True) for member in members]
+        tasks = [
+            asyncio.create_task(workload.work(member, code))
+            for member, code in zip(members, codes, strict=True)
+        ]
         try:
             yield workload
         finally:
