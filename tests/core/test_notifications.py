@@ -13,6 +13,7 @@ from referral.core.entities.jobs import (
     ReferralMailJob,
     WelcomeMailJob,
 )
+from referral.core.entities.mail import Mail
 from referral.core.entities.rate_limits import Rate
 from referral.core.entities.users import Locale, User
 from referral.core.errors import (
@@ -24,6 +25,7 @@ from referral.core.errors import (
     Unavailable,
 )
 from referral.core.use_cases.accounts import AccountUpdate, Unsubscribe, UpdateAccount
+from referral.core.use_cases.codes import CodeRenewal
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.notifications import RequestCodeMail
 from tests.core.service import InMemoryService
@@ -77,19 +79,39 @@ async def test_rejected_registration_queues_nothing(service: MailService) -> Non
 
 
 async def test_mails_go_to_their_recipients_in_their_locale(service: MailService) -> None:
-    """The new user is welcomed, and the referrer is notified."""
-    ann = await service.create_account("Ann@example.com", locale=Locale.RU)
+    """The new user is welcomed, and the referrer is notified.
+
+    A mail shows the address as entered, and goes to its domain in canonical form.
+    """
+    ann = await service.create_account("Ann@Example.COM", locale=Locale.RU)
     await service.create_code(ann, text="ANN")
     await service.create_account("bob@example.com", referral_code="ANN")
     await service.run_all_jobs()
-    sent = [(mail.template, mail.to, mail.locale) for mail in service.mailer.sent]
-    assert sent == [
-        ("welcome", "Ann@example.com", "ru"),
-        ("welcome", "bob@example.com", "en"),
-        ("referral", "Ann@example.com", "ru"),
+    docs = "http://test/docs"
+    assert service.mailer.sent == [
+        Mail(
+            UUID(int=0),
+            "Ann@example.com",
+            Locale.RU,
+            "welcome",
+            {"email": "Ann@Example.COM", "docs": docs},
+        ),
+        Mail(
+            UUID(int=1),
+            "bob@example.com",
+            Locale.EN,
+            "welcome",
+            {"email": "bob@example.com", "docs": docs},
+        ),
+        Mail(
+            UUID(int=2),
+            "Ann@example.com",
+            Locale.RU,
+            "referral",
+            {"emails": ["bob@example.com"], "more": 0},
+            unsubscribe_url=f"http://test/unsubscribe/unsubscribe-{ann.id}",
+        ),
     ]
-    assert service.mailer.sent[2].variables["emails"] == ["bob@example.com"]
-    assert service.mailer.sent[2].unsubscribe_url == f"http://test/unsubscribe/unsubscribe-{ann.id}"
 
 
 async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
@@ -99,6 +121,7 @@ async def test_unsubscribed_referrer_is_never_notified_of_that_referral(
     ann = await service.create_account("ann@example.com")
     await service.create_code(ann, text="ANN")
     await service.get(Unsubscribe)(f"unsubscribe-{ann.id}")
+    assert (await service.show_account(ann.id)).user.notify_on_referral is False
     await service.create_account("bob@example.com", referral_code="ANN")
     await service.run_all_jobs()
     await service.get(UpdateAccount)(ann.id, AccountUpdate(None, notify_on_referral=True))
@@ -129,19 +152,21 @@ async def test_unsubscribing_rejects_an_invalid_token(service: MailService) -> N
 
 
 async def test_active_code_is_mailed_to_its_owner(service: MailService) -> None:
-    """With its link, its QR code and the uses left."""
-    ann = await service.create_account("ann@example.com")
+    """With its link, its QR code and the uses left, if they are limited."""
+    ann = await service.create_account("Ann@Example.COM", locale=Locale.RU)
     code = await service.create_code(ann, text="ANN", max_uses=3)
+    await service.create_account("bob@example.com", referral_code="ANN")
     await service.mail_active_code(ann)
-    await service.run_all_jobs()
-    mail = service.mailer.sent[-1]
-    variables = {
-        "code": "ANN",
-        "expires_at": code.expires_at,
-        "link": "http://test/r/ANN",
-        "left": 3,
-    }
-    assert (mail.template, mail.variables, mail.qr_url) == ("code", variables, "http://test/r/ANN")
+    *_, job = await service.jobs()
+    await service.run_job(job, 7)
+    await service.renew_code(ann.id, code.id, CodeRenewal(unlimited=True))
+    await service.run_job(job, 7)
+    link = "http://test/r/ANN"
+    for mail, left in zip(service.mailer.sent, (2, None), strict=True):
+        variables = {"code": "ANN", "expires_at": code.expires_at, "link": link, "left": left}
+        assert mail == Mail(
+            UUID(int=7), "Ann@example.com", Locale.RU, "code", variables, qr_url=link
+        )
 
 
 async def test_code_mail_needs_an_active_code(service: MailService) -> None:
@@ -178,6 +203,11 @@ async def test_one_slot_is_reserved_for_mails_that_the_user_requests(service: Ma
         await service.create_account(f"u{number}@example.com", referral_code="ANN")
     await service.run_all_jobs()
     assert len([mail for mail in service.mailer.sent if mail.to == "ann@example.com"]) == 4
+    service.clock.advance(minutes=20)
+    *_, last = await service.jobs()
+    with pytest.raises(RescheduleJob) as rescheduled:
+        await service.run_job(last, 99)
+    assert rescheduled.value.delay == timedelta(minutes=40)
     await service.mail_active_code(ann)
     with pytest.raises(TooManyRequests):
         await service.mail_active_code(ann)
