@@ -112,13 +112,16 @@ async def test_others_cannot_confirm_the_email(
                 token, caller_id=caller, password=password, client_ip=CLIENT_IP
             )
         assert raised.value.field == "password"
+        if password is None:
+            detail = "Send the password of this account, or log in to it first."
+            assert raised.value.detail == detail
     assert not await is_verified(service, bob)
     await service.confirm_by_password(token)
     assert await is_verified(service, bob)
 
 
 async def test_confirmation_passwords_are_throttled(service: ConfirmingService) -> None:
-    """They share the limits of logins."""
+    """They share the limits of logins: by account, with one attempt for another client IP."""
     bob = await service.create_account(BOB)
     token = await service.create_mail_token(bob)
     service.limits.limits |= {
@@ -130,6 +133,10 @@ async def test_confirmation_passwords_are_throttled(service: ConfirmingService) 
             await service.confirm_by_password(token, "not the password")
     with pytest.raises(TooManyRequests):
         await service.confirm_by_password(token)
+    eve = await service.create_account("eve@example.com")
+    eve_token = await service.create_mail_token(eve)
+    await service.confirm_by_password(eve_token)
+    await service.confirm_email(token, caller_id=None, password=PASSWORD, client_ip="192.0.2.2")
 
 
 async def test_password_changed_during_confirmation_is_rejected(

@@ -2,12 +2,15 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from referral.core.entities.clients import Scope
+from referral.core.entities.rate_limits import RateLimitGroup
+from referral.core.entities.sessions import Session
 from referral.core.entities.users import User
-from referral.core.errors import InvalidGrant, Unavailable
+from referral.core.errors import InvalidGrant, TooManyRequests, Unavailable
 from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
 from referral.core.use_cases.sessions import FIRST_PARTY_CLIENT_ID, TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService, user_caller
@@ -318,3 +321,74 @@ async def test_rehash_does_not_overwrite_a_new_password(
     with pytest.raises(InvalidGrant):
         await service.log_in(ann.email, PASSWORD, CLIENT_IP)
     assert await stored_hash(service, ann) == changed
+
+
+async def test_login_starts_a_session_of_thirty_days(
+    service: InMemoryService, ann: User, first: TokenPair
+) -> None:
+    """It belongs to the password grant's client and has the scope of users."""
+    now = service.clock.now()
+    async with service.database.read() as repositories:
+        [session] = await repositories.sessions.list_all(ann.id)
+    assert session == Session(
+        session.id, ann.id, "first-party", "account", now, now + timedelta(days=30)
+    )
+    caller = service.access_tokens.verify(first.access_token).caller
+    assert caller == user_caller(ann, session.id)
+
+
+async def test_logins_are_throttled_by_account(service: InMemoryService, ann: User) -> None:
+    """All spellings of an address count together; another client IP or account has its own."""
+    service.limits.limits |= {RateLimitGroup.LOGIN_ACCOUNT: 1, RateLimitGroup.LOGIN_CLIENT_IP: 1}
+    assert await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    with pytest.raises(TooManyRequests) as raised:
+        await service.log_in("ANN@EXAMPLE.COM", PASSWORD, CLIENT_IP)
+    assert raised.value.detail == "Too many logins. Try again later."
+    assert await service.log_in("ANN@EXAMPLE.COM", PASSWORD, "192.0.2.2")
+    for username in ("bob@example.com", "no address", "another"):
+        with pytest.raises(InvalidGrant):
+            await service.log_in(username, PASSWORD, CLIENT_IP)
+        with pytest.raises(TooManyRequests):
+            await service.log_in(username, PASSWORD, CLIENT_IP)
+
+
+@pytest.mark.parametrize("change", ["block", "erase"])
+async def test_login_fails_if_the_account_ends_meanwhile(
+    service: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A block or an erasure during the verification of the password leaves no session."""
+    verify = service.password_hasher.verify
+
+    async def verify_slowly(password: str, password_hash: str | None) -> bool:
+        matches = await verify(password, password_hash)
+        monkeypatch.setattr(service.password_hasher, "verify", verify)
+        if change == "block":
+            await service.block_account(ann.email)
+        else:
+            await service.erase_account(ann.id, PASSWORD)
+        return matches
+
+    monkeypatch.setattr(service.password_hasher, "verify", verify_slowly)
+    with pytest.raises(InvalidGrant):
+        await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    async with service.database.read() as repositories:
+        assert not repositories.tables.sessions
+
+
+async def test_login_is_tried_twice(
+    service: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hash that another login replaces each time ends it, at the cost of two verifications."""
+    verify = service.password_hasher.verify
+
+    async def replace_hash(password: str, password_hash: str | None) -> bool:
+        matches = await verify(password, password_hash)
+        renewed = await service.password_hasher.hash(PASSWORD)
+        async with service.database.begin() as repositories:
+            await repositories.users.save(replace(ann, password_hash=renewed))
+        return matches
+
+    monkeypatch.setattr(service.password_hasher, "verify", replace_hash)
+    with pytest.raises(InvalidGrant):
+        await service.log_in(ann.email, PASSWORD, CLIENT_IP)
+    assert len(service.password_hasher.verified_hashes) == 2
