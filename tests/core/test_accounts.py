@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -10,11 +12,12 @@ from referral.core.entities.users import Locale, Referrer, Role, User
 from referral.core.errors import (
     EmailTaken,
     InvalidRequest,
+    NotFound,
     ReferralCodeUnusable,
     Unauthenticated,
     WeakPassword,
 )
-from referral.core.use_cases.accounts import NewAccount
+from referral.core.use_cases.accounts import AccountUpdate, NewAccount, UpdateAccount
 from tests.core.service import COMMON_PASSWORD, PASSWORD, InMemoryService
 
 
@@ -235,3 +238,44 @@ async def test_deleted_account_is_unauthenticated(service: InMemoryService) -> N
     """A token that outlives its account gets `Unauthenticated`."""
     with pytest.raises(Unauthenticated):
         await service.show_account(service.id_generator.new())
+
+
+@pytest.mark.parametrize(
+    ("update", "locale", "notified"),
+    [
+        (AccountUpdate(None, None), Locale.RU, True),
+        (AccountUpdate(Locale.EN, None), Locale.EN, True),
+        (AccountUpdate(None, notify_on_referral=False), Locale.RU, False),
+        (AccountUpdate(Locale.EN, notify_on_referral=False), Locale.EN, False),
+    ],
+)
+async def test_update_changes_the_named_fields(
+    service: InMemoryService, update: AccountUpdate, locale: Locale, *, notified: bool
+) -> None:
+    """Other fields and other accounts stay unchanged."""
+    ann = await service.create_account("ann@example.com", locale=Locale.RU)
+    await service.get(UpdateAccount)(ann.id, update)
+    assert await find_stored(service, ann.email_key) == replace(
+        ann, locale=locale, notify_on_referral=notified
+    )
+
+
+async def test_only_an_existing_account_is_blocked(service: InMemoryService) -> None:
+    """The error is for the operator, who may have mistyped the address."""
+    with pytest.raises(NotFound) as raised:
+        await service.block_account("nobody@example.com")
+    assert raised.value.detail == "No account has this e-mail address."
+    ann = await service.create_account("ann@example.com")
+    blocked = await service.block_account("ANN@example.com")
+    assert blocked == replace(ann, blocked_at=service.clock.now())
+    assert await find_stored(service, ann.email_key) == blocked
+
+
+async def test_admins_address_is_confirmed_by_the_operator(service: InMemoryService) -> None:
+    """An admin has no confirmation deadline; a member has 30 days where it is required."""
+    service.configure(email_verification="on")
+    admin = await service.register(NewAccount("root@example.com", PASSWORD, role=Role.ADMIN))
+    member = await service.create_account("ann@example.com")
+    assert (admin.role, admin.email_verified, admin.confirm_by) == (Role.ADMIN, True, None)
+    deadline = service.clock.now() + timedelta(days=30)
+    assert (member.email_verified, member.confirm_by) == (False, deadline)

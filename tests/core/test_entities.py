@@ -6,7 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from referral.core.entities.codes import Code, CodeStatus, Expiry
+from referral.core.entities.codes import (
+    CODE_PATTERN,
+    GENERATED_CODE_ALPHABET,
+    GENERATED_CODE_CHARACTERS,
+    Code,
+    CodeStatus,
+    Expiry,
+)
 from referral.core.entities.page import Page
 from referral.core.entities.passwords import check_password_strength, normalize_password
 from referral.core.entities.sessions import RefreshToken
@@ -215,3 +222,10 @@ def test_page_is_cut_to_its_limit(found: int, items: list[int], after: int | Non
     page = Page.from_rows(ids, 3, lambda item: item)
     assert page.items == [UUID(int=item) for item in items]
     assert page.next_after == (None if after is None else UUID(int=after))
+
+
+def test_generated_codes_are_hard_to_guess_and_easy_to_read() -> None:
+    """Eight characters without look-alikes, of which all are allowed in a code."""
+    assert (GENERATED_CODE_CHARACTERS, len(GENERATED_CODE_ALPHABET)) == (8, 31)
+    assert set(GENERATED_CODE_ALPHABET).isdisjoint("0O1IL")
+    assert CODE_PATTERN.fullmatch(GENERATED_CODE_ALPHABET)

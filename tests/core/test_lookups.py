@@ -1,5 +1,7 @@
 """Public look-ups of codes."""
 
+from dataclasses import replace
+
 import pytest
 
 from referral.core.entities.codes import Code
@@ -92,3 +94,17 @@ async def test_deleted_code_is_not_found(service: InMemoryService, ann: User, co
     """A deleted code is not found."""
     await service.delete_code(ann.id, code.id)
     await assert_unusable(service)
+
+
+async def test_lookup_is_answered_from_the_cache_of_the_process(
+    service: InMemoryService, code: Code
+) -> None:
+    """Once it was loaded, and until the code changes or expires."""
+    is_cached = service.look_up_code.is_cached
+    assert not is_cached("ann@example.com", code)
+    await service.look_up_code("ann@example.com")
+    assert is_cached("ANN@EXAMPLE.com", code)
+    assert not is_cached("ann@example.com", replace(code, text="Other"))
+    assert not is_cached("bob@example.com", code)
+    service.clock.advance(minutes=60)
+    assert not is_cached("ann@example.com", code)

@@ -1,6 +1,6 @@
 """Showing, renewing, activating, deactivating and deleting codes."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -13,9 +13,11 @@ from referral.core.errors import (
     InvalidRequest,
     NoActiveCode,
     NotFound,
+    Unauthenticated,
 )
 from referral.core.use_cases.codes import CodeRenewal
 from tests.core.service import InMemoryService
+from tests.support.fakes.repositories import FakeCodeRepository
 
 RENEW_FOR_HOUR = CodeRenewal(expiry=Expiry(lifetime_minutes=60))
 
@@ -266,3 +268,46 @@ async def test_invalid_renewal_is_rejected(
     with pytest.raises(InvalidRequest):
         await service.renew_code(code.user_id, code.id, renewal)
     assert await service.show_code(code.user_id, code.id) == code
+
+
+async def test_codes_of_an_erased_user_are_unauthenticated(
+    service: InMemoryService, ann: User
+) -> None:
+    """A token that outlives its account gets an error, a user without codes an empty page."""
+    page, _ = await service.list_codes(ann.id, status=None, after=None, limit=1)
+    assert page.items == []
+    with pytest.raises(Unauthenticated):
+        await service.list_codes(UUID(int=1), status=None, after=None, limit=1)
+
+
+async def test_deletion_is_stored_with_its_time(
+    service: InMemoryService, ann: User, code: Code
+) -> None:
+    """The row stays, as its text is never reused."""
+    service.clock.advance(minutes=1)
+    await service.delete_code(ann.id, code.id)
+    async with service.database.read() as repositories:
+        assert repositories.tables.deleted_codes == {code.id: service.clock.now()}
+
+
+async def test_page_reads_one_row_more_than_it_shows(
+    service: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page costs the same however long the list is."""
+    read_page, limits = FakeCodeRepository.list_page, []
+
+    async def record_limit(
+        repository: FakeCodeRepository,
+        user_id: UUID,
+        now: datetime,
+        *,
+        status: CodeStatus | None,
+        after: UUID | None,
+        limit: int,
+    ) -> list[Code]:
+        limits.append(limit)
+        return await read_page(repository, user_id, now, status=status, after=after, limit=limit)
+
+    monkeypatch.setattr(FakeCodeRepository, "list_page", record_limit)
+    await service.list_codes(ann.id, status=None, after=None, limit=20)
+    assert limits == [21]

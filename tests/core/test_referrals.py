@@ -1,4 +1,4 @@
-"""Visibility of referrals."""
+"""Lists of referrals, their visibility, and referrers that are set after registration."""
 
 from uuid import UUID
 
@@ -6,10 +6,18 @@ import pytest
 
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus, ReferralVisibility
-from referral.core.entities.users import User
-from referral.core.errors import InsufficientScope, NotFound, Unauthenticated
-from referral.core.use_cases.referrals import ListReferrals
+from referral.core.entities.users import Referrer, User
+from referral.core.errors import (
+    AlreadyReferred,
+    ClaimWindowClosed,
+    InsufficientScope,
+    NotFound,
+    ReferralCodeUnusable,
+    Unauthenticated,
+)
+from referral.core.use_cases.referrals import ListReferrals, SetReferrer
 from tests.core.service import InMemoryService, client_caller, user_caller
+from tests.support.fakes.repositories import FakeReferralRepository
 
 
 @pytest.fixture
@@ -131,3 +139,66 @@ async def test_pagination_and_filters(service: InMemoryService, ann: User) -> No
     for status, count in ((ReferralStatus.CONFIRMED, 3), (ReferralStatus.PENDING, 0)):
         page, _ = await list_referrals(caller, ann.id, status=status, after=None, limit=10)
         assert len(page.items) == count
+
+
+async def test_page_reads_one_row_more_than_it_shows(
+    service: InMemoryService, ann: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page costs the same however long the list is."""
+    read_page, limits = FakeReferralRepository.list_page, []
+
+    async def record_limit(
+        repository: FakeReferralRepository,
+        user_id: UUID,
+        *,
+        status: ReferralStatus | None,
+        after: UUID | None,
+        limit: int,
+    ) -> list[ReferralListItem]:
+        limits.append(limit)
+        return await read_page(repository, user_id, status=status, after=after, limit=limit)
+
+    monkeypatch.setattr(FakeReferralRepository, "list_page", record_limit)
+    list_referrals = service.get(ListReferrals)
+    await list_referrals(user_caller(ann), ann.id, status=None, after=None, limit=20)
+    assert limits == [21]
+
+
+async def test_referrer_can_be_set_within_seven_days(service: InMemoryService, ann: User) -> None:
+    """To the last instant; the code's use is counted, and the last use invalidates its look-up."""
+    early, late = [await service.create_account(f"{name}@example.com") for name in ("eve", "fay")]
+    await service.deactivate_code(ann.id, (await service.show_active_code(ann.id)).id)
+    code = await service.create_code(ann, minutes=20_000, max_uses=1)
+    service.clock.advance(days=7)
+    service.cache.invalidated.clear()
+    await service.get(SetReferrer)(early.id, code.text)
+    assert service.cache.invalidated == ["ann@example.com"]
+    account = await service.show_account(early.id)
+    assert account.referrer == Referrer(ann.id, None)
+    service.clock.advance(microseconds=1)
+    with pytest.raises(ClaimWindowClosed):
+        await service.get(SetReferrer)(late.id, code.text)
+
+
+async def test_referrer_is_set_once(service: InMemoryService, ann: User) -> None:
+    """The error says so even if the code could not be used, or the seven days are over."""
+    bob_id = (await service.show_account(ann.id)).recent_referrals[-1].id
+    eve = await service.create_account("eve@example.com")
+    code = await service.create_code(eve)
+    for text in (code.text, "NO-CODE"):
+        with pytest.raises(AlreadyReferred):
+            await service.get(SetReferrer)(bob_id, text)
+    service.clock.advance(days=8)
+    with pytest.raises(AlreadyReferred):
+        await service.get(SetReferrer)(bob_id, code.text)
+    assert (await service.show_account(eve.id)).referral_count == 0
+
+
+async def test_own_code_gives_no_referrer(service: InMemoryService, ann: User) -> None:
+    """Nobody refers oneself; an erased user has no referrer to set."""
+    code = await service.show_active_code(ann.id)
+    with pytest.raises(ReferralCodeUnusable) as raised:
+        await service.get(SetReferrer)(ann.id, code.text)
+    assert raised.value.field == "referral_code"
+    with pytest.raises(Unauthenticated):
+        await service.get(SetReferrer)(UUID(int=1), code.text)
