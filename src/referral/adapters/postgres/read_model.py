@@ -39,7 +39,7 @@ SELECT to_jsonb(u) AS user,
 FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
 """
 
-MAY_CHANGE = """
+HAS_SESSION_OR_IS_BLOCKED = """
 SELECT 1 FROM users WHERE id = $1
 AND (blocked_at IS NOT NULL OR EXISTS (SELECT FROM sessions WHERE id = $2))
 """
@@ -72,7 +72,7 @@ class PostgresReadModel:
         return await self._lookups.submit(CodeLookup(email_key, confirmed_only))
 
     async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
-        return await self._pool.fetch_one(MAY_CHANGE, user_id, session_id) is not None
+        return await self._pool.fetch_one(HAS_SESSION_OR_IS_BLOCKED, user_id, session_id) is not None
 
     async def find_account(
         self, user_id: UUID, recent_limit: int, now: datetime

@@ -155,13 +155,13 @@ class RequestPasswordReset:
         self, email: str, idempotent_request: IdempotentRequest[None] | None = None
     ) -> None:
         """Enqueue the mail unless its quota is full; the caller cannot tell whether it was sent."""
-        key = self.email_parser.parse(email).email_key
+        email_key = self.email_parser.parse(email).email_key
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             wait = await self.reserve_slot(
-                repositories, self.id_generator.new(), password_reset_quota(key)
+                repositories, self.id_generator.new(), password_reset_quota(email_key)
             )
-            user = await repositories.users.find_by_email(key)
+            user = await repositories.users.find_by_email(email_key)
             if wait is None:
                 # Enqueue a job for an unknown address too: the timing must not reveal accounts.
                 await repositories.jobs.enqueue(

@@ -23,10 +23,10 @@ class LookUpCode:
 
     async def __call__(self, email: str) -> Code:
         """Return the code, or raise `NoActiveCode`, also for an unknown address."""
-        key = self.email_parser.parse(email).email_key
+        email_key = self.email_parser.parse(email).email_key
         confirmed_only = self.confirmation_policy.required
         code = await self.cache.get_or_load(
-            key, lambda: self.read_model.find_code(key, confirmed_only=confirmed_only)
+            email_key, lambda: self.read_model.find_code(email_key, confirmed_only=confirmed_only)
         )
         if code is None or not code.is_active(self.clock.now()):
             raise NoActiveCode
@@ -34,8 +34,8 @@ class LookUpCode:
 
     def is_cached(self, email: str, code: Code) -> bool:
         """Return whether a lookup would return the same code from this process's cache."""
-        key = self.email_parser.parse(email).email_key
-        return self.cache.find_cached(key) == code and code.is_active(self.clock.now())
+        email_key = self.email_parser.parse(email).email_key
+        return self.cache.find_cached(email_key) == code and code.is_active(self.clock.now())
 
 
 @dataclass(frozen=True, slots=True)
