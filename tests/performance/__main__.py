@@ -32,7 +32,7 @@ TARGETS = """\
 |---|---|---|---|---|---|---|---|---|
 """
 FLOODS = """\
-| hot look-ups at {rate}/s beside | p50, ms | idle | p99, ms | idle | times | target |
+| hot lookups at {rate}/s beside | p50, ms | idle | p99, ms | idle | times | target |
 |---|---|---|---|---|---|---|
 """
 GROWTH = """\
@@ -110,7 +110,7 @@ def _memory(testbed: Testbed) -> str:
     early, late = samples[:a_minute][-1], samples[-1]
     highest = max(sample.rss_mb for sample in samples)
     return (
-        f"Memory of the worker during {MINUTES:g} minutes of registrations, look-ups, `GET /me` "
+        f"Memory of the worker during {MINUTES:g} minutes of registrations, lookups, `GET /me` "
         f"and codes at once: {early.rss_mb:.0f} MB after the first minute, "
         f"{late.rss_mb:.0f} MB at the end, {highest:.0f} MB at most; the target is "
         f"{MEGABYTES} MB. With what it shares with other processes divided among them: "

@@ -81,13 +81,13 @@ def compare(testbed: Testbed) -> Iterator[Row]:
 
     hot = "?email=b1@bench.example"
     limit = with_cpu(baseline, request(baseline, f"/same{hot}"))
-    yield "look-up, one hot address", 0.75, *alternate(request(service, path + hot), limit, service)
+    yield "lookup, one hot address", 0.75, *alternate(request(service, path + hot), limit, service)
     limit = with_cpu(baseline, request(baseline, "", spread_script("/redis")))
     measure = request(service, "", spread_script(path))
-    yield "look-up, 10,000 addresses in Redis", 0.5, *alternate(measure, limit, service)
+    yield "lookup, 10,000 addresses in Redis", 0.5, *alternate(measure, limit, service)
     limit = with_cpu(baseline, request(baseline, "", spread_script("/database")))
     measure = request(testbed.small.uncached, "", spread_script(path))
-    yield "look-up, not cached", 0.6, *alternate(measure, limit, testbed.small.uncached)
+    yield "lookup, not cached", 0.6, *alternate(measure, limit, testbed.small.uncached)
     script = AUTHORIZED_SCRIPT.format(token=testbed.token(1))
     limit = with_cpu(baseline, request(baseline, "/me", script))
     yield "`GET /me`", 0.5, *alternate(request(service, f"{API}/me", script), limit, service)

@@ -1,4 +1,4 @@
-"""Hot look-ups during a flood of slow requests, and the memory of the process under load."""
+"""Hot lookups during a flood of slow requests, and the memory of the process under load."""
 
 import asyncio
 import os
@@ -51,7 +51,7 @@ Flood = Callable[[float], object]
 
 
 def floods(testbed: Testbed) -> Iterator[tuple[str, Measurement, Measurement]]:
-    """Yield the name of each flood, and hot look-ups without and with it, in turns."""
+    """Yield the name of each flood, and hot lookups without and with it, in turns."""
 
     def registrations(seconds: float) -> object:
         return run_wrk(testbed.service.url, register_script(), connections=64, seconds=seconds)

@@ -52,8 +52,8 @@ def _operations(testbed: Testbed, dataset: Dataset) -> dict[str, Callable[[], Me
         return lambda: run_wrk(url, script, connections=1, seconds=SHORT_SECONDS)
 
     return {
-        "look-up, hot": request(f"{url}{API}/codes/lookup?email=b1@bench.example"),
-        "look-up, not cached": request(dataset.uncached.url, lookups),
+        "lookup, hot": request(f"{url}{API}/codes/lookup?email=b1@bench.example"),
+        "lookup, not cached": request(dataset.uncached.url, lookups),
         "`GET /me`": request(f"{url}{API}/me", script),
         "`GET /me/referrals`": request(f"{url}{API}/me/referrals", script),
         "`GET /me/codes`": request(f"{url}{API}/me/codes", script),

@@ -18,7 +18,7 @@ class BatchQueue(Generic[ItemT]):
     """Processes items in batches, one batch at a time.
 
     An idle queue processes an item at once; items added meanwhile form the next batch. A round trip
-    costs about as much as the rest of a look-up, and twenty keys cost little more than one.
+    costs about as much as the rest of a lookup, and twenty keys cost little more than one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The look-up cache in the memory of each process, in front of Redis or instead of it."""
+"""The lookup cache in the memory of each process, in front of Redis or instead of it."""
 
 import asyncio
 import time

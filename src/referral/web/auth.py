@@ -57,7 +57,7 @@ async def find_session_id(request: Request[Any, Any, Any]) -> UUID | None:
 
 
 async def check_lookup_access(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
-    """Allow look-ups to everyone, or to users and clients with `codes:read`, as configured."""
+    """Allow lookups to everyone, or to users and clients with `codes:read`, as configured."""
     if request.app.state.public_lookups:
         return
     caller = await authenticate(request)

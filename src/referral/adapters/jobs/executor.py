@@ -1,4 +1,4 @@
-"""The execution of one job: time-out, retries, and quarantine of jobs that crash the worker."""
+"""The execution of one job: timeout, retries, and quarantine of jobs that crash the worker."""
 
 import asyncio
 import json

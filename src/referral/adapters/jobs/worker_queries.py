@@ -190,14 +190,14 @@ class WorkerQueries(Queries):
         """Return a job to the queue.
 
         While the database is unavailable the job stays picked, and is taken again after its
-        heartbeat time-out: pgqueuer would hold it, as after its last attempt.
+        heartbeat timeout: pgqueuer would hold it, as after its last attempt.
         """
         try:
             with errors_as_unavailable():
                 await super().retry_job(job, delay, traceback_record)
         except Unavailable as error:
             structlog.get_logger().warning(
-                "job not returned to the queue; it is retried after its heartbeat time-out",
+                "job not returned to the queue; it is retried after its heartbeat timeout",
                 cause=error_chain(error),
             )
 

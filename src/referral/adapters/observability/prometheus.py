@@ -65,7 +65,7 @@ METRICS = (
         "referral_pool_waiting", GaugeMetricFamily, "Requests waiting for a connection.", ("pool",)
     ),
     Metric(
-        "referral_cache_lookups", CounterMetricFamily, "Look-ups in a cache.", ("layer", "outcome")
+        "referral_cache_lookups", CounterMetricFamily, "Lookups in a cache.", ("layer", "outcome")
     ),
     Metric(
         "referral_breaker_open",

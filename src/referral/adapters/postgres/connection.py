@@ -172,7 +172,7 @@ class DatabaseConnection:
             try:
                 yield
             except BaseException as error:
-                # After a time-out or a cancelled request an answer may still be on its way.
+                # After a timeout or a cancelled request an answer may still be on its way.
                 if isinstance(error, OSError) or not isinstance(error, Exception):
                     self._is_broken = True
                 raise

@@ -20,7 +20,7 @@ class PoolLimiter:
     """
 
     def __init__(self, size: int, stall_timeout: float) -> None:
-        """Take the number of permits, and the stall time-out in seconds."""
+        """Take the number of permits, and the stall timeout in seconds."""
         self.size = size
         self.waiting = 0
         self._available = size

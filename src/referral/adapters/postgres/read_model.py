@@ -1,6 +1,6 @@
 """The most frequent reads: one statement each, sent by asyncpg from a pool of its own.
 
-Concurrent look-ups share a statement; `docs/performance.md` has the figures.
+Concurrent lookups share a statement; `docs/performance.md` has the figures.
 """
 
 from datetime import datetime
@@ -52,7 +52,7 @@ PROFILE_DECODER = msgspec.json.Decoder(Profile)
 
 
 class CodeLookup(NamedTuple):
-    """One look-up among those that share a statement."""
+    """One lookup among those that share a statement."""
 
     email_key: str
     confirmed_only: bool
@@ -72,7 +72,9 @@ class PostgresReadModel:
         return await self._lookups.submit(CodeLookup(email_key, confirmed_only))
 
     async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
-        return await self._pool.fetch_one(HAS_SESSION_OR_IS_BLOCKED, user_id, session_id) is not None
+        return (
+            await self._pool.fetch_one(HAS_SESSION_OR_IS_BLOCKED, user_id, session_id) is not None
+        )
 
     async def find_account(
         self, user_id: UUID, recent_limit: int, now: datetime

@@ -1,1 +1,1 @@
-"""Redis: the client, the look-up cache and the rate limiter."""
+"""Redis: the client, the lookup cache and the rate limiter."""

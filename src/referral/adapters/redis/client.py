@@ -1,4 +1,4 @@
-"""The Redis client: short time-outs, and a circuit breaker while the server does not answer."""
+"""The Redis client: short timeouts, and a circuit breaker while the server does not answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,4 +1,4 @@
-"""The look-up cache in Redis, shared by all processes.
+"""The lookup cache in Redis, shared by all processes.
 
 Each e-mail address has two keys: the entry, and a marker with a random value that an invalidation
 sets. After a miss, the result of the database is stored only if the marker has not changed since:

@@ -1,4 +1,4 @@
-"""A cache of the responses to look-ups by query, which landing pages repeat often."""
+"""A cache of the responses to lookups by query, which landing pages repeat often."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ LOOKUP_RESULT_KEY = "found"
 
 
 class CachedResponse(NamedTuple):
-    """The messages of a response, valid while the look-up cache maps `email` to `code`."""
+    """The messages of a response, valid while the lookup cache maps `email` to `code`."""
 
     email: str
     code: Code
