@@ -24,7 +24,12 @@ from referral.core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from referral.core.use_cases.accounts import AccountUpdate, Unsubscribe, UpdateAccount
+from referral.core.use_cases.accounts import (
+    AccountUpdate,
+    InspectUnsubscribeToken,
+    Unsubscribe,
+    UpdateAccount,
+)
 from referral.core.use_cases.codes import CodeRenewal
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.notifications import RequestCodeMail
@@ -144,11 +149,21 @@ async def test_blocked_user_gets_no_mail(service: MailService) -> None:
     assert {mail.to for mail in service.mailer.sent} == {"bob@example.com"}
 
 
-async def test_unsubscribing_rejects_an_invalid_token(service: MailService) -> None:
+@pytest.mark.parametrize("use_case", [InspectUnsubscribeToken, Unsubscribe])
+async def test_unsubscribing_rejects_an_invalid_token(
+    service: MailService, use_case: type[InspectUnsubscribeToken | Unsubscribe]
+) -> None:
     """Neither garbage nor an unknown id is accepted."""
     for token in ("garbage", f"unsubscribe-{UUID(int=1)}"):
         with pytest.raises(NotFound):
-            await service.get(Unsubscribe)(token)
+            await service.get(use_case)(token)
+
+
+async def test_unsubscribe_token_is_inspected_without_effect(service: MailService) -> None:
+    """The page shows whose notifications the form turns off."""
+    ann = await service.create_account("ann@example.com")
+    user = await service.get(InspectUnsubscribeToken)(f"unsubscribe-{ann.id}")
+    assert (user.email, user.notify_on_referral) == ("ann@example.com", True)
 
 
 async def test_active_code_is_mailed_to_its_owner(service: MailService) -> None:

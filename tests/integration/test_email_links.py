@@ -4,7 +4,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from html import unescape
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -12,6 +14,8 @@ from markupsafe import escape
 from msgspec.structs import replace
 
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.security.keys import KeyRing
+from referral.adapters.security.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory, execute, fetch_value, run_service
@@ -447,12 +451,26 @@ async def test_page_of_an_invalid_link_has_no_form(
         assert (shown.status_code, "<form" in shown.text) == (422, False)
 
 
-async def test_pages_show_an_outage(settings: Settings) -> None:
+@pytest.mark.parametrize("page", ["confirm", "reset"])
+async def test_page_without_a_token_names_the_next_step(
+    client: httpx.AsyncClient, page: str
+) -> None:
+    """It says where the link is, in the client's language, and has no form."""
+    for locale, mail in (("en", "mail"), ("ru", "письм")):
+        shown = await client.get(f"/{page}", headers={"Accept-Language": locale})
+        assert (shown.status_code, "<form" in shown.text) == (422, False)
+        assert mail in shown.text
+        unusable = await client.get(f"/{page}?token=x", headers={"Accept-Language": locale})
+        assert shown.text != unusable.text
+
+
+async def test_pages_show_an_outage(settings: Settings, key_file: Path) -> None:
     """The page is HTML with status 503 and Retry-After."""
     without_database = replace(settings, database_url="postgresql://127.0.0.1:1/none")
     async with run_service(without_database) as client:
-        for page in ("confirm", "reset"):
-            shown = await client.get(f"/{page}", params={"token": "any"})
+        unsubscribe_token = SignedUnsubscribeTokens(KeyRing([key_file])).sign(UUID(int=1))
+        for page in ("confirm?token=any", "reset?token=any", f"unsubscribe/{unsubscribe_token}"):
+            shown = await client.get(f"/{page}")
             assert shown.status_code == 503
             assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
             assert shown.headers["Retry-After"].isdigit()

@@ -13,6 +13,7 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
+from markupsafe import escape
 from msgspec.structs import replace
 
 from referral.adapters.jobs.admin import JobAdmin
@@ -111,12 +112,17 @@ async def test_unsubscribe_needs_a_post(service: httpx.AsyncClient, sink: SmtpSi
     assert link.geturl() in notification.part("plain")
     page = await service.get(link.path)
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert escape(ann.email) in page.text
     assert await gets_notifications(ann)
     unsubscribed = await service.post(link.path, data={"List-Unsubscribe": "One-Click"})
     assert unsubscribed.status_code == 200
     assert not await gets_notifications(ann)
     for wrong in (link.path[:-1], f"{link.path}x", "/unsubscribe/é", "/unsubscribe/AAAA"):
-        assert (await service.post(wrong)).status_code == 404
+        for method in ("GET", "POST"):
+            rejected = await service.request(method, wrong)
+            assert rejected.status_code == 404
+            assert rejected.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert "<form" not in rejected.text
 
 
 async def gets_notifications(member: Member) -> bool:

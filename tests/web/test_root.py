@@ -3,6 +3,9 @@
 import struct
 
 import httpx
+import pytest
+
+from referral.web.public_urls import PublicUrls
 
 
 async def test_root_redirects_to_the_docs(client: httpx.AsyncClient) -> None:
@@ -10,6 +13,20 @@ async def test_root_redirects_to_the_docs(client: httpx.AsyncClient) -> None:
     response = await client.get("/")
     assert (response.status_code, response.headers["Location"]) == (302, "/docs")
     assert (await client.get("/docs")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("landing_url", "home"),
+    [
+        ("https://www.example.com/join", "https://www.example.com/join"),
+        ("https://api.example.com/docs", "/docs"),
+        ("https://api.example.com", "/docs"),
+    ],
+)
+def test_root_redirects_to_the_landing_page(landing_url: str, home: str) -> None:
+    """Pages link to the root as the home page; it never redirects to itself."""
+    urls = PublicUrls("https://api.example.com", landing_url, confirm_url="", reset_url="")
+    assert urls.home() == home
 
 
 async def test_favicon_is_a_small_icon(client: httpx.AsyncClient) -> None:

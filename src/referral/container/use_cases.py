@@ -60,6 +60,7 @@ class UseCases(Provider):
         accounts.BlockAccount,
         accounts.Register,
         accounts.ShowAccount,
+        accounts.InspectUnsubscribeToken,
         accounts.Unsubscribe,
         accounts.UpdateAccount,
         clients.AuthenticateClient,

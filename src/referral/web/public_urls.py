@@ -21,6 +21,11 @@ class PublicUrls:
         """Return the landing page, with the code as `ref` if there is one."""
         return self.landing_url if code is None else _with_query(self.landing_url, "ref", code)
 
+    def home(self) -> str:
+        """Return the landing page, or the API documentation if the service has none."""
+        no_landing_page = self.landing_url in {self.docs(), self.public_url}
+        return "/docs" if no_landing_page else self.landing_url
+
     def docs(self) -> str:
         """Return the API documentation."""
         return f"{self.public_url}/docs"

@@ -163,6 +163,23 @@ class UpdateAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectUnsubscribeToken:
+    """Return the user of an unsubscribe token."""
+
+    database: Database
+    unsubscribe_tokens: UnsubscribeTokens
+
+    async def __call__(self, token: str) -> User:
+        """Return the user; raises `NotFound` for an invalid token."""
+        user_id = self.unsubscribe_tokens.verify(token)
+        async with self.database.read() as repositories:
+            user = await repositories.users.find(user_id)
+        if user is None:
+            raise NotFound
+        return user
+
+
+@dataclass(frozen=True, slots=True)
 class Unsubscribe:
     """Turn off referral notifications for the user of an unsubscribe token."""
 

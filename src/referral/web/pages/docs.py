@@ -7,15 +7,18 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from dishka import FromDishka
 from litestar import Controller, MediaType, Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response import Redirect
 
 from referral.package_files import package_folder
+from referral.web.injection import inject
 from referral.web.openapi import complete_document
 from referral.web.pages.rendering import render_page
 from referral.web.problem_types import all_problem_types
+from referral.web.public_urls import PublicUrls
 
 ASSETS_FOLDER = package_folder("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
 
@@ -54,9 +57,10 @@ class DocsController(Controller):
     include_in_schema = False
 
     @get("/", status_code=302)
-    async def root(self) -> Redirect:
-        """Redirect to Swagger UI."""
-        return Redirect("/docs", status_code=302)
+    @inject
+    async def root(self, urls: FromDishka[PublicUrls]) -> Redirect:
+        """Redirect to the landing page, or to Swagger UI without one."""
+        return Redirect(urls.home(), status_code=302)
 
     @get("/favicon.ico")
     async def favicon(self) -> Response[bytes]:

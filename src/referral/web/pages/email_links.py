@@ -1,8 +1,6 @@
 """The pages that links in mails lead to. They have no scripts, and GET changes nothing."""
 
-from base64 import b64encode
 from collections.abc import Mapping
-from hashlib import sha256
 from math import ceil
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -11,7 +9,6 @@ from dishka import FromDishka
 from litestar import Controller, Request, Response, get, post
 
 from referral.core.entities.email_links import TokenPurpose
-from referral.core.entities.users import Locale
 from referral.core.errors import (
     TokenUnusable,
     TooManyRequests,
@@ -27,25 +24,14 @@ from referral.core.use_cases.email_links import (
 )
 from referral.web.injection import inject
 from referral.web.oauth import MAX_FORM_FIELDS
-from referral.web.pages.rendering import TEMPLATES, render_page
-from referral.web.pages.translations import TEXTS
+from referral.web.pages.rendering import render_form, render_notice
 from referral.web.problems import UNAVAILABLE_RETRY_AFTER_SECONDS
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
-
-STYLE = TEMPLATES.get_template("email_links.css").render()
-STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-
-MAX_ACCEPT_LANGUAGE_CHARACTERS = 1024
-"""How much of `Accept-Language` is parsed; browsers send a few dozen characters."""
 
 
 def show_unusable_link(request: Request[Any, Any, Any], _: TokenUnusable) -> Response[str]:
     """Show that the link was used before, has expired or never existed."""
-    return _notice(request, "unusable", status=422)
+    return render_notice(request, "unusable", status=422)
 
 
 def show_too_many_requests(
@@ -53,7 +39,7 @@ def show_too_many_requests(
 ) -> Response[str]:
     """Show that the rate limit is exceeded, and in how many seconds to retry."""
     seconds = ceil(error.retry_after.total_seconds())
-    page = _notice(request, "too_many_requests", status=429, seconds=seconds)
+    page = render_notice(request, "too_many_requests", status=429, seconds=seconds)
     page.headers["Retry-After"] = str(seconds)
     return page
 
@@ -70,7 +56,7 @@ def show_wrong_password(request: Request[Any, Any, Any], _: WrongPassword) -> Re
 
 def show_unavailable(request: Request[Any, Any, Any], _: Unavailable) -> Response[str]:
     """Show that a dependency is unavailable; the link stays valid."""
-    page = _notice(request, "unavailable", status=503)
+    page = render_notice(request, "unavailable", status=503)
     page.headers["Retry-After"] = UNAVAILABLE_RETRY_AFTER_SECONDS
     return page
 
@@ -94,6 +80,8 @@ class EmailLinkPagesController(Controller):
         self, request: Request[Any, Any, Any], inspect_link: FromDishka[InspectLink]
     ) -> Response[str]:
         """Show the form: mail scanners that follow every link must not confirm the address."""
+        if "token" not in request.query_params:
+            return render_notice(request, "confirm_link_missing", status=422)
         await _inspect(request, request.query_params, inspect_link, TokenPurpose.CONFIRM)
         return _form(request, "confirm")
 
@@ -110,7 +98,7 @@ class EmailLinkPagesController(Controller):
         token = await _inspect(request, fields, inspect_link, TokenPurpose.CONFIRM)
         password, client_ip = fields.get("password", ""), client_ip_of(request.scope)
         await confirm_email(token, caller_id=None, password=password, client_ip=client_ip)
-        return _notice(request, "confirmed")
+        return render_notice(request, "confirmed")
 
     @post("/disown", status_code=200, guards=TOKEN_LIMITS)
     @inject
@@ -119,7 +107,7 @@ class EmailLinkPagesController(Controller):
     ) -> Response[str]:
         """Erase the unconfirmed account; the link in the mail suffices."""
         await disown_email((await _read_form(request)).get("token", ""))
-        return _notice(request, "disowned")
+        return render_notice(request, "disowned")
 
     @get("/reset")
     @inject
@@ -127,6 +115,8 @@ class EmailLinkPagesController(Controller):
         self, request: Request[Any, Any, Any], inspect_link: FromDishka[InspectLink]
     ) -> Response[str]:
         """Show the form for the new password."""
+        if "token" not in request.query_params:
+            return render_notice(request, "reset_link_missing", status=422)
         await _inspect(request, request.query_params, inspect_link, TokenPurpose.RESET)
         return _form(request, "reset")
 
@@ -142,7 +132,7 @@ class EmailLinkPagesController(Controller):
         fields = await _read_form(request)
         token = await _inspect(request, fields, inspect_link, TokenPurpose.RESET)
         await reset_password(token, fields.get("new_password", ""))
-        return _notice(request, "password_set")
+        return render_notice(request, "password_set")
 
 
 async def _read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
@@ -151,13 +141,6 @@ async def _read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
         return dict(parse_qsl(text, errors="strict", max_num_fields=MAX_FORM_FIELDS))
     except ValueError as error:
         raise TokenUnusable from error
-
-
-def _locale(request: Request[Any, Any, Any]) -> Locale:
-    """Return the first supported locale of `Accept-Language`, or English."""
-    sent = request.headers.get("accept-language", "")[:MAX_ACCEPT_LANGUAGE_CHARACTERS]
-    languages = (part.strip()[:2] for part in sent.lower().split(","))
-    return next((Locale(name) for name in languages if name in set(Locale)), Locale.EN)
 
 
 async def _inspect(
@@ -173,33 +156,13 @@ async def _inspect(
 
 
 def _form(
-    request: Request[Any, Any, Any], name: Literal["confirm", "reset"], error: str = ""
+    request: Request[Any, Any, Any], name: Literal["confirm", "reset"], error: str | None = None
 ) -> Response[str]:
-    locale = _locale(request)
-    texts = TEXTS[locale]
-    return render_page(
-        f"{name}.html",
-        CONTENT_SECURITY_POLICY,
+    return render_form(
+        request,
+        name,
         status=422 if error else 200,
-        locale=locale,
-        title=texts[f"{name}_title"],
-        texts=texts,
+        error=error,
         token=request.state.token,
         email=request.state.email,
-        error=texts[error] if error else None,
-    )
-
-
-def _notice(
-    request: Request[Any, Any, Any], name: str, *, status: int = 200, **values: object
-) -> Response[str]:
-    locale = _locale(request)
-    texts = TEXTS[locale]
-    return render_page(
-        "notice.html",
-        CONTENT_SECURITY_POLICY,
-        status=status,
-        locale=locale,
-        title=texts[f"{name}_title"],
-        message=texts[f"{name}_message"].format(**values),
     )

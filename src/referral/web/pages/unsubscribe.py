@@ -3,16 +3,19 @@
 from typing import Any
 
 from dishka import FromDishka
-from litestar import Controller, MediaType, Request, Response, get, post
+from litestar import Controller, Request, Response, get, post
 from litestar.params import FromPath
 
-from referral.core.use_cases.accounts import Unsubscribe
+from referral.core.errors import NotFound, Unavailable
+from referral.core.use_cases.accounts import InspectUnsubscribeToken, Unsubscribe
 from referral.web.injection import inject
-from referral.web.pages.rendering import render_page
+from referral.web.pages.email_links import show_unavailable
+from referral.web.pages.rendering import render_form, render_notice
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-)
+
+def show_unusable_link(request: Request[Any, Any, Any], _: NotFound) -> Response[str]:
+    """Show that the link is incomplete or its user does not exist."""
+    return render_notice(request, "unsubscribe_unusable", status=404)
 
 
 class UnsubscribeController(Controller):
@@ -20,13 +23,21 @@ class UnsubscribeController(Controller):
 
     path = "/unsubscribe"
     include_in_schema = False
+    exception_handlers = {NotFound: show_unusable_link, Unavailable: show_unavailable}
 
-    @get("/{token:str}", media_type=MediaType.HTML)
-    async def ask(self, token: FromPath[str]) -> Response[str]:  # noqa: ARG002 - the form posts here
+    @get("/{token:str}")
+    @inject
+    async def ask(
+        self,
+        request: Request[Any, Any, Any],
+        token: FromPath[str],
+        inspect_token: FromDishka[InspectUnsubscribeToken],
+    ) -> Response[str]:
         """Ask for confirmation: a program that opens every link of a mail must not unsubscribe."""
-        return _page(unsubscribed=False)
+        user = await inspect_token(token)
+        return render_form(request, "unsubscribe", email=user.email)
 
-    @post("/{token:str}", media_type=MediaType.HTML, status_code=200)
+    @post("/{token:str}", status_code=200)
     @inject
     async def unsubscribe(
         self,
@@ -37,8 +48,4 @@ class UnsubscribeController(Controller):
         """Unsubscribe, by the form or by a mail client's one-click request."""
         await request.body()
         await unsubscribe(token)
-        return _page(unsubscribed=True)
-
-
-def _page(*, unsubscribed: bool) -> Response[str]:
-    return render_page("unsubscribe.html", CONTENT_SECURITY_POLICY, unsubscribed=unsubscribed)
+        return render_notice(request, "unsubscribed")
