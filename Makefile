@@ -28,7 +28,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade) --group build
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
-	screenshots up down logs test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail \
+	openapi-diff screenshots up down logs test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail \
 	bench bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## List the targets
@@ -103,6 +103,9 @@ revision: .venv/dev.stamp ## Draft a migration from the tables: m="add a column"
 
 openapi: .venv/dev.stamp ## Write docs/openapi.json
 	$(BIN)/python -m tests.tools.openapi_document
+
+openapi-diff: .venv/dev.stamp ## Find breaking changes of the API since the last release, or BASE=revision
+	@$(BIN)/python -m tests.tools.openapi_diff $(BASE)
 
 screenshots: .venv/dev.stamp browser ## Take the README's pictures of the docs pages
 	$(BIN)/python -m tests.tools.docs_screenshots
