@@ -10,6 +10,8 @@ from playwright.async_api import BrowserContext, Page, expect
 from tests.support.api_client import PASSWORD, new_email, register
 from tests.support.browser import chromium, service_client
 
+SCROLL_WIDTH = "document.documentElement.scrollWidth"
+
 
 @pytest.fixture(scope="module")
 async def running(
@@ -73,6 +75,20 @@ async def test_page_loads_everything_from_the_service(
     assert monitor.errors == []
     assert monitor.requests_to_other_hosts(running.base_url) == []
     assert f"{running.base_url}/openapi.json" in monitor.requested_urls
+
+
+async def test_pages_fit_a_phone(running: httpx.AsyncClient, context: BrowserContext) -> None:
+    """Neither scrolls sideways at 390 pixels, also with an operation open."""
+    page = await context.new_page()
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.goto(f"{running.base_url}/docs")
+    operation = page.locator(".opblock").first
+    await operation.locator(".opblock-summary-control").click()
+    await operation.get_by_role("button", name="Try it out").click()
+    assert await page.evaluate(SCROLL_WIDTH) == 390
+    await page.goto(f"{running.base_url}/redoc")
+    await expect(page.locator("h2").first).to_be_visible()
+    assert await page.evaluate(SCROLL_WIDTH) == 390
 
 
 async def test_swagger_ui_authorizes_and_calls_a_route(
