@@ -66,6 +66,7 @@ async def check_nginx_errors(running: Stack) -> None:
             assert response.headers["Content-Type"] == PROBLEM
             problem = response.json()
             assert problem["request_id"] == response.headers["X-Request-ID"]
+            assert problem["type"].endswith(f"/problems/{problem['code']}"), problem
             assert (await web.get(problem["type"])).is_success, problem
 
 

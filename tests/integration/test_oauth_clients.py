@@ -99,6 +99,36 @@ async def test_missing_client_authentication_is_rejected(
     assert rejected.headers["WWW-Authenticate"].startswith("Basic ")
 
 
+@pytest.mark.parametrize("path", ["token", "revoke", "introspect"])
+async def test_client_authenticates_in_the_form(
+    client: httpx.AsyncClient, database: PostgresDatabase, path: str
+) -> None:
+    """`client_secret_post` works wherever HTTP Basic does, but not both at once (RFC 6749, 2.3)."""
+    credentials = await create_client(database, Scope.CODES_READ)
+    client_id, secret = credentials
+    form = {"grant_type": "client_credentials", "token": "abc", "client_id": client_id}
+    url = f"{API}/auth/{path}"
+    accepted = await client.post(url, data=form | {"client_secret": secret})
+    assert accepted.status_code == 200, accepted.text
+    assert (await client.post(url, data=form, auth=credentials)).status_code == 200
+    wrong = await client.post(url, data=form | {"client_secret": secret + "x"})
+    assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
+    both = await client.post(url, data=form | {"client_secret": secret}, auth=credentials)
+    assert (both.status_code, both.json()["error"]) == (400, "invalid_request")
+    nameless = {"grant_type": "client_credentials", "token": "abc", "client_secret": secret}
+    rejected = await client.post(url, data=nameless)
+    assert (rejected.status_code, rejected.json()["error"]) == (400, "invalid_request")
+
+
+async def test_metadata_advertises_client_authentication(client: httpx.AsyncClient) -> None:
+    """Libraries choose their method by the metadata (RFC 8414)."""
+    metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
+    methods = ["client_secret_basic", "client_secret_post"]
+    assert metadata["introspection_endpoint_auth_methods_supported"] == methods
+    for endpoint in ("token", "revocation"):
+        assert metadata[f"{endpoint}_endpoint_auth_methods_supported"] == ["none", *methods]
+
+
 async def test_wrong_client_secret_is_rejected(
     client: httpx.AsyncClient, database: PostgresDatabase
 ) -> None:

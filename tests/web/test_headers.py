@@ -10,7 +10,7 @@ import pytest
 
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.api_client import API, join
+from tests.support.api_client import API, join, new_email
 
 PATHS = ("/health/live", "/nowhere", f"{API}/me", "/docs", "/confirm", "/openapi.json", "/r/NONE")
 ALLOWED_ORIGIN, OTHER_ORIGIN = "https://app.example.com", "https://evil.example.com"
@@ -126,6 +126,21 @@ async def test_head_has_the_headers_of_get(client: httpx.AsyncClient, path: str)
     assert (head.status_code, head.content) == (got.status_code, b"")
     assert head.headers.get("content-type") == got.headers.get("content-type")
     assert head.headers.keys() == got.headers.keys()
+
+
+async def test_empty_response_has_no_media_type(client: httpx.AsyncClient) -> None:
+    """A generated client must not decode an empty body."""
+    email = {"email": new_email()}
+    accepted = await client.post(f"{API}/auth/password/forgot", json=email)
+    keyed = {"Idempotency-Key": new_email()}
+    for _ in range(2):
+        replayed = await client.post(f"{API}/auth/password/forgot", json=email, headers=keyed)
+    revoked = await client.post(f"{API}/auth/revoke", data={"token": "unknown"})
+    redirect = await client.get("/r/UNKNOWN")
+    for response in (accepted, replayed, revoked, redirect):
+        assert response.is_success or response.is_redirect, response.text
+        assert response.content == b""
+        assert "content-type" not in response.headers
 
 
 async def test_allow_lists_head_with_get(client: httpx.AsyncClient) -> None:

@@ -41,5 +41,6 @@ async def test_metadata_lists_existing_endpoints_and_grants(client: httpx.AsyncC
     unknown = {"grant_type": "authorization_code"}
     rejected = await client.post(metadata["token_endpoint"], data=unknown)
     assert rejected.json()["error"] == "unsupported_grant_type"
+    assert metadata["response_types_supported"], "RFC 8414 requires a value; authlib checks it."
     documentation = httpx.URL(metadata["service_documentation"]).path
     assert (await client.get(documentation)).status_code == 200

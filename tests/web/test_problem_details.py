@@ -28,9 +28,10 @@ def check_problem(response: httpx.Response, status: int, slug: str) -> dict[str,
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem: dict[str, object] = response.json()
-    known = {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+    known = {"type", "code", "title", "status", "detail", "instance", "request_id", "errors"}
     assert problem.keys() <= known
     assert problem["type"] == f"http://127.0.0.1:8000/problems/{slug}"
+    assert problem["code"] == slug
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]

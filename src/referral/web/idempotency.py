@@ -116,7 +116,7 @@ def send_stored_response(_: Request[Any, Any, Any], error: IdempotentReplay) -> 
     return Response(
         stored["body"],
         status_code=stored["status"],
-        media_type=MediaType.JSON if stored["body"] else MediaType.TEXT,
+        media_type=MediaType.JSON,
         headers={"Location": stored["location"]} if stored["location"] else {},
     )
 
@@ -126,10 +126,10 @@ async def respond_accepted(
     argument: T,
     request: Request[Any, Any, Any],
     key: str | None,
-) -> Response[str]:
+) -> Response[None]:
     """Call a use case that enqueues a mail, once per idempotency key, and respond with 202."""
     await use_case(argument, idempotent_request(request, key, _accepted))
-    return Response("", media_type=MediaType.TEXT)
+    return Response(None, media_type=MediaType.TEXT)
 
 
 def _accepted(_: None) -> StoredJsonResponse:

@@ -52,7 +52,11 @@ class TokenRequestError(HTTPException):
         self.error = error
 
 
-INVALID_CLIENT_DESCRIPTION = f"{InvalidClient.default_detail} Authenticate by HTTP Basic."
+INVALID_CLIENT_DESCRIPTION = (
+    f"{InvalidClient.default_detail} Authenticate by HTTP Basic, or send 'client_id' and "
+    "'client_secret'."
+)
+TWO_AUTHENTICATION_METHODS = "Send the client's secret once: by HTTP Basic or in the form."
 
 TOKEN_ERROR_SPEC = ResponseSpec(
     TokenErrorResponse, generate_examples=False, description="An error of RFC 6749, section 5.2."
@@ -67,18 +71,16 @@ INVALID_CLIENT_SPEC = ResponseSpec(
 )
 
 
-def check_content_type(request: Request[Any, Any, Any], *, optional: bool = False) -> None:
-    """Raise `TokenRequestError` if the body is not a form; with `optional`, it may have no type."""
-    media_type = request.content_type[0]
-    if media_type != FORM_MEDIA_TYPE and not (optional and not media_type):
-        raise TokenRequestError("invalid_request", f"Send a form: Content-Type {FORM_MEDIA_TYPE}.")
-
-
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Return the non-empty fields of the form; raises `TokenRequestError`."""
-    check_content_type(request)
+    """Return the non-empty fields of the form; raises `TokenRequestError`.
+
+    A request without a body and a media type is an empty form.
+    """
+    media_type, body = request.content_type[0], await request.body()
+    if media_type != FORM_MEDIA_TYPE and (media_type or body):
+        raise TokenRequestError("invalid_request", f"Send a form: Content-Type {FORM_MEDIA_TYPE}.")
     try:
-        text = (await request.body()).decode()
+        text = body.decode()
         pairs = parse_qsl(
             text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict"
         )
@@ -146,10 +148,33 @@ TOKEN_ERROR_HANDLERS: dict[int | type[Exception], Any] = {
 }
 
 
-def find_client_credentials(request: Request[Any, Any, Any]) -> ClientCredentials | None:
-    """Return the credentials of HTTP Basic authentication, or None without it; raises
-    `InvalidClient` if they are malformed.
+def find_client_credentials(
+    request: Request[Any, Any, Any], form: dict[str, str]
+) -> ClientCredentials | None:
+    """Return the credentials of HTTP Basic or of the form, or None without a secret.
+
+    Raises `InvalidClient` if they are malformed, `TokenRequestError` if there are two secrets
+    (RFC 6749, section 2.3).
     """
+    basic = _find_basic_credentials(request)
+    if "client_secret" not in form:
+        return basic
+    if basic is not None:
+        raise TokenRequestError("invalid_request", TWO_AUTHENTICATION_METHODS)
+    return ClientCredentials(require_field(form, "client_id"), form["client_secret"])
+
+
+def require_client_credentials(
+    request: Request[Any, Any, Any], form: dict[str, str]
+) -> ClientCredentials:
+    """Return the credentials of HTTP Basic or of the form; raises `InvalidClient`."""
+    credentials = find_client_credentials(request, form)
+    if credentials is None:
+        raise InvalidClient
+    return credentials
+
+
+def _find_basic_credentials(request: Request[Any, Any, Any]) -> ClientCredentials | None:
     values = request.headers.getall("authorization", [])
     if not any(_is_basic(value) for value in values):
         return None
@@ -165,14 +190,6 @@ def find_client_credentials(request: Request[Any, Any, Any]) -> ClientCredential
         return None
     # RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined.
     return ClientCredentials(unquote_plus(client_id), unquote_plus(secret))
-
-
-def require_client_credentials(request: Request[Any, Any, Any]) -> ClientCredentials:
-    """Return the credentials of HTTP Basic authentication; raises `InvalidClient`."""
-    credentials = find_client_credentials(request)
-    if credentials is None:
-        raise InvalidClient
-    return credentials
 
 
 def _is_basic(value: str) -> bool:

@@ -3,6 +3,7 @@
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
+from msgspec import UNSET
 
 from referral.core import errors
 from referral.web.problems import (
@@ -64,11 +65,12 @@ def _example(slug: str, status: int, description: str) -> Example:
     field_error = FieldError("Expected `str`, got `int`", pointer="/email")
     problem = ProblemDetails(
         type=f"http://127.0.0.1:8000/problems/{slug}",
+        code=slug,
         title=title_of(slug),
         status=status,
         detail=description,
         instance="/api/v1/…",
         request_id="0198c2f0-7a3e-7bb1-8d5c-0d8f6a5e1c11",
-        errors=[field_error] if slug == slug_of(errors.InvalidRequest) else [],
+        errors=[field_error] if slug == slug_of(errors.InvalidRequest) else UNSET,
     )
     return Example(id=slug, summary=slug, value=msgspec.to_builtins(problem))

@@ -13,6 +13,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR as INTERNAL
 from litestar.types import Scope
+from msgspec import UNSET, UnsetType
 
 from referral.core import errors
 
@@ -65,24 +66,27 @@ MISSING_PARAMETER_MESSAGE = re.compile(r"(?P<what>Missing required \w+ parameter
 INVALID_VALUES_DETAIL = "The request contains invalid values; 'errors' lists each of them."
 
 
-class FieldError(msgspec.Struct, omit_defaults=True):
+class FieldError(msgspec.Struct):
     """An invalid value of the request: a field of the body or a parameter."""
 
     detail: str
-    pointer: str | None = None
-    parameter: str | None = None
+    pointer: str | UnsetType = UNSET
+    parameter: str | UnsetType = UNSET
 
 
-class ProblemDetails(msgspec.Struct, omit_defaults=True):
-    """Problem details (RFC 9457)."""
+class ProblemDetails(msgspec.Struct):
+    """Problem details (RFC 9457). `code` identifies the problem type in every deployment; later
+    versions can add codes.
+    """
 
     type: str
+    code: str
     title: str
     status: int
     detail: str
     instance: str
     request_id: str
-    errors: list[FieldError] = []
+    errors: list[FieldError] | UnsetType = UNSET
 
 
 class MalformedBody(HTTPException):
@@ -253,7 +257,7 @@ def _respond(
     headers: dict[str, str],
 ) -> Response[ProblemDetails]:
     problem = _problem_details(request.scope, request.app.state.public_url, status, slug, detail)
-    problem.errors = field_errors
+    problem.errors = field_errors or UNSET
     return Response(problem, status_code=status, media_type=PROBLEM_MEDIA_TYPE, headers=headers)
 
 
@@ -267,6 +271,7 @@ def _problem_details(
 ) -> ProblemDetails:
     return ProblemDetails(
         type=f"{public_url}/problems/{slug}",
+        code=slug,
         title=title_of(slug),
         status=status,
         detail=detail,

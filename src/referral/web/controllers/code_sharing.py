@@ -70,7 +70,7 @@ class CodeSharingController(Controller):
         user_id: NamedDependency[UUID],
         mail_active_code: FromDishka[RequestCodeMail],
         idempotency_key: IdempotencyKey = None,
-    ) -> Response[str]:
+    ) -> Response[None]:
         """Send the active code to its owner by mail, with its expiry, share link and QR code."""
         return await respond_accepted(mail_active_code, user_id, request, idempotency_key)
 

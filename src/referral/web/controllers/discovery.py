@@ -15,6 +15,8 @@ from referral.web.public_urls import PublicUrls
 CACHE_HEADERS = [ResponseHeader("Cache-Control", value="public, max-age=300")]
 """Caches keep the documents for 5 minutes: after that, every client knows a newly added key."""
 
+CLIENT_AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post")
+
 
 class AuthorizationServerMetadata(Struct):
     """The endpoints of the token service and their capabilities (RFC 8414)."""
@@ -73,11 +75,12 @@ class DiscoveryController(Controller):
             introspection_endpoint=f"{urls.public_url}/api/v1/auth/introspect",
             jwks_uri=f"{urls.public_url}/.well-known/jwks.json",
             grant_types_supported=grants.names(),
-            response_types_supported=[],
+            # Required and not empty (RFC 8414, section 2), also without an authorization endpoint.
+            response_types_supported=["none"],
             scopes_supported=list(Scope),
-            token_endpoint_auth_methods_supported=["none", "client_secret_basic"],
-            revocation_endpoint_auth_methods_supported=["none", "client_secret_basic"],
-            introspection_endpoint_auth_methods_supported=["client_secret_basic"],
+            token_endpoint_auth_methods_supported=["none", *CLIENT_AUTHENTICATION_METHODS],
+            revocation_endpoint_auth_methods_supported=["none", *CLIENT_AUTHENTICATION_METHODS],
+            introspection_endpoint_auth_methods_supported=[*CLIENT_AUTHENTICATION_METHODS],
             service_documentation=f"{urls.public_url}/docs",
         )
 

@@ -79,7 +79,7 @@ class EmailConfirmationController(Controller):
         user_id: NamedDependency[UUID],
         request_confirmation: FromDishka[RequestConfirmationMail],
         idempotency_key: IdempotencyKey = None,
-    ) -> Response[str]:
+    ) -> Response[None]:
         """Send a new confirmation link to the authenticated user's e-mail address."""
         return await respond_accepted(request_confirmation, user_id, request, idempotency_key)
 

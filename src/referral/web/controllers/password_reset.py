@@ -58,7 +58,7 @@ class PasswordResetController(Controller):
         data: JSONBody[ForgotPasswordRequest],
         request_password_reset: FromDishka[RequestPasswordReset],
         idempotency_key: IdempotencyKey = None,
-    ) -> Response[str]:
+    ) -> Response[None]:
         """Send a reset link to the address. The response is the same if it has no account."""
         return await respond_accepted(request_password_reset, data.email, request, idempotency_key)
 

@@ -19,7 +19,6 @@ from referral.web.oauth import (
     TOKEN_ERROR_HANDLERS,
     TOKEN_ERROR_SPEC,
     TokenRequestError,
-    check_content_type,
     describe_form,
     find_client_credentials,
     read_form,
@@ -58,7 +57,7 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
 }
 
 CLIENT_GRANT_MESSAGE = (
-    "Clients may use only the grant 'client_credentials'. Remove the Authorization header."
+    "Clients may use only the grant 'client_credentials'. Remove the client's secret."
 )
 
 
@@ -123,9 +122,8 @@ class TokenController(Controller):
         Other services get a token with `grant_type=client_credentials`; with client
         authentication, the other grants are rejected as `unauthorized_client`.
         """
-        check_content_type(request)
-        client = await authenticate(find_client_credentials(request))
         form = await read_form(request)
+        client = await authenticate(find_client_credentials(request, form))
         grant, scope = require_field(form, "grant_type"), form.get("scope", "")
         if grant not in grants.names():
             raise TokenRequestError(

@@ -17,7 +17,6 @@ from referral.web.oauth import (
     TOKEN_ERROR_HANDLERS,
     TOKEN_ERROR_SPEC,
     TokenFormOperation,
-    check_content_type,
     find_client_credentials,
     read_form,
     require_client_credentials,
@@ -74,9 +73,9 @@ class TokenIntrospectionController(Controller):
         """Log out: end the session of an access or refresh token (RFC 7009). The response to an
         unknown token is the same. Client authentication is optional, but rejected if invalid.
         """
-        check_content_type(request)
-        await authenticate(find_client_credentials(request))
-        await revoke(require_field(await read_form(request), "token"))
+        form = await read_form(request)
+        await authenticate(find_client_credentials(request, form))
+        await revoke(require_field(form, "token"))
         return Response(None, media_type=MediaType.TEXT, headers=NO_STORE_HEADERS)
 
     @post(
@@ -98,10 +97,9 @@ class TokenIntrospectionController(Controller):
         """Return whether a token is active (RFC 7662): its session has not ended, and its account
         exists. `username` requires the scope `users:read` and a confirmed e-mail address.
         """
-        # A wrong media type is an error of its own; otherwise authentication precedes validation.
-        check_content_type(request, optional=True)
-        credentials = require_client_credentials(request)
-        result = await introspect(credentials, require_field(await read_form(request), "token"))
+        form = await read_form(request)
+        credentials = require_client_credentials(request, form)
+        result = await introspect(credentials, require_field(form, "token"))
         response = (
             IntrospectionResponse(active=False)
             if result is None

@@ -33,6 +33,9 @@ KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNKNOWN_ROUTE = "unknown"
 """The label of requests whose path matches no route."""
 
+EMPTY_BODY = (b"content-length", b"0")
+"""A response with this header has no Content-Type, which Litestar always adds."""
+
 HSTS_HEADER = "max-age=31536000"
 
 # The variable that structlog's bind_contextvars would set, without its cost for each request.
@@ -94,6 +97,8 @@ class RequestContextMiddleware:
 
     def _complete_headers(self, sent: Iterable[Header], scope: Scope) -> list[Header]:
         headers, state = list(sent), scope["state"]
+        if EMPTY_BODY in headers:
+            headers = [header for header in headers if header[0] != b"content-type"]
         names = {name for name, _ in headers}
         headers += [header for header in self._security_headers if header[0] not in names]
         headers += state.get("limit_headers", ())
