@@ -11,11 +11,9 @@ from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import (
     Components,
+    Contact,
     License,
-    OAuthFlow,
-    OAuthFlows,
-    Reference,
-    SecurityScheme,
+    Server,
     Tag,
 )
 from litestar.types import ASGIApp
@@ -31,7 +29,6 @@ from referral.adapters.observability.tracing import (
     set_up_tracing,
 )
 from referral.container import make_container
-from referral.core.entities.clients import Scope
 from referral.core.policies.idempotency import IdempotentReplay
 from referral.core.ports.caching import RateLimiter
 from referral.core.ports.security import AccessTokenIssuer
@@ -62,27 +59,30 @@ from referral.web.middleware.cors import OriginFilter, make_cors_config
 from referral.web.middleware.draining import Drain
 from referral.web.middleware.request_context import RequestContextMiddleware
 from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
-from referral.web.openapi import operation_id
+from referral.web.openapi_security import SECURITY_SCHEMES
 from referral.web.pages.docs import DocsController, ProblemTypesController
 from referral.web.pages.email_links import EmailLinkPagesController
 from referral.web.pages.unsubscribe import UnsubscribeController
+from referral.web.problem_types import EXAMPLE_PUBLIC_URL
 from referral.web.problems import EXCEPTION_HANDLERS
 from referral.web.request_body import StrictRequest
 
 API_DESCRIPTION = """\
 Referral codes that expire, one active code per user, and the referrals that they bring.
 
-Errors are problem documents (RFC 9457): `type` links to a description; `request_id` is also in the
+Errors are problem documents (RFC 9457): `code` identifies the problem, `type` links to its
+description; `request_id` is also in the
 `X-Request-ID` header of every response and in the log. Times are RFC 3339 in UTC. A request body
 must not have unknown fields. To get the next page of a list, pass its `next_cursor` as `cursor`.
 """
 
 TAG_DESCRIPTIONS = {
-    "Accounts": "Registration, and the account of the signed-in user.",
+    "Accounts": "Registration, confirmation of the e-mail address, and forgotten passwords.",
     "Tokens": "Log-in, and the metadata with which other services verify tokens.",
     "My codes": "The referral codes of the signed-in user.",
     "Look-ups": "Queries about the codes of any user.",
     "Referrals": "Users who registered with a referral code.",
+    "My account": "The account of the signed-in user.",
     "Operations": "Health checks and metrics.",
 }
 
@@ -182,25 +182,16 @@ def create_app_from_environment() -> ASGIApp:
 
 
 def _openapi_config() -> OpenAPIConfig:
-    scopes: dict[str, str] = {Scope.ACCOUNT: "The account of the signed-in user."}
-    flow = OAuthFlow(token_url="/api/v1/auth/token", scopes=scopes)  # noqa: S106
-    password = SecurityScheme(type="oauth2", flows=OAuthFlows(password=flow))
-    bearer = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
-    client = SecurityScheme(type="http", scheme="basic", description="The client's id and secret.")
-    schemes: dict[str, SecurityScheme | Reference] = {
-        "password": password,
-        "bearer": bearer,
-        "client": client,
-    }
     return OpenAPIConfig(
         title="Referral API",
         version="1",
         description=API_DESCRIPTION,
         license=License(name="MIT", identifier="MIT"),
-        components=Components(security_schemes=schemes),
+        components=Components(security_schemes=SECURITY_SCHEMES),
+        contact=Contact(name="API documentation", url=f"{EXAMPLE_PUBLIC_URL}/docs"),
+        servers=[Server(EXAMPLE_PUBLIC_URL)],
         tags=[Tag(name, description) for name, description in TAG_DESCRIPTIONS.items()],
         use_handler_docstrings=True,
-        operation_id_creator=operation_id,
         path="/schema",
         create_examples=False,
         render_plugins=[],

@@ -59,8 +59,8 @@ class PageMonitor:
 @pytest.mark.parametrize(
     ("path", "content"),
     [
-        ("/docs", "#operations-Accounts-register"),
-        ("/redoc", "[id='tag/Accounts/operation/register'] h2"),
+        ("/docs", "#operations-Accounts-registerUser"),
+        ("/redoc", "[id='tag/Accounts/operation/registerUser'] h2"),
     ],
 )
 async def test_page_loads_everything_from_the_service(
@@ -101,7 +101,7 @@ async def test_swagger_ui_authorizes_and_calls_a_route(
     monitor = PageMonitor(page)
     await page.goto(f"{running.base_url}/docs")
     await _authorize(page, email)
-    operation = page.locator("#operations-Accounts-show_my_account")
+    operation = page.locator("#operations-My_account-getMe")
     await operation.locator(".opblock-summary-control").click()
     await operation.get_by_role("button", name="Try it out").click()
     async with page.expect_request("**/api/v1/me") as request:

@@ -10,8 +10,16 @@ from referral.core.entities.clients import Caller, Scope
 from referral.core.errors import InsufficientScope, Unauthenticated
 from referral.core.ports.security import AccessTokenIssuer
 
-SECURITY_REQUIREMENTS: list[dict[str, list[str]]] = [{"password": []}, {"bearer": []}]
-"""The alternative security schemes of the OpenAPI document."""
+SECURITY_REQUIREMENTS: list[dict[str, list[str]]] = [
+    {"password": [Scope.ACCOUNT]},
+    {"bearer": []},
+]
+"""The alternative security schemes of the OpenAPI document, for users."""
+
+
+def client_security(scope: Scope) -> list[dict[str, list[str]]]:
+    """Return the alternatives of a route for users and for clients with this scope."""
+    return [*SECURITY_REQUIREMENTS, {"clientCredentials": [scope]}]
 
 
 CALLER_STATE_KEY = "caller"

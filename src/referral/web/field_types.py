@@ -15,10 +15,21 @@ NewPassword = Annotated[
     Meta(
         description="8 characters to 1,024 bytes; common passwords are rejected.",
         examples=["staple battery horse"],
+        extra_json_schema={"format": "password", "minLength": 8, "maxLength": 1024},
     ),
 ]
 
-CurrentPassword = Annotated[str, Meta(examples=["correct horse battery"])]
+CurrentPassword = Annotated[
+    str,
+    Meta(
+        examples=["correct horse battery"],
+        extra_json_schema={"format": "password", "minLength": 1, "maxLength": 1024},
+    ),
+]
+
+UnixTime = Annotated[
+    int, Meta(description="Seconds since 1970.", extra_json_schema={"format": "int64"})
+]
 
 LinkToken = Annotated[
     str,

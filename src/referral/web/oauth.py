@@ -3,7 +3,7 @@
 from base64 import b64decode
 from binascii import Error as BadBase64
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from litestar import Request, Response
@@ -18,10 +18,11 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from referral.core.errors import InvalidClient, InvalidGrant, InvalidScope
 from referral.core.use_cases.clients import ClientCredentials
+from referral.core.use_cases.sessions import LOGIN_FAILED_DETAIL
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 NO_STORE_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -34,10 +35,23 @@ EMPTY_CREDENTIALS = ":"
 """An empty id and secret, which Swagger UI sends if the user entered no client."""
 
 
+TokenErrorCode = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "enum": [
+                *("invalid_client", "invalid_grant", "invalid_request", "invalid_scope"),
+                *("unauthorized_client", "unsupported_grant_type"),
+            ]
+        }
+    ),
+]
+
+
 class TokenErrorResponse(Struct):
     """An error response (RFC 6749, section 5.2)."""
 
-    error: str
+    error: TokenErrorCode
     error_description: str
 
 
@@ -59,14 +73,35 @@ INVALID_CLIENT_DESCRIPTION = (
 TWO_AUTHENTICATION_METHODS = "Send the client's secret once: by HTTP Basic or in the form."
 
 TOKEN_ERROR_SPEC = ResponseSpec(
-    TokenErrorResponse, generate_examples=False, description="An error of RFC 6749, section 5.2."
+    TokenErrorResponse,
+    generate_examples=False,
+    description="An error of RFC 6749, section 5.2.",
+    examples=[
+        Example(
+            id="invalid_request",
+            summary="A parameter is missing",
+            value={
+                "error": "invalid_request",
+                "error_description": "Send the parameter 'grant_type'.",
+            },
+        ),
+        Example(
+            id="invalid_grant",
+            summary="The password is wrong",
+            value={"error": "invalid_grant", "error_description": LOGIN_FAILED_DETAIL},
+        ),
+    ],
 )
 INVALID_CLIENT_SPEC = ResponseSpec(
     TokenErrorResponse,
     generate_examples=False,
     description="`invalid_client`: client authentication failed.",
     examples=[
-        Example(value={"error": "invalid_client", "error_description": INVALID_CLIENT_DESCRIPTION})
+        Example(
+            id="invalid_client",
+            summary="The client is unknown",
+            value={"error": "invalid_client", "error_description": INVALID_CLIENT_DESCRIPTION},
+        )
     ],
 )
 
@@ -196,15 +231,26 @@ def _is_basic(value: str) -> bool:
     return value.partition(" ")[0].lower() == "basic"
 
 
+def text_schema(description: str, example: str | None = None) -> Schema:
+    """Return the schema of a text field."""
+    examples = [example] if example else None
+    return Schema(type=OpenAPIType.STRING, description=description, examples=examples)
+
+
+CLIENT_FIELDS = {
+    "client_id": text_schema("The client's id, unless it is sent by HTTP Basic."),
+    "client_secret": text_schema("The client's secret, unless it is sent by HTTP Basic."),
+}
+"""The fields of client authentication in a form."""
+
+
 def describe_form(
-    fields: dict[str, str], required: list[str], examples: dict[str, Example | Reference]
+    fields: dict[str, Schema], required: list[str], examples: dict[str, Example | Reference]
 ) -> RequestBody:
-    """Describe a form with string fields for the OpenAPI document."""
-    properties: dict[str, Reference | Schema] = {
-        name: Schema(type=OpenAPIType.STRING, description=description)
-        for name, description in fields.items()
-    }
-    form = Schema(type=OpenAPIType.OBJECT, properties=properties, required=required)
+    """Describe a form, with the fields of client authentication, for the OpenAPI document."""
+    form = Schema(
+        type=OpenAPIType.OBJECT, properties={**fields, **CLIENT_FIELDS}, required=required
+    )
     return RequestBody({FORM_MEDIA_TYPE: OpenAPIMediaType(form, examples=examples)}, required=True)
 
 
@@ -215,8 +261,10 @@ class TokenFormOperation(Operation):
     def __post_init__(self) -> None:
         """Add the form."""
         fields = {
-            "token": "An access token or a refresh token.",
-            "token_type_hint": "`access_token` or `refresh_token`. The service ignores it.",
+            "token": text_schema("An access token or a refresh token."),
+            "token_type_hint": text_schema(
+                "`access_token` or `refresh_token`. The service ignores it."
+            ),
         }
         example = Example(summary="A token", value={"token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7"})
         self.request_body = describe_form(fields, ["token"], {"token": example})

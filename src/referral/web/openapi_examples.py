@@ -1,21 +1,33 @@
-"""Example values of fields and schemas in the OpenAPI document."""
+"""Example values of fields, schemas and parameters in the OpenAPI document.
+
+They tell one story: Ann, whom Eve referred, shares a code, and Bob registers with it.
+"""
 
 from typing import Any
 
-EXAMPLE_ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
+from referral.web.openapi_schemas import Node, resolve_schema, without_null
+from referral.web.problem_types import EXAMPLE_PUBLIC_URL
+
+ANN_ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
+BOB_ID = "01938f6b-51d0-7e0a-8a3c-94f7d2b6e105"
+EVE_ID = "01938f11-08be-7c44-b6d1-2f5a9c7e3d80"
+CODE_ID = "01938f60-2b9d-7f13-a5c8-7d1e4f0b6c92"
+SESSION_ID = "01938f5f-93a4-7d26-8e5b-6c0f2a1d7b38"
+
 FIELD_EXAMPLES: dict[str, Any] = {
     "active": True,
-    "aud": "http://127.0.0.1:8000",
+    "aud": EXAMPLE_PUBLIC_URL,
     "blocked_at": None,
     "client_id": "first-party",
+    "confirm_by": None,
+    "deliverability": "valid",
     "enabled": True,
     "exp": 1_796_116_800,
     "exported_at": "2026-12-03T08:00:00Z",
     "iat": 1_796_116_200,
-    "iss": "http://127.0.0.1:8000",
+    "iss": EXAMPLE_PUBLIC_URL,
     "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
-    "referrer_id": EXAMPLE_ID,
-    "sub": EXAMPLE_ID,
+    "sub": ANN_ID,
     "username": "ann@example.com",
     "access_token": "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiIuLi4ifQ.c2lnbmF0dXJl",
     "avatar_url": "https://example.com/ann.png",
@@ -27,11 +39,9 @@ FIELD_EXAMPLES: dict[str, Any] = {
     "email": "ann@example.com",
     "email_key": "ann@example.com",
     "email_verified": True,
-    "error": "invalid_grant",
-    "error_description": "The e-mail address or the password is wrong.",
     "expires_at": "2026-12-31T23:59:59Z",
     "expires_in": 600,
-    "id": EXAMPLE_ID,
+    "id": ANN_ID,
     "joined_at": "2026-12-02T17:05:00Z",
     "max_uses": 100,
     "name": "Ann Example",
@@ -41,31 +51,53 @@ FIELD_EXAMPLES: dict[str, Any] = {
     "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
     "role": "member",
     "scope": "account",
+    "status": "active",
     "title": "Engineer",
     "token_type": "Bearer",
-    "url": "http://127.0.0.1:8000/r/ANN-2026",
+    "url": f"{EXAMPLE_PUBLIC_URL}/r/ANN-2026",
     "uses": 1,
     "valid": True,
 }
 """Examples of fields by name. A field can also have an example in its own type."""
 
-SCHEMA_EXAMPLES: dict[str, Any] = {
-    "CreateCodeRequest": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
-    "RenewCodeRequest": {"expires_at": FIELD_EXAMPLES["expires_at"]},
+REFERRAL: Node = {
+    "id": BOB_ID,
+    "email": "bob@example.com",
+    "status": "confirmed",
+    "code": "ANN-2026",
+    "joined_at": FIELD_EXAMPLES["joined_at"],
+}
+FIELDS_BY_SCHEMA: dict[str, Node] = {
     "AuthorizationServerMetadata": {
-        "issuer": "http://127.0.0.1:8000",
-        "token_endpoint": "http://127.0.0.1:8000/api/v1/auth/token",
-        "revocation_endpoint": "http://127.0.0.1:8000/api/v1/auth/revoke",
-        "introspection_endpoint": "http://127.0.0.1:8000/api/v1/auth/introspect",
-        "jwks_uri": "http://127.0.0.1:8000/.well-known/jwks.json",
+        "issuer": EXAMPLE_PUBLIC_URL,
+        "token_endpoint": f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/token",
+        "revocation_endpoint": f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/revoke",
+        "introspection_endpoint": f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/introspect",
+        "jwks_uri": f"{EXAMPLE_PUBLIC_URL}/.well-known/jwks.json",
         "grant_types_supported": ["password", "refresh_token", "client_credentials"],
-        "response_types_supported": [],
+        "response_types_supported": ["none"],
         "scopes_supported": ["account", "codes:read", "referrals:read", "users:read"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
-        "revocation_endpoint_auth_methods_supported": ["none"],
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
-        "service_documentation": "http://127.0.0.1:8000/docs",
+        "token_endpoint_auth_methods_supported": [
+            *("none", "client_secret_basic", "client_secret_post")
+        ],
+        "revocation_endpoint_auth_methods_supported": [
+            *("none", "client_secret_basic", "client_secret_post")
+        ],
+        "introspection_endpoint_auth_methods_supported": [
+            *("client_secret_basic", "client_secret_post")
+        ],
+        "service_documentation": f"{EXAMPLE_PUBLIC_URL}/docs",
     },
+    "CodeResponse": {"id": CODE_ID},
+    "ExportedCode": {"id": CODE_ID},
+    "ExportedReferral": REFERRAL,
+    "ExportedReferrer": {
+        "referrer_id": EVE_ID,
+        "status": "confirmed",
+        "code": "EVE-2026",
+        "joined_at": FIELD_EXAMPLES["created_at"],
+    },
+    "ExportedSession": {"id": SESSION_ID},
     "JsonWebKey": {
         "kty": "RSA",
         "kid": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs",
@@ -74,5 +106,53 @@ SCHEMA_EXAMPLES: dict[str, Any] = {
         "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1R",
         "e": "AQAB",
     },
+    "LivenessResponse": {"status": "ok"},
+    "RecentReferralResponse": REFERRAL,
+    "ReferralResponse": REFERRAL,
+    "ReferrerResponse": {"id": EVE_ID, "email": None},
 }
-"""Examples of schemas for which examples of single fields would be inconsistent."""
+"""Examples of fields that differ from those of the same name in other schemas."""
+
+SCHEMA_EXAMPLES: dict[str, Node] = {
+    "CreateCodeRequest": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
+    # The examples run in the order of the document: the password was changed before.
+    "DeleteAccountRequest": {"password": "staple battery horse"},
+    "RegisterRequest": {
+        "email": "ann@example.com",
+        "password": "correct horse battery",
+        "locale": "en",
+    },
+    "RenewCodeRequest": {"expires_at": FIELD_EXAMPLES["expires_at"]},
+}
+"""Examples of schemas that have only some of the fields, or other values."""
+
+PARAMETER_EXAMPLES = {"code": "ANN-2026", "email": "ann@example.com"}
+"""Examples of path and query parameters; ids have none, because they would not exist."""
+
+PATH_EXAMPLES = {"code": "ANN-2026", "code_id": CODE_ID, "user_id": BOB_ID}
+
+LOCATION_EXAMPLES = {
+    "registerUser": "/api/v1/me",
+    "createCode": f"/api/v1/me/codes/{CODE_ID}",
+    "followShareLink": f"{EXAMPLE_PUBLIC_URL}/join?ref=ANN-2026",
+}
+"""Values of the Location header, by operation id."""
+
+
+def make_example(schema: Node, schemas: Node) -> Any:  # noqa: ANN401 - any JSON value
+    """Return an example of a schema."""
+    schema = resolve_schema(schema, schemas)
+    title = schema.get("title", "")
+    if title in SCHEMA_EXAMPLES:
+        return SCHEMA_EXAMPLES[title]
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "array":
+        return [make_example(schema["items"], schemas)]
+    examples = FIELD_EXAMPLES | FIELDS_BY_SCHEMA.get(title, {})
+    return {
+        name: examples[name] if name in examples else make_example(without_null(field), schemas)
+        for name, field in schema["properties"].items()
+    }

@@ -166,9 +166,18 @@ def handle_core_error(
     return _respond(request, status, slug_of(error_class), detail, field_errors, headers)
 
 
+def default_detail(class_or_status: type[errors.ReferralError] | int) -> str:
+    """Return the detail of a problem that has none of its own."""
+    if isinstance(class_or_status, int):
+        return HTTP_PROBLEMS[class_or_status][1]
+    hint = HTTP_HINTS.get(class_or_status)
+    detail = class_or_status.default_detail
+    return f"{detail} {hint}" if hint else detail
+
+
 def _detail_of(error: errors.ReferralError) -> str:
-    hint = HTTP_HINTS.get(type(error)) if error.detail == error.default_detail else None
-    return f"{error.detail} {hint}" if hint else error.detail
+    is_default = error.detail == error.default_detail
+    return default_detail(type(error)) if is_default else error.detail
 
 
 def handle_http_exception(

@@ -123,12 +123,14 @@ class AccountExportController(Controller):
     """Route for the export."""
 
     path = "/api/v1/me/export"
-    tags = ("Accounts",)
+    tags = ("My account",)
     security = SECURITY_REQUIREMENTS
     before_request = staticmethod(require_active_session)
     dependencies = {"user_id": Provide(authenticate_user)}
 
-    @get(summary="Export my data", responses=problem_responses(*READ_ERRORS))
+    @get(
+        operation_id="exportMe", summary="Export my data", responses=problem_responses(*READ_ERRORS)
+    )
     @inject
     async def export(
         self, user_id: NamedDependency[UUID], export_account: FromDishka[ExportAccount]

@@ -53,7 +53,8 @@ class CodeSharingController(Controller):
 
     @post(
         "/active/email",
-        summary="Mail me my active code",
+        operation_id="mailActiveCode",
+        summary="Mail my active code to me",
         status_code=202,
         guards=TOKEN_LIMITS_BY_ACCOUNT,
         before_request=replay_stored_user_response,
@@ -76,7 +77,8 @@ class CodeSharingController(Controller):
 
     @get(
         "/{code_id:uuid}/qr.svg",
-        summary="Show a QR code as SVG",
+        operation_id="getCodeQrSvg",
+        summary="Get a QR code as SVG",
         media_type=SVG_MEDIA_TYPE,
         responses=problem_responses(*READ_ONE_ERRORS) | _image_response(SVG_MEDIA_TYPE),
     )
@@ -95,7 +97,8 @@ class CodeSharingController(Controller):
 
     @get(
         "/{code_id:uuid}/qr.png",
-        summary="Show a QR code as PNG",
+        operation_id="getCodeQrPng",
+        summary="Get a QR code as PNG",
         media_type=PNG_MEDIA_TYPE,
         responses=problem_responses(*READ_ONE_ERRORS) | _image_response(PNG_MEDIA_TYPE),
     )

@@ -76,8 +76,14 @@ class CreateCodeRequest(Struct, forbid_unknown_fields=True):
     max_uses: Annotated[
         MaxUses | None, Meta(description="How many users may register with it.")
     ] = None
-    activate: Annotated[bool, Meta(description="Activate the code.")] = True
-    replace: Annotated[bool, Meta(description="Deactivate the currently active code.")] = False
+    activate: Annotated[bool, Meta(description="Activate the code; true by default.")] = True
+    replace: Annotated[
+        bool,
+        Meta(
+            description="Deactivate the currently active code, instead of a conflict; false by "
+            "default."
+        ),
+    ] = False
 
 
 class RenewCodeRequest(Struct, forbid_unknown_fields=True):
@@ -135,6 +141,7 @@ class CodesController(Controller):
     dependencies = {"user_id": Provide(authenticate_user)}
 
     @post(
+        operation_id="createCode",
         summary="Create a code",
         guards=[limit_by_account(RateLimitGroup.CODES)],
         before_request=replay_stored_user_response,
@@ -181,9 +188,10 @@ class CodesController(Controller):
         )
 
     @get(
+        operation_id="listMyCodes",
         summary="List my codes",
         dependencies={"page": Provide(provide_page_request, sync_to_thread=False)},
-        responses=problem_responses(*READ_ERRORS, errors.InvalidRequest),
+        responses=problem_responses(414, *READ_ERRORS, errors.InvalidRequest),
     )
     @inject
     async def list_all(
@@ -206,7 +214,8 @@ class CodesController(Controller):
 
     @get(
         "/active",
-        summary="Show my active code",
+        operation_id="getActiveCode",
+        summary="Get my active code",
         responses=problem_responses(*READ_ERRORS, errors.NoActiveCode),
     )
     @inject
@@ -219,7 +228,12 @@ class CodesController(Controller):
         """Return the active code."""
         return CodeResponse.from_code(*await show_active_code(user_id), urls)
 
-    @get("/{code_id:uuid}", summary="Show a code", responses=problem_responses(*READ_ONE_ERRORS))
+    @get(
+        "/{code_id:uuid}",
+        operation_id="getCode",
+        summary="Get a code",
+        responses=problem_responses(*READ_ONE_ERRORS),
+    )
     @inject
     async def show(
         self,
@@ -233,6 +247,7 @@ class CodesController(Controller):
 
     @patch(
         "/{code_id:uuid}",
+        operation_id="renewCode",
         summary="Renew a code",
         responses=problem_responses(*WRITE_ONE_ERRORS, *BODY_ERRORS),
     )
@@ -251,7 +266,10 @@ class CodesController(Controller):
         return CodeResponse.from_code(*await renew_code(user_id, code_id, _renewal(data)), urls)
 
     @delete(
-        "/{code_id:uuid}", summary="Delete a code", responses=problem_responses(*WRITE_ONE_ERRORS)
+        "/{code_id:uuid}",
+        operation_id="deleteCode",
+        summary="Delete a code",
+        responses=problem_responses(*WRITE_ONE_ERRORS),
     )
     @inject
     async def delete(
@@ -265,6 +283,7 @@ class CodesController(Controller):
 
     @post(
         "/{code_id:uuid}/activate",
+        operation_id="activateCode",
         summary="Activate a code",
         status_code=200,
         responses=problem_responses(*WRITE_ONE_ERRORS, errors.CodeExpired, errors.CodeExhausted),
@@ -282,6 +301,7 @@ class CodesController(Controller):
 
     @post(
         "/{code_id:uuid}/deactivate",
+        operation_id="deactivateCode",
         summary="Deactivate a code",
         status_code=200,
         responses=problem_responses(*WRITE_ONE_ERRORS),

@@ -55,7 +55,7 @@ class DeleteAccountRequest(Struct, forbid_unknown_fields=True):
 class SetReferrerRequest(Struct, forbid_unknown_fields=True):
     """A referral code of the referrer."""
 
-    referral_code: Annotated[str, Meta(examples=["ANN-2026"])]
+    referral_code: Annotated[str, Meta(examples=["EVE-2026"])]
 
 
 class ReferrerResponse(Struct):
@@ -79,12 +79,12 @@ class RecentReferralResponse(Struct):
 class ProfileResponse(Struct):
     """Public data about the owner of the e-mail address."""
 
-    name: str | None = None
-    title: str | None = None
-    company: str | None = None
-    domain: str | None = None
-    country: str | None = None
-    avatar_url: str | None = None
+    name: str | None
+    title: str | None
+    company: str | None
+    domain: str | None
+    country: str | None
+    avatar_url: str | None
 
     @classmethod
     def from_profile(cls, profile: Profile | None) -> "ProfileResponse | None":
@@ -121,12 +121,12 @@ class CurrentUserController(Controller):
     """Routes for the authenticated user's account."""
 
     path = "/api/v1/me"
-    tags = ("Accounts",)
+    tags = ("My account",)
     security = SECURITY_REQUIREMENTS
     before_request = staticmethod(require_user)
     dependencies = {"user_id": Provide(authenticate_user)}
 
-    @get(summary="Show my account", responses=problem_responses(*READ_ERRORS))
+    @get(operation_id="getMe", summary="Get my account", responses=problem_responses(*READ_ERRORS))
     @inject
     async def show(
         self,
@@ -137,7 +137,11 @@ class CurrentUserController(Controller):
         """Return the authenticated user's account, with its newest referrals."""
         return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
 
-    @patch(summary="Change my account", responses=problem_responses(*WRITE_ERRORS, *BODY_ERRORS))
+    @patch(
+        operation_id="updateMe",
+        summary="Update my account",
+        responses=problem_responses(*WRITE_ERRORS, *BODY_ERRORS),
+    )
     @inject
     async def update(
         self,
@@ -154,7 +158,8 @@ class CurrentUserController(Controller):
         return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
 
     @delete(
-        summary="Erase my account",
+        operation_id="deleteMe",
+        summary="Delete my account",
         guards=TOKEN_LIMITS_BY_ACCOUNT,
         responses=problem_responses(
             *WRITE_ERRORS, *BODY_ERRORS, errors.TooManyRequests, errors.WrongPassword
@@ -174,6 +179,7 @@ class CurrentUserController(Controller):
 
     @put(
         "/password",
+        operation_id="changeMyPassword",
         summary="Change my password",
         status_code=204,
         guards=TOKEN_LIMITS_BY_ACCOUNT,
@@ -199,7 +205,8 @@ class CurrentUserController(Controller):
 
     @post(
         "/referrer",
-        summary="Name my referrer",
+        operation_id="setMyReferrer",
+        summary="Set my referrer",
         status_code=200,
         guards=LOOKUP_LIMITS_BY_ACCOUNT,
         responses=problem_responses(

@@ -10,9 +10,16 @@ from referral.core.entities.clients import Scope
 from referral.core.ports.security import AccessTokenIssuer
 from referral.web.controllers.token_endpoint import SupportedGrants
 from referral.web.injection import inject
+from referral.web.problem_types import problem_responses
 from referral.web.public_urls import PublicUrls
 
-CACHE_HEADERS = [ResponseHeader("Cache-Control", value="public, max-age=300")]
+CACHE_HEADERS = [
+    ResponseHeader(
+        "Cache-Control",
+        value="public, max-age=300",
+        description="`public, max-age=300`: caches may keep the document for 5 minutes.",
+    )
+]
 """Caches keep the documents for 5 minutes: after that, every client knows a newly added key."""
 
 CLIENT_AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post")
@@ -60,7 +67,9 @@ class DiscoveryController(Controller):
 
     @get(
         "/oauth-authorization-server",
-        summary="Describe the token service",
+        operation_id="getAuthorizationServerMetadata",
+        summary="Get the authorization server metadata",
+        responses=problem_responses(414),
         response_headers=CACHE_HEADERS,
     )
     @inject
@@ -84,7 +93,13 @@ class DiscoveryController(Controller):
             service_documentation=f"{urls.public_url}/docs",
         )
 
-    @get("/jwks.json", summary="Show the public keys", response_headers=CACHE_HEADERS)
+    @get(
+        "/jwks.json",
+        operation_id="getJwks",
+        summary="Get the public keys",
+        responses=problem_responses(414),
+        response_headers=CACHE_HEADERS,
+    )
     @inject
     async def jwks(self, access_tokens: FromDishka[AccessTokenIssuer]) -> JsonWebKeySet:
         """Return the keys that verify access tokens (RFC 7517)."""

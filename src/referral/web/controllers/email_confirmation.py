@@ -16,7 +16,7 @@ from referral.web.auth import (
     authenticate_optional_user,
     authenticate_user,
 )
-from referral.web.field_types import LinkToken
+from referral.web.field_types import CurrentPassword, LinkToken
 from referral.web.idempotency import (
     MAIL_ACCEPTED,
     IdempotencyKey,
@@ -38,11 +38,8 @@ class ConfirmEmailRequest(Struct, forbid_unknown_fields=True):
 
     token: LinkToken
     password: Annotated[
-        str | None,
-        Meta(
-            description="Required unless the request has an access token of the account.",
-            examples=["correct horse battery"],
-        ),
+        CurrentPassword | None,
+        Meta(description="Required unless the request has an access token of the account."),
     ] = None
 
 
@@ -60,7 +57,8 @@ class EmailConfirmationController(Controller):
 
     @post(
         "/email/verification",
-        summary="Mail me a link to confirm my address",
+        operation_id="requestEmailVerification",
+        summary="Request a confirmation mail",
         status_code=202,
         security=SECURITY_REQUIREMENTS,
         guards=TOKEN_LIMITS_BY_ACCOUNT,
@@ -85,7 +83,8 @@ class EmailConfirmationController(Controller):
 
     @post(
         "/email/confirm",
-        summary="Confirm an address",
+        operation_id="confirmEmail",
+        summary="Confirm an e-mail address",
         status_code=204,
         security=[{}, *SECURITY_REQUIREMENTS],
         guards=TOKEN_LIMITS,
@@ -115,7 +114,8 @@ class EmailConfirmationController(Controller):
 
     @post(
         "/email/disown",
-        summary="Disown an address",
+        operation_id="disownEmail",
+        summary="Disown an e-mail address",
         status_code=204,
         guards=TOKEN_LIMITS,
         responses=problem_responses(

@@ -18,7 +18,7 @@ from referral.web.problem_types import problem_responses
 class LivenessResponse(Struct):
     """The process is running."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"]
 
 
 READINESS_SPEC = ResponseSpec(
@@ -37,15 +37,21 @@ class HealthController(Controller):
     path = "/health"
     tags = ("Operations",)
 
-    @get("/live", summary="Alive?")
+    @get(
+        "/live",
+        operation_id="getLiveness",
+        summary="Check liveness",
+        responses=problem_responses(414),
+    )
     async def live(self) -> LivenessResponse:
         """Respond without a check of any component."""
-        return LivenessResponse()
+        return LivenessResponse("ok")
 
     @get(
         "/ready",
-        summary="Ready?",
-        responses={200: READINESS_SPEC, **problem_responses(Unavailable)},
+        operation_id="getReadiness",
+        summary="Check readiness",
+        responses={200: READINESS_SPEC, **problem_responses(414, Unavailable)},
     )
     @inject
     async def ready(self, state: State, check_health: FromDishka[CheckHealth]) -> dict[str, str]:

@@ -9,10 +9,11 @@ from litestar.response import Redirect
 from msgspec import Struct
 
 from referral.core import errors
+from referral.core.entities.clients import Scope
 from referral.core.entities.codes import Code
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
-from referral.web.auth import SECURITY_REQUIREMENTS, check_lookup_access
+from referral.web.auth import check_lookup_access, client_security
 from referral.web.field_types import Email, Timestamp
 from referral.web.injection import inject
 from referral.web.middleware.lookup_response_cache import LOOKUP_RESULT_KEY, LookupResponseCache
@@ -54,13 +55,14 @@ class LookupController(Controller):
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
-    security = [{}, *SECURITY_REQUIREMENTS]
+    security = [{}, *client_security(Scope.CODES_READ)]
 
     @get(
         "/lookup",
-        summary="Look a code up",
+        operation_id="lookUpCode",
+        summary="Look up a code",
         middleware=[LookupResponseCache],
-        responses=problem_responses(*LOOKUP_ERRORS),
+        responses=problem_responses(414, *LOOKUP_ERRORS),
     )
     @inject
     async def look_up(
@@ -79,7 +81,8 @@ class LookupController(Controller):
 
     @post(
         "/lookup",
-        summary="Look a code up, privately",
+        operation_id="lookUpCodePrivately",
+        summary="Look up a code privately",
         guards=[limit_by_ip(RateLimitGroup.LOOKUP), check_lookup_access],
         status_code=200,
         responses=problem_responses(400, 408, 413, 415, *LOOKUP_ERRORS),
@@ -103,7 +106,8 @@ class CodeValidityController(Controller):
 
     @get(
         "/{code:str}/validity",
-        summary="Check a code",
+        operation_id="getCodeValidity",
+        summary="Check whether a code is valid",
         guards=[limit_by_ip(RateLimitGroup.LOOKUP)],
         responses=problem_responses(errors.TooManyRequests, errors.Unavailable),
     )
@@ -124,6 +128,7 @@ class ShareLinkController(Controller):
 
     @get(
         "/{code:str}",
+        operation_id="followShareLink",
         summary="Follow a share link",
         status_code=302,
         response_description="The landing page.",

@@ -27,7 +27,8 @@ class MetricsController(Controller):
 
     @get(
         "",
-        summary="Figures",
+        operation_id="getMetrics",
+        summary="Get the metrics",
         media_type="text/plain",
         response_description="The metrics.",
         responses=problem_responses(404),

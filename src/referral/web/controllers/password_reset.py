@@ -42,7 +42,8 @@ class PasswordResetController(Controller):
 
     @post(
         "/forgot",
-        summary="Mail a link for a new password",
+        operation_id="requestPasswordReset",
+        summary="Request a password reset",
         status_code=202,
         guards=TOKEN_LIMITS,
         before_request=replay_stored_response,
@@ -64,7 +65,8 @@ class PasswordResetController(Controller):
 
     @post(
         "/reset",
-        summary="Set a new password",
+        operation_id="resetPassword",
+        summary="Reset the password",
         status_code=204,
         guards=TOKEN_LIMITS,
         responses=problem_responses(

@@ -10,7 +10,7 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.entities.clients import Caller
+from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.use_cases.referrals import ListReferrals
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate
@@ -43,6 +43,7 @@ class ReferralPageResponse(Struct):
 
 
 LIST_ERRORS = (
+    414,
     errors.Unauthenticated,
     errors.InsufficientScope,
     errors.InvalidRequest,
@@ -63,7 +64,9 @@ class ReferralsController(Controller):
 
     @get(
         "/users/{user_id:uuid}/referrals",
+        operation_id="listUserReferrals",
         summary="List a user's referrals",
+        security=[{"clientCredentials": [Scope.REFERRALS_READ]}],
         responses=problem_responses(*LIST_ERRORS, errors.NotFound),
     )
     @inject
@@ -80,7 +83,12 @@ class ReferralsController(Controller):
         """
         return await _page(list_referrals, caller, user_id, page, status)
 
-    @get("/me/referrals", summary="List my referrals", responses=problem_responses(*LIST_ERRORS))
+    @get(
+        "/me/referrals",
+        operation_id="listMyReferrals",
+        summary="List my referrals",
+        responses=problem_responses(*LIST_ERRORS),
+    )
     @inject
     async def list_mine(
         self,

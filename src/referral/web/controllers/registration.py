@@ -13,7 +13,7 @@ from referral.core import errors
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.users import Locale, Role, User
 from referral.core.use_cases.accounts import NewAccount, Register
-from referral.web.field_types import Email, Timestamp
+from referral.web.field_types import Email, NewPassword, Timestamp
 from referral.web.idempotency import (
     IdempotencyKey,
     StoredJsonResponse,
@@ -32,15 +32,13 @@ class RegisterRequest(Struct, forbid_unknown_fields=True):
     """The e-mail address and password of a new user."""
 
     email: Email
-    password: Annotated[
-        str,
-        Meta(
-            description="8 characters to 1,024 bytes; common passwords are rejected.",
-            examples=["correct horse battery"],
-        ),
-    ]
-    referral_code: Annotated[str | None, Meta(examples=["ANN-2026"])] = None
-    locale: Annotated[Locale, Meta(description="The language of mails.")] = Locale.EN
+    password: NewPassword
+    referral_code: Annotated[
+        str | None, Meta(description="A code of the referrer.", examples=["EVE-2026"])
+    ] = None
+    locale: Annotated[Locale, Meta(description="The language of mails; `en` by default.")] = (
+        Locale.EN
+    )
 
 
 class UserResponse(Struct):
@@ -67,7 +65,8 @@ class RegistrationController(Controller):
 
     @post(
         "/auth/register",
-        summary="Register",
+        operation_id="registerUser",
+        summary="Register a user",
         guards=[limit_by_ip(RateLimitGroup.REGISTER), *TOKEN_LIMITS],
         before_request=replay_stored_response,
         response_headers=[ResponseHeader("Location", value=LOCATION)],

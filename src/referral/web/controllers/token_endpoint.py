@@ -5,7 +5,7 @@ from typing import Any
 
 from dishka import FromDishka
 from litestar import Controller, Request, Response, post
-from litestar.openapi.spec import Example, Operation, Reference
+from litestar.openapi.spec import Example, OpenAPIType, Operation, Reference, Schema
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core.entities.clients import Client, Scope
@@ -23,24 +23,34 @@ from referral.web.oauth import (
     find_client_credentials,
     read_form,
     require_field,
+    text_schema,
 )
 from referral.web.problem_types import problem_responses
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
+GRANTS = ["password", "refresh_token", "client_credentials"]
+USERNAME, PASSWORD = "ann@example.com", "correct horse battery"
 FORM_FIELDS = {
-    "grant_type": "`password`, `refresh_token`, or `client_credentials` with HTTP Basic.",
-    "username": "The e-mail address, for the grant `password`.",
-    "password": "The password, for the grant `password`.",
-    "refresh_token": "The latest refresh token, for the grant `refresh_token`.",
-    "scope": f"`{Scope.ACCOUNT}` for users, granted scopes for clients; all of them by default.",
+    "grant_type": Schema(
+        type=OpenAPIType.STRING,
+        description="The operator can switch `password` off; see `grant_types_supported` of the "
+        "metadata.",
+        enum=GRANTS,
+    ),
+    "username": text_schema("The e-mail address, for the grant `password`.", USERNAME),
+    "password": text_schema("The password, for the grant `password`.", PASSWORD),
+    "refresh_token": text_schema("The latest refresh token, for the grant `refresh_token`."),
+    "scope": text_schema(
+        f"`{Scope.ACCOUNT}` for users, granted scopes for clients; all of them by default."
+    ),
 }
 FORM_EXAMPLES: dict[str, Example | Reference] = {
     "password": Example(
         summary="Log in",
         value={
             "grant_type": "password",
-            "username": "ann@example.com",
-            "password": "correct horse battery",
+            "username": USERNAME,
+            "password": PASSWORD,
         },
     ),
     "refresh_token": Example(
@@ -51,7 +61,7 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
         },
     ),
     "client_credentials": Example(
-        summary="Get a token for a client, with HTTP Basic authentication",
+        summary="Get a token for a client",
         value={"grant_type": "client_credentials", "scope": "referrals:read"},
     ),
 }
@@ -69,7 +79,7 @@ class SupportedGrants:
 
     def names(self) -> list[str]:
         """Return the values of `grant_type`."""
-        return [*(["password"] if self.password else []), "refresh_token", "client_credentials"]
+        return [name for name in GRANTS if self.password or name != "password"]
 
 
 class TokenResponse(Struct):
@@ -101,7 +111,8 @@ class TokenController(Controller):
 
     @post(
         "/token",
-        summary="Get tokens",
+        operation_id="issueToken",
+        summary="Issue a token",
         status_code=200,
         security=[{}, {"client": []}],
         operation_class=GrantFormOperation,

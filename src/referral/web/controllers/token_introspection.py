@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from referral.core.errors import Unavailable
 from referral.core.use_cases.clients import AuthenticateClient, IntrospectionResult, IntrospectToken
 from referral.core.use_cases.sessions import RevokeSession
+from referral.web.field_types import UnixTime
 from referral.web.injection import inject
 from referral.web.oauth import (
     INVALID_CLIENT_SPEC,
@@ -35,8 +36,8 @@ class IntrospectionResponse(Struct):
     username: str | UnsetType = UNSET
     email_verified: bool | UnsetType = UNSET
     token_type: str | UnsetType = UNSET
-    exp: int | UnsetType = UNSET
-    iat: int | UnsetType = UNSET
+    exp: UnixTime | UnsetType = UNSET
+    iat: UnixTime | UnsetType = UNSET
     sub: str | UnsetType = UNSET
     aud: str | UnsetType = UNSET
     iss: str | UnsetType = UNSET
@@ -52,6 +53,7 @@ class TokenIntrospectionController(Controller):
 
     @post(
         "/revoke",
+        operation_id="revokeToken",
         summary="Revoke a token",
         status_code=200,
         security=[{}, {"client": []}],
@@ -80,6 +82,7 @@ class TokenIntrospectionController(Controller):
 
     @post(
         "/introspect",
+        operation_id="introspectToken",
         summary="Introspect a token",
         status_code=200,
         security=[{"client": []}],

@@ -17,7 +17,7 @@ from referral.package_files import package_folder
 from referral.web.injection import inject
 from referral.web.openapi import complete_document
 from referral.web.pages.rendering import render_page
-from referral.web.problem_types import all_problem_types
+from referral.web.problem_types import EXAMPLE_PUBLIC_URL, all_problem_types
 from referral.web.public_urls import PublicUrls
 
 ASSETS_FOLDER = package_folder("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
@@ -47,6 +47,12 @@ window.ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#page",
   deepLinking: true,
+  requestInterceptor(request) {
+    // The page may have been opened by another name of the host than the public URL.
+    const url = new URL(request.url, location.href);
+    request.url = location.origin + url.pathname + url.search;
+    return request;
+  },
 });
 """
 
@@ -83,7 +89,10 @@ class DocsController(Controller):
         state = request.app.state
         if "document" not in state:
             document = complete_document(request.app.openapi_schema.to_schema())
-            state["document"] = msgspec.json.encode(document)
+            encoded = msgspec.json.encode(document)
+            state["document"] = encoded.replace(
+                EXAMPLE_PUBLIC_URL.encode(), state.public_url.encode()
+            )
         return Response(state["document"], media_type=MediaType.JSON)
 
     @get("/docs/files/{name:str}")

@@ -1,0 +1,37 @@
+"""Security schemes of the OpenAPI document."""
+
+from litestar.openapi.spec import OAuthFlow, OAuthFlows, Reference, SecurityScheme
+
+from referral.core.entities.clients import Scope
+from referral.web.problem_types import EXAMPLE_PUBLIC_URL
+
+TOKEN_URL = f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/token"
+JWT_USE = "Access tokens are JWTs of RFC 9068, used as RFC8725 recommends."
+USER_SCOPES: dict[str, str] = {Scope.ACCOUNT: "The account of the signed-in user."}
+CLIENT_SCOPES: dict[str, str] = {
+    Scope.CODES_READ: "The look-up of codes, where it is not public.",
+    Scope.REFERRALS_READ: "The referrals of all users.",
+    Scope.USERS_READ: "E-mail addresses in introspection.",
+}
+
+SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {
+    "client": SecurityScheme(
+        type="http", scheme="basic", description="The id and the secret of a client."
+    ),
+    "clientCredentials": SecurityScheme(
+        type="oauth2",
+        description="A token of a client.",
+        flows=OAuthFlows(client_credentials=OAuthFlow(token_url=TOKEN_URL, scopes=CLIENT_SCOPES)),
+    ),
+    "bearer": SecurityScheme(
+        type="http", scheme="bearer", bearer_format="JWT", description=f"An access token. {JWT_USE}"
+    ),
+    "password": SecurityScheme(
+        type="oauth2",
+        description=f"The e-mail address and the password of a user. {JWT_USE}",
+        flows=OAuthFlows(
+            password=OAuthFlow(token_url=TOKEN_URL, refresh_url=TOKEN_URL, scopes=USER_SCOPES)
+        ),
+    ),
+}
+"""Swagger UI puts the focus into the last form of its dialog, which is for users."""
