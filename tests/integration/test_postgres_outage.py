@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
@@ -80,6 +81,9 @@ async def test_stopped_database_means_503_until_it_is_back(
     code = await ann.issue_code()
     await asyncio.to_thread(server.stop)
     await assert_unavailable(service)
+    with capture_logs() as logs:
+        assert (await service.get("/confirm?token=unknown")).status_code == 503
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["unavailable"]
     assert (await service.get("/health/ready")).status_code == 503
     assert (await service.get("/health/live")).status_code == 200
     await asyncio.to_thread(server.start)

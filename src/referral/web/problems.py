@@ -161,7 +161,7 @@ def handle_core_error(
     if isinstance(error, errors.TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Unavailable):
-        structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
+        log_unavailable(error)
         headers["Retry-After"] = UNAVAILABLE_RETRY_AFTER_SECONDS
     return _respond(request, status, slug_of(error_class), detail, field_errors, headers)
 
@@ -173,6 +173,11 @@ def default_detail(class_or_status: type[errors.ReferralError] | int) -> str:
     hint = HTTP_HINTS.get(class_or_status)
     detail = class_or_status.default_detail
     return f"{detail} {hint}" if hint else detail
+
+
+def log_unavailable(error: errors.Unavailable) -> None:
+    """Log the cause of a 503; its response does not tell it."""
+    structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
 
 
 def _detail_of(error: errors.ReferralError) -> str:

@@ -46,6 +46,9 @@ class MailRenderer:
             auto_reload=False,
         )
         self._templates.filters["format_time"] = _format_time
+        # All are compiled now: an upgrade in place replaces the files while this process runs.
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)
 
     def render(self, mail: Mail) -> MimeMessage:
         """Render a mail; the first line of its text template is the subject."""

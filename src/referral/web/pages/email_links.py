@@ -25,7 +25,7 @@ from referral.core.use_cases.email_links import (
 from referral.web.injection import inject
 from referral.web.oauth import MAX_FORM_FIELDS
 from referral.web.pages.rendering import render_form, render_notice
-from referral.web.problems import UNAVAILABLE_RETRY_AFTER_SECONDS
+from referral.web.problems import UNAVAILABLE_RETRY_AFTER_SECONDS, log_unavailable
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
 
@@ -54,8 +54,9 @@ def show_wrong_password(request: Request[Any, Any, Any], _: WrongPassword) -> Re
     return _form(request, "confirm", error="wrong_password")
 
 
-def show_unavailable(request: Request[Any, Any, Any], _: Unavailable) -> Response[str]:
+def show_unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Response[str]:
     """Show that a dependency is unavailable; the link stays valid."""
+    log_unavailable(error)
     page = render_notice(request, "unavailable", status=503)
     page.headers["Retry-After"] = UNAVAILABLE_RETRY_AFTER_SECONDS
     return page

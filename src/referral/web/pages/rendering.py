@@ -18,6 +18,9 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
+# All are compiled now: an upgrade in place replaces the files while this process serves.
+for _name in TEMPLATES.list_templates():
+    TEMPLATES.get_template(_name)
 
 STYLE_HASH = b64encode(
     sha256(TEMPLATES.get_template("pages.css").render().encode()).digest()
