@@ -13,7 +13,7 @@ from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmail
 from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
-from referral.core.policies.mail_quota import MailRate, ReserveMail, ReserveMailSlot
+from referral.core.policies.mail_quota import MailRate, ReserveSlotInBatch, ReserveSlotInTransaction
 from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.use_cases import (
     accounts,
@@ -49,8 +49,8 @@ class UseCases(Provider):
         MarkEmailConfirmed,
         Reauthenticate,
         RemoveAccount,
-        ReserveMail,
-        ReserveMailSlot,
+        ReserveSlotInBatch,
+        ReserveSlotInTransaction,
         ResolveReferral,
         RetryLookupInvalidation,
         VerifyEmail,

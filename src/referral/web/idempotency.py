@@ -33,7 +33,7 @@ ANONYMOUS_CALLER = "nobody"
 
 KEY_HEADER = "Idempotency-Key"
 
-IDEMPOTENCY_STATE_KEY = "keyed"
+IDEMPOTENCY_STATE_KEY = "idempotency_digests"
 """The key of the request state under which the digests of the key and of the request are stored."""
 
 MAIL_ACCEPTED = {202: ResponseSpec(None, description="The mail is queued.")}

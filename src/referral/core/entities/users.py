@@ -8,7 +8,7 @@ from uuid import UUID
 
 from referral.core.entities.deliverability import Deliverability
 
-CONFIRMATION_PERIOD = timedelta(days=30)
+UNCONFIRMED_ACCOUNT_LIFETIME = timedelta(days=30)
 """How long an account may stay unconfirmed; it is erased afterwards."""
 
 
@@ -73,7 +73,7 @@ class User:
 
     def unblocked(self, now: datetime) -> "User":
         """Return the account unblocked, with a new confirmation deadline if it had one."""
-        confirm_by = self.confirm_by and now + CONFIRMATION_PERIOD
+        confirm_by = self.confirm_by and now + UNCONFIRMED_ACCOUNT_LIFETIME
         return replace(self, blocked_at=None, confirm_by=confirm_by)
 
     @property
@@ -97,7 +97,7 @@ class EmailConfirmationPolicy:
 
     def deadline(self, now: datetime) -> datetime | None:
         """Return the confirmation deadline of an account that is created at `now`."""
-        return now + CONFIRMATION_PERIOD if self.required else None
+        return now + UNCONFIRMED_ACCOUNT_LIFETIME if self.required else None
 
 
 @dataclass(frozen=True, slots=True)

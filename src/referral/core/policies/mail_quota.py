@@ -23,7 +23,7 @@ RESERVED_MAIL_SLOTS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class ReserveMailSlot:
+class ReserveSlotInTransaction:
     """Count a mail against a quota, in the caller's transaction.
 
     A quota is named by the canonical address, or by `password_reset_quota`.
@@ -46,7 +46,7 @@ class ReserveMailSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class ReserveMail:
+class ReserveSlotInBatch:
     """Count a mail to a user and store its token, in a batch with other mails."""
 
     clock: Clock

@@ -257,7 +257,7 @@ class IdempotencyRepository(Protocol):
     ) -> StoredResponse | None:
         """Return the response stored for a key since a time, without locking the key.
 
-        Raises `IdempotencyKeyReused` if the key was used with another body.
+        Raises `IdempotencyKeyReused` if the key was used with another request.
         """
         ...
 
@@ -267,7 +267,7 @@ class IdempotencyRepository(Protocol):
         """Lock the key until the end of the transaction, and return the response stored for it.
 
         Raises `IdempotencyKeyInUse` if another transaction holds the lock, and
-        `IdempotencyKeyReused` if the key was used with another body.
+        `IdempotencyKeyReused` if the key was used with another request.
         """
         ...
 

@@ -24,7 +24,7 @@ from referral.core.policies.idempotency import acquire_idempotency_key, save_ide
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.mail_quota import (
-    ReserveMailSlot,
+    ReserveSlotInTransaction,
     password_reset_quota,
 )
 from referral.core.policies.reauthentication import password_matches, require_active_account
@@ -44,7 +44,7 @@ class RequestConfirmationMail:
     clock: Clock
     database: Database
     id_generator: IdGenerator
-    reserve_slot: ReserveMailSlot
+    reserve_slot: ReserveSlotInTransaction
 
     async def __call__(
         self, user_id: UUID, idempotent_request: IdempotentRequest[None] | None = None
@@ -149,7 +149,7 @@ class RequestPasswordReset:
     clock: Clock
     database: Database
     id_generator: IdGenerator
-    reserve_slot: ReserveMailSlot
+    reserve_slot: ReserveSlotInTransaction
 
     async def __call__(
         self, email: str, idempotent_request: IdempotentRequest[None] | None = None

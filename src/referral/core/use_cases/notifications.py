@@ -18,7 +18,11 @@ from referral.core.entities.mail import Mail
 from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, RescheduleJob, TooManyRequests
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
-from referral.core.policies.mail_quota import RESERVED_MAIL_SLOTS, ReserveMail, ReserveMailSlot
+from referral.core.policies.mail_quota import (
+    RESERVED_MAIL_SLOTS,
+    ReserveSlotInBatch,
+    ReserveSlotInTransaction,
+)
 from referral.core.policies.reauthentication import require_active_account
 from referral.core.ports.delivery import Mailer
 from referral.core.ports.repositories import Database
@@ -36,7 +40,7 @@ class RequestCodeMail:
     clock: Clock
     database: Database
     id_generator: IdGenerator
-    reserve_slot: ReserveMailSlot
+    reserve_slot: ReserveSlotInTransaction
 
     async def __call__(
         self, user_id: UUID, idempotent_request: IdempotentRequest[None] | None = None
@@ -93,7 +97,7 @@ class SendWelcomeMail:
 
     links: LinkBuilder
     mailer: Mailer
-    reserve_mail: ReserveMail
+    reserve_mail: ReserveSlotInBatch
 
     async def __call__(self, job: WelcomeMailJob, context: JobContext) -> None:
         """Send the mail; raises `RescheduleJob` if the quota is full."""
@@ -112,7 +116,7 @@ class NotifyReferrer:
     database: Database
     links: LinkBuilder
     mailer: Mailer
-    reserve_slot: ReserveMailSlot
+    reserve_slot: ReserveSlotInTransaction
     unsubscribe_tokens: UnsubscribeTokens
 
     async def __call__(self, job: ReferralMailJob, context: JobContext) -> None:
@@ -154,7 +158,7 @@ class SendConfirmationMail:
     clock: Clock
     links: LinkBuilder
     mailer: Mailer
-    reserve_mail: ReserveMail
+    reserve_mail: ReserveSlotInBatch
     token_generator: TokenGenerator
 
     async def __call__(self, job: ConfirmationMailJob, context: JobContext) -> None:
