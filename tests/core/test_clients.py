@@ -6,7 +6,7 @@ import pytest
 
 from referral.core.entities.clients import Caller, Client, Scope
 from referral.core.entities.users import User
-from referral.core.errors import InvalidClient, InvalidScope
+from referral.core.errors import Conflict, Invalid, InvalidClient, InvalidScope, NotFound
 from referral.core.use_cases.clients import (
     AuthenticateClient,
     ClientCredentials,
@@ -15,6 +15,9 @@ from referral.core.use_cases.clients import (
     IntrospectionResult,
     IntrospectToken,
     IssueClientToken,
+    ListClients,
+    RemoveClient,
+    RotateClientSecret,
 )
 from referral.core.use_cases.sessions import TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService
@@ -29,8 +32,9 @@ class Shop:
 
 
 async def create_shop(service: InMemoryService, *scopes: Scope) -> Shop:
-    """Create a client."""
-    client, secret = await service.get(CreateClient)("shop", scopes)
+    """Create a client with a name of its own."""
+    name = f"shop {service.id_generator.new()}"
+    client, secret = await service.get(CreateClient)(name, scopes)
     return Shop(client, ClientCredentials(str(client.id), secret))
 
 
@@ -71,6 +75,71 @@ async def test_client_needs_scopes_that_a_client_may_have(
         await service.get(CreateClient)("shop", scopes)
     async with service.database.read() as repositories:
         assert not repositories.tables.clients
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101, "two\nlines", "\x1b[1m"])
+async def test_client_needs_a_printable_name(service: InMemoryService, name: str) -> None:
+    """An operator tells clients apart by their names; otherwise no client is created."""
+    with pytest.raises(Invalid, match="1 to 100 printable characters"):
+        await service.get(CreateClient)(name, [Scope.CODES_READ])
+    assert await service.get(ListClients)() == []
+
+
+async def test_name_of_a_client_is_unique(service: InMemoryService) -> None:
+    """Spaces around it do not count. A removed client's name is free again."""
+    create = service.get(CreateClient)
+    client, _ = await create(" x" * 50 + " ", [Scope.CODES_READ])
+    assert client.name == "x" + " x" * 49
+    with pytest.raises(Conflict):
+        await create(f"{client.name} ", [Scope.USERS_READ])
+    assert await service.get(ListClients)() == [client]
+    await service.get(RemoveClient)(client.name)
+    await create(client.name, [Scope.USERS_READ])
+
+
+async def test_clients_are_listed_by_name(service: InMemoryService) -> None:
+    """Not by age."""
+    for name in ("b", "a", "c"):
+        await service.get(CreateClient)(name, [Scope.CODES_READ])
+    assert [client.name for client in await service.get(ListClients)()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("key", ["id", "name"])
+async def test_rotation_replaces_the_secret(service: InMemoryService, shop: Shop, key: str) -> None:
+    """The old secret is invalid at once; id, name and scopes stay."""
+    rotate, authenticate = service.get(RotateClientSecret), service.get(AuthenticateClient)
+    rotated, secret = await rotate(str(getattr(shop.client, key)))
+    assert rotated == replace(shop.client, secret_digest=service.token_generator.digest(secret))
+    assert await authenticate(replace(shop.credentials, secret=secret)) == rotated
+    with pytest.raises(InvalidClient):
+        await authenticate(shop.credentials)
+
+
+@pytest.mark.parametrize("key", ["id", "name"])
+async def test_removal_ends_a_client_and_its_tokens(
+    service: InMemoryService, shop: Shop, key: str
+) -> None:
+    """It gets no token, and introspection by another client finds its last one inactive."""
+    token = service.get(IssueClientToken)
+    other = await create_shop(service, Scope.CODES_READ)
+    issued = await token(shop.client, "")
+    introspect = service.get(IntrospectToken)
+    assert await introspect(other.credentials, issued.access_token) is not None
+    assert await service.get(RemoveClient)(str(getattr(shop.client, key))) == shop.client
+    assert await introspect(other.credentials, issued.access_token) is None
+    with pytest.raises(InvalidClient):
+        await service.get(AuthenticateClient)(shop.credentials)
+    assert await service.get(ListClients)() == [other.client]
+
+
+@pytest.mark.parametrize("use_case", [RotateClientSecret, RemoveClient])
+async def test_unknown_client_is_named_in_the_error(
+    service: InMemoryService, shop: Shop, use_case: type[RotateClientSecret | RemoveClient]
+) -> None:
+    """And no other client is changed."""
+    with pytest.raises(NotFound, match="No client has the id or the name 'shopp'"):
+        await service.get(use_case)("shopp")
+    assert await service.get(ListClients)() == [shop.client]
 
 
 async def test_client_may_have_all_other_scopes(service: InMemoryService) -> None:

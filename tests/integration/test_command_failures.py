@@ -19,6 +19,7 @@ COMMANDS = (
     ("migrate",),
     ("block", "ann@example.com"),
     ("create-client", "shop", "--scope", "codes:read"),
+    ("clients", "list"),
 )
 PASSWORD = "hunter2"
 

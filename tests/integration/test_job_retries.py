@@ -258,7 +258,8 @@ async def test_permanently_failed_job_is_held(
         await wait_until_empty(job_admin)
         fails = True
         await enqueue(database, *make_jobs(1))
-        assert await job_admin.discard([await wait_until_held(job_admin)]) == 1
+        held = await wait_until_held(job_admin)
+        assert await job_admin.discard([held]) == [held]
         assert await is_empty(job_admin)
 
 

@@ -85,6 +85,31 @@ async def test_rows_of_the_previous_release_survive(empty_url: str) -> None:
     await connection.close()
 
 
+async def test_repeated_names_of_clients_become_unique(empty_url: str) -> None:
+    """The oldest client keeps the name, the others get their ids; a long name is shortened."""
+    config = make_alembic_config(empty_url)
+    await asyncio.to_thread(command.upgrade, config, "0006")
+    connection = await asyncpg.connect(empty_url)
+    names = ["shop", "shop", "", "", "x" * 5000, "x" * 5000, "till"]
+    add = (
+        "INSERT INTO clients (id, name, secret_digest, scopes, created_at) "
+        "VALUES (gen_random_uuid(), $1, '', '{}', now()) RETURNING id"
+    )
+    ids = [await connection.fetchval(add, name) for name in names]
+    await asyncio.to_thread(command.upgrade, config, "0007")
+    renamed = dict(await connection.fetch("SELECT id, name FROM clients"))
+    short = "x" * 100
+    assert [renamed[client_id] for client_id in ids] == [
+        *("shop", f"shop ({ids[1]})", "", f" ({ids[3]})"),
+        *(f"{short} ({ids[4]})", f"{short} ({ids[5]})", "till"),
+    ]
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute(add, "till")
+    await asyncio.to_thread(command.downgrade, config, "0006")
+    await connection.execute(add, "till")
+    await connection.close()
+
+
 async def test_tables_match_the_migrations(empty_url: str) -> None:
     """`alembic check` finds no difference."""
     await asyncio.to_thread(migrate, empty_url)

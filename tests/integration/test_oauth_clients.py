@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -22,7 +23,7 @@ ClientCredentials = tuple[str, str]
 async def create_client(database: PostgresDatabase, *scopes: Scope) -> ClientCredentials:
     """Register a client; return its id and secret."""
     use = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-    client, secret = await use("shop", scopes)
+    client, secret = await use(f"shop {uuid4()}", scopes)
     return str(client.id), secret
 
 

@@ -1,6 +1,7 @@
 """Secrets that database and log must not hold, timing of failed logins, and operator commands."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ async def test_tables_and_log_hold_no_secret(
 ) -> None:
     """Neither the tables nor the log have a password, a token or a client's secret."""
     create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-    created, client_secret = await create("shop", [Scope.USERS_READ])
+    created, client_secret = await create(f"shop {uuid4()}", [Scope.USERS_READ])
     email = new_email()
     body = {"email": email, "password": SECRET}
     headers = {"Idempotency-Key": "secrets"}

@@ -3,7 +3,7 @@
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
@@ -155,7 +155,7 @@ async def headers_for(
     if caller.startswith("a client"):
         scope = Scope.REFERRALS_READ if caller == "a client with the scope" else Scope.USERS_READ
         create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-        created, secret = await create("shop", [scope])
+        created, secret = await create(f"shop {uuid4()}", [scope])
         basic = f"Basic {b64encode(f'{created.id}:{secret}'.encode()).decode()}"
         form = {"grant_type": "client_credentials"}
         tokens = await owner.client.post(

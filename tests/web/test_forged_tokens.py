@@ -156,7 +156,7 @@ async def client_credentials(database_url: str) -> tuple[str, str]:
         SystemIdGenerator(),
         RandomTokenGenerator(),
     )
-    created, secret = await create("shop", [Scope.CODES_READ])
+    created, secret = await create(f"shop {uuid4()}", [Scope.CODES_READ])
     await engine.dispose()
     return str(created.id), secret
 

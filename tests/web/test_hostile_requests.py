@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -116,7 +116,7 @@ async def make_caller(
     """A factory for callers with full access."""
     secrets, clock = RandomTokenGenerator(), SystemClock()
     shop, secret = await CreateClient(clock, database, SystemIdGenerator(), secrets)(
-        "shop", list(OF_CLIENTS)
+        f"shop {uuid4()}", list(OF_CLIENTS)
     )
     basic = f"Basic {b64encode(f'{shop.id}:{secret}'.encode()).decode()}"
     async with httpx.AsyncClient(base_url=service.url) as client:

@@ -4,16 +4,18 @@ import click
 
 from referral.cli.accounts import block, create_admin
 from referral.cli.checks import check
-from referral.cli.clients import create_client
+from referral.cli.clients import clients, create_client
 from referral.cli.jobs import jobs
+from referral.cli.output import CommandGroup
 from referral.cli.serving import migrate, run
 from referral.cli.worker import worker
 
 
-@click.group()
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="referral", prog_name="referral", message="%(prog)s %(version)s")
 def main() -> None:
     """A self-hosted referral system service."""
 
 
-for command in (block, check, create_admin, create_client, jobs, migrate, run, worker):
+for command in (block, check, clients, create_admin, create_client, jobs, migrate, run, worker):
     main.add_command(command)

@@ -6,20 +6,22 @@ import click
 from dishka import AsyncContainer
 
 from referral.cli.environment import run_with_container
+from referral.cli.output import json_option, print_json
 from referral.core.entities.users import Role, User
 from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
 
 
 @click.command()
 @click.argument("email")
-def create_admin(email: str) -> None:
+@json_option
+def create_admin(email: str, *, as_json: bool) -> None:
     """Create an account that may list the referrals of every user.
 
     The command prompts for the password, or reads it from standard input. It has no option for
     it, because other users of the machine can see the arguments of a process.
     """
     password = (
-        click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         if sys.stdin.isatty()
         else sys.stdin.readline().rstrip("\r\n")
     )
@@ -29,7 +31,11 @@ def create_admin(email: str) -> None:
         return await (await container.get(Register))(new_account)
 
     user = run_with_container(create)
-    click.echo(f"{user.email} is now an admin.")
+    if as_json:
+        account = {"id": user.id, "email": user.email, "role": user.role}
+        print_json(account | {"created_at": user.created_at})
+    else:
+        click.echo(f"{user.email} is now an admin.")
 
 
 @click.command()

@@ -8,14 +8,15 @@ from dishka import AsyncContainer
 
 from referral.adapters.failure_causes import describe_cause, host_and_port
 from referral.cli.environment import run_with_container, settings_from_environment
-from referral.cli.text_tables import print_table
+from referral.cli.output import json_option, print_json, print_table
 from referral.container.configuration import adapters_in_use, database_url
 from referral.core.use_cases.health import CheckComponents, ComponentHealth
 from referral.settings import Settings
 
 
 @click.command()
-def check() -> None:
+@json_option
+def check(*, as_json: bool) -> None:
     """Show the adapters in use and check their servers; exit with 1 if one is unavailable."""
     settings = settings_from_environment()
 
@@ -23,7 +24,11 @@ def check() -> None:
         return await (await container.get(CheckComponents))()
 
     components = run_with_container(check_components)
-    _show_components(adapters_in_use(settings), components, _servers(settings))
+    adapters, servers = adapters_in_use(settings), _servers(settings)
+    if as_json:
+        print_json({"in_use": adapters, "servers": [_fields(each, servers) for each in components]})
+    else:
+        _show_components(adapters, components, servers)
     sys.exit(0 if all(component.is_available for component in components) else 1)
 
 
@@ -40,6 +45,11 @@ def _show_components(
     print_table(("part", "in use"), list(adapters.items()))
     click.echo()
     print_table(("server", "state"), [(each.name, _describe(each, servers)) for each in components])
+
+
+def _fields(component: ComponentHealth, servers: Mapping[str, str]) -> dict[str, object]:
+    state = _describe(component, servers)
+    return {"name": component.name, "available": component.is_available, "state": state}
 
 
 def _describe(component: ComponentHealth, servers: Mapping[str, str]) -> str:

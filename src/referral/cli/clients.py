@@ -1,4 +1,4 @@
-"""`referral create-client`."""
+"""`referral create-client` and `referral clients`."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,14 @@ import click
 from dishka import AsyncContainer
 
 from referral.cli.environment import run_with_container
+from referral.cli.output import CommandGroup, json_option, print_json, print_table
 from referral.core.entities.clients import GRANTABLE_SCOPES, Client, Scope
-from referral.core.use_cases.clients import CreateClient
+from referral.core.use_cases.clients import (
+    CreateClient,
+    ListClients,
+    RemoveClient,
+    RotateClientSecret,
+)
 
 
 @click.command()
@@ -20,14 +26,82 @@ from referral.core.use_cases.clients import CreateClient
     callback=lambda _, __, values: _scopes(values),
     help=f"A scope to grant: {', '.join(sorted(GRANTABLE_SCOPES))}. Repeat the option for several.",
 )
-def create_client(name: str, scopes: list[Scope]) -> None:
+@json_option
+def create_client(name: str, scopes: list[Scope], *, as_json: bool) -> None:
     """Register an OAuth 2.0 client; print its id and its secret, which is shown only once."""
 
     async def create(container: AsyncContainer) -> tuple[Client, str]:
         return await (await container.get(CreateClient))(name, scopes)
 
-    client, secret = run_with_container(create)
-    click.echo(f"client_id={client.id}\nclient_secret={secret}")
+    _print_secret(*run_with_container(create), as_json=as_json)
+
+
+@click.group(cls=CommandGroup)
+def clients() -> None:
+    """List OAuth 2.0 clients, rotate their secrets and remove them."""
+
+
+@clients.command("list")
+@json_option
+def list_clients(*, as_json: bool) -> None:
+    """List the clients, by name."""
+
+    async def find(container: AsyncContainer) -> list[Client]:
+        return await (await container.get(ListClients))()
+
+    found = run_with_container(find)
+    if as_json:
+        print_json([_fields(client) for client in found])
+        return
+    rows = [
+        (client.name, client.id, " ".join(sorted(client.scopes)), f"{client.created_at:%Y-%m-%d}")
+        for client in found
+    ]
+    print_table(("name", "id", "scopes", "created"), rows)
+
+
+@clients.command("rotate-secret")
+@click.argument("client")
+@json_option
+def rotate_secret(client: str, *, as_json: bool) -> None:
+    """Replace the secret of CLIENT, an id or a name; the old one is invalid at once."""
+
+    async def rotate(container: AsyncContainer) -> tuple[Client, str]:
+        return await (await container.get(RotateClientSecret))(client)
+
+    _print_secret(*run_with_container(rotate), as_json=as_json)
+
+
+@clients.command("remove")
+@click.argument("client")
+@json_option
+def remove_client(client: str, *, as_json: bool) -> None:
+    """Remove CLIENT, an id or a name; it gets no new token."""
+
+    async def remove(container: AsyncContainer) -> Client:
+        return await (await container.get(RemoveClient))(client)
+
+    removed = run_with_container(remove)
+    if as_json:
+        print_json(_fields(removed))
+    else:
+        click.echo(f"Removed: {removed.name} ({removed.id})")
+
+
+def _print_secret(client: Client, secret: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_fields(client) | {"client_secret": secret})
+    else:
+        click.echo(f"client_id={client.id}\nclient_secret={secret}")
+
+
+def _fields(client: Client) -> dict[str, object]:
+    return {
+        "client_id": client.id,
+        "name": client.name,
+        "scopes": sorted(client.scopes),
+        "created_at": client.created_at,
+    }
 
 
 def _scopes(values: Sequence[str]) -> list[Scope]:

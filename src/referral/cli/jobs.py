@@ -3,44 +3,65 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
 
 from referral.adapters.jobs.admin import JOB_STATUSES, JobAdmin, QueueStats
 from referral.cli.environment import reject_pooler, settings_from_environment, using_database
-from referral.cli.text_tables import print_table
+from referral.cli.output import CommandGroup, json_option, print_json, print_table
 from referral.container.configuration import database_url
 
 WEB_LOGIN_ENV = ("PGQUEUER_WEB_USER", "PGQUEUER_WEB_PASSWORD")
 
 
-@click.group(invoke_without_command=True)
+JOB_ID = click.IntRange(1, 2**63 - 1)
+
+
+@click.group(cls=CommandGroup, invoke_without_command=True)
+@json_option
 @click.pass_context
-def jobs(context: click.Context) -> None:
+def jobs(context: click.Context, *, as_json: bool) -> None:
     """Show the job queue; retry or discard held jobs."""
+    if context.invoked_subcommand is None:
+        _show_stats(as_json=as_json)
+    elif as_json:
+        raise click.UsageError(f"Put --json after '{context.invoked_subcommand}'.")
+
+
+@contextmanager
+def _job_admin() -> Iterator[JobAdmin]:
+    """Run the database during the block; the options of the command are valid by then."""
     settings = settings_from_environment()
     reject_pooler(settings)
-    context.with_resource(using_database(settings))
-    context.obj = JobAdmin(database_url(settings))
-    if context.invoked_subcommand is None:
-        _show_stats(context.obj)
+    with using_database(settings):
+        yield JobAdmin(database_url(settings))
 
 
-def _show_stats(admin: JobAdmin) -> None:
+def _show_stats(*, as_json: bool) -> None:
     """Print the number of waiting, running and held jobs of each kind."""
-    rows = [_queue_row(stats) for stats in asyncio.run(admin.stats())]
+    with _job_admin() as admin:
+        stats = asyncio.run(admin.stats())
+    if as_json:
+        print_json(stats)
+        return
+    rows = [_queue_row(each) for each in stats]
     print_table(("kind", "waiting", "oldest", "running", "held", "done in an hour"), rows)
 
 
 @jobs.command("list")
 @click.option("--status", default="held", show_default=True, type=click.Choice(list(JOB_STATUSES)))
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@click.pass_obj
-def list_jobs(admin: JobAdmin, status: str, limit: int) -> None:
+@json_option
+def list_jobs(status: str, limit: int, *, as_json: bool) -> None:
     """List jobs with their last error, oldest first."""
-    jobs = asyncio.run(admin.list_jobs(status, limit))
+    with _job_admin() as admin:
+        jobs = asyncio.run(admin.list_jobs(status, limit))
+    if as_json:
+        print_json(jobs)
+        return
     rows = [
         (job.id, job.kind, job.status, job.attempts, _format_minute(job.created), job.error)
         for job in jobs
@@ -49,11 +70,11 @@ def list_jobs(admin: JobAdmin, status: str, limit: int) -> None:
 
 
 @jobs.command("trace")
-@click.argument("job_id", type=int, metavar="ID")
-@click.pass_obj
-def show_trace(admin: JobAdmin, job_id: int) -> None:
+@click.argument("job_id", type=JOB_ID, metavar="ID")
+def show_trace(job_id: int) -> None:
     """Show the traceback of a held job."""
-    held = asyncio.run(admin.list_jobs("held", sys.maxsize))
+    with _job_admin() as admin:
+        held = asyncio.run(admin.list_jobs("held", sys.maxsize))
     trace = next((job.traceback for job in held if job.id == job_id), None)
     if trace is None:
         raise click.ClickException(f"There is no held job {job_id}.")
@@ -61,32 +82,36 @@ def show_trace(admin: JobAdmin, job_id: int) -> None:
 
 
 @jobs.command()
-@click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
+@click.argument("ids", type=JOB_ID, nargs=-1, metavar="[ID...]")
 @click.option("--all", "all_held", is_flag=True, help="Retry all held jobs.")
-@click.pass_obj
-def retry(admin: JobAdmin, ids: Sequence[int], *, all_held: bool) -> None:
+@json_option
+def retry(ids: Sequence[int], *, all_held: bool, as_json: bool) -> None:
     """Queue held jobs again."""
     if all_held == bool(ids):
         raise click.UsageError("Pass job ids or --all.")
-    held = [job.id for job in asyncio.run(admin.list_jobs("held", sys.maxsize))]
-    chosen = [job_id for job_id in held if all_held or job_id in ids]
-    asyncio.run(admin.retry(chosen))
-    click.echo(f"Requeued: {len(chosen)}")
+    with _job_admin() as admin:
+        held = [job.id for job in asyncio.run(admin.list_jobs("held", sys.maxsize))]
+        chosen = [job_id for job_id in held if all_held or job_id in ids]
+        asyncio.run(admin.retry(chosen))
+    _report("requeued", chosen, as_json=as_json)
+    _require_all(ids, chosen, "No held job has the id")
 
 
 @jobs.command()
-@click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
-@click.pass_obj
-def discard(admin: JobAdmin, ids: Sequence[int]) -> None:
+@click.argument("ids", type=JOB_ID, nargs=-1, required=True, metavar="ID...")
+@json_option
+def discard(ids: Sequence[int], *, as_json: bool) -> None:
     """Delete held or waiting jobs."""
-    click.echo(f"Discarded: {asyncio.run(admin.discard(list(ids)))}")
+    with _job_admin() as admin:
+        discarded = asyncio.run(admin.discard(list(ids)))
+    _report("discarded", discarded, as_json=as_json)
+    _require_all(ids, discarded, "No held or waiting job has the id")
 
 
 @jobs.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
-@click.pass_obj
-def web(admin: JobAdmin, host: str, port: int) -> None:
+def web(host: str, port: int) -> None:
     """Serve pgqueuer's dashboard; needs the extra `referral[monitor]` and a login."""
     if not all(os.environ.get(name) for name in WEB_LOGIN_ENV):
         raise click.ClickException(
@@ -97,7 +122,21 @@ def web(admin: JobAdmin, host: str, port: int) -> None:
         from pgqueuer.web import create_web_app  # noqa: PLC0415
     except ImportError as error:
         raise click.ClickException("Install 'referral[monitor]' to use this command.") from error
-    uvicorn.run(create_web_app(admin.url), host=host, port=port, log_level="warning")
+    with _job_admin() as admin:
+        uvicorn.run(create_web_app(admin.url), host=host, port=port, log_level="warning")
+
+
+def _report(done: str, ids: Sequence[int], *, as_json: bool) -> None:
+    if as_json:
+        print_json({done: ids})
+    else:
+        click.echo(f"{done.capitalize()}: {len(ids)}")
+
+
+def _require_all(ids: Iterable[int], found: Sequence[int], message: str) -> None:
+    """Raise `ClickException` with the ids that were not found; the others are done."""
+    if missing := sorted(set(ids) - set(found)):
+        raise click.ClickException(f"{message} {', '.join(map(str, missing))}.")
 
 
 def _queue_row(stats: QueueStats) -> tuple[object, ...]:

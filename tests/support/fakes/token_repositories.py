@@ -1,7 +1,7 @@
 """Fakes of the repositories of clients, idempotent responses and one-time tokens."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 from referral.core.entities.clients import Client
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
-from referral.core.errors import IdempotencyKeyReused
+from referral.core.errors import Conflict, IdempotencyKeyReused
 from tests.support.fakes.tables import StoredIdempotentResponse, Tables
 
 
@@ -20,10 +20,28 @@ class FakeClientRepository:
     tables: Tables
 
     async def add(self, client: Client) -> None:
+        if await self.find_by_name(client.name):
+            raise Conflict(f"A client with the name '{client.name}' exists.", field="name")
         self.tables.clients[client.id] = client
 
     async def find(self, client_id: UUID) -> Client | None:
         return self.tables.clients.get(client_id)
+
+    async def find_by_name(self, name: str) -> Client | None:
+        return next((client for client in await self.list_all() if client.name == name), None)
+
+    async def list_all(self) -> list[Client]:
+        return sorted(self.tables.clients.values(), key=lambda client: client.name)
+
+    async def replace_secret(self, client_id: UUID, secret_digest: bytes) -> bool:
+        client = self.tables.clients.get(client_id)
+        if client is None:
+            return False
+        self.tables.clients[client_id] = replace(client, secret_digest=secret_digest)
+        return True
+
+    async def remove(self, client_id: UUID) -> bool:
+        return self.tables.clients.pop(client_id, None) is not None
 
 
 @dataclass(frozen=True)

@@ -109,15 +109,15 @@ class JobAdmin:
             await driver.execute(RESET_COUNTERS, ids)
             await make_queries(driver).requeue_jobs([JobId(job_id) for job_id in ids])
 
-    async def discard(self, ids: list[int]) -> int:
-        """Delete held and waiting jobs; return how many of the ids were such jobs."""
+    async def discard(self, ids: list[int]) -> list[int]:
+        """Delete held and waiting jobs; return the ids of those that were found."""
         async with self._connection() as connection:
             rows = await connection.fetch(
                 "SELECT id FROM pgqueuer WHERE id = ANY($1::bigint[]) AND status <> 'picked'", ids
             )
             found = [JobId(row["id"]) for row in rows]
             await make_queries(AsyncpgDriver(connection)).mark_job_as_cancelled(found)
-        return len(found)
+        return list(found)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -130,6 +130,7 @@ clients = Table(
     Column("secret_digest", LargeBinary(32), nullable=False),
     Column("scopes", ARRAY(Text), nullable=False),
     _timestamp("created_at"),
+    UniqueConstraint("name", name="uq_clients_name"),
 )
 
 # The SQL names of this table and of `verdicts` stay: the previous release uses them.

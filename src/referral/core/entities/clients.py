@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+MAX_CLIENT_NAME_LENGTH = 100
+
 
 class Scope(StrEnum):
     """Scopes of access tokens: `account` for users, the others for clients."""
@@ -45,7 +47,7 @@ class AccessTokenClaims:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Another service that is an OAuth client; its secret is stored as a digest."""
+    """Another service that is an OAuth client, with a unique name and the digest of its secret."""
 
     id: UUID
     name: str

@@ -210,9 +210,25 @@ class SessionRepository(Protocol):
 class ClientRepository(Protocol):
     """OAuth clients."""
 
-    async def add(self, client: Client) -> None: ...
+    async def add(self, client: Client) -> None:
+        """Store a client; raises `Conflict` if another one has its name."""
+        ...
 
     async def find(self, client_id: UUID) -> Client | None: ...
+
+    async def find_by_name(self, name: str) -> Client | None: ...
+
+    async def list_all(self) -> list[Client]:
+        """Return all clients, by name."""
+        ...
+
+    async def replace_secret(self, client_id: UUID, secret_digest: bytes) -> bool:
+        """Replace the digest of the secret; return False if there is no such client."""
+        ...
+
+    async def remove(self, client_id: UUID) -> bool:
+        """Delete a client; return False if there is no such client."""
+        ...
 
 
 class OneTimeTokenRepository(Protocol):

@@ -5,10 +5,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.entities.clients import GRANTABLE_SCOPES, AccessTokenClaims, Client, Scope
+from referral.core.entities.clients import (
+    GRANTABLE_SCOPES,
+    MAX_CLIENT_NAME_LENGTH,
+    AccessTokenClaims,
+    Client,
+    Scope,
+)
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailConfirmationPolicy
-from referral.core.errors import InvalidClient, InvalidScope, Unauthenticated
+from referral.core.errors import Invalid, InvalidClient, InvalidScope, NotFound, Unauthenticated
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
@@ -24,8 +30,14 @@ class CreateClient:
     token_generator: TokenGenerator
 
     async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
-        """Return the client and its secret, which is not stored; raises `InvalidScope`."""
-        requested = frozenset(scopes)
+        """Return the client and its secret, which is not stored.
+
+        Raises `InvalidScope`, `Invalid` for an unusable name, and `Conflict` for a taken one.
+        """
+        requested, name = frozenset(scopes), name.strip()
+        if not (0 < len(name) <= MAX_CLIENT_NAME_LENGTH and name.isprintable()):
+            message = f"The name must have 1 to {MAX_CLIENT_NAME_LENGTH} printable characters."
+            raise Invalid(message, field="name")
         if not requested or requested - GRANTABLE_SCOPES:
             raise InvalidScope
         secret = self.token_generator.new()
@@ -39,6 +51,51 @@ class CreateClient:
         async with self.database.begin() as repositories:
             await repositories.clients.add(client)
         return client, secret
+
+
+@dataclass(frozen=True, slots=True)
+class ListClients:
+    """List the OAuth clients."""
+
+    database: Database
+
+    async def __call__(self) -> list[Client]:
+        """Return all clients, by name."""
+        async with self.database.read() as repositories:
+            return await repositories.clients.list_all()
+
+
+@dataclass(frozen=True, slots=True)
+class RotateClientSecret:
+    """Replace the secret of an OAuth client; the old one is invalid from then on."""
+
+    database: Database
+    token_generator: TokenGenerator
+
+    async def __call__(self, id_or_name: str) -> tuple[Client, str]:
+        """Return the client and its new secret; raises `NotFound`."""
+        secret = self.token_generator.new()
+        digest = self.token_generator.digest(secret)
+        async with self.database.begin() as repositories:
+            client = await _get_client(repositories, id_or_name)
+            if not await repositories.clients.replace_secret(client.id, digest):
+                raise _client_not_found(id_or_name)
+        return replace(client, secret_digest=digest), secret
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveClient:
+    """Remove an OAuth client: it gets no new tokens, and introspection rejects its old ones."""
+
+    database: Database
+
+    async def __call__(self, id_or_name: str) -> Client:
+        """Return the removed client; raises `NotFound`."""
+        async with self.database.begin() as repositories:
+            client = await _get_client(repositories, id_or_name)
+            if not await repositories.clients.remove(client.id):
+                raise _client_not_found(id_or_name)
+        return client
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +249,19 @@ async def _find_client(repositories: Repositories, client_id: str) -> Client | N
         return await repositories.clients.find(UUID(client_id))
     except ValueError:
         return None
+
+
+async def _get_client(repositories: Repositories, id_or_name: str) -> Client:
+    """Return the client with this id, or else with this name; raises `NotFound`."""
+    client = await _find_client(repositories, id_or_name)
+    client = client or await repositories.clients.find_by_name(id_or_name.strip())
+    if client is None:
+        raise _client_not_found(id_or_name)
+    return client
+
+
+def _client_not_found(id_or_name: str) -> NotFound:
+    return NotFound(f"No client has the id or the name '{id_or_name}'.")
 
 
 async def _is_unusable(repositories: Repositories, token: RefreshToken) -> bool:
