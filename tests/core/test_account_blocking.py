@@ -70,8 +70,9 @@ async def test_code_of_a_blocked_user_cannot_be_used(
     bob = await service.create_account("bob@example.com")
     set_referrer = service.get(SetReferrer)
     await service.block_account("ann@example.com")
-    with pytest.raises(ReferralCodeUnusable):
+    with pytest.raises(ReferralCodeUnusable) as raised:
         await service.create_account("cleo@example.com", referral_code=code.text)
+    assert raised.value.field == "referral_code"
     with pytest.raises(ReferralCodeUnusable):
         await set_referrer(bob.id, code.text)
     assert (await service.show_account(ann.id)).referral_count == 0

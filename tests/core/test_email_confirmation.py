@@ -18,6 +18,7 @@ from referral.core.use_cases.email_links import InspectLink, RequestConfirmation
 from referral.core.use_cases.referrals import SetReferrer
 from referral.core.use_cases.retention import Prune
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
+from tests.support.fakes.repositories import FakeUserRepository
 
 BOB = "bob@example.com"
 
@@ -402,3 +403,58 @@ async def test_unconfirmed_email_can_be_referred_again(service: ConfirmingServic
     recreated = await service.create_account(BOB, referral_code=code.text)
     assert (await service.referral_of(recreated)).status is ReferralStatus.PENDING
     assert (await uses_and_status(service, ann, code.id))[0] == 1
+
+
+async def test_confirmation_notifies_the_referrer_of_that_referral(
+    service: ConfirmingService,
+) -> None:
+    """The mail waits for the confirmation, and names the confirmed referral."""
+    code = await service.create_code(await service.create_account("ann@example.com"))
+    bob = await service.create_account(BOB, referral_code=code.text)
+    assert await service.count_jobs(ReferralMailJob) == 0
+    await service.confirm_by_password(await service.create_mail_token(bob))
+    *_, job = await service.jobs()
+    assert job == ReferralMailJob((await service.referral_of(bob)).id)
+
+
+async def test_confirmation_uses_up_the_confirmation_links_of_one_user(
+    service: ConfirmingService,
+) -> None:
+    """By a link or by a reset; reset links that were not used stay valid, and others' links."""
+    eve = await service.create_account("eve@example.com")
+    for name, purpose in (("bob", TokenPurpose.CONFIRM), ("cid", TokenPurpose.RESET)):
+        user = await service.create_account(f"{name}@example.com")
+        for each in (user, eve):
+            await service.create_mail_token(each)
+        token = await service.create_mail_token(user, purpose)
+        if purpose is TokenPurpose.CONFIRM:
+            await service.create_mail_token(user, TokenPurpose.RESET)
+            await service.confirm_by_password(token)
+        else:
+            await service.reset_password(token, "another password")
+        async with service.database.read() as repositories:
+            tokens = list(repositories.tables.one_time_tokens.values())
+        left = [row.purpose for row in tokens if row.user_id == user.id]
+        assert left == ([TokenPurpose.RESET] if purpose is TokenPurpose.CONFIRM else [])
+        assert {row.user_id for row in tokens} >= {eve.id}
+
+
+async def test_unusable_links_name_the_field(
+    service: ConfirmingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown one, that of a confirmed user, and one that another request uses meanwhile."""
+    bob, eve = await service.create_account(BOB), await service.create_account("eve@example.com")
+    late, used = await service.create_mail_token(bob), await service.create_mail_token(eve)
+    await service.save_user(replace(bob, email_verified=True))
+    lock = FakeUserRepository.lock
+
+    async def lock_after_use(users: FakeUserRepository, user_id: UUID) -> User | None:
+        users.tables.one_time_tokens.clear()
+        return await lock(users, user_id)
+
+    monkeypatch.setattr(FakeUserRepository, "lock", lock_after_use)
+    for token in ("unknown", late, used):
+        with pytest.raises(TokenUnusable) as raised:
+            await service.disown_email(token)
+        assert raised.value.field == "token"
+    assert await service.find_user(eve) == eve

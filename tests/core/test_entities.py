@@ -109,6 +109,7 @@ def test_lifetime_out_of_bounds_is_rejected(minutes: int) -> None:
     with pytest.raises(InvalidRequest) as raised:
         Expiry(lifetime_minutes=minutes).resolve(NOW)
     assert raised.value.field == "lifetime_minutes"
+    assert raised.value.detail == "Send a number of minutes from 1 to 525,600."
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,8 @@ def test_invalid_code_text_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         replace(make_code(), text=text).validated()
     assert raised.value.field == "code"
+    detail = "A code has 3 to 32 characters: letters A to Z, digits and hyphens."
+    assert raised.value.detail == detail
 
 
 @pytest.mark.parametrize("text", ["Ann", "a-1", "x" * 32, "---"])
@@ -135,6 +138,7 @@ def test_maximum_out_of_bounds_is_rejected(max_uses: int) -> None:
     with pytest.raises(InvalidRequest) as raised:
         replace(make_code(), max_uses=max_uses).validated()
     assert raised.value.field == "max_uses"
+    assert raised.value.detail == "Send a number from 1 to 2,147,483,647."
 
 
 def test_expiry_is_converted_to_utc() -> None:
@@ -229,3 +233,19 @@ def test_generated_codes_are_hard_to_guess_and_easy_to_read() -> None:
     assert (GENERATED_CODE_CHARACTERS, len(GENERATED_CODE_ALPHABET)) == (8, 31)
     assert set(GENERATED_CODE_ALPHABET).isdisjoint("0O1IL")
     assert CODE_PATTERN.fullmatch(GENERATED_CODE_ALPHABET)
+
+
+@pytest.mark.parametrize(
+    ("expiry", "detail"),
+    [
+        (Expiry(), "Send exactly one of 'expires_at' and 'lifetime_minutes'."),
+        (Expiry(NOW, 1), "Send exactly one of 'expires_at' and 'lifetime_minutes'."),
+        (Expiry(NOW), "Send a time between 1 minute and 365 days from now."),
+        (Expiry(NOW.replace(tzinfo=None)), "Send a time with a UTC offset."),
+    ],
+)
+def test_rejected_expiry_tells_what_to_send(expiry: Expiry, detail: str) -> None:
+    """Each cause has its own advice."""
+    with pytest.raises(InvalidRequest) as raised:
+        expiry.resolve(NOW)
+    assert raised.value.detail == detail

@@ -57,3 +57,11 @@ def test_throttle_rates_follow_from_the_login_rate() -> None:
     )
     assert amounts[2] == 3000
     assert set(login_throttle_rates(UNLIMITED).values()) == {UNLIMITED}
+
+
+async def test_accounts_are_counted_apart() -> None:
+    """Guesses for one account take nothing from the limit of another one."""
+    throttle = LoginThrottle(FakeRateLimiter(LIMITS))
+    assert await count_refusals(throttle, "ann", "192.0.2.1", 3) == 0
+    assert await count_refusals(throttle, "bob", "192.0.2.1", 3) == 0
+    assert await count_refusals(throttle, "bob", "192.0.2.1", 1) == 1

@@ -11,6 +11,7 @@ from referral.core.errors import CodeExhausted, CodeExpired, InvalidRequest
 MIN_CODE_LIFETIME = timedelta(minutes=1)
 MAX_CODE_LIFETIME = timedelta(days=365)
 MINUTE = timedelta(minutes=1)
+MAX_CODE_LIFETIME_MINUTES = MAX_CODE_LIFETIME // MINUTE
 CLOCK_SKEW_TOLERANCE = timedelta(seconds=5)
 """Tolerance at both lifetime bounds, for the client's clock skew and the network latency."""
 
@@ -117,7 +118,7 @@ class Expiry:
 
     @staticmethod
     def _lifetime(minutes: int) -> timedelta:
-        if not MIN_CODE_LIFETIME // MINUTE <= minutes <= MAX_CODE_LIFETIME // MINUTE:
-            detail = f"Send a number of minutes from 1 to {MAX_CODE_LIFETIME // MINUTE:,}."
+        if not 1 <= minutes <= MAX_CODE_LIFETIME_MINUTES:
+            detail = f"Send a number of minutes from 1 to {MAX_CODE_LIFETIME_MINUTES:,}."
             raise InvalidRequest(detail, field="lifetime_minutes")
         return minutes * MINUTE

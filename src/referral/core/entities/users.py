@@ -77,6 +77,11 @@ class User:
         return replace(self, blocked_at=None, confirm_by=confirm_by)
 
     @property
+    def email_address(self) -> EmailAddress:
+        """The address as entered, with its canonical form."""
+        return EmailAddress(self.email, self.email_key)
+
+    @property
     def delivery_email(self) -> str:
         """The address for deliveries: local part as entered, domain in ASCII.
 

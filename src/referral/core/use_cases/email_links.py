@@ -16,7 +16,7 @@ from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import ConfirmationMailJob, PasswordResetMailJob
 from referral.core.entities.passwords import validate_new_password
-from referral.core.entities.users import EmailAddress, User
+from referral.core.entities.users import User
 from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
@@ -192,9 +192,8 @@ class ResetPassword:
         digest = self.token_generator.digest(token)
         async with self.database.read() as repositories:
             user = await _find(repositories, digest, TokenPurpose.RESET, self.clock.now())
-        email = EmailAddress(user.email, user.email_key)
         password = validate_new_password(
-            new_password, email, self.common_passwords, field="new_password"
+            new_password, user.email_address, self.common_passwords, field="new_password"
         )
         until = await self._acquire(digest)
         try:

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.passwords import validate_new_password
-from referral.core.entities.users import EmailAddress
 from referral.core.policies.reauthentication import Reauthenticate, lock_reauthenticated
 from referral.core.ports.repositories import Database
 from referral.core.ports.security import PasswordHasher
@@ -31,9 +30,8 @@ class ChangePassword:
         Raises `WrongPassword`, `WeakPassword`, `AccountBlocked` or `Unauthenticated`.
         """
         user = await self.reauthenticate(user_id, current_password, REAUTHENTICATION_FIELD)
-        email = EmailAddress(user.email, user.email_key)
         password = validate_new_password(
-            new_password, email, self.common_passwords, field="new_password"
+            new_password, user.email_address, self.common_passwords, field="new_password"
         )
         password_hash = await self.password_hasher.hash(password)
         async with self.database.begin() as repositories:
