@@ -11,7 +11,7 @@ from referral.core.errors import InsufficientScope, Unauthenticated
 from referral.core.ports.security import AccessTokenIssuer
 
 SECURITY_REQUIREMENTS: list[dict[str, list[str]]] = [
-    {"password": [Scope.ACCOUNT]},
+    {"password": []},
     {"bearer": []},
 ]
 """The alternative security schemes of the OpenAPI document, for users."""

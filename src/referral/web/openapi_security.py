@@ -20,7 +20,7 @@ SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {
     ),
     "clientCredentials": SecurityScheme(
         type="oauth2",
-        description="A token of a client.",
+        description=f"A token of a client. {JWT_USE}",
         flows=OAuthFlows(client_credentials=OAuthFlow(token_url=TOKEN_URL, scopes=CLIENT_SCOPES)),
     ),
     "bearer": SecurityScheme(

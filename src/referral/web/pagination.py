@@ -65,6 +65,7 @@ def provide_page_request(
                 "type": OpenAPIType.INTEGER,
                 "minimum": 1,
                 "maximum": MAX_PAGE_ITEMS,
+                "format": "int32",
                 "default": DEFAULT_PAGE_ITEMS,
             },
         ),
