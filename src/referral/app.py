@@ -71,9 +71,9 @@ API_DESCRIPTION = """\
 Referral codes that expire, one active code per user, and the referrals that they bring.
 
 Errors are problem documents (RFC 9457): `code` identifies the problem, `type` links to its
-description; `request_id` is also in the
-`X-Request-ID` header of every response and in the log. Times are RFC 3339 in UTC. A request body
-must not have unknown fields. To get the next page of a list, pass its `next_cursor` as `cursor`.
+description; `request_id` is also in the `X-Request-ID` header of every response and in the log.
+Times are RFC 3339 in UTC. A request body must not have unknown fields. To get the next page of a
+list, pass its `next_cursor` as `cursor`.
 """
 
 TAG_DESCRIPTIONS = {

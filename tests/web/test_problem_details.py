@@ -205,6 +205,16 @@ async def test_missing_parameter_is_named(client: httpx.AsyncClient) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["/me/codes", "/me/referrals"])
+async def test_unknown_status_is_rejected(client: httpx.AsyncClient, path: str) -> None:
+    """`null` is no status either."""
+    ann = await join(client)
+    assert (await ann.request("GET", path)).status_code == 200
+    for status in ("null", "unknown"):
+        response = await ann.request("GET", path, params={"status": status})
+        assert check_problem(response, 422, "invalid-request")["errors"]
+
+
 @pytest.mark.parametrize("sent", ["a", "A-1_b.c~" * 8, "!" * 64])
 async def test_request_id_is_echoed(client: httpx.AsyncClient, sent: str) -> None:
     """The client's request id is in the header and in the problem."""

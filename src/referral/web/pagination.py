@@ -4,9 +4,10 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
+from litestar import Request
 from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 from msgspec import Struct
@@ -57,6 +58,7 @@ def make_cursor(last_id: UUID | None, *list_key: object) -> str | None:
 
 
 def provide_page_request(
+    request: Request[Any, Any, Any],
     limit: Annotated[
         str,
         QueryParameter(
@@ -78,4 +80,7 @@ def provide_page_request(
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE_ITEMS:
         detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
         raise ValidationFailed(FieldError(detail, parameter="limit"))
+    # Litestar converts the text "null" to None, which would list everything.
+    if "null" in request.query_params.getall("status", []):
+        raise ValidationFailed(FieldError("Invalid enum value 'null'", parameter="status"))
     return PageRequest(int(limit), cursor)
