@@ -77,12 +77,14 @@ list, pass its `next_cursor` as `cursor`.
 """
 
 TAG_DESCRIPTIONS = {
-    "Accounts": "Registration, confirmation of the e-mail address, and forgotten passwords.",
-    "Tokens": "Log-in, and the metadata with which other services verify tokens.",
+    "Accounts": "Registration.",
+    "Tokens": "Log-in, and tokens for clients.",
     "My codes": "The referral codes of the signed-in user.",
     "Look-ups": "Queries about the codes of any user.",
     "Referrals": "Users who registered with a referral code.",
+    "E-mail links": "Confirmation of the e-mail address, and forgotten passwords.",
     "My account": "The account of the signed-in user.",
+    "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",
 }
 

@@ -1,5 +1,6 @@
 """The API documentation pages in Chromium, served by a service in its own process."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -77,6 +78,25 @@ async def test_page_loads_everything_from_the_service(
     assert f"{running.base_url}/openapi.json" in monitor.requested_urls
 
 
+async def test_pages_show_the_operations_in_the_order_of_use(
+    running: httpx.AsyncClient, context: BrowserContext
+) -> None:
+    """Both begin with registration and log-in, and list the rest in the order of the document."""
+    document = (await running.get("/openapi.json")).json()
+    order = [
+        operation["operationId"]
+        for item in document["paths"].values()
+        for operation in item.values()
+    ]
+    assert order[:2] == ["registerUser", "issueToken"]
+    for path, selector in (("/docs", ".opblock"), ("/redoc", "[id*='/operation/']:has(h2)")):
+        page = await context.new_page()
+        await page.goto(f"{running.base_url}{path}")
+        await expect(page.locator(selector)).to_have_count(len(order))
+        ids = await page.locator(selector).evaluate_all("nodes => nodes.map((node) => node.id)")
+        assert [re.split("[-/]", name)[-1] for name in ids] == order
+
+
 async def test_pages_fit_a_phone(running: httpx.AsyncClient, context: BrowserContext) -> None:
     """Neither scrolls sideways at 390 pixels, also with an operation open."""
     page = await context.new_page()
@@ -133,7 +153,8 @@ async def test_swagger_ui_stores_no_credential(
 async def _authorize(page: Page, email: str) -> None:
     await page.locator(".auth-wrapper > button.authorize").first.click()
     form = page.locator(".auth-container", has_text="OAuth2, password")
-    await form.locator("#oauth_username").fill(email)
+    await expect(form.locator("#oauth_username")).to_be_focused()
+    await page.keyboard.type(email)
     await form.locator("#oauth_password").fill(PASSWORD)
     await form.get_by_role("button", name="Apply given OAuth2 credentials").click()
     await expect(form.get_by_role("button", name="Remove authorization")).to_be_visible()

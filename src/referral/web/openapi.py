@@ -13,16 +13,16 @@ from referral.web.openapi_schemas import complete_schemas, without_null
 Node = dict[str, Any]
 
 OPERATION_ORDER = (
-    *("registerUser", "requestEmailVerification", "confirmEmail", "disownEmail"),
-    *("requestPasswordReset", "resetPassword"),
-    *("issueToken", "introspectToken", "revokeToken"),
-    *("getAuthorizationServerMetadata", "getJwks"),
+    *("registerUser", "issueToken"),
     *("createCode", "listMyCodes", "getActiveCode", "mailActiveCode"),
-    *("getCode", "renewCode", "deleteCode", "activateCode", "deactivateCode"),
-    *("getCodeQrPng", "getCodeQrSvg"),
+    *("getCodeQrPng", "getCodeQrSvg", "deactivateCode", "activateCode"),
+    *("getCode", "renewCode", "deleteCode"),
     *("lookUpCode", "lookUpCodePrivately", "getCodeValidity", "followShareLink"),
     *("listMyReferrals", "listUserReferrals"),
+    *("requestEmailVerification", "confirmEmail", "disownEmail"),
+    *("requestPasswordReset", "resetPassword"),
     *("setMyReferrer", "exportMe", "changeMyPassword", "getMe", "updateMe", "deleteMe"),
+    *("introspectToken", "revokeToken", "getAuthorizationServerMetadata", "getJwks"),
     *("getLiveness", "getReadiness", "getMetrics"),
 )
 """The order of the operations in the document, and so on the pages: as a new user needs them."""

@@ -63,7 +63,7 @@ class DiscoveryController(Controller):
     """Routes for discovery documents."""
 
     path = "/.well-known"
-    tags = ("Tokens",)
+    tags = ("Clients",)
 
     @get(
         "/oauth-authorization-server",

@@ -53,7 +53,7 @@ class EmailConfirmationController(Controller):
     """Routes for confirming or disowning an e-mail address."""
 
     path = "/api/v1/auth"
-    tags = ("Accounts",)
+    tags = ("E-mail links",)
 
     @post(
         "/email/verification",

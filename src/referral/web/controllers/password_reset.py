@@ -38,7 +38,7 @@ class PasswordResetController(Controller):
     """Routes for a forgotten password."""
 
     path = "/api/v1/auth/password"
-    tags = ("Accounts",)
+    tags = ("E-mail links",)
 
     @post(
         "/forgot",

@@ -48,7 +48,7 @@ class TokenIntrospectionController(Controller):
     """Routes for revocation and introspection."""
 
     path = "/api/v1/auth"
-    tags = ("Tokens",)
+    tags = ("Clients",)
     exception_handlers = TOKEN_ERROR_HANDLERS
 
     @post(
