@@ -22,13 +22,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_LOCKED := $(PIP) install -qq --require-hashes --no-deps --no-compile -r
 PIP_PROJECT := $(PIP) install -qq --no-deps --no-build-isolation --editable .
 
+LOCKS := requirements.lock requirements-dev.lock requirements-clients.lock
+
 # One file for all platforms and Pythons, without the address of a package index.
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 	--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	$(if $(UPGRADE),--upgrade) --group build
+	$(if $(UPGRADE),--upgrade)
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
-	openapi-diff screenshots up down logs test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail \
+	openapi-diff screenshots up down logs test-clients test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail \
 	bench bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## List the targets
@@ -64,14 +66,14 @@ lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PIP) check
-	! grep -n '://' requirements.lock requirements-dev.lock
+	! grep -n '://' $(LOCKS)
 	$(call with_database,$(BIN)/alembic upgrade head && $(BIN)/alembic check)
 
 check: lint audit test ## Run lint, audit and test
 
 # One short attempt to reach the advisories; without a network the audit says so and passes.
 audit: .venv/dev.stamp ## Check the locked packages for known vulnerabilities
-	@$(BIN)/python -m tests.tools.dependency_audit requirements.lock requirements-dev.lock
+	@$(BIN)/python -m tests.tools.dependency_audit $(LOCKS)
 
 sbom: .venv/dev.stamp ## Write the SBOM dist/referral.cdx.json (CycloneDX)
 	@mkdir -p dist
@@ -89,9 +91,10 @@ fmt: .venv/dev.stamp ## Format the code and apply ruff's fixes
 	$(BIN)/ruff format
 
 lock: .venv/dev.stamp ## Update the lock files from pyproject.toml; UPGRADE=1 takes newer releases
-	$(COMPILE) pyproject.toml -o requirements.lock
-	$(COMPILE) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
-	! grep -n '://' requirements.lock requirements-dev.lock
+	$(COMPILE) --group build pyproject.toml -o requirements.lock
+	$(COMPILE) --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --group clients -c requirements-dev.lock -o requirements-clients.lock
+	! grep -n '://' $(LOCKS)
 
 migrate: .venv/run.stamp ## Migrate the database to the current schema
 	$(BIN)/referral migrate
@@ -112,6 +115,9 @@ screenshots: .venv/dev.stamp browser ## Take the README's pictures of the docs p
 
 mail-pictures: .venv/dev.stamp browser ## Render the pictures of docs/mails.md
 	$(BIN)/python -m tests.tools.mail_screenshots
+
+test-clients: .venv/dev.stamp ## Lint the API document and test generated clients, or CLIENTS="hey-api redocly"
+	@$(BIN)/python -m tests.clients $(CLIENTS)
 
 test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts under load
 	$(BIN)/python -m tests.compose
@@ -149,7 +155,7 @@ curl nginx pgbouncer wrk:
 		|| { echo "Install $@ and try again." >&2; exit 1; }
 
 clean: ## Remove everything the targets created, except the data in var/
-	rm -rf .venv dist .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	rm -rf .venv .clients dist .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 		.schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,5 +1,6 @@
 """The supply chain, and secrets at the start."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -16,7 +17,9 @@ SECRET = re.compile(
 )
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "requirements-dev.lock", "requirements-clients.lock"]
+)
 def test_every_dependency_is_locked_with_hashes(name: str) -> None:
     """Each has one version and the hashes of its files."""
     text = (ROOT / name).read_text().replace("\\\n", " ")
@@ -25,6 +28,15 @@ def test_every_dependency_is_locked_with_hashes(name: str) -> None:
     for line in lines:
         assert re.match(r"[a-z0-9._-]+==\S+", line), line
         assert HASH.search(line), line
+
+
+def test_every_npm_package_is_locked_with_a_hash() -> None:
+    """Each has an integrity hash, and none the address of a registry."""
+    lock = json.loads((ROOT / "tests/clients/typescript/package-lock.json").read_text())
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
+    assert len(packages) > 100
+    assert [name for name, entry in packages.items() if not entry.get("integrity")] == []
+    assert [name for name, entry in packages.items() if "resolved" in entry] == []
 
 
 def test_repository_holds_no_secret() -> None:

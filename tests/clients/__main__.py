@@ -1,0 +1,80 @@
+"""Linters of the API document and clients generated from it; `make test-clients` runs this."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from tests.clients.checks import CHECKS, Check
+from tests.clients.tools import WORK, Unreachable, install, tool_environment
+from tests.support.service_process import free_port, running_service
+
+SOURCES = Path(__file__).parent
+
+
+def main(names: Sequence[str]) -> int:
+    """Run all checks, or these; return 0 if they passed or a registry is unreachable."""
+    unknown = set(names) - CHECKS.keys()
+    if unknown:
+        return say(f"Unknown: {', '.join(unknown)}. Known: {', '.join(CHECKS)}", code=2)
+    try:
+        install()
+    except Unreachable as error:
+        return say(f"generated clients and linters left out: {error}")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_service(Path(folder, "data"), port=port, public_url=url),
+    ):
+        prepare(url)
+        failed = [name for name in names or CHECKS if not passes(name, CHECKS[name], url)]
+    if failed:
+        return say(f"generated clients and linters failed: {', '.join(failed)}", code=1)
+    return say("generated clients and linters passed")
+
+
+def prepare(url: str) -> None:
+    """Copy the sources of the checks beside the tools, with the document that is served."""
+    for language in ("typescript", "python"):
+        for leftover in ("generated", "compiled"):
+            shutil.rmtree(WORK / language / leftover, ignore_errors=True)
+        shutil.copytree(SOURCES / language, WORK / language, dirs_exist_ok=True)
+    document = httpx.get(f"{url}/openapi.json").raise_for_status()
+    (WORK / "openapi.json").write_bytes(document.content)
+
+
+def passes(name: str, check: Check, url: str) -> bool:
+    """Run the commands of a check until one fails; show its output."""
+    started = time.monotonic()
+    for command in check.commands:
+        completed = subprocess.run(  # noqa: S603 - the commands of this folder
+            [part.format(url=url) for part in command],
+            cwd=WORK / check.folder,
+            env=tool_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            text=True,
+        )
+        if completed.returncode:
+            say(f"{name}: FAILED: {' '.join(command)}\n{completed.stdout}")
+            return False
+    say(f"{name}: passed ({time.monotonic() - started:.0f} s)")
+    return True
+
+
+def say(text: str, code: int = 0) -> int:
+    """Write a line, and return the exit code."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
