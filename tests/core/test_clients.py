@@ -21,6 +21,7 @@ from referral.core.use_cases.clients import (
 )
 from referral.core.use_cases.sessions import TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService
+from tests.support.fakes.token_repositories import FakeClientRepository
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,17 @@ async def test_client_needs_scopes_that_a_client_may_have(
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101, "two\nlines", "\x1b[1m"])
 async def test_client_needs_a_printable_name(service: InMemoryService, name: str) -> None:
     """An operator tells clients apart by their names; otherwise no client is created."""
-    with pytest.raises(Invalid, match="1 to 100 printable characters"):
+    with pytest.raises(Invalid, match="1 to 100 printable characters") as raised:
         await service.get(CreateClient)(name, [Scope.CODES_READ])
+    assert raised.value.field == "name"
     assert await service.get(ListClients)() == []
 
 
 async def test_name_of_a_client_is_unique(service: InMemoryService) -> None:
     """Spaces around it do not count. A removed client's name is free again."""
     create = service.get(CreateClient)
-    client, _ = await create(" x" * 50 + " ", [Scope.CODES_READ])
-    assert client.name == "x" + " x" * 49
+    client, _ = await create(f" {'x' * 100} ", [Scope.CODES_READ])
+    assert client.name == "x" * 100
     with pytest.raises(Conflict):
         await create(f"{client.name} ", [Scope.USERS_READ])
     assert await service.get(ListClients)() == [client]
@@ -140,6 +142,26 @@ async def test_unknown_client_is_named_in_the_error(
     with pytest.raises(NotFound, match="No client has the id or the name 'shopp'"):
         await service.get(use_case)("shopp")
     assert await service.get(ListClients)() == [shop.client]
+
+
+@pytest.mark.parametrize(
+    ("use_case", "statement"), [(RotateClientSecret, "replace_secret"), (RemoveClient, "remove")]
+)
+async def test_client_that_is_removed_meanwhile_is_named_in_the_error(
+    service: InMemoryService,
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    use_case: type[RotateClientSecret | RemoveClient],
+    statement: str,
+) -> None:
+    """The statement decides, not the read before it."""
+
+    async def find_no_row(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(FakeClientRepository, statement, find_no_row)
+    with pytest.raises(NotFound, match=f"No client has the id or the name '{shop.client.name}'"):
+        await service.get(use_case)(shop.client.name)
 
 
 async def test_client_may_have_all_other_scopes(service: InMemoryService) -> None:

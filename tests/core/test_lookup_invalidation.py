@@ -6,12 +6,13 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.codes import Code, Expiry
-from referral.core.entities.jobs import InvalidateLookupJob, JobContext
+from referral.core.entities.jobs import InvalidateLookupJob, Job, JobContext
 from referral.core.entities.users import User
 from referral.core.errors import NoActiveCode, Unavailable
 from referral.core.use_cases.codes import CodeRenewal
 from referral.core.use_cases.job_dispatch import DispatchJob
 from tests.core.service import InMemoryService
+from tests.support.fakes.mail import FakeJobQueue
 
 Change = Callable[[InMemoryService, User, Code], Awaitable[object]]
 
@@ -77,3 +78,20 @@ async def test_failed_invalidation_is_retried_by_a_job(service: InMemoryService)
     service.cache.invalidated.clear()
     await run(jobs[0], context)
     assert service.cache.invalidated == ["ann@example.com"]
+
+
+async def test_change_succeeds_without_the_cache_and_the_queue(
+    service: InMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is committed by then; the cached entry expires within the guaranteed time."""
+    ann = await service.create_account("ann@example.com")
+    code = await service.create_code(ann)
+
+    async def fail(_: FakeJobQueue, *__: Job) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr(FakeJobQueue, "enqueue", fail)
+    service.cache.available = False
+    await service.delete_code(ann.id, code.id)
+    with pytest.raises(NoActiveCode):
+        await service.show_active_code(ann.id)
