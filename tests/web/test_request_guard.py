@@ -65,7 +65,7 @@ REQUESTS: dict[str, tuple[bytes, int]] = {
     "host with a port of letters": (_host(b"a:http"), 400),
     "host with a port too high": (_host(b"a:65536"), 400),
     "absolute form": (_get(b"http://example.com/health/live"), 200),
-    "CONNECT": (b"CONNECT example.com:443 HTTP/1.1\r\n" + CLOSE + b"\r\n", 404),
+    "CONNECT": (b"CONNECT example.com:443 HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
     "TRACE": (b"TRACE /health/live HTTP/1.1\r\n" + CLOSE + b"\r\n", 405),
     "OPTIONS of everything": (b"OPTIONS * HTTP/1.1\r\n" + CLOSE + b"\r\n", 404),
     "OPTIONS": (b"OPTIONS /api/v1/me HTTP/1.1\r\n" + CLOSE + b"\r\n", 204),
