@@ -226,6 +226,16 @@ async def test_client_token_cannot_exceed_the_scopes_of_its_client(
         await service.get(IssueClientToken)(shop.client, scope)
 
 
+async def test_admin_client_may_request_every_scope_of_a_client(service: InMemoryService) -> None:
+    """But not the scope of users."""
+    operator = await create_shop(service, Scope.ADMIN)
+    issue = service.get(IssueClientToken)
+    assert (await issue(operator.client, "webhooks users:act")).scope == "users:act webhooks"
+    assert (await issue(operator.client, "")).scope == "admin"
+    with pytest.raises(InvalidScope):
+        await issue(operator.client, "account")
+
+
 async def test_introspection_describes_an_access_token(
     service: InMemoryService, shop: Shop, ann: User, tokens: TokenPair
 ) -> None:

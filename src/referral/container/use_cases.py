@@ -8,6 +8,7 @@ from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
+from referral.core.policies.authorization import Authorize
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
 from referral.core.policies.idempotency import FindStoredResponse
@@ -42,6 +43,7 @@ class UseCases(Provider):
 
     scope = Scope.APP
     policies = provide_all(
+        Authorize,
         CreditReferrer,
         FindStoredResponse,
         InvalidateLookup,

@@ -1,8 +1,8 @@
 """Idempotency keys: the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header).
 
-A route that takes a key has `replay_stored_response` or `replay_stored_user_response` as its
-`before_request` hook. The hook runs before the body is validated, so a retried request gets the
-stored response of the first one even if its values have become invalid since.
+A route that takes a key has one of the `replay_stored_…` functions as its `before_request` hook.
+The hook runs before the body is validated, so a retried request gets the stored response of the
+first one even if its values have become invalid since.
 """
 
 import re
@@ -19,7 +19,7 @@ from litestar.serialization import encode_json
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
 from referral.core.policies.idempotency import FindStoredResponse, IdempotentReplay
 from referral.core.ports.security import Fingerprinter
-from referral.web.auth import authenticate_user
+from referral.web.auth import authenticate, authenticate_user
 from referral.web.before_request import require_user, respond_to_options
 from referral.web.problems import FieldError, ValidationFailed
 from referral.web.request_body import check_json_body
@@ -62,6 +62,15 @@ async def replay_stored_user_response(request: Request[Any, Any, Any]) -> Respon
     response = await require_user(request)
     if response is None:
         await _replay(request, str(await authenticate_user(request)))
+    return response
+
+
+async def replay_stored_caller_response(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Find the stored response for the user or client of a route with `require_scope`."""
+    response = await respond_to_options(request)
+    if response is None:
+        caller = await authenticate(request)
+        await _replay(request, str(caller.user_id or caller.client_id))
     return response
 
 

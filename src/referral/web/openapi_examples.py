@@ -5,6 +5,7 @@ They tell one story: Ann, whom Eve referred, shares a code, and Bob registers wi
 
 from typing import Any
 
+from referral.core.entities.clients import Scope
 from referral.web.openapi_schemas import Node, resolve_schema, without_null
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL
 
@@ -76,7 +77,7 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
         "jwks_uri": f"{EXAMPLE_PUBLIC_URL}/.well-known/jwks.json",
         "grant_types_supported": ["password", "refresh_token", "client_credentials"],
         "response_types_supported": ["none"],
-        "scopes_supported": ["account", "codes:read", "referrals:read", "users:read"],
+        "scopes_supported": [*Scope],
         "token_endpoint_auth_methods_supported": [
             *("none", "client_secret_basic", "client_secret_post")
         ],

@@ -9,9 +9,15 @@ TOKEN_URL = f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/token"
 JWT_USE = "Access tokens are JWTs of RFC 9068, used as RFC8725 recommends."
 USER_SCOPES: dict[str, str] = {Scope.ACCOUNT: "The account of the signed-in user."}
 CLIENT_SCOPES: dict[str, str] = {
+    Scope.ADMIN: "Everything that an admin may do; it includes the other scopes.",
     Scope.CODES_READ: "The look-up of codes, where it is not public.",
+    Scope.EVENTS_READ: "The feed of events.",
     Scope.REFERRALS_READ: "The referrals of all users.",
-    Scope.USERS_READ: "E-mail addresses in introspection.",
+    Scope.REFERRALS_WRITE: "Decisions on referrals.",
+    Scope.USERS_ACT: "Access tokens for users, by token exchange.",
+    Scope.USERS_READ: "Users, and e-mail addresses in introspection.",
+    Scope.USERS_WRITE: "Creating, changing and erasing users.",
+    Scope.WEBHOOKS: "Webhooks and their deliveries.",
 }
 
 SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {

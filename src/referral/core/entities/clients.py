@@ -1,5 +1,6 @@
 """OAuth clients, callers and access tokens."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,13 +13,24 @@ class Scope(StrEnum):
     """Scopes of access tokens: `account` for users, the others for clients."""
 
     ACCOUNT = "account"
+    ADMIN = "admin"
     CODES_READ = "codes:read"
+    EVENTS_READ = "events:read"
     REFERRALS_READ = "referrals:read"
+    REFERRALS_WRITE = "referrals:write"
+    USERS_ACT = "users:act"
     USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    WEBHOOKS = "webhooks"
 
 
 GRANTABLE_SCOPES = frozenset(Scope) - {Scope.ACCOUNT}
 """Scopes that a client may have; `account` is for users only."""
+
+
+def includes_scope(granted: Collection[str], scope: Scope) -> bool:
+    """Return whether a client's scopes include a scope; `admin` includes all of a client."""
+    return scope in granted or (Scope.ADMIN in granted and scope in GRANTABLE_SCOPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,10 @@ class Caller:
     scopes: frozenset[str]
     user_id: UUID | None
     session_id: UUID | None = None
+
+    def is_client_with(self, scope: Scope) -> bool:
+        """Return whether the caller is a client that has a scope."""
+        return self.user_id is None and includes_scope(self.scopes, scope)
 
 
 @dataclass(frozen=True, slots=True)

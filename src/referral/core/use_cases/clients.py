@@ -11,6 +11,7 @@ from referral.core.entities.clients import (
     AccessTokenClaims,
     Client,
     Scope,
+    includes_scope,
 )
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailConfirmationPolicy
@@ -142,7 +143,8 @@ class IssueClientToken:
         Raises `InvalidScope` if the client does not have a requested scope.
         """
         requested = set(scope.split()) or client.scopes
-        if requested - client.scopes:
+        available = GRANTABLE_SCOPES if Scope.ADMIN in client.scopes else client.scopes
+        if requested - available:
             raise InvalidScope
         granted, subject = " ".join(sorted(requested)), str(client.id)
         token = self.access_token_issuer.issue(subject, subject, granted)
@@ -188,7 +190,7 @@ class IntrospectToken:
             result = await self._introspect_access_token(
                 repositories, token
             ) or await self._introspect_refresh_token(repositories, token)
-        if result is None or Scope.USERS_READ in client.scopes:
+        if result is None or includes_scope(client.scopes, Scope.USERS_READ):
             return result
         return replace(result, email=None)
 

@@ -57,7 +57,8 @@ class ListReferrals:
     async def _shows_details(
         self, repositories: Repositories, caller: Caller, user_id: UUID
     ) -> bool:
-        if caller.user_id is None and Scope.REFERRALS_READ not in caller.scopes:
+        is_client = caller.is_client_with(Scope.REFERRALS_READ)
+        if caller.user_id is None and not is_client:
             raise InsufficientScope
         is_privileged = caller.user_id is None or await _is_admin(repositories, caller.user_id)
         if caller.user_id == user_id:

@@ -1,0 +1,83 @@
+"""Routes for admins and for clients with a scope."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from referral.core.entities.clients import GRANTABLE_SCOPES, Scope
+from referral.core.entities.sessions import Session
+from referral.core.entities.users import Role, User
+from referral.core.errors import InsufficientScope, Unauthenticated
+from referral.core.policies.authorization import Authorize
+from tests.core.service import InMemoryService, client_caller, user_caller
+
+
+@pytest.fixture
+async def admin(service: InMemoryService) -> User:
+    """An admin without a session."""
+    return await service.create_admin("admin@example.com")
+
+
+async def begin_session(service: InMemoryService, user: User) -> UUID:
+    """Store a session of a user and return its id."""
+    now = service.clock.now()
+    session = Session(service.id_generator.new(), user.id, "first-party", "account", now, now)
+    async with service.database.begin() as repositories:
+        await repositories.sessions.add(session)
+    return session.id
+
+
+@pytest.mark.parametrize("granted", [Scope.WEBHOOKS, Scope.ADMIN])
+async def test_client_with_the_scope_is_allowed(service: InMemoryService, granted: Scope) -> None:
+    """The scope itself, or `admin`."""
+    await service.get(Authorize)(client_caller(granted), Scope.WEBHOOKS)
+
+
+@pytest.mark.parametrize("granted", GRANTABLE_SCOPES - {Scope.WEBHOOKS, Scope.ADMIN})
+async def test_client_without_the_scope_is_refused(
+    service: InMemoryService, granted: Scope
+) -> None:
+    """No other scope includes it."""
+    with pytest.raises(InsufficientScope):
+        await service.get(Authorize)(client_caller(granted), Scope.WEBHOOKS)
+
+
+async def test_scope_of_users_is_not_included_in_admin(service: InMemoryService) -> None:
+    """A client never acts as a user."""
+    with pytest.raises(InsufficientScope):
+        await service.get(Authorize)(client_caller(Scope.ADMIN), Scope.ACCOUNT)
+
+
+async def test_admin_is_allowed_while_the_session_lasts(
+    service: InMemoryService, admin: User
+) -> None:
+    """The end of the session ends the access token for these routes at once."""
+    session_id = await begin_session(service, admin)
+    await service.get(Authorize)(user_caller(admin, session_id), Scope.ADMIN)
+    async with service.database.begin() as repositories:
+        await repositories.sessions.revoke(session_id)
+    with pytest.raises(Unauthenticated):
+        await service.get(Authorize)(user_caller(admin, session_id), Scope.ADMIN)
+
+
+async def test_admin_without_a_session_is_refused(service: InMemoryService, admin: User) -> None:
+    """A token that a client obtained for the admin does not carry the admin's rights."""
+    with pytest.raises(InsufficientScope):
+        await service.get(Authorize)(user_caller(admin), Scope.ADMIN)
+
+
+@pytest.mark.parametrize("change", ["demoted", "blocked", "erased"])
+async def test_former_admin_is_refused(service: InMemoryService, admin: User, change: str) -> None:
+    """The role is read for each request: the token does not tell it."""
+    caller = user_caller(admin, await begin_session(service, admin))
+    now = service.clock.now()
+    async with service.database.begin() as repositories:
+        if change == "demoted":
+            await repositories.users.save(replace(admin, role=Role.MEMBER))
+        elif change == "blocked":
+            await repositories.users.save(replace(admin, blocked_at=now))
+        else:
+            await repositories.users.erase(admin.id, now)
+    with pytest.raises(InsufficientScope):
+        await service.get(Authorize)(caller, Scope.ADMIN)
