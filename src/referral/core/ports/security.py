@@ -20,6 +20,22 @@ class Fingerprinter(Protocol):
     def compute(self, data: bytes) -> tuple[bytes, ...]: ...
 
 
+class SecretCipher(Protocol):
+    """Encrypts stored secrets under keys derived from the signing keys.
+
+    `context` is where a secret is stored, such as the id of its row: a secret that was moved
+    elsewhere does not decrypt.
+    """
+
+    def encrypt(self, secret: bytes, context: bytes) -> bytes:
+        """Encrypt a secret with the first signing key."""
+        ...
+
+    def decrypt(self, encrypted: bytes, context: bytes) -> bytes | None:
+        """Return the secret, or None if none of the signing keys decrypts it."""
+        ...
+
+
 class PasswordHasher(Protocol):
     """Hashes passwords outside the event loop; raises `Unavailable` if its queue is full."""
 

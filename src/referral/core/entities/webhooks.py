@@ -1,0 +1,180 @@
+"""Webhooks: receivers of events, and their rules. Deliveries are in `webhook_deliveries`."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
+
+from referral.core.entities.webhook_deliveries import DeliveryAttempt
+from referral.core.errors import InvalidRequest
+
+ANY_EVENT = "*"
+MAX_PATTERNS = 100
+MAX_URL_CHARACTERS = 2048
+MAX_HOST_CHARACTERS = 253
+MAX_DESCRIPTION_CHARACTERS = 500
+
+URL_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
+"""The characters of a URL (RFC 3986) without a fragment, which is never sent."""
+
+HOST_PATTERN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+PORT_PATTERN = re.compile(r":[0-9]{1,5}")
+
+SECRET_BYTES = 32
+"""The length of a signing secret. Standard Webhooks requires 24 to 64 random bytes."""
+
+PREVIOUS_SECRET_LIFETIME = timedelta(hours=24)
+"""How long deliveries carry the signature of the previous secret too."""
+
+FAILING_PERIOD = timedelta(days=5)
+"""A webhook whose attempts have all failed for this long is disabled."""
+
+HTTP_GONE = 410
+
+
+class DisabledReason(StrEnum):
+    """Why the service disabled a webhook."""
+
+    GONE = "gone"
+    FAILING = "failing"
+    UNREADABLE_SECRET = "unreadable_secret"  # noqa: S105 - not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A receiver of events.
+
+    `secret` and `previous_secret` are encrypted. `failing_since` is the time of the first failed
+    attempt since the last success. `disabled_reason` is None if an operator or client disabled it.
+    """
+
+    id: UUID
+    url: str
+    events: tuple[str, ...]
+    description: str | None
+    enabled: bool
+    disabled_reason: DisabledReason | None
+    created_at: datetime
+    secret: bytes
+    previous_secret: bytes | None = None
+    previous_secret_until: datetime | None = None
+    failing_since: datetime | None = None
+
+    def subscribes_to(self, event_type: str) -> bool:
+        """Return whether one of the patterns matches a type of event."""
+        group = f"{event_type.partition('.')[0]}.*"
+        return any(pattern in {ANY_EVENT, group, event_type} for pattern in self.events)
+
+    def signing_secrets(self, now: datetime) -> tuple[bytes, ...]:
+        """Return the encrypted secrets that sign a delivery at `now`, the newest first."""
+        until = self.previous_secret_until
+        if self.previous_secret is None or until is None or until <= now:
+            return (self.secret,)
+        return self.secret, self.previous_secret
+
+    def rotated(self, secret: bytes, now: datetime) -> "Webhook":
+        """Return the webhook with a new encrypted secret; the current one stays valid for a day."""
+        until = now + PREVIOUS_SECRET_LIFETIME
+        return replace(
+            self, secret=secret, previous_secret=self.secret, previous_secret_until=until
+        )
+
+    def with_url(self, url: str) -> "Webhook":
+        """Return the webhook with another receiver, which has not failed yet."""
+        return replace(self, url=url, failing_since=None)
+
+    def as_enabled(self) -> "Webhook":
+        """Return the webhook enabled. If it was disabled, its failures are forgotten."""
+        if self.enabled:
+            return self
+        return replace(self, enabled=True, disabled_reason=None, failing_since=None)
+
+    def as_disabled(self, reason: DisabledReason | None = None) -> "Webhook":
+        """Return the webhook disabled; one that is disabled already keeps its reason."""
+        return replace(self, enabled=False, disabled_reason=reason) if self.enabled else self
+
+    def after(self, attempts: Iterable[DeliveryAttempt]) -> "Webhook":
+        """Return the webhook after some attempts, disabled if they require it.
+
+        Attempts at an earlier URL of the webhook do not count.
+        """
+        webhook = self
+        for attempt in sorted(attempts, key=lambda attempt: attempt.ended_at):
+            if webhook.enabled and attempt.url == webhook.url:
+                webhook = webhook._after_attempt(attempt)
+        return webhook
+
+    def _after_attempt(self, attempt: DeliveryAttempt) -> "Webhook":
+        if attempt.succeeded:
+            return replace(self, failing_since=None)
+        failing_since = self.failing_since or attempt.ended_at
+        webhook = replace(self, failing_since=failing_since)
+        if attempt.response_status == HTTP_GONE:
+            return webhook.as_disabled(DisabledReason.GONE)
+        if attempt.ended_at - failing_since >= FAILING_PERIOD:
+            return webhook.as_disabled(DisabledReason.FAILING)
+        return webhook
+
+
+def check_patterns(patterns: Collection[str], event_types: Collection[str]) -> tuple[str, ...]:
+    """Return the patterns without repetitions; raises `InvalidRequest`.
+
+    A pattern is one of `event_types`, the group of one such as `referral.*`, or `*`.
+    """
+    if not 1 <= len(patterns) <= MAX_PATTERNS:
+        raise InvalidRequest(f"Send 1 to {MAX_PATTERNS} types of events.", field="events")
+    groups = {f"{event_type.partition('.')[0]}.*" for event_type in event_types}
+    if set(patterns) - {ANY_EVENT, *groups, *event_types}:
+        example = f"such as '{min(event_types)}', '{min(groups)}' or '{ANY_EVENT}'"
+        raise InvalidRequest(f"Send types of events, {example}.", field="events")
+    return tuple(dict.fromkeys(patterns))
+
+
+def check_description(description: str | None) -> str | None:
+    """Return the description, or raise `InvalidRequest`."""
+    if description is None:
+        return None
+    has_control_character = any(ord(each) < ord(" ") or each == "\x7f" for each in description)
+    if len(description) > MAX_DESCRIPTION_CHARACTERS or has_control_character:
+        detail = f"Send at most {MAX_DESCRIPTION_CHARACTERS} characters without line ends."
+        raise InvalidRequest(detail, field="description")
+    return description
+
+
+def check_url(url: str) -> str:
+    """Return the URL of a receiver, or raise `InvalidRequest`.
+
+    This checks the text only. Which networks are allowed is up to `UrlPolicy`.
+    """
+    if len(url) > MAX_URL_CHARACTERS:
+        raise _invalid_url(f"Send a URL of at most {MAX_URL_CHARACTERS:,} characters.")
+    if not URL_CHARACTERS.fullmatch(url):
+        detail = "without spaces, line ends and a fragment; encode others, and write hosts as xn--"
+        raise _invalid_url(f"Send a URL of ASCII characters {detail}.")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _invalid_url("Send an absolute URL, such as https://shop.example/hook.") from error
+    if parts.scheme not in {"https", "http"} or not parts.netloc:
+        raise _invalid_url("Send an absolute URL, such as https://shop.example/hook.")
+    if "@" in parts.netloc:
+        raise _invalid_url("Send a URL without a user and a password.")
+    _check_authority(parts)
+    return url
+
+
+def _check_authority(parts: SplitResult) -> None:
+    host, authority = parts.hostname or "", parts.netloc
+    is_ipv6 = authority.startswith("[")
+    if len(host) > MAX_HOST_CHARACTERS or not (is_ipv6 or HOST_PATTERN.fullmatch(host)):
+        raise _invalid_url("Send a URL with a valid host name.")
+    port = authority[authority.rfind("]") + 1 :] if is_ipv6 else authority[len(host) :]
+    if port and not (PORT_PATTERN.fullmatch(port) and 1 <= int(port[1:]) <= 2**16 - 1):
+        raise _invalid_url("Send a URL whose port is 1 to 65535.")
+
+
+def _invalid_url(detail: str) -> InvalidRequest:
+    return InvalidRequest(detail, field="url")

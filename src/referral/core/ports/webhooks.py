@@ -1,0 +1,104 @@
+"""Webhooks and their deliveries."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus
+from referral.core.entities.webhooks import Webhook
+
+
+class UrlPolicy(Protocol):
+    """The networks to which the service may send."""
+
+    def check(self, url: str) -> None:
+        """Raise `Invalid` if the scheme or a literal address of a valid URL is not allowed.
+
+        Names are not looked up: a name may be allowed now, and not when a delivery is sent.
+        """
+        ...
+
+
+class WebhookRepository(Protocol):
+    """Webhooks. Their secrets are encrypted."""
+
+    async def add(self, webhook: Webhook) -> None: ...
+
+    async def find(self, webhook_id: UUID) -> Webhook | None: ...
+
+    async def list_page(self, *, after: UUID | None, limit: int) -> list[Webhook]: ...
+
+    async def lock(self, webhook_id: UUID) -> Webhook | None:
+        """Lock a webhook against changes, and against new deliveries to it.
+
+        Lock the webhook before its deliveries.
+        """
+        ...
+
+    async def lock_enabled(self) -> list[Webhook]:
+        """Lock all enabled webhooks, so that none is disabled or deleted; other readers may too."""
+        ...
+
+    async def save(self, webhook: Webhook) -> None:
+        """Store the mutable fields of a locked webhook."""
+        ...
+
+    async def remove(self, webhook_id: UUID) -> bool:
+        """Delete a webhook without its deliveries; return False if there is no such webhook."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """A delivery to attempt, and the `data` of its event."""
+
+    delivery: Delivery
+    data: Mapping[str, object]
+
+
+class DeliveryRepository(Protocol):
+    """Deliveries of events to webhooks."""
+
+    async def add(self, deliveries: Sequence[Delivery]) -> None: ...
+
+    async def find(self, webhook_id: UUID, delivery_id: UUID) -> Delivery | None: ...
+
+    async def list_page(
+        self, webhook_id: UUID, *, status: DeliveryStatus | None, after: UUID | None, limit: int
+    ) -> list[Delivery]: ...
+
+    async def list_due_webhooks(self, now: datetime) -> list[UUID]:
+        """Return the enabled webhooks that have due deliveries.
+
+        The cost depends on the number of webhooks, not on that of their deliveries.
+        """
+        ...
+
+    async def list_due(self, webhook_id: UUID, now: datetime, limit: int) -> list[DueDelivery]:
+        """Return due deliveries of a webhook, the longest due first; none if it is disabled."""
+        ...
+
+    async def lock(self, delivery_ids: Sequence[UUID]) -> list[Delivery]:
+        """Lock deliveries; those that were deleted are left out."""
+        ...
+
+    async def save(self, deliveries: Sequence[Delivery]) -> None:
+        """Store the mutable fields of locked deliveries."""
+        ...
+
+    async def fail_pending(self, webhook_id: UUID) -> bool:
+        """End some of a webhook's pending deliveries and requested retries.
+
+        Returns whether there may be more.
+        """
+        ...
+
+    async def delete(self, webhook_id: UUID) -> bool:
+        """Delete some of a webhook's deliveries; return whether there may be more."""
+        ...
+
+    async def prune(self, occurred_before: datetime) -> bool:
+        """Delete some of the deliveries of events from before a time."""
+        ...
