@@ -71,11 +71,12 @@ async def test_pending_referral_is_decided_once(store: Database) -> None:
 
 
 async def test_overdue_pending_referral_is_found(store: Database) -> None:
-    """The limit is inclusive; decided referrals are skipped."""
+    """The limit is inclusive; decided referrals, and those that do not expire, are skipped."""
     early = datetime(2020, 1, 1, tzinfo=UTC)
     code = await store_code(store, await store_user(store))
     await store_referral(store, code, joined_at=early)
     pending = {"status": ReferralStatus.PENDING}
+    await store_referral(store, code, joined_at=early, expires=False, **pending)
     referral, _ = await store_referral(store, code, joined_at=early, **pending)
     await store_referral(store, code, joined_at=early + HOUR, **pending)
     async with store.begin() as repositories:

@@ -7,7 +7,7 @@ import pytest
 
 from referral.core.entities.clients import Client, Scope
 from referral.core.entities.users import Locale, Role, User
-from referral.core.errors import EmailTaken
+from referral.core.errors import EmailTaken, ExternalIdTaken
 from referral.core.ports.repositories import Database
 from tests.contracts.rows import (
     ID_GENERATOR,
@@ -91,6 +91,41 @@ async def test_saved_account_is_found(store: Database) -> None:
         await repositories.users.save(changed)
     async with store.read() as repositories:
         assert await repositories.users.find(user.id) == changed
+
+
+async def test_external_id_is_unique(store: Database) -> None:
+    """A second account is rejected, when it is created and when it is changed."""
+    external_id = f"shop|{ID_GENERATOR.new()}"
+    user = await store_user(store, external_id=external_id)
+    other = await store_user(store, external_id=external_id.upper())
+    with pytest.raises(ExternalIdTaken):
+        await store_user(store, external_id=external_id)
+    with pytest.raises(ExternalIdTaken):
+        async with store.begin() as repositories:
+            await repositories.users.save(replace(other, external_id=external_id))
+    async with store.read() as repositories:
+        assert await repositories.users.find_by_external_id(external_id) == user
+        assert await repositories.users.find_by_external_id(f"{external_id}x") is None
+
+
+async def test_saved_email_is_unique(store: Database) -> None:
+    """The address of another account is rejected, and the account keeps its own."""
+    user, other = await store_user(store), await store_user(store)
+    with pytest.raises(EmailTaken):
+        async with store.begin() as repositories:
+            await repositories.users.save(replace(user, email_key=other.email_key))
+    async with store.read() as repositories:
+        assert await repositories.users.find(user.id) == user
+
+
+async def test_external_id_of_an_erased_account_is_free(store: Database) -> None:
+    """The erased account is not found by it."""
+    external_id = f"shop|{ID_GENERATOR.new()}"
+    user = await store_user(store, external_id=external_id)
+    async with store.begin() as repositories:
+        await repositories.users.erase(user.id, NOW)
+        assert await repositories.users.find_by_external_id(external_id) is None
+    await store_user(store, external_id=external_id)
 
 
 async def test_stored_client_is_found(store: Database) -> None:

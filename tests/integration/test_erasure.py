@@ -60,6 +60,7 @@ KEPT_COLUMNS = {
     "referrals.status": COUNTS,
     "referrals.joined_at": COUNTS,
     "referrals.told_by": NOT_PERSONAL,
+    "referrals.expires": NOT_PERSONAL,
     "mails.id": LIMIT_DIGEST,
     "mails.address_digest": LIMIT_DIGEST,
     "mails.counted_at": LIMIT_DIGEST,
@@ -75,7 +76,7 @@ KEPT_COLUMNS = {
 
 CLEARED_COLUMNS = {
     "users.email", "users.email_key", "users.password_hash", "users.deliverability",
-    "users.confirm_by",
+    "users.confirm_by", "users.external_id",
 }  # fmt: skip
 """Columns that an erasure clears in a row that it keeps."""
 

@@ -89,6 +89,12 @@ class EmailTaken(Conflict):
     default_detail = "This e-mail address has an account already. Log in, or use another address."
 
 
+class ExternalIdTaken(Conflict):
+    """Another account has this external id."""
+
+    default_detail = "Another account has this external id."
+
+
 class ActiveCodeExists(Conflict):
     """The user has an active referral code already, and at most one code may be active."""
 

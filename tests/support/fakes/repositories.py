@@ -11,7 +11,13 @@ from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import User
-from referral.core.errors import ActiveCodeExists, AlreadyReferred, CodeTaken, EmailTaken
+from referral.core.errors import (
+    ActiveCodeExists,
+    AlreadyReferred,
+    CodeTaken,
+    EmailTaken,
+    ExternalIdTaken,
+)
 from tests.support.fakes.tables import Tables
 
 T = TypeVar("T")
@@ -26,6 +32,7 @@ class FakeUserRepository:
     async def add(self, user: User) -> None:
         if await self.find_by_email(user.email_key) is not None:
             self.tables.reject(EmailTaken(field="email"))
+        self._check_external_id(user)
         self.tables.users[user.id] = user
 
     async def find(self, user_id: UUID) -> User | None:
@@ -37,10 +44,18 @@ class FakeUserRepository:
         )
         return None if matching is None or not email_key else matching
 
+    async def find_by_external_id(self, external_id: str) -> User | None:
+        return _first(
+            user for user in self.tables.users.values() if user.external_id == external_id
+        )
+
     async def lock(self, user_id: UUID) -> User | None:
         return await self.find(user_id)
 
     async def save(self, user: User) -> None:
+        if await self.find_by_email(user.email_key) not in {None, self.tables.users[user.id]}:
+            self.tables.reject(EmailTaken(field="email"))
+        self._check_external_id(user)
         created_at = self.tables.users[user.id].created_at
         self.tables.users[user.id] = replace(user, created_at=created_at)
 
@@ -66,9 +81,15 @@ class FakeUserRepository:
             email_key="",
             password_hash="",
             confirm_by=None,
+            external_id=None,
             deliverability=Deliverability.UNKNOWN,
         )
         self.tables.erased_users[user_id] = now
+
+    def _check_external_id(self, user: User) -> None:
+        others = (other for other in self.tables.users.values() if other.id != user.id)
+        if user.external_id in {other.external_id for other in others} - {None}:
+            self.tables.reject(ExternalIdTaken())
 
 
 @dataclass(frozen=True)
@@ -211,7 +232,9 @@ class FakeReferralRepository:
         return _first(row for row in self._pending() if row.referred_id == user_id)
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
-        return _first(row for row in self._pending() if row.joined_at <= joined_before)
+        return _first(
+            row for row in self._pending() if row.expires and row.joined_at <= joined_before
+        )
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         row = self.tables.referrals[referral_id]

@@ -44,7 +44,16 @@ users = Table(
     Column("deliverability", Text, nullable=False, server_default="unknown"),
     # Time at which an unconfirmed account is erased; null where no confirmation is required.
     _timestamp("confirm_by", nullable=True),
+    # The user's id in the product that created the account.
+    Column("external_id", Text),
     UniqueConstraint("email_key", name="uq_users_email_key"),
+    # The previous release does not clear the id when it erases an account.
+    Index(
+        "uq_users_external_id",
+        "external_id",
+        unique=True,
+        postgresql_where=text("external_id IS NOT NULL AND erased_at IS NULL"),
+    ),
     Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
     CheckConstraint(
         "num_nonnulls(email, email_key, password_hash) "
@@ -88,13 +97,21 @@ referrals = Table(
     _timestamp("joined_at"),
     # Id of the mail that notifies the referrer; null before it is assigned.
     Column("told_by", Uuid),
+    # Whether the referral is rejected if it stays pending for too long.
+    Column("expires", Boolean, nullable=False, server_default=text("true")),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
     CheckConstraint("referrer_id <> referred_id", name="not_oneself"),
     Index("ix_referrals_referrer_id_id", "referrer_id", "id"),
     Index("ix_referrals_referrer_id_status_id", "referrer_id", "status", "id"),
     Index("ix_referrals_code_id", "code_id"),
     Index("ix_referrals_referrer_id_told_by", "referrer_id", "told_by"),
+    # Of the previous release; the next one drops it.
     Index("ix_referrals_pending", "joined_at", postgresql_where=text("status = 'pending'")),
+    Index(
+        "ix_referrals_expiring",
+        "joined_at",
+        postgresql_where=text("status = 'pending' AND expires"),
+    ),
 )
 
 sessions = Table(

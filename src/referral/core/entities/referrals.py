@@ -33,7 +33,10 @@ class ReferralVisibility(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Referral:
-    """A user's registration with another user's code; `code` is the code's text at that time."""
+    """A user's registration with another user's code; `code` is the code's text at that time.
+
+    `expires` tells whether the referral is rejected if it stays pending for too long.
+    """
 
     id: UUID
     referrer_id: UUID
@@ -42,10 +45,11 @@ class Referral:
     code: str
     status: ReferralStatus
     joined_at: datetime
+    expires: bool = True
 
     def is_overdue(self, now: datetime) -> bool:
         """Return whether the referral has been pending too long to be confirmed at `now`."""
-        return self.joined_at + REFERRAL_PENDING_PERIOD <= now
+        return self.expires and self.joined_at + REFERRAL_PENDING_PERIOD <= now
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,13 @@ UNCONFIRMED_ACCOUNT_LIFETIME = timedelta(days=30)
 """How long an account may stay unconfirmed; it is erased afterwards."""
 
 
+NO_PASSWORD = "!"  # noqa: S105 - the hash of no password
+"""The password hash of a user without a password, as in /etc/shadow; it matches no password.
+
+A login with it takes as long as any other, because it is verified like an outdated hash.
+"""
+
+
 class Role(StrEnum):
     """The role of an account; an admin may see the referrals of all users."""
 
@@ -55,7 +62,8 @@ class EmailAddress:
 class User:
     """An account. `email` is the address as entered; `email_key` is its canonical form, unique.
 
-    `confirm_by` is the time when an unconfirmed account is erased; None for never.
+    `confirm_by` is the time when an unconfirmed account is erased; None for never. `external_id`
+    is the user's id in the product that created the account or signs the user in.
     """
 
     id: UUID
@@ -70,6 +78,7 @@ class User:
     blocked_at: datetime | None = None
     deliverability: Deliverability = Deliverability.UNKNOWN
     confirm_by: datetime | None = None
+    external_id: str | None = None
 
     def unblocked(self, now: datetime) -> "User":
         """Return the account unblocked, with a new confirmation deadline if it had one."""

@@ -84,6 +84,8 @@ class CreditReferrer:
             code=code.text,
             status=status,
             joined_at=now,
+            # A user who need not confirm in time, such as one of another service, may be late.
+            expires=user.confirm_by is not None,
         )
         await repositories.referrals.add(referral)
         if status is ReferralStatus.CONFIRMED:

@@ -25,19 +25,24 @@ class UserRepository(Protocol):
     """Accounts. An erased account is not found, and its e-mail address is available again."""
 
     async def add(self, user: User) -> None:
-        """Store a new account; raises `EmailTaken` if the canonical address has an account."""
+        """Store a new account; raises `EmailTaken` or `ExternalIdTaken`."""
         ...
 
     async def find(self, user_id: UUID) -> User | None: ...
 
     async def find_by_email(self, email_key: str) -> User | None: ...
 
+    async def find_by_external_id(self, external_id: str) -> User | None: ...
+
     async def lock(self, user_id: UUID) -> User | None:
         """Lock an account against changes; registrations with its code are not blocked."""
         ...
 
     async def save(self, user: User) -> None:
-        """Store the mutable fields of a locked account."""
+        """Store the mutable fields of a locked account.
+
+        Raises `EmailTaken` or `ExternalIdTaken` if another account has the changed value.
+        """
         ...
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
@@ -141,7 +146,10 @@ class ReferralRepository(Protocol):
         ...
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
-        """Lock a pending referral older than `joined_before`; rows locked elsewhere are skipped."""
+        """Lock a pending referral that expires and is older than `joined_before`.
+
+        Rows that are locked by other transactions are skipped.
+        """
         ...
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:

@@ -38,7 +38,7 @@ ADD = insert_entity(referrals, Referral)
 LOCK_PENDING = Statement(select(referrals).where(BY_REFERRED, PENDING).with_for_update())
 LOCK_OVERDUE = Statement(
     select(referrals)
-    .where(PENDING, referrals.c.joined_at <= bindparam("joined_before"))
+    .where(PENDING, referrals.c.expires, referrals.c.joined_at <= bindparam("joined_before"))
     .order_by(referrals.c.joined_at)
     .limit(1)
     .with_for_update(skip_locked=True)

@@ -16,7 +16,7 @@ from referral.adapters.postgres.connection import (
 from referral.adapters.postgres.tables import users
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.users import User
-from referral.core.errors import EmailTaken
+from referral.core.errors import EmailTaken, ExternalIdTaken
 
 USER_FIELDS = tuple(field.name for field in fields(User))
 USER_COLUMNS = [users.c[name] for name in USER_FIELDS]
@@ -32,6 +32,7 @@ ERASED_VALUES: dict[str, object] = {
     "email_verified": False,
     "deliverability": Deliverability.UNKNOWN,
     "confirm_by": None,
+    "external_id": None,
     "erased_at": bindparam("now"),
 }
 
@@ -48,6 +49,7 @@ UNCONFIRMED = (
 ADD = insert_entity(users, User)
 FIND = Statement(SELECT.where(BY_ID))
 FIND_BY_EMAIL = Statement(SELECT.where(users.c.email_key == bindparam("email_key")))
+FIND_BY_EXTERNAL_ID = Statement(SELECT.where(users.c.external_id == bindparam("external_id")))
 # FOR NO KEY UPDATE: the foreign keys of new referrals lock the row FOR KEY SHARE, and do not wait.
 LOCK = Statement(SELECT.where(BY_ID).with_for_update(key_share=True))
 LOCK_UNCONFIRMED = Statement(
@@ -79,9 +81,7 @@ class PostgresUserRepository:
         try:
             await self.connection.execute(ADD, **values_of(user))
         except UniqueViolationError as error:
-            if error.constraint_name != "uq_users_email_key":
-                raise
-            raise EmailTaken(field="email") from error
+            raise _taken(error) from error
 
     async def find(self, user_id: UUID) -> User | None:
         return await self.connection.fetch_entity(User, FIND, user_id=user_id)
@@ -89,11 +89,19 @@ class PostgresUserRepository:
     async def find_by_email(self, email_key: str) -> User | None:
         return await self.connection.fetch_entity(User, FIND_BY_EMAIL, email_key=email_key)
 
+    async def find_by_external_id(self, external_id: str) -> User | None:
+        return await self.connection.fetch_entity(
+            User, FIND_BY_EXTERNAL_ID, external_id=external_id
+        )
+
     async def lock(self, user_id: UUID) -> User | None:
         return await self.connection.fetch_entity(User, LOCK, user_id=user_id)
 
     async def save(self, user: User) -> None:
-        await self.connection.execute(SAVE, user_id=user.id, **values_of(user))
+        try:
+            await self.connection.execute(SAVE, user_id=user.id, **values_of(user))
+        except UniqueViolationError as error:
+            raise _taken(error) from error
 
     async def erase(self, user_id: UUID, now: datetime) -> None:
         await self.connection.execute(ERASE, user_id=user_id, now=now)
@@ -104,3 +112,10 @@ class PostgresUserRepository:
     async def clear_confirmation_deadlines(self) -> bool:
         cleared = await self.connection.fetch(CLEAR_CONFIRMATION_DEADLINES)
         return len(cleared) == DEADLINE_BATCH_SIZE
+
+
+def _taken(error: UniqueViolationError) -> Exception:
+    """Return the error of the core for a unique value that another account has."""
+    if error.constraint_name == "uq_users_email_key":
+        return EmailTaken(field="email")
+    return ExternalIdTaken() if error.constraint_name == "uq_users_external_id" else error
