@@ -1,0 +1,1 @@
+"""Webhook deliveries over HTTP, and the networks that they may reach."""
