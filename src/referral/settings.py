@@ -83,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit_mail: Rate = Rate(5, timedelta(hours=1))
     limit_codes: Rate = Rate(60, timedelta(hours=1))
     trusted_proxies: tuple[str, ...] = ()
+    webhook_networks: tuple[str, ...] = ()
     worker: Literal["inline", "off"] = "inline"
     cors_origins: tuple[str, ...] = ()
     log_format: Literal["console", "json"] | None = None
@@ -185,7 +186,7 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
     if get_origin(field_type) is tuple:
         items = [part.strip() for part in text.split(",") if part.strip()]
         return tuple(_parse_value(name, item, get_args(field_type)[0]) for item in items)
-    if name == "trusted_proxies":
+    if name in {"trusted_proxies", "webhook_networks"}:
         ip_network(text, strict=False)
     return msgspec.convert(text, field_type, strict=False, dec_hook=lambda kind, value: kind(value))
 

@@ -13,7 +13,7 @@ import pytest
 from referral.adapters.webhooks.lookup import HostLookup
 from referral.adapters.webhooks.networks import WebhookNetworks
 from referral.adapters.webhooks.sender import HttpWebhookSender
-from referral.core.ports.webhook_sending import ReceiverResponse, WebhookRequest
+from referral.core.ports.webhooks import ReceiverResponse, WebhookRequest
 from tests.support.certificate import make_certificate
 from tests.support.fakes.system import FakeClock
 from tests.support.http_receiver import OK, Answer, answer_with, http_receiver

@@ -29,7 +29,7 @@ from referral.adapters.webhooks.networks import IpAddress, WebhookNetworks
 from referral.adapters.webhooks.retry_after import parse_retry_after
 from referral.adapters.webhooks.urls import WebhookUrl, parse_webhook_url
 from referral.core.ports.system import Clock
-from referral.core.ports.webhook_sending import ReceiverResponse, WebhookRequest
+from referral.core.ports.webhooks import ReceiverResponse, WebhookRequest
 
 ATTEMPT_TIMEOUT_SECONDS = 15.0
 """Time limit of an attempt: look-up, connection, TLS, request, and the response's headers."""
