@@ -186,6 +186,8 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
     if get_origin(field_type) is tuple:
         items = [part.strip() for part in text.split(",") if part.strip()]
         return tuple(_parse_value(name, item, get_args(field_type)[0]) for item in items)
+    if get_origin(field_type) is Annotated:
+        return _parse_number(text, *get_args(field_type)[1:])
     if name in {"trusted_proxies", "webhook_networks"}:
         ip_network(text, strict=False)
     return msgspec.convert(text, field_type, strict=False, dec_hook=lambda kind, value: kind(value))
@@ -234,6 +236,14 @@ def _check_choice(text: str, choices: list[str]) -> None:
     if text not in choices:
         message = f"must be one of: {', '.join(choices)}"
         raise ValueError(message)
+
+
+def _parse_number(text: str, bounds: Meta) -> int:
+    lowest, highest = int(bounds.ge or 0), int(bounds.le or 0)
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
+        message = f"must be a whole number from {lowest} to {highest}"
+        raise ValueError(message)
+    return int(text)
 
 
 def _split_url(text: str) -> SplitResult:

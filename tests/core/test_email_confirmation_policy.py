@@ -15,7 +15,7 @@ from referral.core.entities.jobs import (
 from referral.core.entities.users import Profile, User
 from referral.core.errors import NoActiveCode
 from referral.core.ports.third_parties import Enrichment
-from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
+from referral.core.use_cases.clients import CreateClient, IntrospectToken
 from referral.core.use_cases.enrichment import EnrichProfile
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 from tests.support.fakes.third_parties import FakeEnrichment
@@ -85,10 +85,10 @@ async def test_introspection_hides_an_unconfirmed_email(
     if confirmed:
         await confirm(service, ann)
     tokens = await service.log_in("ann@example.com", PASSWORD, CLIENT_IP)
-    client, secret = await service.get(CreateClient)("shop", [Scope.USERS_READ])
+    client, _ = await service.get(CreateClient)("shop", [Scope.USERS_READ])
     introspect = service.get(IntrospectToken)
     for token in (tokens.access_token, tokens.refresh_token):
-        found = await introspect(ClientCredentials(str(client.id), secret), token)
+        found = await introspect(client, token)
         assert found is not None
         assert (found.email, found.email_verified) == (email, confirmed)
 

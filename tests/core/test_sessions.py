@@ -11,7 +11,7 @@ from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.sessions import Session
 from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, TooManyRequests, Unavailable
-from referral.core.use_cases.clients import ClientCredentials, CreateClient, IntrospectToken
+from referral.core.use_cases.clients import CreateClient, IntrospectToken
 from referral.core.use_cases.sessions import FIRST_PARTY_CLIENT_ID, TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService, user_caller
 
@@ -253,12 +253,11 @@ async def test_a_token_that_cannot_live_on_is_not_active(
     service: InMemoryService, first: TokenPair
 ) -> None:
     """Introspection tells of two tokens that one was given for which of them is still good."""
-    shop, secret = await service.get(CreateClient)("shop", [Scope.CODES_READ])
+    shop, _ = await service.get(CreateClient)("shop", [Scope.CODES_READ])
     introspect = service.get(IntrospectToken)
 
     async def is_active(tokens: TokenPair) -> bool:
-        credentials = ClientCredentials(str(shop.id), secret)
-        return await introspect(credentials, tokens.refresh_token) is not None
+        return await introspect(shop, tokens.refresh_token) is not None
 
     lost, arrived = [await service.refresh(first.refresh_token) for _ in range(2)]
     assert [await is_active(tokens) for tokens in (first, lost, arrived)] == [False, True, True]

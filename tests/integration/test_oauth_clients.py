@@ -211,6 +211,26 @@ async def test_client_cannot_use_the_grants_of_users(
     assert (await client.post(f"{API}/auth/token", data=reused)).json()["error"] == "invalid_grant"
 
 
+@pytest.mark.parametrize("body", [b"\xff=", b"token=1&token=2", b"a=1&" * 21, b""])
+async def test_client_is_authenticated_before_the_form_is_judged(
+    client: httpx.AsyncClient, database: PostgresDatabase, body: bytes
+) -> None:
+    """A malformed form is 401 without the credentials that introspection needs, else 400."""
+    client_id, secret = await create_client(database, Scope.CODES_READ)
+    form = {"content": body, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+
+    async def error(path: str, **auth: Any) -> tuple[int, str]:
+        response = await client.post(f"{API}/auth/{path}", **form, **auth)
+        return response.status_code, response.json()["error"]
+
+    assert await error("introspect") == (401, "invalid_client")
+    for path in ("introspect", "revoke", "token"):
+        assert await error(path, auth=(client_id, secret)) == (400, "invalid_request")
+        assert await error(path, auth=(client_id, "a guess")) == (401, "invalid_client")
+    for path in ("revoke", "token"):
+        assert await error(path) == (400, "invalid_request")
+
+
 async def test_bearer_token_is_no_client_authentication(client: httpx.AsyncClient) -> None:
     """A bearer token beside a form is ignored, whether it is valid or not."""
     ann = await join(client)

@@ -1,5 +1,7 @@
 """Hostile input never causes a 5xx: it is rejected, or stored unchanged."""
 
+from typing import Any
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, given
@@ -124,6 +126,27 @@ async def test_unknown_status_filter_is_rejected(ann: Member, path: str) -> None
     """An unknown filter value is not ignored."""
     response = await ann.request("GET", path, params={"status": "gone"})
     assert [error["parameter"] for error in errors(response)] == ["status"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "request_arguments", "choices"),
+    [
+        ("GET", "/me/codes", {"params": {"status": "x"}}, "active, inactive, expired, exhausted"),
+        (
+            *("GET", "/me/codes", {"params": {"status": "null"}}),
+            "active, inactive, expired, exhausted",
+        ),
+        ("GET", "/me/referrals", {"params": {"status": ""}}, "pending, confirmed, rejected"),
+        ("PATCH", "/me", {"json": {"locale": "x' - at `$.role`"}}, "en, ru"),
+    ],
+)
+async def test_error_of_an_enum_names_the_choices(
+    ann: Member, method: str, path: str, request_arguments: dict[str, Any], choices: str
+) -> None:
+    """Of a parameter and of a field of the body."""
+    [error] = errors(await ann.request(method, path, **request_arguments))
+    assert error["detail"].startswith("Invalid enum value '")
+    assert error["detail"].endswith(f"'. Use one of: {choices}.")
 
 
 async def second_page_cursor(member: Member, path: str = "/me/codes") -> str:

@@ -69,10 +69,21 @@ def test_single_error_is_one_line(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "highest"), [("ACCESS_TOKEN_MINUTES", 60), ("REFRESH_TOKEN_DAYS", 30)]
+)
+@pytest.mark.parametrize("value", ["0", "-1", "61", "1.5", "10 m", "ten", "9" * 5_000])
+def test_error_of_a_number_names_its_bounds(name: str, highest: int, value: str) -> None:
+    """It says what to write; both bounds themselves are valid."""
+    [error] = load_errors({f"REFERRAL_{name}": value})
+    assert error == f"REFERRAL_{name}: must be a whole number from 1 to {highest}"
+    for bound in (1, highest):
+        read = read_settings({f"REFERRAL_{name}": str(bound)})
+        assert getattr(read, name.lower()) == bound
+
+
+@pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("REFERRAL_ACCESS_TOKEN_MINUTES", ["-1", "61", "1.5", "10 m"]),
-        ("REFERRAL_REFRESH_TOKEN_DAYS", ["0", "31"]),
         ("REFERRAL_PUBLIC_URL", ["example.com", "ftp://example.com", "//example.com"]),
     ],
 )

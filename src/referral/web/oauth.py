@@ -20,8 +20,9 @@ from litestar.openapi.spec import (
 )
 from msgspec import Meta, Struct
 
+from referral.core.entities.clients import Client
 from referral.core.errors import InvalidClient, InvalidGrant, InvalidScope
-from referral.core.use_cases.clients import ClientCredentials
+from referral.core.use_cases.clients import AuthenticateClient, ClientCredentials
 from referral.core.use_cases.sessions import LOGIN_FAILED_DETAIL
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -129,6 +130,37 @@ async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value}
 
 
+async def read_client_form(
+    request: Request[Any, Any, Any],
+    authenticate: AuthenticateClient,
+    *,
+    client_required: bool = False,
+) -> tuple[Client | None, dict[str, str]]:
+    """Return the client that sent the form, or None without credentials, and the form.
+
+    Raises `InvalidClient` before `TokenRequestError`: only a client learns what its form lacks.
+    """
+    form: dict[str, str] = {}
+    form_error = None
+    try:
+        form = await read_form(request)
+    except TokenRequestError as error:
+        form_error = error
+    client = await authenticate(_find_client_credentials(request, form))
+    if client_required:
+        require_client(client)
+    if form_error is not None:
+        raise form_error
+    return client, form
+
+
+def require_client(client: Client | None) -> Client:
+    """Return the client; raises `InvalidClient` if there is none."""
+    if client is None:
+        raise InvalidClient
+    return client
+
+
 def require_field(form: dict[str, str], name: str) -> str:
     """Return a field of the form; raises `TokenRequestError`."""
     if name not in form:
@@ -183,7 +215,7 @@ TOKEN_ERROR_HANDLERS: dict[int | type[Exception], Any] = {
 }
 
 
-def find_client_credentials(
+def _find_client_credentials(
     request: Request[Any, Any, Any], form: dict[str, str]
 ) -> ClientCredentials | None:
     """Return the credentials of HTTP Basic or of the form, or None without a secret.
@@ -197,16 +229,6 @@ def find_client_credentials(
     if basic is not None:
         raise TokenRequestError("invalid_request", TWO_AUTHENTICATION_METHODS)
     return ClientCredentials(require_field(form, "client_id"), form["client_secret"])
-
-
-def require_client_credentials(
-    request: Request[Any, Any, Any], form: dict[str, str]
-) -> ClientCredentials:
-    """Return the credentials of HTTP Basic or of the form; raises `InvalidClient`."""
-    credentials = find_client_credentials(request, form)
-    if credentials is None:
-        raise InvalidClient
-    return credentials
 
 
 def _find_basic_credentials(request: Request[Any, Any, Any]) -> ClientCredentials | None:

@@ -123,7 +123,7 @@ SCHEMA_EXAMPLES: dict[str, Node] = {
         "password": "correct horse battery",
         "locale": "en",
     },
-    "RenewCodeRequest": {"expires_at": FIELD_EXAMPLES["expires_at"]},
+    "RenewCodeRequest": {"lifetime_minutes": 20_160},
 }
 """Examples of schemas that have only some of the fields, or other values."""
 

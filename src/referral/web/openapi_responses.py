@@ -60,6 +60,14 @@ ERROR_HEADERS = {
 }
 LOCATION: Node = {"required": True, "schema": {"type": "string", "format": "uri-reference"}}
 
+COMMON_CODES = {"idempotency-key-in-use", "idempotency-key-reused", "invalid-request"}
+"""Problems that many operations have; others of the same response are better names for it."""
+
+LONG_NAMES = {
+    "EmailUndeliverableOrReferralCodeUnusableOrWeakPassword": "InvalidRegistration",
+}
+"""Shorter names of responses."""
+
 TOKEN_ERROR_NAMES = {"400": "TokenError", "401": "InvalidClient"}
 """Names of the responses that are no problem documents, by status."""
 
@@ -91,7 +99,7 @@ def _share_error(path: str, status: str, response: Node, components: Node) -> No
         examples[code] = {"$ref": f"#/components/examples/{code}"}
     names = ERROR_HEADERS.get(status, ())
     if media_type == PROBLEM_MEDIA_TYPE:
-        name = "Or".join(code.title().replace("-", "") for code in examples)
+        name = _name_response(set(examples), components["responses"])
     else:
         name, names = TOKEN_ERROR_NAMES[status], ()
     response["headers"] = _headers("X-Request-ID", *names)
@@ -99,6 +107,21 @@ def _share_error(path: str, status: str, response: Node, components: Node) -> No
         response["headers"][BEARER_CHALLENGE] = _reference(CLIENT_CHALLENGE)
     components["responses"].setdefault(name, response)
     return {"$ref": f"#/components/responses/{name}"}
+
+
+def _name_response(codes: set[str], known: Node) -> str:
+    """Return the name of the response with these problems, or a new one."""
+    for chosen in (codes - COMMON_CODES or codes, codes):
+        name = "Or".join(code.title().replace("-", "") for code in sorted(chosen))
+        name = LONG_NAMES.get(name, name)
+        if name not in known or _problems_of(known[name]) == codes:
+            break
+    return name
+
+
+def _problems_of(response: Node) -> set[str]:
+    ((_, medium),) = response["content"].items()
+    return set(medium["examples"])
 
 
 def _describe(status: str, response: Node, schemas: Node) -> None:

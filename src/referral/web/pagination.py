@@ -12,7 +12,7 @@ from litestar.openapi.spec import OpenAPIType
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from referral.web.problems import FieldError, ValidationFailed
+from referral.web.problems import FieldError, ValidationFailed, parameter_error
 
 DEFAULT_PAGE_ITEMS = 20
 MAX_PAGE_ITEMS = 100
@@ -82,5 +82,5 @@ def provide_page_request(
         raise ValidationFailed(FieldError(detail, parameter="limit"))
     # Litestar converts the text "null" to None, which would list everything.
     if "null" in request.query_params.getall("status", []):
-        raise ValidationFailed(FieldError("Invalid enum value 'null'", parameter="status"))
+        raise ValidationFailed(parameter_error(request, "status", "Invalid enum value 'null'"))
     return PageRequest(int(limit), cursor)

@@ -16,6 +16,7 @@ from litestar.types import Scope
 from msgspec import UNSET, UnsetType
 
 from referral.core import errors
+from referral.web.allowed_values import explain_enum_error
 
 STATUS_BY_ERROR: dict[type[errors.ReferralError], int] = {
     errors.Unauthenticated: 401,
@@ -131,7 +132,7 @@ def status_of(error_class: type[errors.ReferralError]) -> int:
     )
 
 
-def body_error(error: msgspec.ValidationError) -> FieldError:
+def body_error(error: msgspec.ValidationError, body_type: Any) -> FieldError:  # noqa: ANN401 - any type
     """Convert a message of msgspec, which ends in a path, to a field error with a JSON pointer."""
     if len(str(error)) > MAX_MSGSPEC_MESSAGE_CHARACTERS:
         return FieldError(
@@ -143,7 +144,8 @@ def body_error(error: msgspec.ValidationError) -> FieldError:
     pointer = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", match["path"] or "").replace(".", "/")
     if match["name"] is not None:
         pointer += "/" + match["name"].replace("~", "~0").replace("/", "~1")
-    return FieldError(match["what"], pointer=pointer)
+    detail = explain_enum_error(match["what"], body_type, pointer.split("/")[1:])
+    return FieldError(detail, pointer=pointer)
 
 
 def handle_core_error(
@@ -195,7 +197,7 @@ def handle_http_exception(
     if isinstance(error, ValidationFailed):
         field_errors = error.field_errors
     if isinstance(error, ValidationException):
-        status, field_errors = 422, _parameter_errors(error)
+        status, field_errors = 422, _parameter_errors(request, error)
         detail = INVALID_VALUES_DETAIL
         if any(field_error.parameter == "data" for field_error in field_errors):
             status, field_errors, detail = 400, [], "The body is empty. Send a JSON object."
@@ -252,13 +254,23 @@ def _bearer_challenge(request: Request[Any, Any, Any]) -> str:
     return 'Bearer error="invalid_token"' if sent else "Bearer"
 
 
-def _parameter_errors(error: ValidationException) -> list[FieldError]:
+def parameter_error(request: Request[Any, Any, Any], name: str, detail: str) -> FieldError:
+    """Return the error of a parameter; that of an enum names the valid values."""
+    known = request.route_handler.parsed_fn_signature.parameters
+    annotation = known[name].annotation if name in known else Any
+    return FieldError(explain_enum_error(detail, annotation), parameter=name)
+
+
+def _parameter_errors(
+    request: Request[Any, Any, Any], error: ValidationException
+) -> list[FieldError]:
     missing = MISSING_PARAMETER_MESSAGE.match(str(error.detail))
     if missing:
         return [FieldError(missing["what"], parameter=missing["name"])]
     extra = error.extra if isinstance(error.extra, list) else []
     return [
-        FieldError(str(entry["message"]), parameter=str(entry.get("key", ""))) for entry in extra
+        parameter_error(request, str(entry.get("key", "")), str(entry["message"]))
+        for entry in extra
     ]
 
 

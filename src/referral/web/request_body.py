@@ -31,7 +31,7 @@ class StrictRequest(Request[Any, Any, State]):
             return msgspec.json.decode(body, type=data_type)
         except msgspec.ValidationError as error:
             _check_json(body)
-            raise ValidationFailed(body_error(error)) from error
+            raise ValidationFailed(body_error(error, data_type)) from error
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise _malformed_body(error) from error
 

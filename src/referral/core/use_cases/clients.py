@@ -181,12 +181,9 @@ class IntrospectToken:
     token_generator: TokenGenerator
     confirmation_policy: EmailConfirmationPolicy
 
-    async def __call__(
-        self, credentials: ClientCredentials, token: str
-    ) -> IntrospectionResult | None:
-        """Return the state of the token, or None if it is inactive; raises `InvalidClient`."""
+    async def __call__(self, client: Client, token: str) -> IntrospectionResult | None:
+        """Return the state of the token, or None if it is inactive."""
         async with self.database.read() as repositories:
-            client = await authenticate_client(repositories, self.token_generator, credentials)
             result = await self._introspect_access_token(
                 repositories, token
             ) or await self._introspect_refresh_token(repositories, token)

@@ -8,8 +8,8 @@ from litestar import Controller, Request, Response, post
 from litestar.openapi.spec import Example, OpenAPIType, Operation, Reference, Schema
 from msgspec import UNSET, Struct, UnsetType
 
-from referral.core.entities.clients import Client, Scope
-from referral.core.errors import InvalidClient, TooManyRequests, Unavailable
+from referral.core.entities.clients import Scope
+from referral.core.errors import TooManyRequests, Unavailable
 from referral.core.use_cases.clients import AuthenticateClient, ClientToken, IssueClientToken
 from referral.core.use_cases.sessions import LogIn, RefreshSession, TokenPair
 from referral.web.injection import inject
@@ -20,8 +20,8 @@ from referral.web.oauth import (
     TOKEN_ERROR_SPEC,
     TokenRequestError,
     describe_form,
-    find_client_credentials,
-    read_form,
+    read_client_form,
+    require_client,
     require_field,
     text_schema,
 )
@@ -133,15 +133,14 @@ class TokenController(Controller):
         Other services get a token with `grant_type=client_credentials`; with client
         authentication, the other grants are rejected as `unauthorized_client`.
         """
-        form = await read_form(request)
-        client = await authenticate(find_client_credentials(request, form))
+        client, form = await read_client_form(request, authenticate)
         grant, scope = require_field(form, "grant_type"), form.get("scope", "")
         if grant not in grants.names():
             raise TokenRequestError(
                 "unsupported_grant_type", "The service does not support this grant type."
             )
         if grant == "client_credentials":
-            return _token_response(await issue(_require_client(client), scope))
+            return _token_response(await issue(require_client(client), scope))
         if client is not None:
             raise TokenRequestError("unauthorized_client", CLIENT_GRANT_MESSAGE)
         _check_scope(scope)
@@ -149,12 +148,6 @@ class TokenController(Controller):
             name, password = require_field(form, "username"), require_field(form, "password")
             return _token_response(await log_in(name, password, client_ip_of(request.scope)))
         return _token_response(await refresh(require_field(form, "refresh_token")))
-
-
-def _require_client(client: Client | None) -> Client:
-    if client is None:
-        raise InvalidClient
-    return client
 
 
 def _check_scope(scope: str) -> None:

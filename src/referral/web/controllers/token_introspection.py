@@ -18,9 +18,8 @@ from referral.web.oauth import (
     TOKEN_ERROR_HANDLERS,
     TOKEN_ERROR_SPEC,
     TokenFormOperation,
-    find_client_credentials,
-    read_form,
-    require_client_credentials,
+    read_client_form,
+    require_client,
     require_field,
 )
 from referral.web.problem_types import problem_responses
@@ -75,8 +74,7 @@ class TokenIntrospectionController(Controller):
         """Log out: end the session of an access or refresh token (RFC 7009). The response to an
         unknown token is the same. Client authentication is optional, but rejected if invalid.
         """
-        form = await read_form(request)
-        await authenticate(find_client_credentials(request, form))
+        _, form = await read_client_form(request, authenticate)
         await revoke(require_field(form, "token"))
         return Response(None, media_type=MediaType.TEXT, headers=NO_STORE_HEADERS)
 
@@ -94,15 +92,15 @@ class TokenIntrospectionController(Controller):
     async def introspect(
         self,
         request: Request[Any, Any, Any],
+        authenticate: FromDishka[AuthenticateClient],
         introspect: FromDishka[IntrospectToken],
         urls: FromDishka[PublicUrls],
     ) -> Response[IntrospectionResponse]:
         """Return whether a token is active (RFC 7662): its session has not ended, and its account
         exists. `username` requires the scope `users:read` and a confirmed e-mail address.
         """
-        form = await read_form(request)
-        credentials = require_client_credentials(request, form)
-        result = await introspect(credentials, require_field(form, "token"))
+        client, form = await read_client_form(request, authenticate, client_required=True)
+        result = await introspect(require_client(client), require_field(form, "token"))
         response = (
             IntrospectionResponse(active=False)
             if result is None

@@ -43,6 +43,11 @@ BLANK_LOGO_URL = b"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/
 """ReDoc loads the logo in its footer from a CDN and has no option against it."""
 
 SWAGGER_START_JS = """\
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+const applyScheme = () =>
+  document.documentElement.classList.toggle("dark-mode", darkScheme.matches);
+darkScheme.addEventListener("change", applyScheme);
+applyScheme();
 window.ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#page",
