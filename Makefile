@@ -116,7 +116,7 @@ screenshots: .venv/dev.stamp browser ## Take the README's pictures of the docs p
 mail-pictures: .venv/dev.stamp browser ## Render the pictures of docs/mails.md
 	$(BIN)/python -m tests.tools.mail_screenshots
 
-test-clients: .venv/dev.stamp ## Lint the API document and test generated clients, or CLIENTS="hey-api redocly"
+test-clients: .venv/dev.stamp ## Lint the API document; test generated clients and OAuth libraries, or CLIENTS="redocly oauth"
 	@$(BIN)/python -m tests.clients $(CLIENTS)
 
 test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts under load

@@ -1,5 +1,6 @@
-"""Linters of the API document and clients generated from it; `make test-clients` runs this."""
+"""Linters of the API document, generated clients and OAuth libraries: `make test-clients`."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import httpx
 
 from tests.clients.checks import CHECKS, Check
 from tests.clients.tools import WORK, Unreachable, install, tool_environment
-from tests.support.service_process import free_port, running_service
+from tests.support.service_process import free_port, run_command, running_service
 
 SOURCES = Path(__file__).parent
+SUBJECT = "linters, generated clients and OAuth libraries"
 
 
 def main(names: Sequence[str]) -> int:
@@ -25,18 +27,27 @@ def main(names: Sequence[str]) -> int:
     try:
         install()
     except Unreachable as error:
-        return say(f"generated clients and linters left out: {error}")
+        return say(f"{SUBJECT} left out: {error}")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (
-        tempfile.TemporaryDirectory() as folder,
-        running_service(Path(folder, "data"), port=port, public_url=url),
+        tempfile.TemporaryDirectory() as parent,
+        running_service(folder := Path(parent, "data"), port=port, public_url=url),
     ):
         prepare(url)
-        failed = [name for name in names or CHECKS if not passes(name, CHECKS[name], url)]
+        values = {"url": url} | create_client(folder)
+        failed = [name for name in names or CHECKS if not passes(name, CHECKS[name], values)]
     if failed:
-        return say(f"generated clients and linters failed: {', '.join(failed)}", code=1)
-    return say("generated clients and linters passed")
+        return say(f"{SUBJECT} failed: {', '.join(failed)}", code=1)
+    return say(f"{SUBJECT} passed")
+
+
+def create_client(folder: Path) -> dict[str, str]:
+    """Create an OAuth client of the running service, and return its fields."""
+    options = ("--scope", "codes:read,referrals:read", "--json")
+    created = run_command(folder, "create-client", "OAuth library", *options)
+    fields: dict[str, str] = json.loads(created.stdout)
+    return fields
 
 
 def prepare(url: str) -> None:
@@ -49,12 +60,12 @@ def prepare(url: str) -> None:
     (WORK / "openapi.json").write_bytes(document.content)
 
 
-def passes(name: str, check: Check, url: str) -> bool:
+def passes(name: str, check: Check, values: dict[str, str]) -> bool:
     """Run the commands of a check until one fails; show its output."""
     started = time.monotonic()
     for command in check.commands:
         completed = subprocess.run(  # noqa: S603 - the commands of this folder
-            [part.format(url=url) for part in command],
+            [part.format_map(values) for part in command],
             cwd=WORK / check.folder,
             env=tool_environment(),
             stdout=subprocess.PIPE,

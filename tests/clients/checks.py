@@ -1,4 +1,4 @@
-"""The linters and the generated clients: the commands of each, in the copy of a folder."""
+"""The linters, generated clients and OAuth libraries: commands in the copy of a folder."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ Command = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Check:
-    """Commands that succeed; `{url}` is the running service."""
+    """Commands that succeed; `{url}` is the running service, `{client_id}` and `{client_secret}`
+    are the credentials of one of its clients.
+    """
 
     folder: str
     commands: tuple[Command, ...]
@@ -64,6 +66,13 @@ CHECKS = {
             ("openapi-ts", "--input", DOCUMENT, "--output", "generated/hey-api", "--no-log-file"),
             ("tsc", "--project", "tsconfig.hey-api.json"),
             ("node", "compiled/hey-api.js"),
+        ),
+    ),
+    "oauth": Check(
+        "typescript",
+        (
+            ("tsc", "--project", "tsconfig.oauth.json"),
+            ("node", "compiled/oauth.js", "{url}", "{client_id}", "{client_secret}"),
         ),
     ),
     "openapi-generator": Check(

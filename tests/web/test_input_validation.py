@@ -145,8 +145,8 @@ async def test_error_of_an_enum_names_the_choices(
 ) -> None:
     """Of a parameter and of a field of the body."""
     [error] = errors(await ann.request(method, path, **request_arguments))
-    assert error["detail"].startswith("Invalid enum value '")
-    assert error["detail"].endswith(f"'. Use one of: {choices}.")
+    assert error["detail"].startswith("Invalid enum value ")
+    assert error["detail"].endswith(f". Use one of: {choices}.")
 
 
 async def second_page_cursor(member: Member, path: str = "/me/codes") -> str:

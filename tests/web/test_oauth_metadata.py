@@ -32,9 +32,14 @@ async def test_joserfc_verifies_a_token_from_the_metadata(client: httpx.AsyncCli
 async def test_metadata_lists_existing_endpoints_and_grants(client: httpx.AsyncClient) -> None:
     """Each endpoint responds, and each grant is supported."""
     metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
-    for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
+    invalid_request, invalid_client = (400, "invalid_request"), (401, "invalid_client")
+    for name, error in (
+        ("token_endpoint", invalid_request),
+        ("revocation_endpoint", invalid_request),
+        ("introspection_endpoint", invalid_client),
+    ):
         response = await client.post(metadata[name], json={})
-        assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+        assert (response.status_code, response.json()["error"]) == error
     for grant in metadata["grant_types_supported"]:
         response = await client.post(metadata["token_endpoint"], data={"grant_type": grant})
         assert response.json()["error"] in {"invalid_request", "invalid_client"}
