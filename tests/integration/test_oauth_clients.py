@@ -217,7 +217,7 @@ async def test_client_is_authenticated_before_the_form_is_judged(
 ) -> None:
     """A malformed form is 401 without the credentials that introspection needs, else 400."""
     client_id, secret = await create_client(database, Scope.CODES_READ)
-    form = {"content": body, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+    form: Any = {"content": body, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
 
     async def error(path: str, **auth: Any) -> tuple[int, str]:
         response = await client.post(f"{API}/auth/{path}", **form, **auth)

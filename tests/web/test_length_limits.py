@@ -63,7 +63,7 @@ def test_long_client_credentials_are_not_decoded(decoded: list[object]) -> None:
     """Client ids and secrets are short."""
     request = RequestFactory().post(headers={"Authorization": f"Basic {LONG_TEXT}"})
     with pytest.raises(InvalidClient):
-        oauth.require_client_credentials(request, {})
+        oauth.find_client_credentials(request, {})
     assert decoded == []
 
 
@@ -120,7 +120,7 @@ def test_fully_encoded_client_credentials_are_accepted() -> None:
     encoded = [percent_encode_all(text) for text in (sent.client_id, sent.secret)]
     basic = b64encode(":".join(encoded).encode()).decode()
     request = RequestFactory().post(headers={"Authorization": f"Basic {basic}"})
-    assert oauth.require_client_credentials(request, {}) == sent
+    assert oauth.find_client_credentials(request, {}) == sent
 
 
 def percent_encode_all(text: str) -> str:

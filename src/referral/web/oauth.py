@@ -146,7 +146,7 @@ async def read_client_form(
         form = await read_form(request)
     except TokenRequestError as error:
         form_error = error
-    client = await authenticate(_find_client_credentials(request, form))
+    client = await authenticate(find_client_credentials(request, form))
     if client_required:
         require_client(client)
     if form_error is not None:
@@ -215,7 +215,7 @@ TOKEN_ERROR_HANDLERS: dict[int | type[Exception], Any] = {
 }
 
 
-def _find_client_credentials(
+def find_client_credentials(
     request: Request[Any, Any, Any], form: dict[str, str]
 ) -> ClientCredentials | None:
     """Return the credentials of HTTP Basic or of the form, or None without a secret.
