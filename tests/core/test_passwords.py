@@ -255,7 +255,7 @@ async def test_password_that_was_changed_meanwhile_is_wrong(
     ann = await service.create_account("ann@example.com")
     verify = service.password_hasher.verify
 
-    async def verify_slowly(password: str, password_hash: str | None) -> bool:
+    async def verify_slowly(password: str, password_hash: str | None, *_: object) -> bool:
         matches = await verify(password, password_hash)
         monkeypatch.setattr(service.password_hasher, "verify", verify)
         await service.change_password(ann.id, None, PASSWORD, "changed meanwhile")

@@ -358,7 +358,7 @@ async def test_login_fails_if_the_account_ends_meanwhile(
     """A block or an erasure during the verification of the password leaves no session."""
     verify = service.password_hasher.verify
 
-    async def verify_slowly(password: str, password_hash: str | None) -> bool:
+    async def verify_slowly(password: str, password_hash: str | None, *_: object) -> bool:
         matches = await verify(password, password_hash)
         monkeypatch.setattr(service.password_hasher, "verify", verify)
         if change == "block":
@@ -380,7 +380,7 @@ async def test_login_is_tried_twice(
     """A hash that another login replaces each time ends it, at the cost of two verifications."""
     verify = service.password_hasher.verify
 
-    async def replace_hash(password: str, password_hash: str | None) -> bool:
+    async def replace_hash(password: str, password_hash: str | None, *_: object) -> bool:
         matches = await verify(password, password_hash)
         renewed = await service.password_hasher.hash(PASSWORD)
         async with service.database.begin() as repositories:
@@ -391,3 +391,49 @@ async def test_login_is_tried_twice(
     with pytest.raises(InvalidGrant):
         await service.log_in(ann.email, PASSWORD, CLIENT_IP)
     assert len(service.password_hasher.verified_hashes) == 2
+
+
+async def test_login_with_an_imported_hash_stores_our_own(service: InMemoryService) -> None:
+    """The hash was made of the password as typed; ours is made of it in NFC."""
+    typed, normal = "jose\u0301 passphrase", "jos\u00e9 passphrase"
+    digest = (await service.password_hasher.hash(typed)).partition(":")[2]
+    imported = f"imported:{digest}"
+    bob = await import_user(service, "bob@example.com", imported)
+    with pytest.raises(InvalidGrant):
+        await service.log_in(bob.email, normal, CLIENT_IP)
+    assert await service.log_in(bob.email, typed, CLIENT_IP)
+    async with service.database.read() as repositories:
+        stored = await repositories.users.find(bob.id)
+        assert stored is not None
+        assert await repositories.users.find_costliest_hash() is None
+    assert await service.password_hasher.verify(normal, stored.password_hash)
+    for form in (typed, normal):
+        assert await service.log_in(bob.email, form, CLIENT_IP)
+
+
+@pytest.mark.parametrize("username", ["ann@example.com", "nobody@example.com", "no address"])
+@pytest.mark.parametrize("status", ["active", "blocked"])
+async def test_failed_login_takes_as_long_as_the_costliest_hash(
+    service: InMemoryService, ann: User, username: str, status: str
+) -> None:
+    """Whatever the account; and twice as long for a password that has two forms."""
+    imported = "imported:digest"
+    await import_user(service, "bob@example.com", imported)
+    if status == "blocked":
+        await service.block_account(ann.email)
+    for password, forms in (("wrong", 1), ("wro\u0301ng", 2)):
+        service.password_hasher.costliest_hashes.clear()
+        with pytest.raises(InvalidGrant):
+            await service.log_in(username, password, CLIENT_IP)
+        assert service.password_hasher.costliest_hashes == [imported] * forms
+
+
+async def import_user(service: InMemoryService, email: str, password_hash: str) -> User:
+    """Store a user with a hash of another service."""
+    user = await service.create_account(email)
+    async with service.database.begin() as repositories:
+        user = replace(user, password_hash=password_hash)
+        await repositories.users.save(user)
+        repositories.tables.password_costs[user.id] = 20
+    service.password_hasher.outdated_hashes.add(password_hash)
+    return user

@@ -71,12 +71,15 @@ KEPT_COLUMNS = {
     "clients.secret_digest": ABOUT_CLIENT,
     "clients.scopes": ABOUT_CLIENT,
     "clients.created_at": ABOUT_CLIENT,
+    "imports.digest": "of a file, without its data",
+    "imports.started_at": "of an operator's command",
+    "imports.progress": "counts and positions in a file",
 }
 """Columns that keep their value after an erasure, with the reason."""
 
 CLEARED_COLUMNS = {
     "users.email", "users.email_key", "users.password_hash", "users.deliverability",
-    "users.confirm_by", "users.external_id",
+    "users.confirm_by", "users.external_id", "users.password_cost",
 }  # fmt: skip
 """Columns that an erasure clears in a row that it keeps."""
 

@@ -59,11 +59,13 @@ class CountingPasswordHasher(ArgonPasswordHasher):
         self.operations.append("hash")
         return await super().hash(password)
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
-        text = hashed or DECOY_HASH
+    async def verify(
+        self, password: str, password_hash: str | None, costliest_hash: str | None = None
+    ) -> bool:
+        text = password_hash or DECOY_HASH
         assert not ARGON2.check_needs_rehash(text), "the hash has other parameters"
         self.operations.append("verify")
-        return await super().verify(password, hashed)
+        return await super().verify(password, password_hash, costliest_hash)
 
 
 async def test_failed_logins_take_the_same_time(

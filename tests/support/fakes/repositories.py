@@ -44,6 +44,14 @@ class FakeUserRepository:
         )
         return None if matching is None or not email_key else matching
 
+    async def find_costliest_hash(self) -> str | None:
+        costs = self.tables.password_costs
+        return (
+            self.tables.users[max(costs, key=lambda each: costs[each])].password_hash
+            if costs
+            else None
+        )
+
     async def find_by_external_id(self, external_id: str) -> User | None:
         return _first(
             user for user in self.tables.users.values() if user.external_id == external_id
@@ -57,6 +65,8 @@ class FakeUserRepository:
             self.tables.reject(EmailTaken(field="email"))
         self._check_external_id(user)
         created_at = self.tables.users[user.id].created_at
+        if user.password_hash != self.tables.users[user.id].password_hash:
+            self.tables.password_costs.pop(user.id, None)
         self.tables.users[user.id] = replace(user, created_at=created_at)
 
     async def lock_unconfirmed(self, now: datetime) -> User | None:
@@ -85,6 +95,7 @@ class FakeUserRepository:
             deliverability=Deliverability.UNKNOWN,
         )
         self.tables.erased_users[user_id] = now
+        self.tables.password_costs.pop(user_id, None)
 
     def _check_external_id(self, user: User) -> None:
         others = (other for other in self.tables.users.values() if other.id != user.id)

@@ -5,7 +5,7 @@ import hashlib
 from uuid import UUID
 
 from referral.core.entities.clients import AccessTokenClaims, Caller, Scope
-from referral.core.errors import NotFound, Unauthenticated
+from referral.core.errors import InvalidRequest, NotFound, Unauthenticated
 
 
 class FakeTokenGenerator:
@@ -35,13 +35,14 @@ class FakeFingerprinter:
 class FakePasswordHasher:
     """Fast hashes.
 
-    `hash_count` counts them, `verified_hashes` records the arguments of `verify`,
-    `outdated_hashes` need a rehash, and `error` makes `hash` fail.
+    `hash_count` counts them, `verified_hashes` and `costliest_hashes` record the arguments of
+    `verify`, `outdated_hashes` need a rehash, and `error` makes `hash` fail.
     """
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self.verified_hashes: list[str | None] = []
+        self.costliest_hashes: list[str | None] = []
         self.outdated_hashes: set[str] = set()
         self.hash_count = 0
 
@@ -56,10 +57,20 @@ class FakePasswordHasher:
     def needs_rehash(self, password_hash: str) -> bool:
         return password_hash in self.outdated_hashes
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
+    def cost(self, password_hash: str) -> int | None:
+        """`imported:20:…` takes 20 ms; a hash without a colon is invalid."""
+        if ":" not in password_hash:
+            raise InvalidRequest("The hash is invalid.", field="password_hash")
+        kind, cost, *_ = password_hash.split(":")
+        return int(cost) if kind == "imported" else None
+
+    async def verify(
+        self, password: str, password_hash: str | None, costliest_hash: str | None = None
+    ) -> bool:
         # Here too.
         await asyncio.sleep(0)
         self.verified_hashes.append(password_hash)
+        self.costliest_hashes.append(costliest_hash)
         return password_hash is not None and password_hash.partition(":")[2] == _sha256(password)
 
 

@@ -33,6 +33,7 @@ class Tables:
     """All rows; they are immutable, so a copy of the dicts is a snapshot."""
 
     users: dict[UUID, User] = field(default_factory=dict)
+    password_costs: dict[UUID, int] = field(default_factory=dict)
     erased_users: dict[UUID, datetime] = field(default_factory=dict)
     codes: dict[UUID, Code] = field(default_factory=dict)
     deleted_codes: dict[UUID, datetime] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = orm_registry.metadata
 
@@ -44,6 +44,8 @@ users = Table(
     Column("deliverability", Text, nullable=False, server_default="unknown"),
     # Time at which an unconfirmed account is erased; null where no confirmation is required.
     _timestamp("confirm_by", nullable=True),
+    # Estimated milliseconds to verify an imported hash; null for hashes of this service.
+    Column("password_cost", Integer),
     # The user's id in the product that created the account.
     Column("external_id", Text),
     UniqueConstraint("email_key", name="uq_users_email_key"),
@@ -55,6 +57,11 @@ users = Table(
         postgresql_where=text("external_id IS NOT NULL AND erased_at IS NULL"),
     ),
     Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
+    Index(
+        "ix_users_password_cost",
+        "password_cost",
+        postgresql_where=text("password_cost IS NOT NULL"),
+    ),
     CheckConstraint(
         "num_nonnulls(email, email_key, password_hash) "
         "= CASE WHEN erased_at IS NULL THEN 3 ELSE 0 END",
@@ -91,8 +98,9 @@ referrals = Table(
     Column("id", Uuid, primary_key=True),
     Column("referrer_id", ForeignKey(users.c.id), nullable=False),
     Column("referred_id", ForeignKey(users.c.id), nullable=False),
-    Column("code_id", ForeignKey(codes.c.id), nullable=False),
-    Column("code", Text, nullable=False),
+    # Null in an imported referral whose code is unknown.
+    Column("code_id", ForeignKey(codes.c.id)),
+    Column("code", Text),
     Column("status", Text, nullable=False),
     _timestamp("joined_at"),
     # Id of the mail that notifies the referrer; null before it is assigned.
@@ -222,4 +230,13 @@ referred_emails = Table(
     Column("fingerprint", LargeBinary(32), primary_key=True),
     _timestamp("referred_at"),
     Index("ix_referred_emails_referred_at", "referred_at"),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    # Of the file. The row is deleted when the import is complete.
+    Column("digest", LargeBinary(32), primary_key=True),
+    _timestamp("started_at"),
+    Column("progress", JSONB, nullable=False),
 )

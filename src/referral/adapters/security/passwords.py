@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from argon2 import PasswordHasher, Type, extract_parameters
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError
 from argon2.low_level import hash_secret_raw
 
 from referral.adapters.observability.samples import DurationHistogram, Sample
-from referral.core.errors import Unavailable
+from referral.adapters.security.equal_time import EqualTime
+from referral.adapters.security.foreign_hashes import parse_foreign_hash
+from referral.core.errors import InvalidRequest, Unavailable
 
 T = TypeVar("T")
 
@@ -46,19 +48,42 @@ class ArgonPasswordHasher:
         self._pool = ThreadPoolExecutor(HASH_THREADS, "argon2", initializer=lower_thread_priority)
         self._queued = self._refused = 0
         self._queue_times = DurationHistogram()
+        self._equal_time = EqualTime(DECOY_HASH)
 
     async def hash(self, password: str) -> str:
         """Return the password's hash."""
         return await self._run_in_pool(lambda: ARGON2.hash(password))
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Return whether the hash is that of the password; without a hash, verify a decoy."""
-        matches = await self._run_in_pool(lambda: _matches(password, password_hash or DECOY_HASH))
+    async def verify(
+        self, password: str, password_hash: str | None, costliest_hash: str | None = None
+    ) -> bool:
+        """Return whether the hash is that of the password; without a hash, verify a decoy.
+
+        With the costliest hash of all accounts, every failed verification takes as long as with it.
+        """
+        hashed = password_hash or DECOY_HASH
+        if costliest_hash is None:
+            matches = await self._run_in_pool(lambda: _matches(password, hashed))
+        else:
+            equal_time = self._equal_time
+            matches = await self._run_in_pool(
+                lambda: equal_time.verify(password.encode(), hashed, costliest_hash)
+            )
         return matches and password_hash is not None
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Return whether the hash has other parameters than new hashes."""
-        return ARGON2.check_needs_rehash(password_hash)
+        """Return whether the hash is of another form, or has other parameters, than new hashes."""
+        try:
+            return ARGON2.check_needs_rehash(password_hash)
+        except InvalidHashError:
+            return True
+
+    def cost(self, password_hash: str) -> int | None:
+        try:
+            milliseconds = parse_foreign_hash(password_hash).milliseconds
+        except ValueError as error:
+            raise InvalidRequest(f"The hash {error}.", field="password_hash") from error
+        return milliseconds if self.needs_rehash(password_hash) else None
 
     def close(self) -> None:
         """Cancel the queued hashes and end the threads."""
@@ -98,8 +123,8 @@ def lower_thread_priority() -> None:
 
 def _matches(password: str, password_hash: str) -> bool:
     try:
-        return ARGON2.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
+        return parse_foreign_hash(password_hash).matches(password.encode())
+    except ValueError:  # no hash: the account has no password that matches
         return False
     finally:
         _equalize_time(password_hash)

@@ -20,6 +20,15 @@ def normalize_password(password: str) -> str:
     return unicodedata.normalize("NFC", password)
 
 
+def password_forms(password: str) -> tuple[str, ...]:
+    """Return the forms to verify: in NFC and, if that is another one, as typed.
+
+    This service hashes passwords in NFC; imported hashes were made of passwords as typed. Raises
+    `WeakPassword` for a password that is too long.
+    """
+    return tuple(dict.fromkeys((normalize_password(password), password)))
+
+
 def validate_new_password(
     password: str, email: EmailAddress, common_passwords: Container[str], *, field: str
 ) -> str:

@@ -35,14 +35,15 @@ class ReferralVisibility(StrEnum):
 class Referral:
     """A user's registration with another user's code; `code` is the code's text at that time.
 
-    `expires` tells whether the referral is rejected if it stays pending for too long.
+    `code_id` and `code` are None in an imported referral whose code is unknown. `expires` tells
+    whether the referral is rejected if it stays pending for too long.
     """
 
     id: UUID
     referrer_id: UUID
     referred_id: UUID
-    code_id: UUID
-    code: str
+    code_id: UUID | None
+    code: str | None
     status: ReferralStatus
     joined_at: datetime
     expires: bool = True
@@ -63,5 +64,5 @@ class ReferralListItem:
     id: UUID
     email: str | None
     status: ReferralStatus
-    code: str
+    code: str | None
     joined_at: datetime

@@ -40,8 +40,8 @@ class ResolveReferral:
         owner if the code may have become active again.
         """
         await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
-        code = await repositories.codes.revert_use(referral.code_id)
-        if code is None or code.max_uses is None:
+        code = referral.code_id and await repositories.codes.revert_use(referral.code_id)
+        if not code or code.max_uses is None:
             return []
         return await _find_owner(repositories, code)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from referral.core.entities.passwords import normalize_password
+from referral.core.entities.passwords import password_forms
 from referral.core.entities.users import User
 from referral.core.errors import AccountBlocked, Unauthenticated, WeakPassword, WrongPassword
 from referral.core.ports.repositories import Database, Repositories
@@ -29,9 +29,13 @@ class Reauthenticate:
 async def password_matches(password_hasher: PasswordHasher, user: User, password: str) -> bool:
     """Return whether a password is the user's."""
     try:
-        return await password_hasher.verify(normalize_password(password), user.password_hash)
+        forms = password_forms(password)
     except WeakPassword:
         return False
+    for form in forms:
+        if await password_hasher.verify(form, user.password_hash):
+            return True
+    return False
 
 
 async def lock_account(repositories: Repositories, user_id: UUID) -> User:

@@ -34,6 +34,10 @@ class UserRepository(Protocol):
 
     async def find_by_external_id(self, external_id: str) -> User | None: ...
 
+    async def find_costliest_hash(self) -> str | None:
+        """Return the imported password hash that takes longest to verify; None if there is none."""
+        ...
+
     async def lock(self, user_id: UUID) -> User | None:
         """Lock an account against changes; registrations with its code are not blocked."""
         ...

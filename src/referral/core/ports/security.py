@@ -41,12 +41,25 @@ class PasswordHasher(Protocol):
 
     async def hash(self, password: str) -> str: ...
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Verify a password; a missing or cheaper hash takes the same time (no timing oracle)."""
+    async def verify(
+        self, password: str, password_hash: str | None, costliest_hash: str | None = None
+    ) -> bool:
+        """Verify a password; a missing or cheaper hash takes the same time (no timing oracle).
+
+        The same time is that of a new hash or, if it is passed and takes longer, of
+        `costliest_hash`.
+        """
         ...
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Return whether the parameters of a hash are outdated."""
+        """Return whether a hash is of another form, or has other parameters, than new hashes."""
+        ...
+
+    def cost(self, password_hash: str) -> int | None:
+        """Return the estimated milliseconds to verify an imported hash; None for one of our own.
+
+        Raises `InvalidRequest` for a hash that cannot be verified, or only at an excessive cost.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from typing import NewType
 from uuid import UUID
 
 from referral.core.entities.clients import Scope
-from referral.core.entities.passwords import normalize_password
+from referral.core.entities.passwords import normalize_password, password_forms
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import User
 from referral.core.errors import (
@@ -102,14 +102,16 @@ class LogIn:
 
     async def _authenticate(self, email_key: str | None, password: str) -> User | None:
         try:
-            normal = normalize_password(password)
+            forms = password_forms(password)
         except WeakPassword:
             return None
-        user = await self._find_user(email_key)
-        # Hash for an unknown address too: the timing must not reveal which accounts exist.
-        password_hash = user.password_hash if user else None
-        matches = await self.password_hasher.verify(normal, password_hash)
-        return user if user and matches and user.blocked_at is None else None
+        user, costliest_hash = await self._find_user(email_key)
+        # Hash for an unknown address and a blocked account too: the timing must not reveal them.
+        password_hash = user.password_hash if user and user.blocked_at is None else None
+        for form in forms:
+            if await self.password_hasher.verify(form, password_hash, costliest_hash):
+                return user
+        return None
 
     def _email_key(self, username: str) -> str | None:
         try:
@@ -117,11 +119,11 @@ class LogIn:
         except InvalidRequest:
             return None
 
-    async def _find_user(self, email_key: str | None) -> User | None:
-        if email_key is None:
-            return None
+    async def _find_user(self, email_key: str | None) -> tuple[User | None, str | None]:
+        """Return the user, and the costliest hash of all users."""
         async with self.database.read() as repositories:
-            return await repositories.users.find_by_email(email_key)
+            user = email_key and await repositories.users.find_by_email(email_key)
+            return user or None, await repositories.users.find_costliest_hash()
 
     def _make_session(self, user_id: UUID) -> Session:
         now = self.clock.now()

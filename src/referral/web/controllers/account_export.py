@@ -53,7 +53,7 @@ class ExportedReferral(Struct):
     id: UUID
     email: str | None
     status: ReferralStatus
-    code: str
+    code: str | None
     joined_at: Timestamp
 
 
@@ -62,7 +62,7 @@ class ExportedReferrer(Struct):
 
     referrer_id: UUID
     status: ReferralStatus
-    code: str
+    code: str | None
     joined_at: Timestamp
 
 

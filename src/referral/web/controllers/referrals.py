@@ -121,5 +121,5 @@ async def _page(
 def _referral(item: ReferralListItem, *, shows_details: bool) -> ReferralResponse:
     referral = ReferralResponse(item.id, item.status, item.joined_at)
     if shows_details:
-        referral.email, referral.code = item.email, item.code
+        referral.email, referral.code = item.email, item.code or UNSET
     return referral

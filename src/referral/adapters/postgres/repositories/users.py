@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from asyncpg import UniqueViolationError
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, case, select, update
 
 from referral.adapters.postgres.connection import (
     DatabaseConnection,
@@ -29,6 +29,7 @@ ERASED_VALUES: dict[str, object] = {
     "email": None,
     "email_key": None,
     "password_hash": None,
+    "password_cost": None,
     "email_verified": False,
     "deliverability": Deliverability.UNKNOWN,
     "confirm_by": None,
@@ -48,6 +49,12 @@ UNCONFIRMED = (
 
 ADD = insert_entity(users, User)
 FIND = Statement(SELECT.where(BY_ID))
+FIND_COSTLIEST_HASH = Statement(
+    select(users.c.password_hash)
+    .where(users.c.password_cost.is_not(None))
+    .order_by(users.c.password_cost.desc())
+    .limit(1)
+)
 FIND_BY_EMAIL = Statement(SELECT.where(users.c.email_key == bindparam("email_key")))
 FIND_BY_EXTERNAL_ID = Statement(SELECT.where(users.c.external_id == bindparam("external_id")))
 # FOR NO KEY UPDATE: the foreign keys of new referrals lock the row FOR KEY SHARE, and do not wait.
@@ -62,8 +69,12 @@ LOCK_UNCONFIRMED = Statement(
     .limit(1)
     .with_for_update(key_share=True, skip_locked=True)
 )
+# A hash that replaces an imported one is a hash of this service.
+KEPT_COST = case((users.c.password_hash == bindparam("password_hash"), users.c.password_cost))
 SAVE = Statement(
-    update(users).where(BY_ID).values({name: bindparam(name) for name in MUTABLE_FIELDS})
+    update(users)
+    .where(BY_ID)
+    .values({name: bindparam(name) for name in MUTABLE_FIELDS} | {"password_cost": KEPT_COST})
 )
 ERASE = Statement(update(users).where(BY_ID).values(ERASED_VALUES))
 CLEAR_CONFIRMATION_DEADLINES = Statement(
@@ -93,6 +104,9 @@ class PostgresUserRepository:
         return await self.connection.fetch_entity(
             User, FIND_BY_EXTERNAL_ID, external_id=external_id
         )
+
+    async def find_costliest_hash(self) -> str | None:
+        return await self.connection.fetch_value(str, FIND_COSTLIEST_HASH)
 
     async def lock(self, user_id: UUID) -> User | None:
         return await self.connection.fetch_entity(User, LOCK, user_id=user_id)
