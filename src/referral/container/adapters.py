@@ -37,6 +37,8 @@ from referral.adapters.system import (
     SystemClock,
     SystemIdGenerator,
 )
+from referral.adapters.webhooks.networks import WebhookNetworks
+from referral.adapters.webhooks.urls import WebhookUrlPolicy
 from referral.container.configuration import (
     database_url,
     mail_folder,
@@ -64,6 +66,7 @@ from referral.core.ports.system import (
     SecurityLog,
 )
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
+from referral.core.ports.webhooks import UrlPolicy
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.settings import Settings
 from referral.web.controllers.token_endpoint import SupportedGrants
@@ -205,6 +208,14 @@ class Adapters(Provider):
     @provide
     def worker(self, settings: Settings, dispatch_job: DispatchJob) -> JobWorker:
         return JobWorker(database_url(settings), dispatch_job)
+
+    @provide
+    def webhook_networks(self, settings: Settings) -> WebhookNetworks:
+        return WebhookNetworks(settings.webhook_networks)
+
+    @provide
+    def webhook_urls(self, networks: WebhookNetworks) -> UrlPolicy:
+        return WebhookUrlPolicy(networks)
 
 
 class NoThirdParties(Provider):
