@@ -34,8 +34,8 @@ def migrate(connection: Connection) -> None:
 
 
 def _is_ours(name: str | None, kind: str, _: object) -> bool:
-    """Exclude pgqueuer's tables, which revision 0002 creates and `tables.py` does not define."""
-    return not (kind == "table" and (name or "").startswith("pgqueuer"))
+    """Exclude what `tables.py` does not define: pgqueuer's tables, partitions of the audit log."""
+    return not (kind == "table" and (name or "").startswith(("pgqueuer", "audit_log_")))
 
 
 def _render(_: str, item: object, __: object) -> str | Literal[False]:

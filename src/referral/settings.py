@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_file: str = ""
     access_token_minutes: Annotated[int, Meta(ge=1, le=60)] = 10
     refresh_token_days: Annotated[int, Meta(ge=1, le=30)] = 30
+    audit_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
     hunter_api_key: str = ""
     hunter_url: str = ""
     enrichment: Literal["off", "hunter", "clearbit"] = "off"

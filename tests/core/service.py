@@ -11,6 +11,7 @@ import dishka
 import msgspec
 
 from referral.container.use_cases import UseCases
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
@@ -29,7 +30,13 @@ from referral.core.ports.security import (
 )
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator, LinkBuilder, SecurityLog
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register, ShowAccount
+from referral.core.use_cases.accounts import (
+    BlockAccount,
+    FindAccount,
+    NewAccount,
+    Register,
+    ShowAccount,
+)
 from referral.core.use_cases.codes import (
     ActivateCode,
     DeactivateCode,
@@ -126,7 +133,6 @@ class InMemoryService:
         wiring = _wiring(frozenset(self._context))
         self._container = wiring(self._context).__enter__()
         self.activate_code = _without_time(self.get(ActivateCode))
-        self.block_account = self.get(BlockAccount)
         self.change_password = self.get(ChangePassword)
         self.check_code = self.get(CheckCode)
         self.confirm_email = self.get(ConfirmEmail)
@@ -161,6 +167,11 @@ class InMemoryService:
     ) -> User:
         """Register an account."""
         return await self.register(NewAccount(email, password, referral_code, locale))
+
+    async def block_account(self, email: str, *, undo: bool = False) -> User:
+        """Block or unblock an account, as the operator does."""
+        user = await self.get(FindAccount)(email)
+        return await self.get(BlockAccount)(user.id, OPERATOR, undo=undo)
 
     async def jobs(self) -> list[Job]:
         """Return all queued jobs."""

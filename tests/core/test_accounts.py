@@ -264,7 +264,7 @@ async def test_only_an_existing_account_is_blocked(service: InMemoryService) -> 
     """The error is for the operator, who may have mistyped the address."""
     with pytest.raises(NotFound) as raised:
         await service.block_account("nobody@example.com")
-    assert raised.value.detail == "No account has this e-mail address."
+    assert raised.value.detail == "No user has this e-mail address or id."
     ann = await service.create_account("ann@example.com")
     blocked = await service.block_account("ANN@example.com")
     assert blocked == replace(ann, blocked_at=service.clock.now())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Caller, Client, Scope
 from referral.core.entities.users import User
 from referral.core.errors import Conflict, Invalid, InvalidClient, InvalidScope, NotFound
@@ -35,7 +36,7 @@ class Shop:
 async def create_shop(service: InMemoryService, *scopes: Scope) -> Shop:
     """Create a client with a name of its own."""
     name = f"shop {service.id_generator.new()}"
-    client, secret = await service.get(CreateClient)(name, scopes)
+    client, secret = await service.get(CreateClient)(name, scopes, OPERATOR)
     return Shop(client, ClientCredentials(str(client.id), secret))
 
 
@@ -60,7 +61,7 @@ async def tokens(service: InMemoryService, ann: User) -> TokenPair:
 async def test_new_client_is_stored_with_a_digest_of_its_secret(service: InMemoryService) -> None:
     """The secret is shown once, and cannot be read again."""
     scopes = [Scope.USERS_READ, Scope.CODES_READ]
-    client, secret = await service.get(CreateClient)("shop", scopes)
+    client, secret = await service.get(CreateClient)("shop", scopes, OPERATOR)
     digest = service.token_generator.digest(secret)
     assert client == Client(client.id, "shop", digest, frozenset(scopes), service.clock.now())
     async with service.database.read() as repositories:
@@ -73,7 +74,7 @@ async def test_client_needs_scopes_that_a_client_may_have(
 ) -> None:
     """At least one, and never `account`, which is for users; otherwise no client is created."""
     with pytest.raises(InvalidScope):
-        await service.get(CreateClient)("shop", scopes)
+        await service.get(CreateClient)("shop", scopes, OPERATOR)
     async with service.database.read() as repositories:
         assert not repositories.tables.clients
 
@@ -82,7 +83,7 @@ async def test_client_needs_scopes_that_a_client_may_have(
 async def test_client_needs_a_printable_name(service: InMemoryService, name: str) -> None:
     """An operator tells clients apart by their names; otherwise no client is created."""
     with pytest.raises(Invalid, match="1 to 100 printable characters") as raised:
-        await service.get(CreateClient)(name, [Scope.CODES_READ])
+        await service.get(CreateClient)(name, [Scope.CODES_READ], OPERATOR)
     assert raised.value.field == "name"
     assert await service.get(ListClients)() == []
 
@@ -90,19 +91,19 @@ async def test_client_needs_a_printable_name(service: InMemoryService, name: str
 async def test_name_of_a_client_is_unique(service: InMemoryService) -> None:
     """Spaces around it do not count. A removed client's name is free again."""
     create = service.get(CreateClient)
-    client, _ = await create(f" {'x' * 100} ", [Scope.CODES_READ])
+    client, _ = await create(f" {'x' * 100} ", [Scope.CODES_READ], OPERATOR)
     assert client.name == "x" * 100
     with pytest.raises(Conflict):
-        await create(f"{client.name} ", [Scope.USERS_READ])
+        await create(f"{client.name} ", [Scope.USERS_READ], OPERATOR)
     assert await service.get(ListClients)() == [client]
-    await service.get(RemoveClient)(client.name)
-    await create(client.name, [Scope.USERS_READ])
+    await service.get(RemoveClient)(client.name, OPERATOR)
+    await create(client.name, [Scope.USERS_READ], OPERATOR)
 
 
 async def test_clients_are_listed_by_name(service: InMemoryService) -> None:
     """Not by age."""
     for name in ("b", "a", "c"):
-        await service.get(CreateClient)(name, [Scope.CODES_READ])
+        await service.get(CreateClient)(name, [Scope.CODES_READ], OPERATOR)
     assert [client.name for client in await service.get(ListClients)()] == ["a", "b", "c"]
 
 
@@ -110,7 +111,7 @@ async def test_clients_are_listed_by_name(service: InMemoryService) -> None:
 async def test_rotation_replaces_the_secret(service: InMemoryService, shop: Shop, key: str) -> None:
     """The old secret is invalid at once; id, name and scopes stay."""
     rotate, authenticate = service.get(RotateClientSecret), service.get(AuthenticateClient)
-    rotated, secret = await rotate(str(getattr(shop.client, key)))
+    rotated, secret = await rotate(str(getattr(shop.client, key)), OPERATOR)
     assert rotated == replace(shop.client, secret_digest=service.token_generator.digest(secret))
     assert await authenticate(replace(shop.credentials, secret=secret)) == rotated
     with pytest.raises(InvalidClient):
@@ -127,7 +128,7 @@ async def test_removal_ends_a_client_and_its_tokens(
     issued = await token(shop.client, "")
     introspect = service.get(IntrospectToken)
     assert await introspect(other.client, issued.access_token) is not None
-    assert await service.get(RemoveClient)(str(getattr(shop.client, key))) == shop.client
+    assert await service.get(RemoveClient)(str(getattr(shop.client, key)), OPERATOR) == shop.client
     assert await introspect(other.client, issued.access_token) is None
     with pytest.raises(InvalidClient):
         await service.get(AuthenticateClient)(shop.credentials)
@@ -140,7 +141,7 @@ async def test_unknown_client_is_named_in_the_error(
 ) -> None:
     """And no other client is changed."""
     with pytest.raises(NotFound, match="No client has the id or the name 'shopp'"):
-        await service.get(use_case)("shopp")
+        await service.get(use_case)("shopp", OPERATOR)
     assert await service.get(ListClients)() == [shop.client]
 
 
@@ -161,7 +162,7 @@ async def test_client_that_is_removed_meanwhile_is_named_in_the_error(
 
     monkeypatch.setattr(FakeClientRepository, statement, find_no_row)
     with pytest.raises(NotFound, match=f"No client has the id or the name '{shop.client.name}'"):
-        await service.get(use_case)(shop.client.name)
+        await service.get(use_case)(shop.client.name, OPERATOR)
 
 
 async def test_client_may_have_all_other_scopes(service: InMemoryService) -> None:

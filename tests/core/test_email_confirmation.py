@@ -389,7 +389,7 @@ async def test_email_can_be_referred_again_after_a_year(service: ConfirmingServi
         (await service.create_account(BOB, referral_code=code.text)).id, PASSWORD
     )
     service.clock.advance(days=365)
-    await Prune(service.clock, service.database)()
+    await service.get(Prune)()
     other = await service.create_code(ann)
     last = await service.create_account(BOB, referral_code=other.text)
     assert (await service.referral_of(last)).status is ReferralStatus.PENDING

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Scope
 from referral.core.entities.jobs import (
     ConfirmationMailJob,
@@ -85,7 +86,7 @@ async def test_introspection_hides_an_unconfirmed_email(
     if confirmed:
         await confirm(service, ann)
     tokens = await service.log_in("ann@example.com", PASSWORD, CLIENT_IP)
-    client, _ = await service.get(CreateClient)("shop", [Scope.USERS_READ])
+    client, _ = await service.get(CreateClient)("shop", [Scope.USERS_READ], OPERATOR)
     introspect = service.get(IntrospectToken)
     for token in (tokens.access_token, tokens.refresh_token):
         found = await introspect(client, token)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Scope
 from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, Unauthenticated
@@ -49,7 +50,7 @@ async def test_tokens_without_a_session_revoke_nothing(
     service: InMemoryService, tokens: TokenPair
 ) -> None:
     """RFC 7009: an unknown token is no error. The token of a client has no session to revoke."""
-    client, _ = await service.get(CreateClient)("shop", [Scope.CODES_READ])
+    client, _ = await service.get(CreateClient)("shop", [Scope.CODES_READ], OPERATOR)
     issued = await service.get(IssueClientToken)(client, "")
     for token in ("", "unknown", issued.access_token):
         await service.get(RevokeSession)(token)

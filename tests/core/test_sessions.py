@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Scope
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.sessions import Session
@@ -253,7 +254,7 @@ async def test_a_token_that_cannot_live_on_is_not_active(
     service: InMemoryService, first: TokenPair
 ) -> None:
     """Introspection tells of two tokens that one was given for which of them is still good."""
-    shop, _ = await service.get(CreateClient)("shop", [Scope.CODES_READ])
+    shop, _ = await service.get(CreateClient)("shop", [Scope.CODES_READ], OPERATOR)
     introspect = service.get(IntrospectToken)
 
     async def is_active(tokens: TokenPair) -> bool:

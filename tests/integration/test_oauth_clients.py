@@ -9,21 +9,19 @@ import msgspec
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.errors import InvalidScope
-from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, PASSWORD, block_account, join, log_in
+from tests.support.api_client import create_client as create_any_client
 
 ClientCredentials = tuple[str, str]
 
 
 async def create_client(database: PostgresDatabase, *scopes: Scope) -> ClientCredentials:
     """Register a client; return its id and secret."""
-    use = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-    client, secret = await use(f"shop {uuid4()}", scopes)
+    client, secret = await create_any_client(database, f"shop {uuid4()}", scopes)
     return str(client.id), secret
 
 

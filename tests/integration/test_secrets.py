@@ -10,12 +10,18 @@ from dishka import Scope as Lifetime
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import ARGON2, DECOY_HASH, ArgonPasswordHasher
-from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
-from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import run_service
-from tests.support.api_client import API, PASSWORD, block_account, join, log_in, new_email
+from tests.support.api_client import (
+    API,
+    PASSWORD,
+    block_account,
+    create_client,
+    join,
+    log_in,
+    new_email,
+)
 from tests.support.database_dump import dump_tables
 from tests.support.service_process import run_command, running_service
 
@@ -26,8 +32,8 @@ async def test_tables_and_log_hold_no_secret(
     client: httpx.AsyncClient, database: PostgresDatabase, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither the tables nor the log have a password, a token or a client's secret."""
-    create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-    created, client_secret = await create(f"shop {uuid4()}", [Scope.USERS_READ])
+    shop = f"shop {uuid4()}"
+    created, client_secret = await create_client(database, shop, [Scope.USERS_READ])
     email = new_email()
     body = {"email": email, "password": SECRET}
     headers = {"Idempotency-Key": "secrets"}

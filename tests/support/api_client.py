@@ -1,5 +1,6 @@
 """Calls of the HTTP API that many tests share."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -8,11 +9,16 @@ import httpx
 
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.memory_cache import MemoryLookupCache
-from referral.adapters.system import SystemClock
+from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
+from referral.core.entities.audit import OPERATOR
+from referral.core.entities.clients import Client, Scope
 from referral.core.entities.rate_limits import UNLIMITED
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
-from referral.core.use_cases.accounts import BlockAccount
+from referral.core.ports.system import Clock
+from referral.core.use_cases.accounts import BlockAccount, FindAccount
+from referral.core.use_cases.clients import CreateClient
 
 API = "/api/v1"
 LIMITED_GROUPS = ("register", "token", "lookup", "codes")
@@ -73,9 +79,22 @@ async def log_in(client: httpx.AsyncClient, email: str, password: str = PASSWORD
 async def block_account(database: Database, email: str, *, undo: bool = False) -> None:
     """Block or unblock an account, as an operator does."""
     invalidate_lookup = InvalidateLookup(MemoryLookupCache(), database)
-    await BlockAccount(ValidatingEmailParser(), invalidate_lookup, SystemClock(), database)(
-        email, undo=undo
+    clock = SystemClock()
+    block = BlockAccount(
+        invalidate_lookup, clock, database, RecordAudit(clock, SystemIdGenerator())
     )
+    user = await FindAccount(database, ValidatingEmailParser())(email)
+    await block(user.id, OPERATOR, undo=undo)
+
+
+async def create_client(
+    database: Database, name: str, scopes: Iterable[Scope], *, clock: Clock | None = None
+) -> tuple[Client, str]:
+    """Create a client, as an operator does; return its secret too."""
+    clock, id_generator = clock or SystemClock(), SystemIdGenerator()
+    record_audit = RecordAudit(clock, id_generator)
+    create = CreateClient(clock, database, id_generator, record_audit, RandomTokenGenerator())
+    return await create(name, scopes, OPERATOR)
 
 
 async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:

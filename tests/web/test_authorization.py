@@ -10,11 +10,9 @@ import msgspec
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
 from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import Role
-from referral.core.use_cases.clients import CreateClient
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import (
@@ -22,6 +20,7 @@ from tests.support.api_client import (
     PASSWORD,
     Member,
     block_account,
+    create_client,
     join,
     log_in,
     new_email,
@@ -154,8 +153,7 @@ async def headers_for(
     """Return the authorization headers of one of `CALLERS`."""
     if caller.startswith("a client"):
         scope = Scope.REFERRALS_READ if caller == "a client with the scope" else Scope.USERS_READ
-        create = CreateClient(SystemClock(), database, SystemIdGenerator(), RandomTokenGenerator())
-        created, secret = await create(f"shop {uuid4()}", [scope])
+        created, secret = await create_client(database, f"shop {uuid4()}", [scope])
         basic = f"Basic {b64encode(f'{created.id}:{secret}'.encode()).decode()}"
         form = {"grant_type": "client_credentials"}
         tokens = await owner.client.post(

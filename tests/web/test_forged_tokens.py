@@ -15,10 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
-from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
 from referral.core.entities.clients import Scope
-from referral.core.use_cases.clients import CreateClient
-from tests.support.api_client import API
+from tests.support.api_client import API, create_client
 from tests.support.fakes.security import FakeFingerprinter
 from tests.web.token_forger import TokenForger, decode, encode, log_in_new_user
 
@@ -150,13 +148,8 @@ async def token(client: httpx.AsyncClient) -> str:
 async def client_credentials(database_url: str) -> tuple[str, str]:
     """The id and the secret of an OAuth client."""
     engine = make_engine(database_url)
-    create = CreateClient(
-        SystemClock(),
-        PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue),
-        SystemIdGenerator(),
-        RandomTokenGenerator(),
-    )
-    created, secret = await create(f"shop {uuid4()}", [Scope.CODES_READ])
+    database = PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
+    created, secret = await create_client(database, f"shop {uuid4()}", [Scope.CODES_READ])
     await engine.dispose()
     return str(created.id), secret
 

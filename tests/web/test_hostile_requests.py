@@ -18,11 +18,10 @@ import httpx
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.system import RandomTokenGenerator, SystemClock, SystemIdGenerator
+from referral.adapters.system import RandomTokenGenerator, SystemClock
 from referral.core.entities.clients import Scope
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
-from referral.core.use_cases.clients import CreateClient
-from tests.support.api_client import PASSWORD, join
+from tests.support.api_client import PASSWORD, create_client, join
 from tests.support.health_polling import TIMEOUT_SECONDS, HealthPoller, poll_health
 from tests.support.process_stats import cpu_seconds
 from tests.support.service_process import Service, running_service
@@ -115,9 +114,7 @@ async def make_caller(
 ) -> AsyncIterator[Callable[[], Awaitable[Caller]]]:
     """A factory for callers with full access."""
     secrets, clock = RandomTokenGenerator(), SystemClock()
-    shop, secret = await CreateClient(clock, database, SystemIdGenerator(), secrets)(
-        f"shop {uuid4()}", list(OF_CLIENTS)
-    )
+    shop, secret = await create_client(database, f"shop {uuid4()}", list(OF_CLIENTS))
     basic = f"Basic {b64encode(f'{shop.id}:{secret}'.encode()).decode()}"
     async with httpx.AsyncClient(base_url=service.url) as client:
         code = await (await join(client)).issue_code()

@@ -7,8 +7,9 @@ from dishka import AsyncContainer
 
 from referral.cli.environment import run_with_container
 from referral.cli.output import json_option, print_json
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.users import Role, User
-from referral.core.use_cases.accounts import BlockAccount, NewAccount, Register
+from referral.core.use_cases.accounts import BlockAccount, FindAccount, NewAccount, Register
 
 
 @click.command()
@@ -45,7 +46,8 @@ def block(email: str, *, undo: bool) -> None:
     """Block a user: end all sessions and refuse new ones."""
 
     async def change(container: AsyncContainer) -> User:
-        return await (await container.get(BlockAccount))(email, undo=undo)
+        found = await (await container.get(FindAccount))(email)
+        return await (await container.get(BlockAccount))(found.id, OPERATOR, undo=undo)
 
     user = run_with_container(change)
     click.echo(f"{user.email} is unblocked." if undo else f"{user.email} is blocked.")

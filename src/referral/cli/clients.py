@@ -7,6 +7,7 @@ from dishka import AsyncContainer
 
 from referral.cli.environment import run_with_container
 from referral.cli.output import CommandGroup, json_option, print_json, print_table
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import GRANTABLE_SCOPES, Client, Scope
 from referral.core.use_cases.clients import (
     CreateClient,
@@ -31,7 +32,7 @@ def create_client(name: str, scopes: list[Scope], *, as_json: bool) -> None:
     """Register an OAuth 2.0 client; print its id and its secret, which is shown only once."""
 
     async def create(container: AsyncContainer) -> tuple[Client, str]:
-        return await (await container.get(CreateClient))(name, scopes)
+        return await (await container.get(CreateClient))(name, scopes, OPERATOR)
 
     _print_secret(*run_with_container(create), as_json=as_json)
 
@@ -67,7 +68,7 @@ def rotate_secret(client: str, *, as_json: bool) -> None:
     """Replace the secret of CLIENT, an id or a name; the old one is invalid at once."""
 
     async def rotate(container: AsyncContainer) -> tuple[Client, str]:
-        return await (await container.get(RotateClientSecret))(client)
+        return await (await container.get(RotateClientSecret))(client, OPERATOR)
 
     _print_secret(*run_with_container(rotate), as_json=as_json)
 
@@ -79,7 +80,7 @@ def remove_client(client: str, *, as_json: bool) -> None:
     """Remove CLIENT, an id or a name; it gets no new token."""
 
     async def remove(container: AsyncContainer) -> Client:
-        return await (await container.get(RemoveClient))(client)
+        return await (await container.get(RemoveClient))(client, OPERATOR)
 
     removed = run_with_container(remove)
     if as_json:

@@ -8,6 +8,7 @@ from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.authorization import Authorize
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
@@ -50,6 +51,7 @@ class UseCases(Provider):
         LoginThrottle,
         MarkEmailConfirmed,
         Reauthenticate,
+        RecordAudit,
         RemoveAccount,
         ReserveSlotInBatch,
         ReserveSlotInTransaction,
@@ -60,6 +62,7 @@ class UseCases(Provider):
     )
     use_cases = provide_all(
         accounts.BlockAccount,
+        accounts.FindAccount,
         accounts.Register,
         accounts.ShowAccount,
         accounts.InspectUnsubscribeToken,
@@ -120,6 +123,10 @@ class UseCases(Provider):
     @provide
     def session_lifetime(self, settings: Settings) -> sessions.SessionLifetime:
         return sessions.SessionLifetime(timedelta(days=settings.refresh_token_days))
+
+    @provide
+    def audit_retention(self, settings: Settings) -> retention.AuditRetention:
+        return retention.AuditRetention(timedelta(days=settings.audit_days))
 
     @provide
     def mail_rate(self, settings: Settings) -> MailRate:

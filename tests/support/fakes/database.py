@@ -13,6 +13,7 @@ from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
+from tests.support.fakes.audit import FakeAuditLog
 from tests.support.fakes.mail import FakeJobQueue, FakeMailQuota
 from tests.support.fakes.repositories import (
     FakeCodeRepository,
@@ -82,6 +83,10 @@ class FakeRepositories:
     @property
     def referred_emails(self) -> FakeReferredEmailRepository:
         return FakeReferredEmailRepository(self._open_tables())
+
+    @property
+    def audit(self) -> FakeAuditLog:
+        return FakeAuditLog(self._open_tables())
 
     @property
     def jobs(self) -> FakeJobQueue:

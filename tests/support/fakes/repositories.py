@@ -337,13 +337,14 @@ class FakeSessionRepository:
             await self.revoke(session_id)
         return False
 
-    async def revoke(self, session_id: UUID) -> None:
-        self.tables.sessions.pop(session_id, None)
+    async def revoke(self, session_id: UUID) -> bool:
+        found = self.tables.sessions.pop(session_id, None)
         ended = [
             token for token in self.tables.refresh_tokens.values() if token.session_id == session_id
         ]
         for token in ended:
             del self.tables.refresh_tokens[token.digest]
+        return found is not None
 
     async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
         return await self.lock_by_token(digest)

@@ -30,7 +30,7 @@ class FakeIdGenerator:
     def new(self) -> UUID:
         self._count += 1
         version, variant = 0x7 << 76, 0b10 << 62
-        return UUID(int=self._count << 80 | version | variant)
+        return UUID(int=self._count << 80 | version | variant | self._count)
 
 
 class FakeCodeGenerator:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from asyncpg import DataError, IntegrityConstraintViolationError
 
+from referral.core.entities.audit import AuditRecord
 from referral.core.entities.clients import Client
 from referral.core.entities.codes import Code
 from referral.core.entities.deliverability import Deliverability
@@ -50,6 +51,7 @@ class Tables:
     referred_emails: dict[bytes, datetime] = field(default_factory=dict)
     notified_referrals: dict[UUID, UUID] = field(default_factory=dict)
     mail_slots: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    audit: dict[UUID, AuditRecord] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 

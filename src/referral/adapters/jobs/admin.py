@@ -1,6 +1,6 @@
 """The queue for an operator: statistics, and the jobs to retry or discard."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,10 @@ from pgqueuer.domain.types import JobId
 
 from referral.adapters.jobs.executor import RESET_COUNTERS
 from referral.adapters.jobs.queue import make_queries
+from referral.adapters.postgres.connection import DatabaseConnection
+from referral.adapters.postgres.repositories.audit import PostgresAuditLog
+from referral.adapters.system import SystemClock, SystemIdGenerator
+from referral.core.entities.audit import OPERATOR, AuditAction, make_audit_record
 
 QUERY_TIMEOUT_SECONDS = 10.0
 
@@ -104,19 +108,21 @@ class JobAdmin:
 
     async def retry(self, ids: list[int]) -> None:
         """Return held jobs to the queue, with their attempts at zero."""
-        async with self._connection() as connection:
+        async with self._connection() as connection, connection.transaction():
             driver = AsyncpgDriver(connection)
             await driver.execute(RESET_COUNTERS, ids)
             await make_queries(driver).requeue_jobs([JobId(job_id) for job_id in ids])
+            await _record(connection, AuditAction.JOB_RETRIED, ids)
 
     async def discard(self, ids: list[int]) -> list[int]:
         """Delete held and waiting jobs; return the ids of those that were found."""
-        async with self._connection() as connection:
+        async with self._connection() as connection, connection.transaction():
             rows = await connection.fetch(
                 "SELECT id FROM pgqueuer WHERE id = ANY($1::bigint[]) AND status <> 'picked'", ids
             )
             found = [JobId(row["id"]) for row in rows]
             await make_queries(AsyncpgDriver(connection)).mark_job_as_cancelled(found)
+            await _record(connection, AuditAction.JOB_DISCARDED, found)
         return list(found)
 
     @asynccontextmanager
@@ -128,6 +134,18 @@ class JobAdmin:
             yield connection
         finally:
             await connection.close()
+
+
+async def _record(
+    connection: asyncpg.Connection, action: AuditAction, job_ids: Sequence[int]
+) -> None:
+    """Add a record for each job to the audit log."""
+    audit = PostgresAuditLog(DatabaseConnection(connection))
+    clock, id_generator = SystemClock(), SystemIdGenerator()
+    for job_id in job_ids:
+        now = clock.now()
+        random_bits = id_generator.new().int
+        await audit.add(make_audit_record(now, random_bits, OPERATOR, action, str(job_id)))
 
 
 def _to_listed_job(status: str, row: dict[str, object]) -> ListedJob:

@@ -9,16 +9,15 @@ from itertools import groupby
 import structlog
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
-from structlog.contextvars import bind_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars
 
+from referral.adapters.observability.logs import REQUEST_ID, current_request_id
 from referral.adapters.observability.tracing import job_span, trace_headers
-
-REQUEST_ID = "request_id"
 
 
 def propagation_headers() -> dict[str, str] | None:
     """Return the headers of a job that is queued now: the request id and the trace context."""
-    request_id = get_contextvars().get(REQUEST_ID)
+    request_id = current_request_id()
     return trace_headers() | ({REQUEST_ID: request_id} if request_id else {}) or None
 
 

@@ -5,8 +5,12 @@ import sys
 from typing import Literal
 
 import structlog
+from structlog.contextvars import get_contextvars
 
 from referral.adapters.observability.redaction import redact
+
+REQUEST_ID = "request_id"
+"""The name under which the request id is bound to the log and to jobs."""
 
 TRACEBACK_RENDERER = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -45,6 +49,11 @@ def configure_logging(log_format: Literal["console", "json"] | None, level: str)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def current_request_id() -> str | None:
+    """Return the id of the request that is handled, or that queued the job that runs."""
+    return get_contextvars().get(REQUEST_ID)
 
 
 class StructlogSecurityLog:

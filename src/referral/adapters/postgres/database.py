@@ -11,6 +11,7 @@ from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres.connection import DatabaseConnection, acquire_connection
 from referral.adapters.postgres.engine import POOL_SIZE
 from referral.adapters.postgres.pool_limiter import POOL_STALL_SECONDS, PoolLimiter
+from referral.adapters.postgres.repositories.audit import PostgresAuditLog
 from referral.adapters.postgres.repositories.clients import PostgresClientRepository
 from referral.adapters.postgres.repositories.codes import PostgresCodeRepository
 from referral.adapters.postgres.repositories.idempotency import PostgresIdempotencyRepository
@@ -82,6 +83,10 @@ class PostgresRepositories:
     @cached_property
     def referred_emails(self) -> PostgresReferredEmailRepository:
         return PostgresReferredEmailRepository(self.connection)
+
+    @cached_property
+    def audit(self) -> PostgresAuditLog:
+        return PostgresAuditLog(self.connection)
 
     @cached_property
     def jobs(self) -> JobQueue:

@@ -240,3 +240,26 @@ imports = Table(
     _timestamp("started_at"),
     Column("progress", JSONB, nullable=False),
 )
+
+# Partitioned by month: the ids contain the time. Revision 0010 creates the partitions and the
+# triggers that reject changes. There are no foreign keys: records outlive what they are about.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _timestamp("at"),
+    Column("actor_type", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text),
+    Column("request_id", Text),
+    # One for each filter, and for each pair of them.
+    Index("ix_audit_log_actor_id", "actor", "id"),
+    Index("ix_audit_log_subject_id", "subject", "id"),
+    Index("ix_audit_log_action_id", "action", "id"),
+    Index("ix_audit_log_actor_action_id", "actor", "action", "id"),
+    Index("ix_audit_log_subject_actor_id", "subject", "actor", "id"),
+    Index("ix_audit_log_subject_action_id", "subject", "action", "id"),
+    postgresql_partition_by="RANGE (id)",
+)

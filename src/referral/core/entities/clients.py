@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from referral.core.entities.audit import Actor, ActorType
+
 MAX_CLIENT_NAME_LENGTH = 100
 
 
@@ -44,6 +46,13 @@ class Caller:
     scopes: frozenset[str]
     user_id: UUID | None
     session_id: UUID | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as the actor of a change."""
+        if self.user_id is not None:
+            return Actor.user(self.user_id)
+        return Actor(ActorType.CLIENT, self.client_id)
 
     def is_client_with(self, scope: Scope) -> bool:
         """Return whether the caller is a client that has a scope."""

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import User
 from referral.core.policies.attribution import ResolveReferral
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.email_fingerprints import email_fingerprints
 from referral.core.ports.repositories import Repositories
 from referral.core.ports.security import Fingerprinter
@@ -17,9 +19,10 @@ class RemoveAccount:
 
     clock: Clock
     fingerprinter: Fingerprinter
+    record_audit: RecordAudit
     resolve_referral: ResolveReferral
 
-    async def __call__(self, repositories: Repositories, user: User) -> list[User]:
+    async def __call__(self, repositories: Repositories, user: User, actor: Actor) -> list[User]:
         """Remove a locked account.
 
         Returns the users whose cached lookups the caller invalidates after the commit.
@@ -30,6 +33,7 @@ class RemoveAccount:
         await repositories.codes.lock_all(user.id, pending.code_id if pending else None)
         owners = await self.resolve_referral.reject(repositories, pending) if pending else []
         await self._save_referred_email(repositories, user, fingerprints[0])
+        await self.record_audit(repositories, actor, AuditAction.USER_ERASED, user.id)
         await repositories.codes.delete_all(user.id, now)
         await repositories.sessions.revoke_all(user.id)
         await repositories.idempotency.delete(user.id)

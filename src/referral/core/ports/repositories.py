@@ -19,6 +19,7 @@ from referral.core.entities.jobs import Job
 from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
+from referral.core.ports.audit import AuditLog
 
 
 class UserRepository(Protocol):
@@ -202,8 +203,8 @@ class SessionRepository(Protocol):
         """
         ...
 
-    async def revoke(self, session_id: UUID) -> None:
-        """Delete a session with its refresh tokens."""
+    async def revoke(self, session_id: UUID) -> bool:
+        """Delete a session with its refresh tokens; return False if there is no such session."""
         ...
 
     async def prune(self, now: datetime) -> bool:
@@ -431,6 +432,9 @@ class Repositories(Protocol):
 
     @property
     def referred_emails(self) -> ReferredEmailRepository: ...
+
+    @property
+    def audit(self) -> AuditLog: ...
 
     @property
     def jobs(self) -> JobQueue: ...

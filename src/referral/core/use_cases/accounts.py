@@ -6,20 +6,22 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from referral.core.entities.account_view import AccountView
+from referral.core.entities.audit import OPERATOR, Actor, AuditAction, validated_reason
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import ConfirmationMailJob, Job, VerifyEmailJob
 from referral.core.entities.passwords import validate_new_password
 from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailAddress, EmailConfirmationPolicy, Locale, Role, User
-from referral.core.errors import NotFound, Unauthenticated
+from referral.core.errors import InvalidRequest, NotFound, Unauthenticated
 from referral.core.policies.attribution import CreditReferrer
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.email_confirmation import jobs_after_confirmation
 from referral.core.policies.email_deliverability import VerifyEmailAtSignup
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
 from referral.core.ports.email_addresses import EmailParser
-from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.repositories import Database, ReadModel, Repositories
 from referral.core.ports.security import PasswordHasher, UnsubscribeTokens
 from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.third_parties import Enrichment
@@ -54,6 +56,7 @@ class Register:
     enrichment: Enrichment | None
     id_generator: IdGenerator
     password_hasher: PasswordHasher
+    record_audit: RecordAudit
     verify_at_signup: VerifyEmailAtSignup
     confirmation_policy: EmailConfirmationPolicy
 
@@ -78,6 +81,8 @@ class Register:
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             await repositories.users.add(user)
+            if user.role is Role.ADMIN:
+                await self.record_audit(repositories, OPERATOR, AuditAction.USER_CREATED, user.id)
             await repositories.jobs.enqueue(*self._jobs(user))
             if new_account.referral_code is not None:
                 owners = await self.credit_referrer(repositories, user, new_account.referral_code)
@@ -203,24 +208,59 @@ class BlockAccount:
     nor usable, and the e-mail address stays taken.
     """
 
-    email_parser: EmailParser
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
+    record_audit: RecordAudit
 
-    async def __call__(self, email: str, *, undo: bool = False) -> User:
-        """Return the changed account; raises `InvalidRequest` or `NotFound`."""
-        parsed = self.email_parser.parse(email)
+    async def __call__(
+        self, user_id: UUID, actor: Actor, reason: str | None = None, *, undo: bool = False
+    ) -> User:
+        """Return the account, changed or as it was; raises `InvalidRequest` or `NotFound`."""
+        reason = None if reason is None else validated_reason(reason)
         async with self.database.begin() as repositories:
-            found = await repositories.users.find_by_email(parsed.email_key)
-            user = found and await repositories.users.lock(found.id)
+            user = await repositories.users.lock(user_id)
             if user is None:
-                raise NotFound("No account has this e-mail address.")
-            # Serialize with registrations that use the code: they commit first, or see the block.
-            await repositories.codes.lock_enabled(user.id)
-            now = self.clock.now()
-            user = user.unblocked(now) if undo else replace(user, blocked_at=now)
-            await repositories.users.save(user)
-            await repositories.sessions.revoke_all(user.id)
+                raise NotFound("No user has this id.")
+            if (user.blocked_at is not None) is undo:
+                user = await self._save(repositories, user, undo=undo)
+                action = AuditAction.USER_UNBLOCKED if undo else AuditAction.USER_BLOCKED
+                await self.record_audit(repositories, actor, action, user.id, reason)
         await self.invalidate_lookup(user)
         return user
+
+    async def _save(self, repositories: Repositories, user: User, *, undo: bool) -> User:
+        # Serialize with registrations that use the code: they commit first, or see the block.
+        await repositories.codes.lock_enabled(user.id)
+        now = self.clock.now()
+        changed = user.unblocked(now) if undo else replace(user, blocked_at=now)
+        await repositories.users.save(changed)
+        await repositories.sessions.revoke_all(user.id)
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class FindAccount:
+    """Find an account for the operator."""
+
+    database: Database
+    email_parser: EmailParser
+
+    async def __call__(self, id_or_email: str) -> User:
+        """Return the account; raises `InvalidRequest` or `NotFound`."""
+        async with self.database.read() as repositories:
+            if "@" in id_or_email:
+                email_key = self.email_parser.parse(id_or_email).email_key
+                user = await repositories.users.find_by_email(email_key)
+            else:
+                user = await repositories.users.find(_parse_user_id(id_or_email))
+        if user is None:
+            raise NotFound("No user has this e-mail address or id.")
+        return user
+
+
+def _parse_user_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidRequest("Send an e-mail address or the id of a user.") from None

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.clients import (
     GRANTABLE_SCOPES,
     MAX_CLIENT_NAME_LENGTH,
@@ -16,6 +17,7 @@ from referral.core.entities.clients import (
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.errors import Invalid, InvalidClient, InvalidScope, NotFound, Unauthenticated
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
@@ -28,9 +30,12 @@ class CreateClient:
     clock: Clock
     database: Database
     id_generator: IdGenerator
+    record_audit: RecordAudit
     token_generator: TokenGenerator
 
-    async def __call__(self, name: str, scopes: Iterable[Scope]) -> tuple[Client, str]:
+    async def __call__(
+        self, name: str, scopes: Iterable[Scope], actor: Actor
+    ) -> tuple[Client, str]:
         """Return the client and its secret, which is not stored.
 
         Raises `InvalidScope`, `Invalid` for an unusable name, and `Conflict` for a taken one.
@@ -51,6 +56,7 @@ class CreateClient:
         )
         async with self.database.begin() as repositories:
             await repositories.clients.add(client)
+            await self.record_audit(repositories, actor, AuditAction.CLIENT_CREATED, client.id)
         return client, secret
 
 
@@ -71,14 +77,17 @@ class RotateClientSecret:
     """Replace the secret of an OAuth client; the old one is invalid from then on."""
 
     database: Database
+    record_audit: RecordAudit
     token_generator: TokenGenerator
 
-    async def __call__(self, id_or_name: str) -> tuple[Client, str]:
+    async def __call__(self, id_or_name: str, actor: Actor) -> tuple[Client, str]:
         """Return the client and its new secret; raises `NotFound`."""
         secret = self.token_generator.new()
         digest = self.token_generator.digest(secret)
         async with self.database.begin() as repositories:
             client = await _get_client(repositories, id_or_name)
+            action = AuditAction.CLIENT_SECRET_ROTATED
+            await self.record_audit(repositories, actor, action, client.id)
             if not await repositories.clients.replace_secret(client.id, digest):
                 raise _client_not_found(id_or_name)
         return replace(client, secret_digest=digest), secret
@@ -89,11 +98,13 @@ class RemoveClient:
     """Remove an OAuth client: it gets no new tokens, and introspection rejects its old ones."""
 
     database: Database
+    record_audit: RecordAudit
 
-    async def __call__(self, id_or_name: str) -> Client:
+    async def __call__(self, id_or_name: str, actor: Actor) -> Client:
         """Return the removed client; raises `NotFound`."""
         async with self.database.begin() as repositories:
             client = await _get_client(repositories, id_or_name)
+            await self.record_audit(repositories, actor, AuditAction.CLIENT_DELETED, client.id)
             if not await repositories.clients.remove(client.id):
                 raise _client_not_found(id_or_name)
         return client

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import ConfirmationMailJob, PasswordResetMailJob
@@ -19,6 +20,7 @@ from referral.core.entities.passwords import validate_new_password
 from referral.core.entities.users import User
 from referral.core.errors import EmailAlreadyVerified, TokenUnusable, TooManyRequests, WrongPassword
 from referral.core.policies.account_removal import RemoveAccount
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.login_throttle import LoginThrottle
@@ -135,7 +137,7 @@ class DisownEmail:
         digest = self.token_generator.digest(token)
         async with self.database.begin() as repositories:
             user = await _consume(repositories, digest, TokenPurpose.CONFIRM, self.clock.now())
-            owners = await self.remove_account(repositories, user)
+            owners = await self.remove_account(repositories, user, Actor.user(user.id))
             # The mails to this account must not count against a later account of the owner.
             await repositories.mail_quota.reset(user.email_key)
         await self.invalidate_lookup(*owners)
@@ -185,6 +187,7 @@ class ResetPassword:
     mark_email_confirmed: MarkEmailConfirmed
     database: Database
     password_hasher: PasswordHasher
+    record_audit: RecordAudit
     token_generator: TokenGenerator
 
     async def __call__(self, token: str, new_password: str) -> None:
@@ -217,6 +220,8 @@ class ResetPassword:
     async def _store(self, digest: bytes, password_hash: str) -> None:
         async with self.database.begin() as repositories:
             user = await _consume(repositories, digest, TokenPurpose.RESET, self.clock.now())
+            actor, action = Actor.user(user.id), AuditAction.PASSWORD_RESET
+            await self.record_audit(repositories, actor, action, user.id)
             owners = await self._save(repositories, replace(user, password_hash=password_hash))
             await repositories.sessions.revoke_all(user.id)
         await self.invalidate_lookup(*owners)

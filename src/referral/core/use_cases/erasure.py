@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from referral.core.entities.audit import Actor
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import Reauthenticate, lock_reauthenticated
@@ -23,5 +24,5 @@ class EraseAccount:
         user = await self.reauthenticate(user_id, password, "password")
         async with self.database.begin() as repositories:
             user = await lock_reauthenticated(repositories, user, "password")
-            owners = await self.remove_account(repositories, user)
+            owners = await self.remove_account(repositories, user, Actor.user(user.id))
         await self.invalidate_lookup(*owners)

@@ -4,8 +4,10 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.passwords import validate_new_password
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.reauthentication import Reauthenticate, lock_reauthenticated
 from referral.core.ports.repositories import Database
 from referral.core.ports.security import PasswordHasher
@@ -21,6 +23,7 @@ class ChangePassword:
     database: Database
     password_hasher: PasswordHasher
     reauthenticate: Reauthenticate
+    record_audit: RecordAudit
 
     async def __call__(
         self, user_id: UUID, session_id: UUID | None, current_password: str, new_password: str
@@ -36,6 +39,8 @@ class ChangePassword:
         password_hash = await self.password_hasher.hash(password)
         async with self.database.begin() as repositories:
             locked = await lock_reauthenticated(repositories, user, REAUTHENTICATION_FIELD)
+            actor, action = Actor.user(user_id), AuditAction.PASSWORD_CHANGED
+            await self.record_audit(repositories, actor, action, user_id)
             await repositories.users.save(replace(locked, password_hash=password_hash))
             await repositories.one_time_tokens.delete(user_id, TokenPurpose.RESET)
             await repositories.sessions.revoke_all(user_id, except_id=session_id)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NewType
 
+from referral.core.entities.audit import SERVICE
 from referral.core.entities.deliverability import VERIFICATION_TTL
 from referral.core.entities.referrals import REFERRAL_COOLDOWN, REFERRAL_PENDING_PERIOD
 from referral.core.entities.users import EmailConfirmationPolicy, User
@@ -13,6 +15,9 @@ from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
 
+AuditRetention = NewType("AuditRetention", timedelta)
+"""How long the records of the audit log are stored."""
+
 JOB_LOG_RETENTION = timedelta(days=7)
 MAIL_QUOTA_RETENTION = timedelta(days=1)
 
@@ -21,12 +26,15 @@ MAIL_QUOTA_RETENTION = timedelta(days=1)
 class Prune:
     """Delete rows past their expiry or retention period."""
 
+    audit_retention: AuditRetention
     clock: Clock
     database: Database
 
     async def __call__(self) -> None:
         """Delete a bounded number of rows in each transaction, until none is left."""
         now = self.clock.now()
+        async with self.database.begin() as repositories:
+            await repositories.audit.prepare_storage(now)
         more = True
         while more:
             async with self.database.begin() as repositories:
@@ -38,6 +46,7 @@ class Prune:
                     await repositories.verification_results.prune(now - VERIFICATION_TTL),
                     await repositories.referred_emails.prune(now - REFERRAL_COOLDOWN),
                     await repositories.jobs.prune(now - JOB_LOG_RETENTION),
+                    await repositories.audit.prune(now - self.audit_retention),
                 ]
             more = any(has_more)
 
@@ -75,7 +84,7 @@ class ExpireUnconfirmed:
     async def _erase_account(self) -> list[User] | None:
         async with self.database.begin() as repositories:
             user = await repositories.users.lock_unconfirmed(self.clock.now())
-            return None if user is None else await self.remove_account(repositories, user)
+            return None if user is None else await self.remove_account(repositories, user, SERVICE)
 
     async def _reject_referral(self) -> list[User] | None:
         async with self.database.begin() as repositories:

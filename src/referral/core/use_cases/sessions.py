@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NewType
 from uuid import UUID
 
+from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.clients import Scope
 from referral.core.entities.passwords import normalize_password, password_forms
 from referral.core.entities.sessions import RefreshToken, Session
@@ -17,6 +18,7 @@ from referral.core.errors import (
     Unavailable,
     WeakPassword,
 )
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel, Repositories
@@ -55,6 +57,7 @@ class LogIn:
     database: Database
     id_generator: IdGenerator
     password_hasher: PasswordHasher
+    record_audit: RecordAudit
     token_generator: TokenGenerator
     session_lifetime: SessionLifetime
 
@@ -86,6 +89,8 @@ class LogIn:
                 return None
             if password_hash != user.password_hash:
                 await repositories.users.save(replace(locked, password_hash=password_hash))
+            actor, action = Actor.user(user.id), AuditAction.SESSION_STARTED
+            await self.record_audit(repositories, actor, action, session.id)
             await repositories.sessions.add(session)
             await repositories.sessions.add_token(
                 RefreshToken(self.token_generator.digest(refresh_token), session.id, None)
@@ -144,6 +149,7 @@ class RefreshSession:
     access_token_issuer: AccessTokenIssuer
     clock: Clock
     database: Database
+    record_audit: RecordAudit
     security_log: SecurityLog
     token_generator: TokenGenerator
 
@@ -169,6 +175,8 @@ class RefreshSession:
         # Do not raise here: the revocation must be committed.
         await repositories.sessions.revoke(session.id)
         if session.expires_at > now:
+            actor, action = Actor.user(session.user_id), AuditAction.SESSION_REUSED
+            await self.record_audit(repositories, actor, action, session.id)
             self.security_log.warn("refresh token reused", user_id=str(session.user_id))
         return None
 
@@ -189,23 +197,26 @@ class RevokeSession:
 
     access_token_issuer: AccessTokenIssuer
     database: Database
+    record_audit: RecordAudit
     token_generator: TokenGenerator
 
     async def __call__(self, token: str) -> None:
         """Revoke the session; an unknown token is ignored."""
         async with self.database.begin() as repositories:
-            session_id = await self._find_session(repositories, token)
-            if session_id is not None:
-                await repositories.sessions.revoke(session_id)
+            session = await self._find_session(repositories, token)
+            if session is not None and await repositories.sessions.revoke(session.id):
+                actor, action = Actor.user(session.user_id), AuditAction.SESSION_ENDED
+                await self.record_audit(repositories, actor, action, session.id)
 
-    async def _find_session(self, repositories: Repositories, token: str) -> UUID | None:
+    async def _find_session(self, repositories: Repositories, token: str) -> Session | None:
         found = await repositories.sessions.lock_by_token(self.token_generator.digest(token))
         if found is not None:
-            return found[0].id
+            return found[0]
         try:
-            return self.access_token_issuer.verify(token).caller.session_id
+            session_id = self.access_token_issuer.verify(token).caller.session_id
         except Unauthenticated:
             return None
+        return await repositories.sessions.find(session_id) if session_id else None
 
 
 async def _use_token(repositories: Repositories, token: RefreshToken, now: datetime) -> bool:

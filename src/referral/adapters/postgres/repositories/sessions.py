@@ -36,7 +36,7 @@ SET_HEIR = Statement(
     .returning(refresh_tokens.c.heir)
 )
 MARK_USED = Statement(update(refresh_tokens).where(BY_DIGEST).values(used_at=bindparam("now")))
-REVOKE = Statement(delete(sessions).where(BY_ID))
+REVOKE = Statement(delete(sessions).where(BY_ID).returning(sessions.c.id))
 # IS DISTINCT FROM is true for all sessions where the parameter is null.
 REVOKE_ALL = Statement(
     delete(sessions).where(BY_USER, sessions.c.id.is_distinct_from(bindparam("except_id")))
@@ -78,8 +78,8 @@ class PostgresSessionRepository:
     async def list_all(self, user_id: UUID) -> list[Session]:
         return await self.connection.fetch_entities(Session, LIST_ALL, user_id=user_id)
 
-    async def revoke(self, session_id: UUID) -> None:
-        await self.connection.execute(REVOKE, session_id=session_id)
+    async def revoke(self, session_id: UUID) -> bool:
+        return await self.connection.fetch_one(REVOKE, session_id=session_id) is not None
 
     async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
         await self.connection.execute(REVOKE_ALL, user_id=user_id, except_id=except_id)

@@ -1,0 +1,73 @@
+"""The audit log in PostgreSQL. Its ids contain the time, so one index finds a filter and a time."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from referral.adapters.observability.logs import current_request_id
+from referral.adapters.postgres.connection import (
+    PRUNE_BATCH_SIZE,
+    DatabaseConnection,
+    Statement,
+    insert_entity,
+    values_of,
+)
+from referral.adapters.postgres.tables import audit_log
+from referral.core.entities.audit import (
+    AuditFilter,
+    AuditRecord,
+    audit_record_id,
+    contains_address_sign,
+)
+
+ADD = insert_entity(audit_log, AuditRecord)
+CONDITIONS = {
+    "actor": audit_log.c.actor == bindparam("actor"),
+    "subject": audit_log.c.subject == bindparam("subject"),
+    "action": audit_log.c.action == bindparam("action"),
+    "since": audit_log.c.id >= bindparam("since"),
+    "until": audit_log.c.id < bindparam("until"),
+    "after": audit_log.c.id < bindparam("after"),
+}
+
+
+@cache
+def _list_page(*names: str) -> Statement:
+    query = select(audit_log).where(*(CONDITIONS[name] for name in names))
+    return Statement(query.order_by(audit_log.c.id.desc()).limit(bindparam("limit")))
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAuditLog:
+    """The table of the audit log, whose triggers reject changes."""
+
+    connection: DatabaseConnection
+
+    async def add(self, record: AuditRecord) -> None:
+        request_id = current_request_id()
+        if request_id is not None and contains_address_sign(request_id):
+            request_id = None  # a client may send an e-mail address as request id
+        await self.connection.execute(ADD, **values_of(replace(record, request_id=request_id)))
+
+    async def list_page(
+        self, wanted: AuditFilter, *, after: UUID | None, limit: int
+    ) -> list[AuditRecord]:
+        values: dict[str, object] = values_of(wanted) | {"after": after}
+        for name, time in (("since", wanted.since), ("until", wanted.until)):
+            values[name] = time and audit_record_id(time)
+        named = {name: value for name, value in values.items() if value is not None}
+        return await self.connection.fetch_entities(
+            AuditRecord, _list_page(*named), **named, limit=limit
+        )
+
+    async def prepare_storage(self, now: datetime) -> None:
+        await self.connection.fetch_sql("SELECT prepare_audit_log($1)", now)
+
+    async def prune(self, before: datetime) -> bool:
+        [row] = await self.connection.fetch_sql(
+            "SELECT prune_audit_log($1, $2)", before, PRUNE_BATCH_SIZE
+        )
+        return bool(row[0] == PRUNE_BATCH_SIZE)

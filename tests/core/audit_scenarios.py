@@ -1,0 +1,261 @@
+"""How each use case is called whose change belongs in the audit log, and which ones need none."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from referral.core.entities.audit import OPERATOR, SERVICE, Actor, AuditAction
+from referral.core.entities.clients import Scope
+from referral.core.entities.email_links import TokenPurpose
+from referral.core.entities.users import Role, User
+from referral.core.use_cases import (
+    accounts,
+    clients,
+    codes,
+    email_links,
+    enrichment,
+    erasure,
+    exports,
+    job_dispatch,
+    lookups,
+    notifications,
+    passwords,
+    referrals,
+    retention,
+    sessions,
+)
+from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
+
+NEW_PASSWORD = "staple battery horse"
+REASON = "Reported by three users."
+
+
+@dataclass(frozen=True)
+class AuditedCall:
+    """A prepared call, and the record that it adds; `subject` is None if the call makes it."""
+
+    call: Callable[[], Awaitable[object]]
+    actor: Actor
+    action: AuditAction
+    subject: UUID | str | None
+    reason: str | None = None
+
+
+Prepare = Callable[[InMemoryService, Actor], Awaitable[AuditedCall]]
+
+
+async def _ann(service: InMemoryService) -> User:
+    return await service.create_account("ann@example.com")
+
+
+async def _client(service: InMemoryService) -> UUID:
+    client, _ = await service.get(clients.CreateClient)("shop", [Scope.USERS_READ], OPERATOR)
+    return client.id
+
+
+async def _session(service: InMemoryService, user: User) -> tuple[UUID, sessions.TokenPair]:
+    tokens = await service.log_in(user.email, PASSWORD, CLIENT_IP)
+    session_id = service.access_tokens.verify(tokens.access_token).caller.session_id
+    assert session_id is not None
+    return session_id, tokens
+
+
+async def block(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Block a user."""
+    ann, use = await _ann(service), service.get(accounts.BlockAccount)
+    return AuditedCall(
+        lambda: use(ann.id, actor, REASON), actor, AuditAction.USER_BLOCKED, ann.id, REASON
+    )
+
+
+async def unblock(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Unblock a user."""
+    ann, use = await _ann(service), service.get(accounts.BlockAccount)
+    await service.block_account(ann.email)
+    action = AuditAction.USER_UNBLOCKED
+    return AuditedCall(lambda: use(ann.id, actor, REASON, undo=True), actor, action, ann.id, REASON)
+
+
+async def create_admin(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Create an admin."""
+    account = accounts.NewAccount("root@example.com", PASSWORD, role=Role.ADMIN)
+    return AuditedCall(lambda: service.register(account), OPERATOR, AuditAction.USER_CREATED, None)
+
+
+async def create_client(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Create a client."""
+    use = service.get(clients.CreateClient)
+    return AuditedCall(
+        lambda: use("shop", [Scope.USERS_READ], actor), actor, AuditAction.CLIENT_CREATED, None
+    )
+
+
+async def rotate_client_secret(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Rotate the secret of a client."""
+    client_id, use = await _client(service), service.get(clients.RotateClientSecret)
+    action = AuditAction.CLIENT_SECRET_ROTATED
+    return AuditedCall(lambda: use(str(client_id), actor), actor, action, client_id)
+
+
+async def remove_client(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Remove a client."""
+    client_id, use = await _client(service), service.get(clients.RemoveClient)
+    action = AuditAction.CLIENT_DELETED
+    return AuditedCall(lambda: use("shop", actor), actor, action, client_id)
+
+
+async def log_in(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Log in."""
+    ann = await _ann(service)
+    return AuditedCall(
+        lambda: service.log_in(ann.email, PASSWORD, CLIENT_IP),
+        Actor.user(ann.id),
+        AuditAction.SESSION_STARTED,
+        None,
+    )
+
+
+async def reuse_refresh_token(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Use a refresh token again, after the heir of it was used."""
+    ann = await _ann(service)
+    session_id, tokens = await _session(service, ann)
+    heir = await service.refresh(tokens.refresh_token)
+    await service.refresh(heir.refresh_token)
+    service.clock.advance(minutes=1)
+    action = AuditAction.SESSION_REUSED
+    return AuditedCall(
+        lambda: service.refresh(tokens.refresh_token), Actor.user(ann.id), action, session_id
+    )
+
+
+async def log_out(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Revoke a session by its refresh token."""
+    ann, use = await _ann(service), service.get(sessions.RevokeSession)
+    session_id, tokens = await _session(service, ann)
+    action = AuditAction.SESSION_ENDED
+    return AuditedCall(lambda: use(tokens.refresh_token), Actor.user(ann.id), action, session_id)
+
+
+async def log_out_by_access_token(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Revoke a session by an access token."""
+    ann, use = await _ann(service), service.get(sessions.RevokeSession)
+    session_id, tokens = await _session(service, ann)
+    action = AuditAction.SESSION_ENDED
+    return AuditedCall(lambda: use(tokens.access_token), Actor.user(ann.id), action, session_id)
+
+
+async def change_password(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Change the password."""
+    ann = await _ann(service)
+    return AuditedCall(
+        lambda: service.change_password(ann.id, None, PASSWORD, NEW_PASSWORD),
+        Actor.user(ann.id),
+        AuditAction.PASSWORD_CHANGED,
+        ann.id,
+    )
+
+
+async def reset_password(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Reset the password by a link."""
+    ann = await _ann(service)
+    token, action = await service.create_mail_token(ann, TokenPurpose.RESET), AuditAction
+    return AuditedCall(
+        lambda: service.reset_password(token, NEW_PASSWORD),
+        Actor.user(ann.id),
+        action.PASSWORD_RESET,
+        ann.id,
+    )
+
+
+async def erase(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Erase the own account."""
+    ann = await _ann(service)
+    return AuditedCall(
+        lambda: service.erase_account(ann.id, PASSWORD),
+        Actor.user(ann.id),
+        AuditAction.USER_ERASED,
+        ann.id,
+    )
+
+
+async def disown(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Erase an account that somebody else made."""
+    ann = await _ann(service)
+    token = await service.create_mail_token(ann)
+    return AuditedCall(
+        lambda: service.disown_email(token), Actor.user(ann.id), AuditAction.USER_ERASED, ann.id
+    )
+
+
+async def expire(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Erase an account that was not confirmed in time."""
+    service.configure(email_verification="on")
+    ann = await _ann(service)
+    service.clock.advance(days=31)
+    return AuditedCall(service.expire_unconfirmed, SERVICE, AuditAction.USER_ERASED, ann.id)
+
+
+AUDITED: dict[type, tuple[Prepare, ...]] = {
+    accounts.BlockAccount: (block, unblock),
+    accounts.Register: (create_admin,),
+    clients.CreateClient: (create_client,),
+    clients.RemoveClient: (remove_client,),
+    clients.RotateClientSecret: (rotate_client_secret,),
+    email_links.DisownEmail: (disown,),
+    email_links.ResetPassword: (reset_password,),
+    erasure.EraseAccount: (erase,),
+    passwords.ChangePassword: (change_password,),
+    retention.ExpireUnconfirmed: (expire,),
+    sessions.LogIn: (log_in,),
+    sessions.RefreshSession: (reuse_refresh_token,),
+    sessions.RevokeSession: (log_out, log_out_by_access_token),
+}
+"""The use cases that add a record, and how to call them."""
+
+SELF_SERVICE: set[type] = {
+    accounts.Unsubscribe,
+    accounts.UpdateAccount,
+    codes.ActivateCode,
+    codes.DeactivateCode,
+    codes.DeleteCode,
+    codes.IssueCode,
+    codes.RenewCode,
+    email_links.ConfirmEmail,
+    email_links.RequestConfirmationMail,
+    email_links.RequestPasswordReset,
+    notifications.RequestCodeMail,
+    referrals.SetReferrer,
+}
+"""Changes by users of what is theirs, which do not concern security."""
+
+JOBS: set[type] = {
+    enrichment.EnrichProfile,
+    job_dispatch.DispatchJob,
+    notifications.NotifyReferrer,
+    notifications.SendCodeMail,
+    notifications.SendConfirmationMail,
+    notifications.SendPasswordResetMail,
+    notifications.SendWelcomeMail,
+    retention.Prune,
+}
+"""Work of the service itself."""
+
+READS: tuple[type, ...] = (
+    accounts.FindAccount,
+    accounts.InspectUnsubscribeToken,
+    accounts.ShowAccount,
+    clients.AuthenticateClient,
+    clients.IntrospectToken,
+    clients.IssueClientToken,
+    clients.ListClients,
+    codes.ListCodes,
+    codes.ShowActiveCode,
+    codes.ShowCode,
+    email_links.InspectLink,
+    exports.ExportAccount,
+    lookups.CheckCode,
+    lookups.LookUpCode,
+    referrals.ListReferrals,
+    sessions.CheckSession,
+)
+"""Use cases that begin no transaction."""
