@@ -68,7 +68,7 @@ RELAXED_TIMEOUTS = (
     ("referral.adapters.postgres.pool.DATABASE_TIMEOUT_SECONDS", 60.0),
     ("referral.adapters.postgres.pool.POOL_STALL_SECONDS", 60.0),
     ("referral.adapters.redis.client.REPLY_POLLS", 6000),
-    ("referral.adapters.redis.client.SOCKET_TIMEOUT_SECONDS", 60.0),
+    ("referral.adapters.redis.topology.SOCKET_TIMEOUT_SECONDS", 60.0),
 )
 """Timeouts after which the service treats a server as unavailable, raised for busy machines."""
 

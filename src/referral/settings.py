@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from referral.adapters.postgres import embedded
 from referral.adapters.postgres.pooler import is_pooled
+from referral.adapters.redis.topology import parse_redis_url
 from referral.adapters.security.keys import load_keys
 from referral.core.entities.rate_limits import Rate
 from referral.core.entities.referrals import ReferralVisibility
@@ -22,7 +23,6 @@ from referral.core.entities.referrals import ReferralVisibility
 ENV_PREFIX = "REFERRAL_"
 URL_SCHEMES = {
     "database_url": ("postgresql", "postgres"),
-    "redis_url": ("redis", "rediss"),
     "public_url": ("http", "https"),
     "landing_url": ("http", "https"),
     "confirm_url": ("http", "https"),
@@ -175,6 +175,9 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
         return text
     if name.endswith("_api_key"):
         _check_api_key(text)
+    if name == "redis_url":
+        parse_redis_url(text)
+        return text
     if name in URL_SCHEMES:
         _check_url(text, URL_SCHEMES[name])
         if name == "public_url":

@@ -57,7 +57,7 @@ async def test_admin_is_allowed_while_the_session_lasts(
     await service.get(Authorize)(user_caller(admin, session_id), Scope.ADMIN)
     async with service.database.begin() as repositories:
         await repositories.sessions.revoke(session_id)
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated, match=r"^This session has ended\. Log in again\.$"):
         await service.get(Authorize)(user_caller(admin, session_id), Scope.ADMIN)
 
 

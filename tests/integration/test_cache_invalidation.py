@@ -33,7 +33,7 @@ async def two(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
     """Clients of two services with own caches, one database, one Redis and long timeouts."""
     monkeypatch.setattr("referral.adapters.redis.client.REPLY_POLLS", MAX_LOOKUPS)
-    monkeypatch.setattr("referral.adapters.redis.client.SOCKET_TIMEOUT_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr("referral.adapters.redis.topology.SOCKET_TIMEOUT_SECONDS", WAIT_SECONDS)
     shared = msgspec.structs.replace(
         settings,
         redis_url=own_redis.url,

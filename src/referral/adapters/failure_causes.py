@@ -49,8 +49,10 @@ def describe_cause(error: BaseException) -> str:
 
 
 def host_and_port(url: str) -> str:
-    """Return the host and port of a URL, or the folder of a Unix socket."""
+    """Return the host and port of a URL, several with commas, or the folder of a Unix socket."""
     parts = urlsplit(url)
+    if "," in parts.netloc:
+        return parts.netloc.rpartition("@")[2]
     query = dict(parse_qsl(parts.query))
     host = parts.hostname or query.get("host", "localhost")
     if host.startswith("/"):

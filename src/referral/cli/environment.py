@@ -14,10 +14,21 @@ from dishka import AsyncContainer
 from referral.adapters.failure_causes import explain_database_errors
 from referral.adapters.observability.logs import configure_logging
 from referral.adapters.postgres.pooler import is_pooled
+from referral.adapters.redis.topology import (
+    WrongTopologyError,
+    check_topology,
+    parse_redis_url,
+)
 from referral.container import make_container
 from referral.container.configuration import database_url, embedded_postgres
 from referral.core.errors import ReferralError, Unavailable
-from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
+from referral.settings import (
+    ENV_PREFIX,
+    InvalidSettingsError,
+    Settings,
+    read_settings,
+    unknown_settings,
+)
 
 T = TypeVar("T")
 
@@ -94,6 +105,17 @@ def folder_errors_in_one_line() -> Iterator[None]:
     except OSError as error:
         message = f"{error.filename} cannot be used: {error.strerror}."
         raise click.ClickException(message) from error
+
+
+def check_redis(settings: Settings) -> None:
+    """Exit with 2 if Redis answers, but is not the Sentinel or the Cluster of the setting."""
+    if settings.redis_url is None:
+        return
+    try:
+        asyncio.run(check_topology(parse_redis_url(settings.redis_url)))
+    except WrongTopologyError as error:
+        click.echo(f"{ENV_PREFIX}REDIS_URL: {error}", err=True)
+        sys.exit(INVALID_SETTINGS_EXIT_STATUS)
 
 
 def reject_pooler(settings: Settings) -> None:

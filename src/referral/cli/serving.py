@@ -20,6 +20,7 @@ from referral.adapters.private_folders import (
     make_private_folder,
 )
 from referral.cli.environment import (
+    check_redis,
     folder_errors_in_one_line,
     running_database,
     settings_from_environment,
@@ -60,6 +61,7 @@ DEFAULT_DRAIN_SECONDS = 2
 def run(host: str, port: int, workers: int, drain: int) -> None:
     """Serve the API. The embedded database, if used, is started and migrated first."""
     settings = settings_from_environment()
+    check_redis(settings)
     listen_ip = resolve_listen_ip(host, port)
     url = local_url(host, listen_ip, port)
     # The worker processes read the settings from the environment.

@@ -10,7 +10,12 @@ import uvloop
 
 from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.observability.tracing import flush_spans, set_up_tracing
-from referral.cli.environment import reject_pooler, running_database, settings_from_environment
+from referral.cli.environment import (
+    check_redis,
+    reject_pooler,
+    running_database,
+    settings_from_environment,
+)
 from referral.container import make_container
 from referral.container.configuration import adapters_in_use
 from referral.settings import Settings
@@ -21,6 +26,7 @@ def worker() -> None:
     """Run jobs outside the API's processes, on any machine; several workers may run at once."""
     settings = settings_from_environment()
     reject_pooler(settings)
+    check_redis(settings)
     with running_database(settings):
         run_worker(settings)
 

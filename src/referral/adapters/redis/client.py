@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import structlog
 from opentelemetry.trace import SpanKind
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from referral.adapters.observability.samples import Sample
 from referral.adapters.observability.tracing import span
+from referral.adapters.redis.topology import (
+    MAX_CONNECTIONS,
+    close_redis,
+    make_redis,
+    parse_redis_url,
+)
 from referral.core.errors import Unavailable
 
 T = TypeVar("T")
@@ -22,12 +25,16 @@ T = TypeVar("T")
 REPLY_POLLS, REPLY_POLL_SECONDS = 8, 0.01
 """The time limit of a command, in rounds of the event loop; see `_wait_for_reply`."""
 
-SOCKET_TIMEOUT_SECONDS = 0.5
-"""redis-py's own limit; it also bounds the DNS query for the server's name."""
+PROBE_SECONDS = 3.0
+"""The time limit of a probe: it may have to ask several Sentinels or nodes, of which some hang."""
 
-MAX_CONNECTIONS = 10
+PROBE_KEY = "referral:probe"
 PROBE_INTERVAL_SECONDS = 0.5
 CLOSE_TIMEOUT_SECONDS = 1
+
+
+FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""The errors of a server that does not answer; redis-py's of clusters is none of its others."""
 
 
 class RedisUnavailable(Exception):
@@ -44,17 +51,8 @@ class RedisClient:
     name = "redis"
 
     def __init__(self, url: str) -> None:
-        """The first command connects; `url` begins with `redis://` or `rediss://`."""
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=None,
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            # One retry on a new connection: the server may have closed an idle one.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        )
-        self.redis: Redis = Redis(connection_pool=pool)
+        """The first command connects; `parse_redis_url` describes the URL."""
+        self.redis = make_redis(parse_redis_url(url))
         self._permits = asyncio.Semaphore(MAX_CONNECTIONS)
         self._recovery_task: asyncio.Task[None] | None = None
         self._recovery_count = 0
@@ -79,16 +77,16 @@ class RedisClient:
                 return await _wait_for_reply(command(self.redis))
             except ResponseError as error:
                 raise RedisUnavailable from error
-            except (RedisError, OSError, TimeoutError) as error:
+            except FAILURES as error:
                 # A command from before a recovery says nothing about the server after it.
                 if recovery_count == self._recovery_count:
                     self._mark_unavailable(error)
                 raise RedisUnavailable from error
 
     async def check(self) -> str:
-        """Send a PING; raises `Unavailable` without a reply."""
+        """Send a read; raises `Unavailable` without a reply."""
         try:
-            await self.execute(lambda client: client.ping())
+            await self.execute(_probe)
         except RedisUnavailable as error:
             raise Unavailable from error
         return "ok"
@@ -105,7 +103,20 @@ class RedisClient:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 for _ in range(MAX_CONNECTIONS):
                     await self._permits.acquire()
-        await self.redis.connection_pool.aclose()
+        await close_redis(self.redis)
+
+    async def get_many(self, names: list[bytes]) -> list[bytes | None]:
+        """Return the values of keys, by one command, or in a Cluster by one to each node."""
+        if isinstance(self.redis, RedisCluster):
+            return await self.execute(lambda redis: _get_by_pipeline(redis, names))
+        reply = await self.execute(lambda redis: redis.mget(names))
+        return cast("list[bytes | None]", reply)
+
+    async def _disconnect(self) -> None:
+        if isinstance(self.redis, RedisCluster):
+            await self.redis.aclose()
+        else:
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
 
     def _mark_unavailable(self, error: Exception) -> None:
         if self._recovery_task is None:
@@ -124,11 +135,12 @@ class RedisClient:
     async def _try_recovery(self) -> bool:
         try:
             # Connections from before the failure may be dead: a command would fail on them.
-            await self.redis.connection_pool.disconnect(inuse_connections=False)
-            await _wait_for_reply(self.redis.ping())
+            await self._disconnect()
+            async with asyncio.timeout(PROBE_SECONDS):
+                await _probe(self.redis)
             for hook in self._recovery_hooks:
                 await hook()
-        except (RedisError, OSError, TimeoutError):
+        except FAILURES:
             return False
         except Exception:  # noqa: BLE001 - if this task ended, Redis would never be used again
             structlog.get_logger().exception("redis recovery failed, retrying")
@@ -143,6 +155,18 @@ class TracedRedisClient(RedisClient):
         """Execute the command within a span."""
         with span("redis", SpanKind.CLIENT, {"db.system.name": "redis"}):
             return await super().execute(command)
+
+
+async def _probe(redis: Redis) -> object:
+    """Read a key that does not exist. A PING would ask several nodes of a Cluster."""
+    return await redis.get(PROBE_KEY)
+
+
+async def _get_by_pipeline(redis: Redis, names: list[bytes]) -> list[bytes | None]:
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.get(name)
+    return await pipe.execute()
 
 
 async def _wait_for_reply(reply: Awaitable[T]) -> T:

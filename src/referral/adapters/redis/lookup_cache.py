@@ -10,10 +10,11 @@ Redis did not answer, is never returned after `CACHE_TTL_SECONDS`.
 import hashlib
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -145,8 +146,7 @@ class RedisLookupCache:
 
     async def _read(self, keys: list[bytes]) -> list[StoredValues]:
         names = [name for key in keys for name in (key, marker_key(key))]
-        reply = await self._client.execute(lambda redis: redis.mget(names))
-        values = cast("list[bytes | None]", reply)
+        values = await self._client.get_many(names)
         return [StoredValues(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
 
     async def _store(self, batch: list[PendingWrite]) -> None:
@@ -182,8 +182,13 @@ class RedisLookupCache:
 
 
 def entry_key(email_key: str) -> bytes:
-    """Return the key of an address's entry: a digest, which hides the address."""
-    return b"referral:code:" + hashlib.sha256(email_key.encode()).digest()[:16]
+    """Return the key of an address's entry: a digest, which hides the address.
+
+    Braces make a Cluster store the entry and its marker on one node. The digest is in Base64: a
+    brace in it would end the part that counts.
+    """
+    digest = urlsafe_b64encode(hashlib.sha256(email_key.encode()).digest()[:16])
+    return b"referral:code:{" + digest.rstrip(b"=") + b"}"
 
 
 def marker_key(key: bytes) -> bytes:

@@ -12,9 +12,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
 
 from referral.adapters.observability.samples import Sample
@@ -37,6 +36,13 @@ MAX_KEY_CHARACTERS = 64
 """Longer keys are kept as digests: a user name may have 64 KiB."""
 
 PROCESSES_KEY = "referral:processes"
+
+COUNT_SCRIPT = """
+local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+if total == tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return {total, redis.call('PTTL', KEYS[1])}
+"""
+"""Counts requests, and returns the total and the rest of the window in milliseconds."""
 
 
 class Window:
@@ -105,7 +111,6 @@ class FixedWindowRateLimiter:
             raise ValueError(f"no rate for {', '.join(sorted(missing))}")
         self._limits = {group: _rate_limit(rate) for group, rate in rates.items()}
         self._client = client
-        self._storage = _storage(client) if client else None
         self._configured_processes = self._processes = processes
         self._now = now
         self._process_id = uuid.uuid4().hex
@@ -146,7 +151,7 @@ class FixedWindowRateLimiter:
     async def _prefetch(self, limit: RateLimit, window: Window, group: str, key: str) -> None:
         reading = None
         if not window.is_local:
-            reading = await self._count_in_redis(limit, window, group, key)
+            reading = await self._count_in_redis(limit, group, key)
         if reading is None:
             self._use_local_share(limit, window)
             return
@@ -165,22 +170,18 @@ class FixedWindowRateLimiter:
         window.shared_remaining, window.is_local = 0, True
 
     async def _count_in_redis(
-        self, limit: RateLimit, window: Window, group: str, key: str
+        self, limit: RateLimit, group: str, key: str
     ) -> CounterReading | None:
-        if self._client is None or self._storage is None:
+        if self._client is None:
             return None
-        client, storage, block = self._client, self._storage, limit.prefetch
-        redis_key = f"{group}:{_digest(key)}:{limit.limit}/{limit.seconds}"
+        client, block = self._client, limit.prefetch
+        redis_key = f"referral:limit:{group}:{_digest(key)}:{limit.limit}/{limit.seconds}"
         try:
             await self._count_processes(client)
-            total = await client.execute(lambda _: storage.incr(redis_key, limit.seconds, block))
-            if total == block:
-                return CounterReading(total, self._now() + limit.seconds)
-            if window.shared_remaining:
-                return CounterReading(total, window.ends_at)
-            return CounterReading(
-                total, await client.execute(lambda _: storage.get_expiry(redis_key))
-            )
+            arguments = (redis_key, block, limit.seconds * 1000)
+            reply = await client.execute(lambda redis: redis.eval(COUNT_SCRIPT, 1, *arguments))
+            total, remaining_ms = cast("list[int]", reply)
+            return CounterReading(total, self._now() + remaining_ms / 1000)
         except RedisUnavailable:
             return None
 
@@ -200,11 +201,6 @@ class FixedWindowRateLimiter:
 
         # Processes that have just started may not have registered yet.
         self._processes = max(self._configured_processes, (await client.execute(count))[-1])
-
-
-def _storage(client: RedisClient) -> RedisStorage:
-    pool = client.redis.connection_pool
-    return RedisStorage("async+redis://", implementation="redispy", connection_pool=pool)  # type: ignore[arg-type]
 
 
 def _rate_limit(rate: Rate) -> RateLimit | None:
