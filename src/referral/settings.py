@@ -173,15 +173,8 @@ def unknown_settings(environment: Mapping[str, str]) -> list[str]:
 def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 - the type of any field
     if name == "hunter_url" and text == HUNTER_OFFLINE:
         return text
-    if name.endswith("_api_key"):
-        _check_api_key(text)
-    if name == "redis_url":
-        parse_redis_url(text)
-        return text
+    _check_text(name, text)
     if name in URL_SCHEMES:
-        _check_url(text, URL_SCHEMES[name])
-        if name == "public_url":
-            _check_origin(text)
         return text.rstrip("/")
     if choices := _choices(field_type):
         _check_choice(text, choices)
@@ -192,9 +185,22 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
         return tuple(_parse_value(name, item, get_args(field_type)[0]) for item in items)
     if get_origin(field_type) is Annotated:
         return _parse_number(text, *get_args(field_type)[1:])
-    if name in {"trusted_proxies", "webhook_networks"}:
-        ip_network(text, strict=False)
     return msgspec.convert(text, field_type, strict=False, dec_hook=lambda kind, value: kind(value))
+
+
+def _check_text(name: str, text: str) -> None:
+    """Check what the type of a field does not say; each item of a list by itself."""
+    if name.endswith("_api_key"):
+        _check_api_key(text)
+    if name == "redis_url":
+        parse_redis_url(text)
+    if name in URL_SCHEMES:
+        _check_url(text, URL_SCHEMES[name])
+    if name == "public_url":
+        _check_origin(text)
+    if name in {"trusted_proxies", "webhook_networks"}:
+        for item in filter(None, map(str.strip, text.split(","))):
+            ip_network(item, strict=False)
 
 
 def _check_url(text: str, schemes: tuple[str, ...]) -> None:
