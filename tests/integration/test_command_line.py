@@ -75,6 +75,19 @@ def test_help_is_complete_on_any_terminal(arguments: tuple[str, ...], width: int
     assert not re.findall(r"[a-z]\.\.\.$", helped[0].output, re.MULTILINE)
 
 
+@pytest.mark.parametrize("arguments", list(all_commands()), ids=" ".join)
+def test_every_command_and_option_has_a_help_text(arguments: tuple[str, ...]) -> None:
+    """A whole sentence."""
+    command: click.Command = main
+    for name in arguments:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    for text in (command.help, *(option.help for option in options)):
+        assert text
+        assert text.rstrip().endswith(".")
+
+
 def test_version_is_that_of_the_package() -> None:
     """In one line."""
     result = CliRunner().invoke(main, ["--version"])
@@ -96,7 +109,7 @@ def test_shell_completion_knows_the_commands() -> None:
         (["jobs", "discard", "0"], "0 is not in the range"),
         (["jobs", "--json", "list"], "Put --json after 'list'."),
         (["clients", "delete"], "No such command 'delete'"),
-        (["create-client", "shop", "--scope", "all"], "codes:read, referrals:read, users:read"),
+        (["create-client", "shop", "--scope", "all"], "admin, codes:read, "),
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ from referral.cli.worker import worker
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="referral", prog_name="referral", message="%(prog)s %(version)s")
 def main() -> None:
-    """A self-hosted referral system service."""
+    """A self-hosted referral service. `referral run` starts it."""
 
 
 for command in (block, check, clients, create_admin, create_client, jobs, migrate, run, worker):

@@ -22,6 +22,7 @@ from referral.core.use_cases.clients import (
 @click.option(
     "--scope",
     "scopes",
+    metavar="SCOPE",
     multiple=True,
     required=True,
     callback=lambda _, __, values: _scopes(values),

@@ -24,7 +24,7 @@ JOB_ID = click.IntRange(1, 2**63 - 1)
 @json_option
 @click.pass_context
 def jobs(context: click.Context, *, as_json: bool) -> None:
-    """Show the job queue; retry or discard held jobs."""
+    """Count the jobs by kind; the subcommands list, retry and discard jobs."""
     if context.invoked_subcommand is None:
         _show_stats(as_json=as_json)
     elif as_json:
@@ -52,8 +52,20 @@ def _show_stats(*, as_json: bool) -> None:
 
 
 @jobs.command("list")
-@click.option("--status", default="held", show_default=True, type=click.Choice(list(JOB_STATUSES)))
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "--status",
+    default="held",
+    show_default=True,
+    type=click.Choice(list(JOB_STATUSES)),
+    help="The jobs to list; held ones have failed for good.",
+)
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="The maximum number of jobs.",
+)
 @json_option
 def list_jobs(status: str, limit: int, *, as_json: bool) -> None:
     """List jobs with their last error, oldest first."""
@@ -109,8 +121,14 @@ def discard(ids: Sequence[int], *, as_json: bool) -> None:
 
 
 @jobs.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="The IP address to listen on.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="The port to listen on.",
+)
 def web(host: str, port: int) -> None:
     """Serve pgqueuer's dashboard; needs the extra `referral[monitor]` and a login."""
     if not all(os.environ.get(name) for name in WEB_LOGIN_ENV):

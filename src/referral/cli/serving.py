@@ -49,8 +49,20 @@ DEFAULT_DRAIN_SECONDS = 2
     show_default=True,
     help="The host name or IP address to listen on.",
 )
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="The port to listen on.",
+)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="The number of server processes.",
+)
 @click.option(
     "--drain",
     default=DEFAULT_DRAIN_SECONDS,
