@@ -12,6 +12,13 @@ from tests.support.api_client import PASSWORD, new_email, register
 from tests.support.browser import chromium, service_client
 
 SCROLL_WIDTH = "document.documentElement.scrollWidth"
+HAS_BRIGHT_TITLE = """
+wanted => {
+  const {color} = getComputedStyle(document.querySelector(".info .title"));
+  const [red, green, blue] = color.match(/\\d+/g).map(Number);
+  return (red + green + blue > 400) === wanted;
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +155,35 @@ async def test_swagger_ui_stores_no_credential(
     assert stored == '[{},{},""]'
     await page.reload()
     await page.locator(".auth-wrapper > button.authorize.unlocked").first.wait_for()
+
+
+async def test_swagger_ui_works_by_keyboard(
+    running: httpx.AsyncClient, context: BrowserContext
+) -> None:
+    """Enter opens the Authorize dialog, whose focus is on the first field, and sends the form."""
+    email = new_email()
+    await register(running, email)
+    page = await context.new_page()
+    await page.goto(f"{running.base_url}/docs")
+    await page.locator(".auth-wrapper > button.authorize").first.press("Enter")
+    form = page.locator(".auth-container", has_text="OAuth2, password")
+    await expect(form.locator("#oauth_username")).to_be_focused()
+    for key in (*email, "Tab", *PASSWORD, "Enter"):
+        await page.keyboard.press(key)
+    await expect(form.get_by_role("button", name="Remove authorization")).to_be_visible()
+
+
+async def test_swagger_ui_follows_the_colour_scheme(
+    running: httpx.AsyncClient, context: BrowserContext
+) -> None:
+    """Light on dark where the system is dark, also after a change."""
+    page = await context.new_page()
+    await page.emulate_media(color_scheme="dark")
+    await page.goto(f"{running.base_url}/docs")
+    await expect(page.locator(".opblock").first).to_be_visible()
+    await page.wait_for_function(HAS_BRIGHT_TITLE, arg=True)
+    await page.emulate_media(color_scheme="light")
+    await page.wait_for_function(HAS_BRIGHT_TITLE, arg=False)
 
 
 async def _authorize(page: Page, email: str) -> None:

@@ -48,6 +48,11 @@ const applyScheme = () =>
   document.documentElement.classList.toggle("dark-mode", darkScheme.matches);
 darkScheme.addEventListener("change", applyScheme);
 applyScheme();
+// In the forms of OAuth flows, Swagger UI ignores the Enter key.
+document.addEventListener("keydown", ({key, target}) => {
+  if (key === "Enter" && target.matches(".auth-container input") && !target.form)
+    target.closest(".auth-container").querySelector("button.authorize").click();
+});
 window.ui = SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#page",
