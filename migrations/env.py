@@ -7,6 +7,7 @@ from typing import Literal
 from advanced_alchemy.types import DateTimeUTC
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.tables import metadata
@@ -16,9 +17,11 @@ from referral.settings import read_settings
 MIGRATION_LOCK_KEY = 7_215_904_531
 """Key of the advisory lock, unique in this service."""
 
+LOCK_POLL_SECONDS = 0.2
+
 
 def migrate(connection: Connection) -> None:
-    """Migrate in one transaction; a second process waits, and then has nothing to do."""
+    """Migrate in one transaction, except for revisions that build an index concurrently."""
     context.configure(
         connection=connection,
         target_metadata=metadata,
@@ -27,10 +30,20 @@ def migrate(connection: Connection) -> None:
         include_name=_is_ours,
     )
     with context.begin_transaction():
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK_KEY})"))
         # A migration that waits for a lock blocks every request on that table: it fails instead.
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         context.run_migrations()
+
+
+async def acquire_lock(connection: AsyncConnection) -> None:
+    """Begin a transaction that holds the lock: a second process waits, and has nothing to do then.
+
+    It asks repeatedly. A statement that waits would have a snapshot, for whose end the concurrent
+    build of an index waits, so the two processes would wait for each other.
+    """
+    acquire = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK_KEY})")
+    while not (await connection.execute(acquire)).scalar_one():  # noqa: ASYNC110 - of another process
+        await asyncio.sleep(LOCK_POLL_SECONDS)
 
 
 def _is_ours(name: str | None, kind: str, _: object) -> bool:
@@ -47,7 +60,8 @@ async def migrate_url(url: str) -> None:
     """Migrate the database at a `postgresql://` URL."""
     engine = make_engine(url, command_timeout=None)
     try:
-        async with engine.connect() as connection:
+        async with engine.connect() as lock, engine.connect() as connection:
+            await acquire_lock(lock)
             await connection.run_sync(migrate)
             await connection.commit()
     finally:

@@ -95,9 +95,9 @@ async def test_use_is_returned(store: Database, read_model: ReadModel) -> None:
     ann = await store_user(store)
     code = await store_code(store, ann, max_uses=2, uses=2)
     async with store.begin() as repositories:
-        assert await repositories.codes.revert_use(code.id) == replace(code, uses=1)
+        assert await repositories.codes.revert_use(code.id, NOW) == replace(code, uses=1)
         await repositories.codes.delete(code.id, NOW)
-        assert await repositories.codes.revert_use(code.id) is None
+        assert await repositories.codes.revert_use(code.id, NOW) is None
     account = await read_model.find_account(ann.id, 10, NOW)
     assert account is not None
     assert account.referral_count == 0
@@ -108,7 +108,7 @@ async def test_uses_cannot_become_negative(store: Database) -> None:
     code = await store_code(store, await store_user(store))
     with pytest.raises(IntegrityConstraintViolationError):
         async with store.begin() as repositories:
-            await repositories.codes.revert_use(code.id)
+            await repositories.codes.revert_use(code.id, NOW)
 
 
 async def test_unconfirmed_account_is_found_after_its_deadline(store: Database) -> None:
@@ -166,7 +166,7 @@ async def test_concurrent_erasures_of_mutual_referrers_do_not_deadlock(store: Da
                 await repositories.users.lock(owner.id)
                 await repositories.codes.lock_all(owner.id, other)
                 await asyncio.sleep(0)
-                await repositories.codes.revert_use(other)
+                await repositories.codes.revert_use(other, NOW)
                 await repositories.codes.delete_all(owner.id, NOW)
 
         await asyncio.gather(erase_referrer(ann, codes[1].id), erase_referrer(bob, codes[0].id))

@@ -14,6 +14,7 @@ from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Client, Scope
 from referral.core.entities.rate_limits import UNLIMITED
 from referral.core.policies.audit_recording import RecordAudit
+from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
@@ -81,7 +82,11 @@ async def block_account(database: Database, email: str, *, undo: bool = False) -
     invalidate_lookup = InvalidateLookup(MemoryLookupCache(), database)
     clock = SystemClock()
     block = BlockAccount(
-        invalidate_lookup, clock, database, RecordAudit(clock, SystemIdGenerator())
+        invalidate_lookup,
+        clock,
+        database,
+        RecordAudit(clock, SystemIdGenerator()),
+        RecordEvents(SystemIdGenerator()),
     )
     user = await FindAccount(database, ValidatingEmailParser())(email)
     await block(user.id, OPERATOR, undo=undo)

@@ -12,6 +12,7 @@ from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.authorization import Authorize
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
+from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
@@ -52,6 +53,7 @@ class UseCases(Provider):
         MarkEmailConfirmed,
         Reauthenticate,
         RecordAudit,
+        RecordEvents,
         RemoveAccount,
         ReserveSlotInBatch,
         ReserveSlotInTransaction,

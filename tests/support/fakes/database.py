@@ -14,6 +14,7 @@ from referral.core.entities.mail import MailReservation, MailReservationRequest
 from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
 from tests.support.fakes.audit import FakeAuditLog
+from tests.support.fakes.events import FakeEventLog
 from tests.support.fakes.mail import FakeJobQueue, FakeMailQuota
 from tests.support.fakes.repositories import (
     FakeCodeRepository,
@@ -87,6 +88,10 @@ class FakeRepositories:
     @property
     def audit(self) -> FakeAuditLog:
         return FakeAuditLog(self._open_tables())
+
+    @property
+    def events(self) -> FakeEventLog:
+        return FakeEventLog(self._open_tables())
 
     @property
     def jobs(self) -> FakeJobQueue:

@@ -137,8 +137,10 @@ class FakeCodeRepository:
         self._store(replace(code, uses=code.uses + 1))
         return True
 
-    async def revert_use(self, code_id: UUID) -> Code | None:
+    async def revert_use(self, code_id: UUID, now: datetime) -> Code | None:
         code = self.tables.codes[code_id]
+        if code.expires_at <= now and code.is_exhausted:
+            await self.report_expiry(code_id)
         self.tables.require(is_satisfied=code.uses > 0, constraint="uses")
         self._store(replace(code, uses=code.uses - 1))
         return None if code_id in self.tables.deleted_codes else self.tables.codes[code_id]
@@ -150,6 +152,8 @@ class FakeCodeRepository:
         self.tables.require(is_satisfied=free, constraint="uq_codes_enabled")
         live = not (code.enabled and code.id in self.tables.deleted_codes)
         self.tables.require(is_satisfied=live, constraint="deleted_disabled")
+        if code.expires_at != stored.expires_at:
+            self.tables.expiries_reported_until.pop(code.id, None)
         self._store(replace(code, uses=stored.uses, text=stored.text))
 
     async def delete(self, code_id: UUID, now: datetime) -> None:
@@ -160,13 +164,35 @@ class FakeCodeRepository:
         for code in self._owned_by(user_id):
             await self.delete(code.id, now)
 
-    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        """Do nothing: the transactions are serial."""
+    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> list[Code]:
+        """Return the codes without a lock: the transactions are serial."""
+        del other_code_id
+        return self._owned_by(user_id)
 
-    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
+    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> Code | None:
         for code in self._enabled_of(user_id):
             if only_spent_at is None or not code.is_active(only_spent_at):
                 self._store(code.deactivated())
+                return code.deactivated()
+        return None
+
+    async def report_expiry(self, code_id: UUID) -> bool:
+        expires_at = self.tables.codes[code_id].expires_at
+        reported_until = self.tables.expiries_reported_until.get(code_id)
+        if reported_until is not None and reported_until >= expires_at:
+            return False
+        self.tables.expiries_reported_until[code_id] = expires_at
+        return True
+
+    async def report_expiries(self, now: datetime, limit: int) -> list[Code]:
+        codes = self.tables.codes.values()
+        expired = [code for code in codes if code.enabled and code.expires_at <= now]
+        expired.sort(key=lambda code: code.expires_at)
+        reported: list[Code] = []
+        for code in expired:
+            if len(reported) < limit and await self.report_expiry(code.id):
+                reported.append(code)
+        return reported
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
         return _first(code for code in self._owned_by(user_id) if code.id == code_id)

@@ -12,6 +12,7 @@ from referral.core.entities.clients import Client
 from referral.core.entities.codes import Code
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.email_links import OneTimeToken
+from referral.core.entities.events import Event
 from referral.core.entities.idempotency import StoredResponse
 from referral.core.entities.jobs import Job
 from referral.core.entities.referrals import Referral
@@ -52,6 +53,11 @@ class Tables:
     notified_referrals: dict[UUID, UUID] = field(default_factory=dict)
     mail_slots: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     audit: dict[UUID, AuditRecord] = field(default_factory=dict)
+    expiries_reported_until: dict[UUID, datetime] = field(default_factory=dict)
+    event_outbox: dict[UUID, Event] = field(default_factory=dict)
+    events: dict[UUID, Event] = field(default_factory=dict)
+    event_positions: dict[UUID, int] = field(default_factory=dict)
+    last_event_position: int = 0
     jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 

@@ -14,6 +14,7 @@ from referral.adapters.postgres.pool_limiter import POOL_STALL_SECONDS, PoolLimi
 from referral.adapters.postgres.repositories.audit import PostgresAuditLog
 from referral.adapters.postgres.repositories.clients import PostgresClientRepository
 from referral.adapters.postgres.repositories.codes import PostgresCodeRepository
+from referral.adapters.postgres.repositories.events import PostgresEventLog
 from referral.adapters.postgres.repositories.idempotency import PostgresIdempotencyRepository
 from referral.adapters.postgres.repositories.mail_quota import PostgresMailQuota
 from referral.adapters.postgres.repositories.one_time_tokens import PostgresOneTimeTokenRepository
@@ -87,6 +88,10 @@ class PostgresRepositories:
     @cached_property
     def audit(self) -> PostgresAuditLog:
         return PostgresAuditLog(self.connection)
+
+    @cached_property
+    def events(self) -> PostgresEventLog:
+        return PostgresEventLog(self.connection)
 
     @cached_property
     def jobs(self) -> JobQueue:

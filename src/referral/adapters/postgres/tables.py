@@ -1,15 +1,21 @@
 """The tables. Their constraints enforce the rules that must hold under concurrency."""
 
+from typing import Any
+
 from advanced_alchemy.base import orm_registry
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import (
+    JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
+    Sequence,
     SmallInteger,
     Table,
     Text,
@@ -83,6 +89,13 @@ codes = Table(
     Column("uses", Integer, nullable=False, server_default="0"),
     Column("enabled", Boolean, nullable=False),
     _timestamp("deleted_at", nullable=True),
+    # An expiry until this time was reported by an event, or needs none.
+    Column(
+        "expiry_reported_until",
+        DateTimeUTC(timezone=True),
+        nullable=False,
+        server_default=text("'-infinity'::timestamp with time zone"),
+    ),
     UniqueConstraint("text_key", name="uq_codes_text_key"),
     CheckConstraint("uses >= 0 AND (max_uses IS NULL OR max_uses > 0)", name="uses"),
     CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
@@ -90,6 +103,11 @@ codes = Table(
     # At most one code of a user is enabled. An index cannot read the clock, on which "active"
     # depends: enabling a code first retires a spent one.
     Index("uq_codes_enabled", "user_id", unique=True, postgresql_where=text("enabled")),
+    Index(
+        "ix_codes_unreported_expiry",
+        "expires_at",
+        postgresql_where=text("enabled AND expires_at > expiry_reported_until"),
+    ),
 )
 
 referrals = Table(
@@ -262,4 +280,49 @@ audit_log = Table(
     Index("ix_audit_log_subject_actor_id", "subject", "actor", "id"),
     Index("ix_audit_log_subject_action_id", "subject", "action", "id"),
     postgresql_partition_by="RANGE (id)",
+)
+
+
+def _event_columns() -> list[Column[Any]]:
+    return [
+        Column("type", Text, nullable=False),
+        _timestamp("occurred_at"),
+        # Not jsonb: the text stays as it is, and is cheaper to store.
+        Column("data", JSON, nullable=False),
+        # The user whose external id is in the data; null if there is none.
+        Column("external_user_id", Uuid),
+    ]
+
+
+# Events of committed changes, until they are published.
+event_outbox = Table(
+    "event_outbox",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", Uuid, nullable=False),
+    *_event_columns(),
+    Index(
+        "ix_event_outbox_external_user_id",
+        "external_user_id",
+        postgresql_where=text("external_user_id IS NOT NULL"),
+    ),
+)
+
+event_positions = Sequence("event_positions", metadata=metadata)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    # Position in the feed, in the order of publication; null for events that are not in the feed.
+    Column("position", BigInteger),
+    *_event_columns(),
+    UniqueConstraint("position", name="uq_events_position"),
+    Index("ix_events_type_position", "type", "position"),
+    Index("ix_events_type_occurred_at_id", "type", "occurred_at", "id"),
+    Index(
+        "ix_events_external_user_id",
+        "external_user_id",
+        postgresql_where=text("external_user_id IS NOT NULL"),
+    ),
 )

@@ -56,11 +56,16 @@ class Code:
     uses: int
     enabled: bool
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the code has no uses left."""
+        return self.max_uses is not None and self.uses >= self.max_uses
+
     def status(self, now: datetime) -> CodeStatus:
         """Return the status at `now`: expired takes precedence, then exhausted."""
         if self.expires_at <= now:
             return CodeStatus.EXPIRED
-        if self.max_uses is not None and self.uses >= self.max_uses:
+        if self.is_exhausted:
             return CodeStatus.EXHAUSTED
         return CodeStatus.ACTIVE if self.enabled else CodeStatus.INACTIVE
 

@@ -1,16 +1,31 @@
 """Attribution: crediting referrers, and confirming or rejecting pending referrals."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from referral.core.entities.codes import CODE_PATTERN, Code
+from referral.core.entities.events import (
+    EventContent,
+    EventType,
+    code_event,
+    referral_event,
+    registration_events,
+)
 from referral.core.entities.jobs import ReferralMailJob
 from referral.core.entities.referrals import REFERRAL_COOLDOWN, Referral, ReferralStatus
 from referral.core.entities.users import EmailConfirmationPolicy, User
 from referral.core.errors import ReferralCodeUnusable
 from referral.core.policies.email_fingerprints import email_fingerprints
+from referral.core.policies.event_recording import RecordEvents
 from referral.core.ports.repositories import Repositories
 from referral.core.ports.security import Fingerprinter
 from referral.core.ports.system import Clock, IdGenerator
+
+STATUS_EVENTS = {
+    ReferralStatus.CONFIRMED: EventType.REFERRAL_CONFIRMED,
+    ReferralStatus.REJECTED: EventType.REFERRAL_REJECTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +33,7 @@ class ResolveReferral:
     """Confirm or reject pending referrals. A rejection decrements the code's `uses`."""
 
     clock: Clock
+    record_events: RecordEvents
 
     async def confirm(self, repositories: Repositories, user: User) -> list[User]:
         """Confirm the pending referral of a locked user; an overdue referral is rejected instead.
@@ -29,7 +45,7 @@ class ResolveReferral:
             return []
         if referral.is_overdue(self.clock.now()):
             return await self.reject(repositories, referral)
-        await repositories.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
+        await self._set_status(repositories, referral, ReferralStatus.CONFIRMED)
         await repositories.jobs.enqueue(ReferralMailJob(referral.id))
         return []
 
@@ -39,11 +55,21 @@ class ResolveReferral:
         Returns the users whose cached lookups the caller invalidates after the commit: the code's
         owner if the code may have become active again.
         """
-        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
-        code = referral.code_id and await repositories.codes.revert_use(referral.code_id)
-        if not code or code.max_uses is None:
+        await self._set_status(repositories, referral, ReferralStatus.REJECTED)
+        if referral.code_id is None:
+            return []
+        code = await repositories.codes.revert_use(referral.code_id, self.clock.now())
+        if code is None or code.max_uses is None:
             return []
         return await _find_owner(repositories, code)
+
+    async def _set_status(
+        self, repositories: Repositories, referral: Referral, status: ReferralStatus
+    ) -> None:
+        decided = replace(referral, status=status)
+        event = referral_event(STATUS_EVENTS[status], decided, self.clock.now())
+        await self.record_events(repositories, event)
+        await repositories.referrals.set_status(referral.id, status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +85,14 @@ class CreditReferrer:
     fingerprinter: Fingerprinter
     id_generator: IdGenerator
     confirmation_policy: EmailConfirmationPolicy
+    record_events: RecordEvents
 
-    async def __call__(self, repositories: Repositories, user: User, text: str) -> list[User]:
+    async def __call__(
+        self, repositories: Repositories, user: User, text: str, *, registers: bool
+    ) -> list[User]:
         """Credit the code's owner; raises `ReferralCodeUnusable`, also for the user's own code.
 
+        `registers` tells whether the user is new; the events of the registration are recorded too.
         Returns the users whose cached lookups the caller invalidates after the commit: the code's
         owner if this was the last use.
         """
@@ -87,6 +117,8 @@ class CreditReferrer:
             # A user who need not confirm in time, such as one of another service, may be late.
             expires=user.confirm_by is not None,
         )
+        events = registration_events(user, referral) if registers else []
+        await self.record_events(repositories, *events, *_events(referral, code, now))
         await repositories.referrals.add(referral)
         if status is ReferralStatus.CONFIRMED:
             await repositories.jobs.enqueue(ReferralMailJob(referral.id))
@@ -100,6 +132,16 @@ class CreditReferrer:
         if self.confirmation_policy.is_satisfied_by(user):
             return ReferralStatus.CONFIRMED
         return ReferralStatus.PENDING
+
+
+def _events(referral: Referral, code: Code, now: datetime) -> Iterator[EventContent]:
+    """Yield the events of a new referral; `code` is as before the use."""
+    if referral.status is not ReferralStatus.REJECTED:
+        yield referral_event(EventType.REFERRAL_CREATED, referral, now)
+    if referral.status is not ReferralStatus.PENDING:
+        yield referral_event(STATUS_EVENTS[referral.status], referral, now)
+    if referral.status is not ReferralStatus.REJECTED and _is_last_use(code):
+        yield code_event(EventType.CODE_EXHAUSTED, replace(code, uses=code.uses + 1), now)
 
 
 async def _find_owner(repositories: Repositories, code: Code) -> list[User]:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, replace
 
 from referral.core.entities.email_links import TokenPurpose
+from referral.core.entities.events import EventType, user_event
 from referral.core.entities.jobs import EnrichProfileJob, Job, WelcomeMailJob
 from referral.core.entities.users import EmailConfirmationPolicy, Role, User
 from referral.core.policies.attribution import ResolveReferral
+from referral.core.policies.event_recording import RecordEvents
 from referral.core.ports.repositories import Repositories
+from referral.core.ports.system import Clock
 from referral.core.ports.third_parties import Enrichment
 
 
@@ -14,7 +17,9 @@ from referral.core.ports.third_parties import Enrichment
 class MarkEmailConfirmed:
     """Mark a user's e-mail address as confirmed, with all effects of it."""
 
+    clock: Clock
     enrichment: Enrichment | None
+    record_events: RecordEvents
     resolve_referral: ResolveReferral
     confirmation_policy: EmailConfirmationPolicy
 
@@ -23,6 +28,8 @@ class MarkEmailConfirmed:
 
         Returns the users whose cached lookups the caller invalidates after the commit.
         """
+        verified = user_event(EventType.USER_VERIFIED, user, self.clock.now())
+        await self.record_events(repositories, verified)
         await repositories.users.save(replace(user, email_verified=True, confirm_by=None))
         await repositories.one_time_tokens.delete(user.id, TokenPurpose.CONFIRM)
         if not self.confirmation_policy.is_satisfied_by(user):

@@ -20,6 +20,7 @@ from referral.core.entities.referrals import Referral, ReferralListItem, Referra
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 from referral.core.ports.audit import AuditLog
+from referral.core.ports.events import EventLog
 
 
 class UserRepository(Protocol):
@@ -92,8 +93,12 @@ class CodeRepository(Protocol):
         """Increment `uses` of a locked code; False if it is inactive or its owner is blocked."""
         ...
 
-    async def revert_use(self, code_id: UUID) -> Code | None:
-        """Decrement `uses`, also of a deleted code; return the code unless it is deleted."""
+    async def revert_use(self, code_id: UUID, now: datetime) -> Code | None:
+        """Decrement `uses`, also of a deleted code; return the code unless it is deleted.
+
+        A code that was exhausted when it expired, before `now`, counts as reported: see
+        `report_expiry`.
+        """
         ...
 
     async def save(self, code: Code) -> None:
@@ -108,12 +113,32 @@ class CodeRepository(Protocol):
         """Mark all codes of a user as deleted."""
         ...
 
-    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        """Lock all codes of a user and one other code, in order of id to avoid deadlocks."""
+    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> list[Code]:
+        """Lock all codes of a user and one other code, in order of id to avoid deadlocks.
+
+        Returns the user's codes.
+        """
         ...
 
-    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
-        """Disable the user's enabled code, or with `only_spent_at` only a code spent by then."""
+    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> Code | None:
+        """Disable the user's enabled code, or with `only_spent_at` only a code spent by then.
+
+        Returns the code, if there was one.
+        """
+        ...
+
+    async def report_expiry(self, code_id: UUID) -> bool:
+        """Mark the expiry of a locked code as reported; return False if it was already.
+
+        A new `expires_at` is not reported.
+        """
+        ...
+
+    async def report_expiries(self, now: datetime, limit: int) -> list[Code]:
+        """Mark the expiries of enabled codes as reported; return the codes.
+
+        Rows that are locked by other transactions are skipped.
+        """
         ...
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None: ...
@@ -435,6 +460,9 @@ class Repositories(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def events(self) -> EventLog: ...
 
     @property
     def jobs(self) -> JobQueue: ...

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from referral.core.entities.account_view import AccountView
 from referral.core.entities.audit import OPERATOR, Actor, AuditAction, validated_reason
+from referral.core.entities.events import EventType, registration_events, user_event
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import ConfirmationMailJob, Job, VerifyEmailJob
 from referral.core.entities.passwords import validate_new_password
@@ -17,6 +18,7 @@ from referral.core.policies.attribution import CreditReferrer
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.email_confirmation import jobs_after_confirmation
 from referral.core.policies.email_deliverability import VerifyEmailAtSignup
+from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
@@ -57,6 +59,7 @@ class Register:
     id_generator: IdGenerator
     password_hasher: PasswordHasher
     record_audit: RecordAudit
+    record_events: RecordEvents
     verify_at_signup: VerifyEmailAtSignup
     confirmation_policy: EmailConfirmationPolicy
 
@@ -83,9 +86,13 @@ class Register:
             await repositories.users.add(user)
             if user.role is Role.ADMIN:
                 await self.record_audit(repositories, OPERATOR, AuditAction.USER_CREATED, user.id)
+            if new_account.referral_code is None:
+                await self.record_events(repositories, *registration_events(user))
             await repositories.jobs.enqueue(*self._jobs(user))
             if new_account.referral_code is not None:
-                owners = await self.credit_referrer(repositories, user, new_account.referral_code)
+                owners = await self.credit_referrer(
+                    repositories, user, new_account.referral_code, registers=True
+                )
             await save_idempotent_response(
                 repositories, self.clock, idempotent_request, user, user.id
             )
@@ -212,6 +219,7 @@ class BlockAccount:
     clock: Clock
     database: Database
     record_audit: RecordAudit
+    record_events: RecordEvents
 
     async def __call__(
         self, user_id: UUID, actor: Actor, reason: str | None = None, *, undo: bool = False
@@ -234,6 +242,8 @@ class BlockAccount:
         await repositories.codes.lock_enabled(user.id)
         now = self.clock.now()
         changed = user.unblocked(now) if undo else replace(user, blocked_at=now)
+        event_type = EventType.USER_UNBLOCKED if undo else EventType.USER_BLOCKED
+        await self.record_events(repositories, user_event(event_type, changed, now))
         await repositories.users.save(changed)
         await repositories.sessions.revoke_all(user.id)
         return changed

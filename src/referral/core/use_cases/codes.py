@@ -11,10 +11,12 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.entities.codes import Code, CodeStatus, Expiry
+from referral.core.entities.events import EventType, code_event
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.page import Page
 from referral.core.entities.users import User
 from referral.core.errors import CodeTaken, NoActiveCode, NotFound, Unauthenticated
+from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
@@ -45,6 +47,7 @@ class IssueCode:
     code_generator: CodeGenerator
     database: Database
     id_generator: IdGenerator
+    record_events: RecordEvents
 
     async def __call__(
         self,
@@ -82,8 +85,12 @@ class IssueCode:
             owner = await lock_account(repositories, user_id)
             code = self._make_code(user_id, new_code)
             if new_code.activate:
-                spent_at = None if new_code.replace else self.clock.now()
-                await repositories.codes.retire(user_id, only_spent_at=spent_at)
+                now = self.clock.now()
+                spent_at = None if new_code.replace else now
+                if other := await repositories.codes.retire(user_id, only_spent_at=spent_at):
+                    await self.record_events.retirement(repositories, other, now)
+            created = code_event(EventType.CODE_CREATED, code, code.created_at)
+            await self.record_events(repositories, created)
             await repositories.codes.add(code)
             await save_idempotent_response(
                 repositories, self.clock, idempotent_request, code, user_id
@@ -172,6 +179,7 @@ class RenewCode:
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
+    record_events: RecordEvents
 
     async def __call__(
         self, user_id: UUID, code_id: UUID, renewal: CodeRenewal
@@ -181,9 +189,20 @@ class RenewCode:
             owner, code = await _lock(repositories, user_id, code_id)
             now = self.clock.now()
             renewed = renewal.applied_to(code, now)
-            await repositories.codes.save(renewed)
+            if renewed != code:
+                await self._save(repositories, code, renewed, now)
         await self.invalidate_lookup(owner)
         return renewed, now
+
+    async def _save(
+        self, repositories: Repositories, code: Code, renewed: Code, now: datetime
+    ) -> None:
+        await self.record_events.expiry(repositories, code, now)
+        await self.record_events(repositories, code_event(EventType.CODE_RENEWED, renewed, now))
+        if code.is_active(now) and renewed.is_exhausted:
+            exhausted = code_event(EventType.CODE_EXHAUSTED, renewed, now)
+            await self.record_events(repositories, exhausted)
+        await repositories.codes.save(renewed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +212,7 @@ class ActivateCode:
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
+    record_events: RecordEvents
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
         """Return the code and the time of its status.
@@ -204,10 +224,15 @@ class ActivateCode:
             now = self.clock.now()
             active = code.activated(now)
             if not code.enabled:
-                await repositories.codes.retire(user_id)
-                await repositories.codes.save(active)
+                await self._save(repositories, active, now)
         await self.invalidate_lookup(owner)
         return active, now
+
+    async def _save(self, repositories: Repositories, active: Code, now: datetime) -> None:
+        if other := await repositories.codes.retire(active.user_id):
+            await self.record_events.retirement(repositories, other, now)
+        await self.record_events(repositories, code_event(EventType.CODE_ACTIVATED, active, now))
+        await repositories.codes.save(active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +242,18 @@ class DeactivateCode:
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
+    record_events: RecordEvents
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> tuple[Code, datetime]:
         """Return the code and the time of its status, or raise `NotFound`."""
         async with self.database.begin() as repositories:
             owner, code = await _lock(repositories, user_id, code_id)
             now, inactive = self.clock.now(), code.deactivated()
-            await repositories.codes.save(inactive)
+            if code.enabled:
+                await self.record_events.expiry(repositories, code, now)
+                deactivated = code_event(EventType.CODE_DEACTIVATED, inactive, now)
+                await self.record_events(repositories, deactivated)
+                await repositories.codes.save(inactive)
         await self.invalidate_lookup(owner)
         return inactive, now
 
@@ -235,12 +265,17 @@ class DeleteCode:
     invalidate_lookup: InvalidateLookup
     clock: Clock
     database: Database
+    record_events: RecordEvents
 
     async def __call__(self, user_id: UUID, code_id: UUID) -> None:
         """Delete the code, or raise `NotFound`."""
         async with self.database.begin() as repositories:
             owner, code = await _lock(repositories, user_id, code_id)
-            await repositories.codes.delete(code.id, self.clock.now())
+            now = self.clock.now()
+            await self.record_events.expiry(repositories, code, now)
+            deleted = code_event(EventType.CODE_DELETED, code.deactivated(), now)
+            await self.record_events(repositories, deleted)
+            await repositories.codes.delete(code.id, now)
         await self.invalidate_lookup(owner)
 
 

@@ -98,5 +98,5 @@ class SetReferrer:
                 raise AlreadyReferred
             if self.clock.now() - user.created_at > SET_REFERRER_WINDOW:
                 raise ClaimWindowClosed
-            owners = await self.credit_referrer(repositories, user, code)
+            owners = await self.credit_referrer(repositories, user, code, registers=False)
         await self.invalidate_lookup(*owners)

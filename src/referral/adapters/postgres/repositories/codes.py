@@ -11,7 +11,10 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     bindparam,
+    case,
     exists,
+    func,
+    literal_column,
     not_,
     or_,
     select,
@@ -64,10 +67,7 @@ LOCK = Statement(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED).with_for_update())
 LOCK_ENABLED = Statement(SELECT.where(BY_OWNER, ENABLED).with_for_update())
 LOCK_ENABLED_BY_TEXT = Statement(SELECT.where(BY_TEXT, ENABLED).with_for_update())
 LOCK_ALL = Statement(
-    select(codes.c.id)
-    .where(or_(and_(BY_OWNER, NOT_DELETED), BY_ID))
-    .order_by(codes.c.id)
-    .with_for_update()
+    SELECT.where(or_(and_(BY_OWNER, NOT_DELETED), BY_ID)).order_by(codes.c.id).with_for_update()
 )
 COUNT_USE = Statement(
     update(codes)
@@ -75,19 +75,60 @@ COUNT_USE = Statement(
     .values(uses=codes.c.uses + 1)
     .returning(codes.c.id)
 )
+REPORTED_UNTIL = codes.c.expiry_reported_until
+EXPIRY_REPORTED = func.greatest(REPORTED_UNTIL, codes.c.expires_at)
 REVERT_USE = Statement(
-    update(codes).where(BY_ID).values(uses=codes.c.uses - 1).returning(*COLUMNS, codes.c.deleted_at)
+    update(codes)
+    .where(BY_ID)
+    .values(
+        uses=codes.c.uses - 1,
+        # A code that expired while it was exhausted was not active: its expiry needs no event.
+        expiry_reported_until=case(
+            (and_(codes.c.expires_at <= NOW, codes.c.uses >= codes.c.max_uses), EXPIRY_REPORTED),
+            else_=REPORTED_UNTIL,
+        ),
+    )
+    .returning(*COLUMNS, codes.c.deleted_at)
 )
 SAVE = Statement(
     update(codes)
     .where(BY_ID)
-    .values({name: bindparam(name) for name in ("expires_at", "max_uses", "enabled")})
+    .values(
+        {name: bindparam(name) for name in ("expires_at", "max_uses", "enabled")}
+        | {
+            "expiry_reported_until": case(
+                (codes.c.expires_at == bindparam("expires_at"), REPORTED_UNTIL),
+                else_=literal_column("'-infinity'::timestamptz"),
+            )
+        }
+    )
+)
+UNREPORTED = codes.c.expires_at > REPORTED_UNTIL
+REPORT_EXPIRY = Statement(
+    update(codes)
+    .where(BY_ID, UNREPORTED)
+    .values(expiry_reported_until=EXPIRY_REPORTED)
+    .returning(codes.c.id)
+)
+UNREPORTED_EXPIRIES = (
+    select(codes.c.id)
+    .where(ENABLED, codes.c.expires_at <= NOW, UNREPORTED)
+    .order_by(codes.c.expires_at)
+    .limit(bindparam("limit"))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+REPORT_EXPIRIES = Statement(
+    update(codes)
+    .where(codes.c.id == func.any(func.array(UNREPORTED_EXPIRIES.scalar_subquery())))
+    .values(expiry_reported_until=EXPIRY_REPORTED)
+    .returning(*COLUMNS)
 )
 DELETED_VALUES = {"enabled": False, "deleted_at": NOW}
 DELETE = Statement(update(codes).where(BY_ID).values(DELETED_VALUES))
 DELETE_ALL = Statement(update(codes).where(BY_OWNER, NOT_DELETED).values(DELETED_VALUES))
-RETIRE = Statement(update(codes).where(BY_OWNER, ENABLED).values(enabled=False))
-RETIRE_SPENT = Statement(update(codes).where(BY_OWNER, ENABLED, not_(ACTIVE)).values(enabled=False))
+RETIRE_ANY = update(codes).where(BY_OWNER, ENABLED).values(enabled=False).returning(*COLUMNS)
+RETIRE = Statement(RETIRE_ANY)
+RETIRE_SPENT = Statement(RETIRE_ANY.where(not_(ACTIVE)))
 
 
 @cache
@@ -127,8 +168,11 @@ class PostgresCodeRepository:
             Code, LOCK_ENABLED_BY_TEXT, text_key=text_key(text)
         )
 
-    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> None:
-        await self.connection.execute(LOCK_ALL, user_id=user_id, code_id=other_code_id)
+    async def lock_all(self, user_id: UUID, other_code_id: UUID | None) -> list[Code]:
+        locked = await self.connection.fetch_entities(
+            Code, LOCK_ALL, user_id=user_id, code_id=other_code_id
+        )
+        return [code for code in locked if code.user_id == user_id]
 
     async def count_use(self, code_id: UUID, now: datetime) -> bool:
         """See the port. The statement starts after the code was locked, so it sees a change of the
@@ -138,8 +182,8 @@ class PostgresCodeRepository:
             await self.connection.fetch_value(UUID, COUNT_USE, code_id=code_id, now=now) is not None
         )
 
-    async def revert_use(self, code_id: UUID) -> Code | None:
-        rows = await self.connection.fetch(REVERT_USE, code_id=code_id)
+    async def revert_use(self, code_id: UUID, now: datetime) -> Code | None:
+        rows = await self.connection.fetch(REVERT_USE, code_id=code_id, now=now)
         return next((to_entity(Code, row) for row in rows if row["deleted_at"] is None), None)
 
     async def save(self, code: Code) -> None:
@@ -151,11 +195,19 @@ class PostgresCodeRepository:
     async def delete_all(self, user_id: UUID, now: datetime) -> None:
         await self.connection.execute(DELETE_ALL, user_id=user_id, now=now)
 
-    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> None:
+    async def retire(self, user_id: UUID, *, only_spent_at: datetime | None = None) -> Code | None:
         if only_spent_at is None:
-            await self.connection.execute(RETIRE, user_id=user_id)
-        else:
-            await self.connection.execute(RETIRE_SPENT, user_id=user_id, now=only_spent_at)
+            return await self.connection.fetch_entity(Code, RETIRE, user_id=user_id)
+        return await self.connection.fetch_entity(
+            Code, RETIRE_SPENT, user_id=user_id, now=only_spent_at
+        )
+
+    async def report_expiry(self, code_id: UUID) -> bool:
+        reported = await self.connection.fetch_value(UUID, REPORT_EXPIRY, code_id=code_id)
+        return reported is not None
+
+    async def report_expiries(self, now: datetime, limit: int) -> list[Code]:
+        return await self.connection.fetch_entities(Code, REPORT_EXPIRIES, now=now, limit=limit)
 
     async def find(self, user_id: UUID, code_id: UUID) -> Code | None:
         return await self.connection.fetch_entity(Code, FIND, user_id=user_id, code_id=code_id)
