@@ -38,12 +38,15 @@ def migrate(connection: Connection) -> None:
 async def acquire_lock(connection: AsyncConnection) -> None:
     """Begin a transaction that holds the lock: a second process waits, and has nothing to do then.
 
-    It asks repeatedly. A statement that waits would have a snapshot, for whose end the concurrent
-    build of an index waits, so the two processes would wait for each other.
+    The concurrent build of an index waits for the snapshots of other transactions. So a process
+    that waits for the lock must not have one: it asks repeatedly, in a transaction each.
     """
     acquire = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK_KEY})")
-    while not (await connection.execute(acquire)).scalar_one():  # noqa: ASYNC110 - of another process
+    while not (await connection.execute(acquire)).scalar_one():
+        await connection.rollback()
         await asyncio.sleep(LOCK_POLL_SECONDS)
+    # The transaction idles during the migration. This statement also ends the snapshot of the last.
+    await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
 def _is_ours(name: str | None, kind: str, _: object) -> bool:

@@ -15,6 +15,7 @@ from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.events import Event
 from referral.core.entities.jobs import Job
 from referral.core.entities.users import Locale, Role, User
 from referral.core.ports.caching import LookupCache, RateLimiter
@@ -177,6 +178,11 @@ class InMemoryService:
         """Return all queued jobs."""
         async with self.database.read() as repositories:
             return list(repositories.tables.jobs.values())
+
+    async def events(self) -> list[Event]:
+        """Return the events that are not published yet, and publish them."""
+        async with self.database.begin() as repositories:
+            return await repositories.events.publish(1000, wait=False)
 
     async def create_mail_token(
         self, user: User, purpose: TokenPurpose = TokenPurpose.CONFIRM

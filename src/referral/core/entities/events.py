@@ -130,4 +130,4 @@ def format_time(time: datetime) -> str:
 
 
 def _user_data(user: User) -> dict[str, object]:
-    return {"user_id": str(user.id), "external_id": None}
+    return {"user_id": str(user.id), "external_id": user.external_id}
