@@ -54,6 +54,7 @@ from referral.web.controllers.referrals import ReferralsController
 from referral.web.controllers.registration import RegistrationController
 from referral.web.controllers.token_endpoint import TokenController
 from referral.web.controllers.token_introspection import TokenIntrospectionController
+from referral.web.controllers.users import ExternalUsersController, UsersController
 from referral.web.idempotency import send_stored_response
 from referral.web.middleware.cors import OriginFilter, make_cors_config
 from referral.web.middleware.draining import Drain
@@ -84,6 +85,7 @@ TAG_DESCRIPTIONS = {
     "Referrals": "Users who registered with a referral code.",
     "E-mail links": "Confirmation of the e-mail address, and forgotten passwords.",
     "My account": "The account of the signed-in user.",
+    "Users": "The users of a product, for admins and clients.",
     "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",
 }
@@ -98,6 +100,7 @@ CONTROLLERS = [
     DocsController,
     EmailConfirmationController,
     EmailLinkPagesController,
+    ExternalUsersController,
     HealthController,
     LookupController,
     MetricsController,
@@ -109,6 +112,7 @@ CONTROLLERS = [
     TokenController,
     TokenIntrospectionController,
     UnsubscribeController,
+    UsersController,
 ]
 
 

@@ -16,6 +16,7 @@ from referral.core.use_cases import (
     enrichment,
     erasure,
     exports,
+    external_users,
     job_dispatch,
     lookups,
     notifications,
@@ -23,10 +24,12 @@ from referral.core.use_cases import (
     referrals,
     retention,
     sessions,
+    users,
 )
-from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
+from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService, client_caller
 
 NEW_PASSWORD = "staple battery horse"
+SHOP = client_caller(Scope.USERS_WRITE)
 REASON = "Reported by three users."
 
 
@@ -195,6 +198,34 @@ async def expire(service: InMemoryService, _: Actor) -> AuditedCall:
     return AuditedCall(service.expire_unconfirmed, SERVICE, AuditAction.USER_ERASED, ann.id)
 
 
+async def _put_external_user(service: InMemoryService, email: str) -> User:
+    put = service.get(external_users.PutExternalUser)
+    details, _ = await put(SHOP, "shop-1", external_users.ExternalUserData(email))
+    return details.user
+
+
+async def create_external_user(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Create the user of a product."""
+    action = AuditAction.USER_CREATED
+    return AuditedCall(
+        lambda: _put_external_user(service, "ann@example.com"), SHOP.actor, action, None
+    )
+
+
+async def change_external_user(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Change the address of a product's user."""
+    ann, action = await _put_external_user(service, "ann@example.com"), AuditAction.USER_CHANGED
+    return AuditedCall(
+        lambda: _put_external_user(service, "new@example.com"), SHOP.actor, action, ann.id
+    )
+
+
+async def erase_user(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Erase a user as a client."""
+    ann, use = await _ann(service), service.get(users.EraseUser)
+    return AuditedCall(lambda: use(SHOP, ann.id), SHOP.actor, AuditAction.USER_ERASED, ann.id)
+
+
 AUDITED: dict[type, tuple[Prepare, ...]] = {
     accounts.BlockAccount: (block, unblock),
     accounts.Register: (create_admin,),
@@ -204,11 +235,13 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     email_links.DisownEmail: (disown,),
     email_links.ResetPassword: (reset_password,),
     erasure.EraseAccount: (erase,),
+    external_users.PutExternalUser: (create_external_user, change_external_user),
     passwords.ChangePassword: (change_password,),
     retention.ExpireUnconfirmed: (expire,),
     sessions.LogIn: (log_in,),
     sessions.RefreshSession: (reuse_refresh_token,),
     sessions.RevokeSession: (log_out, log_out_by_access_token),
+    users.EraseUser: (erase_user,),
 }
 """The use cases that add a record, and how to call them."""
 
@@ -257,5 +290,7 @@ READS: tuple[type, ...] = (
     lookups.LookUpCode,
     referrals.ListReferrals,
     sessions.CheckSession,
+    users.ListUsers,
+    users.ShowUser,
 )
 """Use cases that begin no transaction."""

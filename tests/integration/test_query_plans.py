@@ -14,15 +14,23 @@ from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.read_model import ACCOUNT, CODES_BY_EMAIL
+from referral.core.entities.account_view import UserFilter
 from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.sessions import RefreshToken
+from referral.core.entities.users import Role
 from tests.support.fakes.security import FakeFingerprinter
 
 USERS = 100_000
 REFERRER, MIDDLE = (UUID(int=number) for number in (1, USERS // 2))
 NOW = datetime.now(UTC)
+USER_FILTERS = [
+    UserFilter(role=role, blocked=blocked, verified=verified)
+    for role in (None, *Role)
+    for blocked in (None, True, False)
+    for verified in (None, True, False)
+] + [UserFilter(email_key="u5000@example.com")]
 
 FILL_SQL = """
 CREATE FUNCTION id_of(number bigint) RETURNS uuid IMMUTABLE LANGUAGE sql AS
@@ -83,7 +91,13 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         )
         await repositories.users.find(REFERRER)
         await repositories.users.find_by_email("u5000@example.com")
+        await repositories.users.find_by_external_id("shop-1")
         await repositories.users.lock(REFERRER)
+        await repositories.user_directory.find(REFERRER)
+        await repositories.user_directory.find_by_external_id("shop-1")
+        for user_filter in USER_FILTERS:
+            for after in (None, MIDDLE):
+                await repositories.user_directory.list_page(user_filter, after=after, limit=21)
         await repositories.codes.find(REFERRER, REFERRER)
         await repositories.codes.lock(REFERRER, REFERRER)
         await repositories.codes.lock_enabled_by_text("code5000")

@@ -57,6 +57,11 @@ def _change(owner: int, other: int | None = None) -> Statuses:
     return *_own(owner, other)[:-1], 401
 
 
+def _management(status: int) -> Statuses:
+    """Routes for admins and clients."""
+    return 401, 403, 403, status, status, 403, 403
+
+
 EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /.well-known/jwks.json": _all(200),
     "GET /.well-known/oauth-authorization-server": _all(200),
@@ -74,9 +79,13 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /api/v1/me/codes/{code_id}/qr.svg": _own(200, 404),
     "GET /api/v1/me/export": _change(200),
     "GET /api/v1/me/referrals": _own(200),
+    "GET /api/v1/users": _management(200),
+    "GET /api/v1/users/external/{external_id}": _management(404),
+    "GET /api/v1/users/{user_id}": _management(200),
     "GET /api/v1/users/{user_id}/referrals": (401, 200, 200, 200, 200, 403, 200),
     "DELETE /api/v1/me": _change(204),
     "DELETE /api/v1/me/codes/{code_id}": _change(204, 404),
+    "DELETE /api/v1/users/{user_id}": _management(204),
     "PATCH /api/v1/me": _change(200),
     "PATCH /api/v1/me/codes/{code_id}": _change(200, 404),
     "POST /api/v1/auth/email/confirm": _all(422),
@@ -95,6 +104,7 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "POST /api/v1/me/codes/{code_id}/deactivate": _change(200, 404),
     "POST /api/v1/me/referrer": _change(422, 200),
     "PUT /api/v1/me/password": _change(204),
+    "PUT /api/v1/users/external/{external_id}": _management(201),
 }
 """The status for each of `CALLERS`; the code and the user in the path are the owner's.
 
@@ -102,13 +112,27 @@ An access token of a revoked session can read until it expires; changes and the 
 session in the database.
 """
 
+CLIENT_SCOPES = {
+    "DELETE /api/v1/users/{user_id}": Scope.USERS_WRITE,
+    "GET /api/v1/users": Scope.USERS_READ,
+    "GET /api/v1/users/external/{external_id}": Scope.USERS_READ,
+    "GET /api/v1/users/{user_id}": Scope.USERS_READ,
+    "PUT /api/v1/users/external/{external_id}": Scope.USERS_WRITE,
+}
+"""The scope that opens a route for admins and clients."""
+
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
 
 
 def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, Any]:
     """Return a valid request for a route."""
     method, _, path = route.partition(" ")
-    values = {"code": code["code"], "code_id": code["id"], "user_id": owner.id}
+    values = {
+        "code": code["code"],
+        "code_id": code["id"],
+        "user_id": owner.id,
+        "external_id": uuid4().hex,
+    }
     bodies: dict[str, dict[str, Any]] = {
         "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
         "PATCH /api/v1/me": {"json": {"locale": "ru", "notify_on_referral": False}},
@@ -135,6 +159,7 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
         "PUT /api/v1/me/password": {
             "json": {"current_password": PASSWORD, "new_password": "staple battery horse"}
         },
+        "PUT /api/v1/users/external/{external_id}": {"json": {"email": new_email()}},
         "POST /api/v1/me/codes": {"json": {"lifetime_minutes": 60, "activate": False}},
     }
     return {"method": method, "url": path.format_map(values)} | bodies.get(route, {})
@@ -152,7 +177,9 @@ async def headers_for(
 ) -> dict[str, str]:
     """Return the authorization headers of one of `CALLERS`."""
     if caller.startswith("a client"):
-        scope = Scope.REFERRALS_READ if caller == "a client with the scope" else Scope.USERS_READ
+        scope = CLIENT_SCOPES.get(route, Scope.REFERRALS_READ)
+        if caller == "a client without it":
+            scope = Scope.CODES_READ
         created, secret = await create_client(database, f"shop {uuid4()}", [scope])
         basic = f"Basic {b64encode(f'{created.id}:{secret}'.encode()).decode()}"
         form = {"grant_type": "client_credentials"}
@@ -200,7 +227,7 @@ BLOCKED_STATUSES: dict[str, int] = {
 def test_every_user_route_states_the_status_of_blocked_users() -> None:
     """A new route must state what a blocked user gets."""
     users = {route for route, statuses in EXPECTED_STATUSES.items() if statuses[0] == 401}
-    assert set(BLOCKED_STATUSES) == users - {"POST /api/v1/auth/introspect"}
+    assert set(BLOCKED_STATUSES) == users - CLIENT_SCOPES.keys() - {"POST /api/v1/auth/introspect"}
 
 
 @pytest.mark.parametrize("route", BLOCKED_STATUSES)

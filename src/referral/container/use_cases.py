@@ -13,6 +13,12 @@ from referral.core.policies.authorization import Authorize
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
 from referral.core.policies.event_recording import RecordEvents
+from referral.core.policies.external_accounts import (
+    ChangeEmail,
+    CreateExternalAccount,
+    EnqueueAddressJobs,
+    ReleaseEmail,
+)
 from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
@@ -26,6 +32,7 @@ from referral.core.use_cases import (
     enrichment,
     erasure,
     exports,
+    external_users,
     job_dispatch,
     lookups,
     notifications,
@@ -33,6 +40,7 @@ from referral.core.use_cases import (
     referrals,
     retention,
     sessions,
+    users,
 )
 from referral.settings import Settings
 
@@ -46,7 +54,10 @@ class UseCases(Provider):
     scope = Scope.APP
     policies = provide_all(
         Authorize,
+        ChangeEmail,
+        CreateExternalAccount,
         CreditReferrer,
+        EnqueueAddressJobs,
         FindStoredResponse,
         InvalidateLookup,
         LoginThrottle,
@@ -55,6 +66,7 @@ class UseCases(Provider):
         RecordAudit,
         RecordEvents,
         RemoveAccount,
+        ReleaseEmail,
         ReserveSlotInBatch,
         ReserveSlotInTransaction,
         ResolveReferral,
@@ -94,6 +106,7 @@ class UseCases(Provider):
         enrichment.EnrichProfile,
         erasure.EraseAccount,
         exports.ExportAccount,
+        external_users.PutExternalUser,
         job_dispatch.DispatchJob,
         lookups.CheckCode,
         lookups.LookUpCode,
@@ -112,6 +125,9 @@ class UseCases(Provider):
         sessions.LogIn,
         sessions.RefreshSession,
         sessions.RevokeSession,
+        users.EraseUser,
+        users.ListUsers,
+        users.ShowUser,
     )
 
     @provide

@@ -22,6 +22,7 @@ OPERATION_ORDER = (
     *("requestEmailVerification", "confirmEmail", "disownEmail"),
     *("requestPasswordReset", "resetPassword"),
     *("setMyReferrer", "exportMe", "changeMyPassword", "getMe", "updateMe", "deleteMe"),
+    *("listUsers", "getExternalUser", "putExternalUser", "getUser", "deleteUser"),
     *("introspectToken", "revokeToken", "getAuthorizationServerMetadata", "getJwks"),
     *("getLiveness", "getReadiness", "getMetrics"),
 )
@@ -35,10 +36,14 @@ CODE_OPERATIONS = (
 OPERATION_LINKS: dict[str, dict[str, Node]] = {
     "createCode": dict.fromkeys(CODE_OPERATIONS, CODE_ID_PARAMETER),
     "getActiveCode": dict.fromkeys(CODE_OPERATIONS, CODE_ID_PARAMETER),
+    "putExternalUser": {
+        name: {"user_id": "$response.body#/id"}
+        for name in ("getUser", "deleteUser", "listUserReferrals")
+    },
     "registerUser": {"listUserReferrals": {"user_id": "$response.body#/id"}},
     **{
         name: {name: {"cursor": "$response.body#/next_cursor"}}
-        for name in ("listMyCodes", "listMyReferrals", "listUserReferrals")
+        for name in ("listMyCodes", "listMyReferrals", "listUserReferrals", "listUsers")
     },
 }
 """OpenAPI links: for an operation id, each target operation and its parameters."""

@@ -18,6 +18,7 @@ SESSION_ID = "01938f5f-93a4-7d26-8e5b-6c0f2a1d7b38"
 FIELD_EXAMPLES: dict[str, Any] = {
     "active": True,
     "aud": EXAMPLE_PUBLIC_URL,
+    "blocked": False,
     "blocked_at": None,
     "client_id": "first-party",
     "confirm_by": None,
@@ -40,6 +41,7 @@ FIELD_EXAMPLES: dict[str, Any] = {
     "email": "ann@example.com",
     "email_key": "ann@example.com",
     "email_verified": True,
+    "external_id": "shop-1234",
     "expires_at": "2026-12-31T23:59:59Z",
     "expires_in": 600,
     "id": ANN_ID,
@@ -123,16 +125,31 @@ SCHEMA_EXAMPLES: dict[str, Node] = {
         "password": "correct horse battery",
         "locale": "en",
     },
+    "PutExternalUserRequest": {
+        "email": "ann@example.com",
+        "email_verified": True,
+        "locale": "en",
+    },
     "RenewCodeRequest": {"lifetime_minutes": 20_160},
 }
 """Examples of schemas that have only some of the fields, or other values."""
 
-PARAMETER_EXAMPLES = {"code": "ANN-2026", "email": "ann@example.com"}
+PARAMETER_EXAMPLES = {
+    "code": "ANN-2026",
+    "email": "ann@example.com",
+    "external_id": "shop-1234",
+}
 """Examples of path and query parameters; ids have none, because they would not exist."""
 
-PATH_EXAMPLES = {"code": "ANN-2026", "code_id": CODE_ID, "user_id": BOB_ID}
+PATH_EXAMPLES = {
+    "code": "ANN-2026",
+    "code_id": CODE_ID,
+    "external_id": "shop-1234",
+    "user_id": BOB_ID,
+}
 
 LOCATION_EXAMPLES = {
+    "putExternalUser": f"/api/v1/users/{ANN_ID}",
     "registerUser": "/api/v1/me",
     "createCode": f"/api/v1/me/codes/{CODE_ID}",
     "followShareLink": f"{EXAMPLE_PUBLIC_URL}/join?ref=ANN-2026",

@@ -133,7 +133,7 @@ def _describe(status: str, response: Node, schemas: Node) -> None:
 
 
 def _add_location(status: str, operation_id: str, response: Node) -> None:
-    if operation_id in LOCATION_EXAMPLES:
+    if operation_id in LOCATION_EXAMPLES and status != "200":
         description = "The landing page." if status == "302" else "The URL of the new resource."
         example = {"description": description, "example": LOCATION_EXAMPLES[operation_id]}
         response["headers"] = {"Location": LOCATION | example}

@@ -17,6 +17,9 @@ from referral.web.problems import FieldError, ValidationFailed, parameter_error
 DEFAULT_PAGE_ITEMS = 20
 MAX_PAGE_ITEMS = 100
 
+ENUM_FILTERS = ("status", "role", "blocked", "verified")
+"""Filters of lists that have few values."""
+
 CURSOR_CHECKSUM_BYTES = 8
 CURSOR_CHARACTERS = 32
 """The length of a cursor: 16 bytes of a UUID and its checksum, in Base64."""
@@ -81,6 +84,7 @@ def provide_page_request(
         detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
         raise ValidationFailed(FieldError(detail, parameter="limit"))
     # Litestar converts the text "null" to None, which would list everything.
-    if "null" in request.query_params.getall("status", []):
-        raise ValidationFailed(parameter_error(request, "status", "Invalid enum value 'null'"))
+    for name in ENUM_FILTERS:
+        if "null" in request.query_params.getall(name, []):
+            raise ValidationFailed(parameter_error(request, name, "Invalid enum value 'null'"))
     return PageRequest(int(limit), cursor)

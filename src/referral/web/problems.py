@@ -243,8 +243,8 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Any, Any], Response[An
 
 
 def _core_field_error(request: Request[Any, Any, Any], detail: str, field: str) -> FieldError:
-    """Locate the invalid value: a query parameter of a GET, otherwise a field of the body."""
-    if request.method == "GET":
+    """Locate the invalid value: a parameter of the path or of a GET, or a field of the body."""
+    if request.method == "GET" or field in request.path_params:
         return FieldError(detail, parameter=field)
     return FieldError(detail, pointer=f"/{field}")
 

@@ -29,8 +29,7 @@ def limit_by_account(group: RateLimitGroup) -> Guard:
     """Return a guard that limits requests by account; it raises `Unauthenticated`."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
-        caller = await authenticate(connection)
-        await _count(connection.scope, group, str(caller.user_id or caller.client_id))
+        await count_by_account(connection, group)
 
     return guard
 
@@ -53,6 +52,14 @@ TOKEN_LIMITS_BY_ACCOUNT = (
 With a stolen access token, an attacker can guess the password no more often than at the token
 endpoint.
 """
+
+
+async def count_by_account(
+    connection: ASGIConnection[Any, Any, Any, Any], group: RateLimitGroup
+) -> None:
+    """Count a request by the caller's account or client; raises `TooManyRequests`."""
+    caller = await authenticate(connection)
+    await _count(connection.scope, group, str(caller.user_id or caller.client_id))
 
 
 async def count_by_ip(scope: Scope, group: RateLimitGroup) -> None:

@@ -33,6 +33,7 @@ from tests.support.fakes.token_repositories import (
     FakeIdempotencyRepository,
     FakeOneTimeTokenRepository,
 )
+from tests.support.fakes.user_directory import FakeUserDirectory
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class FakeRepositories:
     @property
     def users(self) -> FakeUserRepository:
         return FakeUserRepository(self._open_tables())
+
+    @property
+    def user_directory(self) -> FakeUserDirectory:
+        return FakeUserDirectory(self._open_tables())
 
     @property
     def codes(self) -> FakeCodeRepository:

@@ -22,6 +22,7 @@ from referral.adapters.postgres.repositories.profiles import PostgresProfileRepo
 from referral.adapters.postgres.repositories.referrals import PostgresReferralRepository
 from referral.adapters.postgres.repositories.referred_emails import PostgresReferredEmailRepository
 from referral.adapters.postgres.repositories.sessions import PostgresSessionRepository
+from referral.adapters.postgres.repositories.user_directory import PostgresUserDirectory
 from referral.adapters.postgres.repositories.users import PostgresUserRepository
 from referral.adapters.postgres.repositories.verification_results import (
     PostgresVerificationResultRepository,
@@ -44,6 +45,10 @@ class PostgresRepositories:
     @cached_property
     def users(self) -> PostgresUserRepository:
         return PostgresUserRepository(self.connection)
+
+    @cached_property
+    def user_directory(self) -> PostgresUserDirectory:
+        return PostgresUserDirectory(self.connection)
 
     @cached_property
     def codes(self) -> PostgresCodeRepository:

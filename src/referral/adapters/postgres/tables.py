@@ -62,6 +62,20 @@ users = Table(
         unique=True,
         postgresql_where=text("external_id IS NOT NULL AND erased_at IS NULL"),
     ),
+    # For the list of users, newest first, with and without a filter.
+    Index("ix_users_listed", "id", postgresql_where=text("erased_at IS NULL")),
+    Index("ix_users_admins", "id", postgresql_where=text("role = 'admin' AND erased_at IS NULL")),
+    Index(
+        "ix_users_blocked",
+        "id",
+        postgresql_where=text("blocked_at IS NOT NULL AND erased_at IS NULL"),
+    ),
+    Index(
+        "ix_users_email_verified_id",
+        "email_verified",
+        "id",
+        postgresql_where=text("erased_at IS NULL"),
+    ),
     Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
     Index(
         "ix_users_password_cost",

@@ -1,11 +1,11 @@
-"""An account as its owner sees it."""
+"""An account as its owner sees it, and as admins and clients see it."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from referral.core.entities.codes import Code
 from referral.core.entities.referrals import ReferralListItem
-from referral.core.entities.users import Profile, Referrer, User
+from referral.core.entities.users import Profile, Referrer, Role, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +19,22 @@ class AccountView:
     active_code: Code | None
     as_of: datetime
     profile: Profile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserDetails:
+    """A user as admins and clients see it."""
+
+    user: User
+    referrer: Referrer | None
+    referral_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """Which users a list contains; None means any. `email_key` is the canonical address."""
+
+    email_key: str | None = None
+    role: Role | None = None
+    blocked: bool | None = None
+    verified: bool | None = None

@@ -19,6 +19,7 @@ class AuditAction(StrEnum):
     """What was done, as `<group>.<what happened>`; `subject` is the id of what it was done to."""
 
     USER_CREATED = "user.created"
+    USER_CHANGED = "user.changed"
     USER_BLOCKED = "user.blocked"
     USER_UNBLOCKED = "user.unblocked"
     USER_ERASED = "user.erased"

@@ -86,6 +86,15 @@ class User:
         return replace(self, blocked_at=None, confirm_by=confirm_by)
 
     @property
+    def is_replaceable(self) -> bool:
+        """Whether the account may be erased for the confirmed owner of its address.
+
+        Nobody has confirmed it, no product has created it, and it is not blocked: the address of a
+        blocked account stays taken.
+        """
+        return not (self.email_verified or self.external_id or self.blocked_at)
+
+    @property
     def email_address(self) -> EmailAddress:
         """The address as entered, with its canonical form."""
         return EmailAddress(self.email, self.email_key)

@@ -6,11 +6,10 @@ from datetime import datetime
 from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.codes import Code
 from referral.core.entities.events import EventType, code_event, user_erased
-from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import User
 from referral.core.policies.attribution import ResolveReferral
 from referral.core.policies.audit_recording import RecordAudit
-from referral.core.policies.email_fingerprints import email_fingerprints
+from referral.core.policies.email_fingerprints import email_fingerprints, save_referred_email
 from referral.core.policies.event_recording import RecordEvents
 from referral.core.ports.repositories import Repositories
 from referral.core.ports.security import Fingerprinter
@@ -37,7 +36,7 @@ class RemoveAccount:
         # One statement, in order of id: users who referred each other would deadlock otherwise.
         codes = await repositories.codes.lock_all(user.id, pending.code_id if pending else None)
         owners = await self.resolve_referral.reject(repositories, pending) if pending else []
-        await self._save_referred_email(repositories, user, fingerprints[0])
+        await save_referred_email(repositories, user, fingerprints[0])
         await self.record_audit(repositories, actor, AuditAction.USER_ERASED, user.id)
         await self._record_deletions(repositories, codes, now)
         await repositories.codes.delete_all(user.id, now)
@@ -58,11 +57,3 @@ class RemoveAccount:
             await self.record_events.expiry(repositories, code, now)
         deleted = (code_event(EventType.CODE_DELETED, code.deactivated(), now) for code in codes)
         await self.record_events(repositories, *deleted)
-
-    async def _save_referred_email(
-        self, repositories: Repositories, user: User, fingerprint: bytes
-    ) -> None:
-        """Store the address's fingerprint if its referral was confirmed."""
-        referral = await repositories.referrals.find_by_referred(user.id)
-        if referral is not None and referral.status is ReferralStatus.CONFIRMED:
-            await repositories.referred_emails.add(fingerprint, referral.joined_at)

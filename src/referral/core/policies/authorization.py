@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from referral.core.entities.clients import Caller, Scope
-from referral.core.entities.users import Role
+from referral.core.entities.users import Role, User
 from referral.core.errors import InsufficientScope, Unauthenticated
 from referral.core.ports.repositories import Database
 
@@ -33,3 +33,14 @@ class Authorize:
                 raise InsufficientScope
             if await repositories.sessions.find(session_id) is None:
                 raise Unauthenticated("This session has ended. Log in again.")
+
+
+def check_may_manage(caller: Caller, user: User) -> None:
+    """Raise `InsufficientScope` if an admin's account is managed by a client without `admin`.
+
+    With `users:write` alone a client could give the account an address of its own, and then set
+    a password by that mailbox.
+    """
+    is_admin = caller.user_id is not None or caller.is_client_with(Scope.ADMIN)
+    if user.role is Role.ADMIN and not is_admin:
+        raise InsufficientScope("Changing the account of an admin requires the scope 'admin'.")

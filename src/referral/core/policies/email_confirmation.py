@@ -42,9 +42,9 @@ def jobs_after_confirmation(user: User, enrichment: Enrichment | None) -> list[J
 
     If confirmation is not required, the registration enqueues them. The profile is not fetched
     before the confirmation, because it is personal data of the mailbox's owner, who may not be the
-    user.
+    user. The user of a product knows the product, and gets no welcome mail from this service.
     """
-    jobs: list[Job] = [WelcomeMailJob(user.id)]
+    jobs: list[Job] = [] if user.external_id else [WelcomeMailJob(user.id)]
     if enrichment is not None and user.role is not Role.ADMIN:
         jobs.append(EnrichProfileJob(user.id))
     return jobs

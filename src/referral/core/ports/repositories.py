@@ -21,6 +21,7 @@ from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 from referral.core.ports.audit import AuditLog
 from referral.core.ports.events import EventLog
+from referral.core.ports.user_directory import UserDirectory
 
 
 class UserRepository(Protocol):
@@ -427,6 +428,9 @@ class Repositories(Protocol):
 
     @property
     def users(self) -> UserRepository: ...
+
+    @property
+    def user_directory(self) -> UserDirectory: ...
 
     @property
     def codes(self) -> CodeRepository: ...

@@ -32,6 +32,7 @@ class ExportedAccount(Struct):
     created_at: Timestamp
     blocked_at: Timestamp | None
     confirm_by: Timestamp | None
+    external_id: str | None
     deliverability: Deliverability
 
 

@@ -20,6 +20,7 @@ from litestar.types import (
     Send,
 )
 
+from referral.web.external_ids import keep_external_id_encoded
 from referral.web.problems import (
     PROBLEM_MEDIA_TYPE,
     ContentTooLarge,
@@ -76,6 +77,7 @@ class RequestGuard:
         elif _is_query_too_long(scope["query_string"]):
             await self._send_problem(scope, send, 414, QUERY_TOO_LONG)
         else:
+            keep_external_id_encoded(scope)
             if scope["method"] == "HEAD":
                 scope["method"], send = "GET", _without_body(send)
             await self._app(scope, _buffer_body(receive), send)

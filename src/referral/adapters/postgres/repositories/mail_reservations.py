@@ -16,7 +16,8 @@ USER_COLUMNS = ", ".join(f"users.{name}" for name in USER_FIELDS)
 
 EMAIL_KEYS = "SELECT id, email_key FROM users WHERE id = ANY($1) AND erased_at IS NULL"
 
-# All callers lock the quotas in the order of the addresses: two batches cannot deadlock.
+# A change of the address waits for the lock, and then deletes the token that was mailed to the old
+# address. All callers lock the quotas in the order of the addresses: two batches cannot deadlock.
 RESERVE = f"""
 WITH requests AS (
     SELECT mail_id, digest, purpose, expires_at, quota, requested_at, slots, period, {USER_COLUMNS}
@@ -26,6 +27,7 @@ WITH requests AS (
     JOIN users ON users.id = row.user_id AND users.erased_at IS NULL
     WHERE purpose IS DISTINCT FROM 'confirm' OR NOT email_verified
     ORDER BY email_key, mail_id
+    FOR KEY SHARE OF users
 ), reservations AS MATERIALIZED (
     SELECT requests.*, CASE WHEN slots IS NOT NULL THEN
         take_mail_place(mail_id, quota, requested_at, slots, period)
