@@ -323,3 +323,28 @@ async def test_erased_user_frees_address_and_id(shop: ShopService) -> None:
     again, is_new = await shop.put("7", "ann@example.com")
     assert is_new
     assert again.id != ann.id
+
+
+async def test_changes_are_events(shop: ShopService) -> None:
+    """With the external id, which an erasure takes out of all of them."""
+
+    async def events() -> list[tuple[str, object]]:
+        async with shop.database.read() as repositories:
+            log = repositories.tables.event_outbox.values()
+            return [
+                (each.type, each.data["external_id"])
+                for each in log
+                if each.type.startswith("user.")
+            ]
+
+    ann, _ = await shop.put("7", "ann@example.com")
+    await shop.put("7", "ann@example.com", email_verified=True)
+    await shop.put("7", "new@example.com", email_verified=True)
+    assert await events() == [
+        *(("user.registered", "7"), ("user.verified", "7"), ("user.verified", "7")),
+    ]
+    await shop.get(EraseUser)(SHOP, ann.id)
+    assert await events() == [
+        *(("user.registered", None), ("user.verified", None), ("user.verified", None)),
+        ("user.erased", None),
+    ]
