@@ -253,12 +253,15 @@ def _is_basic(value: str) -> bool:
     return value.partition(" ")[0].lower() == "basic"
 
 
-def text_schema(description: str, example: str | None = None) -> Schema:
-    """Return the schema of a text field."""
-    examples = [example] if example else None
-    return Schema(type=OpenAPIType.STRING, description=description, examples=examples)
+def text_schema(description: str, example: str = "") -> Schema:
+    """Return the schema of a text field.
+
+    Swagger UI would send "string" for a field without an example, and omits an empty one.
+    """
+    return Schema(type=OpenAPIType.STRING, description=description, examples=[example])
 
 
+TOKEN_EXAMPLE = "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7"  # noqa: S105 - made up
 CLIENT_FIELDS = {
     "client_id": text_schema("The client's id, unless it is sent by HTTP Basic."),
     "client_secret": text_schema("The client's secret, unless it is sent by HTTP Basic."),
@@ -283,10 +286,10 @@ class TokenFormOperation(Operation):
     def __post_init__(self) -> None:
         """Add the form."""
         fields = {
-            "token": text_schema("An access token or a refresh token."),
+            "token": text_schema("An access token or a refresh token.", TOKEN_EXAMPLE),
             "token_type_hint": text_schema(
                 "`access_token` or `refresh_token`. The service ignores it."
             ),
         }
-        example = Example(summary="A token", value={"token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7"})
+        example = Example(summary="A token", value={"token": TOKEN_EXAMPLE})
         self.request_body = describe_form(fields, ["token"], {"token": example})
