@@ -7,9 +7,12 @@ from uuid import UUID
 
 from referral.adapters.system import SystemIdGenerator
 from referral.core.entities.codes import Code
+from referral.core.entities.events import Event
 from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Locale, Role, User
+from referral.core.entities.webhook_deliveries import Delivery
+from referral.core.entities.webhooks import Webhook
 from referral.core.ports.repositories import Database
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -99,3 +102,52 @@ async def store_referral(store: Database, code: Code, **changed: Any) -> tuple[R
         await repositories.users.add(referred)
         await repositories.referrals.add(referral)
     return referral, referred
+
+
+def make_webhook(**changed: Any) -> Webhook:
+    """Return a new webhook that subscribes to all events."""
+    webhook = Webhook(
+        id=ID_GENERATOR.new(),
+        url="https://shop.example/hook",
+        events=("*",),
+        description="Shop",
+        enabled=True,
+        disabled_reason=None,
+        created_at=NOW,
+        secret=b"encrypted",
+    )
+    return replace(webhook, **changed)
+
+
+def make_delivery(webhook: Webhook, **changed: Any) -> Delivery:
+    """Return a new delivery that is due at `NOW`."""
+    delivery = Delivery(
+        id=ID_GENERATOR.new(),
+        webhook_id=webhook.id,
+        event_id=ID_GENERATOR.new(),
+        event_type="code.created",
+        occurred_at=NOW - HOUR,
+        created_at=NOW,
+        scheduled_for=NOW,
+    )
+    return replace(delivery, **changed)
+
+
+async def store_webhook(store: Database, **changed: Any) -> Webhook:
+    """Store a new webhook."""
+    webhook = make_webhook(**changed)
+    async with store.begin() as repositories:
+        await repositories.webhooks.add(webhook)
+    return webhook
+
+
+async def store_delivery(store: Database, webhook: Webhook, **changed: Any) -> Delivery:
+    """Store a new event and its delivery."""
+    delivery = make_delivery(webhook, **changed)
+    event = Event(
+        delivery.event_id, delivery.event_type, delivery.occurred_at, {"id": str(delivery.id)}
+    )
+    async with store.begin() as repositories:
+        await repositories.events.add_unlisted(event)
+        await repositories.deliveries.add([delivery])
+    return delivery

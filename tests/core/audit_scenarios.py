@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from referral.core.entities.audit import OPERATOR, SERVICE, Actor, AuditAction
@@ -25,6 +26,8 @@ from referral.core.use_cases import (
     retention,
     sessions,
     users,
+    webhook_deliveries,
+    webhooks,
 )
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService, client_caller
 
@@ -226,6 +229,67 @@ async def erase_user(service: InMemoryService, _: Actor) -> AuditedCall:
     return AuditedCall(lambda: use(SHOP, ann.id), SHOP.actor, AuditAction.USER_ERASED, ann.id)
 
 
+async def create_webhook(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Create a webhook."""
+    use = service.get(webhooks.CreateWebhook)
+    new = webhooks.NewWebhook("https://shop.example/", ["*"])
+    return AuditedCall(lambda: use(actor, new), actor, AuditAction.WEBHOOK_CREATED, None)
+
+
+async def _webhook(service: InMemoryService, *, enabled: bool = True) -> UUID:
+    new = webhooks.NewWebhook("https://shop.example/", ["*"])
+    webhook, _ = await service.get(webhooks.CreateWebhook)(OPERATOR, new)
+    if not enabled:
+        changes = webhooks.WebhookChanges(enabled=False)
+        await service.get(webhooks.UpdateWebhook)(OPERATOR, webhook.id, changes)
+    return webhook.id
+
+
+def update_webhook(
+    changes: webhooks.WebhookChanges, action: AuditAction, *, enabled: bool = True
+) -> Prepare:
+    """Change, enable or disable a webhook."""
+
+    async def prepare(service: InMemoryService, actor: Actor) -> AuditedCall:
+        webhook_id, use = (
+            await _webhook(service, enabled=enabled),
+            service.get(webhooks.UpdateWebhook),
+        )
+        return AuditedCall(lambda: use(actor, webhook_id, changes), actor, action, webhook_id)
+
+    return prepare
+
+
+def change_webhook(
+    use_case: type[webhooks.DeleteWebhook | webhooks.RotateWebhookSecret | webhooks.TestWebhook],
+    action: AuditAction,
+) -> Prepare:
+    """Call a use case that needs nothing but the webhook."""
+
+    async def prepare(service: InMemoryService, actor: Actor) -> AuditedCall:
+        webhook_id, use = await _webhook(service), service.get(use_case)
+        return AuditedCall(lambda: use(actor, webhook_id), actor, action, webhook_id)
+
+    return prepare
+
+
+async def replay_events(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Deliver past events again."""
+    webhook_id, use = await _webhook(service), service.get(webhook_deliveries.ReplayEvents)
+    since, action = service.clock.now() - timedelta(days=1), AuditAction.WEBHOOK_REPLAYED
+    return AuditedCall(lambda: use(actor, webhook_id, since), actor, action, webhook_id)
+
+
+async def retry_delivery(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Attempt a delivery once more."""
+    webhook_id, use = await _webhook(service), service.get(webhook_deliveries.RetryDelivery)
+    await service.get(webhooks.TestWebhook)(OPERATOR, webhook_id)
+    async with service.database.read() as repositories:
+        [delivery_id] = repositories.tables.deliveries
+    action = AuditAction.DELIVERY_RETRIED
+    return AuditedCall(lambda: use(actor, webhook_id, delivery_id), actor, action, delivery_id)
+
+
 AUDITED: dict[type, tuple[Prepare, ...]] = {
     accounts.BlockAccount: (block, unblock),
     accounts.Register: (create_admin,),
@@ -242,6 +306,21 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     sessions.RefreshSession: (reuse_refresh_token,),
     sessions.RevokeSession: (log_out, log_out_by_access_token),
     users.EraseUser: (erase_user,),
+    webhook_deliveries.ReplayEvents: (replay_events,),
+    webhook_deliveries.RetryDelivery: (retry_delivery,),
+    webhooks.CreateWebhook: (create_webhook,),
+    webhooks.DeleteWebhook: (change_webhook(webhooks.DeleteWebhook, AuditAction.WEBHOOK_DELETED),),
+    webhooks.RotateWebhookSecret: (
+        change_webhook(webhooks.RotateWebhookSecret, AuditAction.WEBHOOK_SECRET_ROTATED),
+    ),
+    webhooks.TestWebhook: (change_webhook(webhooks.TestWebhook, AuditAction.WEBHOOK_TESTED),),
+    webhooks.UpdateWebhook: (
+        update_webhook(webhooks.WebhookChanges(description="Shop"), AuditAction.WEBHOOK_CHANGED),
+        update_webhook(webhooks.WebhookChanges(enabled=False), AuditAction.WEBHOOK_DISABLED),
+        update_webhook(
+            webhooks.WebhookChanges(enabled=True), AuditAction.WEBHOOK_ENABLED, enabled=False
+        ),
+    ),
 }
 """The use cases that add a record, and how to call them."""
 
@@ -270,6 +349,9 @@ JOBS: set[type] = {
     notifications.SendPasswordResetMail,
     notifications.SendWelcomeMail,
     retention.Prune,
+    webhook_deliveries.DeleteDeliveries,
+    webhook_deliveries.EndDeliveries,
+    webhook_deliveries.MakeReplayDeliveries,
 }
 """Work of the service itself."""
 
@@ -292,5 +374,8 @@ READS: tuple[type, ...] = (
     sessions.CheckSession,
     users.ListUsers,
     users.ShowUser,
+    webhook_deliveries.ListDeliveries,
+    webhooks.ListWebhooks,
+    webhooks.ShowWebhook,
 )
 """Use cases that begin no transaction."""

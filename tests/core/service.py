@@ -26,11 +26,13 @@ from referral.core.ports.security import (
     AccessTokenIssuer,
     Fingerprinter,
     PasswordHasher,
+    SecretCipher,
     TokenGenerator,
     UnsubscribeTokens,
 )
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator, LinkBuilder, SecurityLog
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
+from referral.core.ports.webhooks import UrlPolicy
 from referral.core.use_cases.accounts import (
     BlockAccount,
     FindAccount,
@@ -64,6 +66,7 @@ from tests.support.fakes.security import (
     FakeAccessTokenIssuer,
     FakeFingerprinter,
     FakePasswordHasher,
+    FakeSecretCipher,
     FakeTokenGenerator,
     FakeUnsubscribeTokens,
 )
@@ -74,6 +77,7 @@ from tests.support.fakes.system import (
     FakeLinkBuilder,
     FakeSecurityLog,
 )
+from tests.support.fakes.webhooks import FakeUrlPolicy
 
 CLIENT_IP = "192.0.2.1"
 PASSWORD = "correct horse battery"
@@ -89,6 +93,7 @@ class InMemoryService:
     def __init__(self, **settings: Any) -> None:
         self.access_tokens = FakeAccessTokenIssuer()
         self.cache = FakeLookupCache()
+        self.cipher = FakeSecretCipher()
         self.clock = FakeClock()
         self.code_generator = FakeCodeGenerator()
         self.database = FakeDatabase()
@@ -120,7 +125,9 @@ class InMemoryService:
             SecurityLog: self.security_log,
             Settings: Settings(),
             TokenGenerator: self.token_generator,
+            SecretCipher: self.cipher,
             UnsubscribeTokens: FakeUnsubscribeTokens(),
+            UrlPolicy: FakeUrlPolicy(),
         }
         self.configure(**settings)
 

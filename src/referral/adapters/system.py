@@ -44,6 +44,9 @@ class RandomTokenGenerator:
         """Return a random token of 43 characters, in URL-safe Base64."""
         return secrets.token_urlsafe(TOKEN_BYTES)
 
+    def new_key(self) -> bytes:
+        return secrets.token_bytes(TOKEN_BYTES)
+
     def digest(self, token: str) -> bytes:
         """Return the SHA-256 digest of a token."""
         return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

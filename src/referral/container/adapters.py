@@ -30,6 +30,7 @@ from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.adapters.security.access_tokens import JwtAccessTokenIssuer
 from referral.adapters.security.keys import HmacFingerprinter, KeyRing, make_key_file
 from referral.adapters.security.passwords import ArgonPasswordHasher, load_common_passwords
+from referral.adapters.security.stored_secrets import AesGcmSecretCipher
 from referral.adapters.security.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.system import (
     RandomCodeGenerator,
@@ -53,6 +54,7 @@ from referral.core.ports.security import (
     AccessTokenIssuer,
     Fingerprinter,
     PasswordHasher,
+    SecretCipher,
     TokenGenerator,
     UnsubscribeTokens,
 )
@@ -86,6 +88,7 @@ class Adapters(Provider):
         + provide(RandomTokenGenerator, provides=TokenGenerator)
         + provide(ValidatingEmailParser, provides=EmailParser)
         + provide(HmacFingerprinter, provides=Fingerprinter)
+        + provide(AesGcmSecretCipher, provides=SecretCipher)
         + provide(StructlogSecurityLog, provides=SecurityLog)
         + provide(SegnoQrCodeRenderer, provides=QrCodeRenderer)
     )

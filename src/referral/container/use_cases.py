@@ -24,6 +24,8 @@ from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
 from referral.core.policies.mail_quota import MailRate, ReserveSlotInBatch, ReserveSlotInTransaction
 from referral.core.policies.reauthentication import Reauthenticate
+from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
+from referral.core.policies.webhook_fanout import FanOutEvents
 from referral.core.use_cases import (
     accounts,
     clients,
@@ -41,6 +43,8 @@ from referral.core.use_cases import (
     retention,
     sessions,
     users,
+    webhook_deliveries,
+    webhooks,
 )
 from referral.settings import Settings
 
@@ -58,6 +62,8 @@ class UseCases(Provider):
         CreateExternalAccount,
         CreditReferrer,
         EnqueueAddressJobs,
+        DisableWebhook,
+        FanOutEvents,
         FindStoredResponse,
         InvalidateLookup,
         LoginThrottle,
@@ -65,6 +71,7 @@ class UseCases(Provider):
         Reauthenticate,
         RecordAudit,
         RecordEvents,
+        RecordAttempts,
         RemoveAccount,
         ReleaseEmail,
         ReserveSlotInBatch,
@@ -128,6 +135,19 @@ class UseCases(Provider):
         users.EraseUser,
         users.ListUsers,
         users.ShowUser,
+        webhook_deliveries.DeleteDeliveries,
+        webhook_deliveries.EndDeliveries,
+        webhook_deliveries.ListDeliveries,
+        webhook_deliveries.MakeReplayDeliveries,
+        webhook_deliveries.ReplayEvents,
+        webhook_deliveries.RetryDelivery,
+        webhooks.CreateWebhook,
+        webhooks.DeleteWebhook,
+        webhooks.ListWebhooks,
+        webhooks.RotateWebhookSecret,
+        webhooks.ShowWebhook,
+        webhooks.TestWebhook,
+        webhooks.UpdateWebhook,
     )
 
     @provide

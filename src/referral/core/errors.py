@@ -150,6 +150,12 @@ class ClaimWindowClosed(Conflict):
     default_detail = "A referrer can be set within 7 days of registration only."
 
 
+class WebhookDisabled(Conflict):
+    """The webhook is disabled, and receives nothing. Enable it first."""
+
+    default_detail = "This webhook is disabled. Enable it first, with 'enabled': true."
+
+
 class IdempotencyKeyInUse(Conflict):
     """Another request with this idempotency key is in progress. Retry in a moment."""
 

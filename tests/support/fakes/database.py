@@ -34,6 +34,11 @@ from tests.support.fakes.token_repositories import (
     FakeOneTimeTokenRepository,
 )
 from tests.support.fakes.user_directory import FakeUserDirectory
+from tests.support.fakes.webhooks import (
+    FakeDeliveryRepository,
+    FakeReplayRepository,
+    FakeWebhookRepository,
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,18 @@ class FakeRepositories:
     @property
     def events(self) -> FakeEventLog:
         return FakeEventLog(self._open_tables())
+
+    @property
+    def webhooks(self) -> FakeWebhookRepository:
+        return FakeWebhookRepository(self._open_tables())
+
+    @property
+    def deliveries(self) -> FakeDeliveryRepository:
+        return FakeDeliveryRepository(self._open_tables())
+
+    @property
+    def replays(self) -> FakeReplayRepository:
+        return FakeReplayRepository(self._open_tables())
 
     @property
     def jobs(self) -> FakeJobQueue:

@@ -18,6 +18,9 @@ class FakeTokenGenerator:
         self._count += 1
         return f"secret-{self._count}"
 
+    def new_key(self) -> bytes:
+        return self.new().encode().ljust(32, b".")
+
     def digest(self, secret: str) -> bytes:
         return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
@@ -30,6 +33,26 @@ class FakeFingerprinter:
 
     def compute(self, data: bytes) -> tuple[bytes, ...]:
         return tuple(hashlib.sha256(key + data).digest() for key in self.keys)
+
+
+class FakeSecretCipher:
+    """Secrets beside the key and the context; a test may change the keys, newest first."""
+
+    def __init__(self) -> None:
+        self.keys = [b"key"]
+
+    def encrypt(self, secret: bytes, context: bytes) -> bytes:
+        return b"|".join((self.keys[0], context.hex().encode(), secret))
+
+    def decrypt(self, encrypted: bytes, context: bytes) -> bytes | None:
+        key, stored_context, secret = encrypted.split(b"|", 2)
+        return secret if key in self.keys and stored_context == context.hex().encode() else None
+
+    def reencrypt(self, encrypted: bytes, context: bytes) -> bytes | None:
+        secret = self.decrypt(encrypted, context)
+        if secret is None or encrypted.startswith(self.keys[0]):
+            return None
+        return self.encrypt(secret, context)
 
 
 class FakePasswordHasher:

@@ -18,6 +18,8 @@ from referral.core.entities.jobs import Job
 from referral.core.entities.referrals import Referral
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
+from referral.core.entities.webhook_deliveries import Delivery, Replay
+from referral.core.entities.webhooks import Webhook
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Tables:
     events: dict[UUID, Event] = field(default_factory=dict)
     event_positions: dict[UUID, int] = field(default_factory=dict)
     last_event_position: int = 0
+    webhooks: dict[UUID, Webhook] = field(default_factory=dict)
+    deliveries: dict[UUID, Delivery] = field(default_factory=dict)
+    replays: dict[UUID, Replay] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     aborted: bool = False
 

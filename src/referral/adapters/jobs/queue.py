@@ -20,12 +20,15 @@ from referral.adapters.postgres.connection import DatabaseConnection
 from referral.core.entities.jobs import (
     CodeMailJob,
     ConfirmationMailJob,
+    DeleteDeliveriesJob,
+    EndDeliveriesJob,
     EnrichProfileJob,
     InvalidateLookupJob,
     Job,
     PasswordResetMailJob,
     PruneJob,
     ReferralMailJob,
+    ReplayEventsJob,
     VerifyEmailJob,
     WelcomeMailJob,
     initial_delay,
@@ -56,6 +59,9 @@ JOB_TYPES: dict[str, type[Job]] = {
     "enriching": EnrichProfileJob,
     "clearing": InvalidateLookupJob,
     "pruning": PruneJob,
+    "webhook-disabling": EndDeliveriesJob,
+    "webhook-deletion": DeleteDeliveriesJob,
+    "webhook-replay": ReplayEventsJob,
 }
 """Job types by their names in the queue, in metrics and in commands: a name cannot change while the
 queue may contain it.

@@ -27,6 +27,11 @@ from referral.adapters.postgres.repositories.users import PostgresUserRepository
 from referral.adapters.postgres.repositories.verification_results import (
     PostgresVerificationResultRepository,
 )
+from referral.adapters.postgres.repositories.webhook_deliveries import PostgresDeliveryRepository
+from referral.adapters.postgres.repositories.webhooks import (
+    PostgresReplayRepository,
+    PostgresWebhookRepository,
+)
 from referral.core.ports.repositories import JobQueue
 from referral.core.ports.security import Fingerprinter
 
@@ -97,6 +102,18 @@ class PostgresRepositories:
     @cached_property
     def events(self) -> PostgresEventLog:
         return PostgresEventLog(self.connection)
+
+    @cached_property
+    def webhooks(self) -> PostgresWebhookRepository:
+        return PostgresWebhookRepository(self.connection)
+
+    @cached_property
+    def deliveries(self) -> PostgresDeliveryRepository:
+        return PostgresDeliveryRepository(self.connection)
+
+    @cached_property
+    def replays(self) -> PostgresReplayRepository:
+        return PostgresReplayRepository(self.connection)
 
     @cached_property
     def jobs(self) -> JobQueue:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     ForeignKey,
     Identity,
     Index,
@@ -339,4 +340,75 @@ events = Table(
         "external_user_id",
         postgresql_where=text("external_user_id IS NOT NULL"),
     ),
+)
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("url", Text, nullable=False),
+    # Patterns of event types.
+    Column("events", ARRAY(Text), nullable=False),
+    Column("description", Text),
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled_reason", Text),
+    _timestamp("created_at"),
+    # Encrypted under a key derived from the signing keys.
+    Column("secret", LargeBinary, nullable=False),
+    Column("previous_secret", LargeBinary),
+    _timestamp("previous_secret_until", nullable=True),
+    # Time of the first failed attempt since the last success.
+    _timestamp("failing_since", nullable=True),
+    CheckConstraint("NOT (enabled AND disabled_reason IS NOT NULL)", name="disabled_reason"),
+)
+
+# No foreign keys: deleting a webhook or an event would delete its deliveries in one statement,
+# however many there are. Both are deleted in batches instead.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("webhook_id", Uuid, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    Column("event_type", Text, nullable=False),
+    # Time of the event, by which deliveries are deleted together with their events.
+    _timestamp("occurred_at"),
+    _timestamp("created_at"),
+    Column("status", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("scheduled_failures", SmallInteger, nullable=False),
+    _timestamp("scheduled_for", nullable=True),
+    _timestamp("retry_requested_at", nullable=True),
+    Column("response_status", SmallInteger),
+    Column("response_body", Text),
+    Column("error", Text),
+    Column(
+        "next_attempt_at",
+        DateTimeUTC(timezone=True),
+        Computed("LEAST(scheduled_for, retry_requested_at)", persisted=True),
+    ),
+    CheckConstraint("(status = 'pending') = (scheduled_for IS NOT NULL)", name="scheduled_for"),
+    Index("ix_webhook_deliveries_webhook_id_id", "webhook_id", "id"),
+    Index("ix_webhook_deliveries_webhook_id_status_id", "webhook_id", "status", "id"),
+    Index("ix_webhook_deliveries_occurred_at", "occurred_at"),
+    # Begins with the webhook: one with a million due deliveries costs the others nothing.
+    Index(
+        "ix_webhook_deliveries_due",
+        "webhook_id",
+        "next_attempt_at",
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
+)
+
+# Requests to deliver past events again, until all their deliveries are made.
+webhook_replays = Table(
+    "webhook_replays",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("webhook_id", Uuid, nullable=False),
+    Column("event_types", ARRAY(Text), nullable=False),
+    _timestamp("since"),
+    _timestamp("until"),
+    # The last event of the previous batch.
+    _timestamp("after_occurred_at", nullable=True),
+    Column("after_event_id", Uuid),
 )

@@ -42,12 +42,13 @@ UNKNOWN_KEY_RELOAD_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class SigningKey:
-    """An RSA key pair, its public JWK, and the HMAC key derived from it."""
+    """An RSA key pair, its public JWK, and the keys derived from it: for HMAC and for AES-256."""
 
     private: RSAPrivateKey
     public: RSAPublicKey
     jwk: dict[str, str]
     hmac_key: bytes
+    encryption_key: bytes
 
     @property
     def kid(self) -> str:
@@ -141,12 +142,14 @@ def _load_key(pem: bytes) -> SigningKey:
     digest = hashlib.sha256(json.dumps(thumbprint_members, separators=(",", ":")).encode()).digest()
     kid = urlsafe_b64encode(digest).rstrip(b"=").decode()
     jwk = {**thumbprint_members, "kid": kid, "use": "sig", "alg": "RS256"}
-    return SigningKey(private_key, public_key, jwk, _derive_hmac_key(private_key))
+    hmac_key = _derive_key(private_key, b"referral fingerprints")
+    encryption_key = _derive_key(private_key, b"referral stored secrets")
+    return SigningKey(private_key, public_key, jwk, hmac_key, encryption_key)
 
 
-def _derive_hmac_key(private_key: RSAPrivateKey) -> bytes:
+def _derive_key(private_key: RSAPrivateKey, purpose: bytes) -> bytes:
     der = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    return HKDF(SHA256(), 32, salt=None, info=b"referral fingerprints").derive(der)
+    return HKDF(SHA256(), 32, salt=None, info=purpose).derive(der)
 
 
 def _find_key(keys: Sequence[SigningKey], kid: str) -> SigningKey | None:

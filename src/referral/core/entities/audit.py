@@ -35,6 +35,15 @@ class AuditAction(StrEnum):
     REFERRAL_CREATED = "referral.created"
     REFERRAL_CONFIRMED = "referral.confirmed"
     REFERRAL_REJECTED = "referral.rejected"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_ENABLED = "webhook.enabled"
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_DELETED = "webhook.deleted"
+    WEBHOOK_SECRET_ROTATED = "webhook.secret-rotated"  # noqa: S105
+    WEBHOOK_TESTED = "webhook.tested"
+    WEBHOOK_REPLAYED = "webhook.replayed"
+    DELIVERY_RETRIED = "delivery.retried"
     JOB_RETRIED = "job.retried"
     JOB_DISCARDED = "job.discarded"
 

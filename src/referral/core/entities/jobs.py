@@ -75,6 +75,27 @@ class PruneJob:
     """Expire unconfirmed accounts and referrals, and delete old rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndDeliveriesJob:
+    """End the remaining deliveries of a disabled webhook."""
+
+    webhook_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDeliveriesJob:
+    """Delete the remaining deliveries of a deleted webhook."""
+
+    webhook_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayEventsJob:
+    """Make the deliveries of a replay."""
+
+    replay_id: UUID
+
+
 Job = (
     WelcomeMailJob
     | ReferralMailJob
@@ -85,6 +106,9 @@ Job = (
     | EnrichProfileJob
     | InvalidateLookupJob
     | PruneJob
+    | EndDeliveriesJob
+    | DeleteDeliveriesJob
+    | ReplayEventsJob
 )
 
 

@@ -24,6 +24,9 @@ RETRY_JITTER = 0.2
 MAX_RETRY_AFTER = timedelta(days=1)
 """The longest `Retry-After` of a receiver that is respected."""
 
+DISABLED_ERROR = "The webhook was disabled."
+"""The error of a delivery that had no attempt before its webhook was disabled."""
+
 MAX_RESPONSE_BODY_CHARACTERS = 1024
 """How much of the response to a failed attempt is stored."""
 
@@ -112,6 +115,22 @@ class Delivery:
         if self.status is not DeliveryStatus.PENDING or not is_scheduled:
             return delivery
         return _reschedule(delivery, attempt, jitter)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A request to deliver the events of `since <= occurred_at < until` to a webhook again.
+
+    `after_occurred_at` and `after_event_id` are those of the last event that has its delivery.
+    """
+
+    id: UUID
+    webhook_id: UUID
+    event_types: tuple[str, ...]
+    since: datetime
+    until: datetime
+    after_occurred_at: datetime | None = None
+    after_event_id: UUID | None = None
 
 
 def _reschedule(delivery: Delivery, attempt: DeliveryAttempt, jitter: float) -> Delivery:

@@ -1,11 +1,9 @@
 """Webhooks: receivers of events, and their rules. Deliveries are in `webhook_deliveries`."""
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from referral.core.entities.webhook_deliveries import DeliveryAttempt
@@ -13,18 +11,7 @@ from referral.core.errors import InvalidRequest
 
 ANY_EVENT = "*"
 MAX_PATTERNS = 100
-MAX_URL_CHARACTERS = 2048
-MAX_HOST_CHARACTERS = 253
 MAX_DESCRIPTION_CHARACTERS = 500
-
-URL_CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
-"""The characters of a URL (RFC 3986) without a fragment, which is never sent."""
-
-HOST_PATTERN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-PORT_PATTERN = re.compile(r":[0-9]{1,5}")
-
-SECRET_BYTES = 32
-"""The length of a signing secret. Standard Webhooks requires 24 to 64 random bytes."""
 
 PREVIOUS_SECRET_LIFETIME = timedelta(hours=24)
 """How long deliveries carry the signature of the previous secret too."""
@@ -142,39 +129,3 @@ def check_description(description: str | None) -> str | None:
         detail = f"Send at most {MAX_DESCRIPTION_CHARACTERS} characters without line ends."
         raise InvalidRequest(detail, field="description")
     return description
-
-
-def check_url(url: str) -> str:
-    """Return the URL of a receiver, or raise `InvalidRequest`.
-
-    This checks the text only. Which networks are allowed is up to `UrlPolicy`.
-    """
-    if len(url) > MAX_URL_CHARACTERS:
-        raise _invalid_url(f"Send a URL of at most {MAX_URL_CHARACTERS:,} characters.")
-    if not URL_CHARACTERS.fullmatch(url):
-        detail = "without spaces, line ends and a fragment; encode others, and write hosts as xn--"
-        raise _invalid_url(f"Send a URL of ASCII characters {detail}.")
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise _invalid_url("Send an absolute URL, such as https://shop.example/hook.") from error
-    if parts.scheme not in {"https", "http"} or not parts.netloc:
-        raise _invalid_url("Send an absolute URL, such as https://shop.example/hook.")
-    if "@" in parts.netloc:
-        raise _invalid_url("Send a URL without a user and a password.")
-    _check_authority(parts)
-    return url
-
-
-def _check_authority(parts: SplitResult) -> None:
-    host, authority = parts.hostname or "", parts.netloc
-    is_ipv6 = authority.startswith("[")
-    if len(host) > MAX_HOST_CHARACTERS or not (is_ipv6 or HOST_PATTERN.fullmatch(host)):
-        raise _invalid_url("Send a URL with a valid host name.")
-    port = authority[authority.rfind("]") + 1 :] if is_ipv6 else authority[len(host) :]
-    if port and not (PORT_PATTERN.fullmatch(port) and 1 <= int(port[1:]) <= 2**16 - 1):
-        raise _invalid_url("Send a URL whose port is 1 to 65535.")
-
-
-def _invalid_url(detail: str) -> InvalidRequest:
-    return InvalidRequest(detail, field="url")

@@ -22,6 +22,11 @@ from referral.core.entities.users import Profile, User
 from referral.core.ports.audit import AuditLog
 from referral.core.ports.events import EventLog
 from referral.core.ports.user_directory import UserDirectory
+from referral.core.ports.webhooks import (
+    DeliveryRepository,
+    ReplayRepository,
+    WebhookRepository,
+)
 
 
 class UserRepository(Protocol):
@@ -467,6 +472,15 @@ class Repositories(Protocol):
 
     @property
     def events(self) -> EventLog: ...
+
+    @property
+    def webhooks(self) -> WebhookRepository: ...
+
+    @property
+    def deliveries(self) -> DeliveryRepository: ...
+
+    @property
+    def replays(self) -> ReplayRepository: ...
 
     @property
     def jobs(self) -> JobQueue: ...

@@ -11,6 +11,10 @@ class TokenGenerator(Protocol):
 
     def new(self) -> str: ...
 
+    def new_key(self) -> bytes:
+        """Return 32 random bytes, for a secret that is stored encrypted."""
+        ...
+
     def digest(self, secret: str) -> bytes: ...
 
 
@@ -33,6 +37,13 @@ class SecretCipher(Protocol):
 
     def decrypt(self, encrypted: bytes, context: bytes) -> bytes | None:
         """Return the secret, or None if none of the signing keys decrypts it."""
+        ...
+
+    def reencrypt(self, encrypted: bytes, context: bytes) -> bytes | None:
+        """Return a secret encrypted with the first signing key instead of another one.
+
+        Returns None if it is already, or if no key decrypts it.
+        """
         ...
 
 

@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus
+from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus, Replay
 from referral.core.entities.webhooks import Webhook
 
 
 class UrlPolicy(Protocol):
-    """The networks to which the service may send."""
+    """The URLs that the service may send to."""
 
     def check(self, url: str) -> None:
-        """Raise `Invalid` if the scheme or a literal address of a valid URL is not allowed.
+        """Raise `Invalid` for a URL that is malformed, or whose literal address is not allowed.
 
         Names are not looked up: a name may be allowed now, and not when a delivery is sent.
         """
@@ -88,10 +88,10 @@ class DeliveryRepository(Protocol):
         """Store the mutable fields of locked deliveries."""
         ...
 
-    async def fail_pending(self, webhook_id: UUID) -> bool:
+    async def fail_pending(self, webhook_id: UUID, error: str) -> bool:
         """End some of a webhook's pending deliveries and requested retries.
 
-        Returns whether there may be more.
+        `error` is that of a delivery without an attempt. Returns whether there may be more.
         """
         ...
 
@@ -102,6 +102,24 @@ class DeliveryRepository(Protocol):
     async def prune(self, occurred_before: datetime) -> bool:
         """Delete some of the deliveries of events from before a time."""
         ...
+
+
+class ReplayRepository(Protocol):
+    """Replays whose deliveries are being made."""
+
+    async def add(self, replay: Replay) -> None: ...
+
+    async def find(self, replay_id: UUID) -> Replay | None: ...
+
+    async def lock(self, replay_id: UUID) -> Replay | None:
+        """Lock a replay, so that only one transaction makes its next deliveries."""
+        ...
+
+    async def save(self, replay: Replay) -> None:
+        """Store the last event of a locked replay."""
+        ...
+
+    async def remove(self, replay_id: UUID) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from referral.core.entities.jobs import (
     CodeMailJob,
     ConfirmationMailJob,
+    DeleteDeliveriesJob,
+    EndDeliveriesJob,
     EnrichProfileJob,
     InvalidateLookupJob,
     Job,
@@ -12,6 +14,7 @@ from referral.core.entities.jobs import (
     PasswordResetMailJob,
     PruneJob,
     ReferralMailJob,
+    ReplayEventsJob,
     VerifyEmailJob,
     WelcomeMailJob,
 )
@@ -26,6 +29,11 @@ from referral.core.use_cases.notifications import (
     SendWelcomeMail,
 )
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
+from referral.core.use_cases.webhook_deliveries import (
+    DeleteDeliveries,
+    EndDeliveries,
+    MakeReplayDeliveries,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,9 @@ class DispatchJob:
     send_welcome_mail: SendWelcomeMail
     notify_referrer: NotifyReferrer
     verify_email: VerifyEmail
+    end_deliveries: EndDeliveries
+    delete_deliveries: DeleteDeliveries
+    make_replay_deliveries: MakeReplayDeliveries
 
     async def __call__(self, job: Job, context: JobContext) -> None:
         """Run the job; errors are those of `JobHandler`."""
@@ -60,8 +71,26 @@ class DispatchJob:
                 await self.verify_email(job, context)
             case EnrichProfileJob():
                 await self.enrich_profile(job, context)
+            case _:
+                await self._run_without_context(job)
+
+    async def _run_without_context(
+        self,
+        job: InvalidateLookupJob
+        | PruneJob
+        | EndDeliveriesJob
+        | DeleteDeliveriesJob
+        | ReplayEventsJob,
+    ) -> None:
+        match job:
             case InvalidateLookupJob():
                 await self.retry_lookup_invalidation(job)
             case PruneJob():
                 await self.expire_unconfirmed()
                 await self.prune()
+            case EndDeliveriesJob():
+                await self.end_deliveries(job)
+            case DeleteDeliveriesJob():
+                await self.delete_deliveries(job)
+            case ReplayEventsJob():
+                await self.make_replay_deliveries(job)

@@ -1,0 +1,144 @@
+"""Deliveries to webhooks in PostgreSQL; rows are written in batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import cache
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import bindparam, select
+
+from referral.adapters.postgres.connection import (
+    DIALECT,
+    PRUNE_BATCH_SIZE,
+    DatabaseConnection,
+    Statement,
+    to_entity,
+    values_of,
+)
+from referral.adapters.postgres.tables import webhook_deliveries as table
+from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus
+from referral.core.ports.webhooks import DueDelivery
+
+COLUMN_NAMES = tuple(field.name for field in fields(Delivery))
+COLUMNS = [table.c[name] for name in COLUMN_NAMES]
+MUTABLE_COLUMNS = COLUMN_NAMES[COLUMN_NAMES.index("scheduled_for") :]
+
+COLUMN_LIST = ", ".join(COLUMN_NAMES)
+QUALIFIED_COLUMN_LIST = ", ".join(f"delivery.{name}" for name in COLUMN_NAMES)
+# One array for each column.
+ROWS = ", ".join(
+    f"${number}::{column.type.compile(dialect=DIALECT)}[]"
+    for number, column in enumerate(COLUMNS, 1)
+)
+ADD = f"INSERT INTO webhook_deliveries ({COLUMN_LIST}) SELECT * FROM unnest({ROWS})"  # noqa: S608
+SAVE = f"""
+UPDATE webhook_deliveries AS delivery
+SET {", ".join(f"{name} = saved.{name}" for name in MUTABLE_COLUMNS)}
+FROM unnest({ROWS}) AS saved ({COLUMN_LIST}) WHERE delivery.id = saved.id
+"""  # noqa: S608 - nothing but names of columns
+LOCK = f"""
+SELECT {COLUMN_LIST} FROM webhook_deliveries WHERE id = ANY ($1) ORDER BY id FOR UPDATE
+"""  # noqa: S608
+
+# One probe of the index for each webhook: a semi-join might read all that is due.
+LIST_DUE_WEBHOOKS = """
+SELECT webhook.id FROM webhooks AS webhook, LATERAL (
+    SELECT next_attempt_at FROM webhook_deliveries
+    WHERE webhook_id = webhook.id AND next_attempt_at <= $1
+    ORDER BY next_attempt_at LIMIT 1
+) AS longest_due
+WHERE webhook.enabled ORDER BY longest_due.next_attempt_at
+"""
+LIST_DUE = f"""
+SELECT {QUALIFIED_COLUMN_LIST}, event.data
+FROM webhooks AS webhook
+JOIN webhook_deliveries AS delivery ON delivery.webhook_id = webhook.id
+JOIN events AS event ON event.id = delivery.event_id
+WHERE webhook.id = $1 AND webhook.enabled AND delivery.next_attempt_at <= $2
+ORDER BY delivery.next_attempt_at LIMIT $3
+"""  # noqa: S608
+FAIL_PENDING = f"""
+UPDATE webhook_deliveries
+SET status = CASE status WHEN 'pending' THEN 'failed' ELSE status END,
+    scheduled_for = NULL, retry_requested_at = NULL,
+    error = CASE status WHEN 'pending' THEN coalesce(error, $2) ELSE error END
+WHERE id = ANY (ARRAY(
+    SELECT id FROM webhook_deliveries WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL
+    ORDER BY next_attempt_at LIMIT {PRUNE_BATCH_SIZE}))
+RETURNING id
+"""  # noqa: S608
+DELETE = f"""
+DELETE FROM webhook_deliveries WHERE id = ANY (ARRAY(
+    SELECT id FROM webhook_deliveries WHERE webhook_id = $1 ORDER BY id LIMIT {PRUNE_BATCH_SIZE}))
+RETURNING id
+"""  # noqa: S608
+
+BY_WEBHOOK = table.c.webhook_id == bindparam("webhook_id")
+FIND = Statement(select(*COLUMNS).where(BY_WEBHOOK, table.c.id == bindparam("delivery_id")))
+
+
+@cache
+def _list_page(*, has_status: bool, is_first: bool) -> Statement:
+    query = select(*COLUMNS).where(BY_WEBHOOK)
+    if has_status:
+        query = query.where(table.c.status == bindparam("status"))
+    if not is_first:
+        query = query.where(table.c.id < bindparam("after"))
+    return Statement(query.order_by(table.c.id.desc()).limit(bindparam("limit")))
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDeliveryRepository:
+    """The table of deliveries."""
+
+    connection: DatabaseConnection
+
+    async def add(self, deliveries: Sequence[Delivery]) -> None:
+        for first in range(0, len(deliveries), PRUNE_BATCH_SIZE):
+            batch = deliveries[first : first + PRUNE_BATCH_SIZE]
+            await self.connection.fetch_sql(ADD, *_columns(batch))
+
+    async def find(self, webhook_id: UUID, delivery_id: UUID) -> Delivery | None:
+        return await self.connection.fetch_entity(
+            Delivery, FIND, webhook_id=webhook_id, delivery_id=delivery_id
+        )
+
+    async def list_page(
+        self, webhook_id: UUID, *, status: DeliveryStatus | None, after: UUID | None, limit: int
+    ) -> list[Delivery]:
+        statement = _list_page(has_status=status is not None, is_first=after is None)
+        return await self.connection.fetch_entities(
+            Delivery, statement, webhook_id=webhook_id, status=status, after=after, limit=limit
+        )
+
+    async def list_due_webhooks(self, now: datetime) -> list[UUID]:
+        rows = await self.connection.fetch_sql(LIST_DUE_WEBHOOKS, now)
+        return [msgspec.convert(row["id"], UUID) for row in rows]
+
+    async def list_due(self, webhook_id: UUID, now: datetime, limit: int) -> list[DueDelivery]:
+        rows = await self.connection.fetch_sql(LIST_DUE, webhook_id, now, limit)
+        return [DueDelivery(to_entity(Delivery, row), row["data"]) for row in rows]
+
+    async def lock(self, delivery_ids: Sequence[UUID]) -> list[Delivery]:
+        rows = await self.connection.fetch_sql(LOCK, list(delivery_ids))
+        return [to_entity(Delivery, row) for row in rows]
+
+    async def save(self, deliveries: Sequence[Delivery]) -> None:
+        await self.connection.fetch_sql(SAVE, *_columns(deliveries))
+
+    async def fail_pending(self, webhook_id: UUID, error: str) -> bool:
+        failed = await self.connection.fetch_sql(FAIL_PENDING, webhook_id, error)
+        return len(failed) == PRUNE_BATCH_SIZE
+
+    async def delete(self, webhook_id: UUID) -> bool:
+        return len(await self.connection.fetch_sql(DELETE, webhook_id)) == PRUNE_BATCH_SIZE
+
+    async def prune(self, occurred_before: datetime) -> bool:
+        return await self.connection.prune(table, table.c.occurred_at < occurred_before)
+
+
+def _columns(deliveries: Sequence[Delivery]) -> list[list[object]]:
+    rows: list[Mapping[str, object]] = [values_of(delivery) for delivery in deliveries]
+    return [[row[name] for row in rows] for name in COLUMN_NAMES]
