@@ -18,7 +18,7 @@ from litestar.openapi.spec import (
 )
 from litestar.types import ASGIApp
 
-from referral.adapters.jobs.worker import JobWorker
+from referral.adapters.jobs.worker import WorkerGroup
 from referral.adapters.observability.logs import configure_logging
 from referral.adapters.observability.prometheus import PrometheusMetrics
 from referral.adapters.observability.samples import RequestMetrics
@@ -170,12 +170,12 @@ async def inline_worker(container: AsyncContainer, settings: Settings) -> AsyncI
     if settings.worker == "off":
         yield
         return
-    worker = await container.get(JobWorker)
-    task = asyncio.create_task(worker.run())
+    workers = await container.get(WorkerGroup)
+    task = asyncio.create_task(workers.run())
     try:
         yield
     finally:
-        worker.stop()
+        workers.stop()
         await task
 
 

@@ -15,6 +15,7 @@ from referral.core.entities.users import UNCONFIRMED_ACCOUNT_LIFETIME, Role, Use
 from referral.core.errors import ActiveCodeExists, CodeTaken, ReferralCodeUnusable
 from referral.core.use_cases.accounts import AccountUpdate, NewAccount, UpdateAccount
 from referral.core.use_cases.codes import CodeRenewal
+from referral.core.use_cases.events import PublishEvents, ReportExpiredCodes
 from referral.core.use_cases.referrals import SetReferrer
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 
@@ -403,3 +404,82 @@ def test_time_is_in_utc() -> None:
     moscow = timezone(timedelta(hours=3))
     assert format_time(datetime(2026, 1, 31, 15, tzinfo=moscow)) == "2026-01-31T12:00:00Z"
     assert format_time(datetime(2026, 1, 31, 0, 0, 0, 5, UTC)) == "2026-01-31T00:00:00.000005Z"
+
+
+async def feed(service: InMemoryService) -> list[str]:
+    """Return the types in the feed."""
+    async with service.database.read() as repositories:
+        page = await repositories.events.list_page(None, after=0, limit=9999)
+    return [each.event.type for each in page]
+
+
+async def test_events_are_published_in_batches(service: InMemoryService) -> None:
+    """The result tells whether there was anything to publish."""
+    publish = service.get(PublishEvents)
+    assert not await publish()
+    await service.create_account("ann@example.com")
+    async with service.database.begin() as repositories:
+        event = Event(service.id_generator.new(), "code.created", service.clock.now(), {})
+        events = (replace(event, id=service.id_generator.new()) for _ in range(600))
+        await repositories.events.add(*events)
+    assert await publish()
+    assert len(await feed(service)) == 500
+    assert await publish(wait=True)
+    assert not await publish()
+    assert await feed(service) == ["user.registered", *["code.created"] * 600]
+
+
+async def test_expiry_of_an_active_code_is_reported_once(service: InMemoryService) -> None:
+    """Neither before it, nor again, nor after the clock was set back; a renewal counts anew."""
+    report = service.get(ReportExpiredCodes)
+    ann, code = await user_with_code(service, minutes=60)
+    service.clock.advance(minutes=60, microseconds=-1)
+    assert not await report()
+    service.clock.advance(microseconds=1)
+    assert await report()
+    [event] = await service.events()
+    assert (event.type, event.occurred_at) == ("code.expired", code.expires_at)
+    assert (event.data["code_id"], event.data["status"]) == (str(code.id), "expired")
+    service.clock.advance(hours=-1)
+    assert not await report()
+    service.clock.advance(hours=1)
+    assert not await report()
+    await service.renew_code(ann.id, code.id, CodeRenewal(expiry=Expiry(lifetime_minutes=5)))
+    assert await told(service) == ["code.renewed"]
+    service.clock.advance(minutes=5)
+    assert await report()
+    assert await told(service) == ["code.expired"]
+
+
+async def test_expiry_of_a_code_that_is_not_active_is_no_event(service: InMemoryService) -> None:
+    """Inactive, exhausted, deleted, or renewed before it."""
+    ann, exhausted = await user_with_code(service, minutes=60, max_uses=1)
+    bob = await service.create_account("bob@example.com", referral_code="ANN")
+    await service.create_code(ann, minutes=60, activate=False)
+    deleted = await service.create_code(bob, minutes=60)
+    await service.delete_code(bob.id, deleted.id)
+    cem = await service.create_account("cem@example.com")
+    renewed = await service.create_code(cem, minutes=60)
+    renewal = CodeRenewal(expiry=Expiry(lifetime_minutes=90))
+    await service.renew_code(cem.id, renewed.id, renewal)
+    await service.events()
+    service.clock.advance(minutes=60)
+    assert await service.get(ReportExpiredCodes)()
+    assert await told(service) == []
+    service.clock.advance(minutes=30)
+    await service.get(ReportExpiredCodes)()
+    [event] = await service.events()
+    assert event.data["code_id"] == str(renewed.id)
+    await service.renew_code(ann.id, exhausted.id, CodeRenewal(unlimited=True))
+    assert await told(service) == ["code.renewed"]
+
+
+async def test_many_expiries_are_reported_in_batches(service: InMemoryService) -> None:
+    """All in one call."""
+    for number in range(250):
+        user = await service.create_account(f"u{number}@example.com")
+        await service.create_code(user, minutes=60)
+    await service.events()
+    service.clock.advance(minutes=60)
+    assert await service.get(ReportExpiredCodes)()
+    assert await told(service) == ["code.expired"] * 250

@@ -41,6 +41,7 @@ async def store_rows(service: InMemoryService) -> None:
         )
         await repositories.verification_results.save(b"ann", Deliverability.VALID, now)
         await repositories.referred_emails.add(b"ann", now)
+        await repositories.events.publish(1, wait=False)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,7 @@ async def store_rows(service: InMemoryService) -> None:
         ("mail_slots", timedelta(days=1)),
         ("verification_results", timedelta(days=30)),
         ("referred_emails", timedelta(days=365)),
+        ("events", timedelta(days=30)),
     ],
 )
 async def test_rows_are_pruned_after_their_retention(

@@ -13,6 +13,9 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.core.ports.security import PasswordHasher
 from referral.core.ports.system import Clock
 from referral.settings import Settings
@@ -32,7 +35,8 @@ from tests.support.code_model import (
     parse_code,
     possible_states,
 )
-from tests.support.fakes.security import FakePasswordHasher
+from tests.support.event_replay import COMPARED_FIELDS, EventReplay
+from tests.support.fakes.security import FakeFingerprinter, FakePasswordHasher
 from tests.support.fakes.system import FakeClock
 
 MAX_CONCURRENT = 4
@@ -62,6 +66,7 @@ class CodesMachine(RuleBasedStateMachine):
     service: httpx.AsyncClient
     runner: asyncio.Runner
     clock: FakeClock
+    changes: EventReplay
     histories = 0
     schedules = 0
     """Number of steps with concurrent requests."""
@@ -91,6 +96,15 @@ class CodesMachine(RuleBasedStateMachine):
         """Advance the clock and log in again."""
         self.clock.advance(minutes=minutes)
         self.owner = self.runner.run(self.owner.log_in_again())
+
+    def teardown(self) -> None:
+        """The events of the history tell of the same codes as the list."""
+        listed = self.runner.run(self.owner.request("GET", "/me/codes", params={"limit": 100}))
+        self.runner.run(self.changes.read(self.clock))
+        items = listed.json()["items"]
+        assert self.changes.codes_of(self.owner.id, self.clock.now()) == {
+            item["id"]: {name: item[name] for name in COMPARED_FIELDS} for item in items
+        }
 
     @invariant()
     def all_views_agree(self) -> None:
@@ -139,6 +153,11 @@ def run_histories(service: Settings, clock: FakeClock, **options: Any) -> None:
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(run_service(service, fakes)))
         CodesMachine.service, CodesMachine.runner, CodesMachine.clock = client, runner, clock
+        engine = make_engine(service.database_url or "")
+        stack.push_async_callback(engine.dispose)
+        CodesMachine.changes = EventReplay(
+            PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
+        )
         checks = list(HealthCheck)
         try:
             run_state_machine_as_test(

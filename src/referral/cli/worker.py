@@ -8,7 +8,7 @@ import click
 import structlog
 import uvloop
 
-from referral.adapters.jobs.worker import JobWorker
+from referral.adapters.jobs.worker import WorkerGroup
 from referral.adapters.observability.tracing import flush_spans, set_up_tracing
 from referral.cli.environment import (
     check_redis,
@@ -39,14 +39,14 @@ def run_worker(settings: Settings) -> None:
 async def _run_until_signal(settings: Settings) -> None:
     set_up_tracing(os.environ)
     container = make_container(settings)
-    worker = await container.get(JobWorker)
+    workers = await container.get(WorkerGroup)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
+        loop.add_signal_handler(number, workers.stop)
     log = structlog.get_logger()
     log.info("working", **adapters_in_use(settings) | {"worker": "in this process"})
     try:
-        await worker.run()
+        await workers.run()
     finally:
         await container.close()
         await asyncio.to_thread(flush_spans)

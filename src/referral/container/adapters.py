@@ -8,8 +8,9 @@ from dishka import AnyOf, Provider, Scope, from_context, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from referral.adapters.email_addresses import ValidatingEmailParser
+from referral.adapters.jobs.periodic_tasks import PeriodicTask, PeriodicTaskRunner
 from referral.adapters.jobs.queue import PostgresJobQueue
-from referral.adapters.jobs.worker import JobWorker
+from referral.adapters.jobs.worker import JobWorker, WorkerGroup
 from referral.adapters.mail.file_mailer import FileMailer
 from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
@@ -69,6 +70,7 @@ from referral.core.ports.system import (
 )
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.ports.webhooks import UrlPolicy
+from referral.core.use_cases.events import PublishEvents, ReportExpiredCodes
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.settings import Settings
 from referral.web.controllers.token_endpoint import SupportedGrants
@@ -209,8 +211,19 @@ class Adapters(Provider):
         return SupportedGrants(password=settings.allows_password_grant)
 
     @provide
-    def worker(self, settings: Settings, dispatch_job: DispatchJob) -> JobWorker:
-        return JobWorker(database_url(settings), dispatch_job)
+    def workers(
+        self, settings: Settings, dispatch_job: DispatchJob, periodic_tasks: PeriodicTaskRunner
+    ) -> WorkerGroup:
+        return WorkerGroup(JobWorker(database_url(settings), dispatch_job), periodic_tasks)
+
+    @provide
+    def periodic_tasks(
+        self, publish_events: PublishEvents, report_expired_codes: ReportExpiredCodes
+    ) -> PeriodicTaskRunner:
+        return PeriodicTaskRunner(
+            PeriodicTask("publish events", publish_events, interval=0.05, idle_interval=0.5),
+            PeriodicTask("report expired codes", report_expired_codes, interval=5, idle_interval=5),
+        )
 
     @provide
     def webhook_networks(self, settings: Settings) -> WebhookNetworks:

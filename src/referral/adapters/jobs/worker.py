@@ -6,6 +6,7 @@ It also replaces defaults of pgqueuer 1.6 that lose or repeat jobs; each replace
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from typing import Protocol
 
 import asyncpg
 import structlog
@@ -128,6 +129,35 @@ class JobWorker:
 
         application.schedule("pruning", self._prune_schedule)(enqueue_pruning)
         return application
+
+
+class Worker(Protocol):
+    """Works in the background until it is stopped."""
+
+    async def run(self) -> None:
+        """Work until `stop` is called."""
+        ...
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        ...
+
+
+class WorkerGroup:
+    """The workers of a process."""
+
+    def __init__(self, *workers: Worker) -> None:
+        """Take the workers."""
+        self._workers = workers
+
+    async def run(self) -> None:
+        """Work until `stop` is called."""
+        await asyncio.gather(*(worker.run() for worker in self._workers))
+
+    def stop(self) -> None:
+        """Stop all workers; see `JobWorker.stop`."""
+        for worker in self._workers:
+            worker.stop()
 
 
 async def _unused(_: object) -> None:

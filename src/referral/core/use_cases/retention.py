@@ -47,6 +47,7 @@ class Prune:
                     await repositories.verification_results.prune(now - VERIFICATION_TTL),
                     await repositories.referred_emails.prune(now - REFERRAL_COOLDOWN),
                     await repositories.deliveries.prune(now - EVENT_RETENTION),
+                    await repositories.events.prune(now - EVENT_RETENTION),
                     await repositories.jobs.prune(now - JOB_LOG_RETENTION),
                     await repositories.audit.prune(now - self.audit_retention),
                 ]
