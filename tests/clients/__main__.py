@@ -1,21 +1,27 @@
 """Linters of the API document, generated clients and OAuth libraries: `make test-clients`."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
+from referral.core.policies.webhook_requests import encode_event, signature_headers
 from tests.clients.checks import CHECKS, Check
 from tests.clients.tools import WORK, Unreachable, install, tool_environment
 from tests.support.service_process import free_port, run_command, running_service
 
 SOURCES = Path(__file__).parent
+DOCS = SOURCES.parents[1] / "docs"
 SUBJECT = "linters, generated clients and OAuth libraries"
 
 
@@ -58,6 +64,23 @@ def prepare(url: str) -> None:
         shutil.copytree(SOURCES / language, WORK / language, dirs_exist_ok=True)
     document = httpx.get(f"{url}/openapi.json").raise_for_status()
     (WORK / "openapi.json").write_bytes(document.content)
+    write_webhook(WORK / "typescript/generated")
+
+
+def write_webhook(folder: Path) -> None:
+    """Write a signed delivery, and the receiver of docs/webhooks.md."""
+    secrets, event_id, now = [b"n" * 32, b"o" * 32], uuid4(), datetime.now(UTC)
+    body = encode_event(event_id, "referral.confirmed", now, {"code": "ÄNN \U0001f98a"})
+    delivery = {
+        "secrets": ["whsec_" + b64encode(secret).decode() for secret in secrets],
+        "headers": signature_headers(event_id, now, body, secrets),
+        "body": body.decode(),
+    }
+    receiver = re.search(r"```js\n(.*?)```", (DOCS / "webhooks.md").read_text(), re.DOTALL)
+    assert receiver
+    folder.mkdir()
+    (folder / "webhook.json").write_text(json.dumps(delivery))
+    (folder / "receiver.mjs").write_text(receiver[1])
 
 
 def passes(name: str, check: Check, values: dict[str, str]) -> bool:

@@ -75,6 +75,7 @@ CHECKS = {
             ("node", "compiled/oauth.js", "{url}", "{client_id}", "{client_secret}"),
         ),
     ),
+    "webhooks": Check("typescript", (("node", "webhooks.mjs"),)),
     "openapi-generator": Check(
         "python",
         (

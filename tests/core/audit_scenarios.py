@@ -28,6 +28,7 @@ from referral.core.use_cases import (
     sessions,
     users,
     webhook_deliveries,
+    webhook_sending,
     webhooks,
 )
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService, client_caller
@@ -355,6 +356,8 @@ JOBS: set[type] = {
     webhook_deliveries.DeleteDeliveries,
     webhook_deliveries.EndDeliveries,
     webhook_deliveries.MakeReplayDeliveries,
+    webhook_sending.DeliverWebhook,
+    webhook_sending.EnqueueDueWebhooks,
 }
 """Work of the service itself."""
 

@@ -32,7 +32,7 @@ from referral.core.ports.security import (
 )
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator, LinkBuilder, SecurityLog
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from referral.core.ports.webhooks import UrlPolicy
+from referral.core.ports.webhooks import UrlPolicy, WebhookSender
 from referral.core.use_cases.accounts import (
     BlockAccount,
     FindAccount,
@@ -77,7 +77,7 @@ from tests.support.fakes.system import (
     FakeLinkBuilder,
     FakeSecurityLog,
 )
-from tests.support.fakes.webhooks import FakeUrlPolicy
+from tests.support.fakes.webhooks import FakeUrlPolicy, FakeWebhookSender
 
 CLIENT_IP = "192.0.2.1"
 PASSWORD = "correct horse battery"
@@ -128,6 +128,7 @@ class InMemoryService:
             SecretCipher: self.cipher,
             UnsubscribeTokens: FakeUnsubscribeTokens(),
             UrlPolicy: FakeUrlPolicy(),
+            WebhookSender: FakeWebhookSender(),
         }
         self.configure(**settings)
 

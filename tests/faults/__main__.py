@@ -19,12 +19,14 @@ from tests.faults import (
     redis_faults,
     shutdown,
     smtp_faults,
+    webhook_kills,
 )
 from tests.faults.report import ScenarioReport
 
 SCENARIOS: dict[str, Callable[[], ScenarioReport]] = {
     "api-kills": api_kills.run,
     "mail-kills": mail_kills.run,
+    "webhook-kills": webhook_kills.run,
     "smtp": smtp_faults.run,
     "redis": redis_faults.run,
     "postgres": postgres_faults.run,

@@ -19,12 +19,8 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from referral.adapters.jobs.admin import JobAdmin
 from referral.adapters.jobs.queue import PGQUEUER_NAMES
-from referral.adapters.jobs.worker_queries import (
-    JOB_BATCH_SIZE,
-    MAX_CONCURRENT_JOBS,
-    FilteringDriver,
-    WorkerQueries,
-)
+from referral.adapters.jobs.worker import MAIN_WORKER
+from referral.adapters.jobs.worker_queries import BATCHES_AT_ONCE, FilteringDriver, WorkerQueries
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.jobs import Job, JobContext, PruneJob, WelcomeMailJob
 from tests.conftest import execute
@@ -74,7 +70,8 @@ async def test_one_notification_is_delivered_per_poll(
     """Polls are paced, so further notifications would pile up."""
     connection = await asyncpg.connect(database_url)
     driver = FilteringDriver(connection)
-    statements, received = WorkerQueries.create(driver, lambda: False), list[str]()
+    batch_size, received = MAIN_WORKER.batch_size, list[str]()
+    statements = WorkerQueries.create(driver, lambda: False, batch_size)
     await driver.add_listener(
         PGQUEUER_NAMES["channel"], lambda payload: received.append(str(payload))
     )
@@ -90,7 +87,7 @@ async def test_one_notification_is_delivered_per_poll(
     async def poll() -> None:
         kinds: Any = {"welcome-mail": EntrypointExecutionParameter(0)}
         await statements.dequeue(
-            JOB_BATCH_SIZE, kinds, uuid4(), MAX_CONCURRENT_JOBS, timedelta(seconds=6)
+            batch_size, kinds, uuid4(), BATCHES_AT_ONCE * batch_size, timedelta(seconds=6)
         )
 
     try:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -24,9 +25,8 @@ from referral.adapters.jobs import executor as execution
 from referral.adapters.jobs.admin import JobAdmin, ListedJob
 from referral.adapters.jobs.executor import INITIAL_BACKOFF, backoff
 from referral.adapters.jobs.queue import make_queries
-from referral.adapters.jobs.worker_queries import (
-    WorkerQueries,
-)
+from referral.adapters.jobs.worker import MAIN_WORKER
+from referral.adapters.jobs.worker_queries import WorkerQueries
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.jobs import Job, JobContext, WelcomeMailJob
 from referral.core.errors import MailRefused, RescheduleJob, Unavailable
@@ -220,19 +220,16 @@ def test_retries_back_off_with_jitter() -> None:
 
 
 async def test_attempt_times_out(
-    database: PostgresDatabase,
-    job_admin: JobAdmin,
-    start_worker: StartWorker,
-    monkeypatch: pytest.MonkeyPatch,
+    database: PostgresDatabase, job_admin: JobAdmin, start_worker: StartWorker
 ) -> None:
     """An attempt that hangs is cancelled and retried."""
-    monkeypatch.setattr(execution, "JOB_TIMEOUT_SECONDS", 0.2)
+    profile = replace(MAIN_WORKER, timeout_seconds=0.2)
 
     async def handle(_: Job, context: JobContext) -> None:
         if context.attempt == 0:
             await asyncio.Event().wait()
 
-    async with start_worker(handle):
+    async with start_worker(handle, profile=profile):
         await enqueue(database, *make_jobs(1))
         await wait_until_empty(job_admin)
 

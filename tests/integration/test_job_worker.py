@@ -5,6 +5,7 @@ See docs/decisions/0010-pgqueuer.md.
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,14 +13,15 @@ from structlog.testing import capture_logs
 from referral.adapters.jobs import executor as execution
 from referral.adapters.jobs import worker_queries as queries
 from referral.adapters.jobs.admin import JobAdmin
+from referral.adapters.jobs.queue import WEBHOOK_DELIVERIES
+from referral.adapters.jobs.worker import MAIN_WORKER, WEBHOOK_WORKER
 from referral.adapters.jobs.worker_queries import (
+    BATCHES_AT_ONCE,
     DEQUEUE_DELAY_PER_JOB_SECONDS,
-    JOB_BATCH_SIZE,
-    MAX_CONCURRENT_JOBS,
     WorkerQueries,
 )
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.entities.jobs import Job, JobContext
+from referral.core.entities.jobs import DeliverWebhookJob, Job, JobContext
 from tests.conftest import execute
 from tests.integration.conftest import StartWorker
 from tests.integration.job_queue import (
@@ -28,7 +30,10 @@ from tests.integration.job_queue import (
     make_jobs,
     wait_until_empty,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_for_value, wait_until
+
+JOB_BATCH_SIZE = MAIN_WORKER.batch_size
+MAX_CONCURRENT_JOBS = BATCHES_AT_ONCE * JOB_BATCH_SIZE
 
 
 async def test_worker_picks_no_more_than_its_capacity(
@@ -250,3 +255,57 @@ async def test_stopped_worker_lets_jobs_finish(
         worker.stop()
         gate.set()
     assert await is_empty(job_admin)
+
+
+async def test_webhooks_have_a_worker_of_their_own(
+    database: PostgresDatabase, job_admin: JobAdmin, start_worker: StartWorker
+) -> None:
+    """Webhooks that occupy their worker hold up no mail, and neither does a quarantine there."""
+    release = asyncio.Event()
+    running: list[Job] = []
+
+    async def wait(job: Job, _: JobContext) -> None:
+        running.append(job)
+        await release.wait()
+
+    async def handle(_: Job, __: JobContext) -> None:
+        pass
+
+    slots = BATCHES_AT_ONCE * WEBHOOK_WORKER.batch_size
+    async with start_worker(wait, profile=WEBHOOK_WORKER), start_worker(handle):
+        await enqueue(database, *(DeliverWebhookJob(uuid4()) for _ in range(slots + 1)))
+        await wait_until(lambda: len(running) == slots)
+        await enqueue(database, *make_jobs(2 * MAX_CONCURRENT_JOBS))
+        await wait_for_value(lambda: has_no_mails(job_admin))
+        assert len(running) == slots
+        release.set()
+        await wait_until_empty(job_admin)
+    assert {type(job) for job in running} == {DeliverWebhookJob}
+
+
+async def has_no_mails(job_admin: JobAdmin) -> bool:
+    """Tell whether all jobs but deliveries are done."""
+    others = (each for each in await job_admin.stats() if each.kind != WEBHOOK_DELIVERIES)
+    return not sum(each.waiting + each.running for each in others)
+
+
+async def test_one_job_per_webhook(
+    database: PostgresDatabase, job_admin: JobAdmin, start_worker: StartWorker
+) -> None:
+    """A webhook whose job waits or runs gets no other one; later it does."""
+    webhook_id, release = uuid4(), asyncio.Event()
+    running: list[Job] = []
+
+    async def wait(job: Job, _: JobContext) -> None:
+        running.append(job)
+        await release.wait()
+
+    async with start_worker(wait, profile=WEBHOOK_WORKER):
+        await enqueue(database, DeliverWebhookJob(webhook_id), DeliverWebhookJob(webhook_id))
+        await wait_until(lambda: running)
+        await enqueue(database, DeliverWebhookJob(webhook_id))
+        release.set()
+        await wait_until_empty(job_admin)
+        await enqueue(database, DeliverWebhookJob(webhook_id))
+        await wait_until(lambda: len(running) == 2)
+    assert running == [DeliverWebhookJob(webhook_id)] * 2

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.jobs.periodic_tasks import PeriodicTask, PeriodicTaskRunner
 from referral.adapters.jobs.queue import PostgresJobQueue
-from referral.adapters.jobs.worker import JobWorker, WorkerGroup
+from referral.adapters.jobs.worker import WEBHOOK_WORKER, JobWorker, WorkerGroup
 from referral.adapters.mail.file_mailer import FileMailer
 from referral.adapters.mail.qr import SegnoQrCodeRenderer
 from referral.adapters.mail.renderer import MailRenderer
@@ -39,6 +39,7 @@ from referral.adapters.system import (
     SystemClock,
     SystemIdGenerator,
 )
+from referral.adapters.webhooks.lookup import HostLookup
 from referral.adapters.webhooks.networks import WebhookNetworks
 from referral.adapters.webhooks.urls import WebhookUrlPolicy
 from referral.container.configuration import (
@@ -69,9 +70,10 @@ from referral.core.ports.system import (
     SecurityLog,
 )
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
-from referral.core.ports.webhooks import UrlPolicy
+from referral.core.ports.webhooks import UrlPolicy, WebhookSender
 from referral.core.use_cases.events import PublishEvents, ReportExpiredCodes
 from referral.core.use_cases.job_dispatch import DispatchJob
+from referral.core.use_cases.webhook_sending import EnqueueDueWebhooks
 from referral.settings import Settings
 from referral.web.controllers.token_endpoint import SupportedGrants
 from referral.web.public_urls import PublicUrls
@@ -214,15 +216,27 @@ class Adapters(Provider):
     def workers(
         self, settings: Settings, dispatch_job: DispatchJob, periodic_tasks: PeriodicTaskRunner
     ) -> WorkerGroup:
-        return WorkerGroup(JobWorker(database_url(settings), dispatch_job), periodic_tasks)
+        url = database_url(settings)
+        return WorkerGroup(
+            JobWorker(url, dispatch_job),
+            JobWorker(url, dispatch_job, WEBHOOK_WORKER),
+            periodic_tasks,
+        )
 
     @provide
     def periodic_tasks(
-        self, publish_events: PublishEvents, report_expired_codes: ReportExpiredCodes
+        self,
+        publish_events: PublishEvents,
+        report_expired_codes: ReportExpiredCodes,
+        enqueue_due_webhooks: EnqueueDueWebhooks,
     ) -> PeriodicTaskRunner:
         return PeriodicTaskRunner(
             PeriodicTask("publish events", publish_events, interval=0.05, idle_interval=0.5),
             PeriodicTask("report expired codes", report_expired_codes, interval=5, idle_interval=5),
+            # Also finds what a job that was ending has not seen.
+            PeriodicTask(
+                "enqueue due webhooks", enqueue_due_webhooks, interval=0.05, idle_interval=0.1
+            ),
         )
 
     @provide
@@ -232,6 +246,17 @@ class Adapters(Provider):
     @provide
     def webhook_urls(self, networks: WebhookNetworks) -> UrlPolicy:
         return WebhookUrlPolicy(networks)
+
+    @provide
+    async def webhook_sender(
+        self, networks: WebhookNetworks, clock: Clock
+    ) -> AsyncIterator[WebhookSender]:
+        """Needed where jobs run; other processes save the memory of the HTTP client."""
+        from referral.adapters.webhooks.sender import HttpWebhookSender  # noqa: PLC0415 - memory
+
+        sender = HttpWebhookSender(networks, HostLookup(), clock)
+        yield sender
+        await sender.close()
 
 
 class NoThirdParties(Provider):

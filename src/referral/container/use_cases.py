@@ -45,6 +45,7 @@ from referral.core.use_cases import (
     sessions,
     users,
     webhook_deliveries,
+    webhook_sending,
     webhooks,
 )
 from referral.settings import Settings
@@ -144,6 +145,8 @@ class UseCases(Provider):
         webhook_deliveries.MakeReplayDeliveries,
         webhook_deliveries.ReplayEvents,
         webhook_deliveries.RetryDelivery,
+        webhook_sending.DeliverWebhook,
+        webhook_sending.EnqueueDueWebhooks,
         webhooks.CreateWebhook,
         webhooks.DeleteWebhook,
         webhooks.ListWebhooks,

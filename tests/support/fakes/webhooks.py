@@ -1,14 +1,15 @@
 """Fakes of the repositories of webhooks, deliveries and replays, and of the URL policy."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus, Replay
 from referral.core.entities.webhooks import Webhook
 from referral.core.errors import InvalidRequest
-from referral.core.ports.webhooks import DueDelivery
+from referral.core.ports.webhooks import DueDelivery, ReceiverResponse, WebhookRequest
 from tests.support.fakes.tables import Tables
 
 FIXED_FIELDS = ("webhook_id", "event_id", "event_type", "occurred_at", "created_at")
@@ -174,3 +175,28 @@ class FakeReplayRepository:
 def _next_attempt_at(delivery: Delivery) -> datetime:
     assert delivery.next_attempt_at is not None
     return delivery.next_attempt_at
+
+
+@dataclass
+class FakeWebhookSender:
+    """Records requests, and how many there are at once; `answer` replaces a success."""
+
+    answer: Callable[[WebhookRequest], Awaitable[ReceiverResponse]] | None = None
+    requests: list[WebhookRequest] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+
+    async def send(self, request: WebhookRequest) -> ReceiverResponse:
+        self.requests.append(request)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0)
+            return await self.answer(request) if self.answer else ReceiverResponse(200)
+        finally:
+            self.running -= 1
+
+    @property
+    def event_ids(self) -> list[UUID]:
+        """The events that were sent."""
+        return [UUID(request.headers["webhook-id"]) for request in self.requests]

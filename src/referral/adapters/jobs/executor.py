@@ -23,9 +23,6 @@ from referral.core.entities.jobs import JobContext
 from referral.core.errors import MailRefused, RescheduleJob, Unavailable
 from referral.core.ports.system import JobHandler
 
-JOB_TIMEOUT_SECONDS = 60.0
-"""Time limit of one attempt."""
-
 SHUTDOWN_GRACE_SECONDS = 5.0
 """Time limit of running attempts after a worker begins to shut down."""
 
@@ -97,9 +94,13 @@ class SharedExclusiveLock:
 
 @dataclass
 class JobRunner:
-    """Runs jobs: the state that the executors of all job types share."""
+    """Runs jobs: the state that the executors of a worker's job types share.
+
+    `timeout_seconds` is the time limit of one attempt.
+    """
 
     handler: JobHandler
+    timeout_seconds: float
     _lock: SharedExclusiveLock = field(default_factory=SharedExclusiveLock)
     _timeouts: set[asyncio.Timeout] = field(default_factory=set)
     _shutdown_deadline: float | None = None
@@ -141,7 +142,7 @@ class JobRunner:
 
     @asynccontextmanager
     async def _timeout(self) -> AsyncIterator[None]:
-        deadline = asyncio.get_running_loop().time() + JOB_TIMEOUT_SECONDS
+        deadline = asyncio.get_running_loop().time() + self.timeout_seconds
         deadline = min(deadline, self._shutdown_deadline or deadline)
         async with asyncio.timeout_at(deadline) as timeout:
             self._timeouts.add(timeout)

@@ -21,6 +21,7 @@ from referral.core.entities.jobs import (
     CodeMailJob,
     ConfirmationMailJob,
     DeleteDeliveriesJob,
+    DeliverWebhookJob,
     EndDeliveriesJob,
     EnrichProfileJob,
     InvalidateLookupJob,
@@ -49,6 +50,8 @@ PGQUEUER_SETTINGS = DBSettings.model_validate({"prefix": "", "db_schema": None, 
 as common as CHANNEL and TRIGGER.
 """
 
+PRUNING, WEBHOOK_DELIVERIES = "pruning", "webhook-deliveries"
+
 JOB_TYPES: dict[str, type[Job]] = {
     "welcome-mail": WelcomeMailJob,
     "referral-mail": ReferralMailJob,
@@ -58,13 +61,19 @@ JOB_TYPES: dict[str, type[Job]] = {
     "verifying": VerifyEmailJob,
     "enriching": EnrichProfileJob,
     "clearing": InvalidateLookupJob,
-    "pruning": PruneJob,
     "webhook-disabling": EndDeliveriesJob,
     "webhook-deletion": DeleteDeliveriesJob,
     "webhook-replay": ReplayEventsJob,
+    PRUNING: PruneJob,
+    WEBHOOK_DELIVERIES: DeliverWebhookJob,
 }
 """Job types by their names in the queue, in metrics and in commands: a name cannot change while the
 queue may contain it.
+"""
+
+KNOWN_KEYS = """
+SELECT dedupe_key FROM pgqueuer
+WHERE dedupe_key = ANY($1::text[]) AND status IN ('queued', 'picked')
 """
 
 _JOB_NAMES = {job_type: name for name, job_type in JOB_TYPES.items()}
@@ -111,7 +120,13 @@ class PostgresJobQueue:
         self._connection = connection
 
     async def enqueue(self, *jobs: Job) -> None:
-        """See the port. A duplicate is skipped: an error would abort the transaction."""
+        """See the port. A duplicate is skipped: an error would abort the transaction.
+
+        Known duplicates are left out, because even an insert that is skipped wakes all workers.
+        """
+        jobs = await self._without_duplicates(jobs)
+        if not jobs:
+            return
         driver = cast("Driver", TransactionDriver(self._connection))
         await make_queries(driver).enqueue(
             [_JOB_NAMES[type(job)] for job in jobs],
@@ -122,6 +137,13 @@ class PostgresJobQueue:
             headers=[propagation_headers()] * len(jobs),
             on_conflict="skip",
         )
+
+    async def _without_duplicates(self, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+        keys = [key for key in map(dedupe_key, jobs) if key is not None]
+        if not keys:
+            return jobs
+        known = {row["dedupe_key"] for row in await self._connection.fetch_sql(KNOWN_KEYS, keys)}
+        return tuple(job for job in jobs if dedupe_key(job) not in known)
 
     async def prune(self, before: datetime) -> bool:
         more_logs = await self._connection.prune(_LOG, _LOG.c.created < before)
@@ -137,8 +159,13 @@ def make_queries(driver: Driver, queries_type: type[Queries] = Queries) -> Queri
 
 
 def dedupe_key(job: Job) -> str | None:
-    """Return the key that keeps a second job of this type out of the queue, or None."""
-    return "pruning" if isinstance(job, PruneJob) else None
+    """Return the key that keeps a second such job out of the queue, or None."""
+    match job:
+        case PruneJob():
+            return PRUNING
+        case DeliverWebhookJob():
+            return f"{WEBHOOK_DELIVERIES}:{job.webhook_id}"
+    return None
 
 
 def decode_job(name: str, payload: bytes | None) -> Job:

@@ -4,7 +4,9 @@ It also replaces defaults of pgqueuer 1.6 that lose or repeat jobs; each replace
 """
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -18,10 +20,15 @@ from pgqueuer.domain.types import Channel
 
 from referral.adapters.jobs.executor import JobRunner
 from referral.adapters.jobs.propagation import error_chain
-from referral.adapters.jobs.queue import JOB_TYPES, PGQUEUER_NAMES, make_queries
+from referral.adapters.jobs.queue import (
+    JOB_TYPES,
+    PGQUEUER_NAMES,
+    PRUNING,
+    WEBHOOK_DELIVERIES,
+    make_queries,
+)
 from referral.adapters.jobs.worker_queries import (
-    JOB_BATCH_SIZE,
-    MAX_CONCURRENT_JOBS,
+    BATCHES_AT_ONCE,
     FilteringDriver,
     WorkerQueries,
 )
@@ -49,6 +56,29 @@ PRUNE_SCHEDULE = "17 * * * *"
 """Cron expression of the deletion of old rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerProfile:
+    """The jobs of a worker, by their names in the queue, and its limits.
+
+    A worker dequeues `batch_size` jobs at once, and runs two batches at once. `timeout_seconds` is
+    the time limit of one attempt.
+    """
+
+    job_names: Collection[str]
+    batch_size: int
+    timeout_seconds: float
+
+
+WEBHOOK_WORKER = WorkerProfile({WEBHOOK_DELIVERIES}, batch_size=64, timeout_seconds=60)
+"""Deliveries have a worker of their own: slow receivers must not hold up mails, and the quarantine
+of either must not stop the other.
+"""
+
+MAIN_WORKER = WorkerProfile(
+    JOB_TYPES.keys() - WEBHOOK_WORKER.job_names, batch_size=20, timeout_seconds=60
+)
+
+
 class JobWorker:
     """Runs jobs until it is stopped, and reconnects when it loses its connection."""
 
@@ -56,6 +86,7 @@ class JobWorker:
         self,
         url: str,
         handler: JobHandler,
+        profile: WorkerProfile = MAIN_WORKER,
         *,
         heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT,
         prune_schedule: str = PRUNE_SCHEDULE,
@@ -64,7 +95,8 @@ class JobWorker:
         self._url = url
         self._heartbeat_timeout = heartbeat_timeout
         self._prune_schedule = prune_schedule
-        self._runner = JobRunner(handler)
+        self._profile = profile
+        self._runner = JobRunner(handler, profile.timeout_seconds)
         self._stopping = asyncio.Event()
         self._application: PgQueuer | None = None
 
@@ -106,8 +138,8 @@ class JobWorker:
                 return
             await self._application.run(
                 dequeue_timeout=POLL_INTERVAL,
-                batch_size=JOB_BATCH_SIZE,
-                max_concurrent_tasks=MAX_CONCURRENT_JOBS,
+                batch_size=self._profile.batch_size,
+                max_concurrent_tasks=BATCHES_AT_ONCE * self._profile.batch_size,
                 shutdown_on_listener_failure=True,
                 heartbeat_timeout=self._heartbeat_timeout,
             )
@@ -115,20 +147,24 @@ class JobWorker:
             connection.terminate()
 
     def _make_application(self, driver: FilteringDriver) -> PgQueuer:
-        queries = WorkerQueries.create(driver, self._stopping.is_set)
+        batch_size = self._profile.batch_size
+        queries = WorkerQueries.create(driver, self._stopping.is_set, batch_size)
         application = PgQueuer(driver, Channel(PGQUEUER_NAMES["channel"]), queries=queries)
         parameters = EntrypointExecutorParameters(0, _unused, on_failure="hold")
-        for name in JOB_TYPES:
+        for name in self._profile.job_names:
             application.qm.register_executor(name, self._runner.executor(parameters, queries))
+        if PRUNING in self._profile.job_names:
+            self._schedule_pruning(application, driver)
+        return application
 
+    def _schedule_pruning(self, application: PgQueuer, driver: FilteringDriver) -> None:
         async def enqueue_pruning(_: Schedule) -> None:
             # A job, since pgqueuer retries jobs, and only logs the failure of a schedule.
             await make_queries(driver).enqueue(
-                "pruning", b"{}", dedupe_key="pruning", on_conflict="skip"
+                PRUNING, b"{}", dedupe_key=PRUNING, on_conflict="skip"
             )
 
-        application.schedule("pruning", self._prune_schedule)(enqueue_pruning)
-        return application
+        application.schedule(PRUNING, self._prune_schedule)(enqueue_pruning)
 
 
 class Worker(Protocol):

@@ -19,9 +19,8 @@ from referral.adapters.jobs.queue import make_queries
 from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.core.errors import Unavailable
 
-JOB_BATCH_SIZE = 20
-MAX_CONCURRENT_JOBS = 2 * JOB_BATCH_SIZE
-"""Jobs that a worker dequeues at once, and runs at once; pgqueuer requires at least twice."""
+BATCHES_AT_ONCE = 2
+"""Batches of jobs that a worker runs at once; pgqueuer requires at least two."""
 
 BATCH_LINGER_SECONDS = 0.02
 """Time that a worker with capacity for a few jobs waits for the capacity of a whole batch."""
@@ -50,21 +49,22 @@ JobOutcome = tuple[Job, JOB_STATUS, TracebackRecord | None]
 
 
 class JobCapacity:
-    """A limit of the jobs that a worker holds.
+    """A limit of the jobs that a worker holds: two batches.
 
     pgqueuer dequeues again as soon as it has taken jobs. At its own limit it sleeps for 0.1 s,
     which is longer than the jobs take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, batch_size: int) -> None:
         """Start without jobs."""
+        self.batch_size = batch_size
         self._jobs: set[int] = set()
         self._released = asyncio.Event()
 
     @property
     def free(self) -> int:
         """How many more jobs the worker may take."""
-        return MAX_CONCURRENT_JOBS - len(self._jobs)
+        return BATCHES_AT_ONCE * self.batch_size - len(self._jobs)
 
     def acquire(self, jobs: Iterable[int]) -> None:
         """Add jobs by their ids; a job that is added twice counts once."""
@@ -77,7 +77,7 @@ class JobCapacity:
 
     async def wait(self) -> None:
         """Wait for the capacity of a batch; after a short time a smaller capacity is enough."""
-        await self._wait_for(JOB_BATCH_SIZE, BATCH_LINGER_SECONDS)
+        await self._wait_for(self.batch_size, BATCH_LINGER_SECONDS)
         await self._wait_for(1, MAX_CAPACITY_WAIT_SECONDS)
 
     async def _wait_for(self, free: int, seconds: float) -> None:
@@ -137,16 +137,20 @@ class WorkerQueries(Queries):
     _completions: RequestCoalescer[Job, None]
 
     @classmethod
-    def create(cls, driver: FilteringDriver, is_stopping: Callable[[], bool]) -> Self:
+    def create(
+        cls, driver: FilteringDriver, is_stopping: Callable[[], bool], batch_size: int
+    ) -> Self:
         """Make the queries of a worker's connection; no job is taken while `is_stopping()`."""
         queries: Any = make_queries(driver, cls)
         created: Self = queries
-        created._prepare(driver, is_stopping)
+        created._prepare(driver, is_stopping, batch_size)
         return created
 
-    def _prepare(self, driver: FilteringDriver, is_stopping: Callable[[], bool]) -> None:
+    def _prepare(
+        self, driver: FilteringDriver, is_stopping: Callable[[], bool], batch_size: int
+    ) -> None:
         self._listener, self._is_stopping = driver, is_stopping
-        self.quarantined, self.capacity, self._next_dequeue = set(), JobCapacity(), 0.0
+        self.quarantined, self.capacity, self._next_dequeue = set(), JobCapacity(batch_size), 0.0
         self._finished, self._completions = set(), RequestCoalescer(self._finish_batch)
 
     async def dequeue(self, *args: Any, **options: Any) -> list[Job]:  # noqa: ANN401
@@ -156,7 +160,7 @@ class WorkerQueries(Queries):
         await asyncio.sleep(self._next_dequeue - now())
         if self._is_stopping():
             return []
-        wanted = min(JOB_BATCH_SIZE, self.capacity.free)
+        wanted = min(self.capacity.batch_size, self.capacity.free)
         self._listener.is_insert_pending = False
         jobs = await super().dequeue(*args, **options)
         delay = min(DEQUEUE_DELAY_PER_JOB_SECONDS * len(jobs), MAX_DEQUEUE_DELAY_SECONDS)

@@ -96,6 +96,13 @@ class ReplayEventsJob:
     replay_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class DeliverWebhookJob:
+    """Send the due deliveries of a webhook. At most one such job runs for a webhook."""
+
+    webhook_id: UUID
+
+
 Job = (
     WelcomeMailJob
     | ReferralMailJob
@@ -109,6 +116,7 @@ Job = (
     | EndDeliveriesJob
     | DeleteDeliveriesJob
     | ReplayEventsJob
+    | DeliverWebhookJob
 )
 
 

@@ -6,6 +6,7 @@ from referral.core.entities.jobs import (
     CodeMailJob,
     ConfirmationMailJob,
     DeleteDeliveriesJob,
+    DeliverWebhookJob,
     EndDeliveriesJob,
     EnrichProfileJob,
     InvalidateLookupJob,
@@ -34,6 +35,7 @@ from referral.core.use_cases.webhook_deliveries import (
     EndDeliveries,
     MakeReplayDeliveries,
 )
+from referral.core.use_cases.webhook_sending import DeliverWebhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class DispatchJob:
     end_deliveries: EndDeliveries
     delete_deliveries: DeleteDeliveries
     make_replay_deliveries: MakeReplayDeliveries
+    deliver_webhook: DeliverWebhook
 
     async def __call__(self, job: Job, context: JobContext) -> None:
         """Run the job; errors are those of `JobHandler`."""
@@ -80,7 +83,8 @@ class DispatchJob:
         | PruneJob
         | EndDeliveriesJob
         | DeleteDeliveriesJob
-        | ReplayEventsJob,
+        | ReplayEventsJob
+        | DeliverWebhookJob,
     ) -> None:
         match job:
             case InvalidateLookupJob():
@@ -94,3 +98,5 @@ class DispatchJob:
                 await self.delete_deliveries(job)
             case ReplayEventsJob():
                 await self.make_replay_deliveries(job)
+            case DeliverWebhookJob():
+                await self.deliver_webhook(job)

@@ -1,0 +1,167 @@
+"""Sending due deliveries to webhooks: one job at a time per webhook."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from referral.core.entities.jobs import DeliverWebhookJob
+from referral.core.entities.webhook_deliveries import DeliveryAttempt
+from referral.core.entities.webhooks import DisabledReason, Webhook
+from referral.core.errors import RescheduleJob, Unavailable
+from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
+from referral.core.policies.webhook_requests import encode_event, signature_headers
+from referral.core.policies.webhook_secrets import decrypt_signing_secrets
+from referral.core.ports.repositories import Database
+from referral.core.ports.security import SecretCipher
+from referral.core.ports.system import Clock
+from referral.core.ports.webhooks import DueDelivery, WebhookRequest, WebhookSender
+
+BATCH_SIZE = 100
+"""Deliveries that are read together, and whose outcomes are stored together."""
+
+MAX_REQUESTS_PER_WEBHOOK = 8
+
+BATCH_PERIOD = timedelta(seconds=1)
+"""No attempt of a batch begins later. A crash repeats the attempts whose outcome is not stored."""
+
+JOB_PERIOD = timedelta(seconds=10)
+"""No batch begins later, so that other webhooks get their turn; the next job goes on."""
+
+DATABASE_RETRY_DELAY = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueDueWebhooks:
+    """Enqueue a job for each webhook that has due deliveries and no job yet.
+
+    It is called again and again, so a job that ends while deliveries become due, or whose worker
+    crashes, needs nothing else.
+    """
+
+    clock: Clock
+    database: Database
+
+    async def __call__(self) -> bool:
+        """Enqueue the jobs; return whether any deliveries are due."""
+        async with self.database.read() as repositories:
+            due = await repositories.deliveries.list_due_webhooks(self.clock.now())
+        if due:
+            async with self.database.begin() as repositories:
+                await repositories.jobs.enqueue(*map(DeliverWebhookJob, due))
+        return bool(due)
+
+
+@dataclass(slots=True)
+class RequestWindow:
+    """How many requests a webhook gets at once: a failure allows one, each success twice as many.
+
+    So a receiver that is dead or overloaded has one request at a time, and occupies little.
+    """
+
+    size: int = 1
+
+    def update(self, *, succeeded: bool) -> None:
+        """Take the outcome of a request into account."""
+        self.size = min(2 * self.size, MAX_REQUESTS_PER_WEBHOOK) if succeeded else 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverWebhook:
+    """Send the due deliveries of a webhook."""
+
+    clock: Clock
+    database: Database
+    disable_webhook: DisableWebhook
+    record_attempts: RecordAttempts
+    secret_cipher: SecretCipher
+    sender: WebhookSender
+
+    async def __call__(self, job: DeliverWebhookJob) -> None:
+        """Send batches until nothing is due, or until it is the turn of other webhooks."""
+        window, ends_at = RequestWindow(), self.clock.now() + JOB_PERIOD
+        try:
+            while self.clock.now() < ends_at and await self._deliver_batch(job.webhook_id, window):
+                pass
+        except Unavailable:
+            # No back-off: while the database is unavailable, no job runs anyway.
+            raise RescheduleJob(DATABASE_RETRY_DELAY) from None
+
+    async def _deliver_batch(self, webhook_id: UUID, window: RequestWindow) -> bool:
+        """Send some due deliveries; return whether there were any."""
+        now = self.clock.now()
+        async with self.database.read() as repositories:
+            webhook = await repositories.webhooks.find(webhook_id)
+            due = await repositories.deliveries.list_due(webhook_id, now, BATCH_SIZE)
+        if webhook is None or not due:
+            return False
+        secrets = decrypt_signing_secrets(self.secret_cipher, webhook, now)
+        if not secrets:
+            await self.disable_webhook(webhook_id, DisabledReason.UNREADABLE_SECRET)
+            return False
+        batch = DeliveryBatch(self.clock, self.sender, webhook, secrets, window)
+        try:
+            await batch.send(iter(due), now + BATCH_PERIOD)
+        finally:  # also when the worker stops: what was delivered need not be delivered again
+            if batch.attempts:
+                await self.record_attempts(webhook_id, batch.attempts, _jitter)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBatch:
+    """Attempts at some deliveries of one webhook."""
+
+    clock: Clock
+    sender: WebhookSender
+    webhook: Webhook
+    secrets: tuple[bytes, ...]
+    window: RequestWindow
+    attempts: list[DeliveryAttempt] = field(default_factory=list)
+
+    async def send(self, due: Iterator[DueDelivery], until: datetime) -> None:
+        """Attempt the deliveries, as many at once as the window allows; begin none after `until`.
+
+        `attempts` has the outcomes, also after a cancellation.
+        """
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                while len(running) < self.window.size and self.clock.now() < until:
+                    delivery = next(due, None)
+                    if delivery is None:
+                        break
+                    running.add(asyncio.create_task(self._attempt(delivery)))
+                if not running:
+                    break
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.gather(*done)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _attempt(self, due: DueDelivery) -> None:
+        delivery = due.delivery
+        body = encode_event(delivery.event_id, delivery.event_type, delivery.occurred_at, due.data)
+        headers = signature_headers(delivery.event_id, self.clock.now(), body, self.secrets)
+        response = await self.sender.send(WebhookRequest(self.webhook.url, headers, body))
+        self.window.update(succeeded=response.error is None)
+        self.attempts.append(
+            DeliveryAttempt(
+                delivery_id=delivery.id,
+                url=self.webhook.url,
+                ended_at=self.clock.now(),
+                retry_requested_at=delivery.retry_requested_at,
+                response_status=response.status,
+                error=response.error,
+                response_body=response.body,
+                retry_after=response.retry_after,
+            )
+        )
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - no secret

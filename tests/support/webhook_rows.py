@@ -1,0 +1,50 @@
+"""Webhooks with due deliveries in a real database."""
+
+from datetime import UTC, datetime
+
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.system import SystemIdGenerator
+from referral.core.entities.events import Event
+from referral.core.entities.webhook_deliveries import Delivery
+from referral.core.entities.webhooks import Webhook
+from referral.core.ports.security import SecretCipher
+
+SECRET = b"secret of the tests: 32 bytes..."
+
+
+async def add_webhook(database: PostgresDatabase, cipher: SecretCipher, url: str) -> Webhook:
+    """Store a webhook for all events."""
+    webhook_id, now = SystemIdGenerator().new(), datetime.now(UTC)
+    secret = cipher.encrypt(SECRET, webhook_id.bytes)
+    webhook = Webhook(webhook_id, url, ("*",), None, True, None, now, secret)  # noqa: FBT003
+    async with database.begin() as repositories:
+        await repositories.webhooks.add(webhook)
+    return webhook
+
+
+async def add_deliveries(
+    database: PostgresDatabase, webhooks: list[Webhook], number: int
+) -> list[Event]:
+    """Store this number of events, and a due delivery of each to each webhook."""
+    new_id, now = SystemIdGenerator().new, datetime.now(UTC)
+    data = {
+        "code_id": str(new_id()),
+        "user_id": str(new_id()),
+        "code": "SPRING-2026",
+        "status": "active",
+        "expires_at": "2026-12-31T00:00:00Z",
+        "uses": 0,
+        "max_uses": None,
+    }
+    events = [Event(new_id(), "code.created", now, data | {"uses": n}) for n in range(number)]
+    async with database.begin() as repositories:
+        await repositories.events.add(*events)
+        await repositories.events.publish(number, wait=True)
+        await repositories.deliveries.add(
+            [
+                Delivery(new_id(), webhook.id, event.id, event.type, now, now, now)
+                for event in events
+                for webhook in webhooks
+            ]
+        )
+    return events
