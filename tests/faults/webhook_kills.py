@@ -15,13 +15,12 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
 from referral.adapters.security.keys import KeyRing
 from referral.adapters.security.stored_secrets import AesGcmSecretCipher
-from referral.core.entities.webhooks import Webhook
 from referral.settings import Settings
 from tests.faults.report import ScenarioReport
 from tests.support.fakes.security import FakeFingerprinter
 from tests.support.http_receiver import HttpReceiver, http_receiver
 from tests.support.waiting import wait_for_value, wait_until
-from tests.support.webhook_rows import add_deliveries, add_webhook
+from tests.support.webhook_rows import add_events, add_webhook
 from tests.support.worker_process import start_worker, stop_worker, temporary_settings
 
 KILLS = 50
@@ -29,7 +28,10 @@ WEBHOOKS = 3
 EVENTS_PER_KILL = 100
 LARGEST_KILL_DELAY_SECONDS = 0.05
 
-PENDING = "SELECT count(*) FROM webhook_deliveries WHERE status <> 'succeeded'"
+PENDING = """
+SELECT (SELECT count(*) FROM webhook_deliveries WHERE status <> 'succeeded')
+    + (SELECT count(*) FROM event_outbox)
+"""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,11 @@ async def kill_delivering_workers(settings: Settings, kills: int) -> WebhookOutc
     settings = replace(settings, webhook_networks=("127.0.0.0/8",))
     async with http_receiver() as receiver, _open_database(settings) as database:
         cipher = AesGcmSecretCipher(KeyRing(settings.signing_key_files))
-        webhooks = [
+        for number in range(WEBHOOKS):
             await add_webhook(database, cipher, f"{receiver.url()}/{number}")
-            for number in range(WEBHOOKS)
-        ]
         sent: list[str] = []
         for _ in range(kills):
-            await _kill(settings, database, webhooks, receiver, sent)
+            await _kill(settings, database, receiver, sent)
         worker = start_worker(settings)
         await wait_for_value(lambda: _is_done(settings))
         stop_worker(worker)
@@ -95,12 +95,11 @@ async def kill_delivering_workers(settings: Settings, kills: int) -> WebhookOutc
 async def _kill(
     settings: Settings,
     database: PostgresDatabase,
-    webhooks: list[Webhook],
     receiver: HttpReceiver,
     sent: list[str],
 ) -> None:
     """Kill a worker shortly after it has begun to deliver."""
-    events = await add_deliveries(database, webhooks, EVENTS_PER_KILL)
+    events = await add_events(database, EVENTS_PER_KILL)
     sent += [str(event.id) for event in events]
     worker, before = start_worker(settings), len(receiver.requests)
     await wait_until(lambda: len(receiver.requests) > before)

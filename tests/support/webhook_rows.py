@@ -22,10 +22,8 @@ async def add_webhook(database: PostgresDatabase, cipher: SecretCipher, url: str
     return webhook
 
 
-async def add_deliveries(
-    database: PostgresDatabase, webhooks: list[Webhook], number: int
-) -> list[Event]:
-    """Store this number of events, and a due delivery of each to each webhook."""
+def make_events(number: int) -> list[Event]:
+    """Return events of a usual size."""
     new_id, now = SystemIdGenerator().new, datetime.now(UTC)
     data = {
         "code_id": str(new_id()),
@@ -36,7 +34,22 @@ async def add_deliveries(
         "uses": 0,
         "max_uses": None,
     }
-    events = [Event(new_id(), "code.created", now, data | {"uses": n}) for n in range(number)]
+    return [Event(new_id(), "code.created", now, data | {"uses": n}) for n in range(number)]
+
+
+async def add_events(database: PostgresDatabase, number: int) -> list[Event]:
+    """Commit events, which a worker publishes to all webhooks."""
+    events = make_events(number)
+    async with database.begin() as repositories:
+        await repositories.events.add(*events)
+    return events
+
+
+async def add_deliveries(
+    database: PostgresDatabase, webhooks: list[Webhook], number: int
+) -> list[Event]:
+    """Store published events, and a due delivery of each to these webhooks alone."""
+    new_id, now, events = SystemIdGenerator().new, datetime.now(UTC), make_events(number)
     async with database.begin() as repositories:
         await repositories.events.add(*events)
         await repositories.events.publish(number, wait=True)
