@@ -14,7 +14,6 @@ from referral.adapters.postgres.database import PostgresDatabase
 from referral.container import make_container
 from referral.core.ports.security import SecretCipher
 from referral.settings import Settings
-from tests.faults.webhook_kills import kill_delivering_workers
 from tests.support.http_receiver import http_receiver
 from tests.support.waiting import wait_for_value, wait_until
 from tests.support.webhook_rows import SECRET, add_deliveries, add_webhook
@@ -80,10 +79,3 @@ async def test_dead_receivers_do_not_hold_up_others(
 async def is_recorded(settings: Settings, number: int) -> bool:
     """Tell whether this number of deliveries succeeded."""
     return await count(settings, "status = 'succeeded'") == number
-
-
-async def test_killed_workers_lose_no_delivery(settings: Settings) -> None:
-    """Each event arrives; what arrives twice has the same id."""
-    outcome = await kill_delivering_workers(settings, 4)
-    assert outcome.is_as_promised, outcome
-    assert outcome.deliveries == 4 * 100 * 3
