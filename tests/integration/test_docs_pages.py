@@ -194,17 +194,27 @@ NEEDS_CLIENT = "introspectToken"
 """Without a client, the browser asks for one in a window of its own."""
 
 
-async def test_prefilled_requests_run_in_the_order_of_the_page(
+async def test_prefilled_bodies_run_in_the_order_of_the_page(
     running: httpx.AsyncClient, context: BrowserContext
 ) -> None:
-    """Try it out and Execute succeed on a new service, unless an id is to be filled in."""
+    """Try it out and Execute succeed on a new service, unless an id is to be filled in.
+
+    `tests/web/test_openapi.py` sends the examples of all operations.
+    """
+    document = (await running.get("/openapi.json")).json()
+    with_body = {
+        operation["operationId"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        if "requestBody" in operation
+    }
     page = await context.new_page()
     await page.goto(f"{running.base_url}/docs")
     await page.locator(".opblock").first.wait_for()
     executed = {}
     for operation in await page.locator(".opblock").all():
         name = (await operation.get_attribute("id") or "").rpartition("-")[2]
-        if name != NEEDS_CLIENT and (status := await _execute(operation)):
+        if name in with_body - {NEEDS_CLIENT} and (status := await _execute(operation)):
             executed[name] = status
         if name == "issueToken":
             await _authorize(page, "ann@example.com")
@@ -215,7 +225,7 @@ async def test_prefilled_requests_run_in_the_order_of_the_page(
         if status[0] not in "23" and status != forbidden
     }
     assert failed == PROBLEMS
-    assert len(executed) > 25
+    assert len(executed) > 10
 
 
 async def _execute(operation: Locator) -> str | None:
@@ -226,10 +236,10 @@ async def _execute(operation: Locator) -> str | None:
     if await ids.count() and not await ids.first.input_value():
         return None
     await operation.get_by_role("button", name="Execute").click()
-    status = operation.locator(".live-responses-table .response .response-col_status")
-    text = await status.inner_text()
+    shown = operation.locator(".live-responses-table .response .response-col_status")
+    status = (await shown.inner_text()).split()[0]
     await operation.locator(".opblock-summary-control").click()
-    return text.split()[0]
+    return status
 
 
 async def _authorize(page: Page, email: str) -> None:
