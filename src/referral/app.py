@@ -37,6 +37,9 @@ from referral.settings import Settings, read_settings
 from referral.web.before_request import respond_to_options
 from referral.web.client_ip import TrustedProxies
 from referral.web.controllers.account_export import AccountExportController
+from referral.web.controllers.all_codes import AllCodesController
+from referral.web.controllers.audit import AuditController
+from referral.web.controllers.clients import ClientsController
 from referral.web.controllers.code_sharing import CodeSharingController
 from referral.web.controllers.codes import CodesController
 from referral.web.controllers.current_user import CurrentUserController
@@ -50,10 +53,12 @@ from referral.web.controllers.lookups import (
 )
 from referral.web.controllers.metrics import MetricsController
 from referral.web.controllers.password_reset import PasswordResetController
+from referral.web.controllers.referral_review import ReferralReviewController
 from referral.web.controllers.referrals import ReferralsController
 from referral.web.controllers.registration import RegistrationController
 from referral.web.controllers.token_endpoint import TokenController
 from referral.web.controllers.token_introspection import TokenIntrospectionController
+from referral.web.controllers.user_administration import UserAdministrationController
 from referral.web.controllers.users import ExternalUsersController, UsersController
 from referral.web.idempotency import send_stored_response
 from referral.web.middleware.cors import OriginFilter, make_cors_config
@@ -86,12 +91,16 @@ TAG_DESCRIPTIONS = {
     "E-mail links": "Confirmation of the e-mail address, and forgotten passwords.",
     "My account": "The account of the signed-in user.",
     "Users": "The users of a product, for admins and clients.",
+    "Administration": "What admins, and clients with the scope, can see and change.",
     "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",
 }
 
 CONTROLLERS = [
     AccountExportController,
+    AllCodesController,
+    AuditController,
+    ClientsController,
     CodeSharingController,
     CodeValidityController,
     CodesController,
@@ -106,12 +115,14 @@ CONTROLLERS = [
     MetricsController,
     PasswordResetController,
     ProblemTypesController,
+    ReferralReviewController,
     ReferralsController,
     RegistrationController,
     ShareLinkController,
     TokenController,
     TokenIntrospectionController,
     UnsubscribeController,
+    UserAdministrationController,
     UsersController,
 ]
 

@@ -8,10 +8,13 @@ from uuid import UUID
 from referral.core.entities.audit import OPERATOR, SERVICE, Actor, AuditAction
 from referral.core.entities.clients import Scope
 from referral.core.entities.email_links import TokenPurpose
+from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Role, User
 from referral.core.use_cases import (
     accounts,
+    audit,
     clients,
+    code_administration,
     codes,
     email_links,
     enrichment,
@@ -23,6 +26,7 @@ from referral.core.use_cases import (
     lookups,
     notifications,
     passwords,
+    referral_review,
     referrals,
     retention,
     sessions,
@@ -262,6 +266,30 @@ def update_webhook(
     return prepare
 
 
+async def deactivate_code(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Deactivate somebody's code."""
+    code = await service.create_code(await _ann(service))
+    use = service.get(code_administration.DeactivateAnyCode)
+    return AuditedCall(
+        lambda: use(code.id, actor, REASON), actor, AuditAction.CODE_DEACTIVATED, code.id, REASON
+    )
+
+
+def decide(status: ReferralStatus, action: AuditAction) -> Prepare:
+    """Decide on a referral."""
+
+    async def prepare(service: InMemoryService, actor: Actor) -> AuditedCall:
+        code = await service.create_code(await _ann(service))
+        await service.create_account("bob@example.com", referral_code=code.text)
+        async with service.database.read() as repositories:
+            [referral_id] = repositories.tables.referrals
+        use = service.get(referral_review.DecideReferral)
+        call = lambda: use(referral_id, status, actor, REASON)  # noqa: E731 - as in the others
+        return AuditedCall(call, actor, action, referral_id, REASON)
+
+    return prepare
+
+
 def change_webhook(
     use_case: type[webhooks.DeleteWebhook | webhooks.RotateWebhookSecret | webhooks.TestWebhook],
     action: AuditAction,
@@ -292,17 +320,30 @@ async def retry_delivery(service: InMemoryService, actor: Actor) -> AuditedCall:
     return AuditedCall(lambda: use(actor, webhook_id, delivery_id), actor, action, delivery_id)
 
 
+async def set_referrer(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Set a user's referrer."""
+    ann, bob = await _ann(service), await service.create_account("bob@example.com")
+    use, action = service.get(referral_review.SetReferrerByHand), AuditAction.USER_REFERRER_SET
+    return AuditedCall(lambda: use(bob.id, ann.id, actor, REASON), actor, action, bob.id, REASON)
+
+
 AUDITED: dict[type, tuple[Prepare, ...]] = {
     accounts.BlockAccount: (block, unblock),
     accounts.Register: (create_admin,),
     clients.CreateClient: (create_client,),
     clients.RemoveClient: (remove_client,),
     clients.RotateClientSecret: (rotate_client_secret,),
+    code_administration.DeactivateAnyCode: (deactivate_code,),
     email_links.DisownEmail: (disown,),
     email_links.ResetPassword: (reset_password,),
     erasure.EraseAccount: (erase,),
     external_users.PutExternalUser: (create_external_user, change_external_user),
     passwords.ChangePassword: (change_password,),
+    referral_review.DecideReferral: (
+        decide(ReferralStatus.CONFIRMED, AuditAction.REFERRAL_CONFIRMED),
+        decide(ReferralStatus.REJECTED, AuditAction.REFERRAL_REJECTED),
+    ),
+    referral_review.SetReferrerByHand: (set_referrer,),
     retention.ExpireUnconfirmed: (expire,),
     sessions.LogIn: (log_in,),
     sessions.RefreshSession: (reuse_refresh_token,),
@@ -365,10 +406,12 @@ READS: tuple[type, ...] = (
     accounts.FindAccount,
     accounts.InspectUnsubscribeToken,
     accounts.ShowAccount,
+    audit.ListAuditRecords,
     clients.AuthenticateClient,
     clients.IntrospectToken,
     clients.IssueClientToken,
     clients.ListClients,
+    code_administration.ListAllCodes,
     codes.ListCodes,
     codes.ShowActiveCode,
     codes.ShowCode,
@@ -376,6 +419,7 @@ READS: tuple[type, ...] = (
     exports.ExportAccount,
     lookups.CheckCode,
     lookups.LookUpCode,
+    referral_review.ListAllReferrals,
     referrals.ListReferrals,
     sessions.CheckSession,
     users.ListUsers,

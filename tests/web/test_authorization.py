@@ -1,5 +1,6 @@
 """Authorization: the expected status of every route of the OpenAPI document for every caller."""
 
+import json
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from referral.core.entities.clients import Scope
 from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import Role
 from referral.settings import Settings
+from referral.web.permissions import REQUIRED_SCOPES
 from tests.conftest import ServiceFactory
 from tests.support.api_client import (
     API,
@@ -27,7 +29,7 @@ from tests.support.api_client import (
     register,
 )
 from tests.support.fakes.system import FakeClock
-from tests.tools.openapi_document import current_document
+from tests.tools.openapi_document import OPENAPI_FILE, current_document
 
 Statuses = tuple[int, int, int, int, int, int, int]
 
@@ -69,6 +71,10 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /health/ready": _all(200),
     "GET /metrics": _all(200),
     "GET /r/{code}": _all(302),
+    "GET /api/v1/audit": _management(200),
+    "GET /api/v1/clients": _management(200),
+    "GET /api/v1/codes": _management(200),
+    "GET /api/v1/referrals": _management(200),
     "GET /api/v1/codes/lookup": _all(200),
     "GET /api/v1/codes/{code}/validity": _all(200),
     "GET /api/v1/me": _own(200),
@@ -83,6 +89,7 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /api/v1/users/external/{external_id}": _management(404),
     "GET /api/v1/users/{user_id}": _management(200),
     "GET /api/v1/users/{user_id}/referrals": (401, 200, 200, 200, 200, 403, 200),
+    "DELETE /api/v1/clients/{client_id}": _management(404),
     "DELETE /api/v1/me": _change(204),
     "DELETE /api/v1/me/codes/{code_id}": _change(204, 404),
     "DELETE /api/v1/users/{user_id}": _management(204),
@@ -97,14 +104,22 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "POST /api/v1/auth/register": _all(201),
     "POST /api/v1/auth/revoke": _all(200),
     "POST /api/v1/auth/token": _all(200),
+    "POST /api/v1/clients": _management(201),
+    "POST /api/v1/clients/{client_id}/rotate-secret": _management(404),
     "POST /api/v1/codes/lookup": _all(200),
+    "POST /api/v1/codes/{code_id}/deactivate": _management(200),
     "POST /api/v1/me/codes": _change(201),
     "POST /api/v1/me/codes/active/email": _change(202, 404),
     "POST /api/v1/me/codes/{code_id}/activate": _change(200, 404),
     "POST /api/v1/me/codes/{code_id}/deactivate": _change(200, 404),
     "POST /api/v1/me/referrer": _change(422, 200),
+    "POST /api/v1/referrals/{referral_id}/confirm": _management(404),
+    "POST /api/v1/referrals/{referral_id}/reject": _management(404),
+    "POST /api/v1/users/{user_id}/block": _management(200),
+    "POST /api/v1/users/{user_id}/unblock": _management(200),
     "PUT /api/v1/me/password": _change(204),
     "PUT /api/v1/users/external/{external_id}": _management(201),
+    "PUT /api/v1/users/{user_id}/referrer": _management(422),
 }
 """The status for each of `CALLERS`; the code and the user in the path are the owner's.
 
@@ -113,13 +128,16 @@ session in the database.
 """
 
 CLIENT_SCOPES = {
-    "DELETE /api/v1/users/{user_id}": Scope.USERS_WRITE,
-    "GET /api/v1/users": Scope.USERS_READ,
-    "GET /api/v1/users/external/{external_id}": Scope.USERS_READ,
-    "GET /api/v1/users/{user_id}": Scope.USERS_READ,
-    "PUT /api/v1/users/external/{external_id}": Scope.USERS_WRITE,
+    f"{method.upper()} {path}": REQUIRED_SCOPES[operation["operationId"]]
+    for path, item in json.loads(OPENAPI_FILE.read_bytes())["paths"].items()
+    for method, operation in item.items()
+    if operation["operationId"] in REQUIRED_SCOPES
 }
 """The scope that opens a route for admins and clients."""
+
+OWN_CODE_ROUTES = [
+    route for route in EXPECTED_STATUSES if "{code_id}" in route and route not in CLIENT_SCOPES
+]
 
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
 
@@ -132,8 +150,20 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
         "code_id": code["id"],
         "user_id": owner.id,
         "external_id": uuid4().hex,
+        "client_id": uuid4(),
+        "referral_id": uuid4(),
     }
+    reason = {"json": {"reason": "Spam."}}
     bodies: dict[str, dict[str, Any]] = {
+        "POST /api/v1/clients": {"json": {"name": uuid4().hex, "scopes": ["codes:read"]}},
+        "POST /api/v1/codes/{code_id}/deactivate": reason,
+        "POST /api/v1/referrals/{referral_id}/confirm": reason,
+        "POST /api/v1/referrals/{referral_id}/reject": reason,
+        "POST /api/v1/users/{user_id}/block": reason,
+        "POST /api/v1/users/{user_id}/unblock": reason,
+        "PUT /api/v1/users/{user_id}/referrer": {
+            "json": {"reason": "Spam.", "referrer_id": str(uuid4())}
+        },
         "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
         "PATCH /api/v1/me": {"json": {"locale": "ru", "notify_on_referral": False}},
         "PATCH /api/v1/me/codes/{code_id}": {"json": {"max_uses": 5}},
@@ -325,7 +355,7 @@ async def test_admin_sees_all_referrals(
     assert [item["email"] for item in items] == [joined.email]
 
 
-@pytest.mark.parametrize("route", [route for route in EXPECTED_STATUSES if "{code_id}" in route])
+@pytest.mark.parametrize("route", OWN_CODE_ROUTES)
 async def test_other_user_cannot_change_a_code(client: httpx.AsyncClient, route: str) -> None:
     """The response is 404, and the owner's code is unchanged."""
     owner, stranger = await join(client), await join(client)
@@ -335,7 +365,7 @@ async def test_other_user_cannot_change_a_code(client: httpx.AsyncClient, route:
     assert (await owner.request("GET", f"/me/codes/{code['id']}")).json() == code
 
 
-@pytest.mark.parametrize("route", [route for route in EXPECTED_STATUSES if "{code_id}" in route])
+@pytest.mark.parametrize("route", OWN_CODE_ROUTES)
 async def test_code_of_another_user_looks_like_an_unknown_code(
     client: httpx.AsyncClient, route: str
 ) -> None:

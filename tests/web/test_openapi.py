@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from referral.settings import Settings
+from referral.web.permissions import REQUIRED_SCOPES
 from referral.web.problem_types import all_problem_types
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, PASSWORD, join
@@ -165,6 +166,7 @@ async def test_every_request_body_is_documented(document: Node) -> None:
     }
     assert without == {
         "POST /api/v1/auth/email/verification",
+        "POST /api/v1/clients/{client_id}/rotate-secret",
         "POST /api/v1/me/codes/active/email",
         "POST /api/v1/me/codes/{code_id}/activate",
         "POST /api/v1/me/codes/{code_id}/deactivate",
@@ -182,6 +184,8 @@ async def test_success_statuses_follow_their_kind(document: Node) -> None:
     special = {
         "POST /api/v1/auth/register": "201",
         "POST /api/v1/me/codes": "201",
+        "POST /api/v1/clients": "201",
+        "DELETE /api/v1/clients/{client_id}": "204",
         "DELETE /api/v1/me/codes/{code_id}": "204",
         "GET /r/{code}": "302",
         "DELETE /api/v1/me": "204",
@@ -311,7 +315,7 @@ EXPECTED_STATUSES = {
     "setMyReferrer": 422,  # nobody has the code
     "introspectToken": 401,  # there is no client
     # for admins and clients
-    **dict.fromkeys(("listUsers", "getExternalUser", "putExternalUser"), 403),
+    **dict.fromkeys(REQUIRED_SCOPES, 403),
 }
 
 
@@ -325,8 +329,9 @@ async def test_examples_run_in_the_order_of_the_page(
         ids: dict[str, str] = {}
         for name, operation in operations(document):
             method, _, path = name.partition(" ")
-            if operation["operationId"] == "deleteCode" or "{user_id}" in path:
-                continue  # the look-ups after it show the code; only a client knows a user's id
+            unknown_ids = ("{user_id}", "{client_id}", "{referral_id}")
+            if operation["operationId"] == "deleteCode" or any(one in path for one in unknown_ids):
+                continue  # the look-ups after it show the code; only a client knows these ids
             parameters = operation.get("parameters", ())
             given = {one["name"]: one.get("example") for one in parameters} | ids
             request = example_request(operation)

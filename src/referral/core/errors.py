@@ -110,6 +110,18 @@ class CodeTaken(Conflict):
     default_detail = "This code is or was in use. Choose another one."
 
 
+class ClientNameTaken(Conflict):
+    """Another client has this name."""
+
+    default_detail = "A client with this name exists already. Choose another name."
+
+
+class ReferralDecided(Conflict):
+    """An admin has decided on this referral already."""
+
+    default_detail = "An admin has decided on this referral already."
+
+
 class CodeExpired(Conflict):
     """The code has expired. Renew it first."""
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from referral.core.entities.audit import MAX_REASON_CHARACTERS
+
 Email = Annotated[
     str,
     Meta(max_length=254, examples=["ann@example.com"], extra_json_schema={"format": "email"}),
@@ -41,3 +43,14 @@ LinkToken = Annotated[
 ]
 
 Timestamp = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])]
+
+
+Reason = Annotated[
+    str,
+    Meta(
+        description="For the audit log: 1 to 500 characters. It must not contain an e-mail address "
+        "or `@`, because it stays after the user's account was erased.",
+        examples=["Reported by three users."],
+        extra_json_schema={"minLength": 1, "maxLength": MAX_REASON_CHARACTERS},
+    ),
+]

@@ -23,6 +23,11 @@ OPERATION_ORDER = (
     *("requestPasswordReset", "resetPassword"),
     *("setMyReferrer", "exportMe", "changeMyPassword", "getMe", "updateMe", "deleteMe"),
     *("listUsers", "getExternalUser", "putExternalUser", "getUser", "deleteUser"),
+    *("blockUser", "unblockUser", "setUserReferrer"),
+    *("listReferrals", "confirmReferral", "rejectReferral"),
+    *("listAllCodes", "deactivateAnyCode"),
+    *("createClient", "listClients", "rotateClientSecret", "deleteClient"),
+    "listAuditRecords",
     *("introspectToken", "revokeToken", "getAuthorizationServerMetadata", "getJwks"),
     *("getLiveness", "getReadiness", "getMetrics"),
 )

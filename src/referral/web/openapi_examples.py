@@ -7,12 +7,16 @@ from typing import Any
 
 from referral.core.entities.clients import Scope
 from referral.web.openapi_schemas import Node, resolve_schema, without_null
-from referral.web.problem_types import EXAMPLE_PUBLIC_URL
+from referral.web.problem_types import EXAMPLE_PUBLIC_URL, REQUEST_ID_EXAMPLE
 
 ANN_ID = "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41"
 BOB_ID = "01938f6b-51d0-7e0a-8a3c-94f7d2b6e105"
 EVE_ID = "01938f11-08be-7c44-b6d1-2f5a9c7e3d80"
 CODE_ID = "01938f60-2b9d-7f13-a5c8-7d1e4f0b6c92"
+AUDIT_RECORD_ID = "01938f70-3f4e-7d21-9a6b-1c8e5d2f7a40"
+CLIENT_ID = "01938f12-77a0-7b3c-8d5e-4f2a1b9c6d80"
+REASON = "Reported by three users."
+REFERRAL_ID = "01938f6b-51d1-7c9a-b2e4-60a8f3d7c519"
 SESSION_ID = "01938f5f-93a4-7d26-8e5b-6c0f2a1d7b38"
 
 FIELD_EXAMPLES: dict[str, Any] = {
@@ -63,6 +67,12 @@ FIELD_EXAMPLES: dict[str, Any] = {
 }
 """Examples of fields by name. A field can also have an example in its own type."""
 
+CLIENT: Node = {
+    "id": CLIENT_ID,
+    "name": "shop",
+    "scopes": ["referrals:read"],
+    "created_at": FIELD_EXAMPLES["created_at"],
+}
 REFERRAL: Node = {
     "id": BOB_ID,
     "email": "bob@example.com",
@@ -91,6 +101,19 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
         ],
         "service_documentation": f"{EXAMPLE_PUBLIC_URL}/docs",
     },
+    "AuditRecordResponse": {
+        "id": AUDIT_RECORD_ID,
+        "at": "2026-12-03T08:00:00Z",
+        "actor": EVE_ID,
+        "actor_type": "user",
+        "action": "user.blocked",
+        "subject": ANN_ID,
+        "reason": REASON,
+        "request_id": REQUEST_ID_EXAMPLE,
+    },
+    "ClientResponse": CLIENT,
+    "ClientSecretResponse": CLIENT
+    | {"client_secret": "Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"},
     "CodeResponse": {"id": CODE_ID},
     "ExportedCode": {"id": CODE_ID},
     "ExportedReferral": REFERRAL,
@@ -111,8 +134,12 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
     },
     "LivenessResponse": {"status": "ok"},
     "RecentReferralResponse": REFERRAL,
+    "OwnedCodeResponse": {"id": CODE_ID, "user_id": ANN_ID},
     "ReferralResponse": REFERRAL,
     "ReferrerResponse": {"id": EVE_ID, "email": None},
+    "ReviewedReferralResponse": REFERRAL
+    | {"referral_id": REFERRAL_ID, "referrer_id": ANN_ID, "held": False, "reason": REASON},
+    "SetUserReferrerRequest": {"referrer_id": EVE_ID},
 }
 """Examples of fields that differ from those of the same name in other schemas."""
 
@@ -143,12 +170,15 @@ PARAMETER_EXAMPLES = {
 
 PATH_EXAMPLES = {
     "code": "ANN-2026",
+    "client_id": CLIENT_ID,
     "code_id": CODE_ID,
     "external_id": "shop-1234",
+    "referral_id": REFERRAL_ID,
     "user_id": BOB_ID,
 }
 
 LOCATION_EXAMPLES = {
+    "createClient": f"/api/v1/clients/{CLIENT_ID}",
     "putExternalUser": f"/api/v1/users/{ANN_ID}",
     "registerUser": "/api/v1/me",
     "createCode": f"/api/v1/me/codes/{CODE_ID}",

@@ -17,8 +17,11 @@ from referral.web.problems import FieldError, ValidationFailed, parameter_error
 DEFAULT_PAGE_ITEMS = 20
 MAX_PAGE_ITEMS = 100
 
-ENUM_FILTERS = ("status", "role", "blocked", "verified")
-"""Filters of lists that have few values."""
+FILTERS = (
+    *("status", "role", "blocked", "verified", "held"),
+    *("user_id", "referrer_id", "actor", "subject", "action", "since", "until", "cursor"),
+)
+"""Parameters of lists for which "null" is no value. A code may have that text."""
 
 CURSOR_CHECKSUM_BYTES = 8
 CURSOR_CHARACTERS = 32
@@ -84,7 +87,7 @@ def provide_page_request(
         detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
         raise ValidationFailed(FieldError(detail, parameter="limit"))
     # Litestar converts the text "null" to None, which would list everything.
-    for name in ENUM_FILTERS:
+    for name in FILTERS:
         if "null" in request.query_params.getall(name, []):
             raise ValidationFailed(parameter_error(request, name, "Invalid enum value 'null'"))
     return PageRequest(int(limit), cursor)

@@ -22,6 +22,7 @@ from tests.support.fakes.repositories import (
     FakeSessionRepository,
     FakeUserRepository,
 )
+from tests.support.fakes.searches import FakeCodeSearch, FakeReferralSearch, count_referrals
 from tests.support.fakes.tables import Tables
 from tests.support.fakes.third_parties import (
     FakeProfileRepository,
@@ -94,6 +95,14 @@ class FakeRepositories:
     @property
     def referred_emails(self) -> FakeReferredEmailRepository:
         return FakeReferredEmailRepository(self._open_tables())
+
+    @property
+    def code_search(self) -> FakeCodeSearch:
+        return FakeCodeSearch(self._open_tables())
+
+    @property
+    def referral_search(self) -> FakeReferralSearch:
+        return FakeReferralSearch(self._open_tables())
 
     @property
     def audit(self) -> FakeAuditLog:
@@ -179,11 +188,10 @@ class FakeReadModel:
                 return None
             referral = await repositories.referrals.find_by_referred(user_id)
             referrer = referral and await repositories.users.find(referral.referrer_id)
-            codes = repositories.tables.codes.values()
             return AccountView(
                 user=user,
                 referrer=Referrer(referrer.id, referrer.email) if referrer else None,
-                referral_count=sum(code.uses for code in codes if code.user_id == user_id),
+                referral_count=count_referrals(repositories.tables, user_id),
                 recent_referrals=await repositories.referrals.list_page(
                     user_id, status=None, after=None, limit=recent_limit
                 ),

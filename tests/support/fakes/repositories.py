@@ -145,6 +145,11 @@ class FakeCodeRepository:
         self._store(replace(code, uses=code.uses - 1))
         return None if code_id in self.tables.deleted_codes else self.tables.codes[code_id]
 
+    async def restore_use(self, code_id: UUID) -> Code | None:
+        code = self.tables.codes[code_id]
+        self._store(replace(code, uses=code.uses + 1))
+        return None if code_id in self.tables.deleted_codes else self.tables.codes[code_id]
+
     async def save(self, code: Code) -> None:
         stored = self.tables.codes[code.id]
         others = [other for other in self._enabled_of(code.user_id) if other.id != code.id]
@@ -257,9 +262,8 @@ class FakeReferralRepository:
     async def add(self, referral: Referral) -> None:
         require, users = self.tables.require, self.tables.users
         known = {referral.referrer_id, referral.referred_id} <= users.keys()
-        require(
-            is_satisfied=known and referral.code_id in self.tables.codes, constraint="foreign key"
-        )
+        known = known and referral.code_id in {None, *self.tables.codes}
+        require(is_satisfied=known, constraint="foreign key")
         require(is_satisfied=referral.referrer_id != referral.referred_id, constraint="not_oneself")
         if await self.find_by_referred(referral.referred_id) is not None:
             self.tables.reject(AlreadyReferred())
@@ -270,7 +274,21 @@ class FakeReferralRepository:
 
     async def lock_overdue(self, joined_before: datetime) -> Referral | None:
         return _first(
-            row for row in self._pending() if row.expires and row.joined_at <= joined_before
+            row
+            for row in self._pending()
+            if row.expires and not row.held and row.joined_at <= joined_before
+        )
+
+    async def lock(self, referral_id: UUID) -> Referral | None:
+        return self.tables.referrals.get(referral_id)
+
+    async def save_decision(self, referral: Referral) -> None:
+        self.tables.referrals[referral.id] = replace(
+            self.tables.referrals[referral.id],
+            status=referral.status,
+            reason=referral.reason,
+            decided_at=referral.decided_at,
+            held=False,
         )
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from referral.core.entities.clients import Client
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
-from referral.core.errors import Conflict, IdempotencyKeyReused
+from referral.core.errors import ClientNameTaken, IdempotencyKeyReused
 from tests.support.fakes.tables import StoredIdempotentResponse, Tables
 
 
@@ -21,7 +21,7 @@ class FakeClientRepository:
 
     async def add(self, client: Client) -> None:
         if await self.find_by_name(client.name):
-            raise Conflict(f"A client with the name '{client.name}' exists.", field="name")
+            raise ClientNameTaken(f"A client with the name '{client.name}' exists.", field="name")
         self.tables.clients[client.id] = client
 
     async def find(self, client_id: UUID) -> Client | None:
@@ -32,6 +32,12 @@ class FakeClientRepository:
 
     async def list_all(self) -> list[Client]:
         return sorted(self.tables.clients.values(), key=lambda client: client.name)
+
+    async def list_page(self, *, after: UUID | None, limit: int) -> list[Client]:
+        clients = [
+            each for each in self.tables.clients.values() if after is None or each.id < after
+        ]
+        return sorted(clients, key=lambda client: client.id, reverse=True)[:limit]
 
     async def replace_secret(self, client_id: UUID, secret_digest: bytes) -> bool:
         client = self.tables.clients.get(client_id)

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from referral.core.entities.account_view import UserDetails, UserFilter
 from referral.core.entities.users import Referrer, User
+from tests.support.fakes.searches import count_referrals
 from tests.support.fakes.tables import Tables
 
 
@@ -46,7 +47,8 @@ class FakeUserDirectory:
     def _details(self, user: User) -> UserDetails:
         referrers = {row.referred_id: row.referrer_id for row in self.tables.referrals.values()}
         referrer = next((each for each in self._users() if each.id == referrers.get(user.id)), None)
-        uses = (code.uses for code in self.tables.codes.values() if code.user_id == user.id)
         return UserDetails(
-            user, Referrer(referrer.id, referrer.email) if referrer else None, sum(uses)
+            user,
+            Referrer(referrer.id, referrer.email) if referrer else None,
+            count_referrals(self.tables, user.id),
         )

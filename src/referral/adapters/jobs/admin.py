@@ -108,22 +108,29 @@ class JobAdmin:
 
     async def retry(self, ids: list[int]) -> None:
         """Return held jobs to the queue, with their attempts at zero."""
-        async with self._connection() as connection, connection.transaction():
-            driver = AsyncpgDriver(connection)
+        async with self._transaction() as connection:
+            driver = AsyncpgDriver(connection.driver)
+            await _record(connection, AuditAction.JOB_RETRIED, ids)
             await driver.execute(RESET_COUNTERS, ids)
             await make_queries(driver).requeue_jobs([JobId(job_id) for job_id in ids])
-            await _record(connection, AuditAction.JOB_RETRIED, ids)
 
     async def discard(self, ids: list[int]) -> list[int]:
         """Delete held and waiting jobs; return the ids of those that were found."""
-        async with self._connection() as connection, connection.transaction():
-            rows = await connection.fetch(
+        async with self._transaction() as connection:
+            rows = await connection.fetch_sql(
                 "SELECT id FROM pgqueuer WHERE id = ANY($1::bigint[]) AND status <> 'picked'", ids
             )
             found = [JobId(row["id"]) for row in rows]
-            await make_queries(AsyncpgDriver(connection)).mark_job_as_cancelled(found)
             await _record(connection, AuditAction.JOB_DISCARDED, found)
+            await make_queries(AsyncpgDriver(connection.driver)).mark_job_as_cancelled(found)
         return list(found)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[DatabaseConnection]:
+        async with self._connection() as driver:
+            connection = DatabaseConnection(driver)
+            async with connection.transaction():
+                yield connection
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -137,10 +144,10 @@ class JobAdmin:
 
 
 async def _record(
-    connection: asyncpg.Connection, action: AuditAction, job_ids: Sequence[int]
+    connection: DatabaseConnection, action: AuditAction, job_ids: Sequence[int]
 ) -> None:
     """Add a record for each job to the audit log."""
-    audit = PostgresAuditLog(DatabaseConnection(connection))
+    audit = PostgresAuditLog(connection)
     clock, id_generator = SystemClock(), SystemIdGenerator()
     for job_id in job_ids:
         now = clock.now()

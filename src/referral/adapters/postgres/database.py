@@ -21,6 +21,10 @@ from referral.adapters.postgres.repositories.one_time_tokens import PostgresOneT
 from referral.adapters.postgres.repositories.profiles import PostgresProfileRepository
 from referral.adapters.postgres.repositories.referrals import PostgresReferralRepository
 from referral.adapters.postgres.repositories.referred_emails import PostgresReferredEmailRepository
+from referral.adapters.postgres.repositories.searches import (
+    PostgresCodeSearch,
+    PostgresReferralSearch,
+)
 from referral.adapters.postgres.repositories.sessions import PostgresSessionRepository
 from referral.adapters.postgres.repositories.user_directory import PostgresUserDirectory
 from referral.adapters.postgres.repositories.users import PostgresUserRepository
@@ -94,6 +98,14 @@ class PostgresRepositories:
     @cached_property
     def referred_emails(self) -> PostgresReferredEmailRepository:
         return PostgresReferredEmailRepository(self.connection)
+
+    @cached_property
+    def code_search(self) -> PostgresCodeSearch:
+        return PostgresCodeSearch(self.connection)
+
+    @cached_property
+    def referral_search(self) -> PostgresReferralSearch:
+        return PostgresReferralSearch(self.connection)
 
     @cached_property
     def audit(self) -> PostgresAuditLog:

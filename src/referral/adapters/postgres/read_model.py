@@ -29,7 +29,10 @@ SELECT to_jsonb(u) AS user,
     (SELECT jsonb_build_object('id', r.id, 'email', r.email)
      FROM referrals f JOIN users r ON r.id = f.referrer_id
      WHERE f.referred_id = u.id AND r.erased_at IS NULL) AS referrer,
-    (SELECT coalesce(sum(uses), 0) FROM codes WHERE user_id = u.id) AS referral_count,
+    (SELECT coalesce(sum(uses), 0) FROM codes WHERE user_id = u.id)
+    + (SELECT count(*) FROM referrals f
+       WHERE f.referrer_id = u.id AND f.code_id IS NULL AND f.status <> 'rejected')
+    AS referral_count,
     (SELECT jsonb_agg(j) FROM
         (SELECT f.id AS referral_id, m.id, m.email, f.status, f.code, f.joined_at
          FROM referrals f JOIN users m ON m.id = f.referred_id

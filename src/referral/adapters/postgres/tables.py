@@ -115,6 +115,13 @@ codes = Table(
     CheckConstraint("uses >= 0 AND (max_uses IS NULL OR max_uses > 0)", name="uses"),
     CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
     Index("ix_codes_user_id_id", "user_id", "id"),
+    # For the list of all codes.
+    Index("ix_codes_enabled_id", "id", postgresql_where=text("enabled")),
+    Index(
+        "ix_codes_exhausted_id",
+        "id",
+        postgresql_where=text("max_uses IS NOT NULL AND uses >= max_uses"),
+    ),
     # At most one code of a user is enabled. An index cannot read the clock, on which "active"
     # depends: enabling a code first retires a spent one.
     Index("uq_codes_enabled", "user_id", unique=True, postgresql_where=text("enabled")),
@@ -138,13 +145,24 @@ referrals = Table(
     _timestamp("joined_at"),
     # Id of the mail that notifies the referrer; null before it is assigned.
     Column("told_by", Uuid),
+    # Whether the referral stays pending until an admin decides.
+    Column("held", Boolean, nullable=False, server_default=text("false")),
+    # Of an admin: why, and when, the referral was decided or entered.
+    Column("reason", Text),
+    _timestamp("decided_at", nullable=True),
     # Whether the referral is rejected if it stays pending for too long.
     Column("expires", Boolean, nullable=False, server_default=text("true")),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
     CheckConstraint("referrer_id <> referred_id", name="not_oneself"),
     Index("ix_referrals_referrer_id_id", "referrer_id", "id"),
     Index("ix_referrals_referrer_id_status_id", "referrer_id", "status", "id"),
-    Index("ix_referrals_code_id", "code_id"),
+    # For the list of all referrals.
+    Index("ix_referrals_joined_at_id", "joined_at", "id"),
+    Index("ix_referrals_status_joined_at_id", "status", "joined_at", "id"),
+    Index("ix_referrals_referrer_id_joined_at_id", "referrer_id", "joined_at", "id"),
+    Index("ix_referrals_code_id_joined_at_id", "code_id", "joined_at", "id"),
+    Index("ix_referrals_without_code", "referrer_id", postgresql_where=text("code_id IS NULL")),
+    Index("ix_referrals_held", "joined_at", "id", postgresql_where=text("held")),
     Index("ix_referrals_referrer_id_told_by", "referrer_id", "told_by"),
     # Of the previous release; the next one drops it.
     Index("ix_referrals_pending", "joined_at", postgresql_where=text("status = 'pending'")),

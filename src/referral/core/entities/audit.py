@@ -23,6 +23,7 @@ class AuditAction(StrEnum):
     USER_BLOCKED = "user.blocked"
     USER_UNBLOCKED = "user.unblocked"
     USER_ERASED = "user.erased"
+    USER_REFERRER_SET = "user.referrer-set"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - no password
     PASSWORD_RESET = "password.reset"  # noqa: S105
     SESSION_STARTED = "session.started"
@@ -32,7 +33,6 @@ class AuditAction(StrEnum):
     CLIENT_SECRET_ROTATED = "client.secret-rotated"  # noqa: S105
     CLIENT_DELETED = "client.deleted"
     CODE_DEACTIVATED = "code.deactivated"
-    REFERRAL_CREATED = "referral.created"
     REFERRAL_CONFIRMED = "referral.confirmed"
     REFERRAL_REJECTED = "referral.rejected"
     WEBHOOK_CREATED = "webhook.created"

@@ -35,8 +35,10 @@ class ReferralVisibility(StrEnum):
 class Referral:
     """A user's registration with another user's code; `code` is the code's text at that time.
 
-    `code_id` and `code` are None in an imported referral whose code is unknown. `expires` tells
-    whether the referral is rejected if it stays pending for too long.
+    `code_id` and `code` are None in an imported referral whose code is unknown, and in one that an
+    admin entered. `expires` tells whether the referral is rejected if it stays pending for too
+    long; a `held` one stays pending until an admin decides. `reason` is an admin's, `decided_at`
+    the time of an admin's decision.
     """
 
     id: UUID
@@ -47,10 +49,13 @@ class Referral:
     status: ReferralStatus
     joined_at: datetime
     expires: bool = True
+    held: bool = False
+    reason: str | None = None
+    decided_at: datetime | None = None
 
     def is_overdue(self, now: datetime) -> bool:
         """Return whether the referral has been pending too long to be confirmed at `now`."""
-        return self.expires and self.joined_at + REFERRAL_PENDING_PERIOD <= now
+        return self.expires and not self.held and self.joined_at + REFERRAL_PENDING_PERIOD <= now
 
 
 @dataclass(frozen=True, slots=True)

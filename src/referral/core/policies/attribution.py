@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from referral.core.entities.codes import CODE_PATTERN, Code
 from referral.core.entities.events import (
@@ -36,12 +37,14 @@ class ResolveReferral:
     record_events: RecordEvents
 
     async def confirm(self, repositories: Repositories, user: User) -> list[User]:
-        """Confirm the pending referral of a locked user; an overdue referral is rejected instead.
+        """Confirm the pending referral of a locked user; an overdue one is rejected instead.
+
+        A held one stays pending.
 
         Returns the users whose cached lookups the caller invalidates after the commit.
         """
         referral = await repositories.referrals.lock_pending(user.id)
-        if referral is None:
+        if referral is None or referral.held:
             return []
         if referral.is_overdue(self.clock.now()):
             return await self.reject(repositories, referral)
@@ -56,11 +59,47 @@ class ResolveReferral:
         owner if the code may have become active again.
         """
         await self._set_status(repositories, referral, ReferralStatus.REJECTED)
+        return await self._revert_use(repositories, referral)
+
+    async def decide(
+        self, repositories: Repositories, referral: Referral, status: ReferralStatus, reason: str
+    ) -> list[User]:
+        """Store an admin's decision on a locked referral, whatever its status is.
+
+        Returns the users whose cached lookups the caller invalidates after the commit.
+        """
+        now = self.clock.now()
+        decided = replace(referral, status=status, reason=reason, decided_at=now, held=False)
+        if status is not referral.status:
+            event = referral_event(STATUS_EVENTS[status], decided, now, reason)
+            await self.record_events(repositories, event)
+        await repositories.referrals.save_decision(decided)
+        if status is referral.status:
+            return []
+        if status is ReferralStatus.REJECTED:
+            return await self._revert_use(repositories, referral)
+        await repositories.jobs.enqueue(ReferralMailJob(referral.id))
+        return await self._restore_use(repositories, referral)
+
+    async def _revert_use(self, repositories: Repositories, referral: Referral) -> list[User]:
         if referral.code_id is None:
             return []
         code = await repositories.codes.revert_use(referral.code_id, self.clock.now())
         if code is None or code.max_uses is None:
             return []
+        return await _find_owner(repositories, code)
+
+    async def _restore_use(self, repositories: Repositories, referral: Referral) -> list[User]:
+        """Count the use of a referral that was rejected, also beyond the code's maximum."""
+        if referral.status is not ReferralStatus.REJECTED or referral.code_id is None:
+            return []
+        code = await repositories.codes.restore_use(referral.code_id)
+        if code is None or not code.is_exhausted:
+            return []
+        now = self.clock.now()
+        if replace(code, uses=code.uses - 1).is_active(now):
+            exhausted = code_event(EventType.CODE_EXHAUSTED, code, now)
+            await self.record_events(repositories, exhausted)
         return await _find_owner(repositories, code)
 
     async def _set_status(
@@ -123,6 +162,34 @@ class CreditReferrer:
         if status is ReferralStatus.CONFIRMED:
             await repositories.jobs.enqueue(ReferralMailJob(referral.id))
         return await _find_owner(repositories, code) if counts and _is_last_use(code) else []
+
+    async def by_hand(
+        self, repositories: Repositories, user: User, referrer_id: UUID, reason: str
+    ) -> None:
+        """Credit a referrer without a code, for an admin; raises `AlreadyReferred`.
+
+        The referral of an address that was referred within the last year counts too.
+        """
+        now, is_confirmed = self.clock.now(), self.confirmation_policy.is_satisfied_by(user)
+        referral = Referral(
+            id=self.id_generator.new(),
+            referrer_id=referrer_id,
+            referred_id=user.id,
+            code_id=None,
+            code=None,
+            status=ReferralStatus.CONFIRMED if is_confirmed else ReferralStatus.PENDING,
+            joined_at=now,
+            expires=user.confirm_by is not None,
+            reason=reason,
+        )
+        created = referral_event(EventType.REFERRAL_CREATED, referral, now, reason)
+        await self.record_events(repositories, created)
+        if is_confirmed:
+            confirmed = referral_event(EventType.REFERRAL_CONFIRMED, referral, now, reason)
+            await self.record_events(repositories, confirmed)
+        await repositories.referrals.add(referral)
+        if is_confirmed:
+            await repositories.jobs.enqueue(ReferralMailJob(referral.id))
 
     async def _initial_status(self, repositories: Repositories, user: User) -> ReferralStatus:
         since = self.clock.now() - REFERRAL_COOLDOWN

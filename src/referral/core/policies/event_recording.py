@@ -34,6 +34,11 @@ class RecordEvents:
         if await repositories.codes.report_expiry(code.id) and not code.is_exhausted:
             await self(repositories, code_event(EventType.CODE_EXPIRED, code, now))
 
+    async def deactivation(self, repositories: Repositories, code: Code, now: datetime) -> None:
+        """Record that a locked, enabled code is deactivated. Call this before it is changed."""
+        await self.expiry(repositories, code, now)
+        await self(repositories, code_event(EventType.CODE_DEACTIVATED, code.deactivated(), now))
+
     async def retirement(self, repositories: Repositories, retired: Code, now: datetime) -> None:
         """Record that an enabled code was retired: deactivated if it was active, or expired."""
         before = replace(retired, enabled=True)

@@ -21,6 +21,7 @@ from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 from referral.core.ports.audit import AuditLog
 from referral.core.ports.events import EventLog
+from referral.core.ports.searches import CodeSearch, ReferralSearch
 from referral.core.ports.user_directory import UserDirectory
 from referral.core.ports.webhooks import (
     DeliveryRepository,
@@ -107,6 +108,13 @@ class CodeRepository(Protocol):
         """
         ...
 
+    async def restore_use(self, code_id: UUID) -> Code | None:
+        """Increment `uses`, also beyond the maximum and of a deleted code.
+
+        Returns the code unless it is deleted.
+        """
+        ...
+
     async def save(self, code: Code) -> None:
         """Store `expires_at`, `max_uses` and `enabled` of a locked code."""
         ...
@@ -188,8 +196,14 @@ class ReferralRepository(Protocol):
         """
         ...
 
+    async def lock(self, referral_id: UUID) -> Referral | None: ...
+
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         """Store the status of a locked referral."""
+        ...
+
+    async def save_decision(self, referral: Referral) -> None:
+        """Store the status, reason and time of an admin's decision; the referral is not held."""
         ...
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
@@ -264,6 +278,10 @@ class ClientRepository(Protocol):
 
     async def list_all(self) -> list[Client]:
         """Return all clients, by name."""
+        ...
+
+    async def list_page(self, *, after: UUID | None, limit: int) -> list[Client]:
+        """Return clients, newest first."""
         ...
 
     async def replace_secret(self, client_id: UUID, secret_digest: bytes) -> bool:
@@ -481,6 +499,12 @@ class Repositories(Protocol):
 
     @property
     def replays(self) -> ReplayRepository: ...
+
+    @property
+    def code_search(self) -> CodeSearch: ...
+
+    @property
+    def referral_search(self) -> ReferralSearch: ...
 
     @property
     def jobs(self) -> JobQueue: ...

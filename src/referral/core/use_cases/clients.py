@@ -14,9 +14,16 @@ from referral.core.entities.clients import (
     Scope,
     includes_scope,
 )
+from referral.core.entities.page import Page
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailConfirmationPolicy
-from referral.core.errors import Invalid, InvalidClient, InvalidScope, NotFound, Unauthenticated
+from referral.core.errors import (
+    InvalidClient,
+    InvalidRequest,
+    InvalidScope,
+    NotFound,
+    Unauthenticated,
+)
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
@@ -38,12 +45,12 @@ class CreateClient:
     ) -> tuple[Client, str]:
         """Return the client and its secret, which is not stored.
 
-        Raises `InvalidScope`, `Invalid` for an unusable name, and `Conflict` for a taken one.
+        Raises `InvalidScope`, `InvalidRequest` for an unusable name, and `ClientNameTaken`.
         """
         requested, name = frozenset(scopes), name.strip()
         if not (0 < len(name) <= MAX_CLIENT_NAME_LENGTH and name.isprintable()):
             message = f"The name must have 1 to {MAX_CLIENT_NAME_LENGTH} printable characters."
-            raise Invalid(message, field="name")
+            raise InvalidRequest(message, field="name")
         if not requested or requested - GRANTABLE_SCOPES:
             raise InvalidScope
         secret = self.token_generator.new()
@@ -55,8 +62,8 @@ class CreateClient:
             created_at=self.clock.now(),
         )
         async with self.database.begin() as repositories:
-            await repositories.clients.add(client)
             await self.record_audit(repositories, actor, AuditAction.CLIENT_CREATED, client.id)
+            await repositories.clients.add(client)
         return client, secret
 
 
@@ -70,6 +77,12 @@ class ListClients:
         """Return all clients, by name."""
         async with self.database.read() as repositories:
             return await repositories.clients.list_all()
+
+    async def page(self, *, after: UUID | None, limit: int) -> Page[Client]:
+        """Return a page of the clients, newest first."""
+        async with self.database.read() as repositories:
+            rows = await repositories.clients.list_page(after=after, limit=limit + 1)
+        return Page.from_rows(rows, limit, lambda client: client.id)
 
 
 @dataclass(frozen=True, slots=True)

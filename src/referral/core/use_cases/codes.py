@@ -250,9 +250,7 @@ class DeactivateCode:
             owner, code = await _lock(repositories, user_id, code_id)
             now, inactive = self.clock.now(), code.deactivated()
             if code.enabled:
-                await self.record_events.expiry(repositories, code, now)
-                deactivated = code_event(EventType.CODE_DEACTIVATED, inactive, now)
-                await self.record_events(repositories, deactivated)
+                await self.record_events.deactivation(repositories, code, now)
                 await repositories.codes.save(inactive)
         await self.invalidate_lookup(owner)
         return inactive, now

@@ -12,18 +12,19 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from referral.core import errors
 from referral.core.entities.account_view import UserDetails, UserFilter
-from referral.core.entities.clients import Caller, Scope
+from referral.core.entities.clients import Caller
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.users import Locale, Role
 from referral.core.use_cases.external_users import ExternalUserData, PutExternalUser
 from referral.core.use_cases.users import EraseUser, ListUsers, ShowUser
-from referral.web.auth import authenticate, require_scope
+from referral.web.auth import authenticate
 from referral.web.controllers.current_user import ReferrerResponse
 from referral.web.controllers.registration import UserResponse, user_fields
 from referral.web.external_ids import EXTERNAL_USERS_PATH, ExternalId, decode_external_id
 from referral.web.field_types import Email
 from referral.web.injection import inject
 from referral.web.pagination import PageRequest, make_cursor, provide_page_request
+from referral.web.permissions import permitted
 from referral.web.problem_types import (
     BODY_ERRORS,
     READ_ERRORS,
@@ -106,11 +107,10 @@ class UsersController(Controller):
     tags = ("Users",)
 
     @get(
-        operation_id="listUsers",
         summary="List users",
         dependencies={"page": Provide(provide_page_request, sync_to_thread=False)},
         responses=problem_responses(414, *READ_ERRORS, errors.InvalidRequest),
-        **require_scope(Scope.USERS_READ),
+        **permitted("listUsers"),
     )
     @inject
     async def list_all(
@@ -131,10 +131,9 @@ class UsersController(Controller):
 
     @get(
         "/{user_id:uuid}",
-        operation_id="getUser",
         summary="Get a user",
         responses=problem_responses(*READ_ONE_ERRORS),
-        **require_scope(Scope.USERS_READ),
+        **permitted("getUser"),
     )
     @inject
     async def show(self, user_id: UserId, show_user: FromDishka[ShowUser]) -> UserDetailsResponse:
@@ -143,11 +142,10 @@ class UsersController(Controller):
 
     @delete(
         "/{user_id:uuid}",
-        operation_id="deleteUser",
         summary="Delete a user",
         dependencies={"caller": Provide(authenticate)},
         responses=problem_responses(*READ_ONE_ERRORS),
-        **require_scope(Scope.USERS_WRITE),
+        **permitted("deleteUser"),
     )
     @inject
     async def erase(
@@ -170,10 +168,9 @@ class ExternalUsersController(Controller):
 
     @get(
         "/{external_id:str}",
-        operation_id="getExternalUser",
         summary="Get a user by external id",
         responses=problem_responses(*READ_ONE_ERRORS),
-        **require_scope(Scope.USERS_READ),
+        **permitted("getExternalUser"),
     )
     @inject
     async def show(
@@ -185,7 +182,6 @@ class ExternalUsersController(Controller):
 
     @put(
         "/{external_id:str}",
-        operation_id="putExternalUser",
         summary="Create or change a user by external id",
         status_code=200,
         dependencies={"caller": Provide(authenticate)},
@@ -198,7 +194,7 @@ class ExternalUsersController(Controller):
                 UserDetailsResponse, generate_examples=False, description="The user is new."
             )
         },
-        **require_scope(Scope.USERS_WRITE),
+        **permitted("putExternalUser"),
     )  # fmt: skip
     @inject
     async def put(

@@ -1,6 +1,6 @@
 """The audit log in PostgreSQL. Its ids contain the time, so one index finds a filter and a time."""
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from uuid import UUID
@@ -12,9 +12,9 @@ from referral.adapters.postgres.connection import (
     PRUNE_BATCH_SIZE,
     DatabaseConnection,
     Statement,
-    insert_entity,
     values_of,
 )
+from referral.adapters.postgres.deferred_inserts import DeferredTable
 from referral.adapters.postgres.tables import audit_log
 from referral.core.entities.audit import (
     AuditFilter,
@@ -23,7 +23,7 @@ from referral.core.entities.audit import (
     contains_address_sign,
 )
 
-ADD = insert_entity(audit_log, AuditRecord)
+TABLE = DeferredTable("audit_log", tuple(field.name for field in fields(AuditRecord)))
 CONDITIONS = {
     "actor": audit_log.c.actor == bindparam("actor"),
     "subject": audit_log.c.subject == bindparam("subject"),
@@ -50,7 +50,7 @@ class PostgresAuditLog:
         request_id = current_request_id()
         if request_id is not None and contains_address_sign(request_id):
             request_id = None  # a client may send an e-mail address as request id
-        await self.connection.execute(ADD, **values_of(replace(record, request_id=request_id)))
+        await self.connection.defer(TABLE, astuple(replace(record, request_id=request_id)))
 
     async def list_page(
         self, wanted: AuditFilter, *, after: UUID | None, limit: int

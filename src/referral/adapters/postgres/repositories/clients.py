@@ -14,7 +14,7 @@ from referral.adapters.postgres.connection import (
 )
 from referral.adapters.postgres.tables import clients
 from referral.core.entities.clients import Client
-from referral.core.errors import Conflict
+from referral.core.errors import ClientNameTaken
 
 BY_ID = clients.c.id == bindparam("client_id")
 
@@ -22,6 +22,9 @@ ADD = insert_entity(clients, Client)
 FIND = Statement(select(clients).where(BY_ID))
 FIND_BY_NAME = Statement(select(clients).where(clients.c.name == bindparam("name")))
 LIST_ALL = Statement(select(clients).order_by(clients.c.name.collate("C")))
+PAGE = select(clients).order_by(clients.c.id.desc()).limit(bindparam("limit"))
+LIST_FIRST_PAGE = Statement(PAGE)
+LIST_PAGE = Statement(PAGE.where(clients.c.id < bindparam("after")))
 REPLACE_SECRET = Statement(
     update(clients)
     .where(BY_ID)
@@ -45,7 +48,7 @@ class PostgresClientRepository:
             if error.constraint_name != "uq_clients_name":
                 raise
             message = f"A client with the name '{client.name}' exists already. Choose another name."
-            raise Conflict(message, field="name") from error
+            raise ClientNameTaken(message, field="name") from error
 
     async def find(self, client_id: UUID) -> Client | None:
         return await self.connection.fetch_entity(Client, FIND, client_id=client_id)
@@ -55,6 +58,10 @@ class PostgresClientRepository:
 
     async def list_all(self) -> list[Client]:
         return await self.connection.fetch_entities(Client, LIST_ALL)
+
+    async def list_page(self, *, after: UUID | None, limit: int) -> list[Client]:
+        statement = LIST_FIRST_PAGE if after is None else LIST_PAGE
+        return await self.connection.fetch_entities(Client, statement, after=after, limit=limit)
 
     async def replace_secret(self, client_id: UUID, secret_digest: bytes) -> bool:
         values = {"client_id": client_id, "secret_digest": secret_digest}

@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import cache
 from uuid import UUID
 
+import asyncpg
 from asyncpg import UniqueViolationError
 from sqlalchemy import (
     BindParameter,
@@ -36,7 +37,7 @@ COLUMNS = [codes.c[field.name] for field in fields(Code)]
 NOW: BindParameter[datetime] = bindparam("now")
 
 
-def _has_status(status: CodeStatus) -> ColumnElement[bool]:
+def has_status(status: CodeStatus) -> ColumnElement[bool]:
     """Return `Code.status` as SQL; the contract tests compare the two."""
     expired = codes.c.expires_at <= NOW
     exhausted = and_(codes.c.max_uses.is_not(None), codes.c.uses >= codes.c.max_uses)
@@ -53,7 +54,7 @@ BY_ID = codes.c.id == bindparam("code_id")
 BY_OWNER = codes.c.user_id == bindparam("user_id")
 BY_TEXT = codes.c.text_key == bindparam("text_key")
 ENABLED = codes.c.enabled
-ACTIVE = _has_status(CodeStatus.ACTIVE)
+ACTIVE = has_status(CodeStatus.ACTIVE)
 NOT_DELETED = codes.c.deleted_at.is_(None)
 OWNER_NOT_BLOCKED = exists().where(users.c.id == codes.c.user_id, users.c.blocked_at.is_(None))
 SELECT = select(*COLUMNS)
@@ -89,6 +90,9 @@ REVERT_USE = Statement(
         ),
     )
     .returning(*COLUMNS, codes.c.deleted_at)
+)
+RESTORE_USE = Statement(
+    update(codes).where(BY_ID).values(uses=codes.c.uses + 1).returning(*COLUMNS, codes.c.deleted_at)
 )
 SAVE = Statement(
     update(codes)
@@ -135,7 +139,7 @@ RETIRE_SPENT = Statement(RETIRE_ANY.where(not_(ACTIVE)))
 def _list_page(status: CodeStatus | None, *, is_first: bool) -> Statement:
     query = SELECT.where(BY_OWNER, NOT_DELETED)
     if status is not None:
-        query = query.where(_has_status(status))
+        query = query.where(has_status(status))
     if not is_first:
         query = query.where(codes.c.id < bindparam("after"))
     return Statement(query.order_by(codes.c.id.desc()).limit(bindparam("limit")))
@@ -184,7 +188,10 @@ class PostgresCodeRepository:
 
     async def revert_use(self, code_id: UUID, now: datetime) -> Code | None:
         rows = await self.connection.fetch(REVERT_USE, code_id=code_id, now=now)
-        return next((to_entity(Code, row) for row in rows if row["deleted_at"] is None), None)
+        return _unless_deleted(rows)
+
+    async def restore_use(self, code_id: UUID) -> Code | None:
+        return _unless_deleted(await self.connection.fetch(RESTORE_USE, code_id=code_id))
 
     async def save(self, code: Code) -> None:
         await self.connection.execute(SAVE, code_id=code.id, **values_of(code))
@@ -234,6 +241,10 @@ class PostgresCodeRepository:
         return await self.connection.fetch_entities(
             Code, statement, user_id=user_id, now=now, after=after, limit=limit
         )
+
+
+def _unless_deleted(rows: list[asyncpg.Record]) -> Code | None:
+    return next((to_entity(Code, row) for row in rows if row["deleted_at"] is None), None)
 
 
 def text_key(text: str) -> str:

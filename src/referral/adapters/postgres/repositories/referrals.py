@@ -38,10 +38,21 @@ ADD = insert_entity(referrals, Referral)
 LOCK_PENDING = Statement(select(referrals).where(BY_REFERRED, PENDING).with_for_update())
 LOCK_OVERDUE = Statement(
     select(referrals)
-    .where(PENDING, referrals.c.expires, referrals.c.joined_at <= bindparam("joined_before"))
+    .where(
+        PENDING,
+        referrals.c.expires,
+        ~referrals.c.held,
+        referrals.c.joined_at <= bindparam("joined_before"),
+    )
     .order_by(referrals.c.joined_at)
     .limit(1)
     .with_for_update(skip_locked=True)
+)
+LOCK = Statement(select(referrals).where(BY_ID).with_for_update())
+SAVE_DECISION = Statement(
+    update(referrals)
+    .where(BY_ID)
+    .values(held=False, **{name: bindparam(name) for name in ("status", "reason", "decided_at")})
 )
 SET_STATUS = Statement(update(referrals).where(BY_ID).values(status=bindparam("status")))
 FIND_BY_REFERRED = Statement(select(referrals).where(BY_REFERRED))
@@ -92,6 +103,12 @@ class PostgresReferralRepository:
         return await self.connection.fetch_entity(
             Referral, LOCK_OVERDUE, joined_before=joined_before
         )
+
+    async def lock(self, referral_id: UUID) -> Referral | None:
+        return await self.connection.fetch_entity(Referral, LOCK, referral_id=referral_id)
+
+    async def save_decision(self, referral: Referral) -> None:
+        await self.connection.execute(SAVE_DECISION, referral_id=referral.id, **values_of(referral))
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         await self.connection.execute(SET_STATUS, referral_id=referral_id, status=status)

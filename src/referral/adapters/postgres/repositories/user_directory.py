@@ -12,15 +12,27 @@ from referral.adapters.postgres.connection import DatabaseConnection, Statement,
 from referral.adapters.postgres.repositories.users import NOT_ERASED, USER_COLUMNS
 from referral.adapters.postgres.tables import codes, referrals, users
 from referral.core.entities.account_view import UserDetails, UserFilter
+from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Referrer, User
 
 referrers = users.alias("referrers")
 
-REFERRAL_COUNT = (
+USES = (
     select(func.coalesce(func.sum(codes.c.uses), 0))
     .where(codes.c.user_id == users.c.id)
     .scalar_subquery()
 )
+codeless = referrals.alias("codeless")
+REFERRALS_WITHOUT_CODE = (
+    select(func.count())
+    .where(
+        codeless.c.referrer_id == users.c.id,
+        codeless.c.code_id.is_(None),
+        codeless.c.status != literal_column(f"'{ReferralStatus.REJECTED}'"),
+    )
+    .scalar_subquery()
+)
+REFERRAL_COUNT = USES + REFERRALS_WITHOUT_CODE
 SELECT = (
     select(
         *USER_COLUMNS,
