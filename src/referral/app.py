@@ -66,8 +66,12 @@ from referral.web.middleware.draining import Drain
 from referral.web.middleware.request_context import RequestContextMiddleware
 from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
 from referral.web.openapi_security import SECURITY_SCHEMES
+from referral.web.pages.account import AccountController
+from referral.web.pages.authorize import AuthorizationController
 from referral.web.pages.docs import DocsController, ProblemTypesController
 from referral.web.pages.email_links import EmailLinkPagesController
+from referral.web.pages.join import JoinController
+from referral.web.pages.login import LoginController
 from referral.web.pages.unsubscribe import UnsubscribeController
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL
 from referral.web.problems import EXCEPTION_HANDLERS
@@ -97,9 +101,11 @@ TAG_DESCRIPTIONS = {
 }
 
 CONTROLLERS = [
+    AccountController,
     AccountExportController,
     AllCodesController,
     AuditController,
+    AuthorizationController,
     ClientsController,
     CodeSharingController,
     CodeValidityController,
@@ -111,6 +117,8 @@ CONTROLLERS = [
     EmailLinkPagesController,
     ExternalUsersController,
     HealthController,
+    JoinController,
+    LoginController,
     LookupController,
     MetricsController,
     PasswordResetController,

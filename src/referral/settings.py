@@ -134,7 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def landing_page_url(self) -> str:
         """The target of share links."""
-        return self.landing_url or f"{self.public_url}/docs"
+        return self.landing_url or f"{self.public_url}/join"
 
 
 class InvalidSettingsError(Exception):

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from referral.core.entities.clients import Client, Scope
+from referral.core.entities.clients import NO_SECRET, Client, Scope
 from referral.core.errors import Conflict
 from referral.core.ports.repositories import Database
 from tests.contracts.rows import ID_GENERATOR, NOW
@@ -33,6 +33,17 @@ async def test_client_is_found_by_id_and_name(store: Database) -> None:
         assert await repositories.clients.find(ID_GENERATOR.new()) is None
         assert await repositories.clients.find_by_name(shop.name) == shop
         assert await repositories.clients.find_by_name(shop.name.upper()) is None
+
+
+async def test_redirect_uris_are_stored(store: Database) -> None:
+    """In their order; a public client has no secret."""
+    uris = ("https://b.example/", "https://a.example/", "com.example.app:/")
+    app = make_client(secret_digest=NO_SECRET, scopes=frozenset(), redirect_uris=uris)
+    await add(store, app)
+    async with store.read() as repositories:
+        found = await repositories.clients.find(app.id)
+    assert found == app
+    assert found.is_public
 
 
 async def test_clients_are_listed_in_the_order_of_their_names(store: Database) -> None:

@@ -6,13 +6,16 @@ from datetime import timedelta
 from uuid import UUID
 
 from referral.core.entities.audit import OPERATOR, SERVICE, Actor, AuditAction
-from referral.core.entities.clients import Scope
+from referral.core.entities.authorization_codes import AuthorizationRequest, make_code_challenge
+from referral.core.entities.clients import Client, Scope
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import Role, User
+from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases import (
     accounts,
     audit,
+    authorization_codes,
     clients,
     code_administration,
     codes,
@@ -23,6 +26,7 @@ from referral.core.use_cases import (
     exports,
     external_users,
     job_dispatch,
+    login_sessions,
     lookups,
     notifications,
     passwords,
@@ -39,6 +43,8 @@ from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService, client_call
 
 NEW_PASSWORD = "staple battery horse"
 SHOP = client_caller(Scope.USERS_WRITE)
+REDIRECT_URI = "https://app.example.com/callback"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 REASON = "Reported by three users."
 
 
@@ -65,7 +71,7 @@ async def _client(service: InMemoryService) -> UUID:
     return client.id
 
 
-async def _session(service: InMemoryService, user: User) -> tuple[UUID, sessions.TokenPair]:
+async def _session(service: InMemoryService, user: User) -> tuple[UUID, TokenPair]:
     tokens = await service.log_in(user.email, PASSWORD, CLIENT_IP)
     session_id = service.access_tokens.verify(tokens.access_token).caller.session_id
     assert session_id is not None
@@ -124,6 +130,70 @@ async def log_in(service: InMemoryService, _: Actor) -> AuditedCall:
         Actor.user(ann.id),
         AuditAction.SESSION_STARTED,
         None,
+    )
+
+
+async def create_public_client(service: InMemoryService, actor: Actor) -> AuditedCall:
+    """Create a client without a secret."""
+    use, action = service.get(clients.CreatePublicClient), AuditAction.CLIENT_CREATED
+    return AuditedCall(lambda: use("app", [REDIRECT_URI], actor), actor, action, None)
+
+
+async def log_in_browser(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Log a browser in."""
+    ann, use = await _ann(service), service.get(login_sessions.BeginLoginSession)
+    return AuditedCall(
+        lambda: use(ann.email, PASSWORD, CLIENT_IP, None),
+        Actor.user(ann.id),
+        AuditAction.SESSION_STARTED,
+        ann.id,
+    )
+
+
+async def log_out_browser(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Log a browser out."""
+    ann, use = await _ann(service), service.get(login_sessions.EndLoginSession)
+    begin = service.get(login_sessions.BeginLoginSession)
+    token = await begin(ann.email, PASSWORD, CLIENT_IP, None)
+    action = AuditAction.SESSION_ENDED
+    return AuditedCall(lambda: use(token), Actor.user(ann.id), action, ann.id)
+
+
+async def _code(service: InMemoryService) -> tuple[User, Client, str]:
+    ann = await _ann(service)
+    create = service.get(clients.CreatePublicClient)
+    app = await create("app", [REDIRECT_URI], OPERATOR)
+    begin = service.get(login_sessions.BeginLoginSession)
+    token = await begin(ann.email, PASSWORD, CLIENT_IP, None)
+    request = AuthorizationRequest(app.id, REDIRECT_URI, make_code_challenge(VERIFIER))
+    code = await service.get(authorization_codes.IssueAuthorizationCode)(token, request)
+    assert code is not None
+    return ann, app, code
+
+
+async def exchange_code(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Exchange an authorization code."""
+    ann, app, code = await _code(service)
+    use = service.get(authorization_codes.ExchangeAuthorizationCode)
+    return AuditedCall(
+        lambda: use(app, code, REDIRECT_URI, VERIFIER),
+        Actor.user(ann.id),
+        AuditAction.SESSION_STARTED,
+        None,
+    )
+
+
+async def reuse_code(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Exchange an authorization code again."""
+    ann, app, code = await _code(service)
+    use = service.get(authorization_codes.ExchangeAuthorizationCode)
+    tokens = await use(app, code, REDIRECT_URI, VERIFIER)
+    session_id = service.access_tokens.verify(tokens.access_token).caller.session_id
+    return AuditedCall(
+        lambda: use(app, code, REDIRECT_URI, VERIFIER),
+        Actor.user(ann.id),
+        AuditAction.SESSION_REUSED,
+        session_id,
     )
 
 
@@ -345,6 +415,10 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     ),
     referral_review.SetReferrerByHand: (set_referrer,),
     retention.ExpireUnconfirmed: (expire,),
+    authorization_codes.ExchangeAuthorizationCode: (exchange_code, reuse_code),
+    clients.CreatePublicClient: (create_public_client,),
+    login_sessions.BeginLoginSession: (log_in_browser,),
+    login_sessions.EndLoginSession: (log_out_browser,),
     sessions.LogIn: (log_in,),
     sessions.RefreshSession: (reuse_refresh_token,),
     sessions.RevokeSession: (log_out, log_out_by_access_token),
@@ -370,6 +444,7 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
 SELF_SERVICE: set[type] = {
     accounts.Unsubscribe,
     accounts.UpdateAccount,
+    authorization_codes.IssueAuthorizationCode,
     codes.ActivateCode,
     codes.DeactivateCode,
     codes.DeleteCode,
@@ -417,6 +492,8 @@ READS: tuple[type, ...] = (
     codes.ShowCode,
     email_links.InspectLink,
     exports.ExportAccount,
+    login_sessions.FindLoginSession,
+    login_sessions.ShowLoggedInAccount,
     lookups.CheckCode,
     lookups.LookUpCode,
     referral_review.ListAllReferrals,

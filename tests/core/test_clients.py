@@ -8,6 +8,7 @@ from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Caller, Client, Scope
 from referral.core.entities.users import User
 from referral.core.errors import Conflict, Invalid, InvalidClient, InvalidScope, NotFound
+from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases.clients import (
     AuthenticateClient,
     ClientCredentials,
@@ -20,7 +21,6 @@ from referral.core.use_cases.clients import (
     RemoveClient,
     RotateClientSecret,
 )
-from referral.core.use_cases.sessions import TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService
 from tests.support.fakes.token_repositories import FakeClientRepository
 

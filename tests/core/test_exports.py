@@ -1,10 +1,12 @@
 """Exports of accounts."""
 
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 import pytest
 
+from referral.core.entities.login_sessions import LOGIN_SESSION_LIFETIME, LoginSession
 from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
 from referral.core.entities.users import Profile
 from referral.core.errors import Unauthenticated
@@ -13,6 +15,11 @@ from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 from tests.support.fakes.repositories import FakeReferralRepository
 
 ANN = Profile(name="Ann Example", country="Finland")
+
+
+def make_login_session(user_id: UUID, now: datetime) -> LoginSession:
+    """Return a login session of a user."""
+    return LoginSession(user_id.bytes * 2, user_id, now, now + LOGIN_SESSION_LIFETIME)
 
 
 async def test_export_has_all_data_of_the_user(service: InMemoryService) -> None:
@@ -28,6 +35,9 @@ async def test_export_has_all_data_of_the_user(service: InMemoryService) -> None
         await repositories.profiles.save(ann.id, ANN, service.clock.now())
         referred_by = await repositories.referrals.find_by_referred(ann.id)
         [session] = await repositories.sessions.list_all(ann.id)
+        login_session = make_login_session(ann.id, service.clock.now())
+        await repositories.login_sessions.add(login_session)
+        await repositories.login_sessions.add(make_login_session(bob.id, service.clock.now()))
     service.clock.advance(minutes=5)
     export = await service.get(ExportAccount)(ann.id)
     assert export == AccountExport(
@@ -36,6 +46,7 @@ async def test_export_has_all_data_of_the_user(service: InMemoryService) -> None
         codes=[replace(codes[1], uses=1), codes[0]],
         referrals=export.referrals,
         sessions=[session],
+        login_sessions=[login_session],
         profile=ANN,
         as_of=service.clock.now(),
     )

@@ -6,8 +6,9 @@ from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Scope
 from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, Unauthenticated
+from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases.clients import CreateClient, IssueClientToken
-from referral.core.use_cases.sessions import CheckSession, RevokeSession, TokenPair
+from referral.core.use_cases.sessions import CheckSession, RevokeSession
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 
 

@@ -9,11 +9,11 @@ import pytest
 from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Scope
 from referral.core.entities.rate_limits import RateLimitGroup
-from referral.core.entities.sessions import Session
+from referral.core.entities.sessions import FIRST_PARTY_CLIENT_ID, Session
 from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, TooManyRequests, Unavailable
+from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases.clients import CreateClient, IntrospectToken
-from referral.core.use_cases.sessions import FIRST_PARTY_CLIENT_ID, TokenPair
 from tests.core.service import CLIENT_IP, PASSWORD, SESSION_LIFETIME, InMemoryService, user_caller
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 import httpx
@@ -181,6 +182,46 @@ async def test_clients_are_listed_rotated_and_removed(
         unknown = run("clients", *arguments)
         assert (unknown.returncode, unknown.stdout) == (1, "")
         assert unknown.stderr == f"Error: No client has the id or the name '{arguments[1]}'.\n"
+
+
+async def test_public_client_is_created(
+    settings: Settings, run: Run, run_json: Callable[..., Any]
+) -> None:
+    """It has redirect URIs and no secret, and the list shows which clients are public."""
+    await execute(settings.database_url or "", "TRUNCATE clients")
+    uris = ("https://app.example.com/callback", "com.example.app:/callback")
+    arguments = ("--redirect-uri", uris[0], "--redirect-uri", uris[1])
+    printed = run("create-client", "phone", "--public", *arguments)
+    name, _, client_id = printed.stdout.strip().partition("=")
+    assert (printed.returncode, name, UUID(client_id).version) == (0, "client_id", 7)
+    web = run_json("create-client", "web", "--redirect-uri", uris[0])
+    assert (web["public"], web["scopes"], bool(web["client_secret"])) == (False, [], True)
+    [phone, _] = run_json("clients", "list")
+    assert (phone["public"], phone["redirect_uris"]) == (True, list(uris))
+    lines = run("clients", "list").stdout.splitlines()
+    assert lines[1].split()[2:6] == ["public", "-", *uris]
+    assert lines[2].split()[2:5] == ["confidential", "-", uris[0]]
+    rotated = run("clients", "rotate-secret", "phone")
+    assert (rotated.returncode, "is public" in rotated.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        (["--public"], 2, "needs --redirect-uri"),
+        (["--public", "--redirect-uri", "https://a.example", "--scope", "codes:read"], 2, "scopes"),
+        ([], 2, "a --scope, or a --redirect-uri"),
+        (["--public", "--redirect-uri", "javascript:x"], 1, "must begin with"),
+        (["--scope", "codes:read", "--redirect-uri", "https://a.example/#x"], 1, "fragment"),
+    ],
+)
+def test_redirect_uris_of_a_client_are_checked(
+    run: Run, arguments: list[str], status: int, error: str
+) -> None:
+    """The error says what to do."""
+    refused = run("create-client", "app", *arguments)
+    assert (refused.returncode, refused.stdout) == (status, "")
+    assert error in refused.stderr
 
 
 def test_name_of_a_client_is_checked(run: Run) -> None:

@@ -88,6 +88,7 @@ KEPT_COLUMNS = {
     "imports.digest": "of a file, without its data",
     "imports.started_at": "of an operator's command",
     "imports.progress": "counts and positions in a file",
+    "clients.redirect_uris": ABOUT_CLIENT,
 }
 """Columns that keep their value after an erasure, with the reason."""
 
@@ -100,7 +101,8 @@ CLEARED_COLUMNS = {
 """Columns that an erasure clears in a row that it keeps."""
 
 DELETED_TABLES = {
-    "sessions", "refresh_tokens", "attempts", "one_time_tokens", "profiles", "verdicts",
+    "sessions", "refresh_tokens", "login_sessions", "authorization_codes",
+    "attempts", "one_time_tokens", "profiles", "verdicts",
 }  # fmt: skip
 """Tables whose rows an erasure deletes."""
 

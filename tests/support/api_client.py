@@ -19,7 +19,7 @@ from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database
 from referral.core.ports.system import Clock
 from referral.core.use_cases.accounts import BlockAccount, FindAccount
-from referral.core.use_cases.clients import CreateClient
+from referral.core.use_cases.clients import CreateClient, CreatePublicClient
 
 API = "/api/v1"
 LIMITED_GROUPS = ("register", "token", "lookup", "codes")
@@ -93,13 +93,26 @@ async def block_account(database: Database, email: str, *, undo: bool = False) -
 
 
 async def create_client(
-    database: Database, name: str, scopes: Iterable[Scope], *, clock: Clock | None = None
+    database: Database,
+    name: str,
+    scopes: Iterable[Scope],
+    redirect_uris: Iterable[str] = (),
+    *,
+    clock: Clock | None = None,
 ) -> tuple[Client, str]:
     """Create a client, as an operator does; return its secret too."""
     clock, id_generator = clock or SystemClock(), SystemIdGenerator()
     record_audit = RecordAudit(clock, id_generator)
     create = CreateClient(clock, database, id_generator, record_audit, RandomTokenGenerator())
-    return await create(name, scopes, OPERATOR)
+    return await create(name, scopes, OPERATOR, redirect_uris)
+
+
+async def create_public_client(database: Database, name: str, *redirect_uris: str) -> Client:
+    """Create a client without a secret, as an operator does."""
+    clock, id_generator = SystemClock(), SystemIdGenerator()
+    record_audit = RecordAudit(clock, id_generator)
+    create = CreatePublicClient(clock, database, id_generator, record_audit)
+    return await create(name, redirect_uris, OPERATOR)
 
 
 async def join(client: httpx.AsyncClient, email: str | None = None, **rest: Any) -> Member:

@@ -43,7 +43,7 @@ async def test_metadata_lists_existing_endpoints_and_grants(client: httpx.AsyncC
     for grant in metadata["grant_types_supported"]:
         response = await client.post(metadata["token_endpoint"], data={"grant_type": grant})
         assert response.json()["error"] in {"invalid_request", "invalid_client"}
-    unknown = {"grant_type": "authorization_code"}
+    unknown = {"grant_type": "implicit"}
     rejected = await client.post(metadata["token_endpoint"], data=unknown)
     assert rejected.json()["error"] == "unsupported_grant_type"
     assert metadata["response_types_supported"], "RFC 8414 requires a value; authlib checks it."

@@ -11,6 +11,7 @@ from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import GRANTABLE_SCOPES, Client, Scope
 from referral.core.use_cases.clients import (
     CreateClient,
+    CreatePublicClient,
     ListClients,
     RemoveClient,
     RotateClientSecret,
@@ -24,18 +25,42 @@ from referral.core.use_cases.clients import (
     "scopes",
     metavar="SCOPE",
     multiple=True,
-    required=True,
     callback=lambda _, __, values: _scopes(values),
     help=f"A scope to grant: {', '.join(sorted(GRANTABLE_SCOPES))}. Repeat the option for several.",
 )
+@click.option(
+    "--redirect-uri",
+    "redirect_uris",
+    multiple=True,
+    help="Where users return to after signing in to the client. Repeat the option for several.",
+)
+@click.option(
+    "--public",
+    is_flag=True,
+    help="Create a client without a secret: a single-page or mobile application.",
+)
 @json_option
-def create_client(name: str, scopes: list[Scope], *, as_json: bool) -> None:
+def create_client(
+    name: str, scopes: list[Scope], redirect_uris: tuple[str, ...], *, public: bool, as_json: bool
+) -> None:
     """Register an OAuth 2.0 client; print its id and its secret, which is shown only once."""
+    if public and scopes:
+        raise click.UsageError("A public client has no scopes of its own. Remove --scope.")
+    if public and not redirect_uris:
+        raise click.UsageError("A public client needs --redirect-uri.")
+    if not (scopes or redirect_uris):
+        raise click.UsageError("Give the client a --scope, or a --redirect-uri, or both.")
 
     async def create(container: AsyncContainer) -> tuple[Client, str]:
-        return await (await container.get(CreateClient))(name, scopes, OPERATOR)
+        return await (await container.get(CreateClient))(name, scopes, OPERATOR, redirect_uris)
 
-    _print_secret(*run_with_container(create), as_json=as_json)
+    async def create_public(container: AsyncContainer) -> Client:
+        return await (await container.get(CreatePublicClient))(name, redirect_uris, OPERATOR)
+
+    if public:
+        _print_id(run_with_container(create_public), as_json=as_json)
+    else:
+        _print_secret(*run_with_container(create), as_json=as_json)
 
 
 @click.group(cls=CommandGroup)
@@ -56,10 +81,17 @@ def list_clients(*, as_json: bool) -> None:
         print_json([_fields(client) for client in found])
         return
     rows = [
-        (client.name, client.id, " ".join(sorted(client.scopes)), f"{client.created_at:%Y-%m-%d}")
+        (
+            client.name,
+            client.id,
+            "public" if client.is_public else "confidential",
+            " ".join(sorted(client.scopes)) or "-",
+            " ".join(client.redirect_uris) or "-",
+            f"{client.created_at:%Y-%m-%d}",
+        )
         for client in found
     ]
-    print_table(("name", "id", "scopes", "created"), rows)
+    print_table(("name", "id", "type", "scopes", "redirect URIs", "created"), rows)
 
 
 @clients.command("rotate-secret")
@@ -97,11 +129,20 @@ def _print_secret(client: Client, secret: str, *, as_json: bool) -> None:
         click.echo(f"client_id={client.id}\nclient_secret={secret}")
 
 
+def _print_id(client: Client, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_fields(client))
+    else:
+        click.echo(f"client_id={client.id}")
+
+
 def _fields(client: Client) -> dict[str, object]:
     return {
         "client_id": client.id,
         "name": client.name,
+        "public": client.is_public,
         "scopes": sorted(client.scopes),
+        "redirect_uris": client.redirect_uris,
         "created_at": client.created_at,
     }
 
@@ -109,7 +150,7 @@ def _fields(client: Client) -> dict[str, object]:
 def _scopes(values: Sequence[str]) -> list[Scope]:
     named = [name for value in values for name in value.replace(",", " ").split()]
     unknown = set(named) - GRANTABLE_SCOPES
-    if unknown or not named:
+    if unknown or (values and not named):
         message = f"These scopes cannot be granted: {', '.join(sorted(unknown)) or 'none'}."
         raise click.BadParameter(f"{message} Use {', '.join(sorted(GRANTABLE_SCOPES))}.")
     return [Scope(name) for name in named]

@@ -1,15 +1,22 @@
 """The use cases. They keep no state between calls, so the container creates each only once."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from dishka import Provider, Scope, provide, provide_all
 
+from referral.core.entities.clients import NO_SECRET, Client
 from referral.core.entities.referrals import ReferralVisibility
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.authorization import Authorize
+from referral.core.policies.client_identification import (
+    DOCS_CLIENT_ID,
+    DocsClient,
+    FindClient,
+    IdentifyPublicClient,
+)
 from referral.core.policies.email_confirmation import MarkEmailConfirmed
 from referral.core.policies.email_deliverability import VerifyEmail, VerifyEmailAtSignup
 from referral.core.policies.event_recording import RecordEvents
@@ -23,12 +30,15 @@ from referral.core.policies.idempotency import FindStoredResponse
 from referral.core.policies.login_throttle import LoginThrottle
 from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLookupInvalidation
 from referral.core.policies.mail_quota import MailRate, ReserveSlotInBatch, ReserveSlotInTransaction
+from referral.core.policies.password_login import PasswordLogin
 from referral.core.policies.reauthentication import Reauthenticate
+from referral.core.policies.session_tokens import BeginSession, SessionLifetime
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
 from referral.core.use_cases import (
     accounts,
     audit,
+    authorization_codes,
     clients,
     code_administration,
     codes,
@@ -39,6 +49,7 @@ from referral.core.use_cases import (
     exports,
     external_users,
     job_dispatch,
+    login_sessions,
     lookups,
     notifications,
     passwords,
@@ -63,16 +74,20 @@ class UseCases(Provider):
     scope = Scope.APP
     policies = provide_all(
         Authorize,
+        BeginSession,
         ChangeEmail,
         CreateExternalAccount,
         CreditReferrer,
         EnqueueAddressJobs,
         DisableWebhook,
         FanOutEvents,
+        FindClient,
         FindStoredResponse,
+        IdentifyPublicClient,
         InvalidateLookup,
         LoginThrottle,
         MarkEmailConfirmed,
+        PasswordLogin,
         Reauthenticate,
         RecordAudit,
         RecordEvents,
@@ -95,8 +110,11 @@ class UseCases(Provider):
         accounts.Unsubscribe,
         accounts.UpdateAccount,
         audit.ListAuditRecords,
+        authorization_codes.ExchangeAuthorizationCode,
+        authorization_codes.IssueAuthorizationCode,
         clients.AuthenticateClient,
         clients.CreateClient,
+        clients.CreatePublicClient,
         clients.IntrospectToken,
         clients.IssueClientToken,
         clients.ListClients,
@@ -125,6 +143,10 @@ class UseCases(Provider):
         exports.ExportAccount,
         external_users.PutExternalUser,
         job_dispatch.DispatchJob,
+        login_sessions.BeginLoginSession,
+        login_sessions.EndLoginSession,
+        login_sessions.FindLoginSession,
+        login_sessions.ShowLoggedInAccount,
         lookups.CheckCode,
         lookups.LookUpCode,
         notifications.NotifyReferrer,
@@ -174,8 +196,20 @@ class UseCases(Provider):
         return settings.referrals_visibility
 
     @provide
-    def session_lifetime(self, settings: Settings) -> sessions.SessionLifetime:
-        return sessions.SessionLifetime(timedelta(days=settings.refresh_token_days))
+    def docs_client(self, settings: Settings) -> DocsClient:
+        client = Client(
+            id=DOCS_CLIENT_ID,
+            name="API documentation",
+            secret_digest=NO_SECRET,
+            scopes=frozenset(),
+            created_at=datetime.fromtimestamp(0, UTC),
+            redirect_uris=(f"{settings.public_url}/docs/oauth2-redirect",),
+        )
+        return DocsClient(client)
+
+    @provide
+    def session_lifetime(self, settings: Settings) -> SessionLifetime:
+        return SessionLifetime(timedelta(days=settings.refresh_token_days))
 
     @provide
     def audit_retention(self, settings: Settings) -> retention.AuditRetention:

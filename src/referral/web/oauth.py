@@ -22,8 +22,8 @@ from msgspec import Meta, Struct
 
 from referral.core.entities.clients import Client
 from referral.core.errors import InvalidClient, InvalidGrant, InvalidScope
+from referral.core.policies.password_login import LOGIN_FAILED_DETAIL
 from referral.core.use_cases.clients import AuthenticateClient, ClientCredentials
-from referral.core.use_cases.sessions import LOGIN_FAILED_DETAIL
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 NO_STORE_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -71,6 +71,7 @@ INVALID_CLIENT_DESCRIPTION = (
     f"{InvalidClient.default_detail} Authenticate by HTTP Basic, or send 'client_id' and "
     "'client_secret'."
 )
+TWO_CLIENT_IDS = "Send one client id: that of HTTP Basic and 'client_id' differ."
 TWO_AUTHENTICATION_METHODS = "Send the client's secret once: by HTTP Basic or in the form."
 
 TOKEN_ERROR_SPEC = ResponseSpec(
@@ -220,10 +221,12 @@ def find_client_credentials(
 ) -> ClientCredentials | None:
     """Return the credentials of HTTP Basic or of the form, or None without a secret.
 
-    Raises `InvalidClient` if they are malformed, `TokenRequestError` if there are two secrets
-    (RFC 6749, section 2.3).
+    Raises `InvalidClient` if they are malformed, `TokenRequestError` if there are two secrets or
+    two ids (RFC 6749, section 2.3).
     """
     basic = _find_basic_credentials(request)
+    if basic is not None and form.get("client_id", basic.client_id) != basic.client_id:
+        raise TokenRequestError("invalid_request", TWO_CLIENT_IDS)
     if "client_secret" not in form:
         return basic
     if basic is not None:

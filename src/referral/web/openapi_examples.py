@@ -83,12 +83,21 @@ REFERRAL: Node = {
 FIELDS_BY_SCHEMA: dict[str, Node] = {
     "AuthorizationServerMetadata": {
         "issuer": EXAMPLE_PUBLIC_URL,
+        "authorization_endpoint": f"{EXAMPLE_PUBLIC_URL}/oauth/authorize",
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
         "token_endpoint": f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/token",
         "revocation_endpoint": f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/revoke",
         "introspection_endpoint": f"{EXAMPLE_PUBLIC_URL}/api/v1/auth/introspect",
         "jwks_uri": f"{EXAMPLE_PUBLIC_URL}/.well-known/jwks.json",
-        "grant_types_supported": ["password", "refresh_token", "client_credentials"],
-        "response_types_supported": ["none"],
+        "grant_types_supported": [
+            "password",
+            "authorization_code",
+            "refresh_token",
+            "client_credentials",
+        ],
+        "response_types_supported": ["code"],
         "scopes_supported": [*Scope],
         "token_endpoint_auth_methods_supported": [
             *("none", "client_secret_basic", "client_secret_post")

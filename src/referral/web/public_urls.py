@@ -22,9 +22,17 @@ class PublicUrls:
         return self.landing_url if code is None else _with_query(self.landing_url, "ref", code)
 
     def home(self) -> str:
-        """Return the landing page, or the API documentation if the service has none."""
-        no_landing_page = self.landing_url in {self.docs(), self.public_url}
-        return "/docs" if no_landing_page else self.landing_url
+        """Return the landing page; `/join` if that is the root itself, or a page of the service.
+
+        A path stays on the host name by which the browser opened the service.
+        """
+        if self.landing_url == self.public_url:
+            return "/join"
+        return self.landing_url.removeprefix(self.public_url)
+
+    def authorize(self) -> str:
+        """Return the authorization endpoint (RFC 6749, section 3.1)."""
+        return f"{self.public_url}/oauth/authorize"
 
     def docs(self) -> str:
         """Return the API documentation."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.types import Scope
@@ -69,6 +70,11 @@ async def count_by_ip(scope: Scope, group: RateLimitGroup) -> None:
     if client_ip.network is not None:
         await _count(scope, NETWORK_GROUPS[group], client_ip.network)
     await _count(scope, group, client_ip.site)
+
+
+async def count_by_user(scope: Scope, group: RateLimitGroup, user_id: UUID) -> None:
+    """Count a request of a user who is logged in on the pages; raises `TooManyRequests`."""
+    await _count(scope, group, str(user_id))
 
 
 def client_ip_of(scope: Scope) -> str:

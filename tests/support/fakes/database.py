@@ -15,6 +15,10 @@ from referral.core.entities.users import Referrer
 from referral.core.errors import Unavailable
 from tests.support.fakes.audit import FakeAuditLog
 from tests.support.fakes.events import FakeEventLog
+from tests.support.fakes.login_sessions import (
+    FakeAuthorizationCodeRepository,
+    FakeLoginSessionRepository,
+)
 from tests.support.fakes.mail import FakeJobQueue, FakeMailQuota
 from tests.support.fakes.repositories import (
     FakeCodeRepository,
@@ -67,6 +71,14 @@ class FakeRepositories:
     @property
     def sessions(self) -> FakeSessionRepository:
         return FakeSessionRepository(self._open_tables())
+
+    @property
+    def login_sessions(self) -> FakeLoginSessionRepository:
+        return FakeLoginSessionRepository(self._open_tables())
+
+    @property
+    def authorization_codes(self) -> FakeAuthorizationCodeRepository:
+        return FakeAuthorizationCodeRepository(self._open_tables())
 
     @property
     def clients(self) -> FakeClientRepository:
@@ -188,6 +200,8 @@ class FakeReadModel:
                 return None
             referral = await repositories.referrals.find_by_referred(user_id)
             referrer = referral and await repositories.users.find(referral.referrer_id)
+            codes = repositories.tables.codes.values()
+            enabled = [code for code in codes if code.user_id == user_id and code.enabled]
             return AccountView(
                 user=user,
                 referrer=Referrer(referrer.id, referrer.email) if referrer else None,
@@ -198,7 +212,15 @@ class FakeReadModel:
                 active_code=await repositories.codes.find_active(user_id, now),
                 as_of=now,
                 profile=await repositories.profiles.find(user_id),
+                enabled_code=enabled[0] if enabled else None,
             )
+
+    async def find_logged_in_account(
+        self, login_digest: bytes, recent_limit: int, now: datetime
+    ) -> AccountView | None:
+        async with self._database.read() as repositories:
+            found = await repositories.login_sessions.find(login_digest, now)
+        return await self.find_account(found.user_id, recent_limit, now) if found else None
 
 
 class FakeMailReservations:

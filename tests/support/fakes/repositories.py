@@ -388,6 +388,9 @@ class FakeSessionRepository:
         ]
         for token in ended:
             del self.tables.refresh_tokens[token.digest]
+        for code in list(self.tables.authorization_codes.values()):
+            if code.session_id == session_id:
+                del self.tables.authorization_codes[code.digest]
         return found is not None
 
     async def find_by_token(self, digest: bytes) -> tuple[Session, RefreshToken] | None:
@@ -397,6 +400,12 @@ class FakeSessionRepository:
         for session in await self.list_all(user_id):
             if session.id != except_id:
                 await self.revoke(session.id)
+        for login_session in list(self.tables.login_sessions.values()):
+            if login_session.user_id == user_id:
+                del self.tables.login_sessions[login_session.digest]
+        for code in list(self.tables.authorization_codes.values()):
+            if code.user_id == user_id and code.session_id is None:
+                del self.tables.authorization_codes[code.digest]
 
     async def find(self, session_id: UUID) -> Session | None:
         return self.tables.sessions.get(session_id)

@@ -8,6 +8,7 @@ from uuid import UUID
 from asyncpg import DataError, IntegrityConstraintViolationError
 
 from referral.core.entities.audit import AuditRecord
+from referral.core.entities.authorization_codes import AuthorizationCode
 from referral.core.entities.clients import Client
 from referral.core.entities.codes import Code
 from referral.core.entities.deliverability import Deliverability
@@ -15,6 +16,7 @@ from referral.core.entities.email_links import OneTimeToken
 from referral.core.entities.events import Event
 from referral.core.entities.idempotency import StoredResponse
 from referral.core.entities.jobs import Job
+from referral.core.entities.login_sessions import LoginSession
 from referral.core.entities.referrals import Referral
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
@@ -44,6 +46,8 @@ class Tables:
     referrals: dict[UUID, Referral] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     refresh_tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
+    login_sessions: dict[bytes, LoginSession] = field(default_factory=dict)
+    authorization_codes: dict[bytes, AuthorizationCode] = field(default_factory=dict)
     clients: dict[UUID, Client] = field(default_factory=dict)
     idempotent_responses: dict[bytes, StoredIdempotentResponse] = field(default_factory=dict)
     one_time_tokens: dict[bytes, OneTimeToken] = field(default_factory=dict)

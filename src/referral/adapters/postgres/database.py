@@ -12,10 +12,16 @@ from referral.adapters.postgres.connection import DatabaseConnection, acquire_co
 from referral.adapters.postgres.engine import POOL_SIZE
 from referral.adapters.postgres.pool_limiter import POOL_STALL_SECONDS, PoolLimiter
 from referral.adapters.postgres.repositories.audit import PostgresAuditLog
+from referral.adapters.postgres.repositories.authorization_codes import (
+    PostgresAuthorizationCodeRepository,
+)
 from referral.adapters.postgres.repositories.clients import PostgresClientRepository
 from referral.adapters.postgres.repositories.codes import PostgresCodeRepository
 from referral.adapters.postgres.repositories.events import PostgresEventLog
 from referral.adapters.postgres.repositories.idempotency import PostgresIdempotencyRepository
+from referral.adapters.postgres.repositories.login_sessions import (
+    PostgresLoginSessionRepository,
+)
 from referral.adapters.postgres.repositories.mail_quota import PostgresMailQuota
 from referral.adapters.postgres.repositories.one_time_tokens import PostgresOneTimeTokenRepository
 from referral.adapters.postgres.repositories.profiles import PostgresProfileRepository
@@ -70,6 +76,14 @@ class PostgresRepositories:
     @cached_property
     def sessions(self) -> PostgresSessionRepository:
         return PostgresSessionRepository(self.connection)
+
+    @cached_property
+    def login_sessions(self) -> PostgresLoginSessionRepository:
+        return PostgresLoginSessionRepository(self.connection)
+
+    @cached_property
+    def authorization_codes(self) -> PostgresAuthorizationCodeRepository:
+        return PostgresAuthorizationCodeRepository(self.connection)
 
     @cached_property
     def clients(self) -> PostgresClientRepository:

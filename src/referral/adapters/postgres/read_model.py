@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from referral.adapters.batching import RequestCoalescer
@@ -39,8 +40,12 @@ SELECT to_jsonb(u) AS user,
          WHERE f.referrer_id = u.id ORDER BY f.id DESC LIMIT $2) j) AS recent_referrals,
     (SELECT to_jsonb(c) FROM codes c WHERE c.user_id = u.id AND c.enabled) AS code,
     (SELECT to_jsonb(p) FROM profiles p WHERE p.user_id = u.id) AS profile
-FROM users u WHERE u.id = $1 AND u.erased_at IS NULL
+FROM users u WHERE u.erased_at IS NULL AND u.id = $1
 """
+
+LOGGED_IN_ACCOUNT = ACCOUNT.replace(
+    "$1", "(SELECT user_id FROM login_sessions WHERE digest = $1 AND expires_at > $3)"
+)
 
 HAS_SESSION_OR_IS_BLOCKED = """
 SELECT 1 FROM users WHERE id = $1
@@ -83,18 +88,13 @@ class PostgresReadModel:
         self, user_id: UUID, recent_limit: int, now: datetime
     ) -> AccountView | None:
         row = await self._pool.fetch_one(ACCOUNT, user_id, recent_limit)
-        if row is None:
-            return None
-        code = CODE_DECODER.decode(row["code"]) if row["code"] else None
-        return AccountView(
-            user=USER_DECODER.decode(row["user"]),
-            referrer=REFERRER_DECODER.decode(row["referrer"]) if row["referrer"] else None,
-            referral_count=row["referral_count"],
-            recent_referrals=REFERRALS_DECODER.decode(row["recent_referrals"] or "[]"),
-            active_code=code if code is not None and code.is_active(now) else None,
-            as_of=now,
-            profile=PROFILE_DECODER.decode(row["profile"]) if row["profile"] else None,
-        )
+        return None if row is None else _account_view(row, now)
+
+    async def find_logged_in_account(
+        self, login_digest: bytes, recent_limit: int, now: datetime
+    ) -> AccountView | None:
+        row = await self._pool.fetch_one(LOGGED_IN_ACCOUNT, login_digest, recent_limit, now)
+        return None if row is None else _account_view(row, now)
 
     async def _fetch_codes(self, lookups: list[CodeLookup]) -> list[Code | None]:
         keys = sorted({lookup.email_key for lookup in lookups})
@@ -105,3 +105,17 @@ class PostgresReadModel:
             if row["email_verified"]:
                 found[CodeLookup(email_key, confirmed_only=True)] = code
         return [found.get(lookup) for lookup in lookups]
+
+
+def _account_view(row: asyncpg.Record, now: datetime) -> AccountView:
+    code = CODE_DECODER.decode(row["code"]) if row["code"] else None
+    return AccountView(
+        user=USER_DECODER.decode(row["user"]),
+        referrer=REFERRER_DECODER.decode(row["referrer"]) if row["referrer"] else None,
+        referral_count=row["referral_count"],
+        recent_referrals=REFERRALS_DECODER.decode(row["recent_referrals"] or "[]"),
+        active_code=code if code is not None and code.is_active(now) else None,
+        as_of=now,
+        profile=PROFILE_DECODER.decode(row["profile"]) if row["profile"] else None,
+        enabled_code=code,
+    )

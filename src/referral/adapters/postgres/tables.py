@@ -198,14 +198,52 @@ refresh_tokens = Table(
     Index("ix_refresh_tokens_session_id", "session_id"),
 )
 
+login_sessions = Table(
+    "login_sessions",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    _timestamp("created_at"),
+    _timestamp("expires_at"),
+    Index("ix_login_sessions_user_id", "user_id"),
+    Index("ix_login_sessions_expires_at", "expires_at"),
+)
+
+authorization_codes = Table(
+    "authorization_codes",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    Column("client_id", Uuid, nullable=False),
+    Column("redirect_uri", Text, nullable=False),
+    Column("code_challenge", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    _timestamp("expires_at"),
+    # The session that the code began; null in an unused code. A used one stays as long as its
+    # session, so that a second use ends it. The code is used before its session is stored.
+    Column(
+        "session_id",
+        ForeignKey(sessions.c.id, ondelete="CASCADE", deferrable=True, initially="DEFERRED"),
+    ),
+    Index("ix_authorization_codes_user_id", "user_id"),
+    Index("ix_authorization_codes_session_id", "session_id"),
+    Index(
+        "ix_authorization_codes_expires_at",
+        "expires_at",
+        postgresql_where=text("session_id IS NULL"),
+    ),
+)
+
 clients = Table(
     "clients",
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
+    # Empty for a public client, which has no secret.
     Column("secret_digest", LargeBinary(32), nullable=False),
     Column("scopes", ARRAY(Text), nullable=False),
     _timestamp("created_at"),
+    Column("redirect_uris", ARRAY(Text), nullable=False, server_default="{}"),
     UniqueConstraint("name", name="uq_clients_name"),
 )
 

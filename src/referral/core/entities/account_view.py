@@ -7,10 +7,15 @@ from referral.core.entities.codes import Code
 from referral.core.entities.referrals import ReferralListItem
 from referral.core.entities.users import Profile, Referrer, Role, User
 
+MAX_RECENT_REFERRALS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """A user with everything that `GET /me` shows; code statuses are those at `as_of`."""
+    """A user with everything that `GET /me` shows; code statuses are those at `as_of`.
+
+    `enabled_code` is the code that the user did not deactivate, active or spent.
+    """
 
     user: User
     referrer: Referrer | None
@@ -19,6 +24,7 @@ class AccountView:
     active_code: Code | None
     as_of: datetime
     profile: Profile | None = None
+    enabled_code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)

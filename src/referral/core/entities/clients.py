@@ -7,6 +7,10 @@ from enum import StrEnum
 from uuid import UUID
 
 from referral.core.entities.audit import Actor, ActorType
+from referral.core.entities.redirect_uris import matches
+
+NO_SECRET = b""
+"""The digest of a public client's secret; no secret has it."""
 
 MAX_CLIENT_NAME_LENGTH = 100
 
@@ -72,10 +76,24 @@ class AccessTokenClaims:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Another service that is an OAuth client, with a unique name and the digest of its secret."""
+    """An OAuth client with a unique name: another service, or an application that users sign in to.
+
+    The digest of its secret is `NO_SECRET` if it has none: then it is a public client, whose code
+    or binary everybody can read. `redirect_uris` are where users return to after signing in.
+    """
 
     id: UUID
     name: str
     secret_digest: bytes
     scopes: frozenset[Scope]
     created_at: datetime
+    redirect_uris: tuple[str, ...] = ()
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the client has no secret, and so cannot authenticate."""
+        return self.secret_digest == NO_SECRET
+
+    def allows_redirect_to(self, uri: str) -> bool:
+        """Return whether a user may be sent to this URI."""
+        return any(matches(registered, uri) for registered in self.redirect_uris)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+FIRST_PARTY_CLIENT_ID = "first-party"
+"""The `client_id` of sessions from the password grant."""
+
 REFRESH_TOKEN_GRACE_PERIOD = timedelta(seconds=10)
 """How long a used refresh token stays valid, for clients that did not receive the response.
 

@@ -21,6 +21,7 @@ from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 from referral.core.ports.audit import AuditLog
 from referral.core.ports.events import EventLog
+from referral.core.ports.login_sessions import AuthorizationCodeRepository, LoginSessionRepository
 from referral.core.ports.searches import CodeSearch, ReferralSearch
 from referral.core.ports.user_directory import UserDirectory
 from referral.core.ports.webhooks import (
@@ -257,7 +258,10 @@ class SessionRepository(Protocol):
         ...
 
     async def revoke_all(self, user_id: UUID, *, except_id: UUID | None = None) -> None:
-        """Revoke all sessions of a user, except one if given."""
+        """Revoke all sessions of a locked user, except one if given.
+
+        This also ends the user's login sessions and unused authorization codes.
+        """
         ...
 
     async def find(self, session_id: UUID) -> Session | None: ...
@@ -465,6 +469,12 @@ class Repositories(Protocol):
     def sessions(self) -> SessionRepository: ...
 
     @property
+    def login_sessions(self) -> LoginSessionRepository: ...
+
+    @property
+    def authorization_codes(self) -> AuthorizationCodeRepository: ...
+
+    @property
     def clients(self) -> ClientRepository: ...
 
     @property
@@ -545,4 +555,10 @@ class ReadModel(Protocol):
         self, user_id: UUID, recent_limit: int, now: datetime
     ) -> AccountView | None:
         """Return an account as of `now`, with up to `recent_limit` of its newest referrals."""
+        ...
+
+    async def find_logged_in_account(
+        self, login_digest: bytes, recent_limit: int, now: datetime
+    ) -> AccountView | None:
+        """Return the account of a login session that has not expired, as `find_account` does."""
         ...

@@ -5,7 +5,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from referral.core.entities.account_view import AccountView
+from referral.core.entities.account_view import MAX_RECENT_REFERRALS, AccountView
 from referral.core.entities.audit import OPERATOR, Actor, AuditAction, validated_reason
 from referral.core.entities.events import EventType, registration_events, user_event
 from referral.core.entities.idempotency import IdempotentRequest
@@ -27,8 +27,6 @@ from referral.core.ports.repositories import Database, ReadModel, Repositories
 from referral.core.ports.security import PasswordHasher, UnsubscribeTokens
 from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.third_parties import Enrichment
-
-MAX_RECENT_REFERRALS = 10
 
 
 @dataclass(frozen=True, slots=True)

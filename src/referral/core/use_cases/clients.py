@@ -9,12 +9,14 @@ from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.clients import (
     GRANTABLE_SCOPES,
     MAX_CLIENT_NAME_LENGTH,
+    NO_SECRET,
     AccessTokenClaims,
     Client,
     Scope,
     includes_scope,
 )
 from referral.core.entities.page import Page
+from referral.core.entities.redirect_uris import MAX_REDIRECT_URIS, check_redirect_uri
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.errors import (
@@ -25,6 +27,7 @@ from referral.core.errors import (
     Unauthenticated,
 )
 from referral.core.policies.audit_recording import RecordAudit
+from referral.core.policies.client_identification import client_exists, find_client
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
@@ -32,7 +35,7 @@ from referral.core.ports.system import Clock, IdGenerator
 
 @dataclass(frozen=True, slots=True)
 class CreateClient:
-    """Create an OAuth client."""
+    """Create an OAuth client with a secret."""
 
     clock: Clock
     database: Database
@@ -41,30 +44,65 @@ class CreateClient:
     token_generator: TokenGenerator
 
     async def __call__(
-        self, name: str, scopes: Iterable[Scope], actor: Actor
+        self,
+        name: str,
+        scopes: Iterable[Scope],
+        actor: Actor,
+        redirect_uris: Iterable[str] = (),
     ) -> tuple[Client, str]:
         """Return the client and its secret, which is not stored.
 
-        Raises `InvalidScope`, `InvalidRequest` for an unusable name, and `ClientNameTaken`.
+        It needs a scope, or a redirect URI for users that sign in to it. Raises `InvalidScope`,
+        `InvalidRequest` for an unusable name or redirect URI, and `ClientNameTaken`.
         """
-        requested, name = frozenset(scopes), name.strip()
-        if not (0 < len(name) <= MAX_CLIENT_NAME_LENGTH and name.isprintable()):
-            message = f"The name must have 1 to {MAX_CLIENT_NAME_LENGTH} printable characters."
-            raise InvalidRequest(message, field="name")
-        if not requested or requested - GRANTABLE_SCOPES:
+        requested, uris = frozenset(scopes), _check_redirect_uris(redirect_uris)
+        if not (requested or uris) or requested - GRANTABLE_SCOPES:
             raise InvalidScope
         secret = self.token_generator.new()
         client = Client(
             id=self.id_generator.new(),
-            name=name,
+            name=_check_name(name),
             secret_digest=self.token_generator.digest(secret),
             scopes=requested,
             created_at=self.clock.now(),
+            redirect_uris=uris,
         )
         async with self.database.begin() as repositories:
             await self.record_audit(repositories, actor, AuditAction.CLIENT_CREATED, client.id)
             await repositories.clients.add(client)
         return client, secret
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePublicClient:
+    """Create an OAuth client without a secret: a single-page or mobile application."""
+
+    clock: Clock
+    database: Database
+    id_generator: IdGenerator
+    record_audit: RecordAudit
+
+    async def __call__(self, name: str, redirect_uris: Iterable[str], actor: Actor) -> Client:
+        """Return the client.
+
+        Raises `InvalidRequest` for an unusable name or redirect URI, and `ClientNameTaken`.
+        """
+        uris = _check_redirect_uris(redirect_uris)
+        if not uris:
+            message = "A public client needs a redirect URI: users sign in to it."
+            raise InvalidRequest(message, field="redirect_uris")
+        client = Client(
+            id=self.id_generator.new(),
+            name=_check_name(name),
+            secret_digest=NO_SECRET,
+            scopes=frozenset(),
+            created_at=self.clock.now(),
+            redirect_uris=uris,
+        )
+        async with self.database.begin() as repositories:
+            await repositories.clients.add(client)
+            await self.record_audit(repositories, actor, AuditAction.CLIENT_CREATED, client.id)
+        return client
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +132,16 @@ class RotateClientSecret:
     token_generator: TokenGenerator
 
     async def __call__(self, id_or_name: str, actor: Actor) -> tuple[Client, str]:
-        """Return the client and its new secret; raises `NotFound`."""
+        """Return the client and its new secret.
+
+        Raises `NotFound`, or `InvalidRequest` for a public client.
+        """
         secret = self.token_generator.new()
         digest = self.token_generator.digest(secret)
         async with self.database.begin() as repositories:
             client = await _get_client(repositories, id_or_name)
+            if client.is_public:
+                raise InvalidRequest(f"The client '{client.name}' is public: it has no secret.")
             action = AuditAction.CLIENT_SECRET_ROTATED
             await self.record_audit(repositories, actor, action, client.id)
             if not await repositories.clients.replace_secret(client.id, digest):
@@ -167,6 +210,8 @@ class IssueClientToken:
         Raises `InvalidScope` if the client does not have a requested scope.
         """
         requested = set(scope.split()) or client.scopes
+        if not requested:
+            raise InvalidScope("This client has no scopes of its own.")
         available = GRANTABLE_SCOPES if Scope.ADMIN in client.scopes else client.scopes
         if requested - available:
             raise InvalidScope
@@ -227,7 +272,7 @@ class IntrospectToken:
             caller.client_id, claims.subject, scope, claims.expires_at, claims
         )
         if caller.user_id is None:
-            return result if await _find_client(repositories, claims.subject) else None
+            return result if await find_client(repositories, claims.subject) else None
         session = caller.session_id and await repositories.sessions.find(caller.session_id)
         return await self._with_user(repositories, caller.user_id, result) if session else None
 
@@ -248,9 +293,11 @@ class IntrospectToken:
     async def _with_user(
         self, repositories: Repositories, user_id: UUID, result: IntrospectionResult
     ) -> IntrospectionResult | None:
-        """Add the user's data; return None if the user is erased or blocked."""
+        """Add the user's data; None if the user is erased or blocked, or the client removed."""
         user = await repositories.users.find(user_id)
         if user is None or user.blocked_at is not None:
+            return None
+        if not await client_exists(repositories, result.client_id):
             return None
         email = user.email if self.confirmation_policy.is_satisfied_by(user) else None
         return replace(result, email=email, email_verified=user.email_verified)
@@ -260,27 +307,36 @@ async def authenticate_client(
     repositories: Repositories, token_generator: TokenGenerator, credentials: ClientCredentials
 ) -> Client:
     """Return the client with these credentials, or raise `InvalidClient`."""
-    client = await _find_client(repositories, credentials.client_id)
+    client = await find_client(repositories, credentials.client_id)
     digest = token_generator.digest(credentials.secret)
     if client is None or not hmac.compare_digest(digest, client.secret_digest):
         raise InvalidClient
     return client
 
 
-async def _find_client(repositories: Repositories, client_id: str) -> Client | None:
-    try:
-        return await repositories.clients.find(UUID(client_id))
-    except ValueError:
-        return None
-
-
 async def _get_client(repositories: Repositories, id_or_name: str) -> Client:
     """Return the client with this id, or else with this name; raises `NotFound`."""
-    client = await _find_client(repositories, id_or_name)
+    client = await find_client(repositories, id_or_name)
     client = client or await repositories.clients.find_by_name(id_or_name.strip())
     if client is None:
         raise _client_not_found(id_or_name)
     return client
+
+
+def _check_name(text: str) -> str:
+    name = text.strip()
+    if not (0 < len(name) <= MAX_CLIENT_NAME_LENGTH and name.isprintable()):
+        message = f"The name must have 1 to {MAX_CLIENT_NAME_LENGTH} printable characters."
+        raise InvalidRequest(message, field="name")
+    return name
+
+
+def _check_redirect_uris(uris: Iterable[str]) -> tuple[str, ...]:
+    checked = tuple(dict.fromkeys(check_redirect_uri(uri) for uri in uris))
+    if len(checked) > MAX_REDIRECT_URIS:
+        message = f"A client has at most {MAX_REDIRECT_URIS} redirect URIs."
+        raise InvalidRequest(message, field="redirect_uris")
+    return checked
 
 
 def _client_not_found(id_or_name: str) -> NotFound:

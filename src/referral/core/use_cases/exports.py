@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from referral.core.entities.codes import Code
+from referral.core.entities.login_sessions import LoginSession
 from referral.core.entities.referrals import Referral, ReferralListItem
 from referral.core.entities.sessions import Session
 from referral.core.entities.users import Profile, User
@@ -25,6 +26,7 @@ class AccountExport:
     codes: list[Code]
     referrals: list[ReferralListItem]
     sessions: list[Session]
+    login_sessions: list[LoginSession]
     profile: Profile | None
     as_of: datetime
 
@@ -48,6 +50,7 @@ class ExportAccount:
                 codes=await repositories.codes.list_all(user_id),
                 referrals=await _list_referrals(repositories, user_id),
                 sessions=await repositories.sessions.list_all(user_id),
+                login_sessions=await repositories.login_sessions.list_all(user_id),
                 profile=await repositories.profiles.find(user_id),
                 as_of=self.clock.now(),
             )

@@ -41,6 +41,8 @@ class Prune:
             async with self.database.begin() as repositories:
                 has_more = [
                     await repositories.sessions.prune(now),
+                    await repositories.login_sessions.prune(now),
+                    await repositories.authorization_codes.prune(now),
                     await repositories.one_time_tokens.prune(now),
                     await repositories.idempotency.prune(now - IDEMPOTENCY_RETENTION),
                     await repositories.mail_quota.prune(now - MAIL_QUOTA_RETENTION),

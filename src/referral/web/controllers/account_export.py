@@ -77,6 +77,13 @@ class ExportedSession(Struct):
     expires_at: Timestamp
 
 
+class ExportedLoginSession(Struct):
+    """A browser that is logged in to the pages of the service."""
+
+    created_at: Timestamp
+    expires_at: Timestamp
+
+
 class AccountExportResponse(Struct):
     """All data that is stored about a user, except the hashes of the password and of tokens."""
 
@@ -86,6 +93,7 @@ class AccountExportResponse(Struct):
     codes: list[ExportedCode]
     referrals: list[ExportedReferral]
     sessions: list[ExportedSession]
+    login_sessions: list[ExportedLoginSession]
     profile: ProfileResponse | None
 
     @classmethod
@@ -115,6 +123,9 @@ class AccountExportResponse(Struct):
             sessions=[
                 ExportedSession(s.id, s.client_id, s.scope, s.created_at, s.expires_at)
                 for s in export.sessions
+            ],
+            login_sessions=[
+                ExportedLoginSession(s.created_at, s.expires_at) for s in export.login_sessions
             ],
             profile=ProfileResponse.from_profile(export.profile),
         )

@@ -6,6 +6,7 @@ from litestar import Controller, get
 from litestar.datastructures import ResponseHeader
 from msgspec import Struct
 
+from referral.core.entities.authorization_codes import CODE_CHALLENGE_METHOD
 from referral.core.entities.clients import Scope
 from referral.core.ports.security import AccessTokenIssuer
 from referral.web.controllers.token_endpoint import SupportedGrants
@@ -29,12 +30,16 @@ class AuthorizationServerMetadata(Struct):
     """The endpoints of the token service and their capabilities (RFC 8414)."""
 
     issuer: str
+    authorization_endpoint: str
     token_endpoint: str
     revocation_endpoint: str
     introspection_endpoint: str
     jwks_uri: str
     grant_types_supported: list[str]
     response_types_supported: list[str]
+    response_modes_supported: list[str]
+    code_challenge_methods_supported: list[str]
+    authorization_response_iss_parameter_supported: bool
     scopes_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
     revocation_endpoint_auth_methods_supported: list[str]
@@ -79,13 +84,16 @@ class DiscoveryController(Controller):
         """Return the endpoints and their capabilities (RFC 8414)."""
         return AuthorizationServerMetadata(
             issuer=urls.public_url,
+            authorization_endpoint=urls.authorize(),
             token_endpoint=f"{urls.public_url}/api/v1/auth/token",
             revocation_endpoint=f"{urls.public_url}/api/v1/auth/revoke",
             introspection_endpoint=f"{urls.public_url}/api/v1/auth/introspect",
             jwks_uri=f"{urls.public_url}/.well-known/jwks.json",
             grant_types_supported=grants.names(),
-            # Required and not empty (RFC 8414, section 2), also without an authorization endpoint.
-            response_types_supported=["none"],
+            response_types_supported=["code"],
+            response_modes_supported=["query"],
+            code_challenge_methods_supported=[CODE_CHALLENGE_METHOD],
+            authorization_response_iss_parameter_supported=True,
             scopes_supported=list(Scope),
             token_endpoint_auth_methods_supported=["none", *CLIENT_AUTHENTICATION_METHODS],
             revocation_endpoint_auth_methods_supported=["none", *CLIENT_AUTHENTICATION_METHODS],

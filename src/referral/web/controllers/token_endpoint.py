@@ -9,9 +9,16 @@ from litestar.openapi.spec import Example, OpenAPIType, Operation, Reference, Sc
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core.entities.clients import Scope
+from referral.core.entities.sessions import FIRST_PARTY_CLIENT_ID
 from referral.core.errors import TooManyRequests, Unavailable
+from referral.core.policies.client_identification import IdentifyPublicClient
+from referral.core.policies.session_tokens import TokenPair
+from referral.core.use_cases.authorization_codes import ExchangeAuthorizationCode
 from referral.core.use_cases.clients import AuthenticateClient, ClientToken, IssueClientToken
-from referral.core.use_cases.sessions import LogIn, RefreshSession, TokenPair
+from referral.core.use_cases.sessions import (
+    LogIn,
+    RefreshSession,
+)
 from referral.web.injection import inject
 from referral.web.oauth import (
     INVALID_CLIENT_SPEC,
@@ -28,7 +35,7 @@ from referral.web.oauth import (
 from referral.web.problem_types import problem_responses
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
-GRANTS = ["password", "refresh_token", "client_credentials"]
+GRANTS = ["password", "authorization_code", "refresh_token", "client_credentials"]
 USERNAME, PASSWORD = "ann@example.com", "correct horse battery"
 FORM_FIELDS = {
     "grant_type": Schema(
@@ -39,6 +46,9 @@ FORM_FIELDS = {
     ),
     "username": text_schema("The e-mail address, for the grant `password`.", USERNAME),
     "password": text_schema("The password, for the grant `password`.", PASSWORD),
+    "code": text_schema("The code, for the grant `authorization_code`."),
+    "redirect_uri": text_schema("That of the authorization request."),
+    "code_verifier": text_schema("The verifier of its `code_challenge` (RFC 7636)."),
     "refresh_token": text_schema("The latest refresh token, for the grant `refresh_token`."),
     "scope": text_schema(
         f"`{Scope.ACCOUNT}` for users, granted scopes for clients; all of them by default."
@@ -51,6 +61,16 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
             "grant_type": "password",
             "username": USERNAME,
             "password": PASSWORD,
+        },
+    ),
+    "authorization_code": Example(
+        summary="Exchange a code of a public client",
+        value={
+            "grant_type": "authorization_code",
+            "code": "kJ3dV8yXo2Qn5Rz7Wb1Tc4Hs6Gm9Fp0La_Ue-iNvYxA",
+            "redirect_uri": "https://app.example.com/callback",
+            "client_id": "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41",
+            "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
         },
     ),
     "refresh_token": Example(
@@ -66,8 +86,10 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
     ),
 }
 
+CODE_FIELDS = ("code", "redirect_uri", "code_verifier")
+
 CLIENT_GRANT_MESSAGE = (
-    "Clients may use only the grant 'client_credentials'. Remove the client's secret."
+    "This client may use only the grant 'client_credentials'. Remove the client's secret."
 )
 
 
@@ -127,11 +149,14 @@ class TokenController(Controller):
         refresh: FromDishka[RefreshSession],
         authenticate: FromDishka[AuthenticateClient],
         issue: FromDishka[IssueClientToken],
+        identify: FromDishka[IdentifyPublicClient],
+        exchange: FromDishka[ExchangeAuthorizationCode],
         grants: FromDishka[SupportedGrants],
     ) -> Response[TokenResponse]:
-        """Log in with `grant_type=password`, or refresh the tokens with `grant_type=refresh_token`.
-        Other services get a token with `grant_type=client_credentials`; with client
-        authentication, the other grants are rejected as `unauthorized_client`.
+        """Log in with `grant_type=password`, exchange a code of `/oauth/authorize` with
+        `grant_type=authorization_code`, or refresh the tokens with `grant_type=refresh_token`.
+        Other services get a token with `grant_type=client_credentials`. A refresh token of a code
+        belongs to its client, which sends its `client_id` or authenticates.
         """
         client, form = await read_client_form(request, authenticate)
         grant, scope = require_field(form, "grant_type"), form.get("scope", "")
@@ -141,13 +166,21 @@ class TokenController(Controller):
             )
         if grant == "client_credentials":
             return _token_response(await issue(require_client(client), scope))
-        if client is not None:
+        if client is not None and (grant == "password" or not client.redirect_uris):
             raise TokenRequestError("unauthorized_client", CLIENT_GRANT_MESSAGE)
         _check_scope(scope)
         if grant == "password":
             name, password = require_field(form, "username"), require_field(form, "password")
             return _token_response(await log_in(name, password, client_ip_of(request.scope)))
-        return _token_response(await refresh(require_field(form, "refresh_token")))
+        if grant == "authorization_code":
+            client = client or await identify(require_field(form, "client_id"))
+            fields = (require_field(form, name) for name in CODE_FIELDS)
+            return _token_response(await exchange(client, *fields))
+        token, client_id = require_field(form, "refresh_token"), form.get("client_id")
+        if client is None and client_id not in {None, FIRST_PARTY_CLIENT_ID}:
+            client = await identify(client_id or "")
+        owner = str(client.id) if client else FIRST_PARTY_CLIENT_ID
+        return _token_response(await refresh(token, owner))
 
 
 def _check_scope(scope: str) -> None:

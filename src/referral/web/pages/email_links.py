@@ -1,21 +1,13 @@
 """The pages that links in mails lead to. They have no scripts, and GET changes nothing."""
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Any, Literal
-from urllib.parse import parse_qsl
 
 from dishka import FromDishka
 from litestar import Controller, Request, Response, get, post
 
 from referral.core.entities.email_links import TokenPurpose
-from referral.core.errors import (
-    TokenUnusable,
-    TooManyRequests,
-    Unavailable,
-    WeakPassword,
-    WrongPassword,
-)
+from referral.core.errors import TokenUnusable, WeakPassword, WrongPassword
 from referral.core.use_cases.email_links import (
     ConfirmEmail,
     DisownEmail,
@@ -23,43 +15,31 @@ from referral.core.use_cases.email_links import (
     ResetPassword,
 )
 from referral.web.injection import inject
-from referral.web.oauth import MAX_FORM_FIELDS
-from referral.web.pages.rendering import render_form, render_notice
-from referral.web.problems import UNAVAILABLE_RETRY_AFTER_SECONDS, log_unavailable
+from referral.web.pages.forms import MalformedForm, read_form_fields, refuse_other_sites
+from referral.web.pages.refusals import PAGE_EXCEPTION_HANDLERS
+from referral.web.pages.rendering import (
+    ACCOUNT_LINK,
+    FORGOT_LINK,
+    LOGIN_LINK,
+    render_form,
+    render_notice,
+)
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
 
 
 def show_unusable_link(request: Request[Any, Any, Any], _: TokenUnusable) -> Response[str]:
     """Show that the link was used before, has expired or never existed."""
-    return render_notice(request, "unusable", status=422)
-
-
-def show_too_many_requests(
-    request: Request[Any, Any, Any], error: TooManyRequests
-) -> Response[str]:
-    """Show that the rate limit is exceeded, and in how many seconds to retry."""
-    seconds = ceil(error.retry_after.total_seconds())
-    page = render_notice(request, "too_many_requests", status=429, seconds=seconds)
-    page.headers["Retry-After"] = str(seconds)
-    return page
+    return render_notice(request, "unusable", status=422, link=LOGIN_LINK)
 
 
 def show_weak_password(request: Request[Any, Any, Any], _: WeakPassword) -> Response[str]:
     """Show the reset form again, with the reason."""
-    return _form(request, "reset", error="weak_password")
+    return _form(request, "reset", {"new_password": "weak_password"})
 
 
 def show_wrong_password(request: Request[Any, Any, Any], _: WrongPassword) -> Response[str]:
     """Show the confirmation form again, with the reason."""
-    return _form(request, "confirm", error="wrong_password")
-
-
-def show_unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Response[str]:
-    """Show that a dependency is unavailable; the link stays valid."""
-    log_unavailable(error)
-    page = render_notice(request, "unavailable", status=503)
-    page.headers["Retry-After"] = UNAVAILABLE_RETRY_AFTER_SECONDS
-    return page
+    return _form(request, "confirm", {"password": "wrong_password"})
 
 
 class EmailLinkPagesController(Controller):
@@ -67,10 +47,9 @@ class EmailLinkPagesController(Controller):
 
     path = "/"
     include_in_schema = False
-    exception_handlers = {
+    guards = [refuse_other_sites]
+    exception_handlers = PAGE_EXCEPTION_HANDLERS | {
         TokenUnusable: show_unusable_link,
-        TooManyRequests: show_too_many_requests,
-        Unavailable: show_unavailable,
         WeakPassword: show_weak_password,
         WrongPassword: show_wrong_password,
     }
@@ -82,7 +61,7 @@ class EmailLinkPagesController(Controller):
     ) -> Response[str]:
         """Show the form: mail scanners that follow every link must not confirm the address."""
         if "token" not in request.query_params:
-            return render_notice(request, "confirm_link_missing", status=422)
+            return render_notice(request, "confirm_link_missing", status=422, link=LOGIN_LINK)
         await _inspect(request, request.query_params, inspect_link, TokenPurpose.CONFIRM)
         return _form(request, "confirm")
 
@@ -99,7 +78,7 @@ class EmailLinkPagesController(Controller):
         token = await _inspect(request, fields, inspect_link, TokenPurpose.CONFIRM)
         password, client_ip = fields.get("password", ""), client_ip_of(request.scope)
         await confirm_email(token, caller_id=None, password=password, client_ip=client_ip)
-        return render_notice(request, "confirmed")
+        return render_notice(request, "confirmed", link=ACCOUNT_LINK)
 
     @post("/disown", status_code=200, guards=TOKEN_LIMITS)
     @inject
@@ -117,7 +96,7 @@ class EmailLinkPagesController(Controller):
     ) -> Response[str]:
         """Show the form for the new password."""
         if "token" not in request.query_params:
-            return render_notice(request, "reset_link_missing", status=422)
+            return render_notice(request, "reset_link_missing", status=422, link=FORGOT_LINK)
         await _inspect(request, request.query_params, inspect_link, TokenPurpose.RESET)
         return _form(request, "reset")
 
@@ -133,14 +112,13 @@ class EmailLinkPagesController(Controller):
         fields = await _read_form(request)
         token = await _inspect(request, fields, inspect_link, TokenPurpose.RESET)
         await reset_password(token, fields.get("new_password", ""))
-        return render_notice(request, "password_set")
+        return render_notice(request, "password_set", link=LOGIN_LINK)
 
 
 async def _read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     try:
-        text = (await request.body()).decode()
-        return dict(parse_qsl(text, errors="strict", max_num_fields=MAX_FORM_FIELDS))
-    except ValueError as error:
+        return await read_form_fields(request)
+    except MalformedForm as error:
         raise TokenUnusable from error
 
 
@@ -157,13 +135,15 @@ async def _inspect(
 
 
 def _form(
-    request: Request[Any, Any, Any], name: Literal["confirm", "reset"], error: str | None = None
+    request: Request[Any, Any, Any],
+    name: Literal["confirm", "reset"],
+    errors: dict[str, str] | None = None,
 ) -> Response[str]:
     return render_form(
         request,
         name,
-        status=422 if error else 200,
-        error=error,
+        status=422 if errors else 200,
+        errors=errors,
         token=request.state.token,
         email=request.state.email,
     )

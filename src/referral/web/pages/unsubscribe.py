@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from referral.core.errors import NotFound, Unavailable
 from referral.core.use_cases.accounts import InspectUnsubscribeToken, Unsubscribe
 from referral.web.injection import inject
-from referral.web.pages.email_links import show_unavailable
+from referral.web.pages.refusals import show_unavailable
 from referral.web.pages.rendering import render_form, render_notice
 
 

@@ -12,7 +12,12 @@ from referral.adapters.postgres.connection import (
     insert_entity,
     values_of,
 )
-from referral.adapters.postgres.tables import refresh_tokens, sessions
+from referral.adapters.postgres.tables import (
+    authorization_codes,
+    login_sessions,
+    refresh_tokens,
+    sessions,
+)
 from referral.core.entities.sessions import RefreshToken, Session
 
 BY_ID = sessions.c.id == bindparam("session_id")
@@ -39,7 +44,17 @@ MARK_USED = Statement(update(refresh_tokens).where(BY_DIGEST).values(used_at=bin
 REVOKE = Statement(delete(sessions).where(BY_ID).returning(sessions.c.id))
 # IS DISTINCT FROM is true for all sessions where the parameter is null.
 REVOKE_ALL = Statement(
-    delete(sessions).where(BY_USER, sessions.c.id.is_distinct_from(bindparam("except_id")))
+    delete(sessions)
+    .where(BY_USER, sessions.c.id.is_distinct_from(bindparam("except_id")))
+    .add_cte(
+        delete(login_sessions).where(login_sessions.c.user_id == bindparam("user_id")).cte(),
+        delete(authorization_codes)
+        .where(
+            authorization_codes.c.user_id == bindparam("user_id"),
+            authorization_codes.c.session_id.is_(None),
+        )
+        .cte(),
+    )
 )
 
 
