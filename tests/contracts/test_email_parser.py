@@ -1,9 +1,11 @@
 """The port `EmailParser`."""
 
 import pytest
+from hypothesis import example, given, settings, strategies
 
 from referral.adapters import email_addresses as addresses_module
 from referral.adapters.email_addresses import ValidatingEmailParser
+from referral.core.entities.users import EmailAddress
 from referral.core.errors import InvalidRequest
 from referral.core.ports.email_addresses import EmailParser
 from tests.support.fakes.email_addresses import FakeEmailParser
@@ -170,3 +172,32 @@ def test_overlong_text_is_not_parsed(monkeypatch: pytest.MonkeyPatch, text: str)
         REAL.parse(text)
     assert raised.value.field == "email"
     assert parsed == []
+
+
+LOCAL_PARTS = strategies.text("aZ09.+-_=?!'\"@ é\u0130\u212a", max_size=70)
+DOMAINS = strategies.one_of(
+    strategies.sampled_from(
+        ["example.com", "EXAMPLE.Com", "a.test", "test", "x.invalid", "local", "1.2", "a-b.io"]
+    ),
+    strategies.text("aZ0.-é", max_size=12),
+    strategies.from_regex(r"(ab--c|xn--bcher-kva|x{63}|x{64}|-a|a-|\.)\.(com|c0m|example)\Z"),
+)
+
+
+@given(local_part=LOCAL_PARTS, domain=DOMAINS)
+@example(local_part="a" * 64, domain=f"{LABEL}.{LABEL}.{LABEL}.com")
+@example(local_part="Ann", domain=f"{'x' * 63}.com")
+@settings(max_examples=1000, deadline=None)
+def test_plain_emails_are_parsed_like_all_others(local_part: str, domain: str) -> None:
+    """The shortcut for plain addresses accepts, refuses and returns what the whole parser does."""
+    text = f"{local_part}@{domain}"
+    whole = ValidatingEmailParser()
+    whole._is_plain_domain = lambda _: False  # type: ignore[assignment]  # noqa: SLF001
+    assert _parse_or_none(ValidatingEmailParser(), text) == _parse_or_none(whole, text)
+
+
+def _parse_or_none(email_parser: EmailParser, text: str) -> EmailAddress | None:
+    try:
+        return email_parser.parse(text)
+    except InvalidRequest:
+        return None

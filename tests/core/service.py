@@ -21,6 +21,7 @@ from referral.core.entities.users import Locale, Role, User
 from referral.core.ports.caching import LookupCache, RateLimiter
 from referral.core.ports.delivery import Mailer, MailReservations
 from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.imports import ImportStore
 from referral.core.ports.repositories import Database, ReadModel
 from referral.core.ports.security import (
     AccessTokenIssuer,
@@ -61,6 +62,7 @@ from referral.settings import Settings
 from tests.support.fakes.caching import FakeLookupCache, FakeRateLimiter
 from tests.support.fakes.database import FakeDatabase, FakeMailReservations, FakeReadModel
 from tests.support.fakes.email_addresses import FakeEmailParser
+from tests.support.fakes.imports import FakeImportStore
 from tests.support.fakes.mail import FakeMailer
 from tests.support.fakes.security import (
     FakeAccessTokenIssuer,
@@ -115,6 +117,7 @@ class InMemoryService:
             Enrichment | None: None,
             Fingerprinter: self.fingerprints,
             IdGenerator: self.id_generator,
+            ImportStore: FakeImportStore(self.database),
             LinkBuilder: FakeLinkBuilder(),
             LookupCache: self.cache,
             Mailer: self.mailer,

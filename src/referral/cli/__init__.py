@@ -8,6 +8,7 @@ from referral.cli.clients import clients, create_client
 from referral.cli.jobs import jobs
 from referral.cli.output import CommandGroup
 from referral.cli.serving import migrate, run
+from referral.cli.transfers import export_file, import_file
 from referral.cli.worker import worker
 
 
@@ -17,5 +18,17 @@ def main() -> None:
     """A self-hosted referral service. `referral run` starts it."""
 
 
-for command in (block, check, clients, create_admin, create_client, jobs, migrate, run, worker):
+for command in (
+    block,
+    check,
+    clients,
+    create_admin,
+    create_client,
+    export_file,
+    import_file,
+    jobs,
+    migrate,
+    run,
+    worker,
+):
     main.add_command(command)

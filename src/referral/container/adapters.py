@@ -21,6 +21,8 @@ from referral.adapters.observability.logs import StructlogSecurityLog
 from referral.adapters.observability.samples import RequestMetrics
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import QuickClosingConnection, make_engine
+from referral.adapters.postgres.exports import PostgresExporter
+from referral.adapters.postgres.imports import PostgresImportStore
 from referral.adapters.postgres.pool import DriverPool, make_driver_pool
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
@@ -51,6 +53,7 @@ from referral.container.configuration import (
 from referral.core.ports.caching import LookupCache, RateLimiter
 from referral.core.ports.delivery import Mailer, MailReservations
 from referral.core.ports.email_addresses import EmailParser
+from referral.core.ports.imports import ImportStore
 from referral.core.ports.repositories import Database, ReadModel
 from referral.core.ports.security import (
     AccessTokenIssuer,
@@ -107,6 +110,14 @@ class Adapters(Provider):
     @provide(provides=AnyOf[PostgresDatabase, Database])
     def database(self, engine: AsyncEngine, fingerprints: Fingerprinter) -> PostgresDatabase:
         return PostgresDatabase(engine, fingerprints, PostgresJobQueue)
+
+    @provide
+    def import_store(self, settings: Settings) -> ImportStore:
+        return PostgresImportStore(database_url(settings))
+
+    @provide
+    def exporter(self, settings: Settings) -> PostgresExporter:
+        return PostgresExporter(database_url(settings))
 
     @provide
     async def pool(self, settings: Settings) -> AsyncIterator[DriverPool]:

@@ -44,6 +44,8 @@ class AuditAction(StrEnum):
     WEBHOOK_TESTED = "webhook.tested"
     WEBHOOK_REPLAYED = "webhook.replayed"
     DELIVERY_RETRIED = "delivery.retried"
+    IMPORT_STARTED = "import.started"
+    IMPORT_FINISHED = "import.finished"
     JOB_RETRIED = "job.retried"
     JOB_DISCARDED = "job.discarded"
 
