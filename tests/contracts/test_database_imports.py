@@ -119,6 +119,8 @@ def make_referral_row(
         referrer_key=None,
         code=None,
         status=ReferralStatus.CONFIRMED,
+        held=False,
+        reason=None,
         joined_at=None,
     )
     return replace(referral, **changed)
@@ -340,7 +342,14 @@ async def test_imported_referral_is_found(imports: Imports) -> None:
     rows = [
         make_referral_row(bob, ann, 1, code=code.text.lower(), joined_at=NOW),
         make_referral_row(
-            cem, ann, 2, user_id=None, user_key=cem.email_key, status=ReferralStatus.PENDING
+            cem,
+            ann,
+            2,
+            user_id=None,
+            user_key=cem.email_key,
+            status=ReferralStatus.PENDING,
+            held=True,
+            reason="a copy",
         ),
     ]
     assert await imports.add(*rows) == (2, [])
@@ -350,6 +359,7 @@ async def test_imported_referral_is_found(imports: Imports) -> None:
         assert by_bob is not None
         assert by_cem is not None
         assert (by_bob.code_id, by_bob.code, by_bob.joined_at) == (code.id, rows[0].code, NOW)
+        assert (by_cem.held, by_cem.reason) == (True, "a copy")
         assert (by_cem.code_id, by_cem.code, by_cem.joined_at) == (None, None, NOW - HOUR)
         assert not by_bob.expires
         assert not by_cem.expires

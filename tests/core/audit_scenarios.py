@@ -25,6 +25,7 @@ from referral.core.use_cases import (
     events,
     exports,
     external_users,
+    imports,
     job_dispatch,
     login_sessions,
     lookups,
@@ -457,6 +458,9 @@ SELF_SERVICE: set[type] = {
     referrals.SetReferrer,
 }
 """Changes by users of what is theirs, which do not concern security."""
+
+IN_BATCHES: set[type] = {imports.ImportLines}
+"""Changes in many transactions, with a record at the start and at the end: see `test_imports`."""
 
 JOBS: set[type] = {
     enrichment.EnrichProfile,

@@ -22,7 +22,7 @@ from referral.core.entities.clients import Caller, Scope
 from referral.core.errors import InvalidGrant, InvalidRequest, Unavailable
 from referral.core.use_cases.accounts import BlockAccount
 from referral.core.use_cases.retention import Prune
-from tests.core.audit_scenarios import AUDITED, JOBS, READS, SELF_SERVICE, Prepare
+from tests.core.audit_scenarios import AUDITED, IN_BATCHES, JOBS, READS, SELF_SERVICE, Prepare
 from tests.core.service import InMemoryService, client_caller
 from tests.support.fakes.audit import FakeAuditLog
 
@@ -49,7 +49,7 @@ def records(service: InMemoryService) -> list[AuditRecord]:
 
 def test_every_use_case_states_whether_it_is_audited() -> None:
     """A new use case is in one of the lists, so that its author has thought of the audit log."""
-    kinds = (set(AUDITED), SELF_SERVICE, JOBS, set(READS))
+    kinds = (set(AUDITED), SELF_SERVICE, IN_BATCHES, JOBS, set(READS))
     assert set(registered_use_cases()) == set[type]().union(*kinds)
     assert sum(map(len, kinds)) == len(set[type]().union(*kinds))
 

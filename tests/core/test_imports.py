@@ -70,6 +70,8 @@ class ReferralFields:
     referrer: str = "ann@example.com"
     code: str | None = None
     status: ReferralStatus = ReferralStatus.CONFIRMED
+    held: bool = False
+    reason: str | None = None
     joined_at: datetime | None = None
 
 
@@ -266,6 +268,8 @@ LATEST = datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=1)))
         (ReferralFields(referrer="ann"), "referrer"),
         (ReferralFields(code="!"), "code"),
         (ReferralFields(joined_at=LATEST), "joined_at"),
+        (ReferralFields(held=True), "held"),
+        (ReferralFields(reason="asked ann@example.com"), "reason"),
     ],
 )
 async def test_invalid_line_is_rejected(service: InMemoryService, line: Any, field: str) -> None:

@@ -146,7 +146,7 @@ MIXED_LINES: list[dict[str, Any] | str] = [
     code_line(3, code="OLD-3", expires_at="2020-01-01T00:00:00Z"),
     code_line(2, code="SPENT-2", max_uses=3, uses=3, active=False),
     user_line(3, blocked=True, notify_on_referral=False),
-    referral_line(3, 1, status="pending"),
+    referral_line(3, 1, status="pending", held=True, reason="a copy"),
     referral_line(2, 3),
     referral_line(1, 1),
     referral_line(9, 1),

@@ -65,6 +65,8 @@ class ReferralLine(Struct, tag_field="type", tag="referral", forbid_unknown_fiel
     referrer: str
     code: str | None = None
     status: ReferralStatus = ReferralStatus.CONFIRMED
+    held: bool = False
+    reason: str | None = None
     joined_at: Time | None = None
 
 

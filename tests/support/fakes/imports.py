@@ -182,6 +182,8 @@ class FakeImportSession:
             code_id=code_id,
             code=row.code,
             status=row.status,
+            held=row.held,
+            reason=row.reason,
             joined_at=row.joined_at or referred.created_at,
             expires=False,
         )

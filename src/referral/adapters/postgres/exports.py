@@ -27,7 +27,8 @@ QUERIES = {
             created_at, CASE WHEN deleted_at IS NOT NULL THEN true END AS deleted
         FROM codes ORDER BY id""",
     ImportKind.REFERRAL: """
-        SELECT referred_id AS user, referrer_id AS referrer, code, status, joined_at
+        SELECT referred_id AS user, referrer_id AS referrer, code, status,
+            CASE WHEN held THEN true END AS held, reason, joined_at
         FROM referrals ORDER BY referred_id""",
 }
 

@@ -172,6 +172,8 @@ REFERRAL_TYPES = {
     "referrer_key": "text",
     "code": "text",
     "status": "text",
+    "held": "boolean",
+    "reason": "text",
     "joined_at": "timestamptz",
 }
 
@@ -195,8 +197,9 @@ CODE_IS_KNOWN = """(s.code IS NULL OR EXISTS (
 ADD_REFERRALS = f"""
 WITH added AS (
     INSERT INTO referrals
-        (id, referrer_id, referred_id, code_id, code, status, joined_at, told_by, expires)
-    SELECT id, referrer_id, referred_id, code_id, code, status, joined_at,
+        (id, referrer_id, referred_id, code_id, code, status, held, reason, joined_at,
+        told_by, expires)
+    SELECT id, referrer_id, referred_id, code_id, code, status, held, reason, joined_at,
         CASE WHEN status <> 'pending' THEN id END, false
     FROM import_lines s
     WHERE referred_id <> referrer_id AND {CODE_IS_KNOWN}

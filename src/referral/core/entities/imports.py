@@ -90,6 +90,8 @@ class ImportedReferral:
     referrer_key: str | None
     code: str | None
     status: ReferralStatus
+    held: bool
+    reason: str | None
     joined_at: datetime | None
 
 

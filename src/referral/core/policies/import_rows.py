@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID
 
+from referral.core.entities.audit import validated_reason
 from referral.core.entities.codes import (
     CODE_PATTERN,
     MAX_CODE_CHARACTERS,
@@ -20,6 +21,7 @@ from referral.core.entities.imports import (
     ImportedUser,
     ImportKind,
 )
+from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import NO_PASSWORD
 from referral.core.errors import InvalidRequest
 from referral.core.ports.email_addresses import EmailParser
@@ -134,6 +136,8 @@ class ImportRows:
 
     def _make_referral(self, source: SourceLine) -> ImportedRow:
         line = cast("ReferralLine", source.value)
+        if line.held and line.status is not ReferralStatus.PENDING:
+            raise InvalidRequest("Only a pending referral is held.", field="held")
         joined_at = self._past(line.joined_at, "joined_at")
         user_id, user_key = self._user(line.user, "user")
         referrer_id, referrer_key = self._user(line.referrer, "referrer")
@@ -146,6 +150,8 @@ class ImportRows:
             referrer_key=referrer_key,
             code=None if line.code is None else _code_text(line.code),
             status=line.status,
+            held=line.held,
+            reason=None if line.reason is None else validated_reason(line.reason),
             joined_at=joined_at,
         )
 

@@ -55,6 +55,8 @@ class ReferralLine(Protocol):
     referrer: str
     code: str | None
     status: ReferralStatus
+    held: bool
+    reason: str | None
     joined_at: datetime | None
 
 
