@@ -30,7 +30,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade)
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
-	openapi-diff screenshots up down logs test-clients test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail \
+	openapi-diff screenshots up down logs test-clients test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail bench-webhooks \
 	bench bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## List the targets
@@ -135,6 +135,9 @@ soak: .venv/dev.stamp ## Run under steady load for MINUTES (10) and watch memory
 
 bench-mail: .venv/dev.stamp ## Measure mail: latency, throughput, a silent SMTP server
 	$(BIN)/python -m tests.performance.mail
+
+bench-webhooks: .venv/dev.stamp ## Measure webhooks: throughput, memory, latency beside silent receivers
+	$(BIN)/python -m tests.performance.webhooks
 
 bench-hunter: .venv/dev.stamp ## Measure registrations during an EmailHunter outage
 	$(BIN)/python -m tests.performance.hunter

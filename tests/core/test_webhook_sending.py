@@ -96,11 +96,11 @@ def scenario() -> Scenario:
 
 async def test_all_due_deliveries_are_sent(scenario: Scenario) -> None:
     """In one job, each once, with eight requests at once in the end."""
-    events = await scenario.add_deliveries(250)
+    events = await scenario.add_deliveries(500)
     await scenario.deliver()
     assert sorted(scenario.sender.event_ids) == sorted(event.id for event in events)
     assert scenario.sender.most == MAX_REQUESTS_PER_WEBHOOK
-    assert await scenario.statuses() == [DeliveryStatus.SUCCEEDED] * 250
+    assert await scenario.statuses() == [DeliveryStatus.SUCCEEDED] * 500
 
 
 def test_window_of_requests() -> None:
@@ -190,11 +190,11 @@ async def test_gone_ends_the_rest(scenario: Scenario) -> None:
         return ReceiverResponse(410, "the response was 410")
 
     scenario.sender.answer = gone
-    await scenario.add_deliveries(150)
+    await scenario.add_deliveries(500)
     await scenario.deliver()
-    assert len(scenario.sender.requests) <= 100
+    assert len(scenario.sender.requests) <= 400
     assert (await scenario.stored_webhook()).disabled_reason is DisabledReason.GONE
-    assert await scenario.statuses() == [DeliveryStatus.FAILED] * 150
+    assert await scenario.statuses() == [DeliveryStatus.FAILED] * 500
 
 
 async def test_slow_receiver_gives_way(scenario: Scenario) -> None:

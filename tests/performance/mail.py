@@ -66,13 +66,13 @@ async def measure(settings: Settings) -> dict[str, float]:
     }
 
 
-async def time_mails(settings: Settings) -> dict[str, float]:
+async def time_mails(settings: Settings, name: str = "timed") -> dict[str, float]:
     """Measure single e-mails, from the commit to the end of the data at the server."""
     committed: dict[str, float] = {}
     with run_smtp_sink() as sink, running_worker(replace(settings, smtp_url=sink.url)):
         async with open_database(settings) as database:
             for number in range(TIMED + 20):
-                email = f"timed{number}@example.com"
+                email = f"{name}{number}@example.com"
                 await enqueue_mails(settings, database, [email])
                 committed[email] = time.time()
                 await wait_until(lambda email=email: sink.mails_to(email))  # type: ignore[misc]

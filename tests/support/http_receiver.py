@@ -28,6 +28,7 @@ class HttpReceiver:
     port: int = 0
     connections: int = 0
     requests: list[ReceivedRequest] = field(default_factory=list)
+    on_request: Callable[[ReceivedRequest], object] | None = None
 
     def url(self, scheme: str = "http") -> str:
         """Return a URL of the receiver by its address."""
@@ -65,7 +66,10 @@ async def http_receiver(
         receiver.connections += 1
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
-                receiver.requests.append(await read_request(reader))
+                request = await read_request(reader)
+                receiver.requests.append(request)
+                if receiver.on_request:
+                    receiver.on_request(request)
                 await respond(writer)
                 if closes:
                     break

@@ -1,6 +1,7 @@
 """The networks that webhooks may reach: the public internet, and those that the operator names."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -14,6 +15,9 @@ IpNetwork = IPv4Network | IPv6Network
 
 IPV6_INTERNET = IPv6Network("2000::/3")
 """The range that IANA has allocated for the internet; everything else is special or reserved."""
+
+CACHED_ADDRESSES = 1000
+"""A burst of deliveries goes to few addresses, and a check compares with all networks."""
 
 NAT64_PREFIX = IPv6Network("64:ff9b::/96")
 """RFC 6052: hosts without IPv4 reach the IPv4 internet through these addresses."""
@@ -58,17 +62,19 @@ class WebhookNetworks:
     def __init__(self, named: Iterable[str]) -> None:
         """Take the operator's networks in CIDR notation."""
         self._named = tuple(ip_network(network, strict=False) for network in named)
+        self.is_named = lru_cache(CACHED_ADDRESSES)(self._is_named)
+        self.allows = lru_cache(CACHED_ADDRESSES)(self._allows)
 
     @property
     def has_named(self) -> bool:
         """Whether the operator has named any network."""
         return bool(self._named)
 
-    def is_named(self, address: IpAddress) -> bool:
+    def _is_named(self, address: IpAddress) -> bool:
         """Return whether the operator has named a network of the address, or of its IPv4 one."""
         return any(each in network for each in _equivalents(address) for network in self._named)
 
-    def allows(self, address: IpAddress) -> bool:
+    def _allows(self, address: IpAddress) -> bool:
         """Return whether webhooks may connect to the address."""
         return self.is_named(address) or all(map(_is_public, _equivalents(address)))
 

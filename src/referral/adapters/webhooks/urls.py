@@ -1,6 +1,7 @@
 """The URLs that webhooks may have."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from referral.adapters.webhooks.networks import IpAddress, WebhookNetworks
 from referral.core.errors import InvalidRequest
 
 MAX_URL_CHARACTERS = 2048
+CACHED_URLS = 1000
 MAX_HOST_CHARACTERS = 253
 MAX_PORT = 65535
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,6 +41,7 @@ class WebhookUrl(NamedTuple):
         return self.host + suffix
 
 
+@lru_cache(CACHED_URLS)
 def parse_webhook_url(text: str) -> WebhookUrl:
     """Parse a URL; raises `ValueError` with what the client must do."""
     if len(text) > MAX_URL_CHARACTERS:
