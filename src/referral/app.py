@@ -31,7 +31,7 @@ from referral.adapters.observability.tracing import (
 from referral.container import make_container
 from referral.core.policies.idempotency import IdempotentReplay
 from referral.core.ports.caching import RateLimiter
-from referral.core.ports.security import AccessTokenIssuer
+from referral.core.ports.security import AccessTokenIssuer, SecretCipher
 from referral.core.use_cases.lookups import LookUpCode
 from referral.settings import Settings, read_settings
 from referral.web.before_request import respond_to_options
@@ -60,6 +60,8 @@ from referral.web.controllers.token_endpoint import TokenController
 from referral.web.controllers.token_introspection import TokenIntrospectionController
 from referral.web.controllers.user_administration import UserAdministrationController
 from referral.web.controllers.users import ExternalUsersController, UsersController
+from referral.web.controllers.webhook_deliveries import WebhookDeliveriesController
+from referral.web.controllers.webhooks import WebhooksController
 from referral.web.idempotency import send_stored_response
 from referral.web.middleware.cors import OriginFilter, make_cors_config
 from referral.web.middleware.draining import Drain
@@ -96,6 +98,7 @@ TAG_DESCRIPTIONS = {
     "My account": "The account of the signed-in user.",
     "Users": "The users of a product, for admins and clients.",
     "Administration": "What admins, and clients with the scope, can see and change.",
+    "Webhooks": "Receivers of events, and the deliveries to them.",
     "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",
 }
@@ -132,6 +135,8 @@ CONTROLLERS = [
     UnsubscribeController,
     UserAdministrationController,
     UsersController,
+    WebhookDeliveriesController,
+    WebhooksController,
 ]
 
 
@@ -153,6 +158,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         app.state.access_tokens = await container.get(AccessTokenIssuer)
+        app.state.secret_cipher = await container.get(SecretCipher)
         app.state.look_up = await container.get(LookUpCode)
         app.state.limits = await container.get(RateLimiter)
         metrics = await container.get(PrometheusMetrics)

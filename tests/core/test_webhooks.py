@@ -14,7 +14,7 @@ from referral.core.entities.webhooks import DisabledReason, Webhook
 from referral.core.errors import InvalidRequest, NotFound, WebhookDisabled
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
-from referral.core.policies.webhook_secrets import decrypt_signing_secrets
+from referral.core.policies.webhook_secrets import ReencryptSecrets, decrypt_signing_secrets
 from referral.core.use_cases.webhook_deliveries import RetryDelivery
 from referral.core.use_cases.webhooks import (
     CreateWebhook,
@@ -224,6 +224,24 @@ async def test_lost_previous_secret_is_left_out(service: InMemoryService) -> Non
     _, secret = await service.get(RotateWebhookSecret)(OPERATOR, webhook.id)
     service.cipher.keys = [b"another"]
     assert await signing_secrets(service, webhook.id) == (secret,)
+
+
+async def test_secrets_are_encrypted_again_with_a_new_key(
+    service: InMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, the previous ones too, so that the old key can be removed."""
+    monkeypatch.setattr("referral.core.policies.webhook_secrets.REENCRYPTION_PAGE_SIZE", 2)
+    webhooks = [await create(service) for _ in range(5)]
+    await service.get(RotateWebhookSecret)(OPERATOR, webhooks[0].id)
+    before = [await signing_secrets(service, webhook.id) for webhook in webhooks]
+    service.cipher.keys = [b"another", b"key"]
+    await service.get(ReencryptSecrets)()
+    service.cipher.keys = [b"another"]
+    assert [await signing_secrets(service, webhook.id) for webhook in webhooks] == before
+    service.cipher.keys = [b"unrelated"]
+    stored = [await service.get(ShowWebhook)(webhook.id) for webhook in webhooks]
+    await service.get(ReencryptSecrets)()
+    assert [await service.get(ShowWebhook)(webhook.id) for webhook in webhooks] == stored
 
 
 async def test_test_event_goes_to_one_webhook(service: InMemoryService) -> None:

@@ -127,3 +127,16 @@ async def _auth_headers(client: httpx.AsyncClient, email: str) -> dict[str, str]
     tokens = await log_in(client, email)
     assert tokens.status_code == 200, tokens.text
     return {"Authorization": f"Bearer {tokens.json()['access_token']}"}
+
+
+async def client_headers(
+    client: httpx.AsyncClient, database: Database, *scopes: Scope
+) -> dict[str, str]:
+    """Create a client of the service with some scopes, and return the header of its token."""
+    created, secret = await create_client(database, f"shop {uuid4()}", scopes)
+    tokens = await client.post(
+        f"{API}/auth/token",
+        data={"grant_type": "client_credentials"},
+        auth=(str(created.id), secret),
+    )
+    return {"Authorization": f"Bearer {tokens.json()['access_token']}"}

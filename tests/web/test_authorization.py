@@ -17,6 +17,7 @@ from referral.core.entities.users import Role
 from referral.settings import Settings
 from referral.web.permissions import REQUIRED_SCOPES
 from tests.conftest import ServiceFactory
+from tests.contracts.rows import make_delivery, make_webhook
 from tests.support.api_client import (
     API,
     PASSWORD,
@@ -120,6 +121,16 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "PUT /api/v1/me/password": _change(204),
     "PUT /api/v1/users/external/{external_id}": _management(201),
     "PUT /api/v1/users/{user_id}/referrer": _management(422),
+    "DELETE /api/v1/webhooks/{webhook_id}": _management(204),
+    "GET /api/v1/webhooks": _management(200),
+    "GET /api/v1/webhooks/{webhook_id}": _management(200),
+    "GET /api/v1/webhooks/{webhook_id}/deliveries": _management(200),
+    "PATCH /api/v1/webhooks/{webhook_id}": _management(200),
+    "POST /api/v1/webhooks": _management(201),
+    "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/retry": _management(202),
+    "POST /api/v1/webhooks/{webhook_id}/replay": _management(202),
+    "POST /api/v1/webhooks/{webhook_id}/rotate-secret": _management(200),
+    "POST /api/v1/webhooks/{webhook_id}/test": _management(202),
 }
 """The status for each of `CALLERS`; the code and the user in the path are the owner's.
 
@@ -142,6 +153,19 @@ OWN_CODE_ROUTES = [
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
 
 
+WEBHOOK = make_webhook()
+DELIVERY = make_delivery(WEBHOOK)
+
+
+async def store_webhook(database: PostgresDatabase) -> None:
+    """Store the webhook and the delivery of the paths, as they were before other tests."""
+    async with database.begin() as repositories:
+        await repositories.deliveries.delete(WEBHOOK.id)
+        await repositories.webhooks.remove(WEBHOOK.id)
+        await repositories.webhooks.add(WEBHOOK)
+        await repositories.deliveries.add([DELIVERY])
+
+
 def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, Any]:
     """Return a valid request for a route."""
     method, _, path = route.partition(" ")
@@ -152,6 +176,8 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
         "external_id": uuid4().hex,
         "client_id": uuid4(),
         "referral_id": uuid4(),
+        "webhook_id": WEBHOOK.id,
+        "delivery_id": DELIVERY.id,
     }
     reason = {"json": {"reason": "Spam."}}
     bodies: dict[str, dict[str, Any]] = {
@@ -167,6 +193,9 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
         "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
         "PATCH /api/v1/me": {"json": {"locale": "ru", "notify_on_referral": False}},
         "PATCH /api/v1/me/codes/{code_id}": {"json": {"max_uses": 5}},
+        "PATCH /api/v1/webhooks/{webhook_id}": {"json": {"description": "Shop"}},
+        "POST /api/v1/webhooks": {"json": {"url": "https://shop.example/", "events": ["*"]}},
+        "POST /api/v1/webhooks/{webhook_id}/replay": {"json": {"since": "2026-01-01T00:00:00Z"}},
         "POST /api/v1/auth/register": {"json": {"email": new_email(), "password": PASSWORD}},
         "POST /api/v1/auth/token": {
             "data": {
@@ -333,6 +362,7 @@ async def test_each_caller_gets_the_expected_status(
     owner = await join(client)
     code = await owner.issue_code()
     headers = await headers_for(caller, route, owner, database)
+    await store_webhook(database)
     response = await client.request(**request_for(route, owner, code), headers=headers)
     assert response.status_code == EXPECTED_STATUSES[route][CALLERS.index(caller)], response.text
     if response.status_code in {401, 403, 404}:
@@ -517,6 +547,8 @@ BAD_BODIES: list[dict[str, Any]] = [
 ROUTES_WITH_BODY = (
     "POST /api/v1/me/codes", "PATCH /api/v1/me/codes/{code_id}", "PATCH /api/v1/me",
     "DELETE /api/v1/me", "PUT /api/v1/me/password", "POST /api/v1/me/referrer",
+    "POST /api/v1/webhooks", "PATCH /api/v1/webhooks/{webhook_id}",
+    "POST /api/v1/webhooks/{webhook_id}/replay",
 )  # fmt: skip
 
 

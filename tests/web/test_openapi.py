@@ -170,6 +170,9 @@ async def test_every_request_body_is_documented(document: Node) -> None:
         "POST /api/v1/me/codes/active/email",
         "POST /api/v1/me/codes/{code_id}/activate",
         "POST /api/v1/me/codes/{code_id}/deactivate",
+        "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/retry",
+        "POST /api/v1/webhooks/{webhook_id}/rotate-secret",
+        "POST /api/v1/webhooks/{webhook_id}/test",
     }
     for name, needed in (("token", "grant_type"), ("revoke", "token"), ("introspect", "token")):
         content = document["paths"][f"/api/v1/auth/{name}"]["post"]["requestBody"]["content"]
@@ -180,7 +183,7 @@ async def test_every_request_body_is_documented(document: Node) -> None:
 
 
 async def test_success_statuses_follow_their_kind(document: Node) -> None:
-    """Creation is 201, no content 204, an e-mail 202, a share link 302, all else 200."""
+    """Creation is 201, no content 204, an e-mail or event 202, a share link 302, all else 200."""
     special = {
         "POST /api/v1/auth/register": "201",
         "POST /api/v1/me/codes": "201",
@@ -197,6 +200,11 @@ async def test_success_statuses_follow_their_kind(document: Node) -> None:
         "POST /api/v1/auth/password/forgot": "202",
         "POST /api/v1/auth/password/reset": "204",
         "POST /api/v1/me/codes/active/email": "202",
+        "POST /api/v1/webhooks": "201",
+        "DELETE /api/v1/webhooks/{webhook_id}": "204",
+        "POST /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/retry": "202",
+        "POST /api/v1/webhooks/{webhook_id}/replay": "202",
+        "POST /api/v1/webhooks/{webhook_id}/test": "202",
     }
     for name, operation in operations(document):
         success = [status for status in operation["responses"] if status < "400"]
@@ -329,7 +337,7 @@ async def test_examples_run_in_the_order_of_the_page(
         ids: dict[str, str] = {}
         for name, operation in operations(document):
             method, _, path = name.partition(" ")
-            unknown_ids = ("{user_id}", "{client_id}", "{referral_id}")
+            unknown_ids = ("{user_id}", "{client_id}", "{referral_id}", "{webhook_id}")
             if operation["operationId"] == "deleteCode" or any(one in path for one in unknown_ids):
                 continue  # the look-ups after it show the code; only a client knows these ids
             parameters = operation.get("parameters", ())

@@ -35,6 +35,7 @@ from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.policies.session_tokens import BeginSession, SessionLifetime
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
+from referral.core.policies.webhook_secrets import ReencryptSecrets
 from referral.core.use_cases import (
     accounts,
     audit,
@@ -93,6 +94,7 @@ class UseCases(Provider):
         RecordAudit,
         RecordEvents,
         RecordAttempts,
+        ReencryptSecrets,
         RemoveAccount,
         ReleaseEmail,
         ReserveSlotInBatch,

@@ -17,11 +17,17 @@ from litestar.params import HeaderParameter
 from litestar.serialization import encode_json
 
 from referral.core.entities.idempotency import IdempotentRequest, StoredResponse
+from referral.core.errors import IdempotencyKeyReused
 from referral.core.policies.idempotency import FindStoredResponse, IdempotentReplay
-from referral.core.ports.security import Fingerprinter
+from referral.core.ports.security import Fingerprinter, SecretCipher
 from referral.web.auth import authenticate, authenticate_user
 from referral.web.before_request import require_user, respond_to_options
-from referral.web.problems import FieldError, ValidationFailed
+from referral.web.problems import (
+    FieldError,
+    ProblemDetails,
+    ValidationFailed,
+    handle_core_error,
+)
 from referral.web.request_body import check_json_body
 
 T = TypeVar("T")
@@ -32,6 +38,11 @@ ANONYMOUS_CALLER = "nobody"
 """The owner of the keys of all unauthenticated requests, which cannot be told apart."""
 
 KEY_HEADER = "Idempotency-Key"
+
+ENCRYPTED_MARK = b"\0"
+"""The first byte of an encrypted body; JSON never begins with it."""
+
+STORED_RESPONSE_CONTEXT = b"stored response"
 
 IDEMPOTENCY_STATE_KEY = "idempotency_digests"
 """The key of the request state under which the digests of the key and of the request are stored."""
@@ -119,11 +130,29 @@ def make_stored_response(
     return StoredJsonResponse(status=status, body=encoded, location=location)
 
 
-def send_stored_response(_: Request[Any, Any, Any], error: IdempotentReplay) -> Response[bytes]:
+def make_encrypted_response(
+    cipher: SecretCipher, status: int, body: object, location: str | None = None
+) -> StoredJsonResponse:
+    """Encode a response that contains a secret: a database dump must not contain it."""
+    stored = make_stored_response(status, body, location)
+    encrypted = cipher.encrypt(stored["body"], STORED_RESPONSE_CONTEXT)
+    return {**stored, "body": ENCRYPTED_MARK + encrypted}
+
+
+def send_stored_response(
+    request: Request[Any, Any, Any], error: IdempotentReplay
+) -> Response[bytes] | Response[ProblemDetails]:
     """Respond with the stored response of the first request."""
     stored = cast("StoredJsonResponse", error.response)
+    body: bytes | None = stored["body"]
+    if stored["body"].startswith(ENCRYPTED_MARK):
+        cipher: SecretCipher = request.app.state.secret_cipher
+        encrypted = stored["body"].removeprefix(ENCRYPTED_MARK)
+        body = cipher.decrypt(encrypted, STORED_RESPONSE_CONTEXT)
+    if body is None:
+        return handle_core_error(request, IdempotencyKeyReused())
     return Response(
-        stored["body"],
+        body,
         status_code=stored["status"],
         media_type=MediaType.JSON,
         headers={"Location": stored["location"]} if stored["location"] else {},
@@ -137,9 +166,10 @@ async def respond_accepted(
     key: str | None,
 ) -> Response[None]:
     """Call a use case that enqueues a mail, once per idempotency key, and respond with 202."""
-    await use_case(argument, idempotent_request(request, key, _accepted))
+    await use_case(argument, idempotent_request(request, key, accepted_response))
     return Response(None, media_type=MediaType.TEXT)
 
 
-def _accepted(_: None) -> StoredJsonResponse:
+def accepted_response(_: None) -> StoredJsonResponse:
+    """Return the stored response 202 without a body."""
     return make_stored_response(202, None)

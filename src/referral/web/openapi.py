@@ -28,6 +28,8 @@ OPERATION_ORDER = (
     *("listAllCodes", "deactivateAnyCode"),
     *("createClient", "listClients", "rotateClientSecret", "deleteClient"),
     "listAuditRecords",
+    *("createWebhook", "listWebhooks", "testWebhook", "listDeliveries", "retryDelivery"),
+    *("replayEvents", "rotateWebhookSecret", "getWebhook", "updateWebhook", "deleteWebhook"),
     *("introspectToken", "revokeToken", "getAuthorizationServerMetadata", "getJwks"),
     *("getLiveness", "getReadiness", "getMetrics"),
 )
@@ -45,10 +47,23 @@ OPERATION_LINKS: dict[str, dict[str, Node]] = {
         name: {"user_id": "$response.body#/id"}
         for name in ("getUser", "deleteUser", "listUserReferrals")
     },
+    "createWebhook": {
+        name: {"webhook_id": "$response.body#/id"}
+        for name in (
+            *("getWebhook", "updateWebhook", "deleteWebhook", "rotateWebhookSecret"),
+            *("testWebhook", "listDeliveries", "replayEvents"),
+        )
+    },
     "registerUser": {"listUserReferrals": {"user_id": "$response.body#/id"}},
     **{
         name: {name: {"cursor": "$response.body#/next_cursor"}}
-        for name in ("listMyCodes", "listMyReferrals", "listUserReferrals", "listUsers")
+        for name in (
+            "listMyCodes",
+            "listMyReferrals",
+            "listUserReferrals",
+            "listUsers",
+            "listWebhooks",
+        )
     },
 }
 """OpenAPI links: for an operation id, each target operation and its parameters."""

@@ -17,6 +17,9 @@ AUDIT_RECORD_ID = "01938f70-3f4e-7d21-9a6b-1c8e5d2f7a40"
 CLIENT_ID = "01938f12-77a0-7b3c-8d5e-4f2a1b9c6d80"
 REASON = "Reported by three users."
 REFERRAL_ID = "01938f6b-51d1-7c9a-b2e4-60a8f3d7c519"
+WEBHOOK_ID = "01938f72-4d1e-7c35-8b9a-2e6f1d0c5a84"
+DELIVERY_ID = "01938f73-91b2-7d48-a7c6-3f5e2b1d0c96"
+EVENT_ID = "01938f73-8e04-7a51-b2d9-6c4f3e2a1b07"
 SESSION_ID = "01938f5f-93a4-7d26-8e5b-6c0f2a1d7b38"
 
 FIELD_EXAMPLES: dict[str, Any] = {
@@ -80,7 +83,27 @@ REFERRAL: Node = {
     "code": "ANN-2026",
     "joined_at": FIELD_EXAMPLES["joined_at"],
 }
+WEBHOOK: Node = {
+    "id": WEBHOOK_ID,
+    "url": "https://shop.example.com/hooks/referral",
+    "events": ["referral.*", "user.registered"],
+    "description": "Shop",
+    "disabled_reason": None,
+}
 FIELDS_BY_SCHEMA: dict[str, Node] = {
+    "CreatedWebhookResponse": WEBHOOK,
+    "DeliveryResponse": {
+        "id": DELIVERY_ID,
+        "event_id": EVENT_ID,
+        "event_type": "referral.confirmed",
+        "status": "pending",
+        "attempts": 1,
+        "response_status": 503,
+        "error": "The receiver responded with 503.",
+        "next_attempt_at": "2026-12-01T09:35:00Z",
+    },
+    "ReplayResponse": {"count": 42},
+    "WebhookResponse": WEBHOOK,
     "AuthorizationServerMetadata": {
         "issuer": EXAMPLE_PUBLIC_URL,
         "authorization_endpoint": f"{EXAMPLE_PUBLIC_URL}/oauth/authorize",
@@ -153,6 +176,11 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
 """Examples of fields that differ from those of the same name in other schemas."""
 
 SCHEMA_EXAMPLES: dict[str, Node] = {
+    "CreateWebhookRequest": {
+        "url": "https://shop.example.com/hooks/referral",
+        "events": ["referral.*", "user.registered"],
+        "description": "Shop",
+    },
     "CreateCodeRequest": {"lifetime_minutes": 10_080, "code": "ANN-2026", "max_uses": 100},
     # The examples run in the order of the document: the password was changed before.
     "DeleteAccountRequest": {"password": "staple battery horse"},
@@ -166,6 +194,8 @@ SCHEMA_EXAMPLES: dict[str, Node] = {
         "email_verified": True,
         "locale": "en",
     },
+    "ReplayEventsRequest": {"since": "2026-11-25T00:00:00Z"},
+    "UpdateWebhookRequest": {"events": ["*"], "enabled": True},
     "RenewCodeRequest": {"lifetime_minutes": 20_160},
 }
 """Examples of schemas that have only some of the fields, or other values."""
@@ -181,15 +211,18 @@ PATH_EXAMPLES = {
     "code": "ANN-2026",
     "client_id": CLIENT_ID,
     "code_id": CODE_ID,
+    "delivery_id": DELIVERY_ID,
     "external_id": "shop-1234",
     "referral_id": REFERRAL_ID,
     "user_id": BOB_ID,
+    "webhook_id": WEBHOOK_ID,
 }
 
 LOCATION_EXAMPLES = {
     "createClient": f"/api/v1/clients/{CLIENT_ID}",
     "putExternalUser": f"/api/v1/users/{ANN_ID}",
     "registerUser": "/api/v1/me",
+    "createWebhook": f"/api/v1/webhooks/{WEBHOOK_ID}",
     "createCode": f"/api/v1/me/codes/{CODE_ID}",
     "followShareLink": f"{EXAMPLE_PUBLIC_URL}/join?ref=ANN-2026",
 }

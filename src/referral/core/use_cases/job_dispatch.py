@@ -21,6 +21,7 @@ from referral.core.entities.jobs import (
 )
 from referral.core.policies.email_deliverability import VerifyEmail
 from referral.core.policies.lookup_invalidation import RetryLookupInvalidation
+from referral.core.policies.webhook_secrets import ReencryptSecrets
 from referral.core.use_cases.enrichment import EnrichProfile
 from referral.core.use_cases.notifications import (
     NotifyReferrer,
@@ -55,6 +56,7 @@ class DispatchJob:
     end_deliveries: EndDeliveries
     delete_deliveries: DeleteDeliveries
     make_replay_deliveries: MakeReplayDeliveries
+    reencrypt_secrets: ReencryptSecrets
     deliver_webhook: DeliverWebhook
 
     async def __call__(self, job: Job, context: JobContext) -> None:
@@ -92,6 +94,7 @@ class DispatchJob:
             case PruneJob():
                 await self.expire_unconfirmed()
                 await self.prune()
+                await self.reencrypt_secrets()
             case EndDeliveriesJob():
                 await self.end_deliveries(job)
             case DeleteDeliveriesJob():
