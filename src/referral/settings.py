@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parseaddr
 from enum import EnumType
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -83,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit_lookup: Rate = Rate(120, timedelta(minutes=1))
     limit_mail: Rate = Rate(5, timedelta(hours=1))
     limit_codes: Rate = Rate(60, timedelta(hours=1))
+    trusted_issuers: tuple[str, ...] = ()
+    trusted_audience: str = ""
     trusted_proxies: tuple[str, ...] = ()
     webhook_networks: tuple[str, ...] = ()
     worker: Literal["inline", "off"] = "inline"
@@ -128,8 +130,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def uses_third_parties(self) -> bool:
-        """Whether e-mail addresses are verified or enriched, the offline list included."""
-        return bool(self.hunter_api_key or self.hunter_url) or self.enrichment != "off"
+        """Whether addresses are verified or enriched, also offline, or issuers are trusted."""
+        uses_hunter = bool(self.hunter_api_key or self.hunter_url)
+        return uses_hunter or self.enrichment != "off" or bool(self.trusted_issuers)
 
     @property
     def landing_page_url(self) -> str:
@@ -158,7 +161,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             values[field.name] = _parse_value(field.name, text, field.type)
         except (msgspec.ValidationError, ValueError) as error:
             errors.append(f"{ENV_PREFIX}{field.name.upper()}: {error}")
-    errors += _combination_errors(values) + _third_party_errors(values)
+    errors += _combination_errors(values) + _third_party_errors(values) + _issuer_errors(values)
     if errors:
         raise InvalidSettingsError(errors)
     return Settings(**values)
@@ -201,6 +204,27 @@ def _check_text(name: str, text: str) -> None:
     if name in {"trusted_proxies", "webhook_networks"}:
         for item in filter(None, map(str.strip, text.split(","))):
             ip_network(item, strict=False)
+    if name == "trusted_issuers":
+        for item in filter(None, map(str.strip, text.split(","))):
+            _check_issuer(item)
+
+
+def _check_issuer(text: str) -> None:
+    """Check a trusted issuer; it is compared as it is written, so a slash at its end counts."""
+    _check_url(text, ("https", "http"))
+    parts = _split_url(text)
+    if "?" in text or "#" in text or "@" in parts.netloc or not text.isprintable() or " " in text:
+        raise ValueError("must have no query, fragment or user")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        message = f"must begin with https://, except on loopback: {text}"
+        raise ValueError(message)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_url(text: str, schemes: tuple[str, ...]) -> None:
@@ -304,4 +328,16 @@ def _third_party_errors(values: dict[str, Any]) -> list[str]:
             prefix = f"{ENV_PREFIX}{name.upper()}"
             needed = f"{prefix}_API_KEY, or {prefix}_URL with a server of your own"
             errors.append(f"{ENV_PREFIX}ENRICHMENT: '{name}' needs {needed}")
+    return errors
+
+
+def _issuer_errors(values: dict[str, Any]) -> list[str]:
+    issuers, audience = values.get("trusted_issuers"), values.get("trusted_audience")
+    errors = []
+    if issuers and not audience:
+        message = f"is required with {ENV_PREFIX}TRUSTED_ISSUERS: the 'aud' of their tokens"
+        errors.append(f"{ENV_PREFIX}TRUSTED_AUDIENCE: {message}")
+    if values.get("public_url", Settings.public_url) in (issuers or ()):
+        message = "must not name the service itself; its own tokens are no subject tokens"
+        errors.append(f"{ENV_PREFIX}TRUSTED_ISSUERS: {message}")
     return errors

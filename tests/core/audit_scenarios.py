@@ -1,8 +1,8 @@
 """How each use case is called whose change belongs in the audit log, and which ones need none."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from referral.core.entities.audit import OPERATOR, SERVICE, Actor, AuditAction
@@ -10,6 +10,7 @@ from referral.core.entities.authorization_codes import AuthorizationRequest, mak
 from referral.core.entities.clients import Client, Scope
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.subject_tokens import Identity
 from referral.core.entities.users import Role, User
 from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases import (
@@ -35,6 +36,7 @@ from referral.core.use_cases import (
     referrals,
     retention,
     sessions,
+    token_exchange,
     users,
     webhook_deliveries,
     webhook_sending,
@@ -46,6 +48,7 @@ NEW_PASSWORD = "staple battery horse"
 SHOP = client_caller(Scope.USERS_WRITE)
 REDIRECT_URI = "https://app.example.com/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+ACTING = Client(UUID(int=8), "shop", b"", frozenset({Scope.USERS_ACT}), datetime.now(UTC))
 REASON = "Reported by three users."
 
 
@@ -398,6 +401,28 @@ async def set_referrer(service: InMemoryService, actor: Actor) -> AuditedCall:
     return AuditedCall(lambda: use(bob.id, ann.id, actor, REASON), actor, action, bob.id, REASON)
 
 
+async def _find_identity_user(service: InMemoryService) -> User:
+    identity = Identity("https://id.example", "ann", "ann@example.com")
+    return await service.get(token_exchange.FindIdentityUser)(ACTING, identity)
+
+
+async def create_at_first_sight(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Create the user of a trusted issuer."""
+    return AuditedCall(
+        lambda: _find_identity_user(service), ACTING.actor, AuditAction.USER_CREATED, None
+    )
+
+
+async def join_identity(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Join an identity to the confirmed account of its address."""
+    ann = await _ann(service)
+    async with service.database.begin() as repositories:
+        await repositories.users.save(replace(ann, email_verified=True))
+    return AuditedCall(
+        lambda: _find_identity_user(service), ACTING.actor, AuditAction.USER_CHANGED, ann.id
+    )
+
+
 AUDITED: dict[type, tuple[Prepare, ...]] = {
     accounts.BlockAccount: (block, unblock),
     accounts.Register: (create_admin,),
@@ -423,6 +448,7 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     sessions.LogIn: (log_in,),
     sessions.RefreshSession: (reuse_refresh_token,),
     sessions.RevokeSession: (log_out, log_out_by_access_token),
+    token_exchange.FindIdentityUser: (create_at_first_sight, join_identity),
     users.EraseUser: (erase_user,),
     webhook_deliveries.ReplayEvents: (replay_events,),
     webhook_deliveries.RetryDelivery: (retry_delivery,),
@@ -503,6 +529,7 @@ READS: tuple[type, ...] = (
     referral_review.ListAllReferrals,
     referrals.ListReferrals,
     sessions.CheckSession,
+    token_exchange.ExchangeToken,
     users.ListUsers,
     users.ShowUser,
     webhook_deliveries.ListDeliveries,

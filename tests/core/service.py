@@ -31,6 +31,7 @@ from referral.core.ports.security import (
     TokenGenerator,
     UnsubscribeTokens,
 )
+from referral.core.ports.subject_tokens import SubjectTokenVerifier
 from referral.core.ports.system import Clock, CodeGenerator, IdGenerator, LinkBuilder, SecurityLog
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.ports.webhooks import UrlPolicy, WebhookSender
@@ -72,6 +73,7 @@ from tests.support.fakes.security import (
     FakeTokenGenerator,
     FakeUnsubscribeTokens,
 )
+from tests.support.fakes.subject_tokens import FakeSubjectTokenVerifier
 from tests.support.fakes.system import (
     FakeClock,
     FakeCodeGenerator,
@@ -105,6 +107,7 @@ class InMemoryService:
         self.mailer = FakeMailer()
         self.password_hasher = FakePasswordHasher()
         self.security_log = FakeSecurityLog()
+        self.subject_tokens = FakeSubjectTokenVerifier()
         self.token_generator = FakeTokenGenerator()
         self._context: dict[Any, Any] = {
             AccessTokenIssuer: self.access_tokens,
@@ -127,6 +130,7 @@ class InMemoryService:
             ReadModel: FakeReadModel(self.database),
             SecurityLog: self.security_log,
             Settings: Settings(),
+            SubjectTokenVerifier: self.subject_tokens,
             TokenGenerator: self.token_generator,
             SecretCipher: self.cipher,
             UnsubscribeTokens: FakeUnsubscribeTokens(),

@@ -34,6 +34,7 @@ from referral.adapters.security.access_tokens import JwtAccessTokenIssuer
 from referral.adapters.security.keys import HmacFingerprinter, KeyRing, make_key_file
 from referral.adapters.security.passwords import ArgonPasswordHasher, load_common_passwords
 from referral.adapters.security.stored_secrets import AesGcmSecretCipher
+from referral.adapters.security.subject_tokens import JwtSubjectTokenVerifier
 from referral.adapters.security.unsubscribe_tokens import SignedUnsubscribeTokens
 from referral.adapters.system import (
     RandomCodeGenerator,
@@ -63,6 +64,7 @@ from referral.core.ports.security import (
     TokenGenerator,
     UnsubscribeTokens,
 )
+from referral.core.ports.subject_tokens import IssuerKeys, SubjectTokenVerifier
 from referral.core.ports.system import (
     Clock,
     CodeGenerator,
@@ -174,6 +176,14 @@ class Adapters(Provider):
         return JwtAccessTokenIssuer(settings.public_url, key_ring, minutes, clock)
 
     @provide
+    def subject_token_verifier(
+        self, settings: Settings, issuer_keys: IssuerKeys | None, clock: Clock
+    ) -> SubjectTokenVerifier:
+        return JwtSubjectTokenVerifier(
+            settings.trusted_issuers, settings.trusted_audience, issuer_keys, clock
+        )
+
+    @provide
     def common_passwords(self) -> Container[str]:
         return load_common_passwords()
 
@@ -281,6 +291,10 @@ class NoThirdParties(Provider):
 
     @provide
     def enrichment(self) -> Enrichment | None:
+        return None
+
+    @provide
+    def issuer_keys(self) -> IssuerKeys | None:
         return None
 
     @provide

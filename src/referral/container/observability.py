@@ -14,6 +14,7 @@ from referral.adapters.redis.lookup_cache import RedisLookupCache
 from referral.adapters.redis.rate_limits import FixedWindowRateLimiter
 from referral.adapters.security.passwords import ArgonPasswordHasher
 from referral.container.configuration import metrics_folder, process_count
+from referral.core.ports.subject_tokens import IssuerKeys
 from referral.core.ports.system import HealthProbe, Metrics
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.use_cases.health import CheckComponents, CheckHealth
@@ -38,11 +39,12 @@ class Observability(Provider):
         password_hasher: ArgonPasswordHasher,
         verifier: EmailVerifier | None,
         enrichment: Enrichment | None,
+        issuer_keys: IssuerKeys | None,
     ) -> tuple[MetricSource, ...]:
         sources = (requests, database, pool, cache, redis, redis_cache, limits, password_hasher)
         return tuple(
             source
-            for source in (*sources, verifier, enrichment)
+            for source in (*sources, verifier, enrichment, issuer_keys)
             if isinstance(source, MetricSource)
         )
 

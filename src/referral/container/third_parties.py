@@ -13,7 +13,14 @@ from referral.adapters.third_parties.disposable_domains import DisposableDomainV
 from referral.adapters.third_parties.guarded_client import rate_budget
 from referral.adapters.third_parties.http_client import HttpClient
 from referral.adapters.third_parties.hunter import HunterClient, HunterHealthProbe, HunterVerifier
+from referral.adapters.third_parties.issuer_keys import (
+    CachedIssuerKeys,
+    IssuerHealthProbe,
+    PublicAddressResolver,
+)
+from referral.adapters.webhooks.networks import WebhookNetworks
 from referral.core.ports.caching import RateLimiter
+from referral.core.ports.subject_tokens import IssuerKeys
 from referral.core.ports.system import HealthProbe
 from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.settings import HUNTER_OFFLINE, Settings
@@ -79,10 +86,34 @@ class ThirdParties(Provider):
         await enrichment.close()
 
     @provide
+    async def cached_issuer_keys(
+        self, http_client: HttpClient, settings: Settings
+    ) -> AsyncIterator[CachedIssuerKeys | None]:
+        if not settings.trusted_issuers:
+            yield None
+            return
+        # No network is named here: the keys of an issuer on another host come from the internet.
+        public_client = HttpClient(PublicAddressResolver(WebhookNetworks(()).allows))
+        keys = CachedIssuerKeys(settings.trusted_issuers, http_client, public_client)
+        yield keys
+        await keys.close()
+        await public_client.close()
+
+    @provide
+    def issuer_keys(self, keys: CachedIssuerKeys | None) -> IssuerKeys | None:
+        return keys
+
+    @provide
     def health_probes(
-        self, hunter: HunterClient, clearbit: ClearbitClient, settings: Settings
+        self,
+        hunter: HunterClient,
+        clearbit: ClearbitClient,
+        issuer_keys: CachedIssuerKeys | None,
+        settings: Settings,
     ) -> tuple[HealthProbe, ...]:
         probes: list[HealthProbe] = []
+        if issuer_keys is not None:
+            probes += [IssuerHealthProbe(each, issuer_keys) for each in settings.trusted_issuers]
         if settings.uses_hunter:
             probes.append(HunterHealthProbe(hunter))
         if settings.enrichment == "clearbit":

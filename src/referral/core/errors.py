@@ -218,6 +218,18 @@ class InvalidGrant(Denied):
     default_detail = "The credentials are invalid."
 
 
+class UnauthorizedClient(Denied):
+    """The client may not use this grant (RFC 6749, section 5.2)."""
+
+    default_detail = "The client may not use this grant: it needs the scope 'users:act'."
+
+
+class InvalidSubjectToken(Denied):
+    """The subject token is invalid or unacceptable (RFC 8693, section 2.2.2)."""
+
+    default_detail = "The subject token is not valid."
+
+
 class RescheduleJob(Exception):
     """The job must run again after a delay. This does not count as a failure."""
 

@@ -68,6 +68,12 @@ async def authenticate_user(request: Request[Any, Any, Any]) -> UUID:
     return caller.user_id
 
 
+async def forbid_acting_clients(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
+    """Guard routes that are for users themselves; raises `InsufficientScope`."""
+    if (await authenticate(request)).acting_client is not None:
+        raise InsufficientScope("A client that acts for a user may not do this.")
+
+
 async def authenticate_optional_user(request: Request[Any, Any, Any]) -> UUID | None:
     """Return the id of the user, or None without an `Authorization` header."""
     if "authorization" not in request.headers:

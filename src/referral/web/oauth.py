@@ -21,7 +21,13 @@ from litestar.openapi.spec import (
 from msgspec import Meta, Struct
 
 from referral.core.entities.clients import Client
-from referral.core.errors import InvalidClient, InvalidGrant, InvalidScope
+from referral.core.errors import (
+    InvalidClient,
+    InvalidGrant,
+    InvalidScope,
+    InvalidSubjectToken,
+    UnauthorizedClient,
+)
 from referral.core.policies.password_login import LOGIN_FAILED_DETAIL
 from referral.core.use_cases.clients import AuthenticateClient, ClientCredentials
 
@@ -42,6 +48,7 @@ TokenErrorCode = Annotated[
         extra_json_schema={
             "enum": [
                 *("invalid_client", "invalid_grant", "invalid_request", "invalid_scope"),
+                "invalid_target",
                 *("unauthorized_client", "unsupported_grant_type"),
             ]
         }
@@ -208,11 +215,35 @@ def handle_invalid_scope(
     )
 
 
+def handle_invalid_subject_token(
+    _: Request[Any, Any, Any], error: InvalidSubjectToken
+) -> Response[TokenErrorResponse]:
+    """Respond to an invalid subject token (RFC 8693, section 2.2.2)."""
+    return Response(
+        TokenErrorResponse("invalid_request", error.detail),
+        status_code=400,
+        headers=NO_STORE_HEADERS,
+    )
+
+
+def handle_unauthorized_client(
+    _: Request[Any, Any, Any], error: UnauthorizedClient
+) -> Response[TokenErrorResponse]:
+    """Respond to a client that may not use a grant."""
+    return Response(
+        TokenErrorResponse("unauthorized_client", error.detail),
+        status_code=400,
+        headers=NO_STORE_HEADERS,
+    )
+
+
 TOKEN_ERROR_HANDLERS: dict[int | type[Exception], Any] = {
     TokenRequestError: handle_token_request_error,
     InvalidClient: handle_invalid_client,
     InvalidGrant: handle_invalid_grant,
     InvalidScope: handle_invalid_scope,
+    InvalidSubjectToken: handle_invalid_subject_token,
+    UnauthorizedClient: handle_unauthorized_client,
 }
 
 

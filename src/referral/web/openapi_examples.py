@@ -6,6 +6,7 @@ They tell one story: Ann, whom Eve referred, shares a code, and Bob registers wi
 from typing import Any
 
 from referral.core.entities.clients import Scope
+from referral.core.entities.subject_tokens import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE_GRANT
 from referral.web.openapi_schemas import Node, resolve_schema, without_null
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL, REQUEST_ID_EXAMPLE
 
@@ -34,6 +35,7 @@ FIELD_EXAMPLES: dict[str, Any] = {
     "exp": 1_796_116_800,
     "exported_at": "2026-12-03T08:00:00Z",
     "iat": 1_796_116_200,
+    "issued_token_type": ACCESS_TOKEN_TYPE,
     "iss": EXAMPLE_PUBLIC_URL,
     "jti": "5f1d7a84-2b0c-4e57-9f0a-6c1d3e8b7a92",
     "sub": ANN_ID,
@@ -119,6 +121,7 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
             "authorization_code",
             "refresh_token",
             "client_credentials",
+            TOKEN_EXCHANGE_GRANT,
         ],
         "response_types_supported": ["code"],
         "scopes_supported": [*Scope],

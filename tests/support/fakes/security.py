@@ -106,12 +106,18 @@ class FakeAccessTokenIssuer:
         self._tokens: dict[str, AccessTokenClaims] = {}
 
     def issue(
-        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+        self,
+        subject: str,
+        client_id: str,
+        scope: str,
+        session_id: UUID | None = None,
+        *,
+        acting_client: str | None = None,
     ) -> str:
         token = f"access-{len(self._tokens) + 1}"
         scopes = frozenset(scope.split())
         user_id = UUID(subject) if Scope.ACCOUNT in scopes else None
-        caller = Caller(client_id, scopes, user_id, session_id)
+        caller = Caller(client_id, scopes, user_id, session_id, acting_client)
         self._tokens[token] = AccessTokenClaims(token, subject, caller, 0, self.lifetime_seconds)
         return token
 

@@ -22,6 +22,12 @@ JWS = jwt.PyJWS(algorithms=["RS256"])
 NumericDate = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
+class ActingParty(msgspec.Struct, frozen=True):
+    """The claim `act`: the client that acts for the user (RFC 8693, section 4.1)."""
+
+    sub: str
+
+
 class Claims(msgspec.Struct, frozen=True):
     """The claims of a token (RFC 9068, section 2.2); `sid` is the id of the user's session."""
 
@@ -35,6 +41,7 @@ class Claims(msgspec.Struct, frozen=True):
     jti: str
     nbf: NumericDate = 0
     sid: UUID | msgspec.UnsetType = msgspec.UNSET
+    act: ActingParty | msgspec.UnsetType = msgspec.UNSET
 
 
 class JwtAccessTokenIssuer:
@@ -49,11 +56,17 @@ class JwtAccessTokenIssuer:
         self._verified: dict[str, tuple[tuple[SigningKey, ...], AccessTokenClaims]] = {}
 
     def issue(
-        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+        self,
+        subject: str,
+        client_id: str,
+        scope: str,
+        session_id: UUID | None = None,
+        *,
+        acting_client: str | None = None,
     ) -> str:
-        """Return a signed token; only a user's token has a session."""
+        """Return a signed token; only a user's token has a session or an acting client."""
         now = int(self._now())
-        claims = {
+        claims: dict[str, object] = {
             "iss": self._issuer,
             "aud": self._issuer,
             "sub": subject,
@@ -65,6 +78,8 @@ class JwtAccessTokenIssuer:
         }
         if session_id is not None:
             claims["sid"] = str(session_id)
+        if acting_client is not None:
+            claims["act"] = {"sub": acting_client}
         key = self._key_ring.all()[0]
         return jwt.encode(claims, key.private, "RS256", {"typ": "at+jwt", "kid": key.kid})
 
@@ -119,5 +134,6 @@ def _access_token(claims: Claims) -> AccessTokenClaims:
         scopes=scopes,
         user_id=UUID(claims.sub) if Scope.ACCOUNT in scopes else None,
         session_id=claims.sid or None,
+        acting_client=claims.act.sub if claims.act else None,
     )
     return AccessTokenClaims(claims.jti, claims.sub, caller, claims.iat, claims.exp)

@@ -12,6 +12,7 @@ from aiohttp import (
     DummyCookieJar,
     TCPConnector,
 )
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from referral.adapters.third_parties.http_response import (
@@ -33,11 +34,11 @@ REQUEST_HEADERS = {
 class HttpClient:
     """Sends GET requests over one connection pool."""
 
-    def __init__(self) -> None:
-        """Needs a running event loop."""
+    def __init__(self, resolver: AbstractResolver | None = None) -> None:
+        """Needs a running event loop; `resolver` replaces the system's."""
         self._session = ClientSession(
             auto_decompress=False,
-            connector=TCPConnector(limit=MAX_CONNECTIONS),
+            connector=TCPConnector(limit=MAX_CONNECTIONS, resolver=resolver),
             cookie_jar=DummyCookieJar(),
             headers=REQUEST_HEADERS,
         )
@@ -56,7 +57,7 @@ class HttpClient:
             sock_connect=min(timeout_seconds, CONNECT_TIMEOUT_SECONDS),
             sock_read=timeout_seconds,
         )
-        request_url = URL(f"{url}?{urlencode(query)}", encoded=True)
+        request_url = URL(f"{url}?{urlencode(query)}" if query else url, encoded=True)
         headers = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
         try:
             async with self._session.get(

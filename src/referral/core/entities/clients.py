@@ -43,13 +43,15 @@ def includes_scope(granted: Collection[str], scope: Scope) -> bool:
 class Caller:
     """The sender of a request: a user, or a client, which has no `user_id`.
 
-    `session_id` is the session that the user's access token belongs to.
+    `session_id` is the session that the user's access token belongs to. `acting_client` is the id
+    of the client that acts for the user, whose token has no session.
     """
 
     client_id: str
     scopes: frozenset[str]
     user_id: UUID | None
     session_id: UUID | None = None
+    acting_client: str | None = None
 
     @property
     def actor(self) -> Actor:
@@ -97,3 +99,8 @@ class Client:
     def allows_redirect_to(self, uri: str) -> bool:
         """Return whether a user may be sent to this URI."""
         return any(matches(registered, uri) for registered in self.redirect_uris)
+
+    @property
+    def actor(self) -> Actor:
+        """The client as the actor of a change."""
+        return Actor(ActorType.CLIENT, str(self.id))

@@ -83,7 +83,13 @@ class AccessTokenIssuer(Protocol):
         ...
 
     def issue(
-        self, subject: str, client_id: str, scope: str, session_id: UUID | None = None
+        self,
+        subject: str,
+        client_id: str,
+        scope: str,
+        session_id: UUID | None = None,
+        *,
+        acting_client: str | None = None,
     ) -> str: ...
 
     def verify(self, token: str) -> AccessTokenClaims:

@@ -273,6 +273,10 @@ class IntrospectToken:
         )
         if caller.user_id is None:
             return result if await find_client(repositories, claims.subject) else None
+        if caller.acting_client is not None:
+            # The token has no session: it ends with the client and with the user.
+            client = await find_client(repositories, caller.acting_client)
+            return await self._with_user(repositories, caller.user_id, result) if client else None
         session = caller.session_id and await repositories.sessions.find(caller.session_id)
         return await self._with_user(repositories, caller.user_id, result) if session else None
 

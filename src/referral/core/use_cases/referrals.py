@@ -60,7 +60,7 @@ class ListReferrals:
         is_client = caller.is_client_with(Scope.REFERRALS_READ)
         if caller.user_id is None and not is_client:
             raise InsufficientScope
-        is_privileged = caller.user_id is None or await _is_admin(repositories, caller.user_id)
+        is_privileged = caller.user_id is None or await _is_admin(repositories, caller)
         if caller.user_id == user_id:
             return True
         is_visible = is_privileged or self.visibility is not ReferralVisibility.OWNER
@@ -69,12 +69,16 @@ class ListReferrals:
         return is_privileged or self.visibility is ReferralVisibility.OPEN
 
 
-async def _is_admin(repositories: Repositories, user_id: UUID) -> bool:
-    """Return whether the caller is an admin; raises `Unauthenticated` for an erased account."""
-    user = await repositories.users.find(user_id)
+async def _is_admin(repositories: Repositories, caller: Caller) -> bool:
+    """Return whether the caller is an admin; raises `Unauthenticated` for an erased account.
+
+    A client that acts for an admin is none.
+    """
+    user = await repositories.users.find(caller.user_id) if caller.user_id else None
     if user is None:
         raise Unauthenticated
-    return user.role is Role.ADMIN and user.blocked_at is None
+    is_admin = user.role is Role.ADMIN and user.blocked_at is None
+    return is_admin and caller.acting_client is None
 
 
 @dataclass(frozen=True, slots=True)

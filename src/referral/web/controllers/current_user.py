@@ -18,7 +18,12 @@ from referral.core.use_cases.accounts import AccountUpdate, ShowAccount, UpdateA
 from referral.core.use_cases.erasure import EraseAccount
 from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.referrals import SetReferrer
-from referral.web.auth import SECURITY_REQUIREMENTS, authenticate_user, find_session_id
+from referral.web.auth import (
+    SECURITY_REQUIREMENTS,
+    authenticate_user,
+    find_session_id,
+    forbid_acting_clients,
+)
 from referral.web.before_request import require_user
 from referral.web.controllers.codes import CodeResponse
 from referral.web.controllers.registration import UserResponse, user_fields
@@ -160,7 +165,7 @@ class CurrentUserController(Controller):
     @delete(
         operation_id="deleteMe",
         summary="Delete my account",
-        guards=TOKEN_LIMITS_BY_ACCOUNT,
+        guards=(forbid_acting_clients, *TOKEN_LIMITS_BY_ACCOUNT),
         responses=problem_responses(
             *WRITE_ERRORS, *BODY_ERRORS, errors.TooManyRequests, errors.WrongPassword
         ),
@@ -182,7 +187,7 @@ class CurrentUserController(Controller):
         operation_id="changeMyPassword",
         summary="Change my password",
         status_code=204,
-        guards=TOKEN_LIMITS_BY_ACCOUNT,
+        guards=(forbid_acting_clients, *TOKEN_LIMITS_BY_ACCOUNT),
         dependencies={"session_id": Provide(find_session_id)},
         responses=problem_responses(
             *WRITE_ERRORS,

@@ -1,5 +1,6 @@
 """The token endpoint (RFC 6749)."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,14 @@ from litestar import Controller, Request, Response, post
 from litestar.openapi.spec import Example, OpenAPIType, Operation, Reference, Schema
 from msgspec import UNSET, Struct, UnsetType
 
-from referral.core.entities.clients import Scope
+from referral.core.entities.clients import Client, Scope
+from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.entities.sessions import FIRST_PARTY_CLIENT_ID
+from referral.core.entities.subject_tokens import (
+    ACCESS_TOKEN_TYPE,
+    TOKEN_EXCHANGE_GRANT,
+    SubjectTokenType,
+)
 from referral.core.errors import TooManyRequests, Unavailable
 from referral.core.policies.client_identification import IdentifyPublicClient
 from referral.core.policies.session_tokens import TokenPair
@@ -19,6 +26,7 @@ from referral.core.use_cases.sessions import (
     LogIn,
     RefreshSession,
 )
+from referral.core.use_cases.token_exchange import ExchangedToken, ExchangeToken
 from referral.web.injection import inject
 from referral.web.oauth import (
     INVALID_CLIENT_SPEC,
@@ -28,14 +36,21 @@ from referral.web.oauth import (
     TokenRequestError,
     describe_form,
     read_client_form,
+    read_form,
     require_client,
     require_field,
     text_schema,
 )
 from referral.web.problem_types import problem_responses
-from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
+from referral.web.rate_limits import client_ip_of, count_by_ip
 
-GRANTS = ["password", "authorization_code", "refresh_token", "client_credentials"]
+GRANTS = [
+    "password",
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    TOKEN_EXCHANGE_GRANT,
+]
 USERNAME, PASSWORD = "ann@example.com", "correct horse battery"
 FORM_FIELDS = {
     "grant_type": Schema(
@@ -50,6 +65,13 @@ FORM_FIELDS = {
     "redirect_uri": text_schema("That of the authorization request."),
     "code_verifier": text_schema("The verifier of its `code_challenge` (RFC 7636)."),
     "refresh_token": text_schema("The latest refresh token, for the grant `refresh_token`."),
+    "subject_token": text_schema("The user, for the token exchange: a JWT or an id."),
+    "subject_token_type": Schema(
+        type=OpenAPIType.STRING,
+        description="A JWT of a trusted issuer, or the id of a user.",
+        enum=[*SubjectTokenType],
+    ),
+    "requested_token_type": text_schema(f"`{ACCESS_TOKEN_TYPE}`, which is the default."),
     "scope": text_schema(
         f"`{Scope.ACCOUNT}` for users, granted scopes for clients; all of them by default."
     ),
@@ -84,6 +106,14 @@ FORM_EXAMPLES: dict[str, Example | Reference] = {
         summary="Get a token for a client",
         value={"grant_type": "client_credentials", "scope": "referrals:read"},
     ),
+    TOKEN_EXCHANGE_GRANT: Example(
+        summary="Get a token for a user of the client",
+        value={
+            "grant_type": TOKEN_EXCHANGE_GRANT,
+            "subject_token": "shop-1234",
+            "subject_token_type": SubjectTokenType.EXTERNAL_ID,
+        },
+    ),
 }
 
 CODE_FIELDS = ("code", "redirect_uri", "code_verifier")
@@ -112,6 +142,7 @@ class TokenResponse(Struct):
     expires_in: int
     scope: str
     refresh_token: str | UnsetType = UNSET
+    issued_token_type: str | UnsetType = UNSET
 
 
 @dataclass
@@ -127,7 +158,6 @@ class TokenController(Controller):
     """Route for tokens."""
 
     path = "/api/v1/auth"
-    guards = TOKEN_LIMITS
     tags = ("Tokens",)
     exception_handlers = TOKEN_ERROR_HANDLERS
 
@@ -151,13 +181,16 @@ class TokenController(Controller):
         issue: FromDishka[IssueClientToken],
         identify: FromDishka[IdentifyPublicClient],
         exchange: FromDishka[ExchangeAuthorizationCode],
+        act: FromDishka[ExchangeToken],
         grants: FromDishka[SupportedGrants],
     ) -> Response[TokenResponse]:
         """Log in with `grant_type=password`, exchange a code of `/oauth/authorize` with
         `grant_type=authorization_code`, or refresh the tokens with `grant_type=refresh_token`.
         Other services get a token with `grant_type=client_credentials`. A refresh token of a code
-        belongs to its client, which sends its `client_id` or authenticates.
+        belongs to its client, which sends its `client_id` or authenticates. A client with the
+        scope `users:act` gets a token for one of its users by token exchange (RFC 8693).
         """
+        await _count(request)
         client, form = await read_client_form(request, authenticate)
         grant, scope = require_field(form, "grant_type"), form.get("scope", "")
         if grant not in grants.names():
@@ -166,6 +199,8 @@ class TokenController(Controller):
             )
         if grant == "client_credentials":
             return _token_response(await issue(require_client(client), scope))
+        if grant == TOKEN_EXCHANGE_GRANT:
+            return await _exchange(act, require_client(client), form)
         if client is not None and (grant == "password" or not client.redirect_uris):
             raise TokenRequestError("unauthorized_client", CLIENT_GRANT_MESSAGE)
         _check_scope(scope)
@@ -183,12 +218,50 @@ class TokenController(Controller):
         return _token_response(await refresh(token, owner))
 
 
+async def _count(request: Request[Any, Any, Any]) -> None:
+    """Count the request by client IP, except a token exchange, which is counted by user.
+
+    All exchanges of a product come from one client IP.
+    """
+    form: dict[str, str] = {}
+    with suppress(TokenRequestError):
+        form = await read_form(request)
+    if form.get("grant_type") != TOKEN_EXCHANGE_GRANT:
+        await count_by_ip(request.scope, RateLimitGroup.TOKEN)
+
+
+async def _exchange(
+    exchange: ExchangeToken, client: Client, form: dict[str, str]
+) -> Response[TokenResponse]:
+    token = require_field(form, "subject_token")
+    token_type = require_field(form, "subject_token_type")
+    if token_type not in list(SubjectTokenType):
+        detail = f"Send one of these as 'subject_token_type': {', '.join(SubjectTokenType)}."
+        raise TokenRequestError("invalid_request", detail)
+    if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
+        detail = f"The only 'requested_token_type' is '{ACCESS_TOKEN_TYPE}'."
+        raise TokenRequestError("invalid_request", detail)
+    if "actor_token" in form or "actor_token_type" in form:
+        detail = "Send no 'actor_token': the client itself is the actor."
+        raise TokenRequestError("invalid_request", detail)
+    if "audience" in form or "resource" in form:
+        detail = "Send no 'audience' and no 'resource': the token is for this service."
+        raise TokenRequestError("invalid_target", detail)
+    _check_scope(form.get("scope", ""))
+    issued = await exchange(client, SubjectTokenType(token_type), token)
+    response = _token_response(issued)
+    response.content.issued_token_type = ACCESS_TOKEN_TYPE
+    return response
+
+
 def _check_scope(scope: str) -> None:
     if set(scope.split()) - {Scope.ACCOUNT}:
         raise TokenRequestError("invalid_scope", f"The only scope for users is '{Scope.ACCOUNT}'.")
 
 
-def _token_response(tokens: TokenPair | ClientToken) -> Response[TokenResponse]:
+def _token_response(
+    tokens: TokenPair | ClientToken | ExchangedToken,
+) -> Response[TokenResponse]:
     pair = TokenResponse(
         access_token=tokens.access_token,
         token_type="Bearer",  # noqa: S106 - a token type, not a secret

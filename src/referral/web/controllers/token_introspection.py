@@ -26,6 +26,12 @@ from referral.web.problem_types import problem_responses
 from referral.web.public_urls import PublicUrls
 
 
+class ActingParty(Struct):
+    """The client that acts for the user (RFC 8693, section 4.1)."""
+
+    sub: str
+
+
 class IntrospectionResponse(Struct):
     """The state of a token; an inactive token has no other fields."""
 
@@ -41,6 +47,7 @@ class IntrospectionResponse(Struct):
     aud: str | UnsetType = UNSET
     iss: str | UnsetType = UNSET
     jti: str | UnsetType = UNSET
+    act: ActingParty | UnsetType = UNSET
 
 
 class TokenIntrospectionController(Controller):
@@ -124,4 +131,6 @@ def _active_token(result: IntrospectionResult, issuer: str) -> IntrospectionResp
         response.token_type = "Bearer"  # noqa: S105 - a token type, not a secret
         response.iat, response.jti = result.claims.issued_at, result.claims.id
         response.aud = issuer
+        acting_client = result.claims.caller.acting_client
+        response.act = ActingParty(acting_client) if acting_client else UNSET
     return response
