@@ -30,7 +30,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	$(if $(UPGRADE),--upgrade)
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
-	openapi-diff screenshots up down logs test-clients test-compose mail-pictures test-faults soak mutants bench-hunter bench-mail bench-webhooks \
+	openapi-diff screenshots up down logs test-clients test-compose mail-pictures test-faults soak mutants bench-hunter bench-import bench-mail bench-webhooks \
 	bench bench-report browser curl nginx pgbouncer wrk clean
 
 help: ## List the targets
@@ -141,6 +141,9 @@ bench-webhooks: .venv/dev.stamp ## Measure webhooks: throughput, memory, latency
 
 bench-hunter: .venv/dev.stamp ## Measure registrations during an EmailHunter outage
 	$(BIN)/python -m tests.performance.hunter
+
+bench-import: .venv/dev.stamp ## Measure an import of a million users, codes and referrals, or SCALE=100000
+	$(BIN)/python -m tests.performance.imports $(if $(SCALE),--scale $(SCALE))
 
 bench: .venv/dev.stamp wrk ## Measure beside the limits of the machine; SCALE=10000000 users in the last table
 	$(BIN)/python -m tests.performance $(if $(SCALE),--scale $(SCALE))
