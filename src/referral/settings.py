@@ -32,6 +32,8 @@ URL_SCHEMES = {
     "clearbit_url": ("http", "https"),
 }
 
+DEFAULT_PUBLIC_URL = "http://127.0.0.1:8000"
+
 HUNTER_OFFLINE = "offline"
 """The value of `hunter_url` that replaces EmailHunter by a list of disposable domains."""
 
@@ -61,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     smtp_url: str | None = None
     mail_from: Sender = Sender("Referral", "no-reply", "localhost")
     redis_url: str | None = None
-    public_url: str = "http://127.0.0.1:8000"
+    public_url: str = DEFAULT_PUBLIC_URL
     landing_url: str = ""
     confirm_url: str = ""
     reset_url: str = ""
@@ -337,7 +339,7 @@ def _issuer_errors(values: dict[str, Any]) -> list[str]:
     if issuers and not audience:
         message = f"is required with {ENV_PREFIX}TRUSTED_ISSUERS: the 'aud' of their tokens"
         errors.append(f"{ENV_PREFIX}TRUSTED_AUDIENCE: {message}")
-    if values.get("public_url", Settings.public_url) in (issuers or ()):
+    if values.get("public_url", DEFAULT_PUBLIC_URL) in (issuers or ()):
         message = "must not name the service itself; its own tokens are no subject tokens"
         errors.append(f"{ENV_PREFIX}TRUSTED_ISSUERS: {message}")
     return errors

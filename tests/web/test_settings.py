@@ -309,3 +309,37 @@ def test_inline_worker_rejects_a_pooler(key_file: Path) -> None:
     pooled = {"REFERRAL_DATABASE_URL": url, "REFERRAL_SIGNING_KEY_FILE": str(key_file)}
     assert [error.partition(":")[0] for error in load_errors(pooled)] == ["REFERRAL_WORKER"]
     assert read_settings(pooled | {"REFERRAL_WORKER": "off"}).database_url == url
+
+
+AUDIENCE = {"REFERRAL_TRUSTED_AUDIENCE": "shop"}
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["https://id.example", "https://shop.eu.auth0.com/", "https://id.example:8443/realms/shop",
+     "http://127.0.0.1:9000", "http://[::1]:9000/shop", "http://localhost:8080/realms/shop"],
+)  # fmt: skip
+def test_issuer_is_kept_as_written(issuer: str) -> None:
+    """A slash at its end is a part of it; several are separated by commas."""
+    issuers = f"{issuer}, https://other.example"
+    read = read_settings({"REFERRAL_TRUSTED_ISSUERS": issuers} | AUDIENCE)
+    assert read.trusted_issuers == (issuer, "https://other.example")
+    assert read.uses_third_parties
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["http://id.example", "http://10.0.0.1", "http://127.0.0.1.example", "id.example", "ftp://a.b",
+     "https://", "https://id.example?a=b", "https://id.example#a", "https://me@id.example",
+     "https://id.example/a b", "https://id.example:port", "http://127.0.0.1:8000"],
+)  # fmt: skip
+def test_issuer_that_cannot_be_trusted_is_rejected(issuer: str) -> None:
+    """Without https, without a host, with more than a path, or the service itself."""
+    [error] = load_errors({"REFERRAL_TRUSTED_ISSUERS": issuer} | AUDIENCE)
+    assert error.startswith("REFERRAL_TRUSTED_ISSUERS: ")
+
+
+def test_issuers_require_an_audience() -> None:
+    """Otherwise a token for any other service would be accepted."""
+    [error] = load_errors({"REFERRAL_TRUSTED_ISSUERS": "https://id.example"})
+    assert error.startswith("REFERRAL_TRUSTED_AUDIENCE: is required")
