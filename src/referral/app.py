@@ -151,6 +151,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
             "drain": drain,
             "public_url": settings.public_url,
             "trusted_proxies": TrustedProxies(settings.trusted_proxies),
+            "allows_password_grant": settings.allows_password_grant,
             "public_lookups": settings.lookup_access == "public",
         }
     )

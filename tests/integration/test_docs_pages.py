@@ -251,3 +251,44 @@ async def _authorize(page: Page, email: str) -> None:
     await form.get_by_role("button", name="Apply given OAuth2 credentials").click()
     await expect(form.get_by_role("button", name="Remove authorization")).to_be_visible()
     await page.locator(".dialog-ux .btn-done").first.click()
+
+
+async def test_swagger_ui_signs_in_by_code_without_the_password_grant(
+    database_url: str, key_file: Path, tmp_path: Path, context: BrowserContext
+) -> None:
+    """Authorize opens the login page, and the next call sends the token; nothing is stored."""
+    settings = {
+        "REFERRAL_DATA_DIR": str(tmp_path),
+        "REFERRAL_DATABASE_URL": database_url,
+        "REFERRAL_SIGNING_KEY_FILE": str(key_file),
+        "REFERRAL_PASSWORD_GRANT": "off",
+    }
+    email = new_email()
+    async with service_client(**settings) as service:
+        await register(service, email)
+        page = await context.new_page()
+        monitor = PageMonitor(page)
+        await page.goto(f"{service.base_url}/docs")
+        await page.locator(".auth-wrapper > button.authorize").first.click()
+        form = page.locator(".auth-container", has_text="OAuth2, authorizationCode")
+        async with page.expect_popup() as opened:
+            await form.get_by_role("button", name="Apply given OAuth2 credentials").click()
+        popup = await opened.value
+        assert "API documentation" in await popup.inner_text("main")
+        await popup.get_by_label("E-mail address").fill(email)
+        await popup.get_by_label("Password").fill(PASSWORD)
+        async with popup.expect_event("close"):
+            await popup.get_by_role("button", name="Log in").click()
+        await expect(form.get_by_role("button", name="Remove authorization")).to_be_visible()
+        await page.locator(".dialog-ux .btn-done").first.click()
+        operation = page.locator("#operations-My_account-getMe")
+        await operation.locator(".opblock-summary-control").click()
+        await operation.get_by_role("button", name="Try it out").click()
+        await operation.get_by_role("button", name="Execute").click()
+        response = operation.locator(".live-responses-table")
+        await expect(response.locator(".response-col_description").last).to_contain_text(email)
+        assert monitor.errors == []
+        stored = await page.evaluate(
+            "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+        )
+        assert stored == '[{},{},""]'

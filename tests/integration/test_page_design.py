@@ -2,27 +2,84 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
 from litestar.testing import RequestFactory
 from playwright.async_api import Browser, Page
 
-from referral.core.entities.users import Locale
+from referral.core.entities.account_view import AccountView
+from referral.core.entities.codes import Code, CodeStatus
+from referral.core.entities.referrals import ReferralListItem, ReferralStatus
+from referral.core.entities.users import Locale, Role, User
 from referral.web.pages.rendering import render_form, render_notice
 from referral.web.pages.translations import TEXTS
 from tests.support.browser import chromium
 
 EMAIL = "maximiliana.von.example+referrals@subdomain.example.com"
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NOTICES = [key.removesuffix("_message") for key in TEXTS[Locale.EN] if key.endswith("_message")]
-FORMS = [
-    ("confirm", None),
-    ("confirm", "wrong_password"),
-    ("reset", None),
-    ("reset", "weak_password"),
-    ("unsubscribe", None),
+USER = User(
+    id=UUID(int=1),
+    email=EMAIL,
+    email_key=EMAIL,
+    password_hash="",
+    role=Role.MEMBER,
+    locale=Locale.EN,
+    email_verified=False,
+    notify_on_referral=True,
+    created_at=NOW,
+)
+CODE = Code(UUID(int=2), USER.id, "W" * 32, NOW, NOW + timedelta(days=7), 100, 99, enabled=True)
+PEOPLE = [
+    ReferralListItem(UUID(int=3), UUID(int=4), email, status, "A", NOW)
+    for email in (EMAIL, None)
+    for status in ReferralStatus
 ]
-PHONE = {"width": 390, "height": 844}
-PHONE_AT_200_PERCENT = {"width": 195, "height": 422}
+LINK_VARIABLES = {"token": "t", "email": EMAIL}
+FORM_VARIABLES = {"form_token": "t", "form_id": "i", "email": EMAIL}
+JOIN_VARIABLES = FORM_VARIABLES | {"code": CODE, "has_bad_code": False, "referral_code": CODE.text}
+LOGIN_VARIABLES = FORM_VARIABLES | {"action": "/login", "client_name": "W" * 100}
+ACCOUNT_VARIABLES = {
+    "account": AccountView(USER, None, 1000, PEOPLE, CODE, NOW, enabled_code=CODE),
+    "code": CODE,
+    "code_status": CodeStatus.ACTIVE,
+    "code_url": "http://127.0.0.1:8000/r/" + CODE.text,
+    "expiry_days": (7, 30, 90, 365),
+    "fields": {},
+    "form_token": "t",
+    "form_id": "i",
+    "is_confirmed": False,
+}
+NO_CODE = ACCOUNT_VARIABLES | {"code": None, "code_status": None, "code_url": None}
+FORMS: list[tuple[str, dict[str, str], dict[str, Any]]] = [
+    ("confirm", {}, LINK_VARIABLES),
+    ("confirm", {"password": "wrong_password"}, LINK_VARIABLES),
+    ("reset", {}, LINK_VARIABLES),
+    ("reset", {"new_password": "weak_password"}, LINK_VARIABLES),
+    ("unsubscribe", {}, LINK_VARIABLES),
+    ("login", {}, LOGIN_VARIABLES),
+    ("login", {"password": "login_failed"}, LOGIN_VARIABLES),
+    ("logout", {}, {"form_token": "t"}),
+    ("forgot", {}, FORM_VARIABLES),
+    ("forgot", {"email": "invalid_email"}, FORM_VARIABLES),
+    ("join", {}, JOIN_VARIABLES),
+    ("join", {}, JOIN_VARIABLES | {"code": None, "has_bad_code": True}),
+    ("join", {"email": "email_taken"}, JOIN_VARIABLES),
+    ("join", {"password": "weak_password"}, JOIN_VARIABLES),
+    ("join", {"referral_code": "code_unusable"}, JOIN_VARIABLES),
+    ("account", {}, ACCOUNT_VARIABLES),
+    ("account", {}, ACCOUNT_VARIABLES | {"code_status": CodeStatus.EXPIRED}),
+    ("account", {}, ACCOUNT_VARIABLES | {"code_status": CodeStatus.EXHAUSTED}),
+    ("account", {}, NO_CODE),
+    ("account", {"code": "code_text_taken"}, NO_CODE),
+    ("account", {"expires_at": "code_expiry_invalid"}, ACCOUNT_VARIABLES),
+    ("referrals", {}, {"referrals": PEOPLE, "next_id": UUID(int=5)}),
+]
+PHONE = {"width": 360, "height": 800}
+PHONE_AT_200_PERCENT = {"width": 180, "height": 400}
 
 MIN_TEXT_CONTRAST, MIN_CONTROL_CONTRAST = 4.5, 3.0
 """WCAG 2.2 AA: 1.4.3 for text, 1.4.11 for the outlines of controls."""
@@ -39,7 +96,7 @@ LIST_COLORS = """
     const style = getComputedStyle(element);
     if ([...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
       texts.push([element.outerHTML, style.color, background(element)]);
-    if (element.matches("input, button"))
+    if (element.matches("input, button, select"))
       controls.push([element.outerHTML, style.borderTopColor, background(element.parentElement)]);
   }
   return [texts, controls];
@@ -58,8 +115,7 @@ async def browser() -> AsyncIterator[Browser]:
 def _render_all(locale: Locale) -> list[str]:
     request = RequestFactory().get(headers={"Accept-Language": locale})
     forms = [
-        render_form(request, name, error=error, token="t", email=EMAIL)  # noqa: S106 - no secret
-        for name, error in FORMS
+        render_form(request, name, errors=errors, **variables) for name, errors, variables in FORMS
     ]
     notices = [render_notice(request, name, seconds=30) for name in NOTICES]
     return [page.content for page in (*forms, *notices)]
@@ -106,20 +162,22 @@ async def test_pages_have_enough_contrast(
 
 @pytest.mark.parametrize("locale", Locale)
 async def test_pages_fit_a_phone(browser: Browser, locale: Locale) -> None:
-    """No page scrolls sideways at 390 pixels, nor there at 200 % zoom; controls fit a finger."""
+    """No page scrolls sideways at 360 pixels, nor there at 200 % zoom; controls fit a finger."""
     for viewport in (PHONE, PHONE_AT_200_PERCENT):
         page = await browser.new_page(viewport=viewport)  # type: ignore[arg-type]
         for html in _render_all(locale):
             await page.set_content(html)
             assert not await page.evaluate(OVERFLOWS)
-            for control in await page.locator("button:visible, input:visible").all():
+            for control in await page.locator(
+                "button:visible, input:visible, select:visible"
+            ).all():
                 box = await control.bounding_box()
                 assert box
                 assert box["height"] >= 44
 
 
 async def test_pages_lead_on(browser: Browser) -> None:
-    """Each has the product's name and mark as a link to the home page, and no script."""
+    """Each has the product's name and mark as a link to the home page, and no script from elsewhere."""
     page = await browser.new_page()
     for html in _render_all(Locale.EN):
         await page.set_content(html)
@@ -127,21 +185,24 @@ async def test_pages_lead_on(browser: Browser) -> None:
         assert await product.get_attribute("href") == "/"
         assert await product.locator("svg").is_visible()
         assert await page.get_by_role("main").get_by_role("link").count() >= 1
-        assert await page.locator("script").count() == 0
+        assert await page.locator("script[src]").count() == 0
         assert (await page.title()).endswith(" · Referral")
 
 
-@pytest.mark.parametrize("name_and_error", [form for form in FORMS if form[1]])
-async def test_error_is_beside_its_field(browser: Browser, name_and_error: tuple[str, str]) -> None:
+@pytest.mark.parametrize("form", [form for form in FORMS if form[1]])
+async def test_error_is_beside_its_field(
+    browser: Browser, form: tuple[str, dict[str, str], dict[str, Any]]
+) -> None:
     """It is directly below the field, which has the focus and is described by it."""
-    name, error = name_and_error
-    request = RequestFactory().get()
-    html = render_form(request, name, error=error, token="t", email=EMAIL)  # noqa: S106 - no secret
+    name, errors, variables = form
+    html = render_form(RequestFactory().get(), name, errors=errors, **variables)
     page = await browser.new_page()
     await page.set_content(html.content)
     field = page.locator("[aria-invalid=true]")
     alert = page.get_by_role("alert")
-    assert await field.get_attribute("aria-describedby") == await alert.get_attribute("id")
+    described_by = await field.get_attribute("aria-describedby") or ""
+    assert await alert.get_attribute("id") in described_by.split()
+    assert (await page.title()).startswith("Error: ")
     field_box, alert_box = await field.bounding_box(), await alert.bounding_box()
     assert field_box
     assert alert_box
@@ -152,8 +213,8 @@ async def test_primary_button_differs_from_a_disabled_one(browser: Browser) -> N
     """Each form has one filled button, in a color and not in grey; deleting is no primary one."""
     request = RequestFactory().get()
     page = await browser.new_page()
-    for name, _ in FORMS:
-        html = render_form(request, name, token="t", email=EMAIL)  # noqa: S106 - no secret
+    for name, _, variables in FORMS[:15]:
+        html = render_form(request, name, **variables)
         await page.set_content(html.content)
         [color] = await page.evaluate(
             "() => [...document.querySelectorAll('button')]"

@@ -1,5 +1,7 @@
 """Security schemes of the OpenAPI document."""
 
+from typing import Any
+
 from litestar.openapi.spec import OAuthFlow, OAuthFlows, Reference, SecurityScheme
 
 from referral.core.entities.clients import Scope
@@ -40,4 +42,31 @@ SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {
         ),
     ),
 }
-"""Swagger UI puts the focus into the last form of its dialog, which is for users."""
+"""The schemes while the password grant is on.
+
+Swagger UI puts the focus into the last form of its dialog, which is for users."""
+
+AUTHORIZATION_CODE_SCHEME = {
+    "type": "oauth2",
+    "description": f"Log in on the page of this service. {JWT_USE}",
+    "flows": {
+        "authorizationCode": {
+            "authorizationUrl": f"{EXAMPLE_PUBLIC_URL}/oauth/authorize",
+            "tokenUrl": TOKEN_URL,
+            "refreshUrl": TOKEN_URL,
+            "scopes": USER_SCOPES,
+        }
+    },
+}
+
+
+def replace_password_scheme(document: Any) -> None:  # noqa: ANN401 - the OpenAPI document
+    """Describe the login by authorization code, for a service without the password grant."""
+    schemes = document["components"]["securitySchemes"]
+    del schemes["password"]
+    schemes["authorizationCode"] = AUTHORIZATION_CODE_SCHEME
+    for item in document["paths"].values():
+        for operation in item.values():
+            for requirement in operation.get("security", ()):
+                if "password" in requirement:
+                    requirement["authorizationCode"] = requirement.pop("password")

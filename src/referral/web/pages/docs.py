@@ -13,9 +13,12 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response import Redirect
 
+from referral.core.entities.clients import Scope
+from referral.core.policies.client_identification import DOCS_CLIENT_ID
 from referral.package_files import package_folder
 from referral.web.injection import inject
 from referral.web.openapi import complete_document
+from referral.web.openapi_security import replace_password_scheme
 from referral.web.pages.rendering import render_page
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL, all_problem_types
 from referral.web.public_urls import PublicUrls
@@ -25,6 +28,10 @@ ASSETS_FOLDER = package_folder("drf_spectacular_sidecar") / "static/drf_spectacu
 ASSETS = {
     "swagger-ui.css": (ASSETS_FOLDER / "swagger-ui-dist/swagger-ui.css", "text/css"),
     "swagger-ui.js": (ASSETS_FOLDER / "swagger-ui-dist/swagger-ui-bundle.js", "text/javascript"),
+    "oauth2-redirect.js": (
+        ASSETS_FOLDER / "swagger-ui-dist/oauth2-redirect.js",
+        "text/javascript",
+    ),
     "redoc.js": (ASSETS_FOLDER / "redoc/bundles/redoc.standalone.js", "text/javascript"),
     "favicon.ico": (package_folder("referral") / "web/favicon.ico", "image/vnd.microsoft.icon"),
     "favicon.png": (ASSETS_FOLDER / "swagger-ui-dist/favicon-32x32.png", "image/png"),
@@ -63,8 +70,18 @@ window.ui = SwaggerUIBundle({
     request.url = location.origin + url.pathname + url.search;
     return request;
   },
+  oauth2RedirectUrl: location.origin + "/docs/oauth2-redirect",
 });
 """
+
+SWAGGER_OAUTH_JS = f"""\
+window.ui.initOAuth({{
+  clientId: "{DOCS_CLIENT_ID}",
+  scopes: "{Scope.ACCOUNT}",
+  usePkceWithAuthorizationCodeGrant: true,
+}});
+"""
+"""Only without the password grant: Swagger UI would send the client's id with that as well."""
 
 
 class DocsController(Controller):
@@ -88,6 +105,11 @@ class DocsController(Controller):
         """Return Swagger UI."""
         return render_page("swagger.html", CONTENT_SECURITY_POLICY)
 
+    @get("/docs/oauth2-redirect")
+    async def oauth2_redirect(self) -> Response[str]:
+        """Return the page that brings the code of a log-in back to Swagger UI."""
+        return render_page("oauth2_redirect.html", CONTENT_SECURITY_POLICY)
+
     @get("/redoc")
     async def redoc(self) -> Response[str]:
         """Return ReDoc."""
@@ -99,6 +121,8 @@ class DocsController(Controller):
         state = request.app.state
         if "document" not in state:
             document = complete_document(request.app.openapi_schema.to_schema())
+            if not state.allows_password_grant:
+                replace_password_scheme(document)
             encoded = msgspec.json.encode(document)
             state["document"] = encoded.replace(
                 EXAMPLE_PUBLIC_URL.encode(), state.public_url.encode()
@@ -106,12 +130,15 @@ class DocsController(Controller):
         return Response(state["document"], media_type=MediaType.JSON)
 
     @get("/docs/files/{name:str}")
-    async def asset(self, name: FromPath[str]) -> Response[bytes]:
+    async def asset(self, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         """Return a file that the pages load."""
         if name == "start.js":
-            return Response(
-                SWAGGER_START_JS.encode(), media_type="text/javascript", headers=ASSET_HEADERS
+            script = SWAGGER_START_JS + (
+                "" if request.app.state.allows_password_grant else SWAGGER_OAUTH_JS
             )
+            # The settings may change, so caches ask again.
+            headers = {"Cache-Control": "no-cache"}
+            return Response(script.encode(), media_type="text/javascript", headers=headers)
         if name not in ASSETS:
             raise NotFoundException
         return _asset_response(name)
