@@ -49,11 +49,13 @@ def main(names: Sequence[str]) -> int:
 
 
 def create_client(folder: Path) -> dict[str, str]:
-    """Create an OAuth client of the running service, and return its fields."""
-    options = ("--scope", "codes:read,referrals:read", "--json")
-    created = run_command(folder, "create-client", "OAuth library", *options)
+    """Create an OAuth client of the running service and a public one; return their fields."""
+    options = ("--redirect-uri", "http://127.0.0.1/callback", "--json")
+    scopes = ("--scope", "codes:read,referrals:read")
+    created = run_command(folder, "create-client", "OAuth library", *scopes, *options)
+    public = run_command(folder, "create-client", "Public OAuth library", "--public", *options)
     fields: dict[str, str] = json.loads(created.stdout)
-    return fields
+    return fields | {"public_client_id": json.loads(public.stdout)["client_id"]}
 
 
 def prepare(url: str) -> None:

@@ -8,7 +8,7 @@ Command = tuple[str, ...]
 @dataclass(frozen=True)
 class Check:
     """Commands that succeed; `{url}` is the running service, `{client_id}` and `{client_secret}`
-    are the credentials of one of its clients.
+    are the credentials of one of its clients, `{public_client_id}` is one without a secret.
     """
 
     folder: str
@@ -73,6 +73,10 @@ CHECKS = {
         (
             ("tsc", "--project", "tsconfig.oauth.json"),
             ("node", "compiled/oauth.js", "{url}", "{client_id}", "{client_secret}"),
+            (
+                *("node", "compiled/oauth-code.js", "{url}"),
+                *("{client_id}", "{client_secret}", "{public_client_id}"),
+            ),
         ),
     ),
     "webhooks": Check("typescript", (("node", "webhooks.mjs"),)),

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from authlib.common.security import generate_token
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
 from authlib.integrations.requests_client import OAuthError
 from authlib.oauth2.rfc6750.errors import InvalidTokenError
@@ -21,10 +23,13 @@ from oauthlib.oauth2 import BackendApplicationClient, InvalidGrantError, LegacyA
 from requests_oauthlib import OAuth2Session
 
 from tests.support.api_client import API, PASSWORD, new_email
+from tests.support.page_forms import NAVIGATION, forms_of
 from tests.support.service_process import free_port, run_command, running_service
 
 USER_CLIENT_ID = "first-party"
 """The client of tokens that users get by the password grant; it has no secret."""
+
+REDIRECT_URI = "http://127.0.0.1/callback"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Server:
     metadata: dict[str, Any]
     client_id: str
     client_secret: str
+    public_client_id: str
 
     def register(self) -> str:
         """Register a user, and return the e-mail address."""
@@ -63,7 +69,9 @@ def server(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = {"database_url": database_url, "signing_key_file": str(key_file), "public_url": url}
-    command = ("create-client", "shop", "--scope", "codes:read,referrals:read", "--json")
+    options = ("--redirect-uri", REDIRECT_URI, "--json")
+    command = ("create-client", "shop", "--scope", "codes:read,referrals:read", *options)
+    public_command = ("create-client", "app", "--public", *options)
     with (
         pytest.MonkeyPatch.context() as environment,
         running_service(folder, port=port, **settings),
@@ -71,8 +79,10 @@ def server(
         environment.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")
         environment.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
         created = json.loads(run_command(folder, *command, **settings).stdout)
+        public = json.loads(run_command(folder, *public_command, **settings).stdout)
         metadata = httpx.get(get_well_known_url(url, external=True)).json()
-        yield Server(url, metadata, created["client_id"], created["client_secret"])
+        credentials = created["client_id"], created["client_secret"]
+        yield Server(url, metadata, *credentials, public["client_id"])
 
 
 class AccessTokenValidator(JWTBearerTokenValidator):  # type: ignore[misc]  # has no types
@@ -148,6 +158,46 @@ def test_authlib_rejects_a_token_of_another_issuer(server: Server) -> None:
     other = AccessTokenValidator(server.metadata | {"issuer": "https://other.example"})
     with pytest.raises(InvalidTokenError):
         other.validate(token)
+
+
+def follow_to_the_client(url: str, email: str) -> str:
+    """Log in on the page as a browser does; return the URL at which the client gets its code."""
+    with httpx.Client() as browser:
+        login = browser.get(url).next_request
+        assert login
+        fields = forms_of(browser.send(login))["/login"]
+        sent = fields | {"email": email, "password": PASSWORD}
+        authorize = browser.post(login.url, data=sent, headers=NAVIGATION).next_request
+        assert authorize
+        return browser.send(authorize).headers["Location"]
+
+
+@pytest.mark.parametrize("is_public", [True, False])
+def test_authlib_signs_a_user_in_by_code(server: Server, *, is_public: bool) -> None:
+    """With PKCE, at a port of its own, as a public client and as one with a secret."""
+    email, redirect_uri = server.register(), "http://127.0.0.1:49152/callback"
+    session = AuthlibSession(
+        server.public_client_id if is_public else server.client_id,
+        None if is_public else server.client_secret,
+        redirect_uri=redirect_uri,
+        code_challenge_method="S256",
+        token_endpoint_auth_method="none" if is_public else "client_secret_basic",
+    )
+    verifier = generate_token(48)
+    url, state = session.create_authorization_url(
+        server.endpoint("authorization"), code_verifier=verifier
+    )
+    answer = follow_to_the_client(url, email)
+    assert f"iss={quote(server.metadata['issuer'], safe='')}" in answer
+    exchange = {"authorization_response": answer, "code_verifier": verifier, "state": state}
+    tokens = session.fetch_token(server.endpoint("token"), **exchange)
+    assert server.me(tokens["access_token"])["email"] == email
+    refreshed = session.refresh_token(server.endpoint("token"), tokens["refresh_token"])
+    assert server.me(refreshed["access_token"])["email"] == email
+    claims = AccessTokenValidator(server.metadata).validate(refreshed["access_token"], "account")
+    assert claims["client_id"] == session.client_id
+    with pytest.raises(OAuthError, match="invalid_grant"):
+        session.fetch_token(server.endpoint("token"), **exchange)
 
 
 def test_oauthlib_signs_a_user_in_and_out(server: Server) -> None:

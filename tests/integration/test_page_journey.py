@@ -1,18 +1,20 @@
 """The journey of two people over the pages, in Chromium: share link, join, mail, account, reset."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.policy import SMTPUTF8
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from referral.core.entities.users import Locale
 from referral.web.pages.translations import TEXTS
@@ -253,12 +255,27 @@ async def test_link_is_copied(service: tuple[Service, Path], browser: Browser) -
         assert copied == f"{service[0].url}{link}"
 
 
+async def serve_client(
+    port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Be a client that sends the browser on to another host name, which shows the Referer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    if head.startswith("GET /callback"):
+        answer = f"HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/home\r\n\r\n"
+    else:
+        answer = f"HTTP/1.1 200 OK\r\n\r\nReferer: {'referer: ' in head.lower()}"
+    writer.write(answer.encode())
+    await writer.drain()
+    writer.close()
+
+
 async def test_client_gets_its_code_after_the_login_form(
     service: tuple[Service, Path], browser: Browser
 ) -> None:
     """Browsers apply `form-action` to the redirects after a form, also the client's own ones."""
     running, folder = service
-    texts, callback = TEXTS[Locale.EN], "http://127.0.0.1:9/callback"
+    texts, port = TEXTS[Locale.EN], free_port()
+    callback = f"http://127.0.0.1:{port}/callback"
     options = ("--public", "--redirect-uri", callback, "--json")
     client_id = json.loads(run_command(folder, "create-client", "desktop", *options).stdout)[
         "client_id"
@@ -271,21 +288,13 @@ async def test_client_gets_its_code_after_the_login_form(
         "code_challenge_method": "S256",
     }
     email = f"p{uuid4().hex[:10]}@example.com"
-    async with open_page(browser, locale="en") as page:
+    client = await asyncio.start_server(partial(serve_client, port), "127.0.0.1", port)
+    async with client, open_page(browser, locale="en") as page:
         await join_and_confirm(ByMouse(page), service, texts, "/join", email)
-
-        async def go_home(route: Route) -> None:
-            await route.fulfill(status=302, headers={"Location": "http://localhost:9/home"})
-
-        async def greet(route: Route) -> None:
-            await route.fulfill(body=f"Referer: {route.request.headers.get('referer', 'none')}")
-
-        await page.route("http://127.0.0.1:9/**", go_home)
-        await page.route("http://localhost:9/**", greet)
         await page.goto(f"{running.url}/oauth/authorize?{urlencode(query)}")
         assert "desktop" in await page.inner_text("main")
         async with page.expect_request(f"{callback}?**") as request:
             await log_in(ByMouse(page), texts, email, PASSWORD)
         sent = parse_qs(urlsplit((await request.value).url).query)
         assert sent.keys() == {"code", "iss"}
-        assert await page.inner_text("body") == "Referer: none"
+        assert await page.inner_text("body") == "Referer: False"
