@@ -17,7 +17,7 @@ import httpx
 
 from referral.core.policies.webhook_requests import encode_event, signature_headers
 from tests.clients.checks import CHECKS, Check
-from tests.clients.tools import WORK, Unreachable, install, tool_environment
+from tests.clients.tools import ROOT, WORK, Unreachable, install, tool_environment
 from tests.support.service_process import free_port, run_command, running_service
 
 SOURCES = Path(__file__).parent
@@ -41,7 +41,8 @@ def main(names: Sequence[str]) -> int:
         running_service(folder := Path(parent, "data"), port=port, public_url=url),
     ):
         prepare(url)
-        values = {"url": url} | create_client(folder)
+        project = {"root": str(ROOT), "python": sys.executable}
+        values = {"url": url} | project | create_client(folder)
         failed = [name for name in names or CHECKS if not passes(name, CHECKS[name], values)]
     if failed:
         return say(f"{SUBJECT} failed: {', '.join(failed)}", code=1)

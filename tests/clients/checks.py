@@ -8,7 +8,8 @@ Command = tuple[str, ...]
 @dataclass(frozen=True)
 class Check:
     """Commands that succeed; `{url}` is the running service, `{client_id}` and `{client_secret}`
-    are the credentials of one of its clients, `{public_client_id}` is one without a secret.
+    are the credentials of one of its clients, `{public_client_id}` is one without a secret,
+    `{root}` and `{python}` are this project and its interpreter.
     """
 
     folder: str
@@ -76,6 +77,15 @@ CHECKS = {
             (
                 *("node", "compiled/oauth-code.js", "{url}"),
                 *("{client_id}", "{client_secret}", "{public_client_id}"),
+            ),
+        ),
+    ),
+    "axe": Check(
+        "typescript",
+        (
+            (
+                *("env", "PYTHONPATH={root}/src:{root}", "{python}", "-m"),
+                *("tests.clients.accessibility", "{url}", "node_modules/axe-core/axe.min.js"),
             ),
         ),
     ),
