@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -25,10 +25,10 @@ from referral.adapters.jobs import executor as execution
 from referral.adapters.jobs.admin import JobAdmin, ListedJob
 from referral.adapters.jobs.executor import INITIAL_BACKOFF, backoff
 from referral.adapters.jobs.queue import make_queries
-from referral.adapters.jobs.worker import MAIN_WORKER
+from referral.adapters.jobs.worker import MAIN_WORKER, WEBHOOK_WORKER
 from referral.adapters.jobs.worker_queries import WorkerQueries
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.core.entities.jobs import Job, JobContext, WelcomeMailJob
+from referral.core.entities.jobs import DeliverWebhookJob, Job, JobContext, WelcomeMailJob
 from referral.core.errors import MailRefused, RescheduleJob, Unavailable
 from tests.conftest import execute, fetch_value
 from tests.integration.conftest import StartWorker
@@ -206,6 +206,33 @@ async def test_quarantined_job_ends_before_another_begins(
         await wait_until_empty(job_admin)
     assert started_at_end == [1]
     assert len(started) == 5
+
+
+async def test_deliveries_of_a_crashed_worker_run_at_once(
+    database: PostgresDatabase,
+    database_url: str,
+    job_admin: JobAdmin,
+    start_worker: StartWorker,
+) -> None:
+    """One whose receiver does not answer holds up no other, and none is held for crashes."""
+    running: list[Job] = []
+    release = asyncio.Event()
+
+    async def wait(job: Job, _: JobContext) -> None:
+        running.append(job)
+        await release.wait()
+
+    await enqueue(database, *(DeliverWebhookJob(uuid4()) for _ in range(3)))
+    await execute(
+        database_url,
+        "INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority) "
+        "SELECT id, 'picked', entrypoint, 0 FROM pgqueuer, generate_series(1, 5)",
+    )
+    async with start_worker(wait, profile=WEBHOOK_WORKER):
+        await wait_until(lambda: len(running) == 3)
+        release.set()
+        await wait_until_empty(job_admin)
+    assert not await job_admin.list_jobs("held", 9)
 
 
 def test_retries_back_off_with_jitter() -> None:

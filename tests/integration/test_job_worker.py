@@ -260,7 +260,7 @@ async def test_stopped_worker_lets_jobs_finish(
 async def test_webhooks_have_a_worker_of_their_own(
     database: PostgresDatabase, job_admin: JobAdmin, start_worker: StartWorker
 ) -> None:
-    """Webhooks that occupy their worker hold up no mail, and neither does a quarantine there."""
+    """Webhooks that occupy their worker hold up no mail."""
     release = asyncio.Event()
     running: list[Job] = []
 

@@ -252,7 +252,7 @@ class Adapters(Provider):
         enqueue_due_webhooks: EnqueueDueWebhooks,
     ) -> PeriodicTaskRunner:
         return PeriodicTaskRunner(
-            PeriodicTask("publish events", publish_events, interval=0.05, idle_interval=0.5),
+            PeriodicTask("publish events", publish_events, interval=0.05, idle_interval=0.1),
             PeriodicTask("report expired codes", report_expired_codes, interval=5, idle_interval=5),
             # Also finds what a job that was ending has not seen.
             PeriodicTask(

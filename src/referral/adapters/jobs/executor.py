@@ -101,6 +101,7 @@ class JobRunner:
 
     handler: JobHandler
     timeout_seconds: float
+    quarantine: bool = True
     _lock: SharedExclusiveLock = field(default_factory=SharedExclusiveLock)
     _timeouts: set[asyncio.Timeout] = field(default_factory=set)
     _shutdown_deadline: float | None = None
@@ -129,7 +130,7 @@ class JobRunner:
 
         The end of the job is stored before the lock is released: the next job may crash the worker.
         """
-        is_quarantined = job.id in queries.quarantined
+        is_quarantined = self.quarantine and job.id in queries.quarantined
         async with self._lock.exclusive() if is_quarantined else self._lock.shared():
             async with self._timeout():
                 if is_quarantined:

@@ -61,17 +61,21 @@ class WorkerProfile:
     """The jobs of a worker, by their names in the queue, and its limits.
 
     A worker dequeues `batch_size` jobs at once, and runs two batches at once. `timeout_seconds` is
-    the time limit of one attempt.
+    the time limit of one attempt. With `quarantine`, jobs of a crashed worker run one at a time.
     """
 
     job_names: Collection[str]
     batch_size: int
     timeout_seconds: float
+    quarantine: bool = True
 
 
-WEBHOOK_WORKER = WorkerProfile({WEBHOOK_DELIVERIES}, batch_size=64, timeout_seconds=60)
-"""Deliveries have a worker of their own: slow receivers must not hold up mails, and the quarantine
-of either must not stop the other.
+WEBHOOK_WORKER = WorkerProfile(
+    {WEBHOOK_DELIVERIES}, batch_size=64, timeout_seconds=60, quarantine=False
+)
+"""Deliveries have a worker of their own: slow receivers must not hold up mails. They have no
+quarantine: one after the other, the receivers that are dead would hold up those that are not, and a
+job that was held would be enqueued again.
 """
 
 MAIN_WORKER = WorkerProfile(
@@ -96,7 +100,7 @@ class JobWorker:
         self._heartbeat_timeout = heartbeat_timeout
         self._prune_schedule = prune_schedule
         self._profile = profile
-        self._runner = JobRunner(handler, profile.timeout_seconds)
+        self._runner = JobRunner(handler, profile.timeout_seconds, quarantine=profile.quarantine)
         self._stopping = asyncio.Event()
         self._application: PgQueuer | None = None
 
