@@ -8,11 +8,11 @@ import pytest
 from referral.web.public_urls import PublicUrls
 
 
-async def test_root_redirects_to_the_docs(client: httpx.AsyncClient) -> None:
+async def test_root_redirects_to_the_page_to_join(client: httpx.AsyncClient) -> None:
     """The address of the service is no dead end."""
     response = await client.get("/")
-    assert (response.status_code, response.headers["Location"]) == (302, "/docs")
-    assert (await client.get("/docs")).status_code == 200
+    assert (response.status_code, response.headers["Location"]) == (302, "/join")
+    assert (await client.get("/join")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,8 @@ async def test_root_redirects_to_the_docs(client: httpx.AsyncClient) -> None:
     [
         ("https://www.example.com/join", "https://www.example.com/join"),
         ("https://api.example.com/docs", "/docs"),
-        ("https://api.example.com", "/docs"),
+        ("https://api.example.com", "/join"),
+        ("https://api.example.com/join", "/join"),
     ],
 )
 def test_root_redirects_to_the_landing_page(landing_url: str, home: str) -> None:

@@ -83,6 +83,8 @@ window.ui.initOAuth({{
 """
 """Only without the password grant: Swagger UI would send the client's id with that as well."""
 
+SCRIPTS = {"start.js": SWAGGER_START_JS, "oauth.js": SWAGGER_OAUTH_JS}
+
 
 class DocsController(Controller):
     """Routes for the API documentation."""
@@ -101,9 +103,10 @@ class DocsController(Controller):
         return _asset_response("favicon.ico")
 
     @get("/docs")
-    async def swagger(self) -> Response[str]:
+    async def swagger(self, request: Request[Any, Any, Any]) -> Response[str]:
         """Return Swagger UI."""
-        return render_page("swagger.html", CONTENT_SECURITY_POLICY)
+        uses_code = not request.app.state.allows_password_grant
+        return render_page("swagger.html", CONTENT_SECURITY_POLICY, uses_code=uses_code)
 
     @get("/docs/oauth2-redirect")
     async def oauth2_redirect(self) -> Response[str]:
@@ -130,15 +133,11 @@ class DocsController(Controller):
         return Response(state["document"], media_type=MediaType.JSON)
 
     @get("/docs/files/{name:str}")
-    async def asset(self, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+    async def asset(self, name: FromPath[str]) -> Response[bytes]:
         """Return a file that the pages load."""
-        if name == "start.js":
-            script = SWAGGER_START_JS + (
-                "" if request.app.state.allows_password_grant else SWAGGER_OAUTH_JS
-            )
-            # The settings may change, so caches ask again.
-            headers = {"Cache-Control": "no-cache"}
-            return Response(script.encode(), media_type="text/javascript", headers=headers)
+        if name in SCRIPTS:
+            script = SCRIPTS[name].encode()
+            return Response(script, media_type="text/javascript", headers=ASSET_HEADERS)
         if name not in ASSETS:
             raise NotFoundException
         return _asset_response(name)
