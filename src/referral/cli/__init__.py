@@ -3,6 +3,7 @@
 import click
 
 from referral.cli.accounts import block, create_admin
+from referral.cli.administration import admin
 from referral.cli.checks import check
 from referral.cli.clients import clients, create_client
 from referral.cli.jobs import jobs
@@ -19,6 +20,7 @@ def main() -> None:
 
 
 for command in (
+    admin,
     block,
     check,
     clients,
