@@ -137,7 +137,7 @@ async def test_page_of_referrals_reads_an_index(
     await asyncio.sleep(0)  # the driver calls its loggers in the next turn of the event loop
     read = await explain(database, sent[0])
     assert not [node for node in read if node["Node Type"] in {"Sort", "Seq Scan"}]
-    assert sum(node.get("Rows Removed by Filter", 0) for node in read) == 0
+    assert sum(node.get("Rows Removed by Filter", 0) for node in read) <= 1  # of the last page
 
 
 @pytest.mark.usefixtures("filled_url")
@@ -160,4 +160,4 @@ async def test_page_of_codes_reads_an_index(database: PostgresDatabase, wanted: 
     await asyncio.sleep(0)  # the driver calls its loggers in the next turn of the event loop
     read = await explain(database, sent[0])
     assert not [node for node in read if node["Node Type"] in {"Sort", "Seq Scan"}]
-    assert sum(node.get("Rows Removed by Filter", 0) for node in read) == 0
+    assert sum(node.get("Rows Removed by Filter", 0) for node in read) <= 1  # of the last page
