@@ -34,7 +34,8 @@ def _reason_option(command: F) -> F:
 
 def _limit_option(command: F) -> F:
     limit = click.IntRange(1, FOLLOWED_RECORDS)
-    return click.option("--limit", default=20, show_default=True, type=limit)(command)
+    message = "How many to show."
+    return click.option("--limit", default=20, show_default=True, type=limit, help=message)(command)
 
 
 @click.group(cls=CommandGroup)
