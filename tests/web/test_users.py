@@ -107,12 +107,28 @@ async def test_invalid_external_id_is_rejected(shop: ClientCaller, encoded: str)
     assert (await shop.send_raw("GET", path)).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["a/b", "a/b/", "", "/", "a//b"])
+@pytest.mark.parametrize("path", ["a/b", "a/b/", "", "/", "/a", "//a", "a//b"])
 async def test_unencoded_slash_is_no_external_id(shop: ClientCaller, path: str) -> None:
     """It separates segments of the path."""
     url = f"{USERS}/external/{path}"
     response = await shop.send_raw("PUT", url, json={"email": new_email()})
     assert response.status_code in {404, 405}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/%65xternal/", "/external%2F", "/%2565xternal/", "//external/", "/./%65xternal/"],
+)
+async def test_path_has_one_spelling(shop: ClientCaller, path: str) -> None:
+    """Otherwise `a%2541` would be `aA` in one spelling and `a%41` in the other."""
+    unique = uuid4().hex
+    response = await shop.send_raw(
+        "PUT", f"{USERS}{path}{unique}%2541", json={"email": new_email()}
+    )
+    assert (response.status_code, response.json()["code"]) == (404, "not-found")
+    for encoded in ("A", "%2541"):
+        found = await shop.send_raw("GET", f"{USERS}/external/{unique}{encoded}")
+        assert found.status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 from litestar.params import PathParameter
 from litestar.types import Scope
+from litestar.utils import normalize_path
 
 from referral.core.entities.external_ids import MAX_EXTERNAL_ID_CHARACTERS
 
@@ -31,11 +32,17 @@ ExternalId = Annotated[
 ]
 
 
-def keep_external_id_encoded(scope: Scope) -> None:
-    """Route a path that ends in an external id as it was sent: the id may contain slashes."""
-    path = scope.get("raw_path") or b""
-    if path.startswith(f"{EXTERNAL_USERS_PATH}/".encode()):
-        scope["path"] = path.partition(b"?")[0].decode("latin-1")
+def keep_external_id_encoded(scope: Scope) -> bool:
+    """Route a path that ends in an external id as it was sent: the id may contain slashes.
+
+    Returns False for any other spelling of such a path, whose id would be decoded twice, and for an
+    unencoded slash at the start of the id, which Litestar would drop.
+    """
+    path = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
+    if path.startswith(f"{EXTERNAL_USERS_PATH}/"):
+        scope["path"] = path
+        return not path.startswith(f"{EXTERNAL_USERS_PATH}//")
+    return not normalize_path(scope["path"]).startswith(f"{EXTERNAL_USERS_PATH}/")
 
 
 def decode_external_id(encoded: str) -> str:

@@ -20,6 +20,7 @@ from litestar.types import (
     Send,
 )
 
+from referral.core.errors import NotFound
 from referral.web.external_ids import keep_external_id_encoded
 from referral.web.problems import (
     PROBLEM_MEDIA_TYPE,
@@ -76,8 +77,9 @@ class RequestGuard:
             await self._send_problem(scope, send, 414, PATH_TOO_LONG)
         elif _is_query_too_long(scope["query_string"]):
             await self._send_problem(scope, send, 414, QUERY_TOO_LONG)
+        elif not keep_external_id_encoded(scope):
+            await self._send_problem(scope, send, 404, NotFound.default_detail)
         else:
-            keep_external_id_encoded(scope)
             if scope["method"] == "HEAD":
                 scope["method"], send = "GET", _without_body(send)
             await self._app(scope, _buffer_body(receive), send)
