@@ -45,6 +45,7 @@ from referral.web.controllers.codes import CodesController
 from referral.web.controllers.current_user import CurrentUserController
 from referral.web.controllers.discovery import DiscoveryController
 from referral.web.controllers.email_confirmation import EmailConfirmationController
+from referral.web.controllers.events import EventsController
 from referral.web.controllers.health import HealthController
 from referral.web.controllers.lookups import (
     CodeValidityController,
@@ -99,6 +100,7 @@ TAG_DESCRIPTIONS = {
     "Users": "The users of a product, for admins and clients.",
     "Administration": "What admins, and clients with the scope, can see and change.",
     "Webhooks": "Receivers of events, and the deliveries to them.",
+    "Events": "Changes of users, codes and referrals, for admins and clients.",
     "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",
 }
@@ -118,6 +120,7 @@ CONTROLLERS = [
     DocsController,
     EmailConfirmationController,
     EmailLinkPagesController,
+    EventsController,
     ExternalUsersController,
     HealthController,
     JoinController,

@@ -521,6 +521,7 @@ READS: tuple[type, ...] = (
     codes.ShowActiveCode,
     codes.ShowCode,
     email_links.InspectLink,
+    events.ListEvents,
     exports.ExportAccount,
     login_sessions.FindLoginSession,
     login_sessions.ShowLoggedInAccount,

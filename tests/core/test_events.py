@@ -9,15 +9,28 @@ import pytest
 
 from referral.core.entities.codes import Code, Expiry
 from referral.core.entities.email_links import TokenPurpose
-from referral.core.entities.events import Event, format_time
+from referral.core.entities.events import (
+    FEED_EVENT_GROUPS,
+    FEED_EVENT_TYPES,
+    Event,
+    expand_patterns,
+    format_time,
+)
 from referral.core.entities.referrals import REFERRAL_PENDING_PERIOD
 from referral.core.entities.users import UNCONFIRMED_ACCOUNT_LIFETIME, Role, User
-from referral.core.errors import ActiveCodeExists, CodeTaken, ReferralCodeUnusable
+from referral.core.errors import (
+    ActiveCodeExists,
+    CodeTaken,
+    InvalidRequest,
+    ReferralCodeUnusable,
+    Unavailable,
+)
 from referral.core.use_cases.accounts import AccountUpdate, NewAccount, UpdateAccount
 from referral.core.use_cases.codes import CodeRenewal
-from referral.core.use_cases.events import PublishEvents, ReportExpiredCodes
+from referral.core.use_cases.events import ListEvents, PublishEvents, ReportExpiredCodes
 from referral.core.use_cases.referrals import SetReferrer
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
+from tests.support.fakes.events import FakeEventLog
 
 CODE_FIELDS = ["code_id", "user_id", "code", "status", "expires_at", "uses", "max_uses"]
 REFERRAL_FIELDS = [
@@ -483,3 +496,35 @@ async def test_many_expiries_are_reported_in_batches(service: InMemoryService) -
     service.clock.advance(minutes=60)
     assert await service.get(ReportExpiredCodes)()
     assert await told(service) == ["code.expired"] * 250
+
+
+async def test_feed_is_listed_while_a_publisher_hangs(
+    service: InMemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New events are listed later; events that are published are listed now."""
+    await service.create_account("ann@example.com")
+    list_events = service.get(ListEvents)
+    assert len(await list_events(None, after=0, limit=9)) == 1
+    await service.create_account("bob@example.com")
+
+    async def hang(*_: object, **__: object) -> list[Event]:
+        raise Unavailable
+
+    with monkeypatch.context() as patches:
+        patches.setattr(FakeEventLog, "publish", hang)
+        assert len(await list_events(["user.*"], after=0, limit=9)) == 1
+    assert len(await list_events(["user.*"], after=0, limit=9)) == 2
+
+
+def test_patterns_are_expanded_to_types() -> None:
+    """Each type once; unknown patterns are rejected with the known ones."""
+    groups = [group for group in FEED_EVENT_GROUPS if group != "code.*"]
+    assert groups == ["user.*", "referral.*"]
+    assert expand_patterns(["referral.*", "referral.created", "code.deleted"], field="type") == [
+        *("code.deleted", "referral.created", "referral.confirmed", "referral.rejected")
+    ]
+    assert expand_patterns(FEED_EVENT_GROUPS, field="type") == list(FEED_EVENT_TYPES)
+    for unknown in ("*", "webhook.*", "webhook.test", "code"):
+        with pytest.raises(InvalidRequest, match=r"code\.created") as raised:
+            expand_patterns(["code.*", unknown], field="type")
+        assert raised.value.field == "type"

@@ -27,6 +27,17 @@ REGISTRATIONS, CODES = 3, 5
 """Concurrent requests; most have no response when the process is killed."""
 
 
+EXPECTED_EVENTS = """
+SELECT 'user.registered' AS type, id::text AS subject FROM users
+UNION ALL SELECT 'code.created', id::text FROM codes
+UNION ALL SELECT unnest(ARRAY['referral.created', 'referral.confirmed']), id::text FROM referrals
+"""
+EVENTS = """
+SELECT type, coalesce(data ->> 'referral_id', data ->> 'code_id', data ->> 'user_id') AS subject
+FROM (SELECT type, data FROM events UNION ALL SELECT type, data FROM event_outbox) AS every
+"""
+
+
 @dataclass
 class Write:
     """A request with an idempotency key, and the responses to it."""
@@ -166,6 +177,8 @@ async def _judge(report: ScenarioReport, campaign: Campaign, kills: int) -> None
         uses = await connection.fetchval("SELECT sum(uses) FROM codes")
         referrals = await connection.fetchval("SELECT count(*) FROM referrals")
         queue = await connection.fetch("SELECT entrypoint, payload FROM pgqueuer")
+        expected_events = Counter(await connection.fetch(EXPECTED_EVENTS))
+        events = Counter(await connection.fetch(EVENTS))
     mail_jobs_by_user = Counter(
         json.loads(row["payload"])["user_id"]
         for row in queue
@@ -185,6 +198,7 @@ async def _judge(report: ScenarioReport, campaign: Campaign, kills: int) -> None
         lost=lost,
         accounts=len(users),
         mail_jobs=sum(mail_jobs_by_user.values()),
+        events=events.total(),
     )
     report.check(holds=lost == 0, promise="every acknowledged write is stored")
     report.check(
@@ -203,6 +217,10 @@ async def _judge(report: ScenarioReport, campaign: Campaign, kills: int) -> None
     report.check(
         holds=mail_jobs_by_user == Counter(dict.fromkeys(user_ids, 1)),
         promise="every account has one mail job, and every mail job an account",
+    )
+    report.check(
+        holds=events == expected_events,
+        promise="every change has its events once, and no event is without its change",
     )
     report.check(
         holds=uses == referrals == len(expected),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +17,11 @@ from referral.adapters.postgres.read_model import ACCOUNT, CODES_BY_EMAIL
 from referral.core.entities.account_view import UserFilter
 from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
+from referral.core.entities.events import EVENT_RETENTION, FEED_EVENT_TYPES
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import Role
+from referral.core.ports.events import EventLog
 from tests.support.fakes.security import FakeFingerprinter
 
 USERS = 100_000
@@ -49,6 +51,13 @@ INSERT INTO verdicts SELECT sha256(n::text::bytea), 'valid', now()
     FROM generate_series(1, 100000) n;
 INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at)
     SELECT sha256(n::text::bytea), id_of(n), 'reset', now() FROM generate_series(1, 100000) n;
+INSERT INTO events (id, position, type, occurred_at, data, external_user_id)
+    SELECT id_of(n), nextval('event_positions'),
+    CASE WHEN n % 1000 = 0 THEN 'user.erased' ELSE 'code.created' END,
+    now() - (100000 - n) * interval '1 second', '{}', CASE WHEN n % 2 = 0 THEN id_of(n) END
+    FROM generate_series(1, 100000) n;
+INSERT INTO event_outbox (id, type, occurred_at, data, external_user_id)
+    SELECT id_of(100000 + position), type, occurred_at, data, external_user_id FROM events;
 INSERT INTO refresh_tokens (digest, session_id) SELECT sha256(n::text::bytea), id_of(n)
     FROM generate_series(1, 100000) n;
 """
@@ -74,6 +83,20 @@ def find_scans(plan: dict[str, Any]) -> Iterator[str]:
         yield plan["Relation Name"]
     for child in plan.get("Plans", []):
         yield from find_scans(child)
+
+
+async def query_events(events: EventLog) -> None:
+    """Send each statement about events."""
+    assert await events.has_unpublished()
+    await events.publish(10, wait=False)
+    await events.find(MIDDLE)
+    await events.remove_external_id(MIDDLE)
+    await events.prune(NOW - EVENT_RETENTION)
+    for types in (None, ["user.erased"], FEED_EVENT_TYPES):
+        await events.list_page(types, after=USERS // 2, limit=20)
+    span = NOW - timedelta(hours=12), NOW - timedelta(hours=11)
+    await events.list_between(*span, ["user.erased"], after=None, limit=20)
+    await events.count_between(*span, ["user.erased"])
 
 
 async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
@@ -123,6 +146,9 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         await repositories.profiles.delete(REFERRER)
         await repositories.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
         await repositories.verification_results.delete((b"\0" * 32, b"\1" * 32))
+        await repositories.codes.report_expiry(REFERRER)
+        await repositories.codes.report_expiries(NOW, 200)
+        await query_events(repositories.events)
     assert len(sent) > 26
     async with engine.connect() as connection:
         for statement, parameters in tuple(sent):

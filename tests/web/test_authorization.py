@@ -86,6 +86,7 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /api/v1/me/codes/{code_id}/qr.svg": _own(200, 404),
     "GET /api/v1/me/export": _change(200),
     "GET /api/v1/me/referrals": _own(200),
+    "GET /api/v1/events": _management(200),
     "GET /api/v1/users": _management(200),
     "GET /api/v1/users/external/{external_id}": _management(404),
     "GET /api/v1/users/{user_id}": _management(200),

@@ -142,6 +142,7 @@ class UseCases(Provider):
         email_links.ResetPassword,
         enrichment.EnrichProfile,
         erasure.EraseAccount,
+        events.ListEvents,
         events.PublishEvents,
         events.ReportExpiredCodes,
         exports.ExportAccount,

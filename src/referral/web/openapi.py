@@ -30,6 +30,7 @@ OPERATION_ORDER = (
     "listAuditRecords",
     *("createWebhook", "listWebhooks", "testWebhook", "listDeliveries", "retryDelivery"),
     *("replayEvents", "rotateWebhookSecret", "getWebhook", "updateWebhook", "deleteWebhook"),
+    "listEvents",
     *("introspectToken", "revokeToken", "getAuthorizationServerMetadata", "getJwks"),
     *("getLiveness", "getReadiness", "getMetrics"),
 )
@@ -63,6 +64,7 @@ OPERATION_LINKS: dict[str, dict[str, Node]] = {
             "listUserReferrals",
             "listUsers",
             "listWebhooks",
+            "listEvents",
         )
     },
 }

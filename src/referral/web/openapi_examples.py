@@ -21,6 +21,7 @@ REFERRAL_ID = "01938f6b-51d1-7c9a-b2e4-60a8f3d7c519"
 WEBHOOK_ID = "01938f72-4d1e-7c35-8b9a-2e6f1d0c5a84"
 DELIVERY_ID = "01938f73-91b2-7d48-a7c6-3f5e2b1d0c96"
 EVENT_ID = "01938f73-8e04-7a51-b2d9-6c4f3e2a1b07"
+EVENT_CURSOR = "AAAAAAAAAAAAAAAAAAAAKhG1UGCMGadk"
 SESSION_ID = "01938f5f-93a4-7d26-8e5b-6c0f2a1d7b38"
 
 FIELD_EXAMPLES: dict[str, Any] = {
@@ -67,6 +68,8 @@ FIELD_EXAMPLES: dict[str, Any] = {
     "title": "Engineer",
     "token_type": "Bearer",
     "url": f"{EXAMPLE_PUBLIC_URL}/r/ANN-2026",
+    "timestamp": "2026-12-01T09:30:00Z",
+    "type": "code.created",
     "uses": 1,
     "valid": True,
 }
@@ -150,6 +153,19 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
     "ClientSecretResponse": CLIENT
     | {"client_secret": "Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"},
     "CodeResponse": {"id": CODE_ID},
+    "EventPageResponse": {"next_cursor": EVENT_CURSOR},
+    "EventResponse": {
+        "id": EVENT_ID,
+        "data": {
+            "code_id": CODE_ID,
+            "user_id": ANN_ID,
+            "code": "ANN-2026",
+            "status": "active",
+            "expires_at": FIELD_EXAMPLES["expires_at"],
+            "uses": 0,
+            "max_uses": FIELD_EXAMPLES["max_uses"],
+        },
+    },
     "ExportedCode": {"id": CODE_ID},
     "ExportedReferral": REFERRAL,
     "ExportedReferrer": {

@@ -4,7 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 from uuid import UUID
 
 from litestar import Request
@@ -54,6 +54,12 @@ def _parse_cursor(cursor: str) -> UUID | None:
     return None
 
 
+@overload
+def make_cursor(last_id: UUID, *list_key: object) -> str: ...
+@overload
+def make_cursor(last_id: None, *list_key: object) -> None: ...
+@overload
+def make_cursor(last_id: UUID | None, *list_key: object) -> str | None: ...
 def make_cursor(last_id: UUID | None, *list_key: object) -> str | None:
     """Return the opaque cursor after `last_id`; its checksum binds it to the list of `list_key`."""
     if last_id is None:

@@ -21,6 +21,7 @@ REQUIRED_SCOPES: dict[str, Scope] = {
     "listAuditRecords": Scope.ADMIN,
     "listClients": Scope.ADMIN,
     "listDeliveries": Scope.WEBHOOKS,
+    "listEvents": Scope.EVENTS_READ,
     "listReferrals": Scope.REFERRALS_READ,
     "listUsers": Scope.USERS_READ,
     "listWebhooks": Scope.WEBHOOKS,

@@ -1,8 +1,11 @@
 """Publication of events, and the events of codes that expire."""
 
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
-from referral.core.entities.events import EventType, code_event
+from referral.core.entities.events import EventType, FeedEvent, code_event, expand_patterns
+from referral.core.errors import Unavailable
 from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.webhook_fanout import FanOutEvents
 from referral.core.ports.repositories import Database
@@ -35,6 +38,28 @@ class PublishEvents:
             events = await repositories.events.publish(PUBLISHING_BATCH_SIZE, wait=wait)
             await self.fan_out_events(repositories, events)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ListEvents:
+    """List the events of the feed, oldest first."""
+
+    database: Database
+    publish_events: PublishEvents
+
+    async def __call__(
+        self, patterns: Collection[str] | None, *, after: int, limit: int
+    ) -> list[FeedEvent]:
+        """Return the events after a position that match a pattern; None matches all.
+
+        Raises `InvalidRequest` for a pattern that matches no type.
+        """
+        types = None if patterns is None else expand_patterns(patterns, field="type")
+        # A publisher that hangs delays new events, and does not hide those that are published.
+        with suppress(Unavailable):
+            await self.publish_events(wait=True)
+        async with self.database.read() as repositories:
+            return await repositories.events.list_page(types, after=after, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
