@@ -48,6 +48,8 @@ async def test_locked_webhook_is_saved(store: Database) -> None:
         previous_secret=b"encrypted",
         previous_secret_until=NOW,
         failing_since=NOW,
+        succeeded_attempts=2**40,
+        failed_attempts=1,
     )
     async with store.begin() as repositories:
         assert await repositories.webhooks.lock(webhook.id) == webhook

@@ -290,7 +290,9 @@ async def test_outcomes_are_stored(service: InMemoryService) -> None:
     await record(service, webhook, failed, 200)
     [succeeded] = await deliveries(service, webhook)
     assert succeeded.status is DeliveryStatus.SUCCEEDED
-    assert (await service.get(ShowWebhook)(webhook.id)).failing_since is None
+    webhook = await service.get(ShowWebhook)(webhook.id)
+    assert webhook.failing_since is None
+    assert (webhook.succeeded_attempts, webhook.failed_attempts) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The operator's view of the jobs, a worker, and the tests that are left out."""
 
 import asyncio
+import json
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -11,13 +14,18 @@ import pytest
 from referral.adapters.jobs.admin import JobAdmin
 from referral.adapters.jobs.worker import JobWorker
 from referral.core.entities.jobs import Job, JobContext
+from referral.settings import Settings
 from tests.conftest import execute
+from tests.support.service_process import run_command
 
 IS_ROOT = os.geteuid() == 0
 NEEDS_ROOT = "test_os_users.py"
 """It runs commands as another user; `.ci/run` runs as root."""
 
 collect_ignore = [] if IS_ROOT else [NEEDS_ROOT]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+RunJson = Callable[..., Any]
 
 LEAP_DAY = "0 0 29 2 *"
 """A schedule for pruning that never fires during a test."""
@@ -58,3 +66,30 @@ def start_worker(database_url: str) -> StartWorker:
         await task
 
     return start
+
+
+@pytest.fixture
+def run(settings: Settings, tmp_path: Path) -> Run:
+    """Run a command on the test's database."""
+    values = {
+        "database_url": settings.database_url or "",
+        "signing_key_file": settings.signing_key_file,
+        "log_level": "error",
+    }
+
+    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return run_command(tmp_path, *arguments, stdin=stdin, **values)
+
+    return run
+
+
+@pytest.fixture
+def run_json(run: Run) -> RunJson:
+    """Run a command with `--json`, and return the document that is its whole output."""
+
+    def run_json(*arguments: str, stdin: str | None = None) -> Any:
+        result = run(*arguments, "--json", stdin=stdin)
+        assert (result.returncode, result.stderr) == (0, "")
+        return json.loads(result.stdout)
+
+    return run_json

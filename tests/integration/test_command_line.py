@@ -2,12 +2,9 @@
 
 import json
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import click
@@ -20,10 +17,8 @@ from referral.cli import main
 from referral.cli.output import print_table
 from referral.settings import Settings
 from tests.conftest import execute, run_service
+from tests.integration.conftest import Run, RunJson
 from tests.support.api_client import API, PASSWORD, new_email
-from tests.support.service_process import run_command
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def all_commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, ...]]:
@@ -34,33 +29,6 @@ def all_commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, .
             yield from all_commands(command, *path, name)
         else:
             yield (*path, name)
-
-
-@pytest.fixture
-def run(settings: Settings, tmp_path: Path) -> Run:
-    """Run a command on the test's database."""
-    values = {
-        "database_url": settings.database_url or "",
-        "signing_key_file": settings.signing_key_file,
-        "log_level": "error",
-    }
-
-    def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return run_command(tmp_path, *arguments, stdin=stdin, **values)
-
-    return run
-
-
-@pytest.fixture
-def run_json(run: Run) -> Callable[..., Any]:
-    """Run a command with `--json`, and return the document that is its whole output."""
-
-    def run_json(*arguments: str, stdin: str | None = None) -> Any:
-        result = run(*arguments, "--json", stdin=stdin)
-        assert (result.returncode, result.stderr) == (0, "")
-        return json.loads(result.stdout)
-
-    return run_json
 
 
 @pytest.mark.parametrize("arguments", list(all_commands()), ids=" ".join)
@@ -143,7 +111,7 @@ def test_table_fits_a_narrow_terminal(
 
 
 async def test_clients_are_listed_rotated_and_removed(
-    settings: Settings, run: Run, run_json: Callable[..., Any]
+    settings: Settings, run: Run, run_json: RunJson
 ) -> None:
     """A rotated secret and a removed client are invalid at once, in a running service too."""
     await execute(settings.database_url or "", "TRUNCATE clients")
@@ -184,9 +152,7 @@ async def test_clients_are_listed_rotated_and_removed(
         assert unknown.stderr == f"Error: No client has the id or the name '{arguments[1]}'.\n"
 
 
-async def test_public_client_is_created(
-    settings: Settings, run: Run, run_json: Callable[..., Any]
-) -> None:
+async def test_public_client_is_created(settings: Settings, run: Run, run_json: RunJson) -> None:
     """It has redirect URIs and no secret, and the list shows which clients are public."""
     await execute(settings.database_url or "", "TRUNCATE clients")
     uris = ("https://app.example.com/callback", "com.example.app:/callback")
@@ -237,9 +203,7 @@ def test_name_of_a_client_is_checked(run: Run) -> None:
         assert error in result.stderr
 
 
-async def test_commands_print_json(
-    settings: Settings, run: Run, run_json: Callable[..., Any]
-) -> None:
+async def test_commands_print_json(settings: Settings, run: Run, run_json: RunJson) -> None:
     """One document on standard output and nothing else."""
     url = settings.database_url or ""
     await execute(url, "TRUNCATE pgqueuer, pgqueuer_log")

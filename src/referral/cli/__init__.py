@@ -10,6 +10,7 @@ from referral.cli.jobs import jobs
 from referral.cli.output import CommandGroup
 from referral.cli.serving import migrate, run
 from referral.cli.transfers import export_file, import_file
+from referral.cli.webhooks import webhooks
 from referral.cli.worker import worker
 
 
@@ -31,6 +32,7 @@ for command in (
     jobs,
     migrate,
     run,
+    webhooks,
     worker,
 ):
     main.add_command(command)

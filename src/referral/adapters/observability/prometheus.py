@@ -94,6 +94,14 @@ METRICS = (
     Metric(
         "referral_job_seconds", GaugeMetricFamily, "Duration of attempts.", ("kind", "quantile")
     ),
+    Metric(
+        "referral_webhook_attempts",
+        CounterMetricFamily,
+        "Attempts at deliveries.",
+        ("webhook", "outcome"),
+    ),
+    Metric("referral_webhook_deliveries_pending", GaugeMetricFamily, "Deliveries to attempt."),
+    Metric("referral_webhooks_disabled", GaugeMetricFamily, "Disabled webhooks.", ("reason",)),
 )
 _METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
 

@@ -414,6 +414,8 @@ webhooks = Table(
     _timestamp("previous_secret_until", nullable=True),
     # Time of the first failed attempt since the last success.
     _timestamp("failing_since", nullable=True),
+    Column("succeeded_attempts", BigInteger, nullable=False, server_default="0"),
+    Column("failed_attempts", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("NOT (enabled AND disabled_reason IS NOT NULL)", name="disabled_reason"),
 )
 

@@ -49,6 +49,8 @@ class Webhook:
     previous_secret: bytes | None = None
     previous_secret_until: datetime | None = None
     failing_since: datetime | None = None
+    succeeded_attempts: int = 0
+    failed_attempts: int = 0
 
     def subscribes_to(self, event_type: str) -> bool:
         """Return whether one of the patterns matches a type of event."""
@@ -93,6 +95,15 @@ class Webhook:
             if webhook.enabled and attempt.url == webhook.url:
                 webhook = webhook._after_attempt(attempt)
         return webhook
+
+    def counting(self, attempts: Collection[DeliveryAttempt]) -> "Webhook":
+        """Return the webhook with some attempts more."""
+        succeeded = sum(attempt.succeeded for attempt in attempts)
+        return replace(
+            self,
+            succeeded_attempts=self.succeeded_attempts + succeeded,
+            failed_attempts=self.failed_attempts + len(attempts) - succeeded,
+        )
 
     def _after_attempt(self, attempt: DeliveryAttempt) -> "Webhook":
         if attempt.succeeded:

@@ -38,11 +38,11 @@ class RecordAttempts:
             await repositories.deliveries.save(
                 [delivery.after(by_delivery[delivery.id], jitter()) for delivery in deliveries]
             )
-            changed = webhook.after(attempts)
-            if changed.enabled:
-                await repositories.webhooks.save(changed)
-            elif webhook.enabled:
+            changed = webhook.after(attempts).counting(attempts)
+            if webhook.enabled and not changed.enabled:
                 await disable_webhook(repositories, self.record_audit, SERVICE, changed)
+            else:
+                await repositories.webhooks.save(changed)
         if webhook.enabled:
             log_if_disabled(self.security_log, changed)
 

@@ -27,6 +27,8 @@ MUTABLE_COLUMNS = (
     "previous_secret",
     "previous_secret_until",
     "failing_since",
+    "succeeded_attempts",
+    "failed_attempts",
 )
 BY_ID = webhooks.c.id == bindparam("webhook_id")
 
