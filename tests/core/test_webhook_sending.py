@@ -3,10 +3,11 @@
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from standardwebhooks import Webhook as Verifier
@@ -48,10 +49,14 @@ class Scenario:
         now = self.service.clock.now()
         return Webhook(webhook_id, URL, ("*",), None, True, None, now, secret)  # noqa: FBT003
 
-    async def add_deliveries(self, number: int = 1) -> list[Event]:
-        """Store the webhook and due deliveries."""
+    async def add_deliveries(
+        self, number: int = 1, data: Mapping[str, object] | None = None
+    ) -> list[Event]:
+        """Store the webhook and due deliveries, of events with the same data if given."""
         now, new_id = self.service.clock.now(), self.service.id_generator.new
-        events = [Event(new_id(), "code.created", now, {"number": n}) for n in range(number)]
+        events = [
+            Event(new_id(), "code.created", now, data or {"number": n}) for n in range(number)
+        ]
         async with self.service.database.begin() as repositories:
             await repositories.webhooks.add(self.webhook)
             await repositories.events.add(*events)
@@ -107,7 +112,7 @@ def test_window_of_requests() -> None:
     """One request at first and after a failure; each success doubles the number."""
     window, sizes = RequestWindow(), []
     for succeeded in (True, True, True, True, False, False, True):
-        window.update(succeeded=succeeded)
+        window.update(SUCCESS if succeeded else FAILURE)
         sizes.append(window.size)
     assert sizes == [2, 4, 8, 8, 1, 1, 2]
 
@@ -184,7 +189,7 @@ async def test_unreadable_previous_secret_is_left_out(scenario: Scenario) -> Non
 
 
 async def test_gone_ends_the_rest(scenario: Scenario) -> None:
-    """410 disables the webhook: of the deliveries, those of its batch alone were sent."""
+    """410 disables the webhook, and no other request follows."""
 
     async def gone(_: WebhookRequest) -> ReceiverResponse:
         return ReceiverResponse(410, "the response was 410")
@@ -192,9 +197,24 @@ async def test_gone_ends_the_rest(scenario: Scenario) -> None:
     scenario.sender.answer = gone
     await scenario.add_deliveries(500)
     await scenario.deliver()
-    assert len(scenario.sender.requests) <= 400
+    assert len(scenario.sender.requests) == 1
     assert (await scenario.stored_webhook()).disabled_reason is DisabledReason.GONE
     assert await scenario.statuses() == [DeliveryStatus.FAILED] * 500
+
+
+@pytest.mark.parametrize(("external_id", "expected"), [("shop|7", None), (None, "shop|7")])
+async def test_echo_of_an_external_id_is_not_stored(
+    scenario: Scenario, external_id: str | None, expected: str | None
+) -> None:
+    """An erasure removes it from the event, and would not find it in a response."""
+
+    async def echo(_: WebhookRequest) -> ReceiverResponse:
+        return ReceiverResponse(500, "the response was 500", "shop|7")
+
+    scenario.sender.answer = echo
+    await scenario.add_deliveries(data={"user_id": str(UUID(int=7)), "external_id": external_id})
+    await scenario.deliver()
+    assert [each.response_body for each in await scenario.deliveries()] == [expected]
 
 
 async def test_slow_receiver_gives_way(scenario: Scenario) -> None:

@@ -11,7 +11,7 @@ from referral.core.entities.audit import OPERATOR, AuditAction
 from referral.core.entities.events import Event, EventType
 from referral.core.entities.webhook_deliveries import Delivery, DeliveryAttempt, DeliveryStatus
 from referral.core.entities.webhooks import DisabledReason, Webhook
-from referral.core.errors import InvalidRequest, NotFound, WebhookDisabled
+from referral.core.errors import InvalidRequest, NotFound, TooManyWebhooks, WebhookDisabled
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
 from referral.core.policies.webhook_secrets import ReencryptSecrets, decrypt_signing_secrets
@@ -72,6 +72,15 @@ async def record(
         delivery.id, webhook.url, service.clock.now(), delivery.retry_requested_at, status, error
     )
     await service.get(RecordAttempts)(webhook.id, [replace(attempt, **changed)], lambda: 0)
+
+
+async def test_number_of_webhooks_is_limited(service: InMemoryService) -> None:
+    """As many as a worker serves at once, so that dead ones hold up no other; deleting helps."""
+    first, *_ = [await create(service) for _ in range(50)]
+    with pytest.raises(TooManyWebhooks, match="50 webhooks"):
+        await create(service)
+    await service.get(DeleteWebhook)(OPERATOR, first.id)
+    await create(service)
 
 
 async def signing_secrets(service: InMemoryService, webhook_id: UUID) -> tuple[bytes, ...]:

@@ -116,6 +116,12 @@ class ClientNameTaken(Conflict):
     default_detail = "A client with this name exists already. Choose another name."
 
 
+class TooManyWebhooks(Conflict):
+    """The service has as many webhooks as it can deliver to without delays."""
+
+    default_detail = "There are 50 webhooks already, the maximum. Delete one that is not needed."
+
+
 class ReferralDecided(Conflict):
     """An admin has decided on this referral already."""
 

@@ -32,6 +32,9 @@ class FakeWebhookRepository:
     async def add(self, webhook: Webhook) -> None:
         self._store(webhook)
 
+    async def count_exclusively(self) -> int:
+        return len(self.tables.webhooks)
+
     async def find(self, webhook_id: UUID) -> Webhook | None:
         return self.tables.webhooks.get(webhook_id)
 

@@ -11,8 +11,10 @@ from referral.adapters.webhooks.networks import IpAddress
 
 LOOKUP_TIMEOUT_SECONDS = 5.0
 
-MAX_LOOKUPS = 32
-"""Look-ups that run at once. A host has one at most, however slow its name servers are."""
+MAX_LOOKUPS = 64
+"""Look-ups that run at once; there are fewer webhooks. A host has one at most, however slow its
+name servers are.
+"""
 
 LookUp = Callable[[str], list[str]]
 Found = list[str] | OSError

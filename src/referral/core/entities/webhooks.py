@@ -30,6 +30,14 @@ class DisabledReason(StrEnum):
     UNREADABLE_SECRET = "unreadable_secret"  # noqa: S105 - not a secret
 
 
+MAX_WEBHOOKS = 50
+"""How many webhooks exist at most, enabled or not.
+
+A worker sends to 128 at once: as long as there are fewer, receivers that do not respond hold up no
+other one.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """A receiver of events.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from referral.core.entities.jobs import DeliverWebhookJob
 from referral.core.entities.webhook_deliveries import DeliveryAttempt
-from referral.core.entities.webhooks import DisabledReason, Webhook
+from referral.core.entities.webhooks import HTTP_GONE, DisabledReason, Webhook
 from referral.core.errors import RescheduleJob, Unavailable
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_requests import encode_event, signature_headers
@@ -17,7 +17,12 @@ from referral.core.policies.webhook_secrets import decrypt_signing_secrets
 from referral.core.ports.repositories import Database
 from referral.core.ports.security import SecretCipher
 from referral.core.ports.system import Clock
-from referral.core.ports.webhooks import DueDelivery, WebhookRequest, WebhookSender
+from referral.core.ports.webhooks import (
+    DueDelivery,
+    ReceiverResponse,
+    WebhookRequest,
+    WebhookSender,
+)
 
 BATCH_SIZE = 400
 """Deliveries that are read together, and whose outcomes are stored together: a transaction costs as
@@ -59,14 +64,20 @@ class EnqueueDueWebhooks:
 class RequestWindow:
     """How many requests a webhook gets at once: a failure allows one, each success twice as many.
 
-    So a receiver that is dead or overloaded has one request at a time, and occupies little.
+    So a receiver that is dead or overloaded has one request at a time, and occupies little. After
+    410 it gets none.
     """
 
     size: int = 1
 
-    def update(self, *, succeeded: bool) -> None:
+    def update(self, response: ReceiverResponse) -> None:
         """Take the outcome of a request into account."""
-        self.size = min(2 * self.size, MAX_REQUESTS_PER_WEBHOOK) if succeeded else 1
+        if response.status == HTTP_GONE:
+            self.size = 0
+        elif response.error is None:
+            self.size = min(2 * self.size, MAX_REQUESTS_PER_WEBHOOK)
+        else:
+            self.size = min(self.size, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +160,7 @@ class DeliveryBatch:
         body = encode_event(delivery.event_id, delivery.event_type, delivery.occurred_at, due.data)
         headers = signature_headers(delivery.event_id, self.clock.now(), body, self.secrets)
         response = await self.sender.send(WebhookRequest(self.webhook.url, headers, body))
-        self.window.update(succeeded=response.error is None)
+        self.window.update(response)
         self.attempts.append(
             DeliveryAttempt(
                 delivery_id=delivery.id,
@@ -158,7 +169,8 @@ class DeliveryBatch:
                 retry_requested_at=delivery.retry_requested_at,
                 response_status=response.status,
                 error=response.error,
-                response_body=response.body,
+                # An erasure removes the external id from the event, and must find no copy of it.
+                response_body=None if due.data.get("external_id") else response.body,
                 retry_after=response.retry_after,
             )
         )

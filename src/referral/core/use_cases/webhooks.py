@@ -11,11 +11,12 @@ from referral.core.entities.jobs import DeleteDeliveriesJob
 from referral.core.entities.page import Page
 from referral.core.entities.webhook_deliveries import DISABLED_ERROR
 from referral.core.entities.webhooks import (
+    MAX_WEBHOOKS,
     Webhook,
     check_description,
     check_patterns,
 )
-from referral.core.errors import NotFound, Unavailable, WebhookDisabled
+from referral.core.errors import NotFound, TooManyWebhooks, Unavailable, WebhookDisabled
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.webhook_attempts import disable_webhook
@@ -58,10 +59,12 @@ class CreateWebhook:
         new: NewWebhook,
         idempotent_request: IdempotentRequest[WebhookWithSecret] | None = None,
     ) -> WebhookWithSecret:
-        """Return the webhook and its secret; raises `Invalid`."""
+        """Return the webhook and its secret; raises `Invalid` or `TooManyWebhooks`."""
         created = webhook, _ = self._make(new)
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
+            if await repositories.webhooks.count_exclusively() >= MAX_WEBHOOKS:
+                raise TooManyWebhooks
             await self.record_audit(repositories, actor, AuditAction.WEBHOOK_CREATED, webhook.id)
             await repositories.webhooks.add(webhook)
             await save_idempotent_response(repositories, self.clock, idempotent_request, created)

@@ -147,7 +147,9 @@ class WebhooksController(Controller):
     @post(
         summary="Create a webhook",
         before_request=replay_stored_caller_response,
-        responses=problem_responses(*READ_ERRORS, *BODY_ERRORS, *IDEMPOTENCY_ERRORS)
+        responses=problem_responses(
+            *READ_ERRORS, *BODY_ERRORS, *IDEMPOTENCY_ERRORS, errors.TooManyWebhooks
+        )
         | {
             201: ResponseSpec(
                 CreatedWebhookResponse,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from referral.adapters.postgres.connection import (
     DatabaseConnection,
@@ -16,6 +16,9 @@ from referral.adapters.postgres.tables import webhook_replays as replays
 from referral.adapters.postgres.tables import webhooks
 from referral.core.entities.webhook_deliveries import Replay
 from referral.core.entities.webhooks import Webhook
+
+COUNT_LOCK_KEY = 7_215_904_534
+"""Key of the advisory lock, unique in this service."""
 
 MUTABLE_COLUMNS = (
     "url",
@@ -34,6 +37,8 @@ BY_ID = webhooks.c.id == bindparam("webhook_id")
 
 ADD = insert_entity(webhooks, Webhook)
 FIND = Statement(select(webhooks).where(BY_ID))
+LOCK_COUNT = Statement(select(func.pg_advisory_xact_lock(COUNT_LOCK_KEY)))
+COUNT = Statement(select(func.count()).select_from(webhooks))
 LOCK = Statement(select(webhooks).where(BY_ID).with_for_update())
 # A shared lock: whoever disables or deletes a webhook waits for the deliveries that are being made,
 # and a webhook that was disabled meanwhile is left out.
@@ -74,6 +79,10 @@ class PostgresWebhookRepository:
 
     async def add(self, webhook: Webhook) -> None:
         await self.connection.execute(ADD, **values_of(webhook))
+
+    async def count_exclusively(self) -> int:
+        await self.connection.execute(LOCK_COUNT)
+        return await self.connection.fetch_value(int, COUNT) or 0
 
     async def find(self, webhook_id: UUID) -> Webhook | None:
         return await self.connection.fetch_entity(Webhook, FIND, webhook_id=webhook_id)
