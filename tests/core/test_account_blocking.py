@@ -31,6 +31,7 @@ from tests.core.service import (
     InMemoryService,
     user_caller,
 )
+from tests.core.test_authorization import begin_session
 
 NEW_PASSWORD = "staple battery horse"
 
@@ -186,10 +187,11 @@ async def test_block_ends_all_sessions(service: InMemoryService, ann: User) -> N
 
 async def test_blocked_admin_loses_admin_rights(service: InMemoryService, ann: User) -> None:
     """The role grants nothing during the block."""
-    admin = await service.create_admin("root@example.com")
+    root = await service.create_admin("root@example.com")
+    admin = user_caller(root, await begin_session(service, root))
     service.configure(referrals_visibility=ReferralVisibility.OWNER)
     list_referrals = service.get(ListReferrals)
-    await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)
+    await list_referrals(admin, ann.id, status=None, after=None, limit=1)
     await service.block_account("root@example.com")
     with pytest.raises(NotFound):
-        await list_referrals(user_caller(admin), ann.id, status=None, after=None, limit=1)
+        await list_referrals(admin, ann.id, status=None, after=None, limit=1)

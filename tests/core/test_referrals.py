@@ -1,9 +1,11 @@
 """Lists of referrals, their visibility, and referrers that are set after registration."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus, ReferralVisibility
 from referral.core.entities.users import Referrer, User
@@ -15,8 +17,10 @@ from referral.core.errors import (
     ReferralCodeUnusable,
     Unauthenticated,
 )
+from referral.core.use_cases.clients import RemoveClient
 from referral.core.use_cases.referrals import ListReferrals, SetReferrer
 from tests.core.service import InMemoryService, client_caller, user_caller
+from tests.core.test_authorization import begin_session, stored_client
 from tests.support.fakes.repositories import FakeReferralRepository
 
 
@@ -81,9 +85,29 @@ async def test_admin_sees_everything(
     service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """With e-mail addresses under every setting."""
-    admin = user_caller(await service.create_admin("root@example.com"))
+    root = await service.create_admin("root@example.com")
+    admin = user_caller(root, await begin_session(service, root))
     items, shows_details = await listed(service, visibility, admin, ann.id)
     assert (len(items), shows_details) == (3, True)
+
+
+@pytest.mark.parametrize("lacking", ["session", "own client"])
+async def test_admin_without_the_rights_of_one_is_a_stranger(
+    service: InMemoryService, ann: User, lacking: str
+) -> None:
+    """After the end of the session, and in an application that the admin signed in to."""
+    root = await service.create_admin("root@example.com")
+    session_id = await begin_session(service, root)
+    caller = user_caller(root, session_id)
+    if lacking == "session":
+        async with service.database.begin() as repositories:
+            await repositories.sessions.revoke(session_id)
+    else:
+        caller = replace(caller, client_id=str(UUID(int=9)))
+    with pytest.raises(NotFound):
+        await listed(service, ReferralVisibility.OWNER, caller, ann.id)
+    _, shows_details = await listed(service, ReferralVisibility.REDACTED, caller, ann.id)
+    assert not shows_details
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
@@ -91,10 +115,12 @@ async def test_client_with_the_scope_sees_everything(
     service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """`referrals:read` is sufficient under every setting."""
-    items, shows_details = await listed(
-        service, visibility, client_caller(Scope.REFERRALS_READ), ann.id
-    )
+    shop = await stored_client(service, Scope.REFERRALS_READ)
+    items, shows_details = await listed(service, visibility, shop, ann.id)
     assert (len(items), shows_details) == (3, True)
+    await service.get(RemoveClient)("shop", OPERATOR)
+    with pytest.raises(Unauthenticated):
+        await listed(service, visibility, shop, ann.id)
 
 
 @pytest.mark.parametrize("visibility", ReferralVisibility)
@@ -113,8 +139,10 @@ async def test_unknown_user_is_not_found(
     service: InMemoryService, ann: User, visibility: ReferralVisibility
 ) -> None:
     """For users, administrators and clients alike."""
-    admin = await service.create_admin("root@example.com")
-    for caller in (user_caller(ann), user_caller(admin), client_caller(Scope.REFERRALS_READ)):
+    root = await service.create_admin("root@example.com")
+    admin = user_caller(root, await begin_session(service, root))
+    shop = await stored_client(service, Scope.REFERRALS_READ)
+    for caller in (user_caller(ann), admin, shop):
         with pytest.raises(NotFound):
             await listed(service, visibility, caller, service.id_generator.new())
 

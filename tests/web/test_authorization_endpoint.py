@@ -34,6 +34,7 @@ from tests.support.api_client import (
     log_in,
 )
 from tests.support.page_forms import log_in_on_page
+from tests.web.test_authorization import promote
 
 REDIRECT_URI = "https://app.example.com/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -111,6 +112,21 @@ def error_of(response: httpx.Response) -> tuple[int, str]:
     """Return the status and the error code of RFC 6749."""
     assert response.headers["Cache-Control"] == "no-store"
     return response.status_code, response.json()["error"]
+
+
+async def test_application_of_an_admin_is_no_admin(
+    client: httpx.AsyncClient, database: PostgresDatabase, app: Client, ann: Member
+) -> None:
+    """It reads and changes what a member may; the documentation page is the service's own."""
+    await promote(ann, database)
+    for client_id, status in ((app.id, 403), (DOCS_CLIENT_ID, 200)):
+        uri = REDIRECT_URI if client_id == app.id else f"{ISSUER}/docs/oauth2-redirect"
+        request = request_for(client_id, redirect_uri=uri)
+        code = answer_of(await authorize(client, request), uri)["code"]
+        tokens = await exchange(client, code, client_id, form={"redirect_uri": uri})
+        headers = {"Authorization": f"Bearer {tokens.json()['access_token']}"}
+        assert (await client.get(f"{API}/me", headers=headers)).json()["role"] == "admin"
+        assert (await client.get(f"{API}/clients", headers=headers)).status_code == status
 
 
 async def test_code_flow_gives_the_tokens_of_the_user(

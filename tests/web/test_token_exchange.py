@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -168,6 +168,33 @@ async def test_acting_client_is_not_the_user(product: Exchanger) -> None:
     ):
         response = await product.client.request(method, f"{API}{path}", json=body, headers=headers)
         assert (response.status_code, response.json()["code"]) == (403, "insufficient-scope")
+
+
+async def test_acting_client_ends_with_the_user_and_itself(
+    product: Exchanger, database: PostgresDatabase
+) -> None:
+    """It exports nothing about a blocked user, and changes nothing after it was deleted."""
+    user = await join(product.client)
+    other = await create_client(product.client, database, Scope.USERS_ACT)
+    shop, product.shop = product.shop, other
+    try:
+        tokens = await product.exchange(user.id, USER_ID)
+    finally:
+        product.shop = shop
+    headers = {"Authorization": f"Bearer {tokens.json()['access_token']}"}
+
+    async def send(method: str, path: str, **sent: Any) -> tuple[int, str | None]:
+        response = await product.client.request(method, f"{API}{path}", headers=headers, **sent)
+        return response.status_code, response.json().get("code")
+
+    assert (await send("GET", "/me/export"))[0] == 200
+    await block_account(database, user.email)
+    assert await send("GET", "/me/export") == (403, "account-blocked")
+    await block_account(database, user.email, undo=True)
+    async with database.begin() as repositories:
+        await repositories.clients.remove(UUID(other.id))
+    for request in (("GET", "/me/export"), ("PATCH", "/me"), ("POST", "/me/codes")):
+        assert await send(*request) == (401, "unauthenticated")
 
 
 @pytest.mark.parametrize("route", CLIENT_SCOPES)

@@ -10,7 +10,7 @@ from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
 from referral.core.policies.audit_recording import RecordAudit
-from referral.core.policies.authorization import Authorize
+from referral.core.policies.authorization import Authorize, CheckActingClient
 from referral.core.policies.client_identification import (
     DOCS_CLIENT_ID,
     DocsClient,
@@ -77,6 +77,7 @@ class UseCases(Provider):
     scope = Scope.APP
     policies = provide_all(
         Authorize,
+        CheckActingClient,
         BeginSession,
         ChangeEmail,
         CreateExternalAccount,

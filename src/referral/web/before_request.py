@@ -8,8 +8,9 @@ from typing import Any
 from litestar import Request, Response
 from litestar.datastructures import State
 
+from referral.core.policies.authorization import CheckActingClient
 from referral.core.use_cases.sessions import CheckSession
-from referral.web.auth import authenticate_user, find_session_id
+from referral.web.auth import authenticate, authenticate_user
 from referral.web.problems import allow_header
 
 
@@ -33,13 +34,20 @@ async def require_user(request: Request[Any, Any, State]) -> Response[None] | No
 
 
 async def require_active_session(request: Request[Any, Any, State]) -> Response[None] | None:
-    """Authenticate the user; raises `Unauthenticated`, also when the session has ended."""
+    """Authenticate the user; raises `Unauthenticated`, also when the session has ended.
+
+    A token without a session needs the client that acts for the user.
+    """
     response = await respond_to_options(request)
     if response is None:
-        user_id, session_id = await authenticate_user(request), await find_session_id(request)
-        if session_id is not None:
-            check_session: CheckSession = await request.app.state.container.get(CheckSession)
-            await check_session(user_id, session_id)
+        user_id, caller = await authenticate_user(request), await authenticate(request)
+        container = request.app.state.container
+        if caller.session_id is not None:
+            check_session: CheckSession = await container.get(CheckSession)
+            await check_session(user_id, caller.session_id)
+        if caller.acting_client is not None:
+            check_client: CheckActingClient = await container.get(CheckActingClient)
+            await check_client(caller.acting_client, user_id)
     return response
 
 

@@ -11,7 +11,6 @@ from referral.core.entities.referrals import (
     ReferralStatus,
     ReferralVisibility,
 )
-from referral.core.entities.users import Role
 from referral.core.errors import (
     AlreadyReferred,
     ClaimWindowClosed,
@@ -20,6 +19,7 @@ from referral.core.errors import (
     Unauthenticated,
 )
 from referral.core.policies.attribution import CreditReferrer
+from referral.core.policies.authorization import require_admin, require_client
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
 from referral.core.ports.repositories import Database, Repositories
@@ -45,7 +45,8 @@ class ListReferrals:
         """Return a page, and whether the caller may see e-mail addresses and codes.
 
         Raises `NotFound` if the user does not exist or is not visible to the caller, and
-        `InsufficientScope` for a client without `referrals:read`.
+        `InsufficientScope` for a client without `referrals:read`; `Unauthenticated` for callers
+        that are gone.
         """
         async with self.database.read() as repositories:
             shows_details = await self._shows_details(repositories, caller, user_id)
@@ -57,9 +58,8 @@ class ListReferrals:
     async def _shows_details(
         self, repositories: Repositories, caller: Caller, user_id: UUID
     ) -> bool:
-        is_client = caller.is_client_with(Scope.REFERRALS_READ)
-        if caller.user_id is None and not is_client:
-            raise InsufficientScope
+        if caller.user_id is None:
+            await require_client(repositories, caller, Scope.REFERRALS_READ)
         is_privileged = caller.user_id is None or await _is_admin(repositories, caller)
         if caller.user_id == user_id:
             return True
@@ -70,15 +70,17 @@ class ListReferrals:
 
 
 async def _is_admin(repositories: Repositories, caller: Caller) -> bool:
-    """Return whether the caller is an admin; raises `Unauthenticated` for an erased account.
+    """Return whether the caller is an admin now; raises `Unauthenticated` for an erased account.
 
-    A client that acts for an admin is none.
+    An admin whose session has ended is a member, who reads until the token expires.
     """
-    user = await repositories.users.find(caller.user_id) if caller.user_id else None
-    if user is None:
+    if caller.user_id is None or await repositories.users.find(caller.user_id) is None:
         raise Unauthenticated
-    is_admin = user.role is Role.ADMIN and user.blocked_at is None
-    return is_admin and caller.acting_client is None
+    try:
+        await require_admin(repositories, caller)
+    except (InsufficientScope, Unauthenticated):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

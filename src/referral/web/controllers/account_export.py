@@ -16,7 +16,7 @@ from referral.web.before_request import require_active_session
 from referral.web.controllers.current_user import ProfileResponse
 from referral.web.field_types import Timestamp
 from referral.web.injection import inject
-from referral.web.problem_types import READ_ERRORS, problem_responses
+from referral.web.problem_types import WRITE_ERRORS, problem_responses
 
 
 class ExportedAccount(Struct):
@@ -141,7 +141,9 @@ class AccountExportController(Controller):
     dependencies = {"user_id": Provide(authenticate_user)}
 
     @get(
-        operation_id="exportMe", summary="Export my data", responses=problem_responses(*READ_ERRORS)
+        operation_id="exportMe",
+        summary="Export my data",
+        responses=problem_responses(*WRITE_ERRORS),
     )
     @inject
     async def export(

@@ -140,7 +140,9 @@ class ClientsController(Controller):
         caller: NamedDependency[Caller],
         rotate_secret: FromDishka[RotateClientSecret],
     ) -> ClientSecretResponse:
-        """Replace the secret of a client; the old one is invalid at once."""
+        """Replace the secret of a client; the old one is invalid at once. Access tokens that were
+        issued before stay valid until they expire.
+        """
         client, secret = await rotate_secret(str(client_id), caller.actor)
         return ClientSecretResponse(*_values(client), client_secret=secret)
 
@@ -157,8 +159,8 @@ class ClientsController(Controller):
         caller: NamedDependency[Caller],
         remove_client: FromDishka[RemoveClient],
     ) -> None:
-        """Delete a client. It gets no new token; introspection rejects its old ones at once, and
-        other services accept them until they expire.
+        """Delete a client. It gets no new token, and its old ones open no route for clients;
+        introspection rejects them, and other services accept them until they expire.
         """
         await remove_client(str(client_id), caller.actor)
 
