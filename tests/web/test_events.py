@@ -1,6 +1,7 @@
 """`GET /events`: pages, filters and cursors."""
 
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.clients import Scope
 from referral.core.entities.events import FEED_EVENT_TYPES
+from referral.web.controllers.events import LIST_KEY
+from referral.web.pagination import make_cursor
 from tests.support.api_client import API, Member, join
 from tests.support.clients import ClientCaller, create_client
 
@@ -116,9 +119,12 @@ async def test_unknown_type_is_rejected(poller: ClientCaller, wanted: str) -> No
     assert all(each in error["detail"] for each in (*FEED_EVENT_TYPES, "user.*", "referral.*"))
 
 
-@pytest.mark.parametrize("garbage", ["", "x", "null", "A" * 32])
+BEYOND_BIGINT = make_cursor(UUID(int=2**63), LIST_KEY)
+
+
+@pytest.mark.parametrize("garbage", ["", "x", "null", "A" * 32, BEYOND_BIGINT])
 async def test_invalid_cursor_is_rejected(poller: ClientCaller, garbage: str) -> None:
-    """Also one of another list."""
+    """Also one that was made with the source code at hand."""
     response = await poller.request("GET", EVENTS, params={"cursor": garbage})
     assert response.status_code == 422
     assert [error["parameter"] for error in response.json()["errors"]] == ["cursor"]

@@ -23,6 +23,9 @@ FILTERS = (
 )
 """Parameters of lists for which "null" is no value. A code may have that text."""
 
+MAX_POSITION = 2**63 - 1
+"""The maximum of PostgreSQL's bigint."""
+
 CURSOR_CHECKSUM_BYTES = 8
 CURSOR_CHARACTERS = 32
 """The length of a cursor: 16 bytes of a UUID and its checksum, in Base64."""
@@ -43,9 +46,25 @@ class PageRequest(Struct, frozen=True):
             return None
         last_id = _parse_cursor(self.cursor) if len(self.cursor) == CURSOR_CHARACTERS else None
         if last_id is None or make_cursor(last_id, *list_key) != self.cursor:
-            detail = "Invalid cursor: send 'next_cursor' of the previous page of this list."
-            raise ValidationFailed(FieldError(detail, parameter="cursor"))
+            raise _invalid_cursor()
         return last_id
+
+    def after_position(self, *list_key: object) -> int:
+        """Return the position after which the page begins, or 0 for the first page.
+
+        Raises `ValidationFailed` like `after`, and for a position that the database cannot have:
+        the checksum of a cursor is no secret.
+        """
+        last_id = self.after(*list_key)
+        position = last_id.int if last_id else 0
+        if position > MAX_POSITION:
+            raise _invalid_cursor()
+        return position
+
+
+def _invalid_cursor() -> ValidationFailed:
+    detail = "Invalid cursor: send 'next_cursor' of the previous page of this list."
+    return ValidationFailed(FieldError(detail, parameter="cursor"))
 
 
 def _parse_cursor(cursor: str) -> UUID | None:

@@ -83,8 +83,7 @@ class EventsController(Controller):
         """List the events of the last 30 days, oldest first. To poll, store `next_cursor` and send
         it as `cursor` of the next request: no event is skipped, and none is listed twice.
         """
-        last = page.after(LIST_KEY)
-        after = last.int if last else 0
+        after = page.after_position(LIST_KEY)
         events = await list_events(event_types, after=after, limit=page.limit)
         items = [EventResponse.from_event(each.event) for each in events]
         return EventPageResponse(items, _next_cursor(events, after))
