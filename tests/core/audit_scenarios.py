@@ -10,7 +10,7 @@ from referral.core.entities.authorization_codes import AuthorizationRequest, mak
 from referral.core.entities.clients import Client, Scope
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
-from referral.core.entities.subject_tokens import Identity
+from referral.core.entities.subject_tokens import Identity, SubjectTokenType
 from referral.core.entities.users import Role, User
 from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases import (
@@ -184,6 +184,17 @@ async def exchange_code(service: InMemoryService, _: Actor) -> AuditedCall:
         Actor.user(ann.id),
         AuditAction.SESSION_STARTED,
         None,
+    )
+
+
+async def exchange_token(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Exchange a user's id for a token."""
+    ann, use = await _ann(service), service.get(token_exchange.ExchangeToken)
+    return AuditedCall(
+        lambda: use(ACTING, SubjectTokenType.USER_ID, str(ann.id)),
+        ACTING.actor,
+        AuditAction.TOKEN_EXCHANGED,
+        ann.id,
     )
 
 
@@ -448,6 +459,7 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     sessions.LogIn: (log_in,),
     sessions.RefreshSession: (reuse_refresh_token,),
     sessions.RevokeSession: (log_out, log_out_by_access_token),
+    token_exchange.ExchangeToken: (exchange_token,),
     token_exchange.FindIdentityUser: (create_at_first_sight, join_identity),
     users.EraseUser: (erase_user,),
     webhook_deliveries.ReplayEvents: (replay_events,),
@@ -530,7 +542,6 @@ READS: tuple[type, ...] = (
     referral_review.ListAllReferrals,
     referrals.ListReferrals,
     sessions.CheckSession,
-    token_exchange.ExchangeToken,
     users.ListUsers,
     users.ShowUser,
     webhook_deliveries.ListDeliveries,

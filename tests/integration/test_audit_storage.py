@@ -1,5 +1,6 @@
 """The audit log in PostgreSQL: closed to changes, and partitioned by month."""
 
+import itertools
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -139,7 +140,7 @@ async def test_pruning_drops_empty_partitions(
     database: PostgresDatabase, connection: asyncpg.Connection
 ) -> None:
     """Of past months whose records have expired; pruning deletes in batches until none is left."""
-    first, second = datetime(2061, 1, 1, tzinfo=UTC), datetime(2061, 2, 1, tzinfo=UTC)
+    first, second = datetime(2011, 1, 1, tzinfo=UTC), datetime(2011, 2, 1, tzinfo=UTC)
     await prepare(database, first)
     kept = make_record(second)
     await add(database, kept)
@@ -153,7 +154,7 @@ async def test_pruning_drops_empty_partitions(
             assert await repositories.audit.prune(second) is more
     await prepare(database, second + timedelta(days=365))
     names = [row["relname"] for row in await connection.fetch(PARTITIONS)]
-    assert [name for name in names if "2061" in name] == ["audit_log_2061_02"]
+    assert [name for name in names if "2011" in name] == ["audit_log_2011_02"]
     assert await find(database, kept) == [kept]
 
 
@@ -162,19 +163,45 @@ async def test_role_of_its_own_can_only_read_add_and_prune(
 ) -> None:
     """With the rights of docs/operations.md; the triggers need not decide."""
     role, record = f"app_{uuid4().hex}", make_record(datetime.now(UTC))
+    await prepare(database, record.at)
     await add(database, record)
+    tables = ["audit_log", *(row["relname"] for row in await connection.fetch(PARTITIONS))]
     await execute(database_url, f"CREATE ROLE {role}")
     [grants] = re.findall(r"```sql\n(GRANT SELECT.*?)```", OPERATIONS.read_text(), re.DOTALL)
     await execute(database_url, grants.replace("referral_app", role))
     async with connection.transaction():
         await connection.execute(f"SET LOCAL ROLE {role}")
         await connection.execute("SET LOCAL referral.audit_pruning = 'on'")
-        for change in CHANGES:
+        for change, table in itertools.product(CHANGES, tables):
             with pytest.raises(InsufficientPrivilegeError, match="permission denied"):
                 async with connection.transaction():
-                    await connection.execute(change.format("audit_log"))
+                    await connection.execute(change.format(table))
+        with pytest.raises(InsufficientPrivilegeError, match="records of the last day"):
+            async with connection.transaction():
+                await connection.execute("SELECT prune_audit_log(now() - interval '1 hour', 10)")
         await connection.execute(
             "SELECT prepare_audit_log(now()), prune_audit_log('2000-01-01Z', 10)"
         )
+    await execute(database_url, f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert await find(database, record) == [record]
+
+
+async def test_role_that_may_delete_is_stopped_by_the_triggers(
+    database_url: str, database: PostgresDatabase, connection: asyncpg.Connection
+) -> None:
+    """Only the owner of the tables passes them; any role can set the setting."""
+    role, record = f"app_{uuid4().hex}", make_record(datetime.now(UTC))
+    await prepare(database, record.at)
+    await add(database, record)
+    tables = [f"audit_log_{record.at:%Y_%m}", "audit_log"]
+    grants = (f"GRANT SELECT, DELETE ON {table} TO {role}" for table in tables)
+    await execute(database_url, f"CREATE ROLE {role}; {'; '.join(grants)}")
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL ROLE {role}")
+        await connection.execute("SET LOCAL referral.audit_pruning = 'on'")
+        for table in tables:
+            with pytest.raises(InsufficientPrivilegeError, match="audit log cannot be changed"):
+                async with connection.transaction():
+                    await connection.execute(f"DELETE FROM {table}")  # noqa: S608
     await execute(database_url, f"DROP OWNED BY {role}; DROP ROLE {role}")
     assert await find(database, record) == [record]

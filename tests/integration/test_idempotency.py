@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 from dishka import Provider, Scope
 
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.security.passwords import ArgonPasswordHasher
+from referral.core.entities.clients import Scope as AccessScope
 from referral.core.entities.deliverability import Deliverability
 from referral.core.ports.third_parties import EmailVerifier
 from referral.settings import Settings
 from tests.conftest import run_service
 from tests.support.api_client import API, PASSWORD, Member, join, new_email
+from tests.support.clients import ClientCaller, create_client
 from tests.support.fakes.system import FakeClock
 from tests.support.fakes.third_parties import FakeEmailVerifier
 from tests.support.service_process import running_service
@@ -46,6 +49,35 @@ async def test_repeated_registration_replays_the_response(client: httpx.AsyncCli
     assert again.headers["Content-Type"] == first.headers["Content-Type"]
     taken = await client.post(f"{API}/auth/register", json=body)
     assert taken.status_code == 409
+
+
+async def test_repeated_changes_of_a_client_replay_the_secret(
+    client: httpx.AsyncClient, database: PostgresDatabase, database_url: str
+) -> None:
+    """A lost response loses no secret, and the database stores the response encrypted."""
+    admin = await create_client(client, database, AccessScope.ADMIN)
+    body = {"name": f"shop {uuid4()}", "scopes": ["users:read"]}
+    created = await _send_twice(admin, "/clients", json=body)
+    assert created.status_code == 201
+    rotated = await _send_twice(admin, f"/clients/{created.json()['id']}/rotate-secret")
+    assert rotated.status_code == 200
+    assert rotated.json()["client_secret"] != created.json()["client_secret"]
+    for response in (created, rotated):
+        secret = response.json()["client_secret"].encode()
+        query = "SELECT count(*) FROM attempts WHERE position($1::bytea IN body) > 0"
+        connection = await asyncpg.connect(database_url)
+        assert await connection.fetchval(query, secret) == 0
+        await connection.close()
+
+
+async def _send_twice(admin: ClientCaller, path: str, **sent: Any) -> httpx.Response:
+    headers = admin.headers | key_header()
+    first, again = [
+        await admin.client.post(f"{API}{path}", headers=headers, **sent) for _ in range(2)
+    ]
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers.get("Location") == first.headers.get("Location")
+    return first
 
 
 async def test_repeated_code_creation_replays_the_response(client: httpx.AsyncClient) -> None:

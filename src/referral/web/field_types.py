@@ -48,7 +48,8 @@ Timestamp = Annotated[datetime, Meta(tz=True, examples=["2026-12-31T23:59:59Z"])
 Reason = Annotated[
     str,
     Meta(
-        description="For the audit log: 1 to 500 characters. It must not contain an e-mail address "
+        description="For the audit log: 1 to 500 characters in one line, without control and "
+        "format characters. It must not contain an e-mail address "
         "or `@`, because it stays after the user's account was erased.",
         examples=["Reported by three users."],
         extra_json_schema={"minLength": 1, "maxLength": MAX_REASON_CHARACTERS},

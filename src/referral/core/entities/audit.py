@@ -9,6 +9,8 @@ from uuid import UUID
 from referral.core.errors import InvalidRequest
 
 MAX_REASON_CHARACTERS = 500
+REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Characters that are not seen, or that change how others are shown, such as line ends."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOW_BITS = (1 << 62) - 1
@@ -29,6 +31,7 @@ class AuditAction(StrEnum):
     SESSION_STARTED = "session.started"
     SESSION_ENDED = "session.ended"
     SESSION_REUSED = "session.reused"
+    TOKEN_EXCHANGED = "token.exchanged"  # noqa: S105
     CLIENT_CREATED = "client.created"
     CLIENT_SECRET_ROTATED = "client.secret-rotated"  # noqa: S105
     CLIENT_DELETED = "client.deleted"
@@ -132,9 +135,12 @@ def validated_reason(reason: str) -> str:
     It outlives the erasure of the user, so it must not name an e-mail address.
     """
     text = reason.strip()
-    controls = {"Cc", "Cs"} & {unicodedata.category(each) for each in text.replace("\n", "")}
-    if controls or not 0 < len(text) <= MAX_REASON_CHARACTERS:
-        detail = f"Send 1 to {MAX_REASON_CHARACTERS} characters, without control characters."
+    refused = REFUSED_CATEGORIES & {unicodedata.category(each) for each in text}
+    if refused or not 0 < len(text) <= MAX_REASON_CHARACTERS:
+        detail = (
+            f"Send 1 to {MAX_REASON_CHARACTERS} characters in one line, without control and "
+            "format characters."
+        )
         raise InvalidRequest(detail, field="reason")
     if contains_address_sign(text):
         detail = "The reason must not contain an e-mail address or '@'. Name users by their ids."

@@ -55,10 +55,10 @@ class Caller:
 
     @property
     def actor(self) -> Actor:
-        """The caller as the actor of a change."""
-        if self.user_id is not None:
+        """The caller as the actor of a change: of a client that acts for a user, the client."""
+        if self.user_id is not None and self.acting_client is None:
             return Actor.user(self.user_id)
-        return Actor(ActorType.CLIENT, self.client_id)
+        return Actor(ActorType.CLIENT, self.acting_client or self.client_id)
 
     def is_client_with(self, scope: Scope) -> bool:
         """Return whether the caller is a client that has a scope."""

@@ -15,6 +15,7 @@ from referral.core.entities.clients import (
     Scope,
     includes_scope,
 )
+from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.page import Page
 from referral.core.entities.redirect_uris import MAX_REDIRECT_URIS, check_redirect_uri
 from referral.core.entities.sessions import RefreshToken
@@ -28,9 +29,13 @@ from referral.core.errors import (
 )
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.client_identification import client_exists, find_client
+from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import AccessTokenIssuer, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
+
+ClientWithSecret = tuple[Client, str]
+"""A client and its new secret, which is shown once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class CreateClient:
         scopes: Iterable[Scope],
         actor: Actor,
         redirect_uris: Iterable[str] = (),
-    ) -> tuple[Client, str]:
+        idempotent_request: IdempotentRequest[ClientWithSecret] | None = None,
+    ) -> ClientWithSecret:
         """Return the client and its secret, which is not stored.
 
         It needs a scope, or a redirect URI for users that sign in to it. Raises `InvalidScope`,
@@ -68,8 +74,12 @@ class CreateClient:
             redirect_uris=uris,
         )
         async with self.database.begin() as repositories:
+            await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             await self.record_audit(repositories, actor, AuditAction.CLIENT_CREATED, client.id)
             await repositories.clients.add(client)
+            await save_idempotent_response(
+                repositories, self.clock, idempotent_request, (client, secret)
+            )
         return client, secret
 
 
@@ -127,11 +137,17 @@ class ListClients:
 class RotateClientSecret:
     """Replace the secret of an OAuth client; the old one is invalid from then on."""
 
+    clock: Clock
     database: Database
     record_audit: RecordAudit
     token_generator: TokenGenerator
 
-    async def __call__(self, id_or_name: str, actor: Actor) -> tuple[Client, str]:
+    async def __call__(
+        self,
+        id_or_name: str,
+        actor: Actor,
+        idempotent_request: IdempotentRequest[ClientWithSecret] | None = None,
+    ) -> ClientWithSecret:
         """Return the client and its new secret.
 
         Raises `NotFound`, or `InvalidRequest` for a public client.
@@ -139,6 +155,7 @@ class RotateClientSecret:
         secret = self.token_generator.new()
         digest = self.token_generator.digest(secret)
         async with self.database.begin() as repositories:
+            await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             client = await _get_client(repositories, id_or_name)
             if client.is_public:
                 raise InvalidRequest(f"The client '{client.name}' is public: it has no secret.")
@@ -146,7 +163,9 @@ class RotateClientSecret:
             await self.record_audit(repositories, actor, action, client.id)
             if not await repositories.clients.replace_secret(client.id, digest):
                 raise _client_not_found(id_or_name)
-        return replace(client, secret_digest=digest), secret
+            rotated = replace(client, secret_digest=digest), secret
+            await save_idempotent_response(repositories, self.clock, idempotent_request, rotated)
+        return rotated
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ class ExchangeToken:
     database: Database
     find_identity_user: FindIdentityUser
     limits: RateLimiter
+    record_audit: RecordAudit
     subject_token_verifier: SubjectTokenVerifier
 
     async def __call__(
@@ -139,6 +140,10 @@ class ExchangeToken:
         result = await self.limits.hit(RateLimitGroup.TOKEN, f"exchange {user.id}")
         if result is not None and not result.allowed:
             raise TooManyRequests(retry_after=timedelta(seconds=result.reset_seconds))
+        async with self.database.begin() as repositories:
+            await self.record_audit(
+                repositories, client.actor, AuditAction.TOKEN_EXCHANGED, user.id
+            )
         client_id, scope = str(client.id), Scope.ACCOUNT
         issued = self.access_token_issuer.issue(
             str(user.id), client_id, scope, acting_client=client_id

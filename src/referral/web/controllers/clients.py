@@ -1,11 +1,11 @@
 """OAuth clients."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, Response, delete, get, post
+from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, PathParameter
@@ -19,7 +19,9 @@ from referral.core.entities.clients import (
     Client,
     Scope,
 )
+from referral.core.ports.security import SecretCipher
 from referral.core.use_cases.clients import (
+    ClientWithSecret,
     CreateClient,
     ListClients,
     RemoveClient,
@@ -27,11 +29,19 @@ from referral.core.use_cases.clients import (
 )
 from referral.web.auth import authenticate
 from referral.web.field_types import Timestamp
+from referral.web.idempotency import (
+    IdempotencyKey,
+    StoredJsonResponse,
+    idempotent_request,
+    make_encrypted_response,
+    replay_stored_caller_response,
+)
 from referral.web.injection import inject
 from referral.web.pagination import PageRequest, make_cursor, provide_page_request
 from referral.web.permissions import permitted
 from referral.web.problem_types import (
     BODY_ERRORS,
+    IDEMPOTENCY_ERRORS,
     READ_ERRORS,
     READ_ONE_ERRORS,
     problem_responses,
@@ -103,7 +113,10 @@ class ClientsController(Controller):
 
     @post(
         summary="Create a client",
-        responses=problem_responses(*READ_ERRORS, *BODY_ERRORS, errors.ClientNameTaken)
+        before_request=replay_stored_caller_response,
+        responses=problem_responses(
+            *READ_ERRORS, *BODY_ERRORS, *IDEMPOTENCY_ERRORS, errors.ClientNameTaken
+        )
         | {
             201: ResponseSpec(
                 ClientSecretResponse,
@@ -116,35 +129,54 @@ class ClientsController(Controller):
     @inject
     async def create(
         self,
+        request: Request[Any, Any, Any],
         caller: NamedDependency[Caller],
         data: JSONBody[CreateClientRequest],
         create_client: FromDishka[CreateClient],
+        cipher: FromDishka[SecretCipher],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[ClientSecretResponse]:
         """Create a client that gets tokens by client credentials, with any of its scopes."""
+
+        def make_response(created: ClientWithSecret) -> StoredJsonResponse:
+            location = f"{self.path}/{created[0].id}"
+            return make_encrypted_response(cipher, 201, _with_secret(created), location)
+
         scopes = [Scope(scope) for scope in data.scopes]
-        client, secret = await create_client(data.name, scopes, caller.actor)
-        body = ClientSecretResponse(*_values(client), client_secret=secret)
-        return Response(body, headers={"Location": f"{self.path}/{client.id}"})
+        idempotent = idempotent_request(request, idempotency_key, make_response)
+        created = await create_client(
+            data.name, scopes, caller.actor, idempotent_request=idempotent
+        )
+        location = f"{self.path}/{created[0].id}"
+        return Response(_with_secret(created), headers={"Location": location})
 
     @post(
         "/{client_id:uuid}/rotate-secret",
         summary="Rotate a client's secret",
         status_code=200,
-        responses=problem_responses(*READ_ONE_ERRORS),
+        before_request=replay_stored_caller_response,
+        responses=problem_responses(*READ_ONE_ERRORS, *IDEMPOTENCY_ERRORS),
         **permitted("rotateClientSecret"),
     )
     @inject
     async def rotate_secret(
         self,
+        request: Request[Any, Any, Any],
         client_id: ClientId,
         caller: NamedDependency[Caller],
         rotate_secret: FromDishka[RotateClientSecret],
+        cipher: FromDishka[SecretCipher],
+        idempotency_key: IdempotencyKey = None,
     ) -> ClientSecretResponse:
         """Replace the secret of a client; the old one is invalid at once. Access tokens that were
         issued before stay valid until they expire.
         """
-        client, secret = await rotate_secret(str(client_id), caller.actor)
-        return ClientSecretResponse(*_values(client), client_secret=secret)
+
+        def make_response(rotated: ClientWithSecret) -> StoredJsonResponse:
+            return make_encrypted_response(cipher, 200, _with_secret(rotated))
+
+        idempotent = idempotent_request(request, idempotency_key, make_response)
+        return _with_secret(await rotate_secret(str(client_id), caller.actor, idempotent))
 
     @delete(
         "/{client_id:uuid}",
@@ -167,3 +199,8 @@ class ClientsController(Controller):
 
 def _values(client: Client) -> tuple[UUID, str, list[Scope], Timestamp]:
     return client.id, client.name, sorted(client.scopes), client.created_at
+
+
+def _with_secret(client_with_secret: ClientWithSecret) -> ClientSecretResponse:
+    client, secret = client_with_secret
+    return ClientSecretResponse(*_values(client), client_secret=secret)
