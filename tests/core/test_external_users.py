@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 
 from referral.core.entities.account_view import UserDetails
+from referral.core.entities.audit import OPERATOR, AuditAction
+from referral.core.entities.authorization_codes import AuthorizationRequest, make_code_challenge
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.external_ids import is_external_id
@@ -15,6 +17,7 @@ from referral.core.entities.jobs import ConfirmationMailJob, EnrichProfileJob
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.users import NO_PASSWORD, Locale, Role, User
 from referral.core.errors import (
+    AccountBlocked,
     EmailTaken,
     InsufficientScope,
     InvalidGrant,
@@ -25,7 +28,10 @@ from referral.core.errors import (
     WrongPassword,
 )
 from referral.core.ports.third_parties import Enrichment
+from referral.core.use_cases.authorization_codes import IssueAuthorizationCode
+from referral.core.use_cases.clients import CreatePublicClient
 from referral.core.use_cases.external_users import ExternalUserData, PutExternalUser
+from referral.core.use_cases.login_sessions import BeginLoginSession
 from referral.core.use_cases.users import EraseUser, ShowUser
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService, client_caller
 from tests.support.fakes.third_parties import FakeEnrichment
@@ -205,6 +211,40 @@ async def test_new_address_is_unconfirmed(shop: ShopService) -> None:
     assert free.id != ann.id
 
 
+async def test_reader_of_the_old_mailbox_loses_the_account(shop: ShopService) -> None:
+    """Password, sessions, login sessions and authorization codes end with the old address."""
+    ann, _ = await shop.put("7", "typo@example.com")
+    await shop.reset_password(await shop.create_mail_token(ann, TokenPurpose.RESET), PASSWORD)
+    tokens = await shop.log_in("typo@example.com", PASSWORD, CLIENT_IP)
+    cookie = await shop.get(BeginLoginSession)("typo@example.com", PASSWORD, CLIENT_IP, None)
+    app = await shop.get(CreatePublicClient)("app", ["https://app.example/"], OPERATOR)
+    request = AuthorizationRequest(app.id, "https://app.example/", make_code_challenge("x" * 43))
+    assert await shop.get(IssueAuthorizationCode)(cookie, request)
+    await shop.put("7", "ann@example.com", email_verified=True)
+    for email in ("typo@example.com", "ann@example.com"):
+        with pytest.raises(InvalidGrant):
+            await shop.log_in(email, PASSWORD, CLIENT_IP)
+    with pytest.raises(InvalidGrant):
+        await shop.refresh(tokens.refresh_token)
+    async with shop.database.read() as repositories:
+        tables = repositories.tables
+        assert not tables.sessions
+        assert not tables.login_sessions
+        assert not tables.authorization_codes
+
+
+async def test_removed_password_is_audited_once(shop: ShopService) -> None:
+    """A user without a password loses none."""
+    ann, _ = await shop.put("7", "typo@example.com")
+    await shop.reset_password(await shop.create_mail_token(ann, TokenPurpose.RESET), PASSWORD)
+    for email in ("ann@example.com", "zoe@example.com"):
+        await shop.put("7", email)
+    async with shop.database.read() as repositories:
+        log = repositories.tables.audit.values()
+        removed = [each for each in log if each.action == AuditAction.PASSWORD_REMOVED]
+    assert [(each.actor, each.subject) for each in removed] == [(SHOP.actor.id, str(ann.id))]
+
+
 async def test_new_address_changes_lookups_at_once(shop: ShopService) -> None:
     """The old address finds nothing, and the new one finds the code."""
     ann, _ = await shop.put("7", "ann@example.com", email_verified=True)
@@ -299,6 +339,8 @@ async def make_admin(shop: ShopService) -> User:
 
 Change = Callable[[ShopService, Caller, User], Awaitable[object]]
 CHANGES: list[Change] = [
+    lambda shop, caller, _: shop.put("7", "Ann@example.com", caller=caller),
+    lambda shop, caller, ann: shop.put("7", ann.email, caller=caller, locale=Locale.RU),
     lambda shop, caller, _: shop.put("7", "mine@example.com", caller=caller, email_verified=True),
     lambda shop, caller, ann: shop.get(EraseUser)(caller, ann.id),
 ]
@@ -310,8 +352,31 @@ async def test_admin_is_changed_by_admins_only(shop: ShopService, change: Change
     ann = await make_admin(shop)
     with pytest.raises(InsufficientScope):
         await change(shop, SHOP, ann)
-    await shop.put("7", ann.email, locale=Locale.RU)
+    assert (await shop.put("7", ann.email))[0].email == ann.email
     await change(shop, client_caller(Scope.ADMIN), ann)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_blocked_user_is_changed_by_admins_only(shop: ShopService, change: Change) -> None:
+    """Another client would free the address, and the blocked user could register again."""
+    ann, _ = await shop.put("7", "ann@example.com", email_verified=True)
+    await shop.block_account(ann.email)
+    with pytest.raises(AccountBlocked):
+        await change(shop, SHOP, ann)
+    details = await shop.find(ann.id)
+    assert details is not None
+    assert details.user == replace(ann, blocked_at=shop.clock.now())
+    assert (await shop.put("7", ann.email))[0] == details.user
+    await change(shop, client_caller(Scope.ADMIN), ann)
+
+
+async def test_unconfirmed_admin_keeps_the_address(shop: ShopService) -> None:
+    """A client that could erase admins by vouching for their addresses would need no `admin`."""
+    root = await shop.create_admin("root@example.com")
+    assert not root.email_verified
+    with pytest.raises(EmailTaken):
+        await shop.put("7", root.email, email_verified=True)
+    assert await shop.find(root.id) is not None
 
 
 async def test_erased_user_frees_address_and_id(shop: ShopService) -> None:

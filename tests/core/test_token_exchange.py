@@ -155,6 +155,15 @@ async def test_unconfirmed_account_is_erased(shop: ExchangingService) -> None:
     assert await shop.find(squatter.id) is None
 
 
+async def test_unconfirmed_admin_is_not_erased(shop: ExchangingService) -> None:
+    """An imported one, for example."""
+    root = await shop.create_admin("root@example.com")
+    shop.know(root.email)
+    with pytest.raises(InvalidSubjectToken, match="another external id"):
+        await shop.exchange()
+    assert await shop.find(root.id) is not None
+
+
 @pytest.mark.parametrize("vouched", [False, True])
 async def test_external_id_is_not_overwritten(shop: ExchangingService, *, vouched: bool) -> None:
     """The user of a product, confirmed or not, is not joined to another identity."""

@@ -14,7 +14,7 @@ from referral.core.entities.clients import Scope
 from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
-from tests.support.api_client import API, block_account, join, log_in, new_email
+from tests.support.api_client import API, block_account, join, log_in, new_email, register
 from tests.support.clients import ClientCaller, create_client
 
 USERS = f"{API}/users"
@@ -186,6 +186,38 @@ async def test_concurrent_changes_of_address_leave_one(shop: ClientCaller) -> No
         *(put(shop, each, email=email, email_verified=True) for each in ids)
     )
     assert sorted(each.status_code for each in responses) == [200] + [409] * 9
+
+
+@pytest.mark.parametrize("vouched", [False, True])
+async def test_concurrent_swaps_of_addresses_are_conflicts(
+    shop: ClientCaller, *, vouched: bool
+) -> None:
+    """Neither request waits for the other."""
+    users = [(new_id(), new_email()) for _ in range(2)]
+    for external_id, email in users:
+        await put(shop, external_id, email=email, email_verified=True)
+    swapped = list(zip([each[0] for each in users], [each[1] for each in users[::-1]], strict=True))
+    responses = await asyncio.gather(
+        *(put(shop, each, email=email, email_verified=vouched) for each, email in swapped * 8)
+    )
+    assert {(each.status_code, each.json()["code"]) for each in responses} == {(409, "email-taken")}
+
+
+async def test_blocked_user_keeps_the_address(
+    client: httpx.AsyncClient, shop: ClientCaller, database: PostgresDatabase
+) -> None:
+    """`users:write` neither changes nor erases the account."""
+    external_id = new_id()
+    user = (await put(shop, external_id, email_verified=True)).json()
+    await block_account(database, user["email"])
+    refused = [
+        await put(shop, external_id, email_verified=True),
+        await shop.request("DELETE", f"{USERS}/{user['id']}"),
+    ]
+    assert [(each.status_code, each.json()["code"]) for each in refused] == [
+        (403, "account-blocked")
+    ] * 2
+    assert (await register(client, user["email"])).status_code == 409
 
 
 async def test_erased_user_is_gone(shop: ClientCaller) -> None:

@@ -28,6 +28,7 @@ class AuditAction(StrEnum):
     USER_REFERRER_SET = "user.referrer-set"
     PASSWORD_CHANGED = "password.changed"  # noqa: S105 - no password
     PASSWORD_RESET = "password.reset"  # noqa: S105
+    PASSWORD_REMOVED = "password.removed"  # noqa: S105
     SESSION_STARTED = "session.started"
     SESSION_ENDED = "session.ended"
     SESSION_REUSED = "session.reused"

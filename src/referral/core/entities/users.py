@@ -89,10 +89,11 @@ class User:
     def is_replaceable(self) -> bool:
         """Whether the account may be erased for the confirmed owner of its address.
 
-        Nobody has confirmed it, no product has created it, and it is not blocked: the address of a
-        blocked account stays taken.
+        Nobody has confirmed it, no product has created it, and it is neither an admin's nor
+        blocked: the address of a blocked account stays taken.
         """
-        return not (self.email_verified or self.external_id or self.blocked_at)
+        is_member = self.role is Role.MEMBER
+        return is_member and not (self.email_verified or self.external_id or self.blocked_at)
 
     @property
     def email_address(self) -> EmailAddress:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.users import Role, User
-from referral.core.errors import InsufficientScope, Unauthenticated
+from referral.core.errors import AccountBlocked, InsufficientScope, Unauthenticated
 from referral.core.policies.client_identification import BUILT_IN_CLIENT_IDS, client_exists
 from referral.core.policies.reauthentication import require_active_account
 from referral.core.ports.repositories import Database, Repositories
@@ -69,11 +69,16 @@ async def _require_existing_client(repositories: Repositories, client_id: str) -
 
 
 def check_may_manage(caller: Caller, user: User) -> None:
-    """Raise `InsufficientScope` if an admin's account is managed by a client without `admin`.
+    """Allow admins and clients with `admin` to manage any account, other clients most accounts.
 
-    With `users:write` alone a client could give the account an address of its own, and then set
-    a password by that mailbox.
+    Raises `InsufficientScope` for an admin's account: with `users:write` alone a client could give
+    it an address of its own, and then set a password by that mailbox. Raises `AccountBlocked` for
+    a blocked account: its address would be free for another one.
     """
-    is_admin = caller.user_id is not None or caller.is_client_with(Scope.ADMIN)
-    if user.role is Role.ADMIN and not is_admin:
+    if caller.user_id is not None or caller.is_client_with(Scope.ADMIN):
+        return
+    if user.role is Role.ADMIN:
         raise InsufficientScope("Changing the account of an admin requires the scope 'admin'.")
+    if user.blocked_at is not None:
+        detail = "This account is blocked: changing it requires the scope 'admin'."
+        raise AccountBlocked(detail)

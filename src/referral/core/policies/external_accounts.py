@@ -3,7 +3,7 @@
 The service may vouch for an address: it has confirmed it itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.events import EventType, registration_events, user_event
@@ -47,15 +47,23 @@ class ReleaseEmail:
         Returns the users whose cached lookups the caller invalidates after the commit.
         """
         found = await repositories.users.find_by_email(email_key)
-        owner = found and await repositories.users.lock(found.id)
+        if found is None:
+            return []
+        # Before the lock: requests that swap the addresses of two users would deadlock.
+        _require_replaceable(found)
+        owner = await repositories.users.lock(found.id)
         if owner is None or owner.email_key != email_key:
             return []
-        if not owner.is_replaceable:
-            raise EmailTaken(field="email")
+        _require_replaceable(owner)
         owners = await self.remove_account(repositories, owner, actor)
         # The mails to that account must not count against the new one.
         await repositories.mail_quota.reset(email_key)
         return owners
+
+
+def _require_replaceable(owner: User) -> None:
+    if not owner.is_replaceable:
+        raise EmailTaken(field="email")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +142,14 @@ class CreateExternalAccount:
 class ChangeEmail:
     """Give an account a new address, in the caller's transaction.
 
-    Whatever was sent to the old address, or found about it, ends with it.
+    Whatever was sent to the old address, or found about it, ends with it. So do the password and
+    the sessions: whoever reads the old mailbox could have set the password.
     """
 
     clock: Clock
     enqueue_address_jobs: EnqueueAddressJobs
     fingerprinter: Fingerprinter
+    record_audit: RecordAudit
     record_events: RecordEvents
     release_email: ReleaseEmail
     resolve_referral: ResolveReferral
@@ -154,12 +164,16 @@ class ChangeEmail:
         owners = [user, changed]
         if changed.email_verified:
             owners += await self.release_email(repositories, changed.email_key, actor)
+        elif await repositories.users.find_by_email(changed.email_key):
+            # The unique index would refuse it too, but requests that swap addresses deadlock there.
+            raise EmailTaken(field="email")
         fingerprints = email_fingerprints(self.fingerprinter, user)
         await save_referred_email(repositories, user, fingerprints[0])
         if changed.email_verified:
             verified = user_event(EventType.USER_VERIFIED, changed, self.clock.now())
             await self.record_events(repositories, verified)
-        await repositories.users.save(changed)
+        await self._end_access(repositories, user, actor)
+        await repositories.users.save(replace(changed, password_hash=NO_PASSWORD))
         await repositories.one_time_tokens.delete(user.id)
         await repositories.profiles.delete(user.id)
         await repositories.verification_results.delete(fingerprints)
@@ -167,3 +181,9 @@ class ChangeEmail:
         if changed.email_verified:
             owners += await self.resolve_referral.confirm(repositories, changed)
         return owners
+
+    async def _end_access(self, repositories: Repositories, user: User, actor: Actor) -> None:
+        if user.password_hash != NO_PASSWORD:
+            action = AuditAction.PASSWORD_REMOVED
+            await self.record_audit(repositories, actor, action, user.id)
+        await repositories.sessions.revoke_all(user.id)

@@ -54,8 +54,9 @@ class PutExternalUser:
     ) -> tuple[UserDetails, bool]:
         """Return the user, and whether it is new.
 
-        Raises `InvalidRequest`, `EmailTaken`, `EmailUndeliverable`, `ReferralCodeUnusable`, or
-        `InsufficientScope` for an admin's address.
+        Raises `InvalidRequest`, `EmailTaken`, `EmailUndeliverable` or `ReferralCodeUnusable`, and
+        without the scope `admin` `InsufficientScope` for an admin, `AccountBlocked` for a blocked
+        user.
         """
         validate_external_id(external_id)
         email = self.email_parser.parse(data.email)
@@ -114,13 +115,13 @@ class PutExternalUser:
         confirms = data.email_verified and not user.email_verified
         if changed == user and not confirms and user.email_key == draft.email_key:
             return []
+        check_may_manage(caller, user)
         await self.record_audit(repositories, caller.actor, AuditAction.USER_CHANGED, user.id)
         if changed.email_key == draft.email_key:
             await repositories.users.save(changed)
             if confirms:
                 return await self.mark_email_confirmed(repositories, changed)
             return []
-        check_may_manage(caller, user)
         changed = replace(
             changed,
             email_key=draft.email_key,

@@ -63,7 +63,11 @@ class EraseUser:
     remove_account: RemoveAccount
 
     async def __call__(self, caller: Caller, user_id: UUID) -> None:
-        """Erase the account; raises `NotFound`, or `InsufficientScope` for an admin's account."""
+        """Erase the account.
+
+        Raises `NotFound`, and without the scope `admin` `InsufficientScope` for an admin's account,
+        `AccountBlocked` for a blocked one.
+        """
         async with self.database.begin() as repositories:
             user = await repositories.users.lock(user_id)
             if user is None:

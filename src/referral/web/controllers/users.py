@@ -29,6 +29,8 @@ from referral.web.problem_types import (
     BODY_ERRORS,
     READ_ERRORS,
     READ_ONE_ERRORS,
+    WRITE_ERRORS,
+    WRITE_ONE_ERRORS,
     problem_responses,
 )
 from referral.web.rate_limits import count_by_account, count_by_ip
@@ -144,7 +146,7 @@ class UsersController(Controller):
         "/{user_id:uuid}",
         summary="Delete a user",
         dependencies={"caller": Provide(authenticate)},
-        responses=problem_responses(*READ_ONE_ERRORS),
+        responses=problem_responses(*WRITE_ONE_ERRORS),
         **permitted("deleteUser"),
     )
     @inject
@@ -155,7 +157,7 @@ class UsersController(Controller):
         erase_user: FromDishka[EraseUser],
     ) -> None:
         """Erase an account permanently, as its owner can by `DELETE /me`. The account of an admin
-        requires the scope `admin`.
+        or of a blocked user requires the scope `admin`.
         """
         await erase_user(caller, user_id)
 
@@ -186,7 +188,7 @@ class ExternalUsersController(Controller):
         status_code=200,
         dependencies={"caller": Provide(authenticate)},
         responses=problem_responses(
-            *READ_ERRORS, *BODY_ERRORS, errors.EmailTaken, errors.EmailUndeliverable,
+            *WRITE_ERRORS, *BODY_ERRORS, errors.EmailTaken, errors.EmailUndeliverable,
             errors.ExternalIdTaken, errors.ReferralCodeUnusable, errors.TooManyRequests,
         )
         | {
@@ -206,8 +208,10 @@ class ExternalUsersController(Controller):
         put_user: FromDishka[PutExternalUser],
     ) -> Response[UserDetailsResponse]:
         """Create the user with an id of the product, or change what the request names. A new
-        address is unconfirmed unless the product vouches for it. The user has no password, and can
-        set one by `POST /auth/password/forgot`.
+        address is unconfirmed unless the product vouches for it; with the old address the password
+        and all sessions end. The user has no password, and can set one by
+        `POST /auth/password/forgot`. To change an admin or a blocked user requires the scope
+        `admin`.
         """
         if not data.email_verified:
             # Such a request may send a mail.
