@@ -89,6 +89,16 @@ KEPT_COLUMNS = {
     "imports.started_at": "of an operator's command",
     "imports.progress": "counts and positions in a file",
     "clients.redirect_uris": ABOUT_CLIENT,
+    **{f"webhooks.{column.name}": ABOUT_CLIENT for column in metadata.tables["webhooks"].columns},
+    **{
+        f"webhook_replays.{column.name}": NOT_PERSONAL
+        for column in metadata.tables["webhook_replays"].columns
+    },
+    **{
+        f"webhook_deliveries.{column.name}": NOT_PERSONAL
+        for column in metadata.tables["webhook_deliveries"].columns
+    },
+    "webhook_deliveries.response_body": "not stored for events with an external id",
 }
 """Columns that keep their value after an erasure, with the reason."""
 

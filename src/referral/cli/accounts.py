@@ -16,7 +16,7 @@ from referral.core.use_cases.accounts import BlockAccount, FindAccount, NewAccou
 @click.argument("email")
 @json_option
 def create_admin(email: str, *, as_json: bool) -> None:
-    """Create an account that may list the referrals of every user.
+    """Create an admin, who may read and change everything.
 
     The command prompts for the password, or reads it from standard input. It has no option for
     it, because other users of the machine can see the arguments of a process.

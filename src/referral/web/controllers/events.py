@@ -42,7 +42,9 @@ class EventResponse(Struct):
         dict[str, Any],
         Meta(
             description="Ids, codes, states and times after the change; see the type. New fields "
-            "may come at any time."
+            "may come at any time.",
+            # Without it openapi-typescript takes the object for an empty one.
+            extra_json_schema={"additionalProperties": True},
         ),
     ]
 
