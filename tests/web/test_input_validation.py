@@ -149,6 +149,32 @@ async def test_error_of_an_enum_names_the_choices(
     assert error["detail"].endswith(f". Use one of: {choices}.")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "request_arguments", "hint"),
+    [
+        ("POST", "/me/codes", {"json": {"expires_at": "2099-01-01T00:00:00"}}, "UTC offset"),
+        ("POST", "/me/codes", {"json": {"expires_at": "tomorrow"}}, "UTC offset"),
+        ("PATCH", "/me", {"json": {"notify_on_referral": "yes"}}, "true or false"),
+    ],
+)
+async def test_error_of_a_value_says_what_to_send(
+    ann: Member, method: str, path: str, request_arguments: dict[str, Any], hint: str
+) -> None:
+    """Not in the terms of Python."""
+    [error] = errors(await ann.request(method, path, **request_arguments))
+    assert hint in error["detail"]
+    assert "`" not in error["detail"]
+
+
+async def test_missing_scope_is_named(ann: Member) -> None:
+    """In words, and as RFC 6750 defines it."""
+    response = await ann.request("GET", "/webhooks")
+    assert response.status_code == 403
+    assert "a client with the scope 'webhooks'" in response.json()["detail"]
+    challenge = response.headers["WWW-Authenticate"]
+    assert challenge == 'Bearer error="insufficient_scope", scope="webhooks"'
+
+
 async def second_page_cursor(member: Member, path: str = "/me/codes") -> str:
     """Return the cursor of a list's second page."""
     for _ in range(2):

@@ -66,6 +66,13 @@ class InsufficientScope(Denied):
 
     default_detail = "The scope of this access token does not cover this request."
 
+    def __init__(self, detail: str = "", *, scope: str | None = None) -> None:
+        """Take the message, or the scope that a client needs."""
+        if scope is not None:
+            detail = f"This requires an admin, or a client with the scope '{scope}'."
+        super().__init__(detail)
+        self.scope = scope
+
 
 class AccountBlocked(Denied):
     """The operator has blocked this account: it cannot be used, changed or erased."""

@@ -1,4 +1,4 @@
-"""The values that a field or parameter with an enum takes, for error messages."""
+"""Error messages that say which values a field or parameter takes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,13 +9,23 @@ INVALID_ENUM_VALUE = "Invalid enum value"
 """The beginning of msgspec's message, which does not name the valid values."""
 
 
-def explain_enum_error(message: str, annotation: Any, path: Iterable[str] = ()) -> str:  # noqa: ANN401 - any type
-    """Append the valid values to a message of msgspec about an enum; return others unchanged.
+TIME_DETAIL = "Send a time with a UTC offset, such as 2026-12-31T23:59:59Z. In a URL, + is %2B."
+EXPLANATIONS = {
+    "Expected `bool`, got `str`": "Send true or false.",
+    "Expected `bool | null`, got `str`": "Send true or false.",
+    "Expected `datetime` with a timezone component": TIME_DETAIL,
+    "Invalid RFC3339 encoded datetime": TIME_DETAIL,
+}
+"""Messages of msgspec in the terms of Python, and what to send instead."""
 
-    `path` leads from the annotated type to the enum, as in a JSON pointer.
+
+def explain_value_error(message: str, annotation: Any, path: Iterable[str] = ()) -> str:  # noqa: ANN401 - any type
+    """Return a message of msgspec that says what to send: for an enum, the valid values.
+
+    `path` leads from the annotated type to the value, as in a JSON pointer.
     """
     if not message.startswith(INVALID_ENUM_VALUE):
-        return message
+        return EXPLANATIONS.get(message, message)
     info = _without_null(inspect.type_info(annotation))
     for name in path:
         info = _without_null(_child(info, name))

@@ -16,7 +16,7 @@ from litestar.types import Scope
 from msgspec import UNSET, UnsetType
 
 from referral.core import errors
-from referral.web.allowed_values import explain_enum_error
+from referral.web.allowed_values import explain_value_error
 
 STATUS_BY_ERROR: dict[type[errors.ReferralError], int] = {
     errors.Unauthenticated: 401,
@@ -144,7 +144,7 @@ def body_error(error: msgspec.ValidationError, body_type: Any) -> FieldError:  #
     pointer = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", match["path"] or "").replace(".", "/")
     if match["name"] is not None:
         pointer += "/" + match["name"].replace("~", "~0").replace("/", "~1")
-    detail = explain_enum_error(match["what"], body_type, pointer.split("/")[1:])
+    detail = explain_value_error(match["what"], body_type, pointer.split("/")[1:])
     return FieldError(detail, pointer=pointer)
 
 
@@ -159,7 +159,8 @@ def handle_core_error(
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _bearer_challenge(request)
     if isinstance(error, errors.InsufficientScope):
-        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+        required = f', scope="{error.scope}"' if error.scope else ""
+        headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope"{required}'
     if isinstance(error, errors.TooManyRequests):
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if isinstance(error, errors.Unavailable):
@@ -258,7 +259,7 @@ def parameter_error(request: Request[Any, Any, Any], name: str, detail: str) -> 
     """Return the error of a parameter; that of an enum names the valid values."""
     known = request.route_handler.parsed_fn_signature.parameters
     annotation = known[name].annotation if name in known else Any
-    return FieldError(explain_enum_error(detail, annotation), parameter=name)
+    return FieldError(explain_value_error(detail, annotation), parameter=name)
 
 
 def _parameter_errors(

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from litestar.params import QueryParameter
 
+from referral.web.allowed_values import TIME_DETAIL
 from referral.web.field_types import Timestamp
 from referral.web.problems import FieldError, ValidationFailed
 
@@ -32,5 +33,4 @@ def parse_time(text: str | None, name: str) -> datetime | None:
     try:
         return msgspec.convert(text, Timestamp).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
-        detail = "Send a time with a UTC offset, such as 2026-12-31T23:59:59Z."
-        raise ValidationFailed(FieldError(detail, parameter=name)) from None
+        raise ValidationFailed(FieldError(TIME_DETAIL, parameter=name)) from None

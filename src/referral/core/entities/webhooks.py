@@ -132,10 +132,11 @@ def check_patterns(patterns: Collection[str], event_types: Collection[str]) -> t
     """
     if not 1 <= len(patterns) <= MAX_PATTERNS:
         raise InvalidRequest(f"Send 1 to {MAX_PATTERNS} types of events.", field="events")
-    groups = {f"{event_type.partition('.')[0]}.*" for event_type in event_types}
-    if set(patterns) - {ANY_EVENT, *groups, *event_types}:
-        example = f"such as '{min(event_types)}', '{min(groups)}' or '{ANY_EVENT}'"
-        raise InvalidRequest(f"Send types of events, {example}.", field="events")
+    groups = dict.fromkeys(f"{event_type.partition('.')[0]}.*" for event_type in event_types)
+    known = (*event_types, *groups, ANY_EVENT)
+    if set(patterns) - set(known):
+        detail = f"Unknown type of events. Send some of: {', '.join(known)}."
+        raise InvalidRequest(detail, field="events")
     return tuple(dict.fromkeys(patterns))
 
 

@@ -20,10 +20,13 @@ class Authorize:
     async def __call__(self, caller: Caller, scope: Scope) -> None:
         """Raise `InsufficientScope`, or `Unauthenticated` if session or client have ended."""
         async with self.database.read() as repositories:
-            if caller.user_id is None:
-                await require_client(repositories, caller, scope)
-            else:
-                await require_admin(repositories, caller)
+            try:
+                if caller.user_id is None:
+                    await require_client(repositories, caller, scope)
+                else:
+                    await require_admin(repositories, caller)
+            except InsufficientScope:
+                raise InsufficientScope(scope=scope) from None
 
 
 @dataclass(frozen=True, slots=True)
