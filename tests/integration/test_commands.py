@@ -125,7 +125,7 @@ def test_links_follow_host_and_port(home: Path) -> None:
         assert metadata["issuer"] == service.url
         assert metadata["service_documentation"] == f"{service.url}/docs"
         followed = httpx.get(f"{service.url}/r/NONE")
-        assert followed.headers["Location"] == f"{service.url}/docs"
+        assert followed.headers["Location"] == f"{service.url}/join"
         assert httpx.get(followed.headers["Location"]).status_code == 200
         assert f"{service.url}/redoc" in service.log.read_text()
 

@@ -122,7 +122,7 @@ def test_operators_create_admins_and_clients_and_block_users(tmp_path: Path) -> 
         unknown = run_command(folder, "block", "nobody@example.com")
         assert (unknown.returncode, unknown.stderr) == (
             1,
-            "Error: No account has this e-mail address.\n",
+            "Error: No user has this e-mail address or id.\n",
         )
 
         scopes = ("--scope", "codes:read", "--scope", "users:read")

@@ -24,7 +24,9 @@ NEW = {"url": URL, "events": ["referral.*", "code.created"], "description": "Sho
 
 @pytest.fixture
 async def hooks(client: httpx.AsyncClient, database: PostgresDatabase) -> httpx.AsyncClient:
-    """An HTTP client that may manage webhooks."""
+    """An HTTP client that may manage webhooks; there are none."""
+    async with database.begin() as repositories:
+        await repositories.connection.execute_sql("TRUNCATE webhooks CASCADE")
     client.headers.update(await client_headers(client, database, Scope.WEBHOOKS))
     return client
 

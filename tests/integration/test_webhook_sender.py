@@ -202,13 +202,13 @@ async def test_look_ups_are_bounded() -> None:
         return ["8.8.8.8", "8.8.8.8", "fe80::1%eth0", "junk"]
 
     lookup = HostLookup(look_up)
-    hosts = [f"{number % 50}.example" for number in range(200)]
+    hosts = [f"{number % 100}.example" for number in range(400)]
     tasks = [asyncio.create_task(lookup.addresses(host)) for host in hosts]
-    await wait_until(lambda: len(running) == 32)
-    assert len(set(running)) == len(running) == 32
+    await wait_until(lambda: len(running) == 64)
+    assert len(set(running)) == len(running) == 64
     release.set()
     found = await asyncio.gather(*tasks)
-    assert len(running) == len(set(running)) == 50
+    assert len(running) == len(set(running)) == 100
     assert {tuple(map(str, addresses)) for addresses in found} == {("8.8.8.8", "fe80::1%eth0")}
 
 
