@@ -54,6 +54,11 @@ async def test_deliveries_are_stored_in_batches(store: Database) -> None:
     async with store.begin() as repositories:
         await repositories.deliveries.add(deliveries)
         await repositories.deliveries.add([])
+    async with store.read() as repositories:
+        stored = await repositories.deliveries.list_page(
+            webhook.id, status=None, after=None, limit=5000
+        )
+    assert {each.id for each in stored} == {each.id for each in deliveries}
     for delivery in (deliveries[0], deliveries[-1]):
         assert await find(store, delivery) == delivery
         assert await find(store, replace(delivery, webhook_id=ID_GENERATOR.new())) is None
