@@ -65,10 +65,11 @@ class RequestWindow:
     """How many requests a webhook gets at once: a failure allows one, each success twice as many.
 
     So a receiver that is dead or overloaded has one request at a time, and occupies little. After
-    410 it gets none.
+    410 it gets none. `running` is the number of requests at the moment.
     """
 
     size: int = 1
+    running: int = 0
 
     def update(self, response: ReceiverResponse) -> None:
         """Take the outcome of a request into account."""
@@ -138,22 +139,32 @@ class DeliveryBatch:
 
         `attempts` has the outcomes, also after a cancellation.
         """
-        running: set[asyncio.Task[None]] = set()
         try:
-            while True:
-                while len(running) < self.window.size and self.clock.now() < until:
-                    delivery = next(due, None)
-                    if delivery is None:
-                        break
-                    running.add(asyncio.create_task(self._attempt(delivery)))
-                if not running:
+            async with asyncio.TaskGroup() as tasks:
+                self._fill_window(tasks, due, until)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def _fill_window(
+        self, tasks: asyncio.TaskGroup, due: Iterator[DueDelivery], until: datetime
+    ) -> None:
+        for _ in range(self.window.size - self.window.running):
+            self.window.running += 1
+            tasks.create_task(self._send_in_turn(tasks, due, until))
+
+    async def _send_in_turn(
+        self, tasks: asyncio.TaskGroup, due: Iterator[DueDelivery], until: datetime
+    ) -> None:
+        """Attempt one delivery after the other; a task for each would cost more."""
+        try:
+            while self.window.running <= self.window.size and self.clock.now() < until:
+                delivery = next(due, None)
+                if delivery is None:
                     break
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.gather(*done)
+                await self._attempt(delivery)
+                self._fill_window(tasks, due, until)
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            self.window.running -= 1
 
     async def _attempt(self, due: DueDelivery) -> None:
         delivery = due.delivery
