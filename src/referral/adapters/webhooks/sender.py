@@ -4,25 +4,21 @@ import asyncio
 from contextlib import suppress
 from ipaddress import IPv6Address
 from ssl import SSLContext
-from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import (
     ClientError,
-    ClientOSError,
     ClientResponse,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
-    ServerDisconnectedError,
     TCPConnector,
-    TraceConfig,
 )
 from aiohttp import ConnectionTimeoutError as ConnectTimeoutError
 from aiohttp.client_exceptions import ClientConnectorError
 from yarl import URL
 
-from referral.adapters.webhooks.bounded_response import BoundedResponse
+from referral.adapters.webhooks.bounded_response import BoundedResponse, StaleConnection
 from referral.adapters.webhooks.failures import SendingFailed, describe_failure, response_error
 from referral.adapters.webhooks.lookup import HostLookup
 from referral.adapters.webhooks.networks import IpAddress, WebhookNetworks
@@ -93,7 +89,6 @@ class HttpWebhookSender:
             read_bufsize=READ_BUFFER_BYTES,
             response_class=BoundedResponse,
             timeout=ClientTimeout(total=None),
-            trace_configs=[_reuse_trace()],
         )
 
     async def send(self, request: WebhookRequest) -> ReceiverResponse:
@@ -149,14 +144,10 @@ class HttpWebhookSender:
         return await self._post_to(last, options)
 
     async def _post_to(self, url: URL, options: dict[str, Any]) -> ClientResponse:
-        connection = SimpleNamespace(is_reused=False)
         try:
-            return await self._session.post(url, trace_request_ctx=connection, **options)
-        except (ServerDisconnectedError, ClientOSError):
-            # A receiver may close an idle connection at the moment of its reuse.
-            if not connection.is_reused:
-                raise
-        return await self._session.post(url, **options)
+            return await self._session.post(url, **options)
+        except StaleConnection:
+            return await self._session.post(url, **options)
 
     async def _evaluate(self, response: ClientResponse) -> ReceiverResponse:
         status, error = response.status, response_error(response.status)
@@ -177,6 +168,8 @@ async def _read_beginning(response: ClientResponse) -> str:
 
     The connection of a body that is large, slow or broken is closed.
     """
+    if response.content.is_eof():  # it has come with the headers, as small bodies do
+        return response.content.read_nowait(KEPT_BODY_BYTES).decode(errors="replace")
     kept, size = bytearray(), 0
     with suppress(ClientError, OSError, TimeoutError):
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
@@ -186,15 +179,3 @@ async def _read_beginning(response: ClientResponse) -> str:
                 if size > MAX_BODY_BYTES:
                     break
     return kept.decode(errors="replace")
-
-
-def _reuse_trace() -> TraceConfig:
-    """Return a trace that marks requests over a connection that was open before."""
-    trace = TraceConfig()
-
-    async def mark(_session: ClientSession, context: SimpleNamespace, _params: object) -> None:
-        if context.trace_request_ctx is not None:
-            context.trace_request_ctx.is_reused = True
-
-    trace.on_connection_reuseconn.append(mark)
-    return trace
