@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 RETRY_DELAYS = (
@@ -101,20 +102,33 @@ class Delivery:
         that was requested while the attempt was running stays due.
         """
         is_same_request = self.retry_requested_at == attempt.retry_requested_at
-        delivery = replace(
+        is_scheduled = attempt.retry_requested_at is None
+        schedule: dict[str, Any] = {}
+        if attempt.succeeded:
+            schedule = {"status": DeliveryStatus.SUCCEEDED, "scheduled_for": None}
+        elif self.status is DeliveryStatus.PENDING and is_scheduled:
+            schedule = self._reschedule(attempt, jitter)
+        return replace(
             self,
             attempts=self.attempts + 1,
             retry_requested_at=None if is_same_request else self.retry_requested_at,
             response_status=attempt.response_status,
             response_body=attempt.response_body and _truncate(attempt.response_body),
             error=attempt.error,
+            **schedule,
         )
-        if attempt.succeeded:
-            return replace(delivery, status=DeliveryStatus.SUCCEEDED, scheduled_for=None)
-        is_scheduled = attempt.retry_requested_at is None
-        if self.status is not DeliveryStatus.PENDING or not is_scheduled:
-            return delivery
-        return _reschedule(delivery, attempt, jitter)
+
+    def _reschedule(self, attempt: DeliveryAttempt, jitter: float) -> dict[str, Any]:
+        """Return the changes of a pending delivery by a failed attempt of the schedule."""
+        failures = self.scheduled_failures + 1
+        if failures > len(RETRY_DELAYS):
+            status, scheduled_for = DeliveryStatus.FAILED, None
+        else:
+            delay = RETRY_DELAYS[failures - 1] * (1 + RETRY_JITTER * jitter)
+            if attempt.retry_after is not None:
+                delay = min(attempt.retry_after, MAX_RETRY_AFTER)
+            status, scheduled_for = DeliveryStatus.PENDING, attempt.ended_at + delay
+        return {"scheduled_failures": failures, "status": status, "scheduled_for": scheduled_for}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +145,6 @@ class Replay:
     until: datetime
     after_occurred_at: datetime | None = None
     after_event_id: UUID | None = None
-
-
-def _reschedule(delivery: Delivery, attempt: DeliveryAttempt, jitter: float) -> Delivery:
-    """Return a pending delivery after a failed attempt of the schedule."""
-    failures = delivery.scheduled_failures + 1
-    if failures > len(RETRY_DELAYS):
-        status, scheduled_for = DeliveryStatus.FAILED, None
-    else:
-        delay = RETRY_DELAYS[failures - 1] * (1 + RETRY_JITTER * jitter)
-        if attempt.retry_after is not None:
-            delay = min(attempt.retry_after, MAX_RETRY_AFTER)
-        status, scheduled_for = DeliveryStatus.PENDING, attempt.ended_at + delay
-    return replace(
-        delivery, scheduled_failures=failures, status=status, scheduled_for=scheduled_for
-    )
 
 
 def _truncate(body: str) -> str:

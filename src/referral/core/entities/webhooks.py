@@ -115,7 +115,7 @@ class Webhook:
 
     def _after_attempt(self, attempt: DeliveryAttempt) -> "Webhook":
         if attempt.succeeded:
-            return replace(self, failing_since=None)
+            return replace(self, failing_since=None) if self.failing_since else self
         failing_since = self.failing_since or attempt.ended_at
         webhook = replace(self, failing_since=failing_since)
         if attempt.response_status == HTTP_GONE:

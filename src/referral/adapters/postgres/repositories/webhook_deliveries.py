@@ -1,6 +1,6 @@
 """Deliveries to webhooks in PostgreSQL; rows are written in batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
@@ -15,7 +15,6 @@ from referral.adapters.postgres.connection import (
     DatabaseConnection,
     Statement,
     to_entity,
-    values_of,
 )
 from referral.adapters.postgres.tables import webhook_deliveries as table
 from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus
@@ -24,19 +23,26 @@ from referral.core.ports.webhooks import DueDelivery
 COLUMN_NAMES = tuple(field.name for field in fields(Delivery))
 COLUMNS = [table.c[name] for name in COLUMN_NAMES]
 MUTABLE_COLUMNS = COLUMN_NAMES[COLUMN_NAMES.index("scheduled_for") :]
+SAVED_COLUMNS = ("id", *MUTABLE_COLUMNS)
 
 COLUMN_LIST = ", ".join(COLUMN_NAMES)
 QUALIFIED_COLUMN_LIST = ", ".join(f"delivery.{name}" for name in COLUMN_NAMES)
-# One array for each column.
-ROWS = ", ".join(
-    f"${number}::{column.type.compile(dialect=DIALECT)}[]"
-    for number, column in enumerate(COLUMNS, 1)
-)
-ADD = f"INSERT INTO webhook_deliveries ({COLUMN_LIST}) SELECT * FROM unnest({ROWS})"  # noqa: S608
+
+
+def _arrays(names: Sequence[str]) -> str:
+    """Return the parameters of `unnest`: an array for each column."""
+    types = (table.c[name].type.compile(dialect=DIALECT) for name in names)
+    return ", ".join(f"${number}::{each}[]" for number, each in enumerate(types, 1))
+
+
+ADD = f"""
+INSERT INTO webhook_deliveries ({COLUMN_LIST}) SELECT * FROM unnest({_arrays(COLUMN_NAMES)})
+"""  # noqa: S608
 SAVE = f"""
 UPDATE webhook_deliveries AS delivery
 SET {", ".join(f"{name} = saved.{name}" for name in MUTABLE_COLUMNS)}
-FROM unnest({ROWS}) AS saved ({COLUMN_LIST}) WHERE delivery.id = saved.id
+FROM unnest({_arrays(SAVED_COLUMNS)}) AS saved ({", ".join(SAVED_COLUMNS)})
+WHERE delivery.id = saved.id
 """  # noqa: S608 - nothing but names of columns
 LOCK = f"""
 SELECT {COLUMN_LIST} FROM webhook_deliveries WHERE id = ANY ($1) ORDER BY id FOR UPDATE
@@ -102,7 +108,7 @@ class PostgresDeliveryRepository:
     async def add(self, deliveries: Sequence[Delivery]) -> None:
         for first in range(0, len(deliveries), PRUNE_BATCH_SIZE):
             batch = deliveries[first : first + PRUNE_BATCH_SIZE]
-            await self.connection.fetch_sql(ADD, *_columns(batch))
+            await self.connection.fetch_sql(ADD, *_columns(batch, COLUMN_NAMES))
 
     async def find(self, webhook_id: UUID, delivery_id: UUID) -> Delivery | None:
         return await self.connection.fetch_entity(
@@ -130,7 +136,7 @@ class PostgresDeliveryRepository:
         return [to_entity(Delivery, row) for row in rows]
 
     async def save(self, deliveries: Sequence[Delivery]) -> None:
-        await self.connection.fetch_sql(SAVE, *_columns(deliveries))
+        await self.connection.fetch_sql(SAVE, *_columns(deliveries, SAVED_COLUMNS))
 
     async def fail_pending(self, webhook_id: UUID, error: str) -> bool:
         failed = await self.connection.fetch_sql(FAIL_PENDING, webhook_id, error)
@@ -143,6 +149,5 @@ class PostgresDeliveryRepository:
         return await self.connection.prune(table, table.c.occurred_at < occurred_before)
 
 
-def _columns(deliveries: Sequence[Delivery]) -> list[list[object]]:
-    rows: list[Mapping[str, object]] = [values_of(delivery) for delivery in deliveries]
-    return [[row[name] for row in rows] for name in COLUMN_NAMES]
+def _columns(deliveries: Sequence[Delivery], names: Sequence[str]) -> list[list[object]]:
+    return [[getattr(delivery, name) for delivery in deliveries] for name in names]
