@@ -118,9 +118,9 @@ def test_special_networks_are_forbidden(network: str) -> None:
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_public_addresses_are_allowed(text: str) -> None:
-    """Addresses of the internet are allowed, and are not named."""
+    """Addresses of the internet are allowed, and need no allowlist."""
     assert INTERNET.allows(ip_address(text))
-    assert not INTERNET.is_named(ip_address(text))
+    assert not INTERNET.is_in_allowlist(ip_address(text))
 
 
 @given(st.ip_addresses())
@@ -151,10 +151,10 @@ def test_ipv4_inside_ipv6_is_no_way_around(text: str) -> None:
 
 
 def test_named_networks_are_allowed() -> None:
-    """A network that the operator names is allowed, in the mapped spelling too; others are not."""
+    """A network that the operator allows is allowed, in the mapped spelling too; others are not."""
     networks = WebhookNetworks(["10.1.2.3/16", "fd00::/8"])
     for text in ("10.1.255.1", "::ffff:10.1.0.1", "64:ff9b::10.1.0.1", "fd00::1"):
-        assert networks.is_named(ip_address(text))
+        assert networks.is_in_allowlist(ip_address(text))
         assert networks.allows(ip_address(text))
     for text in ("10.2.0.1", "::ffff:10.2.0.1", "127.0.0.1", "fc00::1"):
         assert not networks.allows(ip_address(text))
@@ -198,7 +198,7 @@ def test_public_urls_are_accepted(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://shop.example/", "http://8.8.8.8/"])
 def test_http_needs_a_named_network(url: str) -> None:
-    """http:// is rejected, unless the operator names networks and the address is in one."""
+    """http:// is rejected, unless the operator allows networks and the address is in one."""
     with pytest.raises(InvalidRequest, match="https://"):
         WebhookUrlPolicy(INTERNET).check(url)
     WebhookUrlPolicy(WebhookNetworks(["8.8.8.0/24"])).check(url)

@@ -35,6 +35,7 @@ from referral.core.use_cases import (
     referral_review,
     referrals,
     retention,
+    secret_reencryption,
     sessions,
     token_exchange,
     users,
@@ -376,7 +377,7 @@ def decide(status: ReferralStatus, action: AuditAction) -> Prepare:
 
 
 def change_webhook(
-    use_case: type[webhooks.DeleteWebhook | webhooks.RotateWebhookSecret | webhooks.TestWebhook],
+    use_case: type[webhooks.DeleteWebhook | webhooks.RotateWebhookSecret | webhooks.SendTestEvent],
     action: AuditAction,
 ) -> Prepare:
     """Call a use case that needs nothing but the webhook."""
@@ -398,7 +399,7 @@ async def replay_events(service: InMemoryService, actor: Actor) -> AuditedCall:
 async def retry_delivery(service: InMemoryService, actor: Actor) -> AuditedCall:
     """Attempt a delivery once more."""
     webhook_id, use = await _webhook(service), service.get(webhook_deliveries.RetryDelivery)
-    await service.get(webhooks.TestWebhook)(OPERATOR, webhook_id)
+    await service.get(webhooks.SendTestEvent)(OPERATOR, webhook_id)
     async with service.database.read() as repositories:
         [delivery_id] = repositories.tables.deliveries
     action = AuditAction.DELIVERY_RETRIED
@@ -469,7 +470,7 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     webhooks.RotateWebhookSecret: (
         change_webhook(webhooks.RotateWebhookSecret, AuditAction.WEBHOOK_SECRET_ROTATED),
     ),
-    webhooks.TestWebhook: (change_webhook(webhooks.TestWebhook, AuditAction.WEBHOOK_TESTED),),
+    webhooks.SendTestEvent: (change_webhook(webhooks.SendTestEvent, AuditAction.WEBHOOK_TESTED),),
     webhooks.UpdateWebhook: (
         update_webhook(webhooks.WebhookChanges(description="Shop"), AuditAction.WEBHOOK_CHANGED),
         update_webhook(webhooks.WebhookChanges(enabled=False), AuditAction.WEBHOOK_DISABLED),
@@ -511,9 +512,10 @@ JOBS: set[type] = {
     events.PublishEvents,
     events.ReportExpiredCodes,
     retention.Prune,
+    secret_reencryption.ReencryptSecrets,
     webhook_deliveries.DeleteDeliveries,
-    webhook_deliveries.EndDeliveries,
-    webhook_deliveries.MakeReplayDeliveries,
+    webhook_deliveries.FailPendingDeliveries,
+    webhook_deliveries.CreateReplayDeliveries,
     webhook_sending.DeliverWebhook,
     webhook_sending.EnqueueDueWebhooks,
 }

@@ -9,7 +9,11 @@ import pytest
 
 from referral.core.entities.audit import OPERATOR
 from referral.core.entities.events import Event
-from referral.core.entities.jobs import DeleteDeliveriesJob, EndDeliveriesJob, ReplayEventsJob
+from referral.core.entities.jobs import (
+    DeleteDeliveriesJob,
+    FailPendingDeliveriesJob,
+    ReplayEventsJob,
+)
 from referral.core.entities.webhook_deliveries import DeliveryStatus
 from referral.core.entities.webhooks import Webhook
 from referral.core.errors import (
@@ -23,10 +27,10 @@ from referral.core.use_cases import webhook_deliveries
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.retention import Prune
 from referral.core.use_cases.webhook_deliveries import (
+    CreateReplayDeliveries,
     DeleteDeliveries,
-    EndDeliveries,
+    FailPendingDeliveries,
     ListDeliveries,
-    MakeReplayDeliveries,
     ReplayEvents,
     RetryDelivery,
 )
@@ -53,7 +57,7 @@ async def run_jobs(service: InMemoryService) -> None:
         jobs = list(repositories.tables.jobs.values())
         repositories.tables.jobs.clear()
     for job in jobs:
-        assert isinstance(job, ReplayEventsJob | EndDeliveriesJob | DeleteDeliveriesJob)
+        assert isinstance(job, ReplayEventsJob | FailPendingDeliveriesJob | DeleteDeliveriesJob)
         await service.get(DispatchJob)._run_without_context(job)  # noqa: SLF001
 
 
@@ -190,7 +194,7 @@ async def test_replay_of_a_deleted_webhook_ends(service: InMemoryService) -> Non
     await service.get(ReplayEvents)(OPERATOR, webhook.id, service.clock.now() - DAY)
     await service.get(DeleteWebhook)(OPERATOR, webhook.id)
     await run_jobs(service)
-    await service.get(MakeReplayDeliveries)(ReplayEventsJob(UNKNOWN))
+    await service.get(CreateReplayDeliveries)(ReplayEventsJob(UNKNOWN))
     async with service.database.read() as repositories:
         assert (repositories.tables.replays, repositories.tables.deliveries) == ({}, {})
 
@@ -211,7 +215,7 @@ async def test_replay_goes_on_after_an_interruption(
     async with service.database.read() as repositories:
         [replay_id] = repositories.tables.replays
     monkeypatch.setattr(webhook_deliveries, "MAX_BATCHES_PER_ATTEMPT", 9)
-    await service.get(MakeReplayDeliveries)(ReplayEventsJob(replay_id))
+    await service.get(CreateReplayDeliveries)(ReplayEventsJob(replay_id))
     assert await event_ids(service, webhook) == [event.id for event in events]
 
 
@@ -251,7 +255,7 @@ async def test_late_job_does_not_end_new_deliveries(service: InMemoryService) ->
     webhook = await create(service)
     await publish(service, "code.created")
     for webhook_id in (webhook.id, UNKNOWN):
-        await service.get(EndDeliveries)(EndDeliveriesJob(webhook_id))
+        await service.get(FailPendingDeliveries)(FailPendingDeliveriesJob(webhook_id))
     [delivery] = await deliveries(service, webhook)
     assert delivery.status is DeliveryStatus.PENDING
 

@@ -21,9 +21,9 @@ from referral.core.ports.webhooks import ReceiverResponse, WebhookRequest, Webho
 from referral.core.use_cases.webhook_sending import (
     JOB_PERIOD,
     MAX_REQUESTS_PER_WEBHOOK,
+    ConcurrencyLimit,
     DeliverWebhook,
     EnqueueDueWebhooks,
-    RequestWindow,
 )
 from tests.core.service import InMemoryService
 from tests.support.fakes.webhooks import FakeWebhookSender
@@ -108,12 +108,12 @@ async def test_all_due_deliveries_are_sent(scenario: Scenario) -> None:
     assert await scenario.statuses() == [DeliveryStatus.SUCCEEDED] * 500
 
 
-def test_window_of_requests() -> None:
+def test_concurrency_limit() -> None:
     """One request at first and after a failure; each success doubles the number."""
-    window, sizes = RequestWindow(), []
+    limit, sizes = ConcurrencyLimit(), []
     for succeeded in (True, True, True, True, False, False, True):
-        window.update(SUCCESS if succeeded else FAILURE)
-        sizes.append(window.size)
+        limit.update(SUCCESS if succeeded else FAILURE)
+        sizes.append(limit.allowed)
     assert sizes == [2, 4, 8, 8, 1, 1, 2]
 
 

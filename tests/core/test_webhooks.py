@@ -14,7 +14,8 @@ from referral.core.entities.webhooks import DisabledReason, Webhook
 from referral.core.errors import InvalidRequest, NotFound, TooManyWebhooks, WebhookDisabled
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
-from referral.core.policies.webhook_secrets import ReencryptSecrets, decrypt_signing_secrets
+from referral.core.policies.webhook_secrets import decrypt_signing_secrets
+from referral.core.use_cases.secret_reencryption import ReencryptSecrets
 from referral.core.use_cases.webhook_deliveries import RetryDelivery
 from referral.core.use_cases.webhooks import (
     CreateWebhook,
@@ -22,8 +23,8 @@ from referral.core.use_cases.webhooks import (
     ListWebhooks,
     NewWebhook,
     RotateWebhookSecret,
+    SendTestEvent,
     ShowWebhook,
-    TestWebhook,
     UpdateWebhook,
     WebhookChanges,
 )
@@ -45,7 +46,7 @@ async def update(service: InMemoryService, webhook: Webhook, **changes: Any) -> 
 
 
 async def publish(service: InMemoryService, *types: str) -> None:
-    """Make the deliveries of new events of these types."""
+    """Create the deliveries of new events of these types."""
     now = service.clock.now()
     async with service.database.begin() as repositories:
         events = [Event(service.id_generator.new(), each, now, {"n": 1}) for each in types]
@@ -165,7 +166,7 @@ async def test_unknown_webhook_is_not_found(service: InMemoryService) -> None:
         for change in (
             service.get(DeleteWebhook),
             service.get(RotateWebhookSecret),
-            service.get(TestWebhook),
+            service.get(SendTestEvent),
         ):
             with pytest.raises(NotFound):
                 await change(OPERATOR, webhook_id)
@@ -239,7 +240,7 @@ async def test_secrets_are_encrypted_again_with_a_new_key(
     service: InMemoryService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them, the previous ones too, so that the old key can be removed."""
-    monkeypatch.setattr("referral.core.policies.webhook_secrets.REENCRYPTION_PAGE_SIZE", 2)
+    monkeypatch.setattr("referral.core.use_cases.secret_reencryption.REENCRYPTION_PAGE_SIZE", 2)
     webhooks = [await create(service) for _ in range(5)]
     await service.get(RotateWebhookSecret)(OPERATOR, webhooks[0].id)
     before = [await signing_secrets(service, webhook.id) for webhook in webhooks]
@@ -256,7 +257,7 @@ async def test_secrets_are_encrypted_again_with_a_new_key(
 async def test_test_event_goes_to_one_webhook(service: InMemoryService) -> None:
     """Whatever it subscribes to; the event is not in the feed."""
     webhook, other = await create(service, "code.*"), await create(service)
-    await service.get(TestWebhook)(OPERATOR, webhook.id)
+    await service.get(SendTestEvent)(OPERATOR, webhook.id)
     [delivery] = await deliveries(service, webhook)
     assert delivery.event_type == EventType.WEBHOOK_TEST
     assert await deliveries(service, other) == []
@@ -276,7 +277,7 @@ async def test_disabled_webhook_gets_nothing(service: InMemoryService) -> None:
     [delivery] = await deliveries(service, webhook)
     assert (delivery.status, delivery.next_attempt_at) == (DeliveryStatus.FAILED, None)
     with pytest.raises(WebhookDisabled):
-        await service.get(TestWebhook)(OPERATOR, webhook.id)
+        await service.get(SendTestEvent)(OPERATOR, webhook.id)
     with pytest.raises(WebhookDisabled):
         await service.get(RetryDelivery)(OPERATOR, webhook.id, delivery.id)
     enabled = await update(service, webhook, enabled=True)

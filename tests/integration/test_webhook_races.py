@@ -24,7 +24,7 @@ from referral.core.policies.webhook_fanout import FanOutEvents
 from referral.core.policies.webhook_secrets import decrypt_signing_secrets
 from referral.core.ports.repositories import Repositories
 from referral.core.use_cases.webhook_deliveries import (
-    MakeReplayDeliveries,
+    CreateReplayDeliveries,
     ReplayEvents,
     RetryDelivery,
 )
@@ -100,7 +100,7 @@ class Hooks:
         return DeleteWebhook(self.database, self.audit)(OPERATOR, webhook.id)
 
     async def fan_out(self, repositories: Repositories, count: int = 1) -> None:
-        """Make the deliveries of new events, in the transaction that publishes them."""
+        """Create the deliveries of new events, in the transaction that publishes them."""
         now, new_id = self.clock.now(), SystemIdGenerator().new
         events = [Event(new_id(), "code.created", now, {}) for _ in range(count)]
         for event in events:
@@ -266,11 +266,11 @@ async def test_concurrent_jobs_of_a_replay_make_each_delivery_once(
             "SELECT id FROM webhook_replays WHERE webhook_id = $1", webhook.id
         )
     job = ReplayEventsJob(row["id"])
-    make = MakeReplayDeliveries(hooks.clock, hooks.database, SystemIdGenerator())
-    await asyncio.gather(*(make(job) for _ in range(4)))
-    await make(job)
-    made = [each.event_id for each in await hooks.stored(webhook)]
-    assert sorted(made) == sorted(event.id for event in events)
+    create = CreateReplayDeliveries(hooks.clock, hooks.database, SystemIdGenerator())
+    await asyncio.gather(*(create(job) for _ in range(4)))
+    await create(job)
+    created = [each.event_id for each in await hooks.stored(webhook)]
+    assert sorted(created) == sorted(event.id for event in events)
 
 
 async def test_due_webhooks_are_found_by_the_index(hooks: Hooks) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from referral.adapters.webhooks.lookup import HostLookup
+from referral.adapters.webhooks.host_resolver import HostResolver
 from referral.adapters.webhooks.networks import WebhookNetworks
 from referral.adapters.webhooks.sender import HttpWebhookSender
 from referral.core.ports.webhooks import ReceiverResponse, WebhookRequest
@@ -32,12 +32,12 @@ async def webhook_sender(
     ssl_context: ssl.SSLContext | None = None,
     timeout_seconds: float = 15.0,
 ) -> AsyncIterator[HttpWebhookSender]:
-    """Make a sender; each look-up of any name gets the next of the answers."""
+    """Make a sender; each resolution of any name gets the next of the answers."""
     remaining, clock = list(answers), FakeClock()
     clock.advance(seconds=(NOW - clock.now()).total_seconds())
     sender = HttpWebhookSender(
         WebhookNetworks(networks),
-        HostLookup((lambda _: remaining.pop(0)) if answers else None),
+        HostResolver((lambda _: remaining.pop(0)) if answers else None),
         clock,
         ssl_context=ssl_context,
         timeout_seconds=timeout_seconds,
@@ -145,7 +145,7 @@ async def test_http_is_for_named_networks_only() -> None:
     """No plain text leaves for the internet, whatever the name resolves to."""
     async with webhook_sender(["8.8.8.8"]) as sender:
         response = await post(sender, f"http://{NAME}/")
-    assert response.error == "http:// is allowed only in networks that the operator names"
+    assert response.error == "http:// works only in networks that the operator allows"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -175,13 +175,13 @@ async def test_unknown_hosts() -> None:
     hanging = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def look_up(host: str) -> list[str]:
+    def resolve(host: str) -> list[str]:
         if host == "hanging.example":
             asyncio.run_coroutine_threadsafe(hanging.wait(), loop).result()
         raise OSError("unknown")
 
     networks = WebhookNetworks(())
-    sender = HttpWebhookSender(networks, HostLookup(look_up), FakeClock(), timeout_seconds=0.2)
+    sender = HttpWebhookSender(networks, HostResolver(resolve), FakeClock(), timeout_seconds=0.2)
     try:
         hung = await asyncio.gather(*(post(sender, "https://hanging.example/") for _ in range(99)))
         assert {response.error for response in hung} == {"no response in time"}
@@ -191,19 +191,19 @@ async def test_unknown_hosts() -> None:
         await sender.close()
 
 
-async def test_look_ups_are_bounded() -> None:
-    """A host has one look-up at a time, and all hosts together have a few."""
+async def test_resolutions_are_bounded() -> None:
+    """A host has one resolution at a time, and all hosts together have a few."""
     loop, release = asyncio.get_running_loop(), asyncio.Event()
     running: list[str] = []
 
-    def look_up(host: str) -> list[str]:
+    def resolve(host: str) -> list[str]:
         running.append(host)
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
         return ["8.8.8.8", "8.8.8.8", "fe80::1%eth0", "junk"]
 
-    lookup = HostLookup(look_up)
+    resolver = HostResolver(resolve)
     hosts = [f"{number % 100}.example" for number in range(400)]
-    tasks = [asyncio.create_task(lookup.addresses(host)) for host in hosts]
+    tasks = [asyncio.create_task(resolver.resolve(host)) for host in hosts]
     await wait_until(lambda: len(running) == 64)
     assert len(set(running)) == len(running) == 64
     release.set()

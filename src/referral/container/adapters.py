@@ -42,7 +42,7 @@ from referral.adapters.system import (
     SystemClock,
     SystemIdGenerator,
 )
-from referral.adapters.webhooks.lookup import HostLookup
+from referral.adapters.webhooks.host_resolver import HostResolver
 from referral.adapters.webhooks.networks import WebhookNetworks
 from referral.adapters.webhooks.urls import WebhookUrlPolicy
 from referral.container.configuration import (
@@ -275,7 +275,7 @@ class Adapters(Provider):
         """Needed where jobs run; other processes save the memory of the HTTP client."""
         from referral.adapters.webhooks.sender import HttpWebhookSender  # noqa: PLC0415 - memory
 
-        sender = HttpWebhookSender(networks, HostLookup(), clock)
+        sender = HttpWebhookSender(networks, HostResolver(), clock)
         yield sender
         await sender.close()
 

@@ -35,7 +35,6 @@ from referral.core.policies.reauthentication import Reauthenticate
 from referral.core.policies.session_tokens import BeginSession, SessionLifetime
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
-from referral.core.policies.webhook_secrets import ReencryptSecrets
 from referral.core.use_cases import (
     accounts,
     audit,
@@ -58,6 +57,7 @@ from referral.core.use_cases import (
     referral_review,
     referrals,
     retention,
+    secret_reencryption,
     sessions,
     token_exchange,
     users,
@@ -96,7 +96,6 @@ class UseCases(Provider):
         RecordAudit,
         RecordEvents,
         RecordAttempts,
-        ReencryptSecrets,
         RemoveAccount,
         ReleaseEmail,
         ReserveSlotInBatch,
@@ -170,6 +169,7 @@ class UseCases(Provider):
         referrals.SetReferrer,
         retention.ExpireUnconfirmed,
         retention.Prune,
+        secret_reencryption.ReencryptSecrets,
         sessions.CheckSession,
         sessions.LogIn,
         sessions.RefreshSession,
@@ -180,9 +180,9 @@ class UseCases(Provider):
         users.ListUsers,
         users.ShowUser,
         webhook_deliveries.DeleteDeliveries,
-        webhook_deliveries.EndDeliveries,
+        webhook_deliveries.FailPendingDeliveries,
         webhook_deliveries.ListDeliveries,
-        webhook_deliveries.MakeReplayDeliveries,
+        webhook_deliveries.CreateReplayDeliveries,
         webhook_deliveries.ReplayEvents,
         webhook_deliveries.RetryDelivery,
         webhook_sending.DeliverWebhook,
@@ -192,7 +192,7 @@ class UseCases(Provider):
         webhooks.ListWebhooks,
         webhooks.RotateWebhookSecret,
         webhooks.ShowWebhook,
-        webhooks.TestWebhook,
+        webhooks.SendTestEvent,
         webhooks.UpdateWebhook,
     )
 

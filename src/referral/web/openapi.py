@@ -28,7 +28,7 @@ OPERATION_ORDER = (
     *("listAllCodes", "deactivateAnyCode"),
     *("createClient", "listClients", "rotateClientSecret", "deleteClient"),
     "listAuditRecords",
-    *("createWebhook", "listWebhooks", "testWebhook", "listDeliveries", "retryDelivery"),
+    *("createWebhook", "listWebhooks", "sendTestEvent", "listDeliveries", "retryDelivery"),
     *("replayEvents", "rotateWebhookSecret", "getWebhook", "updateWebhook", "deleteWebhook"),
     "listEvents",
     *("introspectToken", "revokeToken", "getAuthorizationServerMetadata", "getJwks"),
@@ -52,7 +52,7 @@ OPERATION_LINKS: dict[str, dict[str, Node]] = {
         name: {"webhook_id": "$response.body#/id"}
         for name in (
             *("getWebhook", "updateWebhook", "deleteWebhook", "rotateWebhookSecret"),
-            *("testWebhook", "listDeliveries", "replayEvents"),
+            *("sendTestEvent", "listDeliveries", "replayEvents"),
         )
     },
     "registerUser": {"listUserReferrals": {"user_id": "$response.body#/id"}},

@@ -32,7 +32,7 @@ REQUIRED_SCOPES: dict[str, Scope] = {
     "rotateClientSecret": Scope.ADMIN,
     "rotateWebhookSecret": Scope.WEBHOOKS,
     "setUserReferrer": Scope.REFERRALS_WRITE,
-    "testWebhook": Scope.WEBHOOKS,
+    "sendTestEvent": Scope.WEBHOOKS,
     "unblockUser": Scope.ADMIN,
     "updateWebhook": Scope.WEBHOOKS,
 }

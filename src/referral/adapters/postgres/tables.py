@@ -458,7 +458,7 @@ webhook_deliveries = Table(
     ),
 )
 
-# Requests to deliver past events again, until all their deliveries are made.
+# Requests to deliver past events again, until all their deliveries are created.
 webhook_replays = Table(
     "webhook_replays",
     metadata,

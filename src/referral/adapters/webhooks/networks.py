@@ -1,4 +1,4 @@
-"""The networks that webhooks may reach: the public internet, and those that the operator names."""
+"""The networks that webhooks may reach: the public internet, and those that the operator allows."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -59,24 +59,24 @@ The attributes of `ipaddress`, such as `is_global`, differ between releases of P
 class WebhookNetworks:
     """Decides which addresses webhooks may connect to."""
 
-    def __init__(self, named: Iterable[str]) -> None:
-        """Take the operator's networks in CIDR notation."""
-        self._named = tuple(ip_network(network, strict=False) for network in named)
-        self.is_named = lru_cache(CACHED_ADDRESSES)(self._is_named)
+    def __init__(self, allowlist: Iterable[str]) -> None:
+        """Take the networks that the operator allows, in CIDR notation."""
+        self._allowlist = tuple(ip_network(network, strict=False) for network in allowlist)
+        self.is_in_allowlist = lru_cache(CACHED_ADDRESSES)(self._is_in_allowlist)
         self.allows = lru_cache(CACHED_ADDRESSES)(self._allows)
 
     @property
-    def has_named(self) -> bool:
-        """Whether the operator has named any network."""
-        return bool(self._named)
+    def has_allowlist(self) -> bool:
+        """Whether the operator allows any network besides the internet."""
+        return bool(self._allowlist)
 
-    def _is_named(self, address: IpAddress) -> bool:
-        """Return whether the operator has named a network of the address, or of its IPv4 one."""
-        return any(each in network for each in _equivalents(address) for network in self._named)
+    def _is_in_allowlist(self, address: IpAddress) -> bool:
+        """Return whether the operator allows a network of the address, or of its IPv4 one."""
+        return any(each in network for each in _equivalents(address) for network in self._allowlist)
 
     def _allows(self, address: IpAddress) -> bool:
         """Return whether webhooks may connect to the address."""
-        return self.is_named(address) or all(map(_is_public, _equivalents(address)))
+        return self.is_in_allowlist(address) or all(map(_is_public, _equivalents(address)))
 
 
 def _equivalents(address: IpAddress) -> tuple[IpAddress, ...]:

@@ -20,7 +20,7 @@ from yarl import URL
 
 from referral.adapters.webhooks.bounded_response import BoundedResponse, StaleConnection
 from referral.adapters.webhooks.failures import SendingFailed, describe_failure, response_error
-from referral.adapters.webhooks.lookup import HostLookup
+from referral.adapters.webhooks.host_resolver import HostResolver
 from referral.adapters.webhooks.networks import IpAddress, WebhookNetworks
 from referral.adapters.webhooks.retry_after import parse_retry_after
 from referral.adapters.webhooks.urls import WebhookUrl, parse_webhook_url
@@ -28,7 +28,7 @@ from referral.core.ports.system import Clock
 from referral.core.ports.webhooks import ReceiverResponse, WebhookRequest
 
 ATTEMPT_TIMEOUT_SECONDS = 15.0
-"""Time limit of an attempt: look-up, connection, TLS, request, and the response's headers."""
+"""Time limit of an attempt: DNS, connection, TLS, request, and the response's headers."""
 
 BODY_TIMEOUT_SECONDS = 1.0
 """Time limit of the response's body, within that of the attempt."""
@@ -61,22 +61,22 @@ REQUEST_HEADERS = {
 class HttpWebhookSender:
     """Sends requests over one connection pool, to addresses that it has checked.
 
-    The host is looked up for each attempt, and the connection is made to an IP address: no other
-    look-up can come between. An open connection is reused only for an address that the look-up of
-    the attempt has found again.
+    The host is resolved for each attempt, and the connection is made to an IP address: the name is
+    not resolved a second time. An open connection is reused only for an address to which the
+    attempt has resolved the host again.
     """
 
     def __init__(
         self,
         networks: WebhookNetworks,
-        lookup: HostLookup,
+        resolver: HostResolver,
         clock: Clock,
         *,
         ssl_context: SSLContext | None = None,
         timeout_seconds: float = ATTEMPT_TIMEOUT_SECONDS,
     ) -> None:
         """Needs a running event loop; `ssl_context` replaces the system's certificates."""
-        self._networks, self._lookup, self._clock = networks, lookup, clock
+        self._networks, self._resolver, self._clock = networks, resolver, clock
         self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._session = ClientSession(
@@ -108,24 +108,24 @@ class HttpWebhookSender:
         await self._session.close()
 
     async def _find_addresses(self, target: WebhookUrl) -> list[IpAddress]:
-        """Look up the host, and return the addresses that are allowed."""
-        found = [target.address] if target.address else await self._look_up(target.host)
-        allowed = [address for address in found if self._networks.allows(address)]
+        """Resolve the host, and return the addresses that are allowed."""
+        resolved = [target.address] if target.address else await self._resolve(target.host)
+        allowed = [address for address in resolved if self._networks.allows(address)]
         if not allowed:
             raise SendingFailed("the host has no address in an allowed network")
         if target.scheme == "http":
-            allowed = [address for address in allowed if self._networks.is_named(address)]
+            allowed = [address for address in allowed if self._networks.is_in_allowlist(address)]
         if not allowed:
-            raise SendingFailed("http:// is allowed only in networks that the operator names")
+            raise SendingFailed("http:// works only in networks that the operator allows")
         return allowed[:MAX_ADDRESSES]
 
-    async def _look_up(self, host: str) -> list[IpAddress]:
+    async def _resolve(self, host: str) -> list[IpAddress]:
         try:
-            return await self._lookup.addresses(host)
+            return await self._resolver.resolve(host)
         except TimeoutError:
-            raise SendingFailed("the look-up of the host timed out") from None
+            raise SendingFailed("the host name was not resolved in time") from None
         except OSError:
-            raise SendingFailed("the host was not found") from None
+            raise SendingFailed("the host name was not found") from None
 
     async def _post(
         self, target: WebhookUrl, addresses: list[IpAddress], request: WebhookRequest

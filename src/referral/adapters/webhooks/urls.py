@@ -82,9 +82,11 @@ class WebhookUrlPolicy:
         networks, address = self._networks, url.address
         if address is not None and not networks.allows(address):
             raise ValueError("Send a URL with a public address, not one of a special network.")
-        is_named = networks.has_named if address is None else networks.is_named(address)
-        if url.scheme == "http" and not is_named:
-            detail = "http:// is allowed only in networks that the operator names."
+        may_be_plain = (
+            networks.has_allowlist if address is None else networks.is_in_allowlist(address)
+        )
+        if url.scheme == "http" and not may_be_plain:
+            detail = "http:// works only in networks that the operator allows."
             raise ValueError(f"Send an https:// URL; {detail}")
 
 

@@ -76,8 +76,8 @@ class PruneJob:
 
 
 @dataclass(frozen=True, slots=True)
-class EndDeliveriesJob:
-    """End the remaining deliveries of a disabled webhook."""
+class FailPendingDeliveriesJob:
+    """Fail the remaining pending deliveries of a disabled webhook."""
 
     webhook_id: UUID
 
@@ -91,7 +91,7 @@ class DeleteDeliveriesJob:
 
 @dataclass(frozen=True, slots=True)
 class ReplayEventsJob:
-    """Make the deliveries of a replay."""
+    """Create the deliveries of a replay."""
 
     replay_id: UUID
 
@@ -113,7 +113,7 @@ Job = (
     | EnrichProfileJob
     | InvalidateLookupJob
     | PruneJob
-    | EndDeliveriesJob
+    | FailPendingDeliveriesJob
     | DeleteDeliveriesJob
     | ReplayEventsJob
     | DeliverWebhookJob

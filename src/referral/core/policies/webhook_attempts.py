@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from referral.core.entities.audit import SERVICE, Actor, AuditAction
-from referral.core.entities.jobs import EndDeliveriesJob
+from referral.core.entities.jobs import FailPendingDeliveriesJob
 from referral.core.entities.webhook_deliveries import DISABLED_ERROR, DeliveryAttempt
 from referral.core.entities.webhooks import DisabledReason, Webhook
 from referral.core.policies.audit_recording import RecordAudit
@@ -40,7 +40,7 @@ class RecordAttempts:
             )
             changed = webhook.after(attempts).counting(attempts)
             if webhook.enabled and not changed.enabled:
-                await disable_webhook(repositories, self.record_audit, SERVICE, changed)
+                await save_disabled_webhook(repositories, self.record_audit, SERVICE, changed)
             else:
                 await repositories.webhooks.save(changed)
         if webhook.enabled:
@@ -62,22 +62,22 @@ class DisableWebhook:
             if webhook is None or not webhook.enabled:
                 return
             disabled = webhook.as_disabled(reason)
-            await disable_webhook(repositories, self.record_audit, SERVICE, disabled)
+            await save_disabled_webhook(repositories, self.record_audit, SERVICE, disabled)
         log_if_disabled(self.security_log, disabled)
 
 
-async def disable_webhook(
+async def save_disabled_webhook(
     repositories: Repositories, record_audit: RecordAudit, actor: Actor, disabled: Webhook
 ) -> None:
-    """Store a locked webhook that is now disabled, and end its pending deliveries.
+    """Store a locked webhook that is now disabled, and fail its pending deliveries.
 
-    If there are too many for one statement, a job ends the others.
+    If there are too many for one statement, a job fails the others.
     """
     reason = disabled.disabled_reason
     await record_audit(repositories, actor, AuditAction.WEBHOOK_DISABLED, disabled.id, reason)
     await repositories.webhooks.save(disabled)
     if await repositories.deliveries.fail_pending(disabled.id, DISABLED_ERROR):
-        await repositories.jobs.enqueue(EndDeliveriesJob(disabled.id))
+        await repositories.jobs.enqueue(FailPendingDeliveriesJob(disabled.id))
 
 
 def log_if_disabled(security_log: SecurityLog, webhook: Webhook) -> None:

@@ -13,17 +13,17 @@ from referral.core.ports.system import Clock, IdGenerator
 
 @dataclass(frozen=True, slots=True)
 class FanOutEvents:
-    """Make the deliveries of events, in the transaction that publishes them."""
+    """Create the deliveries of events, in the transaction that publishes them."""
 
     clock: Clock
     id_generator: IdGenerator
 
     async def __call__(self, repositories: Repositories, events: Sequence[Event]) -> None:
-        """Make a delivery for each event and each enabled webhook that subscribes to it."""
+        """Create a delivery for each event and each enabled webhook that subscribes to it."""
         webhooks = await repositories.webhooks.lock_enabled() if events else []
         now = self.clock.now()
         deliveries = [
-            make_delivery(self.id_generator, webhook, event, now)
+            create_delivery(self.id_generator, webhook, event, now)
             for event in events
             for webhook in webhooks
             if webhook.subscribes_to(event.type)
@@ -32,7 +32,7 @@ class FanOutEvents:
             await repositories.deliveries.add(deliveries)
 
 
-def make_delivery(
+def create_delivery(
     id_generator: IdGenerator, webhook: Webhook, event: Event, now: datetime
 ) -> Delivery:
     """Return a delivery that is due at once."""

@@ -93,7 +93,7 @@ class DeliveryRepository(Protocol):
         ...
 
     async def fail_pending(self, webhook_id: UUID, error: str) -> bool:
-        """End some of a webhook's pending deliveries and requested retries.
+        """Fail some of a webhook's pending deliveries, and drop its requested retries.
 
         `error` is that of a delivery without an attempt. Returns whether there may be more.
         """
@@ -109,14 +109,14 @@ class DeliveryRepository(Protocol):
 
 
 class ReplayRepository(Protocol):
-    """Replays whose deliveries are being made."""
+    """Replays whose deliveries are being created."""
 
     async def add(self, replay: Replay) -> None: ...
 
     async def find(self, replay_id: UUID) -> Replay | None: ...
 
     async def lock(self, replay_id: UUID) -> Replay | None:
-        """Lock a replay, so that only one transaction makes its next deliveries."""
+        """Lock a replay, so that only one transaction creates its next deliveries."""
         ...
 
     async def save(self, replay: Replay) -> None:

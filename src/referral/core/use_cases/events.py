@@ -20,7 +20,7 @@ EXPIRY_BATCH_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class PublishEvents:
-    """Publish the oldest events of committed changes, and make their deliveries to webhooks."""
+    """Publish the oldest events of committed changes, and create their deliveries to webhooks."""
 
     database: Database
     fan_out_events: FanOutEvents

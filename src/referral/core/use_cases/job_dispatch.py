@@ -7,8 +7,8 @@ from referral.core.entities.jobs import (
     ConfirmationMailJob,
     DeleteDeliveriesJob,
     DeliverWebhookJob,
-    EndDeliveriesJob,
     EnrichProfileJob,
+    FailPendingDeliveriesJob,
     InvalidateLookupJob,
     Job,
     JobContext,
@@ -21,7 +21,6 @@ from referral.core.entities.jobs import (
 )
 from referral.core.policies.email_deliverability import VerifyEmail
 from referral.core.policies.lookup_invalidation import RetryLookupInvalidation
-from referral.core.policies.webhook_secrets import ReencryptSecrets
 from referral.core.use_cases.enrichment import EnrichProfile
 from referral.core.use_cases.notifications import (
     NotifyReferrer,
@@ -31,10 +30,11 @@ from referral.core.use_cases.notifications import (
     SendWelcomeMail,
 )
 from referral.core.use_cases.retention import ExpireUnconfirmed, Prune
+from referral.core.use_cases.secret_reencryption import ReencryptSecrets
 from referral.core.use_cases.webhook_deliveries import (
+    CreateReplayDeliveries,
     DeleteDeliveries,
-    EndDeliveries,
-    MakeReplayDeliveries,
+    FailPendingDeliveries,
 )
 from referral.core.use_cases.webhook_sending import DeliverWebhook
 
@@ -53,9 +53,9 @@ class DispatchJob:
     send_welcome_mail: SendWelcomeMail
     notify_referrer: NotifyReferrer
     verify_email: VerifyEmail
-    end_deliveries: EndDeliveries
+    fail_pending_deliveries: FailPendingDeliveries
     delete_deliveries: DeleteDeliveries
-    make_replay_deliveries: MakeReplayDeliveries
+    create_replay_deliveries: CreateReplayDeliveries
     reencrypt_secrets: ReencryptSecrets
     deliver_webhook: DeliverWebhook
 
@@ -83,7 +83,7 @@ class DispatchJob:
         self,
         job: InvalidateLookupJob
         | PruneJob
-        | EndDeliveriesJob
+        | FailPendingDeliveriesJob
         | DeleteDeliveriesJob
         | ReplayEventsJob
         | DeliverWebhookJob,
@@ -95,11 +95,11 @@ class DispatchJob:
                 await self.expire_unconfirmed()
                 await self.prune()
                 await self.reencrypt_secrets()
-            case EndDeliveriesJob():
-                await self.end_deliveries(job)
+            case FailPendingDeliveriesJob():
+                await self.fail_pending_deliveries(job)
             case DeleteDeliveriesJob():
                 await self.delete_deliveries(job)
             case ReplayEventsJob():
-                await self.make_replay_deliveries(job)
+                await self.create_replay_deliveries(job)
             case DeliverWebhookJob():
                 await self.deliver_webhook(job)

@@ -8,7 +8,11 @@ from uuid import UUID
 from referral.core.entities.audit import Actor, AuditAction
 from referral.core.entities.events import EVENT_RETENTION, FEED_EVENT_TYPES, Event
 from referral.core.entities.idempotency import IdempotentRequest
-from referral.core.entities.jobs import DeleteDeliveriesJob, EndDeliveriesJob, ReplayEventsJob
+from referral.core.entities.jobs import (
+    DeleteDeliveriesJob,
+    FailPendingDeliveriesJob,
+    ReplayEventsJob,
+)
 from referral.core.entities.page import Page
 from referral.core.entities.webhook_deliveries import (
     DISABLED_ERROR,
@@ -20,13 +24,13 @@ from referral.core.entities.webhooks import Webhook
 from referral.core.errors import InvalidRequest, NotFound, RescheduleJob, WebhookDisabled
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
-from referral.core.policies.webhook_fanout import make_delivery
+from referral.core.policies.webhook_fanout import create_delivery
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock, IdGenerator
-from referral.core.use_cases.webhooks import found, lock_enabled_webhook
+from referral.core.use_cases.webhooks import lock_enabled_webhook, require_webhook
 
 REPLAY_BATCH_SIZE = 500
-"""Events whose deliveries one transaction makes."""
+"""Events whose deliveries one transaction creates."""
 
 MAX_BATCHES_PER_ATTEMPT = 50
 """Batches after which a job lets others run. An attempt must end within a minute."""
@@ -43,7 +47,7 @@ class ListDeliveries:
     ) -> Page[Delivery]:
         """Return a page, or raise `NotFound`."""
         async with self.database.read() as repositories:
-            found(await repositories.webhooks.find(webhook_id))
+            require_webhook(await repositories.webhooks.find(webhook_id))
             rows = await repositories.deliveries.list_page(
                 webhook_id, status=status, after=after, limit=limit + 1
             )
@@ -84,7 +88,7 @@ class RetryDelivery:
 
 @dataclass(frozen=True, slots=True)
 class ReplayEvents:
-    """Deliver past events again that a webhook subscribes to; a job makes the deliveries."""
+    """Deliver past events again that a webhook subscribes to; a job creates the deliveries."""
 
     clock: Clock
     database: Database
@@ -106,8 +110,8 @@ class ReplayEvents:
         """
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
-            webhook = found(await repositories.webhooks.find(webhook_id))
-            replay = self._make_replay(webhook, since, until)
+            webhook = require_webhook(await repositories.webhooks.find(webhook_id))
+            replay = self._new_replay(webhook, since, until)
             # Counted before the webhook is locked, because new deliveries wait for the lock.
             count = await repositories.events.count_between(
                 replay.since, replay.until, replay.event_types
@@ -121,7 +125,7 @@ class ReplayEvents:
             await save_idempotent_response(repositories, self.clock, idempotent_request, count)
         return count
 
-    def _make_replay(self, webhook: Webhook, since: datetime, until: datetime | None) -> Replay:
+    def _new_replay(self, webhook: Webhook, since: datetime, until: datetime | None) -> Replay:
         if not webhook.enabled:
             raise WebhookDisabled
         now = self.clock.now()
@@ -141,19 +145,19 @@ class ReplayEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class MakeReplayDeliveries:
-    """Make the deliveries of a replay: the job of `ReplayEvents`."""
+class CreateReplayDeliveries:
+    """Create the deliveries of a replay: the job of `ReplayEvents`."""
 
     clock: Clock
     database: Database
     id_generator: IdGenerator
 
     async def __call__(self, job: ReplayEventsJob) -> None:
-        """Make the next deliveries; raises `RescheduleJob` while there are more."""
-        await _run_batches(lambda: self._make_batch(job.replay_id))
+        """Create the next deliveries; raises `RescheduleJob` while there are more."""
+        await _run_batches(lambda: self._create_batch(job.replay_id))
 
-    async def _make_batch(self, replay_id: UUID) -> bool:
-        """Make a batch in one transaction with the progress, so that a crash repeats nothing."""
+    async def _create_batch(self, replay_id: UUID) -> bool:
+        """Create a batch in one transaction with the progress, so that a crash repeats nothing."""
         async with self.database.begin() as repositories:
             replay = await repositories.replays.lock(replay_id)
             if replay is None:
@@ -165,7 +169,7 @@ class MakeReplayDeliveries:
                 return False
             now = self.clock.now()
             await repositories.deliveries.add(
-                [make_delivery(self.id_generator, webhook, event, now) for event in events]
+                [create_delivery(self.id_generator, webhook, event, now) for event in events]
             )
             last = events[-1]
             await repositories.replays.save(
@@ -175,16 +179,16 @@ class MakeReplayDeliveries:
 
 
 @dataclass(frozen=True, slots=True)
-class EndDeliveries:
-    """End the pending deliveries of a disabled webhook: a job for those of a large number."""
+class FailPendingDeliveries:
+    """Fail the pending deliveries of a disabled webhook: a job for those of a large number."""
 
     database: Database
 
-    async def __call__(self, job: EndDeliveriesJob) -> None:
-        """End them in batches; raises `RescheduleJob` while there are more."""
-        await _run_batches(lambda: self._end_batch(job.webhook_id))
+    async def __call__(self, job: FailPendingDeliveriesJob) -> None:
+        """Fail them in batches; raises `RescheduleJob` while there are more."""
+        await _run_batches(lambda: self._fail_batch(job.webhook_id))
 
-    async def _end_batch(self, webhook_id: UUID) -> bool:
+    async def _fail_batch(self, webhook_id: UUID) -> bool:
         async with self.database.begin() as repositories:
             webhook = await repositories.webhooks.lock(webhook_id)
             if webhook is None or webhook.enabled:

@@ -61,24 +61,24 @@ class EnqueueDueWebhooks:
 
 
 @dataclass(slots=True)
-class RequestWindow:
+class ConcurrencyLimit:
     """How many requests a webhook gets at once: a failure allows one, each success twice as many.
 
     So a receiver that is dead or overloaded has one request at a time, and occupies little. After
     410 it gets none. `running` is the number of requests at the moment.
     """
 
-    size: int = 1
+    allowed: int = 1
     running: int = 0
 
     def update(self, response: ReceiverResponse) -> None:
         """Take the outcome of a request into account."""
         if response.status == HTTP_GONE:
-            self.size = 0
+            self.allowed = 0
         elif response.error is None:
-            self.size = min(2 * self.size, MAX_REQUESTS_PER_WEBHOOK)
+            self.allowed = min(2 * self.allowed, MAX_REQUESTS_PER_WEBHOOK)
         else:
-            self.size = min(self.size, 1)
+            self.allowed = min(self.allowed, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,15 @@ class DeliverWebhook:
 
     async def __call__(self, job: DeliverWebhookJob) -> None:
         """Send batches until nothing is due, or until it is the turn of other webhooks."""
-        window, ends_at = RequestWindow(), self.clock.now() + JOB_PERIOD
+        limit, ends_at = ConcurrencyLimit(), self.clock.now() + JOB_PERIOD
         try:
-            while self.clock.now() < ends_at and await self._deliver_batch(job.webhook_id, window):
+            while self.clock.now() < ends_at and await self._deliver_batch(job.webhook_id, limit):
                 pass
         except Unavailable:
             # No back-off: while the database is unavailable, no job runs anyway.
             raise RescheduleJob(DATABASE_RETRY_DELAY) from None
 
-    async def _deliver_batch(self, webhook_id: UUID, window: RequestWindow) -> bool:
+    async def _deliver_batch(self, webhook_id: UUID, limit: ConcurrencyLimit) -> bool:
         """Send some due deliveries; return whether there were any."""
         now = self.clock.now()
         async with self.database.read() as repositories:
@@ -114,7 +114,7 @@ class DeliverWebhook:
         if not secrets:
             await self.disable_webhook(webhook_id, DisabledReason.UNREADABLE_SECRET)
             return False
-        batch = DeliveryBatch(self.clock, self.sender, webhook, secrets, window)
+        batch = DeliveryBatch(self.clock, self.sender, webhook, secrets, limit)
         try:
             await batch.send(iter(due), now + BATCH_PERIOD)
         finally:  # also when the worker stops: what was delivered need not be delivered again
@@ -131,25 +131,25 @@ class DeliveryBatch:
     sender: WebhookSender
     webhook: Webhook
     secrets: tuple[bytes, ...]
-    window: RequestWindow
+    limit: ConcurrencyLimit
     attempts: list[DeliveryAttempt] = field(default_factory=list)
 
     async def send(self, due: Iterator[DueDelivery], until: datetime) -> None:
-        """Attempt the deliveries, as many at once as the window allows; begin none after `until`.
+        """Attempt the deliveries, as many at once as the limit allows; begin none after `until`.
 
         `attempts` has the outcomes, also after a cancellation.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._fill_window(tasks, due, until)
+                self._start_tasks(tasks, due, until)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    def _fill_window(
+    def _start_tasks(
         self, tasks: asyncio.TaskGroup, due: Iterator[DueDelivery], until: datetime
     ) -> None:
-        for _ in range(self.window.size - self.window.running):
-            self.window.running += 1
+        for _ in range(self.limit.allowed - self.limit.running):
+            self.limit.running += 1
             tasks.create_task(self._send_in_turn(tasks, due, until))
 
     async def _send_in_turn(
@@ -157,21 +157,21 @@ class DeliveryBatch:
     ) -> None:
         """Attempt one delivery after the other; a task for each would cost more."""
         try:
-            while self.window.running <= self.window.size and self.clock.now() < until:
+            while self.limit.running <= self.limit.allowed and self.clock.now() < until:
                 delivery = next(due, None)
                 if delivery is None:
                     break
                 await self._attempt(delivery)
-                self._fill_window(tasks, due, until)
+                self._start_tasks(tasks, due, until)
         finally:
-            self.window.running -= 1
+            self.limit.running -= 1
 
     async def _attempt(self, due: DueDelivery) -> None:
         delivery = due.delivery
         body = encode_event(delivery.event_id, delivery.event_type, delivery.occurred_at, due.data)
         headers = signature_headers(delivery.event_id, self.clock.now(), body, self.secrets)
         response = await self.sender.send(WebhookRequest(self.webhook.url, headers, body))
-        self.window.update(response)
+        self.limit.update(response)
         self.attempts.append(
             DeliveryAttempt(
                 delivery_id=delivery.id,

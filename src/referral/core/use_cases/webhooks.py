@@ -19,8 +19,8 @@ from referral.core.entities.webhooks import (
 from referral.core.errors import NotFound, TooManyWebhooks, Unavailable, WebhookDisabled
 from referral.core.policies.audit_recording import RecordAudit
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
-from referral.core.policies.webhook_attempts import disable_webhook
-from referral.core.policies.webhook_fanout import make_delivery
+from referral.core.policies.webhook_attempts import save_disabled_webhook
+from referral.core.policies.webhook_fanout import create_delivery
 from referral.core.policies.webhook_secrets import decrypt_signing_secrets, encrypt_secret
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import SecretCipher, TokenGenerator
@@ -60,7 +60,7 @@ class CreateWebhook:
         idempotent_request: IdempotentRequest[WebhookWithSecret] | None = None,
     ) -> WebhookWithSecret:
         """Return the webhook and its secret; raises `Invalid` or `TooManyWebhooks`."""
-        created = webhook, _ = self._make(new)
+        created = webhook, _ = self._new_webhook(new)
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             if await repositories.webhooks.count_exclusively() >= MAX_WEBHOOKS:
@@ -70,7 +70,7 @@ class CreateWebhook:
             await save_idempotent_response(repositories, self.clock, idempotent_request, created)
         return created
 
-    def _make(self, new: NewWebhook) -> WebhookWithSecret:
+    def _new_webhook(self, new: NewWebhook) -> WebhookWithSecret:
         self.url_policy.check(new.url)
         secret = self.token_generator.new_key()
         webhook = Webhook(
@@ -109,7 +109,7 @@ class ShowWebhook:
     async def __call__(self, webhook_id: UUID) -> Webhook:
         """Return the webhook, or raise `NotFound`."""
         async with self.database.read() as repositories:
-            return found(await repositories.webhooks.find(webhook_id))
+            return require_webhook(await repositories.webhooks.find(webhook_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +147,11 @@ class UpdateWebhook:
     async def __call__(self, actor: Actor, webhook_id: UUID, changes: WebhookChanges) -> Webhook:
         """Return the webhook; raises `NotFound` or `Invalid`.
 
-        Raises `Unavailable` if it is to be enabled while a job ends its former deliveries: they
+        Raises `Unavailable` if it is to be enabled while a job fails its former deliveries: they
         would be sent otherwise.
         """
         async with self.database.begin() as repositories:
-            webhook = found(await repositories.webhooks.lock(webhook_id))
+            webhook = require_webhook(await repositories.webhooks.lock(webhook_id))
             changed = changes.applied_to(webhook, self.url_policy)
             if changed != webhook:
                 await self._save(repositories, actor, webhook, changed)
@@ -164,10 +164,10 @@ class UpdateWebhook:
             action = AuditAction.WEBHOOK_CHANGED
             await self.record_audit(repositories, actor, action, webhook.id)
         if webhook.enabled and not changed.enabled:
-            await disable_webhook(repositories, self.record_audit, actor, changed)
+            await save_disabled_webhook(repositories, self.record_audit, actor, changed)
             return
         if changed.enabled and not webhook.enabled:
-            await _end_former_deliveries(repositories, webhook.id)
+            await _fail_former_deliveries(repositories, webhook.id)
             action = AuditAction.WEBHOOK_ENABLED
             await self.record_audit(repositories, actor, action, webhook.id)
         await repositories.webhooks.save(changed)
@@ -211,7 +211,7 @@ class RotateWebhookSecret:
         secret = self.token_generator.new_key()
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
-            webhook = found(await repositories.webhooks.lock(webhook_id))
+            webhook = require_webhook(await repositories.webhooks.lock(webhook_id))
             rotated = self._rotate(webhook, secret), secret
             action = AuditAction.WEBHOOK_SECRET_ROTATED
             await self.record_audit(repositories, actor, action, webhook_id)
@@ -228,10 +228,8 @@ class RotateWebhookSecret:
 
 
 @dataclass(frozen=True, slots=True)
-class TestWebhook:
+class SendTestEvent:
     """Send a `webhook.test` event to one webhook."""
-
-    __test__ = False  # not a class of tests
 
     clock: Clock
     database: Database
@@ -254,27 +252,27 @@ class TestWebhook:
             await self.record_audit(repositories, actor, action, webhook_id)
             await repositories.events.add_unlisted(event)
             await repositories.deliveries.add(
-                [make_delivery(self.id_generator, webhook, event, now)]
+                [create_delivery(self.id_generator, webhook, event, now)]
             )
             await save_idempotent_response(repositories, self.clock, idempotent_request, None)
 
 
 async def lock_enabled_webhook(repositories: Repositories, webhook_id: UUID) -> Webhook:
     """Lock a webhook, or raise `NotFound` or `WebhookDisabled`."""
-    webhook = found(await repositories.webhooks.lock(webhook_id))
+    webhook = require_webhook(await repositories.webhooks.lock(webhook_id))
     if not webhook.enabled:
         raise WebhookDisabled
     return webhook
 
 
-def found(webhook: Webhook | None) -> Webhook:
+def require_webhook(webhook: Webhook | None) -> Webhook:
     """Return the webhook, or raise `NotFound`."""
     if webhook is None:
         raise NotFound
     return webhook
 
 
-async def _end_former_deliveries(repositories: Repositories, webhook_id: UUID) -> None:
+async def _fail_former_deliveries(repositories: Repositories, webhook_id: UUID) -> None:
     if await repositories.deliveries.fail_pending(webhook_id, DISABLED_ERROR):
-        detail = "The former deliveries of this webhook are being ended. Try again in a moment."
+        detail = "The former deliveries of this webhook are still being cancelled. Try again soon."
         raise Unavailable(detail)

@@ -288,25 +288,25 @@ class WebhooksController(Controller):
 
     @post(
         "/{webhook_id:uuid}/test",
-        summary="Test a webhook",
+        summary="Send a test event",
         status_code=202,
         before_request=replay_stored_caller_response,
         responses=problem_responses(*READ_ONE_ERRORS, *IDEMPOTENCY_ERRORS, errors.WebhookDisabled)
         | {202: ResponseSpec(None, description="The event is on its way.")},
-        **permitted("testWebhook"),
+        **permitted("sendTestEvent"),
     )
     @inject
-    async def test(
+    async def send_test(
         self,
         request: Request[Any, Any, Any],
         webhook_id: WebhookId,
         caller: NamedDependency[Caller],
-        test_webhook: FromDishka[webhooks.TestWebhook],
+        send_test_event: FromDishka[webhooks.SendTestEvent],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[None]:
         """Send an event of the type `webhook.test` to this webhook, whatever it subscribes to."""
         idempotent = idempotent_request(request, idempotency_key, accepted_response)
-        await test_webhook(caller.actor, webhook_id, idempotent)
+        await send_test_event(caller.actor, webhook_id, idempotent)
         return Response(None, media_type="text/plain")
 
 

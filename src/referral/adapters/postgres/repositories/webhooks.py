@@ -40,8 +40,8 @@ FIND = Statement(select(webhooks).where(BY_ID))
 LOCK_COUNT = Statement(select(func.pg_advisory_xact_lock(COUNT_LOCK_KEY)))
 COUNT = Statement(select(func.count()).select_from(webhooks))
 LOCK = Statement(select(webhooks).where(BY_ID).with_for_update())
-# A shared lock: whoever disables or deletes a webhook waits for the deliveries that are being made,
-# and a webhook that was disabled meanwhile is left out.
+# A shared lock: a request that disables or deletes a webhook waits until the deliveries are
+# created, and a webhook that was disabled meanwhile is left out.
 LOCK_ENABLED = Statement(
     select(webhooks).where(webhooks.c.enabled).order_by(webhooks.c.id).with_for_update(read=True)
 )
