@@ -10,7 +10,16 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.core.entities.events import Event, EventType
 from referral.core.ports.repositories import Database
-from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, make_code, store_code, store_user
+from tests.contracts.rows import (
+    HOUR,
+    ID_GENERATOR,
+    NOW,
+    make_code,
+    make_delivery,
+    store_code,
+    store_user,
+    store_webhook,
+)
 
 SECOND = timedelta(seconds=1)
 
@@ -60,13 +69,11 @@ async def test_event_is_published_once_and_in_order(log: Database) -> None:
     async with log.read() as repositories:
         assert await repositories.events.has_unpublished()
         assert await repositories.events.list_page(None, after=0, limit=9) == []
-        assert await repositories.events.find(events[0].id) is None
     assert await publish(log, limit=2) == events[:2]
     assert await publish(log, limit=2) == events[2:]
     assert await publish(log) == []
     async with log.read() as repositories:
         assert not await repositories.events.has_unpublished()
-        assert await repositories.events.find(events[0].id) == events[0]
         listed = await repositories.events.list_page(None, after=0, limit=9)
     assert [each.event for each in listed] == events
     assert [each.position for each in listed] == sorted({each.position for each in listed})
@@ -143,13 +150,12 @@ async def test_type_of_a_later_release_is_kept(log: Database) -> None:
     assert [event for _, event in await list_page(log, None, after=0, limit=9)] == [event]
 
 
-async def test_unlisted_event_is_found_by_its_id_only(log: Database) -> None:
-    """It is in no list."""
+async def test_unlisted_event_is_in_no_list(log: Database) -> None:
+    """By no filter, and not by its time either."""
     event = make_event(EventType.WEBHOOK_TEST)
     async with log.begin() as repositories:
         await repositories.events.add_unlisted(event)
     async with log.read() as repositories:
-        assert await repositories.events.find(event.id) == event
         types = set(EventType)
         assert await repositories.events.list_page(None, after=0, limit=9) == []
         assert await repositories.events.list_page(types, after=0, limit=9) == []
@@ -215,14 +221,16 @@ async def test_old_events_are_pruned(log: Database) -> None:
     test = make_event(EventType.WEBHOOK_TEST)
     await add(log, old, new)
     await publish(log)
-    waiting = make_event()
+    waiting, webhook = make_event(), await store_webhook(log)
     await add(log, waiting)
     async with log.begin() as repositories:
         await repositories.events.add_unlisted(test)
+        await repositories.deliveries.add([make_delivery(webhook, event_id=test.id)])
+        assert len(await repositories.deliveries.list_due(webhook.id, NOW, 9)) == 1
         assert not await repositories.events.prune(NOW + SECOND)
-        assert await repositories.events.find(old.id) is None
-        assert await repositories.events.find(test.id) is None
-        assert await repositories.events.find(new.id) == new
+        assert await repositories.deliveries.list_due(webhook.id, NOW, 9) == []
+        feed = await repositories.events.list_page(None, after=0, limit=9)
+        assert [each.event for each in feed] == [new]
     assert await publish(log) == [waiting]
 
 

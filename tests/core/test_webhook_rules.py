@@ -1,4 +1,4 @@
-"""Rules of webhooks: patterns, URLs, secrets, and when a webhook is disabled."""
+"""Rules of webhooks: descriptions, secrets, and when a webhook is disabled."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,14 +12,12 @@ from referral.core.entities.webhooks import (
     DisabledReason,
     Webhook,
     check_description,
-    check_patterns,
 )
 from referral.core.errors import InvalidRequest
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 URL = "https://shop.example/hook"
-TYPES = ("code.created", "referral.confirmed", "referral.rejected")
 
 
 def make_webhook(**changed: Any) -> Webhook:
@@ -33,46 +31,6 @@ def attempt_at(ended_at: datetime, status: int | None = 500, **changed: Any) -> 
     error = None if status == 200 else "failed"
     attempt = DeliveryAttempt(UUID(int=2), URL, ended_at, None, status, error)
     return replace(attempt, **changed)
-
-
-@pytest.mark.parametrize(
-    ("patterns", "matching"),
-    [
-        (("*",), {"code.created", "referral.confirmed", "referral.rejected"}),
-        (("referral.*",), {"referral.confirmed", "referral.rejected"}),
-        (("referral.rejected", "code.*"), {"code.created", "referral.rejected"}),
-        (("code.created",), {"code.created"}),
-    ],
-)
-def test_patterns_select_types(patterns: tuple[str, ...], matching: set[str]) -> None:
-    """All types, those of a group, or one."""
-    webhook = make_webhook(events=patterns)
-    assert {each for each in TYPES if webhook.subscribes_to(each)} == matching
-
-
-def test_patterns_are_stored_once() -> None:
-    """In the order of the request."""
-    patterns = ["referral.*", "code.created", "referral.*", "*"]
-    assert check_patterns(patterns, TYPES) == ("referral.*", "code.created", "*")
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    ["", "code", "code.", ".*", "code.*.*", "user.*", "code.c*", "CODE.created", "**", "webhook.*"],
-)
-def test_unknown_patterns_are_rejected(pattern: str) -> None:
-    """Also beside a valid one."""
-    with pytest.raises(InvalidRequest, match=r"Send some of: .*code.created.*code\.\*") as raised:
-        check_patterns(["*", pattern], TYPES)
-    assert raised.value.field == "events"
-
-
-@pytest.mark.parametrize("count", [0, 101])
-def test_number_of_patterns_is_limited(count: int) -> None:
-    """To 1 to 100."""
-    check_patterns(["*"] * 100, TYPES)
-    with pytest.raises(InvalidRequest, match="Send 1 to 100"):
-        check_patterns(["*"] * count, TYPES)
 
 
 def test_description_is_one_line_of_any_text() -> None:

@@ -89,7 +89,6 @@ async def query_events(events: EventLog) -> None:
     """Send each statement about events."""
     assert await events.has_unpublished()
     await events.publish(10, wait=False)
-    await events.find(MIDDLE)
     await events.remove_external_id(MIDDLE)
     await events.prune(NOW - EVENT_RETENTION)
     for types in (None, ["user.erased"], FEED_EVENT_TYPES):

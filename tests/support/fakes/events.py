@@ -34,9 +34,6 @@ class FakeEventLog:
             self.tables.events[event.id] = event
         return published
 
-    async def find(self, event_id: UUID) -> Event | None:
-        return self.tables.events.get(event_id)
-
     async def list_page(
         self, types: Collection[str] | None, *, after: int, limit: int
     ) -> list[FeedEvent]:

@@ -162,11 +162,8 @@ class FakeReplayRepository:
     async def add(self, replay: Replay) -> None:
         self.tables.replays[replay.id] = replay
 
-    async def find(self, replay_id: UUID) -> Replay | None:
-        return self.tables.replays.get(replay_id)
-
     async def lock(self, replay_id: UUID) -> Replay | None:
-        return await self.find(replay_id)
+        return self.tables.replays.get(replay_id)
 
     async def save(self, replay: Replay) -> None:
         self.tables.replays[replay.id] = replay

@@ -4,7 +4,7 @@
 a network address.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,7 +13,6 @@ from uuid import UUID
 from referral.core.entities.codes import Code
 from referral.core.entities.referrals import Referral
 from referral.core.entities.users import User
-from referral.core.errors import InvalidRequest
 
 EVENT_RETENTION = timedelta(days=30)
 """How long events are stored."""
@@ -42,22 +41,6 @@ class EventType(StrEnum):
 
 FEED_EVENT_TYPES = tuple(each for each in EventType if each is not EventType.WEBHOOK_TEST)
 """The types of events in the feed, to which webhooks can subscribe."""
-
-
-FEED_EVENT_GROUPS = tuple(dict.fromkeys(f"{each.partition('.')[0]}.*" for each in FEED_EVENT_TYPES))
-
-
-def expand_patterns(patterns: Collection[str], *, field: str) -> list[str]:
-    """Return the types of patterns such as `code.created` and `code.*`; raises `InvalidRequest`."""
-    known = (*FEED_EVENT_TYPES, *FEED_EVENT_GROUPS)
-    if set(patterns) - set(known):
-        detail = f"Unknown type of events. Send some of: {', '.join(known)}."
-        raise InvalidRequest(detail, field=field)
-    return [
-        each
-        for each in FEED_EVENT_TYPES
-        if each in patterns or f"{each.partition('.')[0]}.*" in patterns
-    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from referral.core.entities.event_patterns import is_selected
 from referral.core.entities.webhook_deliveries import DeliveryAttempt
 from referral.core.errors import InvalidRequest
 
-ANY_EVENT = "*"
-MAX_PATTERNS = 100
 MAX_DESCRIPTION_CHARACTERS = 500
 
 PREVIOUS_SECRET_LIFETIME = timedelta(hours=24)
@@ -62,8 +61,7 @@ class Webhook:
 
     def subscribes_to(self, event_type: str) -> bool:
         """Return whether one of the patterns matches a type of event."""
-        group = f"{event_type.partition('.')[0]}.*"
-        return any(pattern in {ANY_EVENT, group, event_type} for pattern in self.events)
+        return is_selected(event_type, self.events)
 
     def signing_secrets(self, now: datetime) -> tuple[bytes, ...]:
         """Return the encrypted secrets that sign a delivery at `now`, the newest first."""
@@ -123,21 +121,6 @@ class Webhook:
         if attempt.ended_at - failing_since >= FAILING_PERIOD:
             return webhook.as_disabled(DisabledReason.FAILING)
         return webhook
-
-
-def check_patterns(patterns: Collection[str], event_types: Collection[str]) -> tuple[str, ...]:
-    """Return the patterns without repetitions; raises `InvalidRequest`.
-
-    A pattern is one of `event_types`, the group of one such as `referral.*`, or `*`.
-    """
-    if not 1 <= len(patterns) <= MAX_PATTERNS:
-        raise InvalidRequest(f"Send 1 to {MAX_PATTERNS} types of events.", field="events")
-    groups = dict.fromkeys(f"{event_type.partition('.')[0]}.*" for event_type in event_types)
-    known = (*event_types, *groups, ANY_EVENT)
-    if set(patterns) - set(known):
-        detail = f"Unknown type of events. Send some of: {', '.join(known)}."
-        raise InvalidRequest(detail, field="events")
-    return tuple(dict.fromkeys(patterns))
 
 
 def check_description(description: str | None) -> str | None:

@@ -36,10 +36,6 @@ class EventLog(Protocol):
         """
         ...
 
-    async def find(self, event_id: UUID) -> Event | None:
-        """Return a published or unlisted event."""
-        ...
-
     async def list_page(
         self, types: Collection[str] | None, *, after: int, limit: int
     ) -> list[FeedEvent]:

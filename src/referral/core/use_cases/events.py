@@ -4,7 +4,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from referral.core.entities.events import EventType, FeedEvent, code_event, expand_patterns
+from referral.core.entities.event_patterns import check_patterns, select_types
+from referral.core.entities.events import EventType, FeedEvent, code_event
 from referral.core.errors import Unavailable
 from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.webhook_fanout import FanOutEvents
@@ -54,7 +55,9 @@ class ListEvents:
 
         Raises `InvalidRequest` for a pattern that matches no type.
         """
-        types = None if patterns is None else expand_patterns(patterns, field="type")
+        types = None
+        if patterns is not None:
+            types = select_types(check_patterns(patterns, field="type"))
         # A publisher that hangs delays new events, and does not hide those that are published.
         with suppress(Unavailable):
             await self.publish_events(wait=True)

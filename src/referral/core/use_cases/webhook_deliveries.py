@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from referral.core.entities.audit import Actor, AuditAction
-from referral.core.entities.events import EVENT_RETENTION, FEED_EVENT_TYPES, Event
+from referral.core.entities.event_patterns import select_types
+from referral.core.entities.events import EVENT_RETENTION, Event
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import (
     DeleteDeliveriesJob,
@@ -133,11 +134,10 @@ class ReplayEvents:
             raise InvalidRequest(
                 "Send a time before 'until', which is now by default.", field="since"
             )
-        types = (each for each in FEED_EVENT_TYPES if webhook.subscribes_to(each))
         return Replay(
             id=self.id_generator.new(),
             webhook_id=webhook.id,
-            event_types=tuple(types),
+            event_types=tuple(select_types(webhook.events)),
             # Older events are deleted already. PostgreSQL cannot store all times of Python.
             since=(earliest := max(since, now - EVENT_RETENTION)),
             until=max(earliest, min(until or now, now)),

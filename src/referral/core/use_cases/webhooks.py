@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from referral.core.entities.audit import Actor, AuditAction
-from referral.core.entities.events import FEED_EVENT_TYPES, Event, EventType
+from referral.core.entities.event_patterns import check_patterns
+from referral.core.entities.events import Event, EventType
 from referral.core.entities.idempotency import IdempotentRequest
 from referral.core.entities.jobs import DeleteDeliveriesJob
 from referral.core.entities.page import Page
@@ -14,7 +15,6 @@ from referral.core.entities.webhooks import (
     MAX_WEBHOOKS,
     Webhook,
     check_description,
-    check_patterns,
 )
 from referral.core.errors import NotFound, TooManyWebhooks, Unavailable, WebhookDisabled
 from referral.core.policies.audit_recording import RecordAudit
@@ -76,7 +76,7 @@ class CreateWebhook:
         webhook = Webhook(
             id=self.id_generator.new(),
             url=new.url,
-            events=check_patterns(new.events, FEED_EVENT_TYPES),
+            events=check_patterns(new.events, field="events"),
             description=check_description(new.description),
             enabled=True,
             disabled_reason=None,
@@ -128,7 +128,7 @@ class WebhookChanges:
             url_policy.check(self.url)
             webhook = webhook.with_url(self.url)
         if self.events is not None:
-            webhook = replace(webhook, events=check_patterns(self.events, FEED_EVENT_TYPES))
+            webhook = replace(webhook, events=check_patterns(self.events, field="events"))
         if self.description is not None or self.no_description:
             webhook = replace(webhook, description=check_description(self.description))
         if self.enabled is not None:

@@ -15,7 +15,6 @@ from referral.core import errors
 from referral.core.entities.clients import Caller
 from referral.core.entities.webhooks import (
     MAX_DESCRIPTION_CHARACTERS,
-    MAX_PATTERNS,
     DisabledReason,
     Webhook,
 )
@@ -43,6 +42,7 @@ from referral.web.problem_types import (
 )
 
 WEBHOOKS_PATH = "/api/v1/webhooks"
+MAX_PATTERNS = 100
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of Standard Webhooks
 
 WebhookId = Annotated[UUID, PathParameter(description="The id of the webhook.")]

@@ -40,7 +40,6 @@ SELECT nextval('event_positions'), id, type, occurred_at, data, external_user_id
 FROM (SELECT * FROM taken ORDER BY seq) AS ordered
 RETURNING position, id, type, occurred_at, data
 """
-FIND = "SELECT id, type, occurred_at, data FROM events WHERE id = $1"
 LIST_ALL = """
 SELECT position, id, type, occurred_at, data FROM events
 WHERE position > $1 ORDER BY position LIMIT $2
@@ -101,10 +100,6 @@ class PostgresEventLog:
             return []
         rows = await self.connection.fetch_sql(PUBLISH, limit)
         return [to_entity(Event, row) for row in sorted(rows, key=lambda row: row["position"])]
-
-    async def find(self, event_id: UUID) -> Event | None:
-        rows = await self.connection.fetch_sql(FIND, event_id)
-        return next((to_entity(Event, row) for row in rows), None)
 
     async def list_page(
         self, types: Collection[str] | None, *, after: int, limit: int

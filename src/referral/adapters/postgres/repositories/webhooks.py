@@ -53,7 +53,6 @@ REMOVE = Statement(delete(webhooks).where(BY_ID).returning(webhooks.c.id))
 BY_REPLAY_ID = replays.c.id == bindparam("replay_id")
 
 ADD_REPLAY = insert_entity(replays, Replay)
-FIND_REPLAY = Statement(select(replays).where(BY_REPLAY_ID))
 LOCK_REPLAY = Statement(select(replays).where(BY_REPLAY_ID).with_for_update())
 SAVE_REPLAY = Statement(
     update(replays)
@@ -112,9 +111,6 @@ class PostgresReplayRepository:
 
     async def add(self, replay: Replay) -> None:
         await self.connection.execute(ADD_REPLAY, **values_of(replay))
-
-    async def find(self, replay_id: UUID) -> Replay | None:
-        return await self.connection.fetch_entity(Replay, FIND_REPLAY, replay_id=replay_id)
 
     async def lock(self, replay_id: UUID) -> Replay | None:
         return await self.connection.fetch_entity(Replay, LOCK_REPLAY, replay_id=replay_id)
