@@ -163,8 +163,8 @@ async def test_deliveries_are_listed_newest_first(store: Database) -> None:
     assert await page(SUCCEEDED, None) == []
 
 
-async def test_pending_deliveries_and_retries_are_ended(store: Database) -> None:
-    """An error of an attempt stays, and so do the statuses of ended deliveries."""
+async def test_pending_deliveries_fail_and_requested_retries_are_dropped(store: Database) -> None:
+    """The error of the last attempt follows the reason; ended deliveries keep their status."""
     webhook = await store_webhook(store)
     untried = await store_delivery(store, webhook)
     tried = await store_delivery(store, webhook, error="HTTP 500", retry_requested_at=NOW)
@@ -176,7 +176,7 @@ async def test_pending_deliveries_and_retries_are_ended(store: Database) -> None
         assert not await repositories.deliveries.fail_pending(webhook.id, "Disabled.")
     assert [await find(store, each) for each in (untried, tried, retried, other)] == [
         replace(untried, **ENDED, error="Disabled."),
-        replace(tried, **ENDED, retry_requested_at=None),
+        replace(tried, **ENDED, retry_requested_at=None, error="Disabled. Last attempt: HTTP 500"),
         replace(retried, retry_requested_at=None),
         other,
     ]

@@ -69,8 +69,10 @@ async def test_deliveries_are_listed_and_retried(
     assert due["next_attempt_at"] is not None
 
 
-async def test_webhook_is_disabled(database: PostgresDatabase, run: Run, run_json: RunJson) -> None:
-    """Its pending deliveries fail, and none can be retried; the audit log names the operator."""
+async def test_webhook_is_disabled_and_enabled(
+    database: PostgresDatabase, run: Run, run_json: RunJson
+) -> None:
+    """Disabling fails its pending deliveries, which cannot be retried; both are audited."""
     webhook = await store_webhook(database)
     delivery = await store_delivery(database, webhook)
     assert run("webhooks", "disable", str(webhook.id)).stdout == (
@@ -82,23 +84,28 @@ async def test_webhook_is_disabled(database: PostgresDatabase, run: Run, run_jso
     assert (failed["status"], failed["error"]) == ("failed", "The webhook was disabled.")
     refused = run("webhooks", "retry", str(webhook.id), str(delivery.id))
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "disabled" in refused.stderr
-    query = "SELECT actor_type, action FROM audit_log WHERE subject = $1"
+    assert refused.stderr == "Error: This webhook is disabled. Enable it first.\n"
+    assert run_json("webhooks", "enable", str(webhook.id))["enabled"] is True
+    assert run("webhooks", "enable", str(webhook.id)).stdout == (
+        f"Enabled: {webhook.id} ({webhook.url})\n"
+    )
+    query = "SELECT actor_type, action FROM audit_log WHERE subject = $1 ORDER BY id"
     async with database.read() as repositories:
         rows = await repositories.connection.fetch_sql(query, str(webhook.id))
-    assert [tuple(row) for row in rows] == [("operator", "webhook.disabled")]
+    actions = [("operator", "webhook.disabled"), ("operator", "webhook.enabled")]
+    assert [tuple(row) for row in rows] == actions
 
 
 async def test_unknown_ids_are_errors(database: PostgresDatabase, run: Run) -> None:
     """One line each; an id that is no UUID is a wrong argument."""
     webhook = await store_webhook(database)
-    for arguments in (
-        ("deliveries", UNKNOWN),
-        ("disable", UNKNOWN),
-        ("retry", UNKNOWN, UNKNOWN),
-        ("retry", str(webhook.id), UNKNOWN),
+    for arguments, what in (
+        (("deliveries", UNKNOWN), "webhook"),
+        (("disable", UNKNOWN), "webhook"),
+        (("retry", UNKNOWN, UNKNOWN), "webhook"),
+        (("retry", str(webhook.id), UNKNOWN), "delivery to this webhook"),
     ):
         result = run("webhooks", *arguments)
         assert (result.returncode, result.stdout) == (1, "")
-        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr == f"Error: No {what} has this id.\n"
     assert run("webhooks", "disable", "shop").returncode == 2

@@ -18,7 +18,7 @@ LISTED_PAGE_SIZE = 100
 
 @click.group(cls=CommandGroup)
 def webhooks() -> None:
-    """List webhooks and their deliveries, retry deliveries and disable webhooks."""
+    """List, enable and disable webhooks; list and retry their deliveries."""
 
 
 @webhooks.command("list")
@@ -115,16 +115,26 @@ def retry(webhook: UUID, delivery: UUID, *, as_json: bool) -> None:
 @json_option
 def disable(webhook: UUID, *, as_json: bool) -> None:
     """Disable WEBHOOK, an id: it gets nothing, and its pending deliveries fail."""
+    _update(webhook, WebhookChanges(enabled=False), "Disabled", as_json=as_json)
 
-    async def change(container: AsyncContainer) -> Webhook:
-        changes = WebhookChanges(enabled=False)
-        return await (await container.get(UpdateWebhook))(OPERATOR, webhook, changes)
 
-    disabled = run_with_container(change)
+@webhooks.command("enable")
+@click.argument("webhook", type=click.UUID)
+@json_option
+def enable(webhook: UUID, *, as_json: bool) -> None:
+    """Enable WEBHOOK, an id, for new events; a replay by the API delivers what it missed."""
+    _update(webhook, WebhookChanges(enabled=True), "Enabled", as_json=as_json)
+
+
+def _update(webhook_id: UUID, changes: WebhookChanges, done: str, *, as_json: bool) -> None:
+    async def update(container: AsyncContainer) -> Webhook:
+        return await (await container.get(UpdateWebhook))(OPERATOR, webhook_id, changes)
+
+    webhook = run_with_container(update)
     if as_json:
-        print_json(_webhook_fields(disabled))
+        print_json(_webhook_fields(webhook))
     else:
-        click.echo(f"Disabled: {disabled.id} ({disabled.url})")
+        click.echo(f"{done}: {webhook.id} ({webhook.url})")
 
 
 def _state(webhook: Webhook) -> str:

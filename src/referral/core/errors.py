@@ -178,7 +178,7 @@ class ClaimWindowClosed(Conflict):
 class WebhookDisabled(Conflict):
     """The webhook is disabled, and receives nothing. Enable it first."""
 
-    default_detail = "This webhook is disabled. Enable it first, with 'enabled': true."
+    default_detail = "This webhook is disabled. Enable it first."
 
 
 class IdempotencyKeyInUse(Conflict):

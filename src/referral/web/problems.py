@@ -121,6 +121,7 @@ class ValidationFailed(HTTPException):
 
 HTTP_HINTS: dict[type[errors.ReferralError], str] = {
     errors.Unauthenticated: "Send it as 'Authorization: Bearer <token>'.",
+    errors.WebhookDisabled: "PATCH it with 'enabled': true.",
 }
 """What a core error's default detail lacks, because it is specific to HTTP."""
 

@@ -117,7 +117,8 @@ class FakeDeliveryRepository:
         for each in self._of(webhook_id):
             ended = replace(each, scheduled_for=None, retry_requested_at=None)
             if each.status is DeliveryStatus.PENDING:
-                ended = replace(ended, status=DeliveryStatus.FAILED, error=each.error or error)
+                error_text = f"{error} Last attempt: {each.error}" if each.error else error
+                ended = replace(ended, status=DeliveryStatus.FAILED, error=error_text)
             self._store([ended])
         return False
 

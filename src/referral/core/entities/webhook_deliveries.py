@@ -26,7 +26,7 @@ MAX_RETRY_AFTER = timedelta(days=1)
 """The longest `Retry-After` of a receiver that is respected."""
 
 DISABLED_ERROR = "The webhook was disabled."
-"""The error of a delivery that had no attempt before its webhook was disabled."""
+"""The error of a delivery that failed because its webhook was disabled."""
 
 MAX_RESPONSE_BODY_CHARACTERS = 1024
 """How much of the response to a failed attempt is stored."""
@@ -71,7 +71,8 @@ class Delivery:
     `attempts` counts all attempts, `scheduled_failures` the failed ones of the schedule.
     `scheduled_for` is the time of the schedule's next attempt, None unless the status is pending.
     `retry_requested_at` is set while a retry that was requested by hand is due. `response_status`,
-    `response_body` and `error` are those of the last attempt.
+    `response_body` and `error` are those of the last attempt; `error` begins with `DISABLED_ERROR`
+    if the delivery failed because of that.
     """
 
     id: UUID

@@ -95,7 +95,8 @@ class DeliveryRepository(Protocol):
     async def fail_pending(self, webhook_id: UUID, error: str) -> bool:
         """Fail some of a webhook's pending deliveries, and drop its requested retries.
 
-        `error` is that of a delivery without an attempt. Returns whether there may be more.
+        `error` becomes their error, before that of the last attempt. Returns whether there may be
+        more.
         """
         ...
 

@@ -75,7 +75,7 @@ class RetryDelivery:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             await lock_enabled_webhook(repositories, webhook_id)
             if await repositories.deliveries.find(webhook_id, delivery_id) is None:
-                raise NotFound
+                raise NotFound("No delivery to this webhook has this id.")
             action, now = AuditAction.DELIVERY_RETRIED, self.clock.now()
             await self.record_audit(repositories, actor, action, delivery_id)
             await repositories.deliveries.save(

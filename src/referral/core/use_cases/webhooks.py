@@ -27,6 +27,8 @@ from referral.core.ports.security import SecretCipher, TokenGenerator
 from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.webhooks import UrlPolicy
 
+NO_WEBHOOK = "No webhook has this id."
+
 
 @dataclass(frozen=True, slots=True)
 class NewWebhook:
@@ -184,7 +186,7 @@ class DeleteWebhook:
         """Delete the webhook, or raise `NotFound`; a job deletes what one statement cannot."""
         async with self.database.begin() as repositories:
             if not await repositories.webhooks.remove(webhook_id):
-                raise NotFound
+                raise NotFound(NO_WEBHOOK)
             action = AuditAction.WEBHOOK_DELETED
             await self.record_audit(repositories, actor, action, webhook_id)
             if await repositories.deliveries.delete(webhook_id):
@@ -268,7 +270,7 @@ async def lock_enabled_webhook(repositories: Repositories, webhook_id: UUID) -> 
 def require_webhook(webhook: Webhook | None) -> Webhook:
     """Return the webhook, or raise `NotFound`."""
     if webhook is None:
-        raise NotFound
+        raise NotFound(NO_WEBHOOK)
     return webhook
 
 

@@ -44,7 +44,7 @@ DeliveryStatusFilter = Annotated[
 class DeliveryResponse(Struct):
     """An event on its way to a webhook. `response_status` and `error` are those of the last
     attempt: `response_status` is null if the receiver did not respond, `error` if it accepted the
-    event.
+    event. `error` also tells if the delivery failed because the webhook was disabled.
     """
 
     id: UUID

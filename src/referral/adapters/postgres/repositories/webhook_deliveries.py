@@ -73,7 +73,8 @@ FAIL_PENDING = f"""
 UPDATE webhook_deliveries
 SET status = CASE status WHEN 'pending' THEN 'failed' ELSE status END,
     scheduled_for = NULL, retry_requested_at = NULL,
-    error = CASE status WHEN 'pending' THEN coalesce(error, $2) ELSE error END
+    error = CASE status
+        WHEN 'pending' THEN concat_ws(' Last attempt: ', $2::text, error) ELSE error END
 WHERE id = ANY (ARRAY(
     SELECT id FROM webhook_deliveries WHERE webhook_id = $1 AND next_attempt_at IS NOT NULL
     ORDER BY next_attempt_at LIMIT {PRUNE_BATCH_SIZE}))
