@@ -1,5 +1,6 @@
 """Secrets that database and log must not hold, timing of failed logins, and operator commands."""
 
+import json
 from pathlib import Path
 from uuid import uuid4
 
@@ -116,8 +117,12 @@ def test_operators_create_admins_and_clients_and_block_users(tmp_path: Path) -> 
         blocked = run_command(folder, "block", "Root@example.com")
         assert (blocked.returncode, blocked.stdout) == (0, "root@example.com is blocked.\n")
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 400
-        again = run_command(folder, "block", "--undo", "root@example.com")
-        assert "is unblocked" in again.stdout
+        again = run_command(folder, "block", "--undo", "root@example.com", "--json")
+        assert json.loads(again.stdout) == {
+            "id": me["id"],
+            "email": "root@example.com",
+            "blocked": False,
+        }
         assert httpx.post(f"{service.url}{API}/auth/token", data=form).status_code == 200
         unknown = run_command(folder, "block", "nobody@example.com")
         assert (unknown.returncode, unknown.stderr) == (

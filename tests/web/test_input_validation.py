@@ -154,13 +154,27 @@ async def test_error_of_an_enum_names_the_choices(
     [
         ("POST", "/me/codes", {"json": {"expires_at": "2099-01-01T00:00:00"}}, "UTC offset"),
         ("POST", "/me/codes", {"json": {"expires_at": "tomorrow"}}, "UTC offset"),
-        ("PATCH", "/me", {"json": {"notify_on_referral": "yes"}}, "true or false"),
+        ("POST", "/me/codes", {"json": {"expires_at": 5}}, "UTC offset"),
+        ("PATCH", "/me", {"json": {"notify_on_referral": "yes"}}, "Must be true or false."),
+        ("PATCH", "/me", {"json": {"notify_on_referral": None}}, "Must be true or false."),
+        ("PATCH", "/me", {"json": {"locale": []}}, "Must be a string."),
+        ("POST", "/me/codes", {"json": []}, "Must be an object."),
+        ("POST", "/me/codes", {"json": {"max_uses": "5"}}, "Must be an integer or null."),
+        ("POST", "/me/codes", {"json": {"max_uses": 0}}, "Must be an integer of at least 1."),
+        (
+            *("POST", "/me/codes", {"json": {"code": "A"}}),
+            "Must be a string with a length of at least 3.",
+        ),
+        (
+            *("POST", "/me/codes", {"json": {"code": "A_B"}}),
+            "Must be a string matching regex '^[A-Za-z0-9-]+$'.",
+        ),
     ],
 )
 async def test_error_of_a_value_says_what_to_send(
     ann: Member, method: str, path: str, request_arguments: dict[str, Any], hint: str
 ) -> None:
-    """Not in the terms of Python."""
+    """In the terms of JSON, not in those of Python."""
     [error] = errors(await ann.request(method, path, **request_arguments))
     assert hint in error["detail"]
     assert "`" not in error["detail"]

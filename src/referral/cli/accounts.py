@@ -42,7 +42,8 @@ def create_admin(email: str, *, as_json: bool) -> None:
 @click.command()
 @click.argument("email")
 @click.option("--undo", is_flag=True, help="Unblock the user.")
-def block(email: str, *, undo: bool) -> None:
+@json_option
+def block(email: str, *, undo: bool, as_json: bool) -> None:
     """Block a user: end all sessions and refuse new ones."""
 
     async def change(container: AsyncContainer) -> User:
@@ -50,4 +51,7 @@ def block(email: str, *, undo: bool) -> None:
         return await (await container.get(BlockAccount))(found.id, OPERATOR, undo=undo)
 
     user = run_with_container(change)
-    click.echo(f"{user.email} is unblocked." if undo else f"{user.email} is blocked.")
+    if as_json:
+        print_json({"id": user.id, "email": user.email, "blocked": user.blocked_at is not None})
+    else:
+        click.echo(f"{user.email} is unblocked." if undo else f"{user.email} is blocked.")

@@ -44,7 +44,7 @@ POINTER_EXAMPLES = {
 }
 """Pointers of problems that have one field error, whose detail is that of the problem."""
 
-INVALID_REQUEST_ERRORS = [FieldError("Expected `str`, got `int`", pointer="/email")]
+INVALID_REQUEST_ERRORS = [FieldError("Must be a string.", pointer="/email")]
 
 READ_ERRORS = (errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable)
 READ_ONE_ERRORS = (*READ_ERRORS, errors.NotFound)
