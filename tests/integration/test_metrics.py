@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from referral.adapters.observability.samples import Histogram, RequestMetrics, S
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
 from referral.app import create_app
+from referral.core.entities.events import Event, EventType
 from referral.core.entities.jobs import Job, JobContext, PasswordResetMailJob, WelcomeMailJob
 from referral.core.entities.rate_limits import Rate
 from referral.settings import Settings
@@ -150,6 +152,33 @@ async def test_queue_metrics_come_from_the_database(
         found = await wait_for_value(ended)
         assert found is not None
     assert 0 <= found["referral_job_seconds", ("welcome-mail", "0.95")] < 60
+
+
+async def test_age_of_unpublished_events(
+    database_url: str, database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the oldest one, until it is published."""
+    monkeypatch.setattr(queue_figures, "QUEUE_METRICS_TTL_SECONDS", 0)
+    await execute(database_url, "TRUNCATE event_outbox")
+    read, name = QueueMetrics(database), "referral_events_oldest_unpublished_seconds"
+
+    async def age() -> float:
+        return float(dict(_by_series(await read()))[name, ()])
+
+    assert await age() == 0
+    now = datetime.now(UTC)
+    async with database.begin() as repositories:
+        hour, minute = timedelta(hours=1), timedelta(minutes=1)
+        await repositories.events.add(
+            *(Event(uuid4(), EventType.CODE_CREATED, now - ago, {}) for ago in (hour, minute))
+        )
+    assert 3600 <= await age() < 3700
+    async with database.begin() as repositories:
+        await repositories.events.publish(1, wait=True)
+    assert 60 <= await age() < 160
+    async with database.begin() as repositories:
+        await repositories.events.publish(1, wait=True)
+    assert await age() == 0
 
 
 def _by_series(measures: list[Sample]) -> Any:

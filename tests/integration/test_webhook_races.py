@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase, PostgresRepositories
+from referral.adapters.postgres.event_metrics import read_event_samples
 from referral.adapters.postgres.repositories.webhook_deliveries import LIST_DUE, LIST_DUE_WEBHOOKS
-from referral.adapters.postgres.webhook_metrics import read_webhook_samples
 from referral.adapters.system import RandomTokenGenerator, SystemIdGenerator
 from referral.core.entities.audit import OPERATOR
 from referral.core.entities.events import Event
@@ -173,7 +173,7 @@ async def test_no_outcome_is_lost(hooks: Hooks) -> None:
     [stored] = await hooks.stored(webhook)
     assert (stored.attempts, stored.status) == (9, DeliveryStatus.PENDING)
     async with hooks.database.read() as repositories:
-        samples = await read_webhook_samples(repositories.connection)
+        samples = await read_event_samples(repositories.connection)
     counted = {(sample.name, sample.labels): sample.value for sample in samples}
     assert counted["referral_webhook_attempts", (str(webhook.id), "failed")] == 9
     assert counted["referral_webhook_attempts", (str(webhook.id), "succeeded")] == 0
@@ -316,14 +316,14 @@ async def test_disabled_webhooks_are_counted_by_reason(hooks: Hooks) -> None:
 
     async def counts() -> dict[tuple[str, ...], object]:
         async with hooks.database.read() as repositories:
-            samples = await read_webhook_samples(repositories.connection)
+            samples = await read_event_samples(repositories.connection)
         return {
             each.labels: each.value for each in samples if each.name == "referral_webhooks_disabled"
         }
 
     async def pending() -> object:
         async with hooks.database.read() as repositories:
-            return (await read_webhook_samples(repositories.connection))[-1].value
+            return (await read_event_samples(repositories.connection))[-1].value
 
     before, pending_before = await counts(), await pending()
     assert set(before) == {("gone",), ("failing",), ("unreadable_secret",), ("by_request",)}

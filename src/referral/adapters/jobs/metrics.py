@@ -1,4 +1,4 @@
-"""Metrics of the queue and of webhooks, read from the database, which knows all workers."""
+"""Metrics of the queue, events and webhooks, read from the database, which knows all workers."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import asyncpg
 from referral.adapters.jobs.admin import QUEUE_COUNTS
 from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.webhook_metrics import read_webhook_samples
+from referral.adapters.postgres.event_metrics import read_event_samples
 from referral.core.errors import Unavailable
 
 QUEUE_METRICS_TTL_SECONDS = 5.0
@@ -68,7 +68,7 @@ class QueueMetrics:
                     samples.extend(_count_samples(row))
                 for row in await repositories.connection.fetch_sql(ATTEMPT_OUTCOMES):
                     samples.extend(_outcome_samples(row))
-                samples += await read_webhook_samples(repositories.connection)
+                samples += await read_event_samples(repositories.connection)
             return samples
         return [Sample("referral_database_up", (), 0)]
 

@@ -95,6 +95,11 @@ METRICS = (
         "referral_job_seconds", GaugeMetricFamily, "Duration of attempts.", ("kind", "quantile")
     ),
     Metric(
+        "referral_events_oldest_unpublished_seconds",
+        GaugeMetricFamily,
+        "Age of the oldest event that is not published.",
+    ),
+    Metric(
         "referral_webhook_attempts",
         CounterMetricFamily,
         "Attempts at deliveries.",

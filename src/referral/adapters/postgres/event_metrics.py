@@ -1,7 +1,8 @@
-"""Metrics of webhooks, read from the database: a worker process has no metrics of its own."""
+"""Metrics of events and webhooks, read from the database, which knows all workers."""
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -9,6 +10,7 @@ from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres.connection import DatabaseConnection
 from referral.core.entities.webhooks import DisabledReason
 
+OLDEST_UNPUBLISHED = "SELECT occurred_at FROM event_outbox ORDER BY seq LIMIT 1"
 WEBHOOKS = """
 SELECT id, enabled, disabled_reason, succeeded_attempts, failed_attempts FROM webhooks
 """
@@ -26,14 +28,17 @@ DISABLED_BY_REQUEST = "by_request"
 REASONS = (*DisabledReason, DISABLED_BY_REQUEST)
 
 
-async def read_webhook_samples(connection: DatabaseConnection) -> list[Sample]:
-    """Return the attempts by webhook, the disabled webhooks and the pending deliveries."""
+async def read_event_samples(connection: DatabaseConnection) -> list[Sample]:
+    """Return the age of the outbox, the attempts by webhook, disabled webhooks and deliveries."""
+    unpublished = await connection.fetch_sql(OLDEST_UNPUBLISHED)
+    ages = [(datetime.now(UTC) - row["occurred_at"]).total_seconds() for row in unpublished]
     webhooks = await connection.fetch_sql(WEBHOOKS)
     [counted] = await connection.fetch_sql(PENDING)
     disabled = Counter(
         row["disabled_reason"] or DISABLED_BY_REQUEST for row in webhooks if not row["enabled"]
     )
     return [
+        Sample("referral_events_oldest_unpublished_seconds", (), max([0, *ages])),
         *(sample for row in webhooks for sample in _attempts(row)),
         *(Sample("referral_webhooks_disabled", (each,), disabled[each]) for each in REASONS),
         Sample("referral_webhook_deliveries_pending", (), counted["pending"]),
