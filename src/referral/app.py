@@ -99,7 +99,8 @@ TAG_DESCRIPTIONS = {
     "My account": "The account of the signed-in user.",
     "Users": "The users of a product, for admins and clients.",
     "Administration": "What admins, and clients with the scope, can see and change.",
-    "Webhooks": "Receivers of events, and the deliveries to them.",
+    "Webhooks": "Receivers of events, and deliveries to them: requests of Standard Webhooks, with "
+    "the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.",
     "Events": "Changes of users, codes and referrals, for admins and clients.",
     "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",

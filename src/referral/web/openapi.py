@@ -9,6 +9,7 @@ from typing import Any
 from referral.web.openapi_examples import PARAMETER_EXAMPLES, make_example
 from referral.web.openapi_responses import HEADERS, complete_responses
 from referral.web.openapi_schemas import complete_schemas, without_null
+from referral.web.openapi_webhooks import EVENT_SCHEMAS, describe_webhooks
 
 Node = dict[str, Any]
 
@@ -84,7 +85,8 @@ def complete_document(document: Node) -> Node:
     """Complete the document that Litestar generated."""
     components = document["components"]
     components |= {"examples": {}, "headers": HEADERS, "responses": {}}
-    components["schemas"] = complete_schemas(components["schemas"])
+    components["schemas"] = complete_schemas(components["schemas"], *EVENT_SCHEMAS)
+    document["webhooks"] = describe_webhooks()
     paths = {path: _sort(item) for path, item in document["paths"].items()}
     document["paths"] = dict(sorted(paths.items(), key=lambda entry: _position(entry[1])))
     for path, item in document["paths"].items():

@@ -104,7 +104,7 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
         "status": "pending",
         "attempts": 1,
         "response_status": 503,
-        "error": "The receiver responded with 503.",
+        "error": "the response was 503",
         "next_attempt_at": "2026-12-01T09:35:00Z",
     },
     "ReplayResponse": {"count": 42},

@@ -23,9 +23,9 @@ PROBLEM_CODE_SCHEMA: Node = {
 }
 
 
-def complete_schemas(schemas: Node) -> Node:
-    """Return the schemas of the components, sorted by name."""
-    structs = [struct for struct in _structs() if struct.__name__ in schemas]
+def complete_schemas(schemas: Node, *others: str) -> Node:
+    """Return the schemas of the components, sorted by name; `others` are names of more Structs."""
+    structs = [struct for struct in _structs() if struct.__name__ in (*schemas, *others)]
     generated = msgspec.json.schema_components(structs, ref_template=SCHEMA_REF_PREFIX + "{name}")
     known = schemas | {name: simplify_schema(schema) for name, schema in generated[1].items()}
     known["ProblemCode"] = PROBLEM_CODE_SCHEMA

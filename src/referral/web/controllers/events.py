@@ -41,8 +41,8 @@ class EventResponse(Struct):
     data: Annotated[
         dict[str, Any],
         Meta(
-            description="Ids, codes, states and times after the change; see the type. New fields "
-            "may come at any time.",
+            description="Ids, codes, states and times after the change: by type, the `data` of the "
+            "webhooks in this document. New fields may come at any time.",
             # Without it openapi-typescript takes the object for an empty one.
             extra_json_schema={"additionalProperties": True},
         ),
