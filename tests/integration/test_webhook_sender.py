@@ -185,7 +185,7 @@ async def test_unknown_hosts() -> None:
     try:
         hung = await asyncio.gather(*(post(sender, "https://hanging.example/") for _ in range(99)))
         assert {response.error for response in hung} == {"no response in time"}
-        assert (await post(sender, "https://a.example/")).error == "the host was not found"
+        assert (await post(sender, "https://a.example/")).error == "the host name was not found"
     finally:
         hanging.set()
         await sender.close()
