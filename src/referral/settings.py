@@ -80,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     password_grant: Literal["on", "off"] = "on"  # noqa: S105 - a switch
     lookup_access: Literal["public", "authenticated"] = "public"
     referrals_visibility: ReferralVisibility = ReferralVisibility.REDACTED
+    risk_hold: Literal["off", "medium", "high"] = "off"
     limit_register: Rate = Rate(20, timedelta(minutes=1))
     limit_token: Rate = Rate(30, timedelta(minutes=1))
     limit_lookup: Rate = Rate(120, timedelta(minutes=1))

@@ -23,6 +23,7 @@ from referral.core.ports.delivery import Mailer, MailReservations
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.imports import ImportStore
 from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.risk import DisposableDomains
 from referral.core.ports.security import (
     AccessTokenIssuer,
     Fingerprinter,
@@ -65,6 +66,7 @@ from tests.support.fakes.database import FakeDatabase, FakeMailReservations, Fak
 from tests.support.fakes.email_addresses import FakeEmailParser
 from tests.support.fakes.imports import FakeImportStore
 from tests.support.fakes.mail import FakeMailer
+from tests.support.fakes.risk import FakeDisposableDomains
 from tests.support.fakes.security import (
     FakeAccessTokenIssuer,
     FakeFingerprinter,
@@ -115,6 +117,7 @@ class InMemoryService:
             CodeGenerator: self.code_generator,
             Container[str]: {COMMON_PASSWORD},
             Database: self.database,
+            DisposableDomains: FakeDisposableDomains(),
             EmailParser: FakeEmailParser(),
             EmailVerifier | None: None,
             Enrichment | None: None,

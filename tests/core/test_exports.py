@@ -8,6 +8,7 @@ import pytest
 
 from referral.core.entities.login_sessions import LOGIN_SESSION_LIFETIME, LoginSession
 from referral.core.entities.referrals import Referral, ReferralListItem, ReferralStatus
+from referral.core.entities.risk import UserNetwork
 from referral.core.entities.users import Profile
 from referral.core.errors import Unauthenticated
 from referral.core.use_cases.exports import AccountExport, ExportAccount
@@ -47,6 +48,7 @@ async def test_export_has_all_data_of_the_user(service: InMemoryService) -> None
         referrals=export.referrals,
         sessions=[session],
         login_sessions=[login_session],
+        networks=[UserNetwork(session.created_at, None)],
         profile=ANN,
         as_of=service.clock.now(),
     )

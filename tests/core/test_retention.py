@@ -53,6 +53,7 @@ async def store_rows(service: InMemoryService) -> None:
         ("mail_slots", timedelta(days=1)),
         ("verification_results", timedelta(days=30)),
         ("referred_emails", timedelta(days=365)),
+        ("user_networks", timedelta(days=30)),
         ("events", timedelta(days=30)),
     ],
 )

@@ -69,6 +69,7 @@ KEPT_COLUMNS = {
     "referrals.held": NOT_PERSONAL,
     "referrals.reason": AUDITED,
     "referrals.decided_at": NOT_PERSONAL,
+    "referrals.risk_signals": "what an admin decides by, without an address or a network",
     "mails.id": LIMIT_DIGEST,
     "mails.address_digest": LIMIT_DIGEST,
     "mails.counted_at": LIMIT_DIGEST,
@@ -128,7 +129,7 @@ CLEARED_COLUMNS = {
 
 DELETED_TABLES = {
     "sessions", "refresh_tokens", "login_sessions", "authorization_codes",
-    "attempts", "one_time_tokens", "profiles", "verdicts",
+    "attempts", "one_time_tokens", "profiles", "verdicts", "user_networks",
 }  # fmt: skip
 """Tables whose rows an erasure deletes."""
 
@@ -342,6 +343,8 @@ async def test_export_holds_all_stored_data(client: httpx.AsyncClient) -> None:
     assert [item["code"] for item in ann_export["codes"]] == ["Export-Me"]
     assert [item["email"] for item in ann_export["referrals"]] == [bob.email]
     assert len(ann_export["sessions"]) == 1
+    [network] = ann_export["networks"]
+    assert network == dict.fromkeys(("seen_at", "registered_at"), ann_export["exported_at"])
     assert ann_export["joined_by"] is None
     bob_export = (await bob.request("GET", "/me/export")).json()
     assert bob_export["joined_by"]["code"] == "Export-Me"

@@ -1,5 +1,6 @@
 """Query plans at 100,000 users: no list or look-up scans a whole table."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.events import EVENT_RETENTION, FEED_EVENT_TYPES
 from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.risk import NETWORK_RETENTION
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import Role
 from referral.core.ports.events import EventLog
@@ -51,6 +53,10 @@ INSERT INTO verdicts SELECT sha256(n::text::bytea), 'valid', now()
     FROM generate_series(1, 100000) n;
 INSERT INTO one_time_tokens (digest, user_id, purpose, expires_at)
     SELECT sha256(n::text::bytea), id_of(n), 'reset', now() FROM generate_series(1, 100000) n;
+INSERT INTO user_networks SELECT id_of(n), sha256(n::text::bytea), now(),
+    CASE WHEN n % 2 = 0 THEN now() END FROM generate_series(1, 100000) n;
+INSERT INTO user_networks SELECT id_of(n), sha256('a crowd'), now(), now()
+    FROM generate_series(1, 5000) n;
 INSERT INTO events (id, position, type, occurred_at, data, external_user_id)
     SELECT id_of(n), nextval('event_positions'),
     CASE WHEN n % 1000 = 0 THEN 'user.erased' ELSE 'code.created' END,
@@ -145,6 +151,13 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         await repositories.profiles.delete(REFERRER)
         await repositories.verification_results.find((b"\0" * 32, b"\1" * 32), NOW)
         await repositories.verification_results.delete((b"\0" * 32, b"\1" * 32))
+        crowd = (hashlib.sha256(b"a crowd").digest(), b"\1" * 32)
+        for networks in ((), crowd):
+            await repositories.networks.find_facts(MIDDLE, REFERRER, networks, NOW)
+        await repositories.networks.add_registration(MIDDLE, b"\1" * 32, NOW, waits=True)
+        await repositories.networks.add_visit(MIDDLE, b"\1" * 32, NOW)
+        await repositories.networks.delete(MIDDLE)
+        await repositories.networks.prune(NOW - NETWORK_RETENTION)
         await repositories.codes.report_expiry(REFERRER)
         await repositories.codes.report_expiries(NOW, 200)
         await query_events(repositories.events)

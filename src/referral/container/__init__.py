@@ -27,6 +27,6 @@ def make_container(
 def _third_parties(settings: Settings) -> Provider:
     if not settings.uses_third_parties:
         return NoThirdParties()
-    from referral.container.third_parties import ThirdParties  # noqa: PLC0415 - 7 MB of memory
+    from referral.container.third_parties import ThirdParties  # noqa: PLC0415 - 5 MB of memory
 
     return ThirdParties()

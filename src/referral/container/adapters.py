@@ -7,6 +7,7 @@ import asyncpg
 from dishka import AnyOf, Provider, Scope, from_context, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from referral.adapters.disposable_domains import ListedDisposableDomains
 from referral.adapters.email_addresses import ValidatingEmailParser
 from referral.adapters.jobs.periodic_tasks import PeriodicTask, PeriodicTaskRunner
 from referral.adapters.jobs.queue import PostgresJobQueue
@@ -56,6 +57,7 @@ from referral.core.ports.delivery import Mailer, MailReservations
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.imports import ImportStore
 from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.risk import DisposableDomains
 from referral.core.ports.security import (
     AccessTokenIssuer,
     Fingerprinter,
@@ -96,6 +98,7 @@ class Adapters(Provider):
         + provide(RandomCodeGenerator, provides=CodeGenerator)
         + provide(RandomTokenGenerator, provides=TokenGenerator)
         + provide(ValidatingEmailParser, provides=EmailParser)
+        + provide(ListedDisposableDomains, provides=DisposableDomains)
         + provide(HmacFingerprinter, provides=Fingerprinter)
         + provide(AesGcmSecretCipher, provides=SecretCipher)
         + provide(StructlogSecurityLog, provides=SecurityLog)

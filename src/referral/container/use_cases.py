@@ -6,6 +6,7 @@ from dishka import Provider, Scope, provide, provide_all
 
 from referral.core.entities.clients import NO_SECRET, Client
 from referral.core.entities.referrals import ReferralVisibility
+from referral.core.entities.risk import HoldPolicy, RiskLevel
 from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
@@ -32,6 +33,7 @@ from referral.core.policies.lookup_invalidation import InvalidateLookup, RetryLo
 from referral.core.policies.mail_quota import MailRate, ReserveSlotInBatch, ReserveSlotInTransaction
 from referral.core.policies.password_login import PasswordLogin
 from referral.core.policies.reauthentication import Reauthenticate
+from referral.core.policies.risk_assessment import AssessRisk, ReassessAddress, RecordNetwork
 from referral.core.policies.session_tokens import BeginSession, SessionLifetime
 from referral.core.policies.webhook_attempts import DisableWebhook, RecordAttempts
 from referral.core.policies.webhook_fanout import FanOutEvents
@@ -76,6 +78,7 @@ class UseCases(Provider):
 
     scope = Scope.APP
     policies = provide_all(
+        AssessRisk,
         Authorize,
         CheckActingClient,
         BeginSession,
@@ -93,8 +96,10 @@ class UseCases(Provider):
         MarkEmailConfirmed,
         PasswordLogin,
         Reauthenticate,
+        ReassessAddress,
         RecordAudit,
         RecordEvents,
+        RecordNetwork,
         RecordAttempts,
         RemoveAccount,
         ReleaseEmail,
@@ -199,6 +204,10 @@ class UseCases(Provider):
     @provide
     def confirmation_policy(self, settings: Settings) -> EmailConfirmationPolicy:
         return EmailConfirmationPolicy(required=settings.requires_confirmed_email)
+
+    @provide
+    def hold_policy(self, settings: Settings) -> HoldPolicy:
+        return HoldPolicy(None if settings.risk_hold == "off" else RiskLevel(settings.risk_hold))
 
     @provide
     def referral_visibility(self, settings: Settings) -> ReferralVisibility:

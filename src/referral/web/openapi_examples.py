@@ -6,6 +6,7 @@ They tell one story: Ann, whom Eve referred, shares a code, and Bob registers wi
 from typing import Any
 
 from referral.core.entities.clients import Scope
+from referral.core.entities.risk import RiskSignal
 from referral.core.entities.subject_tokens import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE_GRANT
 from referral.web.openapi_schemas import Node, resolve_schema, without_null
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL, REQUEST_ID_EXAMPLE
@@ -56,6 +57,8 @@ FIELD_EXAMPLES: dict[str, Any] = {
     "expires_in": 600,
     "id": ANN_ID,
     "joined_at": "2026-12-02T17:05:00Z",
+    "seen_at": "2026-12-03T07:58:00Z",
+    "registered_at": None,
     "max_uses": 100,
     "name": "Ann Example",
     "next_cursor": None,
@@ -81,6 +84,12 @@ CLIENT: Node = {
     "scopes": ["referrals:read"],
     "created_at": FIELD_EXAMPLES["created_at"],
 }
+RISK_SIGNAL: Node = {
+    "code": RiskSignal.NETWORK_OF_REFERRER.code,
+    "detail": RiskSignal.NETWORK_OF_REFERRER.detail,
+}
+RISK: Node = {"level": "medium", "signals": [RISK_SIGNAL]}
+
 REFERRAL: Node = {
     "id": BOB_ID,
     "email": "bob@example.com",
@@ -189,7 +198,10 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
     "ReferralResponse": REFERRAL,
     "ReferrerResponse": {"id": EVE_ID, "email": None},
     "ReviewedReferralResponse": REFERRAL
-    | {"referral_id": REFERRAL_ID, "referrer_id": ANN_ID, "held": False, "reason": REASON},
+    | {"referral_id": REFERRAL_ID, "referrer_id": ANN_ID, "held": False, "reason": REASON}
+    | {"risk": RISK},
+    "RiskResponse": RISK,
+    "RiskSignalResponse": RISK_SIGNAL,
     "SetUserReferrerRequest": {"referrer_id": EVE_ID},
 }
 """Examples of fields that differ from those of the same name in other schemas."""

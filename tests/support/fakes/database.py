@@ -26,6 +26,7 @@ from tests.support.fakes.repositories import (
     FakeSessionRepository,
     FakeUserRepository,
 )
+from tests.support.fakes.risk import FakeUserNetworks
 from tests.support.fakes.searches import FakeCodeSearch, FakeReferralSearch, count_referrals
 from tests.support.fakes.tables import Tables
 from tests.support.fakes.third_parties import (
@@ -115,6 +116,10 @@ class FakeRepositories:
     @property
     def referral_search(self) -> FakeReferralSearch:
         return FakeReferralSearch(self._open_tables())
+
+    @property
+    def networks(self) -> FakeUserNetworks:
+        return FakeUserNetworks(self._open_tables())
 
     @property
     def audit(self) -> FakeAuditLog:

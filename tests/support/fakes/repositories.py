@@ -293,7 +293,13 @@ class FakeReferralRepository:
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         row = self.tables.referrals[referral_id]
-        self.tables.referrals[referral_id] = replace(row, status=status)
+        self.tables.referrals[referral_id] = replace(row, status=status, held=False)
+
+    async def save_risk(self, referral: Referral) -> None:
+        stored = self.tables.referrals[referral.id]
+        self.tables.referrals[referral.id] = replace(
+            stored, held=referral.held, risk_signals=referral.risk_signals
+        )
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
         return _first(row for row in self.tables.referrals.values() if row.referred_id == user_id)

@@ -77,6 +77,7 @@ class FakeReferralSearch:
             joined_at=referral.joined_at,
             held=referral.held,
             reason=referral.reason,
+            risk_signals=referral.risk_signals,
         )
 
 

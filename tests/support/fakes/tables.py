@@ -34,6 +34,14 @@ class StoredIdempotentResponse:
     created_at: datetime
 
 
+@dataclass(frozen=True)
+class NetworkRow:
+    """A row of the networks of users."""
+
+    seen_at: datetime
+    registered_at: datetime | None = None
+
+
 @dataclass
 class Tables:
     """All rows; they are immutable, so a copy of the dicts is a snapshot."""
@@ -58,6 +66,7 @@ class Tables:
     referred_emails: dict[bytes, datetime] = field(default_factory=dict)
     notified_referrals: dict[UUID, UUID] = field(default_factory=dict)
     mail_slots: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    user_networks: dict[tuple[UUID, bytes], NetworkRow] = field(default_factory=dict)
     audit: dict[UUID, AuditRecord] = field(default_factory=dict)
     expiries_reported_until: dict[UUID, datetime] = field(default_factory=dict)
     event_outbox: dict[UUID, Event] = field(default_factory=dict)

@@ -33,6 +33,7 @@ from referral.adapters.postgres.repositories.searches import (
 )
 from referral.adapters.postgres.repositories.sessions import PostgresSessionRepository
 from referral.adapters.postgres.repositories.user_directory import PostgresUserDirectory
+from referral.adapters.postgres.repositories.user_networks import PostgresUserNetworks
 from referral.adapters.postgres.repositories.users import PostgresUserRepository
 from referral.adapters.postgres.repositories.verification_results import (
     PostgresVerificationResultRepository,
@@ -112,6 +113,10 @@ class PostgresRepositories:
     @cached_property
     def referred_emails(self) -> PostgresReferredEmailRepository:
         return PostgresReferredEmailRepository(self.connection)
+
+    @cached_property
+    def networks(self) -> PostgresUserNetworks:
+        return PostgresUserNetworks(self.connection)
 
     @cached_property
     def code_search(self) -> PostgresCodeSearch:

@@ -150,6 +150,7 @@ referrals = Table(
     # Of an admin: why, and when, the referral was decided or entered.
     Column("reason", Text),
     _timestamp("decided_at", nullable=True),
+    Column("risk_signals", ARRAY(Text), nullable=False, server_default="{}"),
     # Whether the referral is rejected if it stays pending for too long.
     Column("expires", Boolean, nullable=False, server_default=text("true")),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
@@ -170,6 +171,25 @@ referrals = Table(
         "ix_referrals_expiring",
         "joined_at",
         postgresql_where=text("status = 'pending' AND expires"),
+    ),
+)
+
+user_networks = Table(
+    "user_networks",
+    metadata,
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), primary_key=True),
+    # A keyed digest of the client IP: an IPv4 address, or an IPv6 network of 64 bits.
+    Column("digest", LargeBinary(32), primary_key=True),
+    # The last registration or login from there, to the hour.
+    _timestamp("seen_at"),
+    # Null if the user registered elsewhere.
+    _timestamp("registered_at", nullable=True),
+    Index("ix_user_networks_seen_at", "seen_at"),
+    Index(
+        "ix_user_networks_digest_registered_at",
+        "digest",
+        "registered_at",
+        postgresql_where=text("registered_at IS NOT NULL"),
     ),
 )
 

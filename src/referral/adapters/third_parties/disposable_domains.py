@@ -2,8 +2,7 @@
 
 from datetime import timedelta
 
-from disposable_email_domains import blocklist
-
+from referral.adapters.disposable_domains import ListedDisposableDomains
 from referral.core.entities.deliverability import Deliverability
 
 
@@ -14,7 +13,5 @@ class DisposableDomainVerifier:
 
     async def verify(self, email: str, time_limit: timedelta) -> Deliverability:  # noqa: ARG002 - at once
         """Return `DISPOSABLE` for a listed domain and its subdomains, else `UNKNOWN`."""
-        labels = email.rpartition("@")[2].lower().split(".")
-        domains = (".".join(labels[start:]) for start in range(len(labels)))
-        is_disposable = any(domain in blocklist for domain in domains)
+        is_disposable = ListedDisposableDomains().contains(email.rpartition("@")[2])
         return Deliverability.DISPOSABLE if is_disposable else Deliverability.UNKNOWN

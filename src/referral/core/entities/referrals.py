@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from referral.core.entities.risk import RiskSignal
+
 SET_REFERRER_WINDOW = timedelta(days=7)
 """How long after registration a user may set a referrer."""
 
@@ -38,7 +40,7 @@ class Referral:
     `code_id` and `code` are None in an imported referral whose code is unknown, and in one that an
     admin entered. `expires` tells whether the referral is rejected if it stays pending for too
     long; a `held` one stays pending until an admin decides. `reason` is an admin's, `decided_at`
-    the time of an admin's decision.
+    the time of an admin's decision. Of the risk and the hold, users learn nothing.
     """
 
     id: UUID
@@ -52,6 +54,7 @@ class Referral:
     held: bool = False
     reason: str | None = None
     decided_at: datetime | None = None
+    risk_signals: tuple[RiskSignal, ...] = ()
 
     def is_overdue(self, now: datetime) -> bool:
         """Return whether the referral has been pending too long to be confirmed at `now`."""

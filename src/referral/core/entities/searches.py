@@ -6,6 +6,7 @@ from uuid import UUID
 
 from referral.core.entities.codes import CodeStatus
 from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.risk import RiskSignal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,4 @@ class ReferralRecord:
     joined_at: datetime
     held: bool
     reason: str | None
+    risk_signals: tuple[RiskSignal, ...] = ()

@@ -41,6 +41,7 @@ class RemoveAccount:
         await self._record_deletions(repositories, codes, now)
         await repositories.codes.delete_all(user.id, now)
         await repositories.sessions.revoke_all(user.id)
+        await repositories.networks.delete(user.id)
         await repositories.idempotency.delete(user.id)
         await repositories.one_time_tokens.delete(user.id)
         await repositories.profiles.delete(user.id)

@@ -15,10 +15,12 @@ from referral.core.entities.events import (
 )
 from referral.core.entities.jobs import ReferralMailJob
 from referral.core.entities.referrals import REFERRAL_COOLDOWN, Referral, ReferralStatus
+from referral.core.entities.risk import HoldPolicy
 from referral.core.entities.users import EmailConfirmationPolicy, User
 from referral.core.errors import ReferralCodeUnusable
 from referral.core.policies.email_fingerprints import email_fingerprints
 from referral.core.policies.event_recording import RecordEvents
+from referral.core.policies.risk_assessment import AssessRisk
 from referral.core.ports.repositories import Repositories
 from referral.core.ports.security import Fingerprinter
 from referral.core.ports.system import Clock, IdGenerator
@@ -117,21 +119,31 @@ class CreditReferrer:
 
     The referral is pending, and the notification waits, until the referred user has confirmed the
     e-mail address. If the address was referred within the last year, the referral is rejected,
-    and the use is not counted.
+    and the use is not counted. A referral of high risk is held: it is pending until an admin
+    decides.
     """
 
+    assess_risk: AssessRisk
     clock: Clock
     fingerprinter: Fingerprinter
+    hold_policy: HoldPolicy
     id_generator: IdGenerator
     confirmation_policy: EmailConfirmationPolicy
     record_events: RecordEvents
 
     async def __call__(
-        self, repositories: Repositories, user: User, text: str, *, registers: bool
+        self,
+        repositories: Repositories,
+        user: User,
+        text: str,
+        *,
+        registers: bool,
+        client_ip: str | None = None,
     ) -> list[User]:
         """Credit the code's owner; raises `ReferralCodeUnusable`, also for the user's own code.
 
         `registers` tells whether the user is new; the events of the registration are recorded too.
+        `client_ip` is that of the user, if the request comes from the user.
         Returns the users whose cached lookups the caller invalidates after the commit: the code's
         owner if this was the last use.
         """
@@ -142,7 +154,9 @@ class CreditReferrer:
         if code is None or code.user_id == user.id or not code.is_active(now):
             raise ReferralCodeUnusable(field="referral_code")
         status = await self._initial_status(repositories, user)
+        signals = await self.assess_risk(repositories, user, code.user_id, client_ip)
         counts = status is not ReferralStatus.REJECTED
+        held = counts and self.hold_policy.holds(signals)
         if counts and not await repositories.codes.count_use(code.id, now):
             raise ReferralCodeUnusable(field="referral_code")
         referral = Referral(
@@ -151,15 +165,17 @@ class CreditReferrer:
             referred_id=user.id,
             code_id=code.id,
             code=code.text,
-            status=status,
+            status=ReferralStatus.PENDING if held else status,
             joined_at=now,
             # A user who need not confirm in time, such as one of another service, may be late.
             expires=user.confirm_by is not None,
+            held=held,
+            risk_signals=signals,
         )
         events = registration_events(user, referral) if registers else []
         await self.record_events(repositories, *events, *_events(referral, code, now))
         await repositories.referrals.add(referral)
-        if status is ReferralStatus.CONFIRMED:
+        if referral.status is ReferralStatus.CONFIRMED:
             await repositories.jobs.enqueue(ReferralMailJob(referral.id))
         return await _find_owner(repositories, code) if counts and _is_last_use(code) else []
 
@@ -168,8 +184,9 @@ class CreditReferrer:
     ) -> None:
         """Credit a referrer without a code, for an admin; raises `AlreadyReferred`.
 
-        The referral of an address that was referred within the last year counts too.
+        The referral of an address that was referred within the last year counts too. None is held.
         """
+        signals = await self.assess_risk(repositories, user, referrer_id)
         now, is_confirmed = self.clock.now(), self.confirmation_policy.is_satisfied_by(user)
         referral = Referral(
             id=self.id_generator.new(),
@@ -181,6 +198,7 @@ class CreditReferrer:
             joined_at=now,
             expires=user.confirm_by is not None,
             reason=reason,
+            risk_signals=signals,
         )
         created = referral_event(EventType.REFERRAL_CREATED, referral, now, reason)
         await self.record_events(repositories, created)

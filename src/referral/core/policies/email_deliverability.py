@@ -8,6 +8,7 @@ from referral.core.entities.jobs import JobContext, VerifyEmailJob
 from referral.core.entities.users import Role, User
 from referral.core.errors import EmailUndeliverable, Unavailable
 from referral.core.policies.email_fingerprints import email_fingerprints
+from referral.core.policies.risk_assessment import ReassessAddress
 from referral.core.policies.third_party_retries import (
     THIRD_PARTY_TIMEOUT,
     ThirdPartyFailure,
@@ -65,11 +66,15 @@ class VerifyEmailAtSignup:
 
 @dataclass(frozen=True, slots=True)
 class VerifyEmail:
-    """Verify the address of an existing account; the result is stored and has no other effect."""
+    """Verify the address of an existing account; the result is stored.
+
+    It may raise the risk of the user's referral, and has no other effect.
+    """
 
     clock: Clock
     database: Database
     fingerprinter: Fingerprinter
+    reassess_address: ReassessAddress
     verifier: EmailVerifier | None
 
     async def __call__(self, job: VerifyEmailJob, context: JobContext) -> None:
@@ -84,7 +89,9 @@ class VerifyEmail:
         async with self.database.begin() as repositories:
             user = await repositories.users.lock(job.user_id)
             if user is not None:
-                await repositories.users.save(replace(user, deliverability=result))
+                user = replace(user, deliverability=result)
+                await repositories.users.save(user)
+                await self.reassess_address(repositories, user)
                 await save_result(self, repositories, user, result)
 
     async def _verify(

@@ -9,6 +9,7 @@ from referral.core.entities.passwords import normalize_password, password_forms
 from referral.core.entities.users import User
 from referral.core.errors import InvalidGrant, InvalidRequest, Unavailable, WeakPassword
 from referral.core.policies.login_throttle import LoginThrottle
+from referral.core.policies.risk_assessment import RecordNetwork
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.security import PasswordHasher
@@ -29,6 +30,7 @@ class PasswordLogin:
     login_throttle: LoginThrottle
     database: Database
     password_hasher: PasswordHasher
+    record_network: RecordNetwork
 
     async def __call__(
         self,
@@ -48,7 +50,8 @@ class PasswordLogin:
             user = await self._authenticate(email_key, password)
             if user is None:
                 break
-            begun = await self._begin(user, await self._rehash(user, password), begin_session)
+            password_hash = await self._rehash(user, password)
+            begun = await self._begin(user, password_hash, client_ip, begin_session)
             if begun is not None:
                 return begun
         raise InvalidGrant(LOGIN_FAILED_DETAIL)
@@ -57,6 +60,7 @@ class PasswordLogin:
         self,
         user: User,
         password_hash: str,
+        client_ip: str,
         begin_session: Callable[[Repositories, User], Awaitable[T]],
     ) -> T | None:
         """Begin the session and store a new hash; None if the account has changed meanwhile."""
@@ -67,6 +71,7 @@ class PasswordLogin:
                 return None
             if password_hash != user.password_hash:
                 await repositories.users.save(replace(locked, password_hash=password_hash))
+            await self.record_network.of_visit(repositories, locked, client_ip)
             return await begin_session(repositories, locked)
 
     async def _rehash(self, user: User, password: str) -> str:

@@ -22,6 +22,7 @@ from referral.core.entities.users import Profile, User
 from referral.core.ports.audit import AuditLog
 from referral.core.ports.events import EventLog
 from referral.core.ports.login_sessions import AuthorizationCodeRepository, LoginSessionRepository
+from referral.core.ports.risk import UserNetworks
 from referral.core.ports.searches import CodeSearch, ReferralSearch
 from referral.core.ports.user_directory import UserDirectory
 from referral.core.ports.webhooks import (
@@ -200,7 +201,11 @@ class ReferralRepository(Protocol):
     async def lock(self, referral_id: UUID) -> Referral | None: ...
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
-        """Store the status of a locked referral."""
+        """Store the status of a locked referral, which is not held any more."""
+        ...
+
+    async def save_risk(self, referral: Referral) -> None:
+        """Store the risk signals of a locked referral, and whether it is held."""
         ...
 
     async def save_decision(self, referral: Referral) -> None:
@@ -494,6 +499,9 @@ class Repositories(Protocol):
 
     @property
     def referred_emails(self) -> ReferredEmailRepository: ...
+
+    @property
+    def networks(self) -> UserNetworks: ...
 
     @property
     def audit(self) -> AuditLog: ...

@@ -22,6 +22,7 @@ from referral.core.policies.event_recording import RecordEvents
 from referral.core.policies.idempotency import acquire_idempotency_key, save_idempotent_response
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
+from referral.core.policies.risk_assessment import RecordNetwork
 from referral.core.ports.email_addresses import EmailParser
 from referral.core.ports.repositories import Database, ReadModel, Repositories
 from referral.core.ports.security import PasswordHasher, UnsubscribeTokens
@@ -33,7 +34,8 @@ from referral.core.ports.third_parties import Enrichment
 class NewAccount:
     """The data of a registration.
 
-    Only the operator creates admins; their addresses are not verified.
+    Only the operator creates admins; their addresses are not verified. `client_ip` is that of the
+    user, None for a command of the operator.
     """
 
     email: str
@@ -41,6 +43,7 @@ class NewAccount:
     referral_code: str | None = None
     locale: Locale = Locale.EN
     role: Role = Role.MEMBER
+    client_ip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Register:
     password_hasher: PasswordHasher
     record_audit: RecordAudit
     record_events: RecordEvents
+    record_network: RecordNetwork
     verify_at_signup: VerifyEmailAtSignup
     confirmation_policy: EmailConfirmationPolicy
 
@@ -82,6 +86,13 @@ class Register:
         async with self.database.begin() as repositories:
             await acquire_idempotency_key(repositories, self.clock, idempotent_request)
             await repositories.users.add(user)
+            # Before the code is locked: all registrations take their locks in this order.
+            await self.record_network.of_registration(
+                repositories,
+                user,
+                new_account.client_ip,
+                has_referrer=new_account.referral_code is not None,
+            )
             if user.role is Role.ADMIN:
                 await self.record_audit(repositories, OPERATOR, AuditAction.USER_CREATED, user.id)
             if new_account.referral_code is None:
@@ -89,7 +100,11 @@ class Register:
             await repositories.jobs.enqueue(*self._jobs(user))
             if new_account.referral_code is not None:
                 owners = await self.credit_referrer(
-                    repositories, user, new_account.referral_code, registers=True
+                    repositories,
+                    user,
+                    new_account.referral_code,
+                    registers=True,
+                    client_ip=new_account.client_ip,
                 )
             await save_idempotent_response(
                 repositories, self.clock, idempotent_request, user, user.id

@@ -7,6 +7,7 @@ from uuid import UUID
 from referral.core.entities.codes import Code
 from referral.core.entities.login_sessions import LoginSession
 from referral.core.entities.referrals import Referral, ReferralListItem
+from referral.core.entities.risk import UserNetwork
 from referral.core.entities.sessions import Session
 from referral.core.entities.users import Profile, User
 from referral.core.errors import Unauthenticated
@@ -19,7 +20,10 @@ EXPORT_CHUNK_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class AccountExport:
-    """All stored data of a user, except hashes of the password and of tokens."""
+    """All stored data of a user, except hashes of the password, tokens and networks.
+
+    The risk of the user's referral is for admins only.
+    """
 
     user: User
     referred_by: Referral | None
@@ -27,6 +31,7 @@ class AccountExport:
     referrals: list[ReferralListItem]
     sessions: list[Session]
     login_sessions: list[LoginSession]
+    networks: list[UserNetwork]
     profile: Profile | None
     as_of: datetime
 
@@ -51,6 +56,7 @@ class ExportAccount:
                 referrals=await _list_referrals(repositories, user_id),
                 sessions=await repositories.sessions.list_all(user_id),
                 login_sessions=await repositories.login_sessions.list_all(user_id),
+                networks=await repositories.networks.list_all(user_id),
                 profile=await repositories.profiles.find(user_id),
                 as_of=self.clock.now(),
             )

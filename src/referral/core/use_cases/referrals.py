@@ -22,6 +22,7 @@ from referral.core.policies.attribution import CreditReferrer
 from referral.core.policies.authorization import require_admin, require_client
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.policies.reauthentication import lock_account
+from referral.core.policies.risk_assessment import RecordNetwork
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
@@ -91,9 +92,10 @@ class SetReferrer:
     clock: Clock
     credit_referrer: CreditReferrer
     database: Database
+    record_network: RecordNetwork
 
-    async def __call__(self, user_id: UUID, code: str) -> None:
-        """Credit the code's owner.
+    async def __call__(self, user_id: UUID, code: str, client_ip: str | None = None) -> None:
+        """Credit the code's owner. `client_ip` is None if a client acts for the user.
 
         Raises `AlreadyReferred`, `ClaimWindowClosed`, `ReferralCodeUnusable`, `AccountBlocked` or
         `Unauthenticated`.
@@ -104,5 +106,8 @@ class SetReferrer:
                 raise AlreadyReferred
             if self.clock.now() - user.created_at > SET_REFERRER_WINDOW:
                 raise ClaimWindowClosed
-            owners = await self.credit_referrer(repositories, user, code, registers=False)
+            await self.record_network.of_visit(repositories, user, client_ip)
+            owners = await self.credit_referrer(
+                repositories, user, code, registers=False, client_ip=client_ip
+            )
         await self.invalidate_lookup(*owners)

@@ -8,6 +8,7 @@ from referral.core.entities.audit import SERVICE
 from referral.core.entities.deliverability import VERIFICATION_TTL
 from referral.core.entities.events import EVENT_RETENTION
 from referral.core.entities.referrals import REFERRAL_COOLDOWN, REFERRAL_PENDING_PERIOD
+from referral.core.entities.risk import NETWORK_RETENTION
 from referral.core.entities.users import EmailConfirmationPolicy, User
 from referral.core.policies.account_removal import RemoveAccount
 from referral.core.policies.attribution import ResolveReferral
@@ -48,6 +49,7 @@ class Prune:
                     await repositories.mail_quota.prune(now - MAIL_QUOTA_RETENTION),
                     await repositories.verification_results.prune(now - VERIFICATION_TTL),
                     await repositories.referred_emails.prune(now - REFERRAL_COOLDOWN),
+                    await repositories.networks.prune(now - NETWORK_RETENTION),
                     await repositories.deliveries.prune(now - EVENT_RETENTION),
                     await repositories.events.prune(now - EVENT_RETENTION),
                     await repositories.jobs.prune(now - JOB_LOG_RETENTION),

@@ -1,11 +1,12 @@
 """The export of all data that is stored about the authenticated user."""
 
+from typing import Annotated
 from uuid import UUID
 
 from dishka import FromDishka
 from litestar import Controller, get
 from litestar.di import NamedDependency, Provide
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from referral.core.entities.deliverability import Deliverability
 from referral.core.entities.referrals import ReferralStatus
@@ -84,8 +85,19 @@ class ExportedLoginSession(Struct):
     expires_at: Timestamp
 
 
+class ExportedNetwork(Struct):
+    """A network from which the user came in the last 30 days; its address is not stored."""
+
+    seen_at: Annotated[Timestamp, Meta(description="The last registration or login from there.")]
+    registered_at: Annotated[
+        Timestamp | None, Meta(description="Null if the user registered from elsewhere.")
+    ]
+
+
 class AccountExportResponse(Struct):
-    """All data that is stored about a user, except the hashes of the password and of tokens."""
+    """All data that is stored about a user, except hashes: of the password, of tokens, and of
+    networks.
+    """
 
     exported_at: Timestamp
     account: ExportedAccount
@@ -94,6 +106,7 @@ class AccountExportResponse(Struct):
     referrals: list[ExportedReferral]
     sessions: list[ExportedSession]
     login_sessions: list[ExportedLoginSession]
+    networks: list[ExportedNetwork]
     profile: ProfileResponse | None
 
     @classmethod
@@ -127,6 +140,7 @@ class AccountExportResponse(Struct):
             login_sessions=[
                 ExportedLoginSession(s.created_at, s.expires_at) for s in export.login_sessions
             ],
+            networks=[ExportedNetwork(n.seen_at, n.registered_at) for n in export.networks],
             profile=ProfileResponse.from_profile(export.profile),
         )
 
@@ -149,5 +163,5 @@ class AccountExportController(Controller):
     async def export(
         self, user_id: NamedDependency[UUID], export_account: FromDishka[ExportAccount]
     ) -> AccountExportResponse:
-        """Return all data stored about the account, except the hashes of password and tokens."""
+        """Return all data stored about the account, except hashes."""
         return AccountExportResponse.from_export(await export_account(user_id))

@@ -1,11 +1,11 @@
 """The account of the authenticated user."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from dishka import FromDishka
-from litestar import Controller, delete, get, patch, post, put
+from litestar import Controller, Request, delete, get, patch, post, put
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -20,6 +20,7 @@ from referral.core.use_cases.passwords import ChangePassword
 from referral.core.use_cases.referrals import SetReferrer
 from referral.web.auth import (
     SECURITY_REQUIREMENTS,
+    authenticate,
     authenticate_user,
     find_session_id,
     forbid_acting_clients,
@@ -31,7 +32,11 @@ from referral.web.field_types import CurrentPassword, NewPassword, Timestamp
 from referral.web.injection import inject
 from referral.web.problem_types import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS, problem_responses
 from referral.web.public_urls import PublicUrls
-from referral.web.rate_limits import LOOKUP_LIMITS_BY_ACCOUNT, TOKEN_LIMITS_BY_ACCOUNT
+from referral.web.rate_limits import (
+    LOOKUP_LIMITS_BY_ACCOUNT,
+    TOKEN_LIMITS_BY_ACCOUNT,
+    client_ip_of,
+)
 
 
 class UpdateMeRequest(Struct, forbid_unknown_fields=True):
@@ -223,6 +228,7 @@ class CurrentUserController(Controller):
     @inject
     async def set_referrer(
         self,
+        request: Request[Any, Any, Any],
         user_id: NamedDependency[UUID],
         data: JSONBody[SetReferrerRequest],
         set_referrer: FromDishka[SetReferrer],
@@ -230,7 +236,10 @@ class CurrentUserController(Controller):
         urls: FromDishka[PublicUrls],
     ) -> CurrentUserResponse:
         """Set the referrer by a referral code: once, within 7 days of registration."""
-        await set_referrer(user_id, data.referral_code)
+        caller = await authenticate(request)
+        # The requests of a client that acts for a user come from the client's network.
+        client_ip = client_ip_of(request.scope) if caller.acting_client is None else None
+        await set_referrer(user_id, data.referral_code, client_ip)
         return CurrentUserResponse.from_account_view(await show_account(user_id), urls)
 
 

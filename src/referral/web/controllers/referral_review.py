@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from referral.core import errors
 from referral.core.entities.clients import Caller
 from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.risk import RiskCode, RiskLevel, RiskSignal, risk_level
 from referral.core.entities.searches import ReferralFilter, ReferralRecord
 from referral.core.use_cases.referral_review import DecideReferral, ListAllReferrals
 from referral.web.auth import authenticate
@@ -31,6 +32,26 @@ from referral.web.time_parameters import Since, Until, parse_time
 ReferralId = Annotated[UUID, PathParameter(description="The `referral_id` of the referral.")]
 
 
+class RiskSignalResponse(Struct):
+    """A risk signal, and its reason in words."""
+
+    code: RiskCode
+    detail: str
+
+
+class RiskResponse(Struct):
+    """The risk that a referral was not earned. `same-mailbox` alone, or two others, are `high`."""
+
+    level: RiskLevel
+    signals: list[RiskSignalResponse]
+
+    @classmethod
+    def from_signals(cls, signals: tuple[RiskSignal, ...]) -> "RiskResponse":
+        """Encode the signals of a referral."""
+        items = [RiskSignalResponse(signal.code, signal.detail) for signal in signals]
+        return cls(risk_level(signals), items)
+
+
 class ReviewedReferralResponse(Struct):
     """A referral as admins and clients see it; `id` is the id of the referred user."""
 
@@ -43,13 +64,15 @@ class ReviewedReferralResponse(Struct):
         str | None, Meta(description="The code's text at that time; null without a code.")
     ]
     joined_at: Timestamp
+    risk: RiskResponse
     held: Annotated[bool, Meta(description="Whether it stays pending until an admin decides.")]
     reason: Annotated[str | None, Meta(description="The reason of an admin, if one decided.")]
 
     @classmethod
     def from_record(cls, record: ReferralRecord) -> "ReviewedReferralResponse":
         """Encode a referral."""
-        return cls(**{name: getattr(record, name) for name in cls.__struct_fields__})
+        plain = {name: getattr(record, name) for name in cls.__struct_fields__ if name != "risk"}
+        return cls(**plain, risk=RiskResponse.from_signals(record.risk_signals))
 
 
 class ReviewedReferralPageResponse(Struct):

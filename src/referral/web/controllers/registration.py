@@ -23,7 +23,7 @@ from referral.web.idempotency import (
 )
 from referral.web.injection import inject
 from referral.web.problem_types import IDEMPOTENCY_ERRORS, problem_responses
-from referral.web.rate_limits import TOKEN_LIMITS, limit_by_ip
+from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of, limit_by_ip
 
 LOCATION = "/api/v1/me"
 
@@ -87,7 +87,13 @@ class RegistrationController(Controller):
     ) -> UserResponse:
         """Create a user account. The owner of the referral code, if any, becomes the referrer."""
         idempotent = idempotent_request(request, idempotency_key, _stored_response)
-        new_account = NewAccount(data.email, data.password, data.referral_code, data.locale)
+        new_account = NewAccount(
+            data.email,
+            data.password,
+            data.referral_code,
+            data.locale,
+            client_ip=client_ip_of(request.scope),
+        )
         return UserResponse.from_user(await register(new_account, idempotent))
 
 

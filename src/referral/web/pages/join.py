@@ -31,7 +31,7 @@ from referral.web.pages.forms import (
 from referral.web.pages.refusals import PAGE_EXCEPTION_HANDLERS
 from referral.web.pages.rendering import LOGIN_LINK, client_locale, render_form, render_notice
 from referral.web.problems import status_of
-from referral.web.rate_limits import TOKEN_LIMITS, count_by_ip, limit_by_ip
+from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of, count_by_ip, limit_by_ip
 
 DONE_PATH = "/join/done"
 
@@ -85,6 +85,7 @@ class JoinController(Controller):
             fields.get("password", ""),
             text or None,
             client_locale(request),
+            client_ip=client_ip_of(request.scope),
         )
         try:
             await register(account, await idempotent_form(request, fields, DONE_PATH))

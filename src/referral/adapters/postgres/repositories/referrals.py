@@ -54,7 +54,14 @@ SAVE_DECISION = Statement(
     .where(BY_ID)
     .values(held=False, **{name: bindparam(name) for name in ("status", "reason", "decided_at")})
 )
-SET_STATUS = Statement(update(referrals).where(BY_ID).values(status=bindparam("status")))
+SET_STATUS = Statement(
+    update(referrals).where(BY_ID).values(status=bindparam("status"), held=False)
+)
+SAVE_RISK = Statement(
+    update(referrals)
+    .where(BY_ID)
+    .values(held=bindparam("held"), risk_signals=bindparam("risk_signals"))
+)
 FIND_BY_REFERRED = Statement(select(referrals).where(BY_REFERRED))
 FIND_REFERRER = Statement(
     select(*USER_COLUMNS)
@@ -109,6 +116,9 @@ class PostgresReferralRepository:
 
     async def save_decision(self, referral: Referral) -> None:
         await self.connection.execute(SAVE_DECISION, referral_id=referral.id, **values_of(referral))
+
+    async def save_risk(self, referral: Referral) -> None:
+        await self.connection.execute(SAVE_RISK, referral_id=referral.id, **values_of(referral))
 
     async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
         await self.connection.execute(SET_STATUS, referral_id=referral_id, status=status)

@@ -38,6 +38,7 @@ SELECT_REFERRAL = select(
     referrals.c.joined_at,
     referrals.c.held,
     referrals.c.reason,
+    referrals.c.risk_signals,
 ).join(users, users.c.id == referrals.c.referred_id)
 FIND_REFERRAL = Statement(SELECT_REFERRAL.where(referrals.c.id == bindparam("referral_id")))
 
