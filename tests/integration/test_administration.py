@@ -16,6 +16,7 @@ import pytest
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.system import RandomTokenGenerator, SystemClock
 from referral.core.entities.email_links import OneTimeToken, TokenPurpose
+from referral.core.entities.risk import RiskSignal
 from referral.settings import Settings
 from tests.conftest import ServiceFactory
 from tests.support.api_client import API, PASSWORD, Member, join, new_email, register
@@ -75,7 +76,7 @@ async def uses(owner: Member, code: dict[str, Any]) -> int:
 
 
 async def test_referral_is_listed_and_decided(client: httpx.AsyncClient, admin: Member) -> None:
-    """The list has everything but the risk; a decision is final, and in the audit log."""
+    """The list has everything; a decision is final, and in the audit log."""
     owner = await join(client)
     code = await owner.issue_code(max_uses=1)
     bob = await join(client, referral_code=code["code"])
@@ -86,6 +87,10 @@ async def test_referral_is_listed_and_decided(client: httpx.AsyncClient, admin: 
         "email": bob.email,
         "status": "pending",
         "code": code["code"],
+        "risk": {
+            "level": "medium",
+            "signals": [{"code": "same-network", "detail": RiskSignal.NETWORK_OF_REFERRER.detail}],
+        },
         "held": False,
         "reason": None,
     }

@@ -20,7 +20,7 @@ MAX_REFERRALS_IN_BURST_WINDOW = 10
 
 
 class RiskLevel(StrEnum):
-    """The levels of risk, the lowest first."""
+    """The levels of risk: low, medium and high."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -75,7 +75,7 @@ DETAILS = {
 
 @dataclass(frozen=True, slots=True)
 class UserNetwork:
-    """A network of a user: the last visit from there, and the registration, if it was from there."""
+    """A network of a user: the last visit, and the registration, if it was from there."""
 
     seen_at: datetime
     registered_at: datetime | None

@@ -22,36 +22,49 @@ from referral.core.entities.risk import (
 VISIT_PRECISION = timedelta(hours=1)
 """A later visit within this time is not stored, so that few logins write."""
 
+MAX_OWN_NETWORKS = 100
+"""Networks of a user that are compared: somebody may log in from thousands."""
+
 NETWORKS = DeferredTable("user_networks", ("user_id", "digest", "seen_at", "registered_at"))
 
 # The next statement sees the registrations of those who had the lock before.
 LOCK_AND_ADD = """
 INSERT INTO user_networks (user_id, digest, seen_at, registered_at)
-SELECT $1::uuid, $2::bytea, $3::timestamptz, $4::timestamptz FROM (SELECT pg_advisory_xact_lock($5)) AS network_lock
+SELECT $1::uuid, $2::bytea, $3::timestamptz, $4::timestamptz
+FROM (SELECT pg_advisory_xact_lock($5)) AS network_lock
 """
 ADD_VISIT = """
 INSERT INTO user_networks AS known (user_id, digest, seen_at) VALUES ($1, $2, $3)
 ON CONFLICT (user_id, digest) DO UPDATE SET seen_at = excluded.seen_at WHERE known.seen_at < $4
 """
-# Each part reads an index, and stops where more rows do not matter.
+# Each part reads an index, and stops where more rows do not matter. The orders are those of the
+# indexes: without them, the planner hopes to find the rows of a frequent referrer in a scan.
 FIND_FACTS = f"""
 WITH mine AS (
     SELECT unnest($3::bytea[]) AS digest
-    UNION SELECT digest FROM user_networks WHERE user_id = $1 AND seen_at > $4
+    UNION (
+        SELECT digest FROM user_networks WHERE user_id = $1 AND seen_at > $4
+        LIMIT {MAX_OWN_NETWORKS}
+    )
 )
 SELECT
     (SELECT email_key FROM users WHERE id = $2) AS referrer_email_key,
     EXISTS (
-        SELECT FROM user_networks
-        WHERE user_id = $2 AND seen_at > $4 AND digest IN (SELECT digest FROM mine)
+        SELECT FROM mine, LATERAL (
+            SELECT FROM user_networks AS theirs
+            WHERE theirs.user_id = $2 AND theirs.digest = mine.digest AND seen_at > $4 LIMIT 1
+        ) AS found
     ) AS is_network_of_referrer,
     (SELECT count(*) FROM (
-        SELECT FROM mine JOIN user_networks AS others USING (digest)
-        WHERE others.registered_at > $5 AND others.user_id <> $1 LIMIT {CROWD_SIZE}
+        SELECT FROM mine, LATERAL (
+            SELECT FROM user_networks AS others
+            WHERE others.digest = mine.digest AND registered_at > $5 AND user_id <> $1
+            ORDER BY registered_at DESC LIMIT {CROWD_SIZE}
+        ) AS found LIMIT {CROWD_SIZE}
     ) AS crowd) AS others_from_network,
     (SELECT count(*) FROM (
         SELECT FROM referrals WHERE referrer_id = $2 AND joined_at > $6
-        LIMIT {MAX_REFERRALS_IN_BURST_WINDOW}
+        ORDER BY joined_at DESC LIMIT {MAX_REFERRALS_IN_BURST_WINDOW}
     ) AS recent) AS recent_referrals
 """  # noqa: S608 - of constants
 BY_USER = table.c.user_id == bindparam("user_id")
