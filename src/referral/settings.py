@@ -8,12 +8,13 @@ from enum import EnumType
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from referral.adapters.postgres import embedded
+from referral.adapters.postgres.hosts import parse_hosts
 from referral.adapters.postgres.pooler import is_pooled
 from referral.adapters.redis.topology import parse_redis_url
 from referral.adapters.security.keys import load_keys
@@ -22,7 +23,6 @@ from referral.core.entities.referrals import ReferralVisibility
 
 ENV_PREFIX = "REFERRAL_"
 URL_SCHEMES = {
-    "database_url": ("postgresql", "postgres"),
     "public_url": ("http", "https"),
     "landing_url": ("http", "https"),
     "confirm_url": ("http", "https"),
@@ -180,7 +180,7 @@ def _parse_value(name: str, text: str, field_type: Any) -> Any:  # noqa: ANN401 
     if name == "hunter_url" and text == HUNTER_OFFLINE:
         return text
     _check_text(name, text)
-    if name in URL_SCHEMES:
+    if name in URL_SCHEMES or name == "database_url":
         return text.rstrip("/")
     if choices := _choices(field_type):
         _check_choice(text, choices)
@@ -198,6 +198,8 @@ def _check_text(name: str, text: str) -> None:
     """Check what the type of a field does not say; each item of a list by itself."""
     if name.endswith("_api_key"):
         _check_api_key(text)
+    if name == "database_url":
+        parse_hosts(text)
     if name == "redis_url":
         parse_redis_url(text)
     if name in URL_SCHEMES:
@@ -237,12 +239,11 @@ def _check_url(text: str, schemes: tuple[str, ...]) -> None:
             f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
         )
         raise ValueError(message)
-    if not (parts.hostname or "host=" in parts.query):
+    if not parts.hostname:
         message = "must have a host"
         raise ValueError(message)
-    query_hosts = [value for name, value in parse_qsl(parts.query) if name == "host"]
-    if "," in parts.netloc.rpartition("@")[2] + "".join(query_hosts) or len(query_hosts) > 1:
-        message = "must name one host; several are not supported"
+    if "," in parts.netloc.rpartition("@")[2]:
+        message = "must name one host"
         raise ValueError(message)
     try:
         parts.port  # noqa: B018 - raises ValueError; its message may contain a password

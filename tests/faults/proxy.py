@@ -13,16 +13,19 @@ Target = Path | tuple[str, int]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 CHUNK = 65_536
+HELD_POLL_SECONDS = 0.02
 
 
 class Proxy:
-    """Forwards bytes in its own thread; `latency` and `is_silent` may change at any time."""
+    """Forwards bytes in its own thread; `latency` and the switches may change at any time."""
 
     def __init__(self, listen: Target, target: Target) -> None:
         """Store the address to listen on and the target; starts nothing."""
         self.latency = 0.0
         self.is_silent = False
         """A black hole: bytes are read and dropped, and connections stay open."""
+        self.is_held = False
+        """A cut network: bytes wait, and are delivered when it is no longer cut."""
         self._listen = listen
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
@@ -90,6 +93,8 @@ class Proxy:
         with suppress(OSError):
             while chunk := await source.read(CHUNK):
                 await asyncio.sleep(self.latency)
+                while self.is_held:  # noqa: ASYNC110 - an event of this thread's loop needs more code
+                    await asyncio.sleep(HELD_POLL_SECONDS)
                 if not self.is_silent and sink not in self._blackholed:
                     sink.write(chunk)
                     await sink.drain()

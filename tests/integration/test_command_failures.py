@@ -137,16 +137,16 @@ def test_job_commands_reject_a_transaction_pooler(
     assert "direct URL" in error_line(run_command(tmp_path, *command, **settings))
 
 
-def test_several_database_hosts_are_rejected(key_file: Path, tmp_path: Path) -> None:
+def test_invalid_database_url_is_rejected(key_file: Path, tmp_path: Path) -> None:
     """The exit code is 2, with one line, and nothing is created."""
-    url = f"postgresql://ann:{PASSWORD}@one:5432,two:5433/referral"
+    url = f"postgresql://ann:{PASSWORD}@one:5432,two:port/referral"
     for command in ("run", "migrate", "check"):
         result = run_command(
             tmp_path / "data", command, database_url=url, signing_key_file=str(key_file)
         )
         assert result.returncode == 2
         [line] = result.stderr.splitlines()
-        assert line == "REFERRAL_DATABASE_URL: must name one host; several are not supported"
+        assert line == "REFERRAL_DATABASE_URL: must have a port number from 0 to 65535"
     assert not (tmp_path / "data").exists()
 
 
@@ -156,6 +156,7 @@ def test_several_database_hosts_are_rejected(key_file: Path, tmp_path: Path) -> 
         ("postgresql://ann:x@db.example/name", "db.example:5432"),
         ("postgresql://db.example:6432/name", "db.example:6432"),
         ("postgresql://[::1]/name", "[::1]:5432"),
+        ("postgresql://ann:x@one,[::1]:2/name", "one,[::1]:2"),
         ("postgresql://ann@/name?host=/var/run/postgresql", "/var/run/postgresql"),
         ("rediss://:x@cache.example", "cache.example:6379"),
     ],

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from referral.adapters.postgres import embedded
+from referral.adapters.postgres.hosts import parse_hosts
 from referral.adapters.redis.topology import parse_redis_url
+from referral.adapters.security.keys import make_key_file
 from referral.core.entities.rate_limits import Rate
 from referral.settings import InvalidSettingsError, Settings, read_settings, unknown_settings
 
@@ -168,18 +170,71 @@ def test_password_in_an_invalid_url_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "url"),
+    ("url", "reason"),
     [
-        ("DATABASE", "postgresql://ann:hunter2@one,two/name"),
-        ("DATABASE", "postgresql://ann:hunter2@one:5432,two:5433/name"),
-        ("DATABASE", "postgresql://ann:hunter2@/name?host=one&host=two"),
-        ("DATABASE", "postgresql://ann:hunter2@/name?host=one:5432,two:5433"),
+        ("mysql://ann:hunter2@one,two/name", "begins with postgresql:// or postgres://"),
+        ("postgresql://ann:hunter2@one,,two/name", "must have a host"),
+        ("postgresql://ann:hunter2@/name", "must have a host"),
+        ("postgresql://ann:hunter2@one,two:70000/name", "must have a port number"),
+        ("postgresql://ann:hunter2@one,two:x/name", "must have a port number"),
+        ("postgresql://ann:hunter2@/name?host=one&host=two", "before its path"),
+        ("postgresql://ann:hunter2@/name?host=one,two", "before its path"),
+        ("postgresql://ann:hunter2@one/name?target_session_attrs=any", "read-write or primary"),
+        ("postgresql://ann:hunter2@one/name?target_session_attrs=standby", "read-write or primary"),
     ],
 )
-def test_several_hosts_are_rejected(name: str, url: str) -> None:
-    """Only one host is supported."""
-    error = f"REFERRAL_{name}_URL: must name one host; several are not supported"
-    assert error in load_errors({f"REFERRAL_{name}_URL": url})
+def test_invalid_database_url_is_explained(url: str, reason: str) -> None:
+    """Without its password."""
+    errors = load_errors({"REFERRAL_DATABASE_URL": url})
+    [error] = [error for error in errors if "DATABASE_URL:" in error]
+    assert reason in error
+    assert "hunter2" not in error
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://one/name", [("one:5432", "postgresql://one/name")]),
+        (
+            "postgres://ann:a,b@one, two:1/name?target_session_attrs=primary&sslmode=require",
+            [
+                (f"{host}:{port}", f"postgres://ann:a,b@{url}/name?{query}")
+                for query in ["target_session_attrs=primary&sslmode=require"]
+                for host, port, url in [("one", 5432, "one"), ("two", 1, "two:1")]
+            ],
+        ),
+        (
+            "postgresql://[::1]:1,one/name?pooler=transaction",
+            [("[::1]:1", "postgresql://[::1]:1/name"), ("one:5432", "postgresql://one/name")],
+        ),
+        ("postgresql:///name?host=/run", [("/run", "postgresql:///name?host=/run")]),
+        (
+            "postgresql://ann@/name?host=one&port=2",
+            [("one:2", "postgresql://ann@/name?host=one&port=2")],
+        ),
+    ],
+)
+def test_database_url_names_hosts(url: str, hosts: list[tuple[str, str]]) -> None:
+    """Each host has a URL of its own."""
+    assert [(str(host), host.url) for host in parse_hosts(url)] == hosts
+
+
+def test_several_database_hosts_are_accepted(tmp_path: Path) -> None:
+    """With IPv6 addresses, and behind poolers."""
+    key = tmp_path / "key.pem"
+    make_key_file(key)
+    for url in (
+        "postgresql://one,two:1,[::1]:2/name",
+        "postgresql://one,[::1]/x?pooler=transaction",
+    ):
+        settings = read_settings(
+            {
+                "REFERRAL_DATABASE_URL": url,
+                "REFERRAL_SIGNING_KEY_FILE": str(key),
+                "REFERRAL_WORKER": "off",
+            }
+        )
+        assert settings.database_url == url
 
 
 @pytest.mark.parametrize(

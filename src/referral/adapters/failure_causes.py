@@ -1,6 +1,7 @@
 """One-line descriptions of failures for operators, without passwords and tracebacks."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from socket import gaierror
@@ -50,9 +51,10 @@ def describe_cause(error: BaseException) -> str:
 
 def host_and_port(url: str) -> str:
     """Return the host and port of a URL, several with commas, or the folder of a Unix socket."""
+    hosts = re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[2]
+    if "," in hosts:
+        return hosts
     parts = urlsplit(url)
-    if "," in parts.netloc:
-        return parts.netloc.rpartition("@")[2]
     query = dict(parse_qsl(parts.query))
     host = parts.hostname or query.get("host", "localhost")
     if host.startswith("/"):

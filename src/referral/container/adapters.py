@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Container
 from email.headerregistry import Address
 
-import asyncpg
 from dishka import AnyOf, Provider, Scope, from_context, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,6 +24,7 @@ from referral.adapters.postgres.engine import QuickClosingConnection, make_engin
 from referral.adapters.postgres.exports import PostgresExporter
 from referral.adapters.postgres.imports import PostgresImportStore
 from referral.adapters.postgres.pool import DriverPool, make_driver_pool
+from referral.adapters.postgres.primary import PrimaryConnector
 from referral.adapters.postgres.read_model import PostgresReadModel
 from referral.adapters.postgres.repositories.mail_reservations import PostgresMailReservations
 from referral.adapters.postgres.tracing import TracedConnection
@@ -106,9 +106,13 @@ class Adapters(Provider):
     )
 
     @provide
-    async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
+    def primary(self, settings: Settings) -> PrimaryConnector:
+        return PrimaryConnector(database_url(settings))
+
+    @provide
+    async def engine(self, primary: PrimaryConnector) -> AsyncIterator[AsyncEngine]:
         kind = TracedConnection if tracing.is_enabled() else QuickClosingConnection
-        engine = make_engine(database_url(settings), connection_class=kind)
+        engine = make_engine(primary, connection_class=kind)
         yield engine
         await engine.dispose()
 
@@ -117,17 +121,17 @@ class Adapters(Provider):
         return PostgresDatabase(engine, fingerprints, PostgresJobQueue)
 
     @provide
-    def import_store(self, settings: Settings) -> ImportStore:
-        return PostgresImportStore(database_url(settings))
+    def import_store(self, primary: PrimaryConnector) -> ImportStore:
+        return PostgresImportStore(primary)
 
     @provide
-    def exporter(self, settings: Settings) -> PostgresExporter:
-        return PostgresExporter(database_url(settings))
+    def exporter(self, primary: PrimaryConnector) -> PostgresExporter:
+        return PostgresExporter(primary)
 
     @provide
-    async def pool(self, settings: Settings) -> AsyncIterator[DriverPool]:
-        kind = TracedConnection if tracing.is_enabled() else asyncpg.Connection
-        async with make_driver_pool(database_url(settings), kind) as pool:
+    async def pool(self, primary: PrimaryConnector) -> AsyncIterator[DriverPool]:
+        kind = TracedConnection if tracing.is_enabled() else QuickClosingConnection
+        async with make_driver_pool(primary, kind) as pool:
             yield pool
 
     @provide
@@ -238,12 +242,14 @@ class Adapters(Provider):
 
     @provide
     def workers(
-        self, settings: Settings, dispatch_job: DispatchJob, periodic_tasks: PeriodicTaskRunner
+        self,
+        primary: PrimaryConnector,
+        dispatch_job: DispatchJob,
+        periodic_tasks: PeriodicTaskRunner,
     ) -> WorkerGroup:
-        url = database_url(settings)
         return WorkerGroup(
-            JobWorker(url, dispatch_job),
-            JobWorker(url, dispatch_job, WEBHOOK_WORKER),
+            JobWorker(primary, dispatch_job),
+            JobWorker(primary, dispatch_job, WEBHOOK_WORKER),
             periodic_tasks,
         )
 

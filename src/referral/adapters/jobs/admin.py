@@ -13,6 +13,7 @@ from pgqueuer.domain.types import JobId
 from referral.adapters.jobs.executor import RESET_COUNTERS
 from referral.adapters.jobs.queue import make_queries
 from referral.adapters.postgres.connection import DatabaseConnection
+from referral.adapters.postgres.primary import PrimaryConnector
 from referral.adapters.postgres.repositories.audit import PostgresAuditLog
 from referral.adapters.system import SystemClock, SystemIdGenerator
 from referral.core.entities.audit import OPERATOR, AuditAction, make_audit_record
@@ -134,8 +135,8 @@ class JobAdmin:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        connection = await asyncpg.connect(
-            self.url, timeout=QUERY_TIMEOUT_SECONDS, command_timeout=QUERY_TIMEOUT_SECONDS
+        connection = await PrimaryConnector(self.url).connect(
+            timeout=QUERY_TIMEOUT_SECONDS, command_timeout=QUERY_TIMEOUT_SECONDS
         )
         try:
             yield connection

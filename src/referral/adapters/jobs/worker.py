@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-import asyncpg
 import structlog
 from pgqueuer.core.applications import PgQueuer
 from pgqueuer.core.executors import EntrypointExecutorParameters
@@ -32,7 +31,9 @@ from referral.adapters.jobs.worker_queries import (
     FilteringDriver,
     WorkerQueries,
 )
+from referral.adapters.postgres.engine import QuickClosingConnection
 from referral.adapters.postgres.errors import errors_as_unavailable
+from referral.adapters.postgres.primary import PrimaryConnector
 from referral.core.errors import Unavailable
 from referral.core.ports.system import JobHandler
 
@@ -88,15 +89,15 @@ class JobWorker:
 
     def __init__(
         self,
-        url: str,
+        database: PrimaryConnector | str,
         handler: JobHandler,
         profile: WorkerProfile = MAIN_WORKER,
         *,
         heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT,
         prune_schedule: str = PRUNE_SCHEDULE,
     ) -> None:
-        """Take the database's URL, of the server itself: LISTEN does not work through a pooler."""
-        self._url = url
+        """Take the database, not behind a pooler: LISTEN does not work through one."""
+        self._connector = PrimaryConnector.of(database)
         self._heartbeat_timeout = heartbeat_timeout
         self._prune_schedule = prune_schedule
         self._profile = profile
@@ -130,8 +131,8 @@ class JobWorker:
             self._application.shutdown.set()
 
     async def _run_application(self) -> None:
-        connection = await asyncpg.connect(
-            self._url,
+        connection = await self._connector.connect(
+            connection_class=QuickClosingConnection,
             timeout=DATABASE_TIMEOUT_SECONDS,
             command_timeout=DATABASE_TIMEOUT_SECONDS,
             server_settings=SERVER_SETTINGS,

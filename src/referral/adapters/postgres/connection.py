@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
 from referral.adapters.postgres.deferred_inserts import DeferredInserts, DeferredTable
-from referral.adapters.postgres.errors import errors_as_unavailable
+from referral.adapters.postgres.errors import READ_ONLY_ERRORS, errors_as_unavailable
 from referral.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 PRUNE_BATCH_SIZE = 2000
 """Rows that one statement deletes, so that it ends before its timeout."""
+
+
+IS_READ_ONLY = "SELECT current_setting('transaction_read_only') = 'on'"
 
 
 class Statement:
@@ -140,6 +143,12 @@ class DatabaseConnection:
             tag: str = await self.driver.execute(sql, *arguments)
         return tag
 
+    async def check_writable(self) -> None:
+        """Raise `Unavailable` if the server takes no writes, which then closes the connection."""
+        with self._call():
+            if await self.driver.fetchval(IS_READ_ONLY):
+                raise asyncpg.ReadOnlySQLTransactionError("it takes no writes")
+
     async def defer(self, table: DeferredTable, *rows: Sequence[object]) -> None:
         """Insert rows with the next statement of this transaction, or before its commit.
 
@@ -206,7 +215,8 @@ class DatabaseConnection:
                 yield
             except BaseException as error:
                 # After a timeout or a cancelled request an answer may still be on its way.
-                if isinstance(error, OSError) or not isinstance(error, Exception):
+                lost = (OSError, *READ_ONLY_ERRORS)
+                if isinstance(error, lost) or not isinstance(error, Exception):
                     self._is_broken = True
                 raise
 

@@ -180,5 +180,5 @@ class PostgresDatabase:
 
     async def check(self) -> str:
         async with self.read() as repositories:
-            await repositories.connection.execute_sql("SELECT 1")
+            await repositories.connection.check_writable()
         return "ok"

@@ -91,7 +91,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Start the server, or join the processes that use it; raises `Unavailable` on failure."""
         try:
-            self._owner = _system_user(SYSTEM_USER) if os.geteuid() == 0 else None
+            self._owner = system_user(SYSTEM_USER) if os.geteuid() == 0 else None
             make_private_folder(self._folder, self._owner)
             check_parent_folders(self._folder)
             if (sockets := _socket_folder(self._folder)) != self._folder:
@@ -303,7 +303,8 @@ def _user_name() -> str:
         raise Unavailable(detail) from None
 
 
-def _system_user(name: str) -> pwd.struct_passwd:
+def system_user(name: str) -> pwd.struct_passwd:
+    """Return a system user, which root creates if it is missing."""
     with suppress(KeyError):
         return pwd.getpwnam(name)
     command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", name]

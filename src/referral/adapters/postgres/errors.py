@@ -15,8 +15,15 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 LOST_CONNECTION_ERRORS = (OSError, PoolTimeoutError, PendingRollbackError, ResourceClosedError)
 """SQLAlchemy raises the last two if an earlier call lost the connection."""
 
+READ_ONLY_ERRORS = (asyncpg.ReadOnlySQLTransactionError,)
+"""The errors of a server that no longer takes writes: its connections are of no use."""
+
 STATEMENT_ERROR_CLASSES = {"22", "23", "42"}
 """PostgreSQL's classes of SQLSTATE for data, for constraints, and for syntax and access rights."""
+
+
+class NoPrimaryError(ConnectionError):
+    """No server takes writes; the message says why for each host."""
 
 
 @contextmanager

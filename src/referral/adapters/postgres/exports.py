@@ -9,6 +9,7 @@ import msgspec
 from referral.adapters.postgres.connection import acquire_connection
 from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.errors import errors_as_unavailable
+from referral.adapters.postgres.primary import PrimaryConnector
 from referral.core.entities.imports import ImportKind
 
 ROWS_PER_FETCH = 5_000
@@ -36,14 +37,14 @@ QUERIES = {
 class PostgresExporter:
     """Reads the tables as of one moment, beside a running service."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, database: PrimaryConnector | str) -> None:
         """Connect to this database when an export begins."""
-        self._url = url
+        self._database = database
 
     @asynccontextmanager
     async def lines(self) -> AsyncIterator[AsyncIterator[list[bytes]]]:
         """Return the lines, some thousands at a time: users, codes, then referrals."""
-        engine = make_engine(self._url, command_timeout=TIMEOUT_SECONDS)
+        engine = make_engine(self._database, command_timeout=TIMEOUT_SECONDS)
         try:
             async with acquire_connection(engine) as connection:
                 await connection.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -13,6 +13,7 @@ from referral.adapters.postgres.connection import DatabaseConnection, acquire_co
 from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.errors import errors_as_unavailable
 from referral.adapters.postgres.import_statements import RAISE_USES, STATEMENTS
+from referral.adapters.postgres.primary import PrimaryConnector
 from referral.adapters.postgres.repositories.audit import PostgresAuditLog
 from referral.core.entities.audit import AuditRecord
 from referral.core.entities.imports import ImportedRow, ImportKind, ImportProgress, RejectedLine
@@ -107,15 +108,15 @@ class PostgresImportSession:
 class PostgresImportStore:
     """The tables of the service, beside which an import may run."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, database: PrimaryConnector | str) -> None:
         """Connect to this database when an import begins."""
-        self._url = url
+        self._database = database
 
     @asynccontextmanager
     async def open(
         self, digest: bytes, now: datetime, *, dry_run: bool
     ) -> AsyncIterator[PostgresImportSession]:
-        engine = make_engine(self._url, command_timeout=TIMEOUT_SECONDS)
+        engine = make_engine(self._database, command_timeout=TIMEOUT_SECONDS)
         try:
             async with acquire_connection(engine) as connection:
                 if dry_run:

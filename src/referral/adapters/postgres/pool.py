@@ -7,9 +7,10 @@ import asyncpg
 
 from referral.adapters.observability.samples import Sample
 from referral.adapters.postgres import pooler
-from referral.adapters.postgres.engine import DATABASE_TIMEOUT_SECONDS
-from referral.adapters.postgres.errors import errors_as_unavailable
+from referral.adapters.postgres.engine import DATABASE_TIMEOUT_SECONDS, QuickClosingConnection
+from referral.adapters.postgres.errors import READ_ONLY_ERRORS, errors_as_unavailable
 from referral.adapters.postgres.pool_limiter import POOL_STALL_SECONDS, PoolLimiter
+from referral.adapters.postgres.primary import PrimaryConnector
 
 DRIVER_POOL_SIZE = 4
 MAX_IDLE_SECONDS = 60.0
@@ -45,19 +46,22 @@ class DriverPool:
                 async with self._pool.acquire(timeout=DATABASE_TIMEOUT_SECONDS) as connection:
                     try:
                         yield connection
-                    except TimeoutError:
-                        # The pool would wait again, for the server to cancel the statement.
+                    except (TimeoutError, *READ_ONLY_ERRORS):
+                        # After a timeout the pool would wait again, for the server to cancel the
+                        # statement.
                         connection.terminate()
                         raise
 
 
 @asynccontextmanager
 async def make_driver_pool(
-    url: str, connection_class: type[asyncpg.Connection] = asyncpg.Connection
+    database: PrimaryConnector | str,
+    connection_class: type[asyncpg.Connection] = QuickClosingConnection,
 ) -> AsyncIterator[DriverPool]:
-    """Make a pool for a `postgresql://` URL; it connects at its first use."""
+    """Make a pool for a connector or a `postgresql://` URL; it connects at its first use."""
+    connector = PrimaryConnector.of(database)
     async with asyncpg.create_pool(
-        pooler.driver_url(url),
+        connect=connector.connect,
         connection_class=connection_class,
         min_size=0,
         max_size=DRIVER_POOL_SIZE,
@@ -65,8 +69,8 @@ async def make_driver_pool(
         timeout=DATABASE_TIMEOUT_SECONDS,
         command_timeout=DATABASE_TIMEOUT_SECONDS,
         reset=_skip_reset,
-        server_settings=pooler.server_settings(url),
-        **pooler.driver_options(url),
+        server_settings=pooler.server_settings(connector.url),
+        **pooler.driver_options(connector.url),
     ) as pool:
         yield DriverPool(pool)
 

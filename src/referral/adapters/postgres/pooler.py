@@ -5,23 +5,23 @@ another server connection, so that nothing is prepared: asyncpg sends unnamed st
 """
 
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 POOLER_PARAMETER = ("pooler", "transaction")
 
 
 def is_pooled(url: str) -> bool:
     """Return whether the URL is that of a pooler."""
-    return POOLER_PARAMETER in parse_qsl(urlsplit(url).query)
+    return POOLER_PARAMETER in parse_qsl(url.partition("?")[2])
 
 
 def driver_url(url: str) -> str:
     """Return the URL for drivers, which do not know the parameter."""
     if not is_pooled(url):
         return url
-    parts = urlsplit(url)
-    query = [pair for pair in parse_qsl(parts.query) if pair != POOLER_PARAMETER]
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    base, _, text = url.partition("?")
+    query = urlencode([pair for pair in parse_qsl(text) if pair != POOLER_PARAMETER])
+    return f"{base}?{query}" if query else base
 
 
 def server_settings(url: str) -> dict[str, str]:
