@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from asyncpg import ReadOnlySQLTransactionError
 
 from referral.adapters.postgres.pool import DRIVER_POOL_SIZE, DriverPool
 from referral.adapters.postgres.read_model import PostgresReadModel
@@ -71,13 +72,16 @@ async def reserve_mail(pool: DriverPool) -> None:
 
 
 @pytest.mark.parametrize("use_pool", [look_up, show, reserve_mail])
-async def test_connection_is_terminated_after_a_timeout(use_pool: PoolUse) -> None:
-    """Otherwise the pool would wait for the server again."""
+@pytest.mark.parametrize("error", [TimeoutError, ReadOnlySQLTransactionError])
+async def test_connection_is_terminated_after_a_timeout(
+    use_pool: PoolUse, error: type[Exception]
+) -> None:
+    """Otherwise the pool would wait for the server again, or use one that takes no writes."""
 
-    async def time_out() -> None:
-        raise TimeoutError
+    async def fail() -> None:
+        raise error
 
-    pool = FakePool(time_out)
+    pool = FakePool(fail)
     with pytest.raises(Unavailable):
         await use_pool(DriverPool(pool))
     assert [connection.terminated for connection in pool.acquired] == [True]

@@ -97,6 +97,28 @@ async def test_query_timeout_is_unavailable(database_url: str, path: str) -> Non
     await engine.dispose()
 
 
+async def test_read_only_server_loses_its_connection(database: PostgresDatabase) -> None:
+    """Its refusal is an outage and not a bug, and the next transaction gets another connection."""
+    async with database.read() as repositories:
+        driver = repositories.connection.driver
+        await driver.execute("SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable):
+        async with database.begin() as repositories:
+            assert repositories.connection.driver is driver
+            await repositories.users.add(make_user())
+    assert driver.is_closed()
+    assert await database.check() == "ok"
+
+
+async def test_read_only_server_is_not_healthy(database: PostgresDatabase) -> None:
+    """The check closes the connection, so that it does not fail for ever."""
+    async with database.read() as repositories:
+        await repositories.connection.driver.execute("SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable):
+        await database.check()
+    assert await database.check() == "ok"
+
+
 async def test_value_out_of_range_is_not_unavailable(database: PostgresDatabase) -> None:
     """The driver rejects the value before it sends the query, so a retry would not help."""
     async with database.read() as repositories:
