@@ -102,10 +102,14 @@ async def test_read_only_server_loses_its_connection(database: PostgresDatabase)
     async with database.read() as repositories:
         driver = repositories.connection.driver
         await driver.execute("SET default_transaction_read_only = on")
-    with pytest.raises(Unavailable):
+
+    async def store() -> None:
         async with database.begin() as repositories:
             assert repositories.connection.driver is driver
             await repositories.users.add(make_user())
+
+    with pytest.raises(Unavailable):
+        await store()
     assert driver.is_closed()
     assert await database.check() == "ok"
 
