@@ -205,12 +205,12 @@ async def test_external_id_is_in_no_table(
     shop = await create_client(client, database, Scope.ADMIN)
     created = await shop.request(
         "PUT",
-        "/users/external/hugo-77",
+        f"{API}/users/external/hugo-77",
         json={"email": new_email(), "email_verified": True},
     )
     assert created.status_code == 201
-    path = f"/users/{created.json()['id']}"
-    await shop.request("GET", "/events")  # publishes
+    path = f"{API}/users/{created.json()['id']}"
+    await shop.request("GET", f"{API}/events")  # publishes
     for change in ("block", "unblock"):
         changed = await shop.request("POST", f"{path}/{change}", json={"reason": "Spam."})
         assert changed.status_code == 200
