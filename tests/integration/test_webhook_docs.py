@@ -7,8 +7,13 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+
+import httpx
+from standardwebhooks import Webhook
 
 from tests.support.service_process import free_port
 from tests.support.waiting import wait_for_port
@@ -31,7 +36,11 @@ def running_receiver(output: Path) -> Iterator[int]:
     environment = os.environ | {"WEBHOOK_SECRET": SECRET, "PORT": str(port)}
     with output.open("w") as file:
         process = subprocess.Popen(  # noqa: S603 - our own page
-            [sys.executable, "-c", source], env=environment, stdout=file, stderr=file
+            [sys.executable, "-c", source],
+            env=environment,
+            cwd=output.parent,
+            stdout=file,
+            stderr=file,
         )
         try:
             wait_for_port(port)
@@ -63,4 +72,22 @@ def test_printed_receiver_and_commands(tmp_path: Path) -> None:
             assert not sent.returncode, sent.stderr
         forged = send(port, tmp_path, "whsec_" + b64encode(b"another").decode())
     assert "400" in forged.stderr
+    assert output.read_text().count("referral.confirmed {'code': 'ÄNN'}") == 1
+
+
+def test_simultaneous_requests_are_processed_once(tmp_path: Path) -> None:
+    """All succeed; one of them inserts the id."""
+    output, body, now = tmp_path / "output", json.dumps(EVENT), datetime.now(UTC)
+    headers = {
+        "webhook-id": "1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(SECRET).sign("1", now, body),
+    }
+    with running_receiver(output) as port, ThreadPoolExecutor(8) as threads:
+        url = f"http://127.0.0.1:{port}/"
+        sent = [
+            threads.submit(httpx.post, url, content=body, headers=headers, timeout=30)
+            for _ in range(16)
+        ]
+        assert [each.result().status_code for each in sent] == [204] * 16
     assert output.read_text().count("referral.confirmed {'code': 'ÄNN'}") == 1
