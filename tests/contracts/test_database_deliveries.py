@@ -115,6 +115,8 @@ async def test_due_deliveries_come_with_the_data_of_their_events(store: Database
     assert await due(store, webhook, limit=1) == [early.id]
     async with store.read() as repositories:
         [first] = await repositories.deliveries.list_due(webhook.id, NOW, 1)
+        [second] = await repositories.deliveries.list_due(webhook.id, NOW, 1, without=[early.id])
+    assert second.delivery == again
     assert (first.delivery, first.data) == (early, {"id": str(early.id)})
 
 

@@ -93,12 +93,15 @@ class FakeDeliveryRepository:
         enabled = (each.webhook_id for each in due if self._is_enabled(each.webhook_id))
         return list(dict.fromkeys(enabled))
 
-    async def list_due(self, webhook_id: UUID, now: datetime, limit: int) -> list[DueDelivery]:
+    async def list_due(
+        self, webhook_id: UUID, now: datetime, limit: int, *, without: Sequence[UUID] = ()
+    ) -> list[DueDelivery]:
         due = sorted(self._due(now), key=_next_attempt_at)
         return [
             DueDelivery(each, self.tables.events[each.event_id].data)
             for each in due
             if each.webhook_id == webhook_id
+            and each.id not in without
             and self._is_enabled(webhook_id)
             and each.event_id in self.tables.events
         ][:limit]

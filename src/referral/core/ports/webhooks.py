@@ -80,8 +80,13 @@ class DeliveryRepository(Protocol):
         """
         ...
 
-    async def list_due(self, webhook_id: UUID, now: datetime, limit: int) -> list[DueDelivery]:
-        """Return due deliveries of a webhook, the longest due first; none if it is disabled."""
+    async def list_due(
+        self, webhook_id: UUID, now: datetime, limit: int, *, without: Sequence[UUID] = ()
+    ) -> list[DueDelivery]:
+        """Return due deliveries of a webhook, the longest due first; none if it is disabled.
+
+        `without` are the deliveries that are left out.
+        """
         ...
 
     async def lock(self, delivery_ids: Sequence[UUID]) -> list[Delivery]:

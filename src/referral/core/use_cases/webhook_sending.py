@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -94,33 +94,65 @@ class DeliverWebhook:
 
     async def __call__(self, job: DeliverWebhookJob) -> None:
         """Send batches until nothing is due, or until it is the turn of other webhooks."""
-        limit, ends_at = ConcurrencyLimit(), self.clock.now() + JOB_PERIOD
         try:
-            while self.clock.now() < ends_at and await self._deliver_batch(job.webhook_id, limit):
-                pass
+            await self._deliver(job.webhook_id)
         except Unavailable:
             # No back-off: while the database is unavailable, no job runs anyway.
             raise RescheduleJob(DATABASE_RETRY_DELAY) from None
 
-    async def _deliver_batch(self, webhook_id: UUID, limit: ConcurrencyLimit) -> bool:
-        """Send some due deliveries; return whether there were any."""
-        now = self.clock.now()
+    async def _deliver(self, webhook_id: UUID) -> None:
+        """Send batches. The outcomes of each are stored while the next one is sent."""
+        limit, ends_at = ConcurrencyLimit(), self.clock.now() + JOB_PERIOD
+        sent: list[DeliveryAttempt] = []
+        storing: asyncio.Task[None] | None = None
+        try:
+            while self.clock.now() < ends_at:
+                batch = await self._read_batch(webhook_id, limit, sent)
+                if batch is None:
+                    break
+                previous, sent = storing, batch.attempts
+                try:
+                    await batch.send()
+                finally:  # also when the worker stops: what was delivered is not delivered again
+                    storing = asyncio.create_task(self._store(webhook_id, sent, previous))
+                if previous is not None:
+                    await asyncio.shield(previous)
+        finally:
+            if storing is not None:
+                await storing
+
+    async def _read_batch(
+        self, webhook_id: UUID, limit: ConcurrencyLimit, sent: Iterable[DeliveryAttempt]
+    ) -> "DeliveryBatch | None":
+        """Return due deliveries without those that were just sent; None if there are none."""
+        now, without = self.clock.now(), [attempt.delivery_id for attempt in sent]
         async with self.database.read() as repositories:
             webhook = await repositories.webhooks.find(webhook_id)
-            due = await repositories.deliveries.list_due(webhook_id, now, BATCH_SIZE)
+            due = await repositories.deliveries.list_due(
+                webhook_id, now, BATCH_SIZE, without=without
+            )
         if webhook is None or not due:
-            return False
+            return None
         secrets = decrypt_signing_secrets(self.secret_cipher, webhook, now)
         if not secrets:
             await self.disable_webhook(webhook_id, DisabledReason.UNREADABLE_SECRET)
-            return False
-        batch = DeliveryBatch(self.clock, self.sender, webhook, secrets, limit)
+            return None
+        until = now + BATCH_PERIOD
+        return DeliveryBatch(self.clock, self.sender, webhook, secrets, limit, iter(due), until)
+
+    async def _store(
+        self,
+        webhook_id: UUID,
+        attempts: Sequence[DeliveryAttempt],
+        previous: asyncio.Task[None] | None,
+    ) -> None:
+        """Store the outcomes of a batch after those of the previous one."""
         try:
-            await batch.send(iter(due), now + BATCH_PERIOD)
-        finally:  # also when the worker stops: what was delivered need not be delivered again
-            if batch.attempts:
-                await self.record_attempts(webhook_id, batch.attempts, _jitter)
-        return True
+            if previous is not None:
+                await previous
+        finally:
+            if attempts:
+                await self.record_attempts(webhook_id, attempts, _jitter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,37 +164,35 @@ class DeliveryBatch:
     webhook: Webhook
     secrets: tuple[bytes, ...]
     limit: ConcurrencyLimit
+    due: Iterator[DueDelivery]
+    until: datetime
     attempts: list[DeliveryAttempt] = field(default_factory=list)
 
-    async def send(self, due: Iterator[DueDelivery], until: datetime) -> None:
+    async def send(self) -> None:
         """Attempt the deliveries, as many at once as the limit allows; begin none after `until`.
 
         `attempts` has the outcomes, also after a cancellation.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._start_tasks(tasks, due, until)
+                self._start_tasks(tasks)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    def _start_tasks(
-        self, tasks: asyncio.TaskGroup, due: Iterator[DueDelivery], until: datetime
-    ) -> None:
+    def _start_tasks(self, tasks: asyncio.TaskGroup) -> None:
         for _ in range(self.limit.allowed - self.limit.running):
             self.limit.running += 1
-            tasks.create_task(self._send_in_turn(tasks, due, until))
+            tasks.create_task(self._send_in_turn(tasks))
 
-    async def _send_in_turn(
-        self, tasks: asyncio.TaskGroup, due: Iterator[DueDelivery], until: datetime
-    ) -> None:
+    async def _send_in_turn(self, tasks: asyncio.TaskGroup) -> None:
         """Attempt one delivery after the other; a task for each would cost more."""
         try:
-            while self.limit.running <= self.limit.allowed and self.clock.now() < until:
-                delivery = next(due, None)
+            while self.limit.running <= self.limit.allowed and self.clock.now() < self.until:
+                delivery = next(self.due, None)
                 if delivery is None:
                     break
                 await self._attempt(delivery)
-                self._start_tasks(tasks, due, until)
+                self._start_tasks(tasks)
         finally:
             self.limit.running -= 1
 

@@ -64,7 +64,7 @@ SELECT {QUALIFIED_COLUMN_LIST}, event.data
 FROM (
     SELECT delivery.* FROM webhook_deliveries AS delivery
     WHERE webhook_id = $1 AND next_attempt_at <= $2
-    AND EXISTS (SELECT FROM webhooks WHERE id = $1 AND enabled)
+    AND EXISTS (SELECT FROM webhooks WHERE id = $1 AND enabled) AND id <> ALL ($4::uuid[])
     ORDER BY next_attempt_at LIMIT $3
 ) AS delivery JOIN events AS event ON event.id = delivery.event_id
 ORDER BY delivery.next_attempt_at
@@ -128,8 +128,10 @@ class PostgresDeliveryRepository:
         rows = await self.connection.fetch_sql(LIST_DUE_WEBHOOKS, now)
         return [msgspec.convert(row["id"], UUID) for row in rows]
 
-    async def list_due(self, webhook_id: UUID, now: datetime, limit: int) -> list[DueDelivery]:
-        rows = await self.connection.fetch_sql(LIST_DUE, webhook_id, now, limit)
+    async def list_due(
+        self, webhook_id: UUID, now: datetime, limit: int, *, without: Sequence[UUID] = ()
+    ) -> list[DueDelivery]:
+        rows = await self.connection.fetch_sql(LIST_DUE, webhook_id, now, limit, list(without))
         return [DueDelivery(to_entity(Delivery, row), row["data"]) for row in rows]
 
     async def lock(self, delivery_ids: Sequence[UUID]) -> list[Delivery]:
