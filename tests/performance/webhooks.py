@@ -6,6 +6,7 @@ a healthy receiver, and to the SMTP server, while ten other receivers are silent
 """
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import socket
@@ -138,6 +139,8 @@ async def post_alone(url: str) -> float:
             async with session.post(url, data=body, headers=headers) as response:
                 await response.read()
 
+    gc.collect()
+    gc.freeze()  # as the worker does after its start
     async with ClientSession() as session:
         started = time.perf_counter()
         await asyncio.gather(*(post(session) for _ in range(MAX_REQUESTS_PER_WEBHOOK)))
