@@ -17,8 +17,10 @@ from referral.core.entities.jobs import DeliverWebhookJob
 from referral.core.entities.webhook_deliveries import Delivery, DeliveryStatus
 from referral.core.entities.webhooks import DisabledReason, Webhook
 from referral.core.errors import RescheduleJob, Unavailable
+from referral.core.ports.repositories import Repositories
 from referral.core.ports.webhooks import ReceiverResponse, WebhookRequest, WebhookSender
 from referral.core.use_cases.webhook_sending import (
+    BATCH_SIZE,
     JOB_PERIOD,
     MAX_REQUESTS_PER_WEBHOOK,
     ConcurrencyLimit,
@@ -27,6 +29,7 @@ from referral.core.use_cases.webhook_sending import (
 )
 from tests.core.service import InMemoryService
 from tests.support.fakes.webhooks import FakeWebhookSender
+from tests.support.waiting import wait_until
 
 URL = "https://shop.example/hook"
 SECRET, NEW_SECRET = b"s" * 32, b"n" * 32
@@ -244,29 +247,49 @@ async def test_no_delivery_is_due(scenario: Scenario) -> None:
     assert not scenario.sender.requests
 
 
-async def test_stopped_job_stores_what_is_done(scenario: Scenario) -> None:
+@pytest.mark.parametrize("answered", [3, BATCH_SIZE + 3])
+async def test_stopped_job_stores_what_is_done(scenario: Scenario, answered: int) -> None:
     """Outcomes that are known are stored when the worker stops; the other deliveries stay due."""
     stuck = asyncio.Event()
 
     async def answer(request: WebhookRequest) -> ReceiverResponse:
-        if request in scenario.sender.requests[:3]:
+        if request in scenario.sender.requests[:answered]:
             return SUCCESS
         stuck.set()
         await asyncio.Event().wait()
         return SUCCESS
 
     scenario.sender.answer = answer
-    await scenario.add_deliveries(10)
+    await scenario.add_deliveries(answered + 7)
     job = asyncio.create_task(scenario.deliver())
     await stuck.wait()
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
         await job
     assert scenario.sender.running == 0
-    assert (await scenario.statuses()).count(DeliveryStatus.SUCCEEDED) == 3
+    assert (await scenario.statuses()).count(DeliveryStatus.SUCCEEDED) == answered
     scenario.sender.answer = None
     await scenario.deliver()
-    assert await scenario.statuses() == [DeliveryStatus.SUCCEEDED] * 10
+    assert await scenario.statuses() == [DeliveryStatus.SUCCEEDED] * (answered + 7)
+
+
+async def test_outcomes_are_stored_beside_the_next_batch(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch waits for no transaction, and has no delivery of the batch before."""
+    begin = scenario.service.database.begin
+
+    @asynccontextmanager
+    async def begin_late() -> AsyncIterator[Repositories]:
+        await wait_until(lambda: len(scenario.sender.requests) > BATCH_SIZE)
+        async with begin() as repositories:
+            yield repositories
+
+    await scenario.add_deliveries(BATCH_SIZE + 10)
+    monkeypatch.setattr(scenario.service.database, "begin", begin_late)
+    await scenario.deliver()
+    assert len(set(scenario.sender.event_ids)) == len(scenario.sender.event_ids) == BATCH_SIZE + 10
+    assert await scenario.statuses() == [DeliveryStatus.SUCCEEDED] * (BATCH_SIZE + 10)
 
 
 async def test_failure_of_one_request_keeps_the_outcomes_of_others(scenario: Scenario) -> None:

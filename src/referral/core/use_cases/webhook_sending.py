@@ -31,7 +31,8 @@ much as many requests."""
 MAX_REQUESTS_PER_WEBHOOK = 8
 
 BATCH_PERIOD = timedelta(seconds=1)
-"""No attempt of a batch begins later. A crash repeats the attempts whose outcome is not stored."""
+"""No attempt of a batch begins later. A crash repeats the attempts whose outcome is not stored: two
+batches at most."""
 
 JOB_PERIOD = timedelta(seconds=10)
 """No batch begins later, so that other webhooks get their turn; the next job goes on."""
