@@ -20,6 +20,11 @@ DOCUMENT = "../openapi.json"
 STRICT = ("mypy", "--strict", "--config-file=")
 """No configuration: mypy would read the one of the project."""
 
+MANIFESTS = tuple(
+    f"{{root}}/docs/operations/kubernetes/{name}.yaml"
+    for name in ("namespace", "migration", "api", "worker", "network-policy")
+)
+
 
 def models(library: str, output: str) -> Check:
     """Return the check of datamodel-code-generator's models of a library."""
@@ -53,6 +58,7 @@ CHECKS = {
             ),
         ),
     ),
+    "kubernetes": Check(".", (("kubernetes-validate", "--strict", *MANIFESTS),)),
     "openapi-fetch": Check(
         "typescript",
         (
