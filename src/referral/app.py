@@ -54,6 +54,7 @@ from referral.web.controllers.lookups import (
 )
 from referral.web.controllers.metrics import MetricsController
 from referral.web.controllers.password_reset import PasswordResetController
+from referral.web.controllers.referral_export import ReferralExportController
 from referral.web.controllers.referral_review import ReferralReviewController
 from referral.web.controllers.referrals import ReferralsController
 from referral.web.controllers.registration import RegistrationController
@@ -79,6 +80,7 @@ from referral.web.pages.unsubscribe import UnsubscribeController
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL
 from referral.web.problems import EXCEPTION_HANDLERS
 from referral.web.request_body import StrictRequest
+from referral.web.streaming import StreamLimits
 
 API_DESCRIPTION = """\
 Referral codes that expire, one active code per user, and the referrals that they bring.
@@ -130,6 +132,7 @@ CONTROLLERS = [
     MetricsController,
     PasswordResetController,
     ProblemTypesController,
+    ReferralExportController,
     ReferralReviewController,
     ReferralsController,
     RegistrationController,
@@ -157,6 +160,7 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
             "trusted_proxies": TrustedProxies(settings.trusted_proxies),
             "allows_password_grant": settings.allows_password_grant,
             "public_lookups": settings.lookup_access == "public",
+            "stream_limits": StreamLimits(),
         }
     )
 

@@ -10,6 +10,7 @@ from referral.core.entities.authorization_codes import AuthorizationRequest, mak
 from referral.core.entities.clients import Client, Scope
 from referral.core.entities.email_links import TokenPurpose
 from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.searches import ReferralFilter
 from referral.core.entities.subject_tokens import Identity, SubjectTokenType
 from referral.core.entities.users import Role, User
 from referral.core.policies.session_tokens import TokenPair
@@ -37,6 +38,7 @@ from referral.core.use_cases import (
     retention,
     secret_reencryption,
     sessions,
+    signing_keys,
     token_exchange,
     users,
     webhook_deliveries,
@@ -125,6 +127,20 @@ async def remove_client(service: InMemoryService, actor: Actor) -> AuditedCall:
     client_id, use = await _client(service), service.get(clients.RemoveClient)
     action = AuditAction.CLIENT_DELETED
     return AuditedCall(lambda: use("shop", actor), actor, action, client_id)
+
+
+async def add_signing_key(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Notice a key that no process has reported."""
+    use, [key] = service.get(signing_keys.RecordKeyChanges), service.access_tokens.jwks()["keys"]
+    return AuditedCall(use, SERVICE, AuditAction.SIGNING_KEY_ADDED, key["kid"])
+
+
+async def export_referrals(service: InMemoryService, _: Actor) -> AuditedCall:
+    """Begin an export of all referrals."""
+    caller, use = client_caller(Scope.REFERRALS_READ), service.get(referral_review.ExportReferrals)
+    batches = use(ReferralFilter(), caller, Scope.REFERRALS_READ)
+    action = AuditAction.REFERRALS_EXPORTED
+    return AuditedCall(lambda: anext(batches), caller.actor, action, referral_review.EXPORT_SUBJECT)
 
 
 async def log_in(service: InMemoryService, _: Actor) -> AuditedCall:
@@ -451,6 +467,7 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
         decide(ReferralStatus.CONFIRMED, AuditAction.REFERRAL_CONFIRMED),
         decide(ReferralStatus.REJECTED, AuditAction.REFERRAL_REJECTED),
     ),
+    referral_review.ExportReferrals: (export_referrals,),
     referral_review.SetReferrerByHand: (set_referrer,),
     retention.ExpireUnconfirmed: (expire,),
     authorization_codes.ExchangeAuthorizationCode: (exchange_code, reuse_code),
@@ -460,6 +477,7 @@ AUDITED: dict[type, tuple[Prepare, ...]] = {
     sessions.LogIn: (log_in,),
     sessions.RefreshSession: (reuse_refresh_token,),
     sessions.RevokeSession: (log_out, log_out_by_access_token),
+    signing_keys.RecordKeyChanges: (add_signing_key,),
     token_exchange.ExchangeToken: (exchange_token,),
     token_exchange.FindIdentityUser: (create_at_first_sight, join_identity),
     users.EraseUser: (erase_user,),

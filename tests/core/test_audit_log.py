@@ -77,10 +77,11 @@ async def test_change_adds_one_record(
     assert (record.action, record.reason) == (prepared.action, prepared.reason)
     assert record.at == service.clock.now()
     assert "@" not in repr(record)
-    assert UUID(record.subject)
     if prepared.subject is not None:
         assert record.subject == str(prepared.subject)
-    elif prepared.action is not AuditAction.SESSION_STARTED:
+        return
+    assert UUID(record.subject)
+    if prepared.action is not AuditAction.SESSION_STARTED:
         created = result[0] if isinstance(result, tuple) else result
         assert record.subject == str(getattr(created, "id", None))
 

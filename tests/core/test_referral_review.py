@@ -1,25 +1,30 @@
 """Decisions of admins on referrals, and referrals by hand."""
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from referral.core.entities.audit import OPERATOR
+from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.jobs import ReferralMailJob
 from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.searches import CodeFilter, ReferralFilter
-from referral.core.entities.users import User
+from referral.core.entities.users import Role, User
 from referral.core.errors import (
     AlreadyReferred,
+    InsufficientScope,
     InvalidRequest,
     NotFound,
     ReferralDecided,
 )
 from referral.core.use_cases.code_administration import DeactivateAnyCode, ListAllCodes
 from referral.core.use_cases.referral_review import (
+    EXPORT_BATCH_SIZE,
     DecideReferral,
+    ExportReferrals,
     ListAllReferrals,
     SetReferrerByHand,
 )
@@ -32,6 +37,7 @@ CONFIRMED, PENDING, REJECTED = (
 )
 REASON = "Checked by phone."
 BOB = "bob@example.com"
+SCOPE = Scope.REFERRALS_READ
 
 
 @pytest.fixture
@@ -324,3 +330,63 @@ async def test_admin_deactivates_a_code(service: InMemoryService, ann: User, cod
     for code_id in (code.id, UUID(int=1)):
         with pytest.raises(NotFound):
             await use(code_id, OPERATOR, REASON)
+
+
+@pytest.fixture
+async def many(service: InMemoryService, bob: User) -> list[Referral]:
+    """Referrals for two full batches of an export and one more, and Bob's, newest first."""
+    referral = await referral_of(service, bob)
+    copies = [
+        replace(
+            referral,
+            id=service.id_generator.new(),
+            joined_at=referral.joined_at - timedelta(seconds=1 + number),
+            status=CONFIRMED,
+        )
+        for number in range(2 * EXPORT_BATCH_SIZE)
+    ]
+    async with service.database.begin() as repositories:
+        for number, copy in enumerate(copies):
+            user = replace(bob, id=UUID(int=number + 1), email_key=f"{number}@example.com")
+            await repositories.users.add(user)
+            await repositories.referrals.add(replace(copy, referred_id=user.id))
+    return [referral, *copies]
+
+
+async def test_export_has_all_referrals_in_batches(
+    service: InMemoryService, many: list[Referral]
+) -> None:
+    """In the order of the list, each once; filters apply."""
+    admin = await admin_caller(service)
+    export = service.get(ExportReferrals)
+    batches = [batch async for batch in export(ReferralFilter(), admin, SCOPE)]
+    assert [len(batch) for batch in batches] == [EXPORT_BATCH_SIZE] * 2 + [1]
+    listed = [record.referral_id for batch in batches for record in batch]
+    assert listed == [each.id for each in many]
+    pending = [batch async for batch in export(ReferralFilter(status=PENDING), admin, SCOPE)]
+    assert [[record.status for record in batch] for batch in pending] == [[PENDING]]
+    nothing = [batch async for batch in export(ReferralFilter(code="?"), admin, SCOPE)]
+    assert nothing == [[]]
+
+
+async def test_export_ends_with_the_rights_of_the_admin(
+    service: InMemoryService, many: list[Referral]
+) -> None:
+    """An admin who loses the role gets the batch that was read, and no other."""
+    admin = await admin_caller(service)
+    batches = service.get(ExportReferrals)(ReferralFilter(), admin, SCOPE)
+    assert len(await anext(batches)) == EXPORT_BATCH_SIZE < len(many)
+    assert admin.user_id is not None
+    async with service.database.begin() as repositories:
+        user = await repositories.users.lock(admin.user_id)
+        assert user is not None
+        await repositories.users.save(replace(user, role=Role.MEMBER))
+    with pytest.raises(InsufficientScope):
+        await anext(batches)
+
+
+async def admin_caller(service: InMemoryService) -> Caller:
+    """Return the caller of an admin who is logged in."""
+    root = await service.create_admin("root@example.com")
+    tokens = await service.log_in(root.email, PASSWORD, CLIENT_IP)
+    return service.access_tokens.verify(tokens.access_token).caller

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,7 +24,7 @@ from tests.conftest import ServiceFactory
 from tests.support.api_client import API, PASSWORD, Member, join, new_email, register
 from tests.support.database_dump import dump_tables
 from tests.support.fakes.system import FakeClock
-from tests.support.service_process import run_command
+from tests.support.service_process import COMMAND, environment, run_command
 from tests.web.test_authorization import promote
 
 REASON = {"reason": "Checked by phone."}
@@ -154,7 +156,8 @@ async def test_referrals_are_filtered(
         *("/referrals?since=2026-01-01T00:00:00", "/referrals?until=1", "/referrals?cursor=null"),
         *("/referrals?since=0001-01-01T00:00:00%2B10:00", "/codes?user_id=null", "/codes?status=x"),
         *("/audit?actor=null", "/audit?subject=%00", "/audit?action=a%20b", "/audit?since=x"),
-        *("/audit?actor=" + "x" * 101, "/clients?limit=0"),
+        *("/audit?action=null", "/audit?action=user.Blocked", "/audit?actor=" + "x" * 101),
+        "/clients?limit=0",
     ],
 )
 async def test_invalid_filter_is_rejected(admin: Member, path: str) -> None:
@@ -162,6 +165,13 @@ async def test_invalid_filter_is_rejected(admin: Member, path: str) -> None:
     response = await admin.request("GET", path)
     assert response.status_code == 422, response.text
     assert response.json()["errors"][0]["parameter"] in path
+
+
+async def test_unknown_action_names_the_known_ones(admin: Member) -> None:
+    """An empty list would look like the answer."""
+    response = await admin.request("GET", "/audit", params={"action": "user.block"})
+    assert response.status_code == 422
+    assert "user.blocked" in response.json()["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize("reason", ["", " ", "x" * 501, "see ann@example.com", "\0", 5, None])
@@ -402,7 +412,11 @@ async def test_operator_administers_by_commands(
     bob = await join(client, referral_code=code["code"])
     found = json.loads(await run("find", owner.email.upper(), "--json"))
     assert (found["id"], found["referral_count"]) == (owner.id, 1)
-    assert owner.email in await run("find", owner.id)
+    shown = await run("find", owner.id)
+    assert owner.email in shown
+    assert "None" not in shown
+    assert ["email_verified", "no"] in [line.split() for line in shown.splitlines()]
+    assert ["blocked_at", "-"] in [line.split() for line in shown.splitlines()]
     assert "No user has this" in await run("find", str(uuid4()), status=1)
     assert "must not contain" in await run("block", bob.id, "--reason", "a@b", status=1)
     await run("block", bob.email, "--reason", "Spam.")
@@ -418,3 +432,34 @@ async def test_operator_administers_by_commands(
     listed = json.loads(await run("audit", "--subject", referral["referral_id"], "--json"))
     assert [each["actor_type"] for each in listed] == ["operator"]
     assert listed == await records(admin, subject=referral["referral_id"])
+
+
+async def test_audit_log_is_followed(
+    client: httpx.AsyncClient, admin: Member, settings: Settings, clock: FakeClock
+) -> None:
+    """New records are printed as they come, also one that was committed late; Ctrl-C ends it."""
+    owner = await join(client)
+    for path in ("block", "unblock"):
+        clock.advance(seconds=1)
+        await admin.request("POST", f"/users/{owner.id}/{path}", json=REASON)
+    variables = environment(
+        settings.data_dir,
+        database_url=settings.database_url or "",
+        signing_key_file=settings.signing_key_file,
+        log_level="error",
+    )
+    options = ("--follow", "--limit", "1", "--subject", owner.id)
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "admin", "audit", *options, env=variables, stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert b"user.unblocked" in await process.stdout.readline()
+        clock.advance(seconds=-10)
+        await admin.request("POST", f"/users/{owner.id}/block", json={"reason": "Again."})
+        line = (await process.stdout.readline()).decode()
+        assert line.endswith(f"{admin.id}  user.blocked  {owner.id}  'Again.'\n")
+    finally:
+        process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (out, b"Traceback" in err) == (b"", False)

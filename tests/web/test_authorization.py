@@ -76,6 +76,7 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /api/v1/clients": _management(200),
     "GET /api/v1/codes": _management(200),
     "GET /api/v1/referrals": _management(200),
+    "GET /api/v1/referrals.csv": _management(200),
     "GET /api/v1/codes/lookup": _all(200),
     "GET /api/v1/codes/{code}/validity": _all(200),
     "GET /api/v1/me": _own(200),

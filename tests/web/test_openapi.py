@@ -18,6 +18,7 @@ from tests.tools.openapi_document import OPENAPI_FILE, current_document
 
 Node = dict[str, Any]
 PICTURES = {"image/png", "image/svg+xml"}
+TEXTS = {"GET /metrics": "text/plain", "GET /api/v1/referrals.csv": "text/csv"}
 MAX_DOCUMENT_BYTES = 200_000
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -130,8 +131,8 @@ async def test_every_error_is_a_problem_document(document: Node) -> None:
                     for entry in problem["examples"].values()
                 )
             else:
-                metrics = {"text/plain"} if name == "GET /metrics" else set()
-                assert media_types <= {"application/json"} | PICTURES | metrics, (name, status)
+                texts = {TEXTS[name]} if name in TEXTS else set()
+                assert media_types <= {"application/json"} | PICTURES | texts, (name, status)
 
 
 async def test_common_errors_are_documented(document: Node) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
@@ -17,9 +18,9 @@ from referral.adapters.security.keys import KeyRing
 from referral.core.entities.clients import GRANTABLE_SCOPES, Scope
 from referral.core.entities.users import Role
 from referral.settings import Settings
-from referral.web.permissions import REQUIRED_SCOPES
+from referral.web.permissions import CONDITIONAL_SCOPES, REQUIRED_SCOPES
 from tests.conftest import ServiceFactory
-from tests.support.api_client import API, PASSWORD, Member, block_account, join
+from tests.support.api_client import API, PASSWORD, Member, block_account, create_client, join
 from tests.support.database_dump import dump_tables
 from tests.support.fakes.system import FakeClock
 from tests.tools.openapi_document import OPENAPI_FILE
@@ -56,6 +57,18 @@ def test_docs_list_the_permissions() -> None:
         r"<!-- permissions -->\n(.*?)\n<!-- /permissions -->", DOCS.read_text(), re.DOTALL
     )
     assert listed == table
+
+
+def test_docs_list_the_conditional_permissions() -> None:
+    """Every operation, with its scope."""
+    expected = {
+        (OPERATIONS[operation_id][0].replace(API, ""), str(scope))
+        for operation_id, scope in CONDITIONAL_SCOPES.items()
+    }
+    [table] = re.findall(
+        r"<!-- conditional permissions -->\n(.*?)<!-- /conditional", DOCS.read_text(), re.DOTALL
+    )
+    assert set(re.findall(r"^\| `(.*?)` \| `(.*?)` \|", table, re.MULTILINE)) == expected
 
 
 def _path(row: str) -> tuple[str, str]:
@@ -175,3 +188,47 @@ async def test_other_scopes_open_nothing(
         response = await client.request(**request_for(route, *owner), headers=headers)
         is_refused = response.status_code == 403
         assert is_refused == (scopes is others), response.text
+
+
+async def is_open(
+    client: httpx.AsyncClient, operation_id: str, member: Member, secret: tuple[str, str]
+) -> bool:
+    """Return whether a client gets what a scope opens; it has a secret for Basic."""
+    route, _ = OPERATIONS[operation_id]
+    method, _, path = route.partition(" ")
+    grant = {"grant_type": "client_credentials"}
+    token = (await client.post(f"{API}/auth/token", data=grant, auth=secret)).json()
+    headers = {"Authorization": f"Bearer {token['access_token']}"}
+    if operation_id == "issueToken":
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": member.id,
+            "subject_token_type": "urn:referral:token-type:user-id",
+        }
+        return (await client.post(path, data=form, auth=secret)).status_code == 200
+    if operation_id == "introspectToken":
+        form = {"token": member.headers["Authorization"].partition(" ")[2]}
+        found = await client.post(path, data=form, auth=secret)
+        assert found.json()["active"] is True
+        return "username" in found.json()
+    values: dict[str, Any] = {"headers": headers}
+    if "lookup" in path:
+        values |= {"params" if method == "GET" else "json": {"email": member.email}}
+    response = await client.request(method, path.format(user_id=member.id), **values)
+    assert response.status_code in {200, 403, 404}
+    return response.status_code != 403
+
+
+@pytest.mark.parametrize("operation_id", CONDITIONAL_SCOPES)
+async def test_conditional_scope_opens_what_it_says(
+    settings: Settings, serve: ServiceFactory, database: PostgresDatabase, operation_id: str
+) -> None:
+    """The scope or `admin` alone does, and all others together do not."""
+    scope = CONDITIONAL_SCOPES[operation_id]
+    others = GRANTABLE_SCOPES - {scope, Scope.ADMIN}
+    async with serve(msgspec.structs.replace(settings, lookup_access="authenticated")) as client:
+        member = await join(client)
+        for scopes, expected in (({scope}, True), ({Scope.ADMIN}, True), (others, False)):
+            created, secret = await create_client(database, f"shop {uuid4()}", scopes)
+            basic = (str(created.id), secret)
+            assert await is_open(client, operation_id, member, basic) == expected

@@ -12,7 +12,7 @@ from dishka import AsyncContainer
 from referral.cli.environment import run_with_container
 from referral.cli.output import CommandGroup, json_option, print_json, print_table
 from referral.core.entities.account_view import UserDetails
-from referral.core.entities.audit import OPERATOR, AuditFilter, AuditRecord
+from referral.core.entities.audit import OPERATOR, AuditAction, AuditFilter, AuditRecord
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.searches import ReferralFilter, ReferralRecord
 from referral.core.use_cases.accounts import BlockAccount, FindAccount
@@ -153,7 +153,12 @@ def _decide(referral_id: UUID, status: ReferralStatus, reason: str) -> None:
 @admin.command("audit")
 @click.option("--actor", help="The id of a user or a client, `operator` or `service`.")
 @click.option("--subject", help="The id of what was changed.")
-@click.option("--action", help="What was done, such as `user.blocked`.")
+@click.option(
+    "--action",
+    type=click.Choice([each.value for each in AuditAction]),
+    metavar="ACTION",
+    help="What was done, such as `user.blocked`.",
+)
 @click.option("--follow", is_flag=True, help="Go on with new records until interrupted.")
 @_limit_option
 @json_option
@@ -165,15 +170,15 @@ def audit_log(*, follow: bool, limit: int, as_json: bool, **filters: Any) -> Non
 
     async def tail(container: AsyncContainer) -> None:
         list_records = await container.get(ListAuditRecords)
-        page = await list_records(wanted, after=None, limit=limit)
-        _print_records(page.items[::-1], as_json=as_json)
-        last = page.items[0].id if page.items else UUID(int=0)
+        page = await list_records(wanted, after=None, limit=FOLLOWED_RECORDS)
+        _print_records(page.items[:limit][::-1], as_json=as_json)
         while follow:
+            # Not by the last id: a transaction may commit after one with a later id.
+            known = {record.id for record in page.items}
             await asyncio.sleep(FOLLOW_SECONDS)
             page = await list_records(wanted, after=None, limit=FOLLOWED_RECORDS)
-            new = [record for record in page.items[::-1] if record.id > last]
+            new = [record for record in page.items[::-1] if record.id not in known]
             _print_records(new, as_json=as_json)
-            last = new[-1].id if new else last
 
     run_with_container(tail)
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -35,7 +36,7 @@ def print_json(value: object) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows below a header; on a terminal that is too narrow, each row as a list of fields."""
-    lines = [tuple(head), *(tuple(str(value) for value in row) for row in rows)]
+    lines = [tuple(head), *(tuple(_cell(value) for value in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     columns = shutil.get_terminal_size().columns
     if sys.stdout.isatty() and sum(widths) + 2 * (len(widths) - 1) > columns:
@@ -44,6 +45,18 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for line in lines:
         told = (value.ljust(width) for value, width in zip(line, widths, strict=True))
         click.echo("  ".join(told).rstrip())
+
+
+def _cell(value: object) -> str:
+    """Return a value as people write it: `-` for none, `yes` and `no`, and times in UTC."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    return str(value)
 
 
 def _fields(head: Sequence[str], line: Sequence[str], columns: int) -> str:

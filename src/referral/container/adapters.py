@@ -80,6 +80,7 @@ from referral.core.ports.third_parties import EmailVerifier, Enrichment
 from referral.core.ports.webhooks import UrlPolicy, WebhookSender
 from referral.core.use_cases.events import PublishEvents, ReportExpiredCodes
 from referral.core.use_cases.job_dispatch import DispatchJob
+from referral.core.use_cases.signing_keys import RecordKeyChanges
 from referral.core.use_cases.webhook_sending import EnqueueDueWebhooks
 from referral.settings import Settings
 from referral.web.controllers.token_endpoint import SupportedGrants
@@ -259,6 +260,7 @@ class Adapters(Provider):
         publish_events: PublishEvents,
         report_expired_codes: ReportExpiredCodes,
         enqueue_due_webhooks: EnqueueDueWebhooks,
+        record_key_changes: RecordKeyChanges,
     ) -> PeriodicTaskRunner:
         return PeriodicTaskRunner(
             PeriodicTask("publish events", publish_events, interval=0.05, idle_interval=0.1),
@@ -267,6 +269,7 @@ class Adapters(Provider):
             PeriodicTask(
                 "enqueue due webhooks", enqueue_due_webhooks, interval=0.05, idle_interval=0.1
             ),
+            PeriodicTask("record key changes", record_key_changes, interval=60, idle_interval=60),
         )
 
     @provide

@@ -84,12 +84,3 @@ async def authenticate_optional_user(request: Request[Any, Any, Any]) -> UUID | 
 async def find_session_id(request: Request[Any, Any, Any]) -> UUID | None:
     """Return the id of the access token's session, if it has one."""
     return (await authenticate(request)).session_id
-
-
-async def check_lookup_access(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
-    """Allow lookups to everyone, or to users and clients with `codes:read`, as configured."""
-    if request.app.state.public_lookups:
-        return
-    caller = await authenticate(request)
-    if caller.user_id is None and not caller.is_client_with(Scope.CODES_READ):
-        raise InsufficientScope

@@ -25,7 +25,7 @@ OPERATION_ORDER = (
     *("setMyReferrer", "exportMe", "changeMyPassword", "getMe", "updateMe", "deleteMe"),
     *("listUsers", "getExternalUser", "putExternalUser", "getUser", "deleteUser"),
     *("blockUser", "unblockUser", "setUserReferrer"),
-    *("listReferrals", "confirmReferral", "rejectReferral"),
+    *("listReferrals", "exportReferrals", "confirmReferral", "rejectReferral"),
     *("listAllCodes", "deactivateAnyCode"),
     *("createClient", "listClients", "rotateClientSecret", "deleteClient"),
     "listAuditRecords",

@@ -111,8 +111,15 @@ def provide_page_request(
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE_ITEMS:
         detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
         raise ValidationFailed(FieldError(detail, parameter="limit"))
-    # Litestar converts the text "null" to None, which would list everything.
+    reject_null_filters(request)
+    return PageRequest(int(limit), cursor)
+
+
+def reject_null_filters(request: Request[Any, Any, Any]) -> None:
+    """Raise `ValidationFailed` for a filter with the text "null".
+
+    Litestar converts it to None, which would list everything.
+    """
     for name in FILTERS:
         if "null" in request.query_params.getall(name, []):
             raise ValidationFailed(parameter_error(request, name, "Invalid enum value 'null'"))
-    return PageRequest(int(limit), cursor)

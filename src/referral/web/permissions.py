@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from litestar.connection import ASGIConnection
+
 from referral.core.entities.clients import Scope
-from referral.web.auth import require_scope
+from referral.core.errors import InsufficientScope
+from referral.web.auth import authenticate, client_security, require_scope
 
 REQUIRED_SCOPES: dict[str, Scope] = {
     "blockUser": Scope.ADMIN,
@@ -14,6 +17,7 @@ REQUIRED_SCOPES: dict[str, Scope] = {
     "deleteClient": Scope.ADMIN,
     "deleteUser": Scope.USERS_WRITE,
     "deleteWebhook": Scope.WEBHOOKS,
+    "exportReferrals": Scope.REFERRALS_READ,
     "getExternalUser": Scope.USERS_READ,
     "getUser": Scope.USERS_READ,
     "getWebhook": Scope.WEBHOOKS,
@@ -38,6 +42,22 @@ REQUIRED_SCOPES: dict[str, Scope] = {
 }
 """The client scope that opens each operation; admins and clients with `admin` may call them all."""
 
+CONDITIONAL_SCOPES: dict[str, Scope] = {
+    "introspectToken": Scope.USERS_READ,
+    "issueToken": Scope.USERS_ACT,
+    "listUserReferrals": Scope.REFERRALS_READ,
+    "lookUpCode": Scope.CODES_READ,
+    "lookUpCodePrivately": Scope.CODES_READ,
+}
+"""The scope that opens an operation, or a part of it, to clients, in addition to other callers.
+
+docs/administration.md says what it opens. The use cases require it, except for the look-ups.
+"""
+
+LOOKUP_SCOPE = CONDITIONAL_SCOPES["lookUpCode"]
+LOOKUP_SECURITY = [{}, *client_security(LOOKUP_SCOPE)]
+"""The documented security of look-ups."""
+
 
 def permitted(operation_id: str) -> dict[str, Any]:
     """Return the operation id, the guard and the documented security of a route.
@@ -45,3 +65,12 @@ def permitted(operation_id: str) -> dict[str, Any]:
     Pass them to the decorator: `@get(…, **permitted("listClients"))`.
     """
     return {"operation_id": operation_id, **require_scope(REQUIRED_SCOPES[operation_id])}
+
+
+async def check_lookup_access(request: ASGIConnection[Any, Any, Any, Any], _: object) -> None:
+    """Allow lookups to everyone, or to users and clients with the scope, as configured."""
+    if request.app.state.public_lookups:
+        return
+    caller = await authenticate(request)
+    if caller.user_id is None and not caller.is_client_with(LOOKUP_SCOPE):
+        raise InsufficientScope

@@ -48,6 +48,7 @@ HTTP_PROBLEMS = {
         "invalid-request",
         "The request body or a parameter is invalid; `errors` lists each invalid value.",
     ),
+    426: ("newer-http-required", "The route requires HTTP/1.1 or newer, also of proxies."),
     429: ("too-many-requests", "A rate limit is exceeded; see the Retry-After header."),
     500: ("internal-server-error", "Internal error. The service logged it with the request id."),
 }
@@ -106,6 +107,17 @@ class RequestTimeout(HTTPException):
     """The body was not received in time."""
 
     status_code = 408
+
+
+class NewerHttpRequired(HTTPException):
+    """An HTTP/1.0 client could not tell whether the response is complete."""
+
+    status_code = 426
+
+    def __init__(self) -> None:
+        """Tell the client which version to use (RFC 9110, section 15.5.22)."""
+        headers = {"Upgrade": "HTTP/1.1", "Connection": "Upgrade"}
+        super().__init__(HTTP_PROBLEMS[426][1], headers=headers)
 
 
 class ValidationFailed(HTTPException):

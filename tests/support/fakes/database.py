@@ -28,6 +28,7 @@ from tests.support.fakes.repositories import (
 )
 from tests.support.fakes.risk import FakeUserNetworks
 from tests.support.fakes.searches import FakeCodeSearch, FakeReferralSearch, count_referrals
+from tests.support.fakes.signing_keys import FakeSigningKeyRegistry
 from tests.support.fakes.tables import Tables
 from tests.support.fakes.third_parties import (
     FakeProfileRepository,
@@ -120,6 +121,10 @@ class FakeRepositories:
     @property
     def networks(self) -> FakeUserNetworks:
         return FakeUserNetworks(self._open_tables())
+
+    @property
+    def signing_keys(self) -> FakeSigningKeyRegistry:
+        return FakeSigningKeyRegistry(self._open_tables())
 
     @property
     def audit(self) -> FakeAuditLog:

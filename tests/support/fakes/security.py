@@ -127,7 +127,7 @@ class FakeAccessTokenIssuer:
         return self._tokens[token]
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        return {"keys": []}
+        return {"keys": [{"kid": "a key"}]}
 
 
 class FakeUnsubscribeTokens:

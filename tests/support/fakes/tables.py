@@ -67,6 +67,7 @@ class Tables:
     notified_referrals: dict[UUID, UUID] = field(default_factory=dict)
     mail_slots: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     user_networks: dict[tuple[UUID, bytes], NetworkRow] = field(default_factory=dict)
+    signing_keys: dict[str, datetime] = field(default_factory=dict)
     audit: dict[UUID, AuditRecord] = field(default_factory=dict)
     expiries_reported_until: dict[UUID, datetime] = field(default_factory=dict)
     event_outbox: dict[UUID, Event] = field(default_factory=dict)

@@ -32,6 +32,7 @@ from referral.adapters.postgres.repositories.searches import (
     PostgresReferralSearch,
 )
 from referral.adapters.postgres.repositories.sessions import PostgresSessionRepository
+from referral.adapters.postgres.repositories.signing_keys import PostgresSigningKeyRegistry
 from referral.adapters.postgres.repositories.user_directory import PostgresUserDirectory
 from referral.adapters.postgres.repositories.user_networks import PostgresUserNetworks
 from referral.adapters.postgres.repositories.users import PostgresUserRepository
@@ -129,6 +130,10 @@ class PostgresRepositories:
     @cached_property
     def audit(self) -> PostgresAuditLog:
         return PostgresAuditLog(self.connection)
+
+    @cached_property
+    def signing_keys(self) -> PostgresSigningKeyRegistry:
+        return PostgresSigningKeyRegistry(self.connection)
 
     @cached_property
     def events(self) -> PostgresEventLog:

@@ -375,6 +375,15 @@ audit_log = Table(
 )
 
 
+# Ids of the keys in the files of the processes, which report them once a minute.
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    _timestamp("reported_at"),
+)
+
+
 def _event_columns() -> list[Column[Any]]:
     return [
         Column("type", Text, nullable=False),

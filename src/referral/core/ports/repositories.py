@@ -24,6 +24,7 @@ from referral.core.ports.events import EventLog
 from referral.core.ports.login_sessions import AuthorizationCodeRepository, LoginSessionRepository
 from referral.core.ports.risk import UserNetworks
 from referral.core.ports.searches import CodeSearch, ReferralSearch
+from referral.core.ports.signing_keys import SigningKeyRegistry
 from referral.core.ports.user_directory import UserDirectory
 from referral.core.ports.webhooks import (
     DeliveryRepository,
@@ -505,6 +506,9 @@ class Repositories(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def signing_keys(self) -> SigningKeyRegistry: ...
 
     @property
     def events(self) -> EventLog: ...

@@ -1,9 +1,11 @@
 """The referrals of all users, for admins and clients."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
 
 from referral.core.entities.audit import Actor, AuditAction, validated_reason
+from referral.core.entities.clients import Caller, Scope
 from referral.core.entities.codes import CODE_PATTERN
 from referral.core.entities.page import Page
 from referral.core.entities.referrals import Referral, ReferralStatus
@@ -11,8 +13,15 @@ from referral.core.entities.searches import ReferralFilter, ReferralRecord
 from referral.core.errors import AlreadyReferred, InvalidRequest, NotFound, ReferralDecided
 from referral.core.policies.attribution import CreditReferrer, ResolveReferral
 from referral.core.policies.audit_recording import RecordAudit
+from referral.core.policies.authorization import Authorize
 from referral.core.policies.lookup_invalidation import InvalidateLookup
 from referral.core.ports.repositories import Database, Repositories
+
+EXPORT_BATCH_SIZE = 500
+"""Referrals that are read and encoded at a time: some milliseconds, in which nothing else runs."""
+
+EXPORT_SUBJECT = "referrals"
+"""The subject of an export in the audit log."""
 
 DECISION_ACTIONS = {
     ReferralStatus.CONFIRMED: AuditAction.REFERRAL_CONFIRMED,
@@ -37,6 +46,34 @@ class ListAllReferrals:
                 wanted, after=after, limit=limit + 1
             )
         return Page.from_rows(rows, limit, lambda referral: referral.referral_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReferrals:
+    """Export the referrals of all users by the time of joining, newest first."""
+
+    authorize: Authorize
+    database: Database
+    list_referrals: ListAllReferrals
+    record_audit: RecordAudit
+
+    async def __call__(
+        self, wanted: ReferralFilter, caller: Caller, scope: Scope
+    ) -> AsyncGenerator[list[ReferralRecord], None]:
+        """Record the export, then yield the referrals in batches; the first one may be empty.
+
+        No connection is held between two batches. Raises `InsufficientScope` or `Unauthenticated`
+        as soon as the caller may not do what requires the scope any more.
+        """
+        action = AuditAction.REFERRALS_EXPORTED
+        async with self.database.begin() as repositories:
+            await self.record_audit(repositories, caller.actor, action, EXPORT_SUBJECT)
+        page = await self.list_referrals(wanted, after=None, limit=EXPORT_BATCH_SIZE)
+        yield page.items
+        while page.next_after is not None:
+            await self.authorize(caller, scope)
+            page = await self.list_referrals(wanted, after=page.next_after, limit=EXPORT_BATCH_SIZE)
+            yield page.items
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 from msgspec import Meta, Struct
 
 from referral.core import errors
-from referral.core.entities.audit import AuditFilter, AuditRecord
+from referral.core.entities.audit import AuditAction, AuditFilter, AuditRecord
 from referral.core.use_cases.audit import ListAuditRecords
 from referral.web.field_types import Timestamp
 from referral.web.injection import inject
@@ -29,8 +29,8 @@ SubjectFilter = Annotated[
     QueryParameter(description="The id of what was changed.", **VISIBLE),
 ]
 ActionFilter = Annotated[
-    str | None,
-    QueryParameter(description="What was done, such as `user.blocked`.", **VISIBLE),
+    AuditAction | None,
+    QueryParameter(description="What was done. Later versions can add actions."),
 ]
 
 

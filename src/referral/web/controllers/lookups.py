@@ -9,14 +9,13 @@ from litestar.response import Redirect
 from msgspec import Struct
 
 from referral.core import errors
-from referral.core.entities.clients import Scope
 from referral.core.entities.codes import Code
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases.lookups import CheckCode, LookUpCode
-from referral.web.auth import check_lookup_access, client_security
 from referral.web.field_types import Email, Timestamp
 from referral.web.injection import inject
 from referral.web.middleware.lookup_response_cache import LOOKUP_RESULT_KEY, LookupResponseCache
+from referral.web.permissions import LOOKUP_SECURITY, check_lookup_access
 from referral.web.problem_types import problem_responses
 from referral.web.public_urls import PublicUrls
 from referral.web.rate_limits import limit_by_ip
@@ -55,7 +54,7 @@ class LookupController(Controller):
 
     path = "/api/v1/codes"
     tags = ("Look-ups",)
-    security = [{}, *client_security(Scope.CODES_READ)]
+    security = LOOKUP_SECURITY
 
     @get(
         "/lookup",

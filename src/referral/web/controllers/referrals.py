@@ -10,13 +10,14 @@ from litestar.params import PathParameter, QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core import errors
-from referral.core.entities.clients import Caller, Scope
+from referral.core.entities.clients import Caller
 from referral.core.entities.referrals import ReferralListItem, ReferralStatus
 from referral.core.use_cases.referrals import ListReferrals
 from referral.web.auth import SECURITY_REQUIREMENTS, authenticate
 from referral.web.field_types import Timestamp
 from referral.web.injection import inject
 from referral.web.pagination import PageRequest, make_cursor, provide_page_request
+from referral.web.permissions import CONDITIONAL_SCOPES
 from referral.web.problem_types import problem_responses
 
 UserId = Annotated[UUID, PathParameter(description="The id of the referrer.")]
@@ -66,7 +67,7 @@ class ReferralsController(Controller):
         "/users/{user_id:uuid}/referrals",
         operation_id="listUserReferrals",
         summary="List a user's referrals",
-        security=[{"clientCredentials": [Scope.REFERRALS_READ]}],
+        security=[{"clientCredentials": [CONDITIONAL_SCOPES["listUserReferrals"]]}],
         responses=problem_responses(*LIST_ERRORS, errors.NotFound),
     )
     @inject

@@ -8,7 +8,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from referral.core.entities.codes import Code
 from referral.core.entities.rate_limits import RateLimitGroup
 from referral.core.use_cases.lookups import LookUpCode
-from referral.web.auth import check_lookup_access
+from referral.web.permissions import check_lookup_access
 from referral.web.rate_limits import count_by_ip
 
 MAX_RESPONSES = 1_000

@@ -1,6 +1,7 @@
 """Checks of host, path, query and body before routing, and HEAD requests.
 
-Litestar does not route HEAD: the guard turns it into GET and removes the body of the response.
+Litestar does not route HEAD: the guard turns it into GET and removes the body of the response. The
+member `is_head` of the request state tells it to responses whose body is expensive.
 """
 
 import asyncio
@@ -82,6 +83,7 @@ class RequestGuard:
         else:
             if scope["method"] == "HEAD":
                 scope["method"], send = "GET", _without_body(send)
+                scope["state"]["is_head"] = True
             await self._app(scope, _buffer_body(receive), send)
 
     async def _send_problem(self, scope: Scope, send: Send, status: int, detail: str) -> None:
