@@ -83,7 +83,7 @@ from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.signing_keys import RecordKeyChanges
 from referral.core.use_cases.webhook_sending import EnqueueDueWebhooks
 from referral.settings import Settings
-from referral.web.controllers.token_endpoint import SupportedGrants
+from referral.web.oauth import SupportedGrants
 from referral.web.public_urls import PublicUrls
 
 

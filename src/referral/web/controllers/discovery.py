@@ -9,8 +9,8 @@ from msgspec import Struct
 from referral.core.entities.authorization_codes import CODE_CHALLENGE_METHOD
 from referral.core.entities.clients import Scope
 from referral.core.ports.security import AccessTokenIssuer
-from referral.web.controllers.token_endpoint import SupportedGrants
 from referral.web.injection import inject
+from referral.web.oauth import SupportedGrants
 from referral.web.problem_types import problem_responses
 from referral.web.public_urls import PublicUrls
 

@@ -1,12 +1,10 @@
 """The token endpoint (RFC 6749)."""
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from dishka import FromDishka
 from litestar import Controller, Request, Response, post
-from litestar.openapi.spec import Example, OpenAPIType, Operation, Reference, Schema
 from msgspec import UNSET, Struct, UnsetType
 
 from referral.core.entities.clients import Client, Scope
@@ -22,116 +20,32 @@ from referral.core.policies.client_identification import IdentifyPublicClient
 from referral.core.policies.session_tokens import TokenPair
 from referral.core.use_cases.authorization_codes import ExchangeAuthorizationCode
 from referral.core.use_cases.clients import AuthenticateClient, ClientToken, IssueClientToken
-from referral.core.use_cases.sessions import (
-    LogIn,
-    RefreshSession,
-)
+from referral.core.use_cases.sessions import LogIn, RefreshSession
 from referral.core.use_cases.token_exchange import ExchangedToken, ExchangeToken
 from referral.web.injection import inject
 from referral.web.oauth import (
+    SupportedGrants,
+    read_client_form,
+    read_form,
+    require_client,
+    require_field,
+)
+from referral.web.oauth_errors import (
     INVALID_CLIENT_SPEC,
     NO_STORE_HEADERS,
     TOKEN_ERROR_HANDLERS,
     TOKEN_ERROR_SPEC,
     TokenRequestError,
-    describe_form,
-    read_client_form,
-    read_form,
-    require_client,
-    require_field,
-    text_schema,
 )
+from referral.web.openapi_forms import GrantFormOperation
 from referral.web.problem_types import problem_responses
 from referral.web.rate_limits import client_ip_of, count_by_ip
-
-GRANTS = [
-    "password",
-    "authorization_code",
-    "refresh_token",
-    "client_credentials",
-    TOKEN_EXCHANGE_GRANT,
-]
-USERNAME, PASSWORD = "ann@example.com", "correct horse battery"
-FORM_FIELDS = {
-    "grant_type": Schema(
-        type=OpenAPIType.STRING,
-        description="The operator can switch `password` off; see `grant_types_supported` of the "
-        "metadata.",
-        enum=GRANTS,
-    ),
-    "username": text_schema("The e-mail address, for the grant `password`.", USERNAME),
-    "password": text_schema("The password, for the grant `password`.", PASSWORD),
-    "code": text_schema("The code, for the grant `authorization_code`."),
-    "redirect_uri": text_schema("That of the authorization request."),
-    "code_verifier": text_schema("The verifier of its `code_challenge` (RFC 7636)."),
-    "refresh_token": text_schema("The latest refresh token, for the grant `refresh_token`."),
-    "subject_token": text_schema("The user, for the token exchange: a JWT or an id."),
-    "subject_token_type": Schema(
-        type=OpenAPIType.STRING,
-        description="A JWT of a trusted issuer, or the id of a user.",
-        enum=[*SubjectTokenType],
-    ),
-    "requested_token_type": text_schema(f"`{ACCESS_TOKEN_TYPE}`, which is the default."),
-    "scope": text_schema(
-        f"`{Scope.ACCOUNT}` for users, granted scopes for clients; all of them by default."
-    ),
-}
-FORM_EXAMPLES: dict[str, Example | Reference] = {
-    "password": Example(
-        summary="Log in",
-        value={
-            "grant_type": "password",
-            "username": USERNAME,
-            "password": PASSWORD,
-        },
-    ),
-    "authorization_code": Example(
-        summary="Exchange a code of a public client",
-        value={
-            "grant_type": "authorization_code",
-            "code": "kJ3dV8yXo2Qn5Rz7Wb1Tc4Hs6Gm9Fp0La_Ue-iNvYxA",
-            "redirect_uri": "https://app.example.com/callback",
-            "client_id": "01938f5e-7c1a-7b52-9d3e-5f0c8a6b2e41",
-            "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
-        },
-    ),
-    "refresh_token": Example(
-        summary="Refresh the tokens",
-        value={
-            "grant_type": "refresh_token",
-            "refresh_token": "mF_9.B5f-4.1JqM-h3xJ0Qk2Zr8uYw6Tt7Ls1Vb4Nc5Xd",
-        },
-    ),
-    "client_credentials": Example(
-        summary="Get a token for a client",
-        value={"grant_type": "client_credentials", "scope": "referrals:read"},
-    ),
-    TOKEN_EXCHANGE_GRANT: Example(
-        summary="Get a token for a user of the client",
-        value={
-            "grant_type": TOKEN_EXCHANGE_GRANT,
-            "subject_token": "shop-1234",
-            "subject_token_type": SubjectTokenType.EXTERNAL_ID,
-        },
-    ),
-}
 
 CODE_FIELDS = ("code", "redirect_uri", "code_verifier")
 
 CLIENT_GRANT_MESSAGE = (
-    "This client may use only the grant 'client_credentials'. Remove the client's secret."
+    "This client may not use this grant type. Use 'client_credentials', or remove its secret."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SupportedGrants:
-    """The grants that the token endpoint supports."""
-
-    password: bool
-
-    def names(self) -> list[str]:
-        """Return the values of `grant_type`."""
-        return [name for name in GRANTS if self.password or name != "password"]
 
 
 class TokenResponse(Struct):
@@ -143,15 +57,6 @@ class TokenResponse(Struct):
     scope: str
     refresh_token: str | UnsetType = UNSET
     issued_token_type: str | UnsetType = UNSET
-
-
-@dataclass
-class GrantFormOperation(Operation):
-    """The OpenAPI operation, with a form whose fields depend on the grant."""
-
-    def __post_init__(self) -> None:
-        """Add the form."""
-        self.request_body = describe_form(FORM_FIELDS, ["grant_type"], FORM_EXAMPLES)
 
 
 class TokenController(Controller):

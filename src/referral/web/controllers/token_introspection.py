@@ -12,16 +12,14 @@ from referral.core.use_cases.clients import AuthenticateClient, IntrospectionRes
 from referral.core.use_cases.sessions import RevokeSession
 from referral.web.field_types import UnixTime
 from referral.web.injection import inject
-from referral.web.oauth import (
+from referral.web.oauth import read_client_form, require_client, require_field
+from referral.web.oauth_errors import (
     INVALID_CLIENT_SPEC,
     NO_STORE_HEADERS,
     TOKEN_ERROR_HANDLERS,
     TOKEN_ERROR_SPEC,
-    TokenFormOperation,
-    read_client_form,
-    require_client,
-    require_field,
 )
+from referral.web.openapi_forms import TokenFormOperation
 from referral.web.problem_types import problem_responses
 from referral.web.public_urls import PublicUrls
 
