@@ -1,4 +1,4 @@
-"""Every row of docs/reliability.md names an existing test."""
+"""Every row of docs/reliability.md, and every refusal in docs/signing-in.md, names its tests."""
 
 import ast
 import re
@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROW_COUNT = 44
+ROW_COUNT = 46
 TEXT = (ROOT / "docs/reliability.md").read_text()
 TABLE = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", TEXT, re.MULTILINE)
 FIXED_DEFECTS = re.findall(r"^\| ([SD]\d+) \| (.+) \| (.+) \| (.*) \|$", TEXT, re.MULTILINE)
+SIGNING_IN = (ROOT / "docs/signing-in.md").read_text()
+REFUSALS = [
+    (row, what, tests, response)
+    for row, what, response, tests in re.findall(
+        r"^\| (RFC .+) \| (.*) \| (.+) \| (.+) \|$", SIGNING_IN, re.MULTILINE
+    )
+]
 REFERENCES = [
     (row, *found)
-    for row, _, cell, _ in TABLE + FIXED_DEFECTS
+    for row, _, cell, _ in TABLE + FIXED_DEFECTS + REFUSALS
     for found in re.findall(r"`(\S+?)::(\w+)`", cell)
 ]
 
@@ -22,7 +29,8 @@ def test_every_row_is_there_once() -> None:
     """The rows are numbered without a gap, and each one names a test."""
     assert [int(row) for row, *_ in TABLE] == list(range(1, ROW_COUNT + 1))
     shown = {row for row, *_ in REFERENCES}
-    assert [row for row, *_ in TABLE + FIXED_DEFECTS if row not in shown] == []
+    assert [row for row, *_ in TABLE + FIXED_DEFECTS + REFUSALS if row not in shown] == []
+    assert REFUSALS
 
 
 @pytest.mark.parametrize(("row", "path", "name"), REFERENCES)

@@ -76,6 +76,7 @@ from referral.web.pages.docs import DocsController, ProblemTypesController
 from referral.web.pages.email_links import EmailLinkPagesController
 from referral.web.pages.join import JoinController
 from referral.web.pages.login import LoginController
+from referral.web.pages.refusals import UNKNOWN_PATH_HANDLERS
 from referral.web.pages.unsubscribe import UnsubscribeController
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL
 from referral.web.problems import EXCEPTION_HANDLERS
@@ -184,7 +185,9 @@ def create_app(settings: Settings, *replacements: Provider) -> ASGIApp:
         CONTROLLERS,
         before_request=respond_to_options,
         cors_config=cors,
-        exception_handlers=EXCEPTION_HANDLERS | {IdempotentReplay: send_stored_response},
+        exception_handlers=EXCEPTION_HANDLERS
+        | UNKNOWN_PATH_HANDLERS
+        | {IdempotentReplay: send_stored_response},
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=_openapi_config(),

@@ -30,6 +30,10 @@ http {{
 """
 
 
+LOG_NAME = "output.log"
+"""What nginx writes to stdout and stderr, in its folder: the logs of the configuration."""
+
+
 @contextmanager
 def run_nginx(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     """Run nginx in front of services on these ports, and yield its URL."""
@@ -43,7 +47,10 @@ def run_nginx(folder: Path, ports: Sequence[int]) -> Iterator[str]:
     configuration = folder / "nginx.conf"
     configuration.write_text(CONFIG_TEMPLATE.format(folder=folder, servers=servers, site=site))
     command = [_program(), "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(configuration)]
-    with subprocess.Popen(command) as process:  # noqa: S603 - a program of the tests
+    with (
+        (folder / LOG_NAME).open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,  # noqa: S603 - of the tests
+    ):
         try:
             wait_for_port(port)
             yield url

@@ -390,6 +390,25 @@ async def test_one_of_fifty_exchanges_wins_and_loses_its_session(
     assert changed.status_code == 401
 
 
+async def test_spent_refresh_token_of_an_application_ends_its_session(
+    client: httpx.AsyncClient, app: Client, ann: Member
+) -> None:
+    """A public client has no secret, so its refresh tokens rotate (RFC 9700, section 2.2.2)."""
+    assert ann
+
+    async def refresh(token: str) -> httpx.Response:
+        form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": str(app.id)}
+        return await client.post(f"{API}/auth/token", data=form)
+
+    tokens = [(await exchange(client, await get_code(client, app), app.id)).json()]
+    for _ in range(2):
+        tokens.append((await refresh(tokens[-1]["refresh_token"])).json())
+    assert len({pair["refresh_token"] for pair in tokens}) == 3
+    for spent_or_latest in (tokens[0], tokens[2]):
+        refused = await refresh(spent_or_latest["refresh_token"])
+        assert error_of(refused) == (400, "invalid_grant")
+
+
 @pytest.mark.parametrize("end", ["password", "block", "erase"])
 async def test_codes_and_the_login_end_with_the_account(
     client: httpx.AsyncClient, database: PostgresDatabase, app: Client, ann: Member, end: str

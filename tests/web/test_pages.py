@@ -4,6 +4,7 @@ import asyncio
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from referral.core.entities.rate_limits import Rate
 from referral.core.entities.users import Locale
+from referral.core.use_cases.lookups import CheckCode
 from referral.settings import Settings
 from referral.web.pages.translations import TEXTS
 from tests.conftest import ServiceFactory, fetch_value, run_service
@@ -65,19 +67,22 @@ def test_every_text_is_used() -> None:
         for path in sorted(folder.rglob("*"))
         if path.suffix in {".py", ".html"}
     )
-    unused = [
-        key
-        for key in EN
-        if not re.search(rf"\b{key}\b", sources)
-        and not re.search(rf'"{key.rpartition("_")[0]}"', sources)
-        and not key.startswith("status_")
-    ]
-    assert unused == []
+
+    def is_used(key: str) -> bool:
+        name, _, kind = key.rpartition("_")
+        if kind in {"title", "message"}:  # of a page with this name
+            return f'"{name}"' in sources
+        return re.search(rf"""\.{key}\b|"{key}"|f"{name}_""", sources) is not None
+
+    assert [key for key in EN if not is_used(key) and not key.startswith("status_")] == []
 
 
 async def test_root_leads_to_the_landing_page(client: httpx.AsyncClient) -> None:
-    """So does a share link, with the code if it is good."""
+    """So does a share link, with the code if it is good; logged in it leads to the account."""
     assert (await client.get("/")).headers["Location"] == "/join"
+    await log_in_member(client)
+    assert (await client.get("/")).headers["Location"] == "/account"
+    client.cookies.clear()
     code = await make_code(client)
     followed = await client.get(f"/r/{code['code']}")
     assert followed.headers["Location"] == f"http://127.0.0.1:8000/join?ref={code['code']}"
@@ -188,6 +193,29 @@ async def test_wrong_login_is_refused(client: httpx.AsyncClient) -> None:
     assert len(set(pages)) == 1
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "next=https://evil.example",
+        "next=//evil.example",
+        "return_to=https%3A%2F%2Fevil.example",
+        "https://evil.example",
+        "utm_source=mail",
+    ],
+)
+async def test_login_leads_to_no_other_site(client: httpx.AsyncClient, query: str) -> None:
+    """A query that is no authorization request is ignored, before and after the login."""
+    member = await join(client)
+    page = await client.get(f"/login?{query}")
+    assert forms_of(page).keys() == {"/login"}
+    assert 'action="/login"' in page.text
+    assert "evil.example" not in page.text
+    logged_in = await log_in_on_page(client, member.email, query=query)
+    assert (logged_in.status_code, logged_in.headers["Location"]) == (303, "/account")
+    again = await client.get(f"/login?{query}")
+    assert (again.status_code, again.headers["Location"]) == (303, "/account")
+
+
 async def test_login_cookie_is_protected(
     client: httpx.AsyncClient, serve: ServiceFactory, settings: Settings
 ) -> None:
@@ -229,19 +257,31 @@ async def test_login_session_rotates_and_ends(client: httpx.AsyncClient) -> None
     client.cookies.set("login", second, domain="127.0.0.1")
     left = await send_form(client, "/logout")
     assert (left.status_code, title_of(left)) == (200, EN["logged_out_title"])
-    assert 'login=""; ' in left.headers["Set-Cookie"]
+    assert left.headers["Set-Cookie"].startswith("login=; ")
     assert "Max-Age=0" in left.headers["Set-Cookie"]
     gone = await client.get("/account", headers={"Cookie": f"login={second}"})
-    assert (gone.status_code, gone.headers["Location"]) == (303, "/login")
+    assert (gone.status_code, gone.headers["Location"]) == (303, "/login?session=ended")
     assert (await client.post("/logout", headers=NAVIGATION)).status_code == 200
 
 
 async def test_new_password_ends_the_login(client: httpx.AsyncClient) -> None:
-    """So the page asks for it."""
+    """So the page asks for it, and says why."""
     member = await log_in_member(client)
+    form = forms_of(await client.get("/account"))["/account/codes"]
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
     await member.request("PUT", "/me/password", json=body)
-    assert (await client.get("/account")).headers["Location"] == "/login"
+    token = client.cookies["login"]
+    for method, path in (("GET", "/account"), ("POST", "/account/codes")):
+        client.cookies.set("login", token, domain="127.0.0.1")
+        ended = await client.request(method, path, data=form, headers=NAVIGATION)
+        assert (ended.status_code, ended.headers["Location"]) == (303, "/login?session=ended")
+    assert "login" not in client.cookies
+    assert EN["login_ended"] in (await client.get("/login?session=ended")).text
+    refused = await log_in_on_page(client, member.email, PASSWORD, query="session=ended")
+    assert EN["login_failed"] in refused.text
+    assert EN["login_ended"] not in refused.text
+    logged_in = await log_in_on_page(client, member.email, NEW_PASSWORD, query="session=ended")
+    assert logged_in.headers["Location"] == "/account"
 
 
 USER_FORMS = {
@@ -249,6 +289,7 @@ USER_FORMS = {
     "/account/renew": {},
     "/account/deactivate": {},
     "/account/locale": {"locale": "ru"},
+    "/account/notifications": {"notify_on_referral": "off"},
     "/account/confirmation-mail": {},
     "/logout": {},
 }
@@ -284,7 +325,7 @@ async def test_form_of_another_site_is_refused(client: httpx.AsyncClient, path: 
         assert (refused.status_code, title_of(refused)) == (403, EN["cross_site_title"]), headers
         assert "Set-Cookie" not in refused.headers
     me = (await member.request("GET", "/me")).json()
-    assert (me["locale"], me["active_code"]) == ("en", None)
+    assert (me["locale"], me["notify_on_referral"], me["active_code"]) == ("en", True, None)
     assert (await client.get("/account")).status_code == 200
 
 
@@ -438,6 +479,7 @@ async def test_code_of_somebody_else_cannot_be_changed(client: httpx.AsyncClient
         assert refused.status_code == 404
         malformed = form | {"code_id": "x"}
         assert (await client.post(action, data=malformed, headers=NAVIGATION)).status_code == 422
+        assert EN["code_gone"] in refused.text
     assert (await other.request("GET", "/me")).json()["active_code"] == code
 
 
@@ -456,6 +498,27 @@ async def test_account_shows_who_joined(client: httpx.AsyncClient) -> None:
     assert (await client.get("/account/referrals?after=x")).status_code == 200
     nobody = await client.get("/account/referrals?after=00000000-0000-7000-8000-000000000000")
     assert EN["referrals_none"] in nobody.text
+
+
+async def test_code_of_another_tab_is_shown(client: httpx.AsyncClient) -> None:
+    """The form that was open meanwhile is refused, above the code that is there."""
+    member = await log_in_member(client)
+    form = forms_of(await client.get("/account"))["/account/codes"]
+    code = await member.issue_code()
+    refused = await client.post("/account/codes", data=form, headers=NAVIGATION)
+    assert refused.status_code == 409
+    assert f'role="alert">{EN["code_exists"]}<' in refused.text
+    assert 'aria-invalid="true"' not in refused.text
+    assert code["code"] in refused.text
+
+
+async def test_account_turns_mails_off_and_on(client: httpx.AsyncClient) -> None:
+    """As the page after an unsubscribe link promises."""
+    member = await log_in_member(client)
+    for expected in (False, True):
+        assert (await send_form(client, "/account", "/account/notifications")).status_code == 303
+        me = (await member.request("GET", "/me")).json()
+        assert me["notify_on_referral"] is expected
 
 
 async def test_account_sets_the_language(client: httpx.AsyncClient) -> None:
@@ -547,6 +610,34 @@ async def test_pages_are_neither_cached_nor_framed(client: httpx.AsyncClient) ->
             assert directive in policy.split("; ")
         assert "unsafe" not in policy
         assert re.findall(r'(?:src|href|action)="(?!/|http://127\.0\.0\.1:8000/)', page.text) == []
+
+
+async def test_browser_gets_a_page_for_an_unknown_path(client: httpx.AsyncClient) -> None:
+    """Other clients, and paths of the API, get problem details; a wrong method has `Allow`."""
+    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = await client.get("/acount", headers=accept)
+    assert (page.status_code, title_of(page)) == (404, EN["missing_title"])
+    assert page.headers["Cache-Control"] == "no-store"
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    wrong = await client.post("/forgot/sent", headers=accept)
+    assert (wrong.status_code, title_of(wrong)) == (405, EN["missing_title"])
+    assert "GET" in wrong.headers["Allow"]
+    for path, headers in (("/acount", {}), (f"{API}/acount", accept)):
+        problem = await client.get(path, headers=headers)
+        assert (problem.status_code, problem.json()["code"]) == (404, "not-found")
+
+
+async def test_failure_is_a_page(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cause is in the log only."""
+    failure = AsyncMock(side_effect=RuntimeError("the cause"))
+    monkeypatch.setattr(CheckCode, "__call__", failure)
+    page = await client.get("/join")
+    assert (page.status_code, title_of(page)) == (500, EN["failed_title"])
+    assert "the cause" not in page.text
+    output = capsys.readouterr()
+    assert "the cause" in output.out + output.err
 
 
 @pytest.mark.parametrize("path", ["/login", "/join", "/forgot", "/account/codes"])

@@ -196,6 +196,11 @@ def log_unavailable(error: errors.Unavailable) -> None:
     structlog.get_logger().warning("unavailable", cause=repr(error.__cause__ or error.detail))
 
 
+def log_unexpected(error: Exception) -> None:
+    """Log the traceback of a 500; its response does not tell it."""
+    structlog.get_logger().error("unexpected error", exc_info=error)
+
+
 def _detail_of(error: errors.ReferralError) -> str:
     is_default = error.detail == error.default_detail
     return default_detail(type(error)) if is_default else error.detail
@@ -232,7 +237,7 @@ def handle_unexpected_error(
     request: Request[Any, Any, Any], error: Exception
 ) -> Response[ProblemDetails]:
     """Respond with 500 and log the error."""
-    structlog.get_logger().error("unexpected error", exc_info=error)
+    log_unexpected(error)
     slug, detail = HTTP_PROBLEMS[INTERNAL]
     return _respond(request, INTERNAL, slug, detail, [], {})
 

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
+ACCOUNT_PATH = "/account"
+JOIN_PATH = "/join"
+LOGIN_PATH = "/login"
+"""The paths of the service's own pages that others lead to."""
+
 
 @dataclass(frozen=True, slots=True)
 class PublicUrls:
@@ -27,7 +32,7 @@ class PublicUrls:
         A path stays on the host name by which the browser opened the service.
         """
         if self.landing_url == self.public_url:
-            return "/join"
+            return JOIN_PATH
         return self.landing_url.removeprefix(self.public_url)
 
     def authorize(self) -> str:

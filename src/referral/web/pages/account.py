@@ -17,6 +17,7 @@ from referral.core.errors import (
     CodeTaken,
     EmailAlreadyVerified,
     InvalidRequest,
+    NotFound,
     ReferralError,
     Unauthenticated,
 )
@@ -45,10 +46,9 @@ from referral.web.pages.login_cookie import find_user_id, login_token
 from referral.web.pages.refusals import PAGE_EXCEPTION_HANDLERS
 from referral.web.pages.rendering import ACCOUNT_LINK, render_form, render_notice
 from referral.web.problems import status_of
-from referral.web.public_urls import PublicUrls
+from referral.web.public_urls import ACCOUNT_PATH, PublicUrls
 from referral.web.rate_limits import TOKEN_LIMITS, count_by_user
 
-ACCOUNT_PATH = "/account"
 MAIL_SENT_PATH = "/account/mail-sent"
 REFERRALS_PAGE_ITEMS = 50
 
@@ -90,7 +90,7 @@ class AccountController(Controller):
         user_id, fields = await _read_form(request)
         try:
             await renew(user_id, _read_code_id(fields), CodeRenewal(read_expiry(fields)))
-        except InvalidRequest as error:
+        except (InvalidRequest, NotFound) as error:
             return await _account_page(request, error, fields)
         return Redirect(ACCOUNT_PATH, status_code=303)
 
@@ -101,7 +101,10 @@ class AccountController(Controller):
     ) -> Response[Any]:
         """Deactivate a code."""
         user_id, fields = await _read_form(request)
-        await deactivate(user_id, _read_code_id(fields))
+        try:
+            await deactivate(user_id, _read_code_id(fields))
+        except (InvalidRequest, NotFound) as error:
+            return await _account_page(request, error)
         return Redirect(ACCOUNT_PATH, status_code=303)
 
     @post("/locale", status_code=303)
@@ -116,6 +119,16 @@ class AccountController(Controller):
         except ValueError as error:
             raise InvalidRequest(field="locale") from error
         await update(user_id, AccountUpdate(locale, None))
+        return Redirect(ACCOUNT_PATH, status_code=303)
+
+    @post("/notifications", status_code=303)
+    @inject
+    async def set_notifications(
+        self, request: Request[Any, Any, Any], update: FromDishka[UpdateAccount]
+    ) -> Response[Any]:
+        """Turn the mails about new referrals on or off."""
+        user_id, fields = await _read_form(request)
+        await update(user_id, AccountUpdate(None, fields.get("notify_on_referral") == "on"))
         return Redirect(ACCOUNT_PATH, status_code=303)
 
     @post("/confirmation-mail", status_code=303, guards=TOKEN_LIMITS)

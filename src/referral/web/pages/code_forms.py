@@ -3,7 +3,13 @@
 from datetime import datetime
 
 from referral.core.entities.codes import Expiry
-from referral.core.errors import ActiveCodeExists, CodeTaken, InvalidRequest, ReferralError
+from referral.core.errors import (
+    ActiveCodeExists,
+    CodeTaken,
+    InvalidRequest,
+    NotFound,
+    ReferralError,
+)
 from referral.core.use_cases.codes import NewCode
 
 EXPIRY_DAYS = (7, 30, 90, 365)
@@ -11,14 +17,18 @@ EXPIRY_DAYS = (7, 30, 90, 365)
 twice has the same effect as once.
 """
 
+WHOLE_PAGE = "page"
+"""In place of a field: the page has changed since it was shown, as in another tab."""
+
 CODE_FIELD_ERRORS: dict[tuple[type[ReferralError], str | None], tuple[str, str]] = {
-    (ActiveCodeExists, None): ("expires_at", "code_exists"),
+    (ActiveCodeExists, None): (WHOLE_PAGE, "code_exists"),
     (CodeTaken, None): ("code", "code_text_taken"),
     (CodeTaken, "code"): ("code", "code_text_taken"),
     (InvalidRequest, "code"): ("code", "code_text_invalid"),
-    (InvalidRequest, "code_id"): ("expires_at", "code_gone"),
+    (InvalidRequest, "code_id"): (WHOLE_PAGE, "code_gone"),
     (InvalidRequest, "expires_at"): ("expires_at", "code_expiry_invalid"),
     (InvalidRequest, "max_uses"): ("max_uses", "code_max_uses_invalid"),
+    (NotFound, None): (WHOLE_PAGE, "code_gone"),
 }
 """The field and the text of each error, by class and field."""
 

@@ -19,9 +19,10 @@ from referral.package_files import package_folder
 from referral.web.injection import inject
 from referral.web.openapi import complete_document
 from referral.web.openapi_security import replace_password_scheme
+from referral.web.pages.login_cookie import login_token
 from referral.web.pages.rendering import render_page
 from referral.web.problem_types import EXAMPLE_PUBLIC_URL, all_problem_types
-from referral.web.public_urls import PublicUrls
+from referral.web.public_urls import ACCOUNT_PATH, JOIN_PATH, PublicUrls
 
 ASSETS_FOLDER = package_folder("drf_spectacular_sidecar") / "static/drf_spectacular_sidecar"
 
@@ -93,9 +94,13 @@ class DocsController(Controller):
 
     @get("/", status_code=302)
     @inject
-    async def root(self, urls: FromDishka[PublicUrls]) -> Redirect:
-        """Redirect to the landing page, or to Swagger UI without one."""
-        return Redirect(urls.home(), status_code=302)
+    async def root(self, request: Request[Any, Any, Any], urls: FromDishka[PublicUrls]) -> Redirect:
+        """Redirect to the landing page; people who are logged in have `/account` for `/join`."""
+        home = urls.home()
+        is_logged_in = login_token(request) is not None
+        return Redirect(
+            ACCOUNT_PATH if is_logged_in and home == JOIN_PATH else home, status_code=302
+        )
 
     @get("/favicon.ico")
     async def favicon(self) -> Response[bytes]:

@@ -91,8 +91,9 @@ def new_form_cookie(request: Request[Any, Any, Any]) -> tuple[str, str]:
 def set_form_cookie(
     request: Request[Any, Any, Any], response: Response[Any], value: str
 ) -> Response[Any]:
-    """Set the cookie that the forms of a page need."""
-    set_cookie(request, response, FORM_COOKIE, value)
+    """Set the cookie that the forms of a page need, unless the browser has it."""
+    if request.cookies.get(cookie_name(request, FORM_COOKIE)) != value:
+        set_cookie(request, response, FORM_COOKIE, value)
     return response
 
 

@@ -31,9 +31,10 @@ from referral.web.pages.forms import (
 from referral.web.pages.refusals import PAGE_EXCEPTION_HANDLERS
 from referral.web.pages.rendering import LOGIN_LINK, client_locale, render_form, render_notice
 from referral.web.problems import status_of
+from referral.web.public_urls import JOIN_PATH
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of, count_by_ip, limit_by_ip
 
-DONE_PATH = "/join/done"
+DONE_PATH = f"{JOIN_PATH}/done"
 
 FIELD_ERRORS: dict[type[ReferralError], tuple[str, str]] = {
     EmailTaken: ("email", "email_taken"),
@@ -48,7 +49,7 @@ FIELD_ERRORS: dict[type[ReferralError], tuple[str, str]] = {
 class JoinController(Controller):
     """The page `/join`. It does not tell who the owner of a code is."""
 
-    path = "/join"
+    path = JOIN_PATH
     include_in_schema = False
     guards = [refuse_other_sites]
     exception_handlers = PAGE_EXCEPTION_HANDLERS

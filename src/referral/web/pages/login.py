@@ -12,6 +12,7 @@ from referral.core.policies.client_identification import FindClient
 from referral.core.use_cases.email_links import RequestPasswordReset
 from referral.core.use_cases.login_sessions import BeginLoginSession, EndLoginSession
 from referral.web.authorization_requests import (
+    TARGET_PARAMETERS,
     RedirectTarget,
     UnknownClientRedirect,
     find_redirect_target,
@@ -42,9 +43,8 @@ from referral.web.pages.rendering import (
     render_form,
     render_notice,
 )
+from referral.web.public_urls import ACCOUNT_PATH, LOGIN_PATH
 from referral.web.rate_limits import TOKEN_LIMITS, client_ip_of
-
-ACCOUNT_PATH = "/account"
 
 
 class LoginController(Controller):
@@ -144,13 +144,20 @@ async def _find_target(
     request: Request[Any, Any, Any], find_client: FindClient
 ) -> RedirectTarget | None:
     """Return the client that asked for the login, if one did; raises `UnknownClientRedirect`."""
-    if not request.scope["query_string"]:
+    if not _authorization_query(request):
         return None
     return await find_redirect_target(request, find_client)
 
 
+def _authorization_query(request: Request[Any, Any, Any]) -> str:
+    """Return the query if it is an authorization request; any other, as of a mailing, is not."""
+    if request.query_params.keys().isdisjoint(TARGET_PARAMETERS):
+        return ""
+    return request.scope["query_string"].decode("ascii", "ignore")
+
+
 def _next_path(request: Request[Any, Any, Any]) -> str:
-    query = request.scope["query_string"].decode("ascii", "ignore")
+    query = _authorization_query(request)
     return f"/oauth/authorize?{query}" if query else ACCOUNT_PATH
 
 
@@ -162,13 +169,15 @@ def _login_form(
     has_failed: bool = False,
 ) -> Response[Any]:
     cookie, token = new_form_cookie(request)
+    query = _authorization_query(request)
     page = render_form(
         request,
         "login",
         status=422 if has_failed else 200,
         errors={"password": "login_failed"} if has_failed else None,
         form_action=_form_action(target),
-        action=f"/login?{request.scope['query_string'].decode('ascii', 'ignore')}",
+        action=f"{LOGIN_PATH}?{query}" if query else LOGIN_PATH,
+        has_ended=not has_failed and request.query_params.get("session") == "ended",
         client_name=target.client.name if target else None,
         email=email,
         form_token=token,

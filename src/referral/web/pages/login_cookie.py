@@ -23,30 +23,19 @@ def cookie_name(request: ASGIConnection[Any, Any, Any, Any], name: str) -> str:
 def set_cookie(
     request: ASGIConnection[Any, Any, Any, Any], response: Response[Any], name: str, value: str
 ) -> None:
-    """Set a cookie that scripts cannot read, until the browser is closed."""
-    response.set_cookie(
-        cookie_name(request, name),
-        value,
-        path="/",
-        secure=_is_https(request),
-        httponly=True,
-        samesite="lax",
-    )
+    """Set a cookie that scripts cannot read, until the browser is closed.
+
+    The value must be one of `token_urlsafe`. Litestar's `set_cookie` takes as long as the template.
+    """
+    response.headers["Set-Cookie"] = _set_cookie_header(request, name, value)
 
 
 def delete_login_cookie(
     request: ASGIConnection[Any, Any, Any, Any], response: Response[Any]
 ) -> None:
     """Make the browser forget the cookie of the login session."""
-    response.set_cookie(
-        cookie_name(request, LOGIN_COOKIE),
-        "",
-        max_age=0,
-        path="/",
-        secure=_is_https(request),
-        httponly=True,
-        samesite="lax",
-    )
+    header = _set_cookie_header(request, LOGIN_COOKIE, "")
+    response.headers["Set-Cookie"] = f"{header}; Max-Age=0"
 
 
 def login_token(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
@@ -67,6 +56,12 @@ async def find_user_id(request: Request[Any, Any, Any]) -> UUID | None:
     """Return the id of the user who is logged in."""
     login_session = await find_login_session(request)
     return login_session.user_id if login_session else None
+
+
+def _set_cookie_header(request: ASGIConnection[Any, Any, Any, Any], name: str, value: str) -> str:
+    attributes = "HttpOnly; Path=/; SameSite=lax"
+    secure = "; Secure" if _is_https(request) else ""
+    return f"{cookie_name(request, name)}={value}; {attributes}{secure}"
 
 
 def _is_https(request: ASGIConnection[Any, Any, Any, Any]) -> bool:

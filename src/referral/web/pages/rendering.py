@@ -11,6 +11,7 @@ from litestar import MediaType, Request, Response
 
 from referral.core.entities.users import Locale
 from referral.web.pages.translations import LANGUAGE_NAMES, TEXTS, format_date, format_time
+from referral.web.public_urls import ACCOUNT_PATH, LOGIN_PATH
 
 TEMPLATES = Environment(
     loader=PackageLoader("referral", "web/pages/templates"),
@@ -39,9 +40,9 @@ STYLE_SOURCE = _hash_source("pages.css")
 SCRIPT_SOURCE = _hash_source("copy.js")
 
 HOME_LINK = ("/", "home_link")
-ACCOUNT_LINK = ("/account", "account_link")
+ACCOUNT_LINK = (ACCOUNT_PATH, "account_link")
 FORGOT_LINK = ("/forgot", "forgot_link")
-LOGIN_LINK = ("/login", "login_link")
+LOGIN_LINK = (LOGIN_PATH, "login_link")
 """Where a notice can lead to: a path, and the key of the link's text."""
 
 OWN_SITE_SOURCE = "'self'"

@@ -6,10 +6,10 @@ from dishka import FromDishka
 from litestar import Controller, Request, Response, get, post
 from litestar.params import FromPath
 
-from referral.core.errors import NotFound, Unavailable
+from referral.core.errors import NotFound
 from referral.core.use_cases.accounts import InspectUnsubscribeToken, Unsubscribe
 from referral.web.injection import inject
-from referral.web.pages.refusals import show_unavailable
+from referral.web.pages.refusals import PAGE_EXCEPTION_HANDLERS
 from referral.web.pages.rendering import render_form, render_notice
 
 
@@ -23,7 +23,7 @@ class UnsubscribeController(Controller):
 
     path = "/unsubscribe"
     include_in_schema = False
-    exception_handlers = {NotFound: show_unusable_link, Unavailable: show_unavailable}
+    exception_handlers = PAGE_EXCEPTION_HANDLERS | {NotFound: show_unusable_link}
 
     @get("/{token:str}")
     @inject
