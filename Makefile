@@ -31,7 +31,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 
 .PHONY: help install run test lint check audit sbom wheel fmt lock migrate revision openapi \
 	openapi-diff screenshots up down logs test-clients test-compose mail-pictures test-faults soak mutants bench-hunter bench-import bench-mail bench-webhooks \
-	bench bench-report browser curl nginx pgbouncer wrk clean
+	bench bench-report browser curl nginx pgbackrest pgbouncer wrk clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -122,7 +122,7 @@ test-clients: .venv/dev.stamp ## Lint the API document; test generated clients a
 test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts under load
 	$(BIN)/python -m tests.compose
 
-test-faults: .venv/dev.stamp ## Run the fault scenarios (15 minutes), or FAULTS="redis smtp"
+test-faults: .venv/dev.stamp pgbackrest ## Run the fault scenarios (15 minutes), or FAULTS="redis smtp"
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 mutants: .venv/dev.stamp ## Run tests/core against mutants of the core; 10 minutes, fails below 95 % killed
@@ -156,7 +156,7 @@ browser: .venv/dev.stamp ## Install Chromium for the browser tests if there is n
 		|| command -v google-chrome >/dev/null \
 		|| $(call apt_install,chromium) || $(BIN)/playwright install chromium
 
-curl nginx pgbouncer wrk:
+curl nginx pgbackrest pgbouncer wrk:
 	@PATH="$$PATH:/usr/sbin:/sbin" command -v $@ >/dev/null || $(call apt_install,$@) \
 		|| { echo "Install $@ and try again." >&2; exit 1; }
 

@@ -390,6 +390,13 @@ async def test_erased_user_frees_address_and_id(shop: ShopService) -> None:
     assert again.id != ann.id
 
 
+async def test_operator_erases_admins(shop: ShopService) -> None:
+    """The operator is no caller of the API, and needs no scope."""
+    ann = await make_admin(shop)
+    await shop.get(EraseUser)(None, ann.id)
+    assert await shop.find(ann.id) is None
+
+
 async def test_changes_are_events(shop: ShopService) -> None:
     """With the external id, which an erasure takes out of all of them."""
 

@@ -432,6 +432,10 @@ async def test_operator_administers_by_commands(
     listed = json.loads(await run("audit", "--subject", referral["referral_id"], "--json"))
     assert [each["actor_type"] for each in listed] == ["operator"]
     assert listed == await records(admin, subject=referral["referral_id"])
+    missing = await run("erase", "nobody@example.com", bob.email, status=1)
+    assert "No user has the address or id nobody@example.com." in missing
+    assert "No user has this" in await run("find", bob.id, status=1)
+    assert (await records(admin, subject=bob.id))[0]["actor_type"] == "operator"
 
 
 async def test_audit_log_is_followed(

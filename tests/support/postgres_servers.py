@@ -35,12 +35,13 @@ POLL_SECONDS = 0.02
 class PostgresServer:
     """A server on a port of loopback; `start` runs it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the folder of its data, which `initialize` or `clone` makes."""
+    def __init__(self, folder: Path, binaries: Path = BINARIES) -> None:
+        """Take the folder of its data, which `initialize` or `clone` makes, and of its programs."""
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"postgresql://postgres@{self.address}/postgres"
         self.data = folder / str(self.port)
+        self._binaries = binaries
         self._log = folder / f"{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,10 +74,10 @@ class PostgresServer:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a program of the tests
-                [str(BINARIES / "postgres"), "-D", str(self.data), *arguments],
+                [str(self._binaries / "postgres"), "-D", str(self.data), *arguments],
                 stdout=log,
                 stderr=log,
-                **_owner(),
+                **process_owner(),
             )
         while not self.is_ready():
             assert self._process.poll() is None, self._log.read_text()
@@ -115,7 +116,10 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(  # noqa: S603 - a program of the tests
-            [str(BINARIES / program), *arguments], check=True, capture_output=True, **_owner()
+            [str(self._binaries / program), *arguments],
+            check=True,
+            capture_output=True,
+            **process_owner(),
         )
 
 
@@ -124,7 +128,7 @@ def _children(parent: int) -> list[int]:
     return [int(process) for process in text.split()]
 
 
-def _owner() -> dict[str, Any]:
+def process_owner() -> dict[str, Any]:
     """Return whom PostgreSQL runs as: it refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -136,7 +140,7 @@ def _owner() -> dict[str, Any]:
 def server_folder() -> Iterator[Path]:
     """Make a folder for the data of servers, and delete it after the block."""
     folder = Path(tempfile.mkdtemp(prefix="referral-"))
-    if owner := _owner():
+    if owner := process_owner():
         os.chown(folder, owner["user"], owner["group"])
     try:
         yield folder
@@ -145,9 +149,9 @@ def server_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def closing_server(folder: Path) -> Iterator[PostgresServer]:
+def closing_server(folder: Path, binaries: Path = BINARIES) -> Iterator[PostgresServer]:
     """Make a server that is killed after the block."""
-    server = PostgresServer(folder)
+    server = PostgresServer(folder, binaries)
     try:
         yield server
     finally:

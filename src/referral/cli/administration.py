@@ -1,4 +1,4 @@
-"""`referral admin`: find and block users, decide on referrals, read the audit log."""
+"""`referral admin`: find, block and erase users, decide on referrals, read the audit log."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,10 +15,11 @@ from referral.core.entities.account_view import UserDetails
 from referral.core.entities.audit import OPERATOR, AuditAction, AuditFilter, AuditRecord
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.searches import ReferralFilter, ReferralRecord
+from referral.core.errors import NotFound
 from referral.core.use_cases.accounts import BlockAccount, FindAccount
 from referral.core.use_cases.audit import ListAuditRecords
 from referral.core.use_cases.referral_review import DecideReferral, ListAllReferrals
-from referral.core.use_cases.users import ShowUser
+from referral.core.use_cases.users import EraseUser, ShowUser
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +41,7 @@ def _limit_option(command: F) -> F:
 
 @click.group(cls=CommandGroup)
 def admin() -> None:
-    """Find and block users, decide on referrals, read the audit log."""
+    """Find, block and erase users, decide on referrals, read the audit log."""
 
 
 @admin.command()
@@ -95,6 +96,27 @@ def _block(user: str, reason: str, *, undo: bool) -> None:
         await (await container.get(BlockAccount))(found.id, OPERATOR, reason, undo=undo)
 
     run_with_container(change)
+
+
+@admin.command()
+@click.argument("users", metavar="USER...", nargs=-1, required=True)
+def erase(users: Sequence[str]) -> None:
+    """Erase each USER, an e-mail address or an id, for ever."""
+
+    async def erase_each(container: AsyncContainer) -> list[str]:
+        find_account, erase_user = await container.get(FindAccount), await container.get(EraseUser)
+        missing = []
+        for user in users:
+            try:
+                await erase_user(None, (await find_account(user)).id)
+            except NotFound:
+                missing.append(user)
+        return missing
+
+    missing = run_with_container(erase_each)
+    click.echo(f"Erased {len(users) - len(missing)}.")
+    if missing:
+        raise click.ClickException(f"No user has the address or id {', '.join(missing)}.")
 
 
 @admin.command()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from referral.core.entities.account_view import UserDetails, UserFilter
+from referral.core.entities.audit import OPERATOR
 from referral.core.entities.clients import Caller
 from referral.core.entities.external_ids import is_external_id
 from referral.core.entities.page import Page
@@ -56,14 +57,14 @@ class ListUsers:
 
 @dataclass(frozen=True, slots=True)
 class EraseUser:
-    """Erase a user's account at the request of an admin or a client."""
+    """Erase a user's account at the request of an admin, a client or the operator."""
 
     database: Database
     invalidate_lookup: InvalidateLookup
     remove_account: RemoveAccount
 
-    async def __call__(self, caller: Caller, user_id: UUID) -> None:
-        """Erase the account.
+    async def __call__(self, caller: Caller | None, user_id: UUID) -> None:
+        """Erase the account; without a caller, for the operator.
 
         Raises `NotFound`, and without the scope `admin` `InsufficientScope` for an admin's account,
         `AccountBlocked` for a blocked one.
@@ -72,8 +73,10 @@ class EraseUser:
             user = await repositories.users.lock(user_id)
             if user is None:
                 raise NotFound
-            check_may_manage(caller, user)
-            owners = await self.remove_account(repositories, user, caller.actor)
+            if caller is not None:
+                check_may_manage(caller, user)
+            actor = OPERATOR if caller is None else caller.actor
+            owners = await self.remove_account(repositories, user, actor)
         await self.invalidate_lookup(*owners)
 
 
