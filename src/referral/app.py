@@ -57,7 +57,9 @@ from referral.web.controllers.password_reset import PasswordResetController
 from referral.web.controllers.referral_export import ReferralExportController
 from referral.web.controllers.referral_review import ReferralReviewController
 from referral.web.controllers.referrals import ReferralsController
+from referral.web.controllers.referrers import ReferrersController
 from referral.web.controllers.registration import RegistrationController
+from referral.web.controllers.statistics import StatisticsController
 from referral.web.controllers.token_endpoint import TokenController
 from referral.web.controllers.token_introspection import TokenIntrospectionController
 from referral.web.controllers.user_administration import UserAdministrationController
@@ -136,8 +138,10 @@ CONTROLLERS = [
     ReferralExportController,
     ReferralReviewController,
     ReferralsController,
+    ReferrersController,
     RegistrationController,
     ShareLinkController,
+    StatisticsController,
     TokenController,
     TokenIntrospectionController,
     UnsubscribeController,

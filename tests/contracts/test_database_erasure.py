@@ -63,7 +63,7 @@ async def test_pending_referral_is_decided_once(store: Database) -> None:
     referral, bob = await store_referral(store, code, status=ReferralStatus.PENDING)
     async with store.begin() as repositories:
         assert await repositories.referrals.lock_pending(bob.id) == referral
-        await repositories.referrals.set_status(referral.id, ReferralStatus.CONFIRMED)
+        await repositories.referrals.set_status(referral.id, ReferralStatus.CONFIRMED, NOW)
         assert await repositories.referrals.lock_pending(bob.id) is None
         assert await repositories.referrals.lock_pending(code.user_id) is None
         found = await repositories.referrals.find_by_referred(bob.id)
@@ -82,7 +82,7 @@ async def test_overdue_pending_referral_is_found(store: Database) -> None:
     async with store.begin() as repositories:
         assert await repositories.referrals.lock_overdue(early - HOUR) is None
         assert await repositories.referrals.lock_overdue(early) == referral
-        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
+        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED, NOW)
         assert await repositories.referrals.lock_overdue(early) is None
         listed = await repositories.referrals.list_page(
             code.user_id, status=ReferralStatus.REJECTED, after=None, limit=9

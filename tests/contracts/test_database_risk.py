@@ -207,7 +207,7 @@ async def test_risk_of_a_referral_is_stored(store: Database) -> None:
         record = await repositories.referral_search.find(other.id)
         assert record is not None
         assert (record.held, record.risk_signals) == (True, signals[:1])
-        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED)
+        await repositories.referrals.set_status(referral.id, ReferralStatus.REJECTED, NOW)
         decided = await repositories.referral_search.find(referral.id)
     assert decided is not None
     assert (decided.held, decided.risk_signals) == (False, signals)

@@ -200,7 +200,7 @@ async def test_held_referral_is_not_overdue(store: Database) -> None:
         overdue = await repositories.referrals.lock_overdue(long_ago)
         assert overdue is not None
         assert overdue.id == waiting.id
-        await repositories.referrals.set_status(waiting.id, ReferralStatus.REJECTED)
+        await repositories.referrals.set_status(waiting.id, ReferralStatus.REJECTED, NOW)
     async with store.begin() as repositories:
         assert await repositories.referrals.lock_overdue(long_ago) is None
 

@@ -17,6 +17,7 @@ from referral.core.entities.jobs import Job, JobContext
 from referral.settings import Settings
 from tests.conftest import execute
 from tests.support.service_process import run_command
+from tests.support.statistics_check import check_statistics
 
 IS_ROOT = os.geteuid() == 0
 NEEDS_ROOT = "test_os_users.py"
@@ -66,6 +67,13 @@ def start_worker(database_url: str) -> StartWorker:
         await task
 
     return start
+
+
+@pytest.fixture(scope="module")
+async def statistics_agree(database_url: str) -> AsyncIterator[None]:
+    """After all tests of the module, statistics agree with the rows."""
+    yield
+    assert await check_statistics(database_url) > 0
 
 
 @pytest.fixture

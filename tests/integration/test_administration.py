@@ -7,7 +7,7 @@ from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,6 +29,8 @@ from tests.web.test_authorization import promote
 
 REASON = {"reason": "Checked by phone."}
 ROUNDS = range(8)
+
+pytestmark = pytest.mark.usefixtures("statistics_agree")
 
 
 @pytest.fixture
@@ -436,6 +438,19 @@ async def test_operator_administers_by_commands(
     assert "No user has the address or id nobody@example.com." in missing
     assert "No user has this" in await run("find", bob.id, status=1)
     assert (await records(admin, subject=bob.id))[0]["actor_type"] == "operator"
+    counted = json.loads(await run("statistics", "--json"))
+    end = datetime.fromisoformat(counted[-1]["start"]) + timedelta(days=1)
+    period = {"from": counted[0]["start"][:10], "to": f"{end:%Y-%m-%d}"}
+    response = await admin.request("GET", "/statistics", params=period | {"interval": "day"})
+    assert (len(counted), counted) == (30, response.json()["items"])
+    assert counted[-1]["rejected"] > 0
+    dates = [part for name, date in period.items() for part in (f"--{name}", date)]
+    table = [line.split() for line in (await run("statistics", *dates)).splitlines()]
+    rows = [[row["start"][:10], *(str(row[name]) for name in table[0][1:])] for row in counted]
+    assert table[1:] == rows
+    assert "later" in await run(
+        "statistics", "--from", "2026-11-02", "--to", "2026-11-01", status=1
+    )
 
 
 async def test_audit_log_is_followed(

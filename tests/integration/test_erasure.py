@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
@@ -70,6 +71,13 @@ KEPT_COLUMNS = {
     "referrals.reason": AUDITED,
     "referrals.decided_at": NOT_PERSONAL,
     "referrals.risk_signals": "what an admin decides by, without an address or a network",
+    "referrals.confirmed_at": COUNTS,
+    "referrals.rejected_at": COUNTS,
+    **{
+        str(column): COUNTS
+        for name in ("daily_statistics", "referrer_statistics", "statistics_changes")
+        for column in metadata.tables[name].columns
+    },
     "mails.id": LIMIT_DIGEST,
     "mails.address_digest": LIMIT_DIGEST,
     "mails.counted_at": LIMIT_DIGEST,
@@ -135,6 +143,8 @@ DELETED_TABLES = {
 
 QUEUE_TABLES = {"pgqueuer", "pgqueuer_log", "pgqueuer_schedules", "pgqueuer_statistics"}
 """Tables of the job queue, which hold ids and no e-mail."""
+
+pytestmark = pytest.mark.usefixtures("statistics_agree")
 
 
 def test_every_column_is_classified() -> None:

@@ -1,5 +1,6 @@
 """`referral import` and `referral export`: kills, dry runs, and moves between installations."""
 
+import asyncio
 import json
 import random
 import subprocess
@@ -21,6 +22,7 @@ from tests.conftest import execute, replace_database
 from tests.contracts.test_foreign_hashes import HASHES
 from tests.support.api_client import API, PASSWORD, block_account, log_in, new_email, register
 from tests.support.service_process import COMMAND, environment
+from tests.support.statistics_check import check_statistics
 
 CREATED_AT = "2025-03-01T10:00:00.123456Z"
 SEED = 20260101
@@ -240,6 +242,7 @@ def test_import_that_is_killed_ends_complete(
     installation.run("import", str(path), status=1)
     check_rejected(path)
     assert installation.export() == expected
+    asyncio.run(check_statistics(installation.database_url))
 
 
 async def test_export_and_import_move_an_installation(

@@ -4,15 +4,21 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from alembic import command
 
+from referral.adapters.jobs.queue import PostgresJobQueue
+from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.migrations import make_alembic_config, migrate
+from referral.core.entities.statistics import Interval, Statistics, StatisticsRange
 from tests.conftest import replace_database
+from tests.support.fakes.security import FakeFingerprinter
 
 
 @pytest.fixture
@@ -107,6 +113,63 @@ async def test_repeated_names_of_clients_become_unique(empty_url: str) -> None:
         await connection.execute(add, "till")
     await asyncio.to_thread(command.downgrade, config, "0006")
     await connection.execute(add, "till")
+    await connection.close()
+
+
+USER_SQL = """
+INSERT INTO users (id, email, email_key, password_hash, role, locale, email_verified,
+    notify_on_referral, created_at)
+VALUES (gen_random_uuid(), $1, $1, 'x', 'member', 'en', false, true, $2) RETURNING id
+"""
+REFERRAL_SQL = """
+INSERT INTO referrals (id, referrer_id, referred_id, status, joined_at, decided_at)
+SELECT gen_random_uuid(), min(id::text)::uuid, max(id::text)::uuid, $2, $3, $4
+FROM users WHERE email = ANY ($1::text[]) RETURNING id
+"""
+FIGURES_SQL = """
+SELECT array_agg((day, registered, referred, confirmed, rejected)::text ORDER BY day)
+FROM daily_statistics
+"""
+
+
+async def test_existing_rows_and_the_previous_release_are_counted(empty_url: str) -> None:
+    """By the migration, and by triggers: the previous release sets no times of decisions."""
+    config = make_alembic_config(empty_url)
+    await asyncio.to_thread(command.upgrade, config, "0021")
+    connection = await asyncpg.connect(empty_url)
+    days = [datetime(2026, 1, day, 12, tzinfo=UTC) for day in range(1, 6)]
+    for number in range(8):
+        await connection.execute(USER_SQL, f"u{number}@b.example", days[0])
+
+    async def refer(number: int, status: str, *times: datetime | None) -> UUID:
+        pair = [f"u{number}@b.example", f"u{number + 1}@b.example"]
+        added: UUID = await connection.fetchval(REFERRAL_SQL, pair, status, *times)
+        return added
+
+    pending = await refer(0, "pending", days[1], None)
+    confirmed = await refer(2, "confirmed", days[1], None)
+    await refer(4, "rejected", days[1], days[2])
+    await asyncio.to_thread(command.upgrade, config, "head")
+    counted = [f"({days[0]:%F},8,0,0,0)", f"({days[1]:%F},0,3,1,0)", f"({days[2]:%F},0,0,0,1)"]
+    assert await connection.fetchval(FIGURES_SQL) == counted
+    await connection.execute("UPDATE referrals SET status = 'confirmed' WHERE id = $1", pending)
+    decide = "UPDATE referrals SET status = 'rejected', decided_at = $2 WHERE id = $1"
+    await connection.execute(decide, confirmed, days[3])
+    await refer(6, "confirmed", days[4], None)
+    times = "SELECT id, confirmed_at, rejected_at FROM referrals WHERE id = ANY ($1)"
+    found = {row["id"]: row for row in await connection.fetch(times, [pending, confirmed])}
+    today = found[pending]["confirmed_at"]
+    assert tuple(found[confirmed])[1:] == (days[1], days[3])
+    engine = make_engine(empty_url)
+    database = PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
+    wanted = StatisticsRange.of(days[0], today + timedelta(days=1), Interval.DAY)
+    async with database.read() as repositories:
+        figures = await repositories.statistics.count_all(wanted)
+    await engine.dispose()
+    assert figures[days[1].date()] == Statistics(referred=3, confirmed=1)
+    assert figures[days[4].date()] == Statistics(referred=1, confirmed=1)
+    assert figures[days[3].date()] == Statistics(rejected=1)
+    assert figures[today.date()] == Statistics(confirmed=1)
     await connection.close()
 
 

@@ -32,6 +32,8 @@ from tests.support.waiting import wait_for_value
 
 HOUR = timedelta(hours=1)
 
+pytestmark = pytest.mark.usefixtures("statistics_agree")
+
 
 async def send_at_once(requests: Iterable[Awaitable[httpx.Response]]) -> Counter[int]:
     """Send requests concurrently; return the responses by status."""

@@ -38,6 +38,7 @@ from tests.support.code_model import (
 from tests.support.event_replay import COMPARED_FIELDS, EventReplay
 from tests.support.fakes.security import FakeFingerprinter, FakePasswordHasher
 from tests.support.fakes.system import FakeClock
+from tests.support.statistics_check import check_statistics
 
 MAX_CONCURRENT = 4
 MINUTES = st.integers(min_value=1, max_value=30)
@@ -171,3 +172,4 @@ def test_random_histories_follow_the_model(settings: Settings, clock: FakeClock)
     """250 histories of up to 25 steps follow the model; over 1,000 steps are concurrent."""
     run_histories(settings, clock, max_examples=250, stateful_step_count=25, derandomize=True)
     assert CodesMachine.schedules > 1000
+    assert asyncio.run(check_statistics(settings.database_url or "")) > CodesMachine.histories

@@ -87,6 +87,11 @@ EXPECTED_STATUSES: dict[str, Statuses] = {
     "GET /api/v1/me/codes/{code_id}/qr.svg": _own(200, 404),
     "GET /api/v1/me/export": _change(200),
     "GET /api/v1/me/referrals": _own(200),
+    "GET /api/v1/me/statistics": _own(200),
+    "GET /api/v1/me/statistics.svg": _own(200),
+    "GET /api/v1/referrers": _management(200),
+    "GET /api/v1/statistics": _management(200),
+    "GET /api/v1/statistics.svg": _management(200),
     "GET /api/v1/events": _management(200),
     "GET /api/v1/users": _management(200),
     "GET /api/v1/users/external/{external_id}": _management(404),
@@ -155,6 +160,9 @@ OWN_CODE_ROUTES = [
 PRIVATE_LOOKUPS = ("GET /api/v1/codes/lookup", "POST /api/v1/codes/lookup")
 
 
+STATISTICS = ("statistics", "statistics.svg", "me/statistics", "me/statistics.svg")
+STATISTICS_RANGE = {"from": "2026-01-01", "to": "2026-02-01", "interval": "week"}
+
 WEBHOOK = make_webhook()
 DELIVERY = make_delivery(WEBHOOK)
 
@@ -192,6 +200,7 @@ def request_for(route: str, owner: Member, code: dict[str, Any]) -> dict[str, An
         "PUT /api/v1/users/{user_id}/referrer": {
             "json": {"reason": "Spam.", "referrer_id": str(uuid4())}
         },
+        **{f"GET /api/v1/{name}": {"params": STATISTICS_RANGE} for name in STATISTICS},
         "GET /api/v1/codes/lookup": {"params": {"email": owner.email}},
         "PATCH /api/v1/me": {"json": {"locale": "ru", "notify_on_referral": False}},
         "PATCH /api/v1/me/codes/{code_id}": {"json": {"max_uses": 5}},
@@ -269,6 +278,8 @@ BLOCKED_STATUSES: dict[str, int] = {
     "GET /api/v1/me/codes/{code_id}/qr.svg": 200,
     "GET /api/v1/me/export": 200,
     "GET /api/v1/me/referrals": 200,
+    "GET /api/v1/me/statistics": 200,
+    "GET /api/v1/me/statistics.svg": 200,
     "GET /api/v1/users/{user_id}/referrals": 200,
     "DELETE /api/v1/me": 403,
     "DELETE /api/v1/me/codes/{code_id}": 403,

@@ -348,7 +348,11 @@ async def test_examples_run_in_the_order_of_the_page(
             response = await client.request(
                 method,
                 path.format_map(given),
-                params={key: value for key, value in given.items() if value and key == "email"},
+                params={
+                    one["name"]: one["example"]
+                    for one in parameters
+                    if one["in"] == "query" and one.get("required")
+                },
                 headers=headers if operation["security"] else {},
                 **request,
             )

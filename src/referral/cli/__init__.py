@@ -9,6 +9,7 @@ from referral.cli.clients import clients, create_client
 from referral.cli.jobs import jobs
 from referral.cli.output import CommandGroup
 from referral.cli.serving import migrate, run
+from referral.cli.statistics import statistics
 from referral.cli.transfers import export_file, import_file
 from referral.cli.webhooks import webhooks
 from referral.cli.worker import worker
@@ -20,6 +21,7 @@ def main() -> None:
     """A self-hosted referral service. `referral run` starts it."""
 
 
+admin.add_command(statistics)
 for command in (
     admin,
     block,

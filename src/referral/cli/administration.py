@@ -41,7 +41,7 @@ def _limit_option(command: F) -> F:
 
 @click.group(cls=CommandGroup)
 def admin() -> None:
-    """Find, block and erase users, decide on referrals, read the audit log."""
+    """Find, block and erase users, decide on referrals, read the audit log, count."""
 
 
 @admin.command()

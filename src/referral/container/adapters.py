@@ -81,6 +81,7 @@ from referral.core.ports.webhooks import UrlPolicy, WebhookSender
 from referral.core.use_cases.events import PublishEvents, ReportExpiredCodes
 from referral.core.use_cases.job_dispatch import DispatchJob
 from referral.core.use_cases.signing_keys import RecordKeyChanges
+from referral.core.use_cases.statistics import AddStatisticsChanges
 from referral.core.use_cases.webhook_sending import EnqueueDueWebhooks
 from referral.settings import Settings
 from referral.web.oauth import SupportedGrants
@@ -261,10 +262,12 @@ class Adapters(Provider):
         report_expired_codes: ReportExpiredCodes,
         enqueue_due_webhooks: EnqueueDueWebhooks,
         record_key_changes: RecordKeyChanges,
+        add_statistics_changes: AddStatisticsChanges,
     ) -> PeriodicTaskRunner:
         return PeriodicTaskRunner(
             PeriodicTask("publish events", publish_events, interval=0.05, idle_interval=0.1),
             PeriodicTask("report expired codes", report_expired_codes, interval=5, idle_interval=5),
+            PeriodicTask("add up statistics", add_statistics_changes, interval=1, idle_interval=5),
             # Also finds what a job that was ending has not seen.
             PeriodicTask(
                 "enqueue due webhooks", enqueue_due_webhooks, interval=0.05, idle_interval=0.1

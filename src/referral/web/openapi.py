@@ -19,13 +19,14 @@ OPERATION_ORDER = (
     *("getCodeQrPng", "getCodeQrSvg", "deactivateCode", "activateCode"),
     *("getCode", "renewCode", "deleteCode"),
     *("lookUpCode", "lookUpCodePrivately", "getCodeValidity", "followShareLink"),
-    *("listMyReferrals", "listUserReferrals"),
+    *("listMyReferrals", "listUserReferrals", "getMyStatistics", "getMyStatisticsSvg"),
     *("requestEmailVerification", "confirmEmail", "disownEmail"),
     *("requestPasswordReset", "resetPassword"),
     *("setMyReferrer", "exportMe", "changeMyPassword", "getMe", "updateMe", "deleteMe"),
     *("listUsers", "getExternalUser", "putExternalUser", "getUser", "deleteUser"),
     *("blockUser", "unblockUser", "setUserReferrer"),
     *("listReferrals", "exportReferrals", "confirmReferral", "rejectReferral"),
+    *("listReferrers", "getStatistics", "getStatisticsSvg"),
     *("listAllCodes", "deactivateAnyCode"),
     *("createClient", "listClients", "rotateClientSecret", "deleteClient"),
     "listAuditRecords",
@@ -134,6 +135,8 @@ def _complete_operation(path: str, operation: Node, components: Node) -> None:
 def _complete_parameter(parameter: Node) -> None:
     _omit_false(parameter)
     schema = without_null(parameter["schema"])
+    # Litestar writes a required enum as the only one of `allOf`.
+    [schema] = schema.get("allOf", [schema])
     # Beside a reference, a description makes some generators lose the type.
     parameter["schema"] = {name: value for name, value in schema.items() if name != "description"}
     if parameter["name"] in PARAMETER_EXAMPLES:

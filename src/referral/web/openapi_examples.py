@@ -162,6 +162,16 @@ FIELDS_BY_SCHEMA: dict[str, Node] = {
     "ClientSecretResponse": CLIENT
     | {"client_secret": "Zr8uYw6Tt7Ls1Vb4Nc5XdmF9B5f41JqMh3xJ0Qk2abc"},
     "CodeResponse": {"id": CODE_ID},
+    "StatisticsItemResponse": {
+        "start": "2026-11-30T00:00:00Z",
+        "registered": 120,
+        "referred": 45,
+        "confirmed": 38,
+        "rejected": 3,
+        "codes": 52,
+    },
+    "UserStatisticsItemResponse": {"start": "2026-11-30T00:00:00Z", "joined": 4, "confirmed": 3},
+    "TopReferrerResponse": {"user_id": ANN_ID, "confirmed": 17, "pending": 2, "rejected": 1},
     "EventPageResponse": {"next_cursor": EVENT_CURSOR},
     "EventResponse": {
         "id": EVENT_ID,
@@ -235,6 +245,9 @@ PARAMETER_EXAMPLES = {
     "code": "ANN-2026",
     "email": "ann@example.com",
     "external_id": "shop-1234",
+    "from": "2026-11-01",
+    "interval": "day",
+    "to": "2026-12-01",
 }
 """Examples of path and query parameters; ids have none, because they would not exist."""
 

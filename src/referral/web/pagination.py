@@ -88,31 +88,40 @@ def make_cursor(last_id: UUID | None, *list_key: object) -> str | None:
     return urlsafe_b64encode(last_id.bytes + checksum).rstrip(b"=").decode()
 
 
+Limit = Annotated[
+    str,
+    QueryParameter(
+        description="The maximum number of items.",
+        schema_extra={
+            "type": OpenAPIType.INTEGER,
+            "minimum": 1,
+            "maximum": MAX_PAGE_ITEMS,
+            "format": "int32",
+            "default": DEFAULT_PAGE_ITEMS,
+        },
+    ),
+]
+
+
+def parse_limit(limit: str) -> int:
+    """Read `limit`, which must be decimal digits; `1e1` is invalid."""
+    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE_ITEMS:
+        detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
+        raise ValidationFailed(FieldError(detail, parameter="limit"))
+    return int(limit)
+
+
 def provide_page_request(
     request: Request[Any, Any, Any],
-    limit: Annotated[
-        str,
-        QueryParameter(
-            description="The maximum number of items.",
-            schema_extra={
-                "type": OpenAPIType.INTEGER,
-                "minimum": 1,
-                "maximum": MAX_PAGE_ITEMS,
-                "format": "int32",
-                "default": DEFAULT_PAGE_ITEMS,
-            },
-        ),
-    ] = str(DEFAULT_PAGE_ITEMS),
+    limit: Limit = str(DEFAULT_PAGE_ITEMS),
     cursor: Annotated[
         str | None, QueryParameter(description="`next_cursor` of the previous page.")
     ] = None,
 ) -> PageRequest:
-    """Read `limit` and `cursor`. `limit` must be decimal digits; `1e1` is invalid."""
-    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_PAGE_ITEMS:
-        detail = f"Send a whole number from 1 to {MAX_PAGE_ITEMS}."
-        raise ValidationFailed(FieldError(detail, parameter="limit"))
+    """Read `limit` and `cursor`."""
+    maximum = parse_limit(limit)
     reject_null_filters(request)
-    return PageRequest(int(limit), cursor)
+    return PageRequest(maximum, cursor)
 
 
 def reject_null_filters(request: Request[Any, Any, Any]) -> None:

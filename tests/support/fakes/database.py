@@ -29,6 +29,7 @@ from tests.support.fakes.repositories import (
 from tests.support.fakes.risk import FakeUserNetworks
 from tests.support.fakes.searches import FakeCodeSearch, FakeReferralSearch, count_referrals
 from tests.support.fakes.signing_keys import FakeSigningKeyRegistry
+from tests.support.fakes.statistics import FakeStatisticsRepository
 from tests.support.fakes.tables import Tables
 from tests.support.fakes.third_parties import (
     FakeProfileRepository,
@@ -145,6 +146,10 @@ class FakeRepositories:
     @property
     def replays(self) -> FakeReplayRepository:
         return FakeReplayRepository(self._open_tables())
+
+    @property
+    def statistics(self) -> FakeStatisticsRepository:
+        return FakeStatisticsRepository(self._open_tables())
 
     @property
     def jobs(self) -> FakeJobQueue:

@@ -268,6 +268,8 @@ class FakeReferralRepository:
         if await self.find_by_referred(referral.referred_id) is not None:
             self.tables.reject(AlreadyReferred())
         self.tables.referrals[referral.id] = referral
+        if referral.status is not ReferralStatus.PENDING:
+            self.tables.decisions[referral.id, referral.status] = referral.joined_at
 
     async def lock_pending(self, user_id: UUID) -> Referral | None:
         return _first(row for row in self._pending() if row.referred_id == user_id)
@@ -290,10 +292,13 @@ class FakeReferralRepository:
             decided_at=referral.decided_at,
             held=False,
         )
+        assert referral.decided_at is not None
+        self.tables.decisions.setdefault((referral.id, referral.status), referral.decided_at)
 
-    async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
+    async def set_status(self, referral_id: UUID, status: ReferralStatus, now: datetime) -> None:
         row = self.tables.referrals[referral_id]
         self.tables.referrals[referral_id] = replace(row, status=status, held=False)
+        self.tables.decisions.setdefault((referral_id, status), now)
 
     async def save_risk(self, referral: Referral) -> None:
         stored = self.tables.referrals[referral.id]

@@ -17,7 +17,7 @@ from referral.core.entities.events import Event
 from referral.core.entities.idempotency import StoredResponse
 from referral.core.entities.jobs import Job
 from referral.core.entities.login_sessions import LoginSession
-from referral.core.entities.referrals import Referral
+from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.sessions import RefreshToken, Session
 from referral.core.entities.users import Profile, User
 from referral.core.entities.webhook_deliveries import Delivery, Replay
@@ -52,6 +52,7 @@ class Tables:
     codes: dict[UUID, Code] = field(default_factory=dict)
     deleted_codes: dict[UUID, datetime] = field(default_factory=dict)
     referrals: dict[UUID, Referral] = field(default_factory=dict)
+    decisions: dict[tuple[UUID, ReferralStatus], datetime] = field(default_factory=dict)
     sessions: dict[UUID, Session] = field(default_factory=dict)
     refresh_tokens: dict[bytes, RefreshToken] = field(default_factory=dict)
     login_sessions: dict[bytes, LoginSession] = field(default_factory=dict)

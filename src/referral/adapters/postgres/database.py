@@ -33,6 +33,7 @@ from referral.adapters.postgres.repositories.searches import (
 )
 from referral.adapters.postgres.repositories.sessions import PostgresSessionRepository
 from referral.adapters.postgres.repositories.signing_keys import PostgresSigningKeyRegistry
+from referral.adapters.postgres.repositories.statistics import PostgresStatisticsRepository
 from referral.adapters.postgres.repositories.user_directory import PostgresUserDirectory
 from referral.adapters.postgres.repositories.user_networks import PostgresUserNetworks
 from referral.adapters.postgres.repositories.users import PostgresUserRepository
@@ -150,6 +151,10 @@ class PostgresRepositories:
     @cached_property
     def replays(self) -> PostgresReplayRepository:
         return PostgresReplayRepository(self.connection)
+
+    @cached_property
+    def statistics(self) -> PostgresStatisticsRepository:
+        return PostgresStatisticsRepository(self.connection)
 
     @cached_property
     def jobs(self) -> JobQueue:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    Date,
     ForeignKey,
     Identity,
     Index,
@@ -151,6 +152,10 @@ referrals = Table(
     Column("reason", Text),
     _timestamp("decided_at", nullable=True),
     Column("risk_signals", ARRAY(Text), nullable=False, server_default="{}"),
+    # First times of the two decisions. Null in referrals that are older than the columns; for the
+    # others a trigger sets what a statement leaves null (revision 0022).
+    _timestamp("confirmed_at", nullable=True),
+    _timestamp("rejected_at", nullable=True),
     # Whether the referral is rejected if it stays pending for too long.
     Column("expires", Boolean, nullable=False, server_default=text("true")),
     UniqueConstraint("referred_id", name="uq_referrals_referred_id"),
@@ -499,4 +504,43 @@ webhook_replays = Table(
     # The last event of the previous batch.
     _timestamp("after_occurred_at", nullable=True),
     Column("after_event_id", Uuid),
+)
+
+REFERRER_FIGURES = ("confirmed", "pending", "rejected", "confirmations")
+
+# What triggers on users, codes and referrals found changed, until it is added to the figures of
+# the two other tables (revision 0022). `confirmed`, `pending` and `rejected` count referrals by the
+# day of joining and the status now, `confirmations` and `rejections` by the day of the decision.
+statistics_changes = Table(
+    "statistics_changes",
+    metadata,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("day", Date, nullable=False),
+    Column("referrer_id", Uuid),
+    *(
+        Column(name, Integer, nullable=False, server_default="0")
+        for name in ("registered", "codes", *REFERRER_FIGURES, "rejections")
+    ),
+)
+
+daily_statistics = Table(
+    "daily_statistics",
+    metadata,
+    Column("day", Date, primary_key=True),
+    *(
+        Column(name, Integer, nullable=False)
+        for name in ("registered", "referred", "confirmed", "rejected", "codes")
+    ),
+)
+
+referrer_statistics = Table(
+    "referrer_statistics",
+    metadata,
+    Column("referrer_id", Uuid, primary_key=True),
+    # `day`, `month`, `year`, or `all` with the start -infinity.
+    Column("period", Text, primary_key=True),
+    Column("start", Date, primary_key=True),
+    *(Column(name, Integer, nullable=False) for name in REFERRER_FIGURES),
+    # For the referrers with the most confirmed referrals.
+    Index("ix_referrer_statistics_top", "period", "start", "confirmed", "referrer_id"),
 )

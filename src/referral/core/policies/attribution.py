@@ -108,9 +108,10 @@ class ResolveReferral:
         self, repositories: Repositories, referral: Referral, status: ReferralStatus
     ) -> None:
         decided = replace(referral, status=status)
-        event = referral_event(STATUS_EVENTS[status], decided, self.clock.now())
+        now = self.clock.now()
+        event = referral_event(STATUS_EVENTS[status], decided, now)
         await self.record_events(repositories, event)
-        await repositories.referrals.set_status(referral.id, status)
+        await repositories.referrals.set_status(referral.id, status, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from referral.core.ports.login_sessions import AuthorizationCodeRepository, Logi
 from referral.core.ports.risk import UserNetworks
 from referral.core.ports.searches import CodeSearch, ReferralSearch
 from referral.core.ports.signing_keys import SigningKeyRegistry
+from referral.core.ports.statistics import StatisticsRepository
 from referral.core.ports.user_directory import UserDirectory
 from referral.core.ports.webhooks import (
     DeliveryRepository,
@@ -201,8 +202,8 @@ class ReferralRepository(Protocol):
 
     async def lock(self, referral_id: UUID) -> Referral | None: ...
 
-    async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
-        """Store the status of a locked referral, which is not held any more."""
+    async def set_status(self, referral_id: UUID, status: ReferralStatus, now: datetime) -> None:
+        """Store the status of a locked referral, which is not held any more, and its time."""
         ...
 
     async def save_risk(self, referral: Referral) -> None:
@@ -527,6 +528,9 @@ class Repositories(Protocol):
 
     @property
     def referral_search(self) -> ReferralSearch: ...
+
+    @property
+    def statistics(self) -> StatisticsRepository: ...
 
     @property
     def jobs(self) -> JobQueue: ...

@@ -6,7 +6,6 @@ from uuid import UUID
 from dishka import FromDishka
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency, Provide
-from litestar.openapi.datastructures import ResponseSpec
 
 from referral.core import errors
 from referral.core.ports.system import QrCodeRenderer
@@ -22,6 +21,7 @@ from referral.web.idempotency import (
     respond_accepted,
 )
 from referral.web.injection import inject
+from referral.web.pictures import PNG_MEDIA_TYPE, SVG_MEDIA_TYPE, image_response
 from referral.web.problem_types import (
     IDEMPOTENCY_ERRORS,
     READ_ONE_ERRORS,
@@ -30,16 +30,6 @@ from referral.web.problem_types import (
 )
 from referral.web.public_urls import PublicUrls
 from referral.web.rate_limits import TOKEN_LIMITS_BY_ACCOUNT
-
-SVG_MEDIA_TYPE = "image/svg+xml"
-PNG_MEDIA_TYPE = "image/png"
-
-
-def _image_response(media_type: str) -> dict[int, ResponseSpec]:
-    image = ResponseSpec(
-        bytes, description="The image.", media_type=media_type, generate_examples=False
-    )
-    return {200: image}
 
 
 class CodeSharingController(Controller):
@@ -80,7 +70,7 @@ class CodeSharingController(Controller):
         operation_id="getCodeQrSvg",
         summary="Get a QR code as SVG",
         media_type=SVG_MEDIA_TYPE,
-        responses=problem_responses(*READ_ONE_ERRORS) | _image_response(SVG_MEDIA_TYPE),
+        responses=problem_responses(*READ_ONE_ERRORS) | image_response(SVG_MEDIA_TYPE),
     )
     @inject
     async def show_svg(
@@ -100,7 +90,7 @@ class CodeSharingController(Controller):
         operation_id="getCodeQrPng",
         summary="Get a QR code as PNG",
         media_type=PNG_MEDIA_TYPE,
-        responses=problem_responses(*READ_ONE_ERRORS) | _image_response(PNG_MEDIA_TYPE),
+        responses=problem_responses(*READ_ONE_ERRORS) | image_response(PNG_MEDIA_TYPE),
     )
     @inject
     async def show_png(

@@ -6,7 +6,7 @@ from functools import cache
 from uuid import UUID
 
 from asyncpg import UniqueViolationError
-from sqlalchemy import and_, bindparam, literal_column, select, update
+from sqlalchemy import BindParameter, and_, bindparam, case, func, literal_column, select, update
 
 from referral.adapters.postgres.connection import (
     DatabaseConnection,
@@ -23,6 +23,7 @@ from referral.core.errors import AlreadyReferred
 BY_ID = referrals.c.id == bindparam("referral_id")
 BY_REFERRER = referrals.c.referrer_id == bindparam("referrer_id")
 BY_REFERRED = referrals.c.referred_id == bindparam("referred_id")
+NOW: BindParameter[datetime] = bindparam("now", type_=referrals.c.decided_at.type)
 # A literal: the planner must see that the partial index covers it.
 PENDING = referrals.c.status == literal_column(f"'{ReferralStatus.PENDING}'")
 SELECT_LIST = select(
@@ -49,13 +50,26 @@ LOCK_OVERDUE = Statement(
     .with_for_update(skip_locked=True)
 )
 LOCK = Statement(select(referrals).where(BY_ID).with_for_update())
+DECISION_TIMES = {
+    column.name: case((bindparam("status") == status, func.coalesce(column, NOW)), else_=column)
+    for status, column in (
+        (ReferralStatus.CONFIRMED, referrals.c.confirmed_at),
+        (ReferralStatus.REJECTED, referrals.c.rejected_at),
+    )
+}
 SAVE_DECISION = Statement(
     update(referrals)
     .where(BY_ID)
-    .values(held=False, **{name: bindparam(name) for name in ("status", "reason", "decided_at")})
+    .values(
+        held=False,
+        status=bindparam("status"),
+        reason=bindparam("reason"),
+        decided_at=NOW,
+        **DECISION_TIMES,
+    )
 )
 SET_STATUS = Statement(
-    update(referrals).where(BY_ID).values(status=bindparam("status"), held=False)
+    update(referrals).where(BY_ID).values(held=False, status=bindparam("status"), **DECISION_TIMES)
 )
 SAVE_RISK = Statement(
     update(referrals)
@@ -115,13 +129,19 @@ class PostgresReferralRepository:
         return await self.connection.fetch_entity(Referral, LOCK, referral_id=referral_id)
 
     async def save_decision(self, referral: Referral) -> None:
-        await self.connection.execute(SAVE_DECISION, referral_id=referral.id, **values_of(referral))
+        await self.connection.execute(
+            SAVE_DECISION,
+            referral_id=referral.id,
+            status=referral.status,
+            reason=referral.reason,
+            now=referral.decided_at,
+        )
 
     async def save_risk(self, referral: Referral) -> None:
         await self.connection.execute(SAVE_RISK, referral_id=referral.id, **values_of(referral))
 
-    async def set_status(self, referral_id: UUID, status: ReferralStatus) -> None:
-        await self.connection.execute(SET_STATUS, referral_id=referral_id, status=status)
+    async def set_status(self, referral_id: UUID, status: ReferralStatus, now: datetime) -> None:
+        await self.connection.execute(SET_STATUS, referral_id=referral_id, status=status, now=now)
 
     async def find_by_referred(self, user_id: UUID) -> Referral | None:
         return await self.connection.fetch_entity(Referral, FIND_BY_REFERRED, referred_id=user_id)
