@@ -20,6 +20,7 @@ from referral.core.ports.repositories import Database
 from tests.contracts.rows import HOUR, ID_GENERATOR, NOW, store_user
 from tests.support.fakes.database import FakeDatabase, FakeMailReservations
 from tests.support.fakes.security import FakeFingerprinter
+from tests.support.waiting import wait_for_value
 
 
 @pytest.fixture
@@ -203,6 +204,51 @@ async def test_concurrent_mails_do_not_exceed_the_quota(
     assert [each and each.user.id for each in results] == [each.user_id for each in requests]
     assert [granted.count(user) for user in users[1:]] == [3, 3, 3]
     assert granted.count(users[0]) + sum(single) == 3
+
+
+async def test_changed_address_takes_the_token_with_it(
+    database: PostgresDatabase, database_url: str
+) -> None:
+    """A change of the address waits for a mail that is being reserved, and deletes its token."""
+    ann = await store_user(database)
+    token = make_token(ann)
+    watcher = await asyncpg.connect(database_url)
+
+    async def change_email() -> None:
+        async with database.begin() as repositories:
+            key = f"new-{ann.email_key}"
+            await repositories.users.save(replace(ann, email=key, email_key=key))
+            await repositories.one_time_tokens.delete(ann.id)
+
+    async with make_driver_pool(database_url) as pool:
+        mail_reservations = PostgresMailReservations(pool, FakeFingerprinter())
+        async with database.begin() as other_mail:
+            await other_mail.mail_quota.reserve_slot(
+                ID_GENERATOR.new(), ann.email_key, NOW, slots=3, window=HOUR
+            )
+            request = make_request(ann, token=token)
+            reserving = asyncio.create_task(mail_reservations.reserve(request))
+            await wait_for_value(lambda: count_waiting(watcher))
+            changing = asyncio.create_task(change_email())
+
+            async def is_decided() -> bool:
+                return changing.done() or await count_waiting(watcher) == 2
+
+            await wait_for_value(is_decided)
+            assert not changing.done()
+        assert await reserving == MailReservation(ann, None)
+        await changing
+    await watcher.close()
+    assert not await is_stored(database, token)
+
+
+async def count_waiting(connection: asyncpg.Connection) -> int:
+    """Return how many connections wait for a lock."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return count
 
 
 @pytest.fixture
