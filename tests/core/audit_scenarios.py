@@ -517,8 +517,8 @@ SELF_SERVICE: set[type] = {
 }
 """Changes by users of what is theirs, which do not concern security."""
 
-IN_BATCHES: set[type] = {imports.ImportLines}
-"""Changes in many transactions, with a record at the start and at the end: see `test_imports`."""
+IN_BATCHES: set[type] = {exports.RecordExport, imports.ImportLines}
+"""With a record at the start and one at the end: see `test_exports` and `test_imports`."""
 
 JOBS: set[type] = {
     enrichment.EnrichProfile,

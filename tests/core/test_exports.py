@@ -11,7 +11,7 @@ from referral.core.entities.referrals import Referral, ReferralListItem, Referra
 from referral.core.entities.risk import UserNetwork
 from referral.core.entities.users import Profile
 from referral.core.errors import Unauthenticated
-from referral.core.use_cases.exports import AccountExport, ExportAccount
+from referral.core.use_cases.exports import AccountExport, ExportAccount, RecordExport
 from tests.core.service import CLIENT_IP, PASSWORD, InMemoryService
 from tests.support.fakes.repositories import FakeReferralRepository
 
@@ -95,3 +95,16 @@ async def test_export_has_all_referrals(
     export = await service.get(ExportAccount)(ann.id)
     assert [joined.id for joined in export.referrals] == ids[::-1]
     assert limits == {1000}
+
+
+async def test_export_of_everything_is_in_the_audit_log(service: InMemoryService) -> None:
+    """Its start, and its end with the digest of the file, by which an import names it too."""
+    record = service.get(RecordExport)
+    await record()
+    await record(b"digest")
+    async with service.database.read() as repositories:
+        audit = sorted(repositories.tables.audit.values(), key=lambda each: each.id)
+    assert [(each.actor, each.action, each.subject) for each in audit] == [
+        ("operator", "export.started", "all"),
+        ("operator", "export.finished", b"digest".hex()),
+    ]

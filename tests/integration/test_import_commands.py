@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -208,9 +209,14 @@ def test_import_tells_what_it_took_and_what_not(installation: Installation, tmp_
 async def test_import_queues_no_job_and_records_no_event(
     installation: Installation, tmp_path: Path
 ) -> None:
-    """Neither for users nor for codes that had expired; the operator is in the audit log."""
+    """Neither for users nor for codes that had expired.
+
+    The operator is in the audit log, with the digests of the imported and the exported file.
+    """
     path = write_lines(tmp_path / "all.jsonl", *MIXED_LINES)
     installation.run("import", str(path), status=1)
+    exported = "".join(f"{line}\n" for line in installation.export())
+    digests = [sha256(each).hexdigest() for each in (path.read_bytes(), exported.encode())]
     connection = await asyncpg.connect(installation.database_url)
     for table in ("pgqueuer", "event_outbox", "events", "imports"):
         assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0  # noqa: S608
@@ -218,10 +224,12 @@ async def test_import_queues_no_job_and_records_no_event(
     assert await connection.fetchval(overdue) == 1
     unreported = f"{overdue} AND expires_at > expiry_reported_until"
     assert await connection.fetchval(unreported) == 0
-    actions = await connection.fetch("SELECT action, actor FROM audit_log ORDER BY id")
+    actions = await connection.fetch("SELECT actor, action, subject FROM audit_log ORDER BY id")
     assert [tuple(row) for row in actions] == [
-        ("import.started", "operator"),
-        ("import.finished", "operator"),
+        ("operator", "import.started", digests[0]),
+        ("operator", "import.finished", digests[0]),
+        ("operator", "export.started", "all"),
+        ("operator", "export.finished", digests[1]),
     ]
     await connection.close()
 

@@ -1,5 +1,6 @@
 """`referral import` and `referral export`: users, codes and referrals as JSON Lines."""
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from referral.adapters.rejected_lines import RejectedLinesFile
 from referral.cli.environment import folder_errors_in_one_line, run_with_container
 from referral.cli.output import json_option, print_json, print_table
 from referral.core.entities.imports import ImportCounts, ImportKind, ImportProgress
+from referral.core.use_cases.exports import RecordExport
 from referral.core.use_cases.imports import ImportLines, ReportProgress
 
 PATH = click.Path(path_type=Path, dir_okay=False)
@@ -57,12 +59,16 @@ def export_file(file: Path, *, as_json: bool) -> None:
     """Export all users, codes and referrals as of now to a file that only its owner can read."""
 
     async def write(container: AsyncContainer) -> int:
-        exporter, count = await container.get(PostgresExporter), 0
+        exporter, record = await container.get(PostgresExporter), await container.get(RecordExport)
+        count, digest = 0, hashlib.sha256()
         with replacing_private_file(file) as output:
+            await record()
             async with exporter.lines() as batches:
                 async for lines in batches:
                     output.writelines(lines)
+                    digest.update(b"".join(lines))
                     count += len(lines)
+        await record(digest.digest())
         return count
 
     with folder_errors_in_one_line():

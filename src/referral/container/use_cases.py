@@ -153,6 +153,7 @@ class UseCases(Provider):
         events.PublishEvents,
         events.ReportExpiredCodes,
         exports.ExportAccount,
+        exports.RecordExport,
         external_users.PutExternalUser,
         imports.ImportLines,
         job_dispatch.DispatchJob,

@@ -51,6 +51,8 @@ class AuditAction(StrEnum):
     DELIVERY_RETRIED = "delivery.retried"
     SIGNING_KEY_ADDED = "signing-key.added"
     SIGNING_KEY_REMOVED = "signing-key.removed"
+    EXPORT_STARTED = "export.started"
+    EXPORT_FINISHED = "export.finished"
     IMPORT_STARTED = "import.started"
     IMPORT_FINISHED = "import.finished"
     JOB_RETRIED = "job.retried"

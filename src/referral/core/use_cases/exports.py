@@ -1,9 +1,10 @@
-"""Exports of accounts."""
+"""Exports of one account, and the records of exports of all of them."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from referral.core.entities.audit import OPERATOR, AuditAction
 from referral.core.entities.codes import Code
 from referral.core.entities.login_sessions import LoginSession
 from referral.core.entities.referrals import Referral, ReferralListItem
@@ -11,11 +12,15 @@ from referral.core.entities.risk import UserNetwork
 from referral.core.entities.sessions import Session
 from referral.core.entities.users import Profile, User
 from referral.core.errors import Unauthenticated
+from referral.core.policies.audit_recording import RecordAudit
 from referral.core.ports.repositories import Database, Repositories
 from referral.core.ports.system import Clock
 
 EXPORT_CHUNK_SIZE = 1000
 """How many referrals each query reads."""
+
+ALL_DATA = "all"
+"""The subject of the record of an export whose file does not exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +78,22 @@ async def _list_referrals(repositories: Repositories, user_id: UUID) -> list[Ref
         if len(chunk) < EXPORT_CHUNK_SIZE:
             return referrals
         after = chunk[-1].referral_id
+
+
+@dataclass(frozen=True, slots=True)
+class RecordExport:
+    """Record that the operator exports all users, codes and referrals.
+
+    Call it before the first line is read, and again with the SHA-256 digest of the file.
+    """
+
+    database: Database
+    record_audit: RecordAudit
+
+    async def __call__(self, digest: bytes | None = None) -> None:
+        """Add the record of the start, or of the end if there is a digest."""
+        action, subject = AuditAction.EXPORT_STARTED, ALL_DATA
+        if digest is not None:
+            action, subject = AuditAction.EXPORT_FINISHED, digest.hex()
+        async with self.database.begin() as repositories:
+            await self.record_audit(repositories, OPERATOR, action, subject)
