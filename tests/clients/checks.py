@@ -95,6 +95,15 @@ CHECKS = {
             ),
         ),
     ),
+    "identity-provider": Check(
+        "typescript",
+        (
+            (
+                *("env", "PYTHONPATH={root}/src:{root}", "{python}", "-m"),
+                "tests.clients.identity_provider",
+            ),
+        ),
+    ),
     "webhooks": Check("typescript", (("node", "webhooks.mjs"),)),
     "openapi-generator": Check(
         "python",
