@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from dishka import Provider
 from dishka import Scope as DishkaScope
 
@@ -44,6 +45,7 @@ from tests.web.test_authorization import CLIENT_SCOPES, promote, request_for
 from tests.web.token_forger import decode, encode
 
 KEY = IssuerKey("RS256")
+EC_KEY, ED_KEY = IssuerKey("ES256", "ec"), IssuerKey("EdDSA", "ed")
 JWT, ID_TOKEN, ACCESS_TOKEN, USER_ID, EXTERNAL_ID = SubjectTokenType
 
 
@@ -85,7 +87,7 @@ async def product(
     fakes.provide(lambda: clock, provides=Clock, override=True)
     engine = make_engine(database_url)
     database = PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
-    async with issuer_stub(KEY) as issuer:
+    async with issuer_stub(KEY, EC_KEY, ED_KEY) as issuer:
         settings = Settings(
             **UNLIMITED_SETTINGS,
             data_dir=tmp_path_factory.mktemp("data"),
@@ -232,10 +234,10 @@ def _unsigned(product: Exchanger, algorithm: str, signature: str = "") -> str:
     return f"{header}.{encode(product.claims())}.{signature}"
 
 
-def _hmac(product: Exchanger, secret: str) -> str:
+def _hmac(product: Exchanger, secret: str, kid: str = "key") -> str:
     import hmac  # noqa: PLC0415
 
-    text = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': 'key'})}.{encode(product.claims())}"
+    text = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': kid})}.{encode(product.claims())}"
     return f"{text}.{encode(hmac.digest(secret.encode(), text.encode(), 'sha256'))}"
 
 
@@ -254,6 +256,38 @@ def _flipped(part: str) -> str:
     raw[len(raw) // 2] ^= 1
     return encode(bytes(raw))
 
+
+def _signature(p: Exchanger, change: Callable[[str], str]) -> str:
+    """Return a token whose signature is written in another way."""
+    return _parts(p, lambda s: [s[0], s[1], change(s[2])])
+
+
+def _ecdsa(p: Exchanger, change: Callable[[int, int], bytes]) -> str:
+    """Return a token of the P-256 key with another signature, made from r and s."""
+    head, payload, signature = EC_KEY.sign(p.claims()).split(".")
+    raw = decode(signature)
+    numbers = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
+    return f"{head}.{payload}.{encode(change(*numbers))}"
+
+
+def _pair(r: int, s: int, size: int = 32) -> bytes:
+    return r.to_bytes(size) + s.to_bytes(size)
+
+
+def _ed25519(p: Exchanger, change: Callable[[bytes], bytes]) -> str:
+    """Return a token of the Ed25519 key with another signature."""
+    head, payload, signature = ED_KEY.sign(p.claims()).split(".")
+    return f"{head}.{payload}.{encode(change(decode(signature)))}"
+
+
+def _plus_order(signature: bytes) -> bytes:
+    """Add the order of the group to S, which is another encoding of the same number."""
+    number = int.from_bytes(signature[32:], "little") + ED25519_ORDER
+    return signature[:32] + number.to_bytes(32, "little")
+
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 Forge = Callable[[Exchanger], str]
 FORGERIES: dict[str, Forge] = {
@@ -319,6 +353,47 @@ FORGERIES: dict[str, Forge] = {
     "garbage": lambda _: "garbage",
     "non-ASCII": lambda p: KEY.sign(p.claims()) + "é",
     "NUL": lambda p: KEY.sign(p.claims()) + "\0",
+    "padding": lambda p: _signature(p, lambda s: s + "=" * (-len(s) % 4)),
+    "too much padding": lambda p: _signature(p, lambda s: s + "==="),
+    "padded header": lambda p: _parts(p, lambda s: [s[0] + "=", *s[1:]]),
+    "line end": lambda p: _signature(p, lambda s: s + "\n"),
+    "line end within": lambda p: _signature(p, lambda s: f"{s[:9]}\r\n{s[9:]}"),
+    "bits beyond the signature": lambda p: _signature(p, lambda s: s[:-1] + chr(ord(s[-1]) + 1)),
+    "other base64 alphabet": lambda p: _signature(
+        p, lambda s: s.replace("-", "+").replace("_", "/")
+    ),
+    "two algorithms, none last": lambda p: _parts(
+        p, lambda s: [encode(b'{"alg":"RS256","kid":"key","alg":"none"}'), s[1], ""]
+    ),
+    "two algorithms, none first": lambda p: _parts(
+        p, lambda s: [encode(b'{"alg":"none","kid":"key","alg":"RS256"}'), s[1], ""]
+    ),
+    "b64 false, signed": lambda p: _with_header(p, b64=False),
+    "JWE": lambda p: _parts(
+        p, lambda s: [encode({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": "key"}), *s[1:], *s[1:]]
+    ),
+    "JWE in five empty parts": lambda _: encode({"alg": "dir", "enc": "A256GCM"}) + "....",
+    "kid of an EC key": lambda p: _with_header(p, kid="ec"),
+    "RS256 with an EC key": lambda p: _parts(
+        p, lambda s: [encode({"alg": "RS256", "kid": "ec"}), *s[1:]]
+    ),
+    "ES256 of a P-384 key": lambda p: IssuerKey("ES384", "ec").sign(p.claims()),
+    "HS256 with the EC key": lambda p: _hmac(p, json.dumps(EC_KEY.jwk), "ec"),
+    "ECDSA as DER": lambda p: _ecdsa(p, encode_dss_signature),
+    "ECDSA of zeros": lambda p: _ecdsa(p, lambda _r, _s: _pair(0, 0)),
+    "ECDSA of ones": lambda p: _ecdsa(p, lambda _r, _s: _pair(1, 1)),
+    "ECDSA, r is 0": lambda p: _ecdsa(p, lambda _r, s: _pair(0, s)),
+    "ECDSA, s is 0": lambda p: _ecdsa(p, lambda r, _s: _pair(r, 0)),
+    "ECDSA, r is the order": lambda p: _ecdsa(p, lambda _r, s: _pair(P256_ORDER, s)),
+    "ECDSA, s is the order": lambda p: _ecdsa(p, lambda r, _s: _pair(r, P256_ORDER)),
+    "ECDSA, s greater": lambda p: _ecdsa(p, lambda r, s: _pair(r, s + P256_ORDER, 33)),
+    "ECDSA of 66 bytes": lambda p: _ecdsa(p, lambda r, s: _pair(r, s, 33)),
+    "ECDSA of 63 bytes": lambda p: _ecdsa(p, lambda r, s: _pair(r, s)[:-1]),
+    "ECDSA exchanged": lambda p: _ecdsa(p, lambda r, s: _pair(s, r)),
+    "Ed25519 of zeros": lambda p: _ed25519(p, lambda _: bytes(64)),
+    "Ed25519, S greater": lambda p: _ed25519(p, _plus_order),
+    "Ed25519 cut": lambda p: _ed25519(p, lambda raw: raw[:-1]),
+    "Ed25519 longer": lambda p: _ed25519(p, lambda raw: raw + b"\0"),
     "JSON serialization": lambda p: json.dumps(
         dict(
             zip(("protected", "payload", "signature"), KEY.sign(p.claims()).split("."), strict=True)
@@ -371,7 +446,8 @@ async def test_bad_subject_token_is_refused(product: Exchanger, forge: Forge) ->
     for token_type in (JWT, ID_TOKEN, ACCESS_TOKEN):
         response = await product.exchange(token, token_type)
         assert is_refused(response), response.text
-    assert (await product.exchange(KEY.sign(product.claims()))).status_code == 200
+    for key in (KEY, EC_KEY, ED_KEY):
+        assert (await product.exchange(key.sign(product.claims()))).status_code == 200
 
 
 @pytest.mark.parametrize(

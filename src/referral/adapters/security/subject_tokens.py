@@ -135,7 +135,9 @@ class JwtSubjectTokenVerifier:
 
 
 def _parse(token: str) -> tuple[Mapping[str, object], SubjectClaims]:
-    """Decode a token without trusting it."""
+    """Decode a token without trusting it. PyJWT accepts padding, RFC 7515 does not."""
+    if "=" in token:
+        raise ValueError("padding")
     decoded = JWS.decode_complete(token, options={"verify_signature": False})
     return decoded["header"], msgspec.json.decode(decoded["payload"], type=SubjectClaims)
 
