@@ -16,12 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
+import httpx
 
 from referral.adapters.postgres.embedded import EmbeddedPostgres
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.security.keys import make_key_file
 from tests.performance.seed import NOW, email_of, user_id
-from tests.support.service_process import COMMAND, environment
+from tests.support.service_process import COMMAND, environment, running_service
 
 SCALE = 1_000_000
 LOOKUPS = 2_000
@@ -76,6 +77,20 @@ async def measure_lookups(url: str, users: int) -> float:
     return statistics.median(times) * 1000
 
 
+def measure_http_lookups(folder: Path, url: str, users: int) -> float:
+    """Return the median milliseconds of `GET /codes/lookup` for addresses that are not cached."""
+    settings = {"database_url": url, "signing_key_file": str(folder / "key.pem"), "worker": "off"}
+    with running_service(folder / "var", **settings) as service, httpx.Client() as client:
+        times = []
+        for number in range(LOOKUPS):
+            email = _email((number * 7919 + 1) % users)
+            started = time.perf_counter()
+            found = client.get(f"{service.url}/api/v1/codes/lookup", params={"email": email})
+            times.append(time.perf_counter() - started)
+            assert found.is_success
+    return statistics.median(times) * 1000
+
+
 async def create_databases(url: str) -> list[str]:
     """Create the databases, and return their URLs."""
     connection = await asyncpg.connect(url)
@@ -99,8 +114,10 @@ def measure(folder: Path, users: int) -> str:
         lines = write_file(path, users)
         run_measured(folder, first, "import", str(small))
         before = asyncio.run(measure_lookups(first, DOMAINS))
+        http_before = measure_http_lookups(folder, first, DOMAINS)
         seconds, megabytes = run_measured(folder, first, "import", str(path))
         after = asyncio.run(measure_lookups(first, users))
+        http_after = measure_http_lookups(folder, first, users)
         exports = [folder / "1.jsonl", folder / "2.jsonl"]
         export_seconds, export_mb = run_measured(folder, first, "export", str(exports[0]))
         run_measured(folder, second, "import", str(exports[0]))
@@ -111,7 +128,8 @@ def measure(folder: Path, users: int) -> str:
     return (
         f"Import of {users:,} users, as many codes and {users // 2:,} referrals: {seconds:.0f} s, "
         f"{lines / seconds:,.0f} lines a second, {megabytes:.0f} MB at most. The lookup takes "
-        f"{after:.2f} ms afterwards, {before:.2f} ms with {DOMAINS:,} users. The export takes "
+        f"{after:.2f} ms afterwards, {before:.2f} ms with {DOMAINS:,} users; over HTTP "
+        f"{http_after:.2f} and {http_before:.2f} ms. The export takes "
         f"{export_seconds:.0f} s and {export_mb:.0f} MB; imported elsewhere and exported again, "
         f"the file is {'equal' if is_equal else 'NOT EQUAL'}.\n"
     )

@@ -1,6 +1,8 @@
 """Imports of users, codes and referrals from other services."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from referral.core.entities.audit import OPERATOR, AuditAction, AuditRecord, make_audit_record
@@ -31,6 +33,15 @@ NEXT_KIND = {
     ImportKind.CODE: ImportKind.REFERRAL,
     ImportKind.REFERRAL: None,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRows:
+    """A batch, its valid lines as rows, and the others."""
+
+    batch: Batch
+    rows: list[ImportedRow]
+    invalid: list[RejectedLine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,46 +100,60 @@ class ImportLines:
         rows = ImportRows(
             self.email_parser, self.fingerprinter, self.password_hasher, session.started_at
         )
-        while progress.kind is not None:
-            batch = file.read(progress.kind, progress.offset, progress.line)
-            made, invalid = _make_rows(rows, progress.kind, batch)
-            async with session.transaction():
-                added, conflicts = await session.add(progress.kind, made) if made else (0, [])
-                texts = {line.number: line.text for line in batch.lines}
-                texts |= {line.number: line.text for line in batch.invalid}
-                found = sorted((*invalid, *conflicts), key=lambda each: each.line)
-                size = rejected.write(progress.kind, [(each, texts[each.line]) for each in found])
-                counts = ImportCounts(added, len(made) - added - len(conflicts), len(found))
-                progress = _advance(progress, batch, counts, size)
-                await session.save(progress)
-            report(progress)
+        # The thread makes the rows of the next batch while the database stores this one.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            following = thread.submit(_read_rows, file, rows, progress)
+            while progress.kind is not None:
+                read = await asyncio.wrap_future(following)
+                following = thread.submit(_read_rows, file, rows, _move(progress, read.batch))
+                async with session.transaction():
+                    progress = await _store(session, rejected, progress, read)
+                    await session.save(progress)
+                report(progress)
         return progress
 
 
-def _make_rows(
-    rows: ImportRows, kind: ImportKind, batch: Batch
-) -> tuple[Sequence[ImportedRow], list[RejectedLine]]:
+async def _store(
+    session: ImportSession, rejected: RejectedLines, progress: ImportProgress, read: BatchRows
+) -> ImportProgress:
+    """Add the rows of a batch, and write its rejected lines; return the progress after it."""
+    kind, rows = progress.kind or ImportKind.USER, read.rows
+    added, conflicts = await session.add(kind, rows) if rows else (0, [])
+    found = sorted((*read.invalid, *conflicts), key=lambda each: each.line)
+    size = rejected.write(kind, _with_texts(found, read.batch))
+    counts = ImportCounts(added, len(rows) - added - len(conflicts), len(found))
+    return replace(
+        _move(progress, read.batch),
+        rejected_bytes=progress.rejected_bytes | {kind: size},
+        counts=progress.counts | {kind: progress.counts.get(kind, ImportCounts()).plus(counts)},
+    )
+
+
+def _read_rows(file: ImportFile, rows: ImportRows, progress: ImportProgress) -> BatchRows:
+    """Read the batch at a position; there is none after the last kind."""
+    if progress.kind is None:
+        return BatchRows(Batch([], [], 0, 1, is_last=True), [], [])
+    batch = file.read(progress.kind, progress.offset, progress.line)
     made: list[ImportedRow] = []
     rejected = [RejectedLine(line.number, line.reason) for line in batch.invalid]
-    make = rows.maker(kind)
+    make = rows.maker(progress.kind)
     for line in batch.lines:
         try:
             made.append(make(line))
         except InvalidRequest as error:
             rejected.append(RejectedLine(line.number, f"{error.field}: {error.detail}"))
-    return made, rejected
+    return BatchRows(batch, made, rejected)
 
 
-def _advance(
-    progress: ImportProgress, batch: Batch, counts: ImportCounts, rejected_bytes: int
-) -> ImportProgress:
-    kind = progress.kind or ImportKind.USER
-    total = progress.counts.get(kind, ImportCounts()).plus(counts)
-    progress = replace(
-        progress,
-        offset=batch.offset,
-        line=batch.line,
-        rejected_bytes=progress.rejected_bytes | {kind: rejected_bytes},
-        counts=progress.counts | {kind: total},
-    )
-    return replace(progress, kind=NEXT_KIND[kind], offset=0, line=1) if batch.is_last else progress
+def _with_texts(found: list[RejectedLine], batch: Batch) -> list[tuple[RejectedLine, bytes]]:
+    numbers = {each.line for each in found}
+    texts = {line.number: line.text for line in batch.lines if line.number in numbers}
+    texts |= {line.number: line.text for line in batch.invalid}
+    return [(each, texts[each.line]) for each in found]
+
+
+def _move(progress: ImportProgress, batch: Batch) -> ImportProgress:
+    """Return the position after a batch."""
+    if batch.is_last and progress.kind is not None:
+        return replace(progress, kind=NEXT_KIND[progress.kind], offset=0, line=1)
+    return replace(progress, offset=batch.offset, line=batch.line)
