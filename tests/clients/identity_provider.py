@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from jwt.algorithms import get_default_algorithms
 
 from referral.core.entities.subject_tokens import TOKEN_EXCHANGE_GRANT, SubjectTokenType
-from tests.support.issuer_stub import AUDIENCE, make_private_key
+from tests.support.issuer_stub import AUDIENCE, make_private_key, to_jwk
 from tests.support.service_process import Service, free_port, run_command, running_service
 from tests.support.waiting import wait_for_port, wait_until
 from tests.web.token_forger import encode
 
-ALGORITHMS = ("RS256", "ES256", "EdDSA", "PS256")
+ALGORITHMS = ("RS256", "ES256", "EdDSA", "PS256", "Ed25519")
 REDIRECT_URI = "https://shop.example/callback"
 CLIENT = (AUDIENCE, "of this test alone")
 ID_TOKEN, ACCESS_TOKEN = SubjectTokenType.ID_TOKEN, SubjectTokenType.ACCESS_TOKEN
@@ -44,8 +43,7 @@ class IdentityProvider:
         """Replace all keys; a running provider keeps its own."""
         keys = []
         for algorithm in ALGORITHMS:
-            private = make_private_key(algorithm)
-            jwk = get_default_algorithms()[algorithm].to_jwk(private, as_dict=True)
+            jwk = to_jwk(algorithm, make_private_key(algorithm))
             jwk.pop("key_ops", None)
             keys.append(jwk | {"alg": algorithm, "use": "sig"})
         self._key_file.write_text(json.dumps({"keys": keys}))

@@ -1,5 +1,6 @@
 """Imports of users, codes and referrals."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from referral.core.entities.users import NO_PASSWORD, Locale, Role, User
 from referral.core.ports.imports import Batch, InvalidLine, SourceLine
 from referral.core.use_cases.imports import ImportLines
 from tests.core.service import InMemoryService
+from tests.support.waiting import WAIT_SECONDS
 
 ANN_ID = UUID("01900000-0000-7000-8000-000000000001")
 MOSCOW = timezone(timedelta(hours=3))
@@ -339,3 +341,24 @@ async def test_dry_run_rejects_what_an_import_would(service: InMemoryService) ->
     assert await run_import(service, *lines) == expected
     assert await run_import(service, *lines) == expected
     assert replace(await find(service, "ann@example.com")).email == "ann@example.com"
+
+
+async def test_next_batch_is_read_while_one_is_stored(service: InMemoryService) -> None:
+    """Otherwise the database and the import would wait for each other in turns."""
+    is_ahead = threading.Event()
+
+    class File(FakeImportFile):
+        def read(self, kind: ImportKind, offset: int, line: int) -> Batch:
+            batch = super().read(kind, offset, line)
+            if len(self.reads) == 2:
+                is_ahead.set()
+            return batch
+
+    class Rejected(FakeRejectedLines):
+        def write(self, kind: ImportKind, lines: Sequence[tuple[RejectedLine, bytes]]) -> int:
+            assert is_ahead.wait(WAIT_SECONDS)
+            return super().write(kind, lines)
+
+    file = File(*(UserFields(f"u{number}@example.com") for number in range(4)))
+    await service.get(ImportLines)(file, Rejected(), lambda _: None)
+    assert [line for _, line in file.reads] == [1, 3, 1, 3, 1, 3]

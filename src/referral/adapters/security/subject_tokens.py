@@ -6,6 +6,7 @@ from typing import Annotated
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import OKPAlgorithm
 
 from referral.core.entities.subject_tokens import Identity, SubjectTokenType
 from referral.core.errors import InvalidSubjectToken
@@ -26,7 +27,7 @@ CURVE_ALGORITHMS = {
     "P-256": frozenset({"ES256"}),
     "P-384": frozenset({"ES384"}),
     "P-521": frozenset({"ES512"}),
-    "Ed25519": frozenset({"EdDSA"}),
+    "Ed25519": frozenset({"EdDSA", "Ed25519"}),
     "Ed448": frozenset({"EdDSA"}),
 }
 CURVES_BY_TYPE = {"EC": {"P-256", "P-384", "P-521"}, "OKP": {"Ed25519", "Ed448"}}
@@ -36,6 +37,8 @@ PUBLIC_MEMBERS = {"kty", "n", "e", "crv", "x", "y"}
 """A private part of a key that an issuer publishes by mistake is ignored."""
 
 JWS = jwt.PyJWS(algorithms=sorted(ALGORITHMS))
+JWS.register_algorithm("Ed25519", OKPAlgorithm())
+"""PyJWT knows the older name, EdDSA, only; RFC 9864 names the curve."""
 
 PLAIN_TYPES = {None, "jwt"}
 HEADER_TYPES = {
@@ -178,7 +181,7 @@ def _fits(key: Mapping[str, object], algorithm: str) -> bool:
 def _verifies(token: str, key: Mapping[str, object], algorithm: str) -> bool:
     try:
         public = {name: key[name] for name in PUBLIC_MEMBERS & key.keys()}
-        jwk = jwt.PyJWK(public, algorithm)
+        jwk = jwt.PyJWK(public, "EdDSA" if algorithm == "Ed25519" else algorithm)
         if isinstance(jwk.key, RSAPublicKey) and jwk.key.key_size not in RSA_KEY_BITS:
             return False
         JWS.decode(token, jwk.key, algorithms=[algorithm])
