@@ -98,6 +98,7 @@ async def signals_of(service: InMemoryService, user: User) -> list[RiskSignal]:
         ("b.ob+1@example.com", "b.ob+1@example.com"),
         ("bob+1@mail.gmail.com", "bob+1@mail.gmail.com"),
         ("+1@gmail.com", "+1@gmail.com"),
+        ("++1@gmail.com", "+@gmail.com"),
         ("--@ya.ru", "--@yandex.ru"),
     ],
 )
@@ -341,7 +342,13 @@ async def test_referrer_that_is_set_later_is_assessed(service: InMemoryService, 
     await service.get(SetReferrer)(cleo.id, code.text, HOME)
     dora = await register(service, "dora@example.com", ELSEWHERE)
     await service.get(SetReferrer)(dora.id, code.text)
-    for user, is_held in ((bob, True), (cleo, True), (dora, False)):
+    eve = await register(service, "eve@example.com", ELSEWHERE)
+    service.fingerprints.keys.insert(0, b"new key")
+    await service.get(SetReferrer)(eve.id, code.text, HOME)
+    async with service.database.read() as repositories:
+        networks = [len(await repositories.networks.list_all(each.id)) for each in (bob, dora)]
+    assert networks == [2, 1]
+    for user, is_held in ((bob, True), (cleo, True), (dora, False), (eve, True)):
         referral = await referral_of(service, user)
         assert (referral.held, bool(referral.risk_signals)) == (is_held, is_held)
         assert referral.status is (PENDING if is_held else CONFIRMED)
@@ -400,6 +407,25 @@ class TestLateVerification:
         referral = await referral_of(service, bob)
         assert (referral.held, referral.risk_signals) == (False, ())
         await self.verify(service, await register(service, "x@y", HOME), Deliverability.INVALID)
+
+    async def test_confirmed_referral_stays_confirmed(
+        self, service: InMemoryService, code: Code
+    ) -> None:
+        """The owner of the mailbox has read a mail."""
+        bob = await register(service, "bob@example.com", ELSEWHERE, code)
+        token = await service.create_mail_token(bob)
+        await service.confirm_email(token, caller_id=bob.id, password=None, client_ip=CLIENT_IP)
+        await self.verify(service, bob, Deliverability.INVALID)
+        referral = await referral_of(service, bob)
+        assert (referral.status, referral.held) == (CONFIRMED, False)
+
+    async def test_held_referral_stays_held(self, service: InMemoryService, code: Code) -> None:
+        """Also when the setting was turned off since."""
+        bob = await register(service, "bob@example.com", HOME, code)
+        service.configure(risk_hold="off")
+        await self.verify(service, bob, Deliverability.INVALID)
+        assert (await referral_of(service, bob)).held
+        assert len(await signals_of(service, bob)) == 2
 
     @pytest.mark.parametrize("decision", [CONFIRMED, REJECTED])
     async def test_decided_referral_stays_as_it_is(
