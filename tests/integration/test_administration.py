@@ -424,7 +424,8 @@ async def test_operator_administers_by_commands(
     await run("block", bob.email, "--reason", "Spam.")
     await run("unblock", bob.id, "--reason", "A mistake.")
     [referral] = json.loads(await run("referrals", "--status", "pending", "--limit", "1", "--json"))
-    assert referral["id"] == bob.id
+    assert referral == await find_referral(admin, bob, code)
+    assert "medium: same-network" in await run("referrals", "--status", "pending")
     await run("reject", referral["referral_id"], "--reason", "Spam.")
     decided = await run("confirm", referral["referral_id"], "--reason", "No spam.", status=1)
     assert "decided" in decided

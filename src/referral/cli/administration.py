@@ -14,6 +14,7 @@ from referral.cli.output import CommandGroup, json_option, print_json, print_tab
 from referral.core.entities.account_view import UserDetails
 from referral.core.entities.audit import OPERATOR, AuditAction, AuditFilter, AuditRecord
 from referral.core.entities.referrals import ReferralStatus
+from referral.core.entities.risk import RiskLevel, RiskSignal, risk_level
 from referral.core.entities.searches import ReferralFilter, ReferralRecord
 from referral.core.errors import NotFound
 from referral.core.use_cases.accounts import BlockAccount, FindAccount
@@ -139,13 +140,35 @@ def referrals(*, held: bool, status: str | None, limit: int, as_json: bool) -> N
 
     found = run_with_container(search)
     if as_json:
-        print_json(found)
+        print_json([_with_risk(each) for each in found])
         return
     rows = [
-        (each.referral_id, each.status, each.held, each.code, each.referrer_id, each.id)
+        (
+            each.referral_id,
+            each.status,
+            each.held,
+            _risk(each),
+            each.code,
+            each.referrer_id,
+            each.id,
+        )
         for each in found
     ]
-    print_table(("referral", "status", "held", "code", "referrer", "user"), rows)
+    print_table(("referral", "status", "held", "risk", "code", "referrer", "user"), rows)
+
+
+def _risk(referral: ReferralRecord) -> str:
+    """Return the level and the codes, such as `medium: burst`."""
+    codes = ", ".join(signal.code for signal in referral.risk_signals)
+    return f"{risk_level(referral.risk_signals)}: {codes}" if codes else RiskLevel.LOW
+
+
+def _with_risk(referral: ReferralRecord) -> dict[str, object]:
+    """Return the fields of the API, of which `risk` is computed from the signals."""
+    fields = asdict(referral)
+    signals: tuple[RiskSignal, ...] = fields.pop("risk_signals")
+    details = [{"code": signal.code, "detail": signal.detail} for signal in signals]
+    return fields | {"risk": {"level": risk_level(signals), "signals": details}}
 
 
 @admin.command()
