@@ -46,9 +46,19 @@ INSERT INTO codes (id, user_id, text, text_key, created_at, expires_at, max_uses
 INSERT INTO referrals (id, referrer_id, referred_id, code_id, code, status, joined_at, held)
     SELECT id_of(n), id_of(1 + n % 100), id_of(n), id_of(1 + n % 100), 'CODE',
     CASE n % 100 WHEN 0 THEN 'pending' WHEN 1 THEN 'rejected' ELSE 'confirmed' END,
-    '2030-01-01Z'::timestamptz + n * interval '1 minute', n % 500 = 0
-    FROM generate_series(101, 50000) n
+    '2030-01-01Z'::timestamptz + n * interval '1 minute', n % 100 = 0
+    FROM generate_series(101, 50000) n;
+INSERT INTO users SELECT id_of(n), 'U' || n || '@example.com', 'u' || n || '@example.com', 'x',
+    'member', 'en', false, true, now() FROM generate_series(50001, 90000) n;
+INSERT INTO codes (id, user_id, text, text_key, created_at, expires_at, enabled)
+    VALUES (id_of(50001), id_of(50001), 'CODE50001', 'CODE50001', now(), now(), false);
+INSERT INTO referrals (id, referrer_id, referred_id, code_id, code, status, joined_at)
+    SELECT id_of(n), id_of(50001), id_of(n), id_of(50001), 'CODE50001', 'confirmed',
+    '2030-01-01Z'::timestamptz + (n - 50000) * interval '1 minute'
+    FROM generate_series(50002, 90000) n
 """
+# The referrer of the last referrals; none of them is rejected or held. All pending ones are held.
+ALL_CONFIRMED = UUID(int=50_001)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +161,9 @@ REFERRAL_FILTERS = [
     ReferralFilter(code="code7"),
     ReferralFilter(held=True),
     ReferralFilter(since=START, until=START + timedelta(days=9)),
+    ReferralFilter(until=START + timedelta(days=30)),
+    ReferralFilter(status=ReferralStatus.CONFIRMED, referrer_id=UUID(int=7)),
+    ReferralFilter(status=ReferralStatus.CONFIRMED, code="code7", referrer_id=UUID(int=7)),
 ]
 
 
@@ -171,6 +184,36 @@ async def test_page_of_referrals_reads_an_index(
     read = await explain(database, sent[0])
     assert not [node for node in read if node["Node Type"] in {"Sort", "Seq Scan"}]
     assert sum(node.get("Rows Removed by Filter", 0) for node in read) <= 1  # of the last page
+
+
+FREQUENT_BUT_APART = [
+    ReferralFilter(status=ReferralStatus.REJECTED, referrer_id=ALL_CONFIRMED),
+    ReferralFilter(status=ReferralStatus.REJECTED, code="code50001"),
+    ReferralFilter(status=ReferralStatus.CONFIRMED, held=True),
+    ReferralFilter(status=ReferralStatus.PENDING, held=False),
+    ReferralFilter(referrer_id=ALL_CONFIRMED, held=True),
+    ReferralFilter(code="code50001", held=True),
+    ReferralFilter(referrer_id=UUID(int=7), code="code50001"),
+]
+
+
+@pytest.mark.usefixtures("filled_url")
+@pytest.mark.parametrize("after", [None, UUID(int=30_000)])
+@pytest.mark.parametrize("wanted", FREQUENT_BUT_APART, ids=str)
+async def test_rare_pair_of_frequent_filters_of_referrals_reads_no_other(
+    database: PostgresDatabase, wanted: ReferralFilter, after: UUID | None
+) -> None:
+    """Otherwise its page would read all referrals of one of the filters."""
+    sent: list[tuple[str, list[object]]] = []
+    async with database.read() as repositories:
+        driver = repositories.connection.driver
+        driver.add_query_logger(lambda logged: sent.append((logged.query, list(logged.args))))
+        assert await repositories.referral_search.list_page(wanted, after=after, limit=20) == []
+    await asyncio.sleep(0)  # the driver calls its loggers in the next turn of the event loop
+    read = await explain(database, sent[0])
+    assert not [node for node in read if node["Node Type"] == "Seq Scan"]
+    removed = sum(node.get("Rows Removed by Filter", 0) for node in read)
+    assert removed <= 1  # the code of another referrer
 
 
 @pytest.mark.usefixtures("filled_url")

@@ -78,6 +78,23 @@ users = Table(
         "id",
         postgresql_where=text("erased_at IS NULL"),
     ),
+    Index(
+        "ix_users_admins_email_verified",
+        text("((email_verified)::text)"),
+        "id",
+        postgresql_where=text("role = 'admin' AND erased_at IS NULL"),
+    ),
+    Index(
+        "ix_users_admins_blocked",
+        "id",
+        postgresql_where=text("role = 'admin' AND blocked_at IS NOT NULL AND erased_at IS NULL"),
+    ),
+    Index(
+        "ix_users_blocked_email_verified",
+        text("((email_verified)::text)"),
+        "id",
+        postgresql_where=text("blocked_at IS NOT NULL AND erased_at IS NULL"),
+    ),
     Index("ix_users_confirm_by", "confirm_by", postgresql_where=text("confirm_by IS NOT NULL")),
     Index(
         "ix_users_password_cost",
@@ -167,6 +184,37 @@ referrals = Table(
     Index("ix_referrals_status_joined_at_id", "status", "joined_at", "id"),
     Index("ix_referrals_referrer_id_joined_at_id", "referrer_id", "joined_at", "id"),
     Index("ix_referrals_code_id_joined_at_id", "code_id", "joined_at", "id"),
+    # For pairs of its filters. PostgreSQL counts the values of an expression, also within a partial
+    # index, so it knows how rare a pair is; of the values of two columns it assumes the product.
+    Index(
+        "ix_referrals_referrer_status",
+        text("((referrer_id::text || ' '::text) || status)"),
+        "joined_at",
+        "id",
+    ),
+    Index("ix_referrals_code_id_status_joined_at_id", "code_id", "status", "joined_at", "id"),
+    Index(
+        "ix_referrals_held_status",
+        text("(status || ' '::text)"),
+        "joined_at",
+        "id",
+        postgresql_where=text("held"),
+    ),
+    Index(
+        "ix_referrals_held_referrer",
+        text("((referrer_id)::text)"),
+        "joined_at",
+        "id",
+        postgresql_where=text("held"),
+    ),
+    Index("ix_referrals_held_code_id", "code_id", "joined_at", "id", postgresql_where=text("held")),
+    Index(
+        "ix_referrals_pending_not_held",
+        text("(status || ' '::text)"),
+        "joined_at",
+        "id",
+        postgresql_where=text("status = 'pending' AND NOT held"),
+    ),
     Index("ix_referrals_without_code", "referrer_id", postgresql_where=text("code_id IS NULL")),
     Index("ix_referrals_held", "joined_at", "id", postgresql_where=text("held")),
     Index("ix_referrals_referrer_id_told_by", "referrer_id", "told_by"),

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Text, Uuid, bindparam, cast, literal_column, select, tuple_
 
 from referral.adapters.postgres.connection import DatabaseConnection, Statement
 from referral.adapters.postgres.repositories.codes import BY_ID as CODE_BY_ID
@@ -19,6 +19,7 @@ from referral.adapters.postgres.repositories.codes import (
 )
 from referral.adapters.postgres.tables import codes, referrals, users
 from referral.core.entities.codes import Code, CodeStatus
+from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.searches import CodeFilter, ReferralFilter, ReferralRecord
 
 FIND_CODE = Statement(SELECT.where(CODE_BY_ID, NOT_DELETED))
@@ -45,10 +46,17 @@ FIND_REFERRAL = Statement(SELECT_REFERRAL.where(referrals.c.id == bindparam("ref
 last = referrals.alias("last")
 # A scalar subquery, not a row of two columns: an index can then find the beginning of the page.
 LAST_JOINED_AT = select(last.c.joined_at).where(last.c.id == bindparam("after")).scalar_subquery()
+FIND_CODE_ID = select(codes.c.id).where(BY_TEXT)
+BY_CODE_OF_REFERRER = referrals.c.code_id == (
+    FIND_CODE_ID.where(codes.c.user_id == bindparam("referrer_id")).scalar_subquery()
+)
+REFERRER_TEXT = cast(bindparam("referrer_id", type_=Uuid), Text)
+REFERRER_AND_STATUS = literal_column(
+    "(referrals.referrer_id::text || ' ' || referrals.status)", Text
+)
 REFERRAL_CONDITIONS = {
-    "status": referrals.c.status == bindparam("status"),
     "referrer_id": referrals.c.referrer_id == bindparam("referrer_id"),
-    "text_key": referrals.c.code_id == select(codes.c.id).where(BY_TEXT).scalar_subquery(),
+    "text_key": referrals.c.code_id == FIND_CODE_ID.scalar_subquery(),
     "since": referrals.c.joined_at >= bindparam("since"),
     "until": referrals.c.joined_at < bindparam("until"),
     "after": tuple_(referrals.c.joined_at, referrals.c.id)
@@ -65,12 +73,42 @@ def _list_codes(status: CodeStatus | None, *names: str) -> Statement:
 
 
 @cache
-def _list_referrals(*names: str, held: bool | None) -> Statement:
-    query = SELECT_REFERRAL.where(*(REFERRAL_CONDITIONS[name] for name in names))
+def _list_referrals(*names: str, status: ReferralStatus | None, held: bool | None) -> Statement:
+    """Compile the list with these parameters; the other values are literals, for partial indexes.
+
+    No condition is one that others imply: an index has one beginning, so the rows between two
+    would be read and dropped. A page that has a predecessor is older than `until`, and all
+    referrals by a code have its owner as referrer.
+    """
+    conditions = {name: REFERRAL_CONDITIONS[name] for name in names}
+    if status is not None:
+        conditions["status"] = referrals.c.status == literal_column(f"'{status}'")
     if held is not None:
-        query = query.where(referrals.c.held if held else ~referrals.c.held)
+        conditions["held"] = referrals.c.held if held else ~referrals.c.held
+    if "after" in conditions:
+        conditions.pop("until", None)
+    _replace_pairs(conditions, status)
     order = (referrals.c.joined_at.desc(), referrals.c.id.desc())
-    return Statement(query.order_by(*order).limit(bindparam("limit")))
+    query = SELECT_REFERRAL.where(*conditions.values()).order_by(*order)
+    return Statement(query.limit(bindparam("limit")))
+
+
+def _replace_pairs(conditions: dict[str, ColumnElement[bool]], status: str | None) -> None:
+    """Replace conditions by those on the expressions of an index, so that the planner uses it."""
+    names = conditions.keys()
+    if {"text_key", "referrer_id"} <= names:
+        conditions["text_key"] = BY_CODE_OF_REFERRER
+        del conditions["referrer_id"]
+    elif {"status", "referrer_id"} <= names:
+        pair = REFERRER_TEXT + literal_column(f"' {status}'")
+        conditions["status"] = pair == REFERRER_AND_STATUS
+        del conditions["referrer_id"]
+    elif {"held", "referrer_id"} <= names:
+        conditions["referrer_text"] = cast(referrals.c.referrer_id, Text) == REFERRER_TEXT
+    elif {"held", "status"} <= names and "text_key" not in names:
+        conditions["status_text"] = literal_column(
+            "(referrals.status || ' ')", Text
+        ) == literal_column(f"'{status} '")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +144,13 @@ class PostgresReferralSearch:
         self, wanted: ReferralFilter, *, after: UUID | None, limit: int
     ) -> list[ReferralRecord]:
         named = _not_none(
-            status=wanted.status,
             referrer_id=wanted.referrer_id,
             text_key=None if wanted.code is None else text_key(wanted.code),
             since=wanted.since,
             until=wanted.until,
             after=after,
         )
-        statement = _list_referrals(*named, held=wanted.held)
+        statement = _list_referrals(*named, status=wanted.status, held=wanted.held)
         return await self.connection.fetch_entities(ReferralRecord, statement, **named, limit=limit)
 
 

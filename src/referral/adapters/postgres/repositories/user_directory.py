@@ -6,14 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Select, bindparam, func, literal_column, select
+from sqlalchemy import Select, Text, bindparam, cast, func, literal_column, select
 
 from referral.adapters.postgres.connection import DatabaseConnection, Statement, to_entity
 from referral.adapters.postgres.repositories.users import NOT_ERASED, USER_COLUMNS
 from referral.adapters.postgres.tables import codes, referrals, users
 from referral.core.entities.account_view import UserDetails, UserFilter
 from referral.core.entities.referrals import ReferralStatus
-from referral.core.entities.users import Referrer, User
+from referral.core.entities.users import Referrer, Role, User
 
 referrers = users.alias("referrers")
 
@@ -66,6 +66,10 @@ def _list_page(user_filter: UserFilter, *, is_first: bool) -> Statement:
         query = query.where(~is_null if user_filter.blocked else is_null)
     if user_filter.verified is not None:
         query = query.where(users.c.email_verified.is_(user_filter.verified))
+        if user_filter.blocked or user_filter.role is Role.ADMIN:
+            # The expression of partial indexes, whose values PostgreSQL counts.
+            verified = literal_column(f"'{str(user_filter.verified).lower()}'", Text)
+            query = query.where(cast(users.c.email_verified, Text) == verified)
     if not is_first:
         query = query.where(users.c.id < bindparam("after"))
     return Statement(query.order_by(users.c.id.desc()).limit(bindparam("limit")))
