@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import httpx
 from referral.settings import Settings
 from tests.support.api_client import UNLIMITED_ENV
 
+COMMAND = (sys.executable, "-m", "referral")
 START_SECONDS = 180
 STOP_SECONDS = 60
 """Timeouts that a busy machine does not reach."""
@@ -66,13 +67,17 @@ class Service:
 
 @contextmanager
 def running_service(
-    folder: Path, *options: str, port: int | str | None = None, **settings: str
+    folder: Path,
+    *options: str,
+    port: int | str | None = None,
+    command: Sequence[str] = COMMAND,
+    **settings: str,
 ) -> Iterator[Service]:
-    """Run the service on a data folder until the block ends.
+    """Run the service, or the one of another command, on a data folder until the block ends.
 
     Without a given port, it tries another one if the chosen port was taken meanwhile.
     """
-    service = _start(folder, port, options, settings)
+    service = _start(folder, port, (*command, "run", *NO_DRAIN, *options), settings)
     try:
         yield service
     finally:
@@ -80,11 +85,14 @@ def running_service(
 
 
 def _start(
-    folder: Path, port: int | str | None, options: tuple[str, ...], settings: dict[str, str]
+    folder: Path,
+    port: int | str | None,
+    command: Sequence[str],
+    settings: dict[str, str],
 ) -> Service:
     tries_left = 1 if port else MAX_START_TRIES
     while True:
-        service = _launch(folder, int(port or free_port()), options, settings)
+        service = _launch(folder, int(port or free_port()), command, settings)
         try:
             service.wait_until_ready()
         except AssertionError:
@@ -99,11 +107,11 @@ def _start(
             return service
 
 
-def _launch(folder: Path, port: int, options: tuple[str, ...], settings: dict[str, str]) -> Service:
+def _launch(folder: Path, port: int, command: Sequence[str], settings: dict[str, str]) -> Service:
     log = folder.with_name(f"{folder.name}.log")
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            [*COMMAND, "run", "--port", str(port), *NO_DRAIN, *options],
+            [*command, "--port", str(port)],
             env=environment(folder, **settings),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -151,6 +159,3 @@ def _is_ready(url: str) -> bool:
     with suppress(httpx.TransportError):
         return httpx.get(url, timeout=5).is_success
     return False
-
-
-COMMAND = (sys.executable, "-m", "referral")
