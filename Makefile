@@ -122,7 +122,10 @@ test-clients: .venv/dev.stamp ## Lint the API document; test generated clients a
 test-compose: .venv/dev.stamp ## Test the containers end to end, with restarts under load
 	$(BIN)/python -m tests.compose
 
-test-faults: .venv/dev.stamp pgbackrest ## Run the fault scenarios (15 minutes), or FAULTS="redis smtp"
+test-faults: .venv/dev.stamp pgbackrest ## Run the fault scenarios (20 minutes), or FAULTS="redis smtp"
+	@{ command -v patroni && command -v etcd && ls /usr/lib/postgresql; } >/dev/null 2>&1 \
+		|| $(call apt_install,patroni etcd-server postgresql) \
+		|| echo "Patroni and etcd are not installed: the scenario patroni is left out."
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 mutants: .venv/dev.stamp ## Run tests/core against mutants of the core; 10 minutes, fails below 95 % killed

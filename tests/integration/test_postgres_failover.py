@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.jobs.worker import JobWorker
 from referral.adapters.postgres.database import PostgresDatabase
-from referral.adapters.postgres.engine import make_engine
+from referral.adapters.postgres.engine import QuickClosingConnection, make_engine
 from referral.adapters.postgres.errors import NoPrimaryError
 from referral.adapters.postgres.migrations import migrate
 from referral.adapters.postgres.primary import PrimaryConnector
@@ -230,6 +232,22 @@ async def test_standby_alone_is_not_used(
         f"Error: PostgreSQL at {pair.standby.address} cannot be used: "
         "it is a standby, which takes no writes\n"
     )
+
+
+async def test_cut_network_ends_idle_connections(pair: Pair) -> None:
+    """By the system's keepalive, where no statement has a timeout."""
+    sockets = []
+
+    class ObservedConnection(QuickClosingConnection):
+        def __init__(self, protocol: object, transport: asyncio.BaseTransport, *args: Any) -> None:
+            super().__init__(protocol, transport, *args)
+            sockets.append(transport.get_extra_info("socket"))
+
+    connector = PrimaryConnector(pair.url)
+    connection = await connector.connect(connection_class=ObservedConnection, timeout=10)
+    assert sockets[-1].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert sockets[-1].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
+    await connection.close()
 
 
 async def test_message_names_each_host(pair: Pair) -> None:

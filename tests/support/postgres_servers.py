@@ -25,6 +25,7 @@ SERVER_OPTIONS = {
     "wal_sender_timeout": "2s",
     "wal_retrieve_retry_interval": "200ms",
     "shared_buffers": "16MB",
+    "min_wal_size": "2MB",
     "max_wal_senders": "5",
     "autovacuum": "off",
 }
@@ -48,6 +49,7 @@ class PostgresServer:
     def initialize(self) -> None:
         """Make an empty cluster."""
         options = ("--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--no-sync")
+        options += ("--wal-segsize=1",)  # fewer bytes to copy
         self._run("initdb", "-U", "postgres", *options, "-D", str(self.data))
 
     def copy(self, source: "PostgresServer") -> None:
@@ -108,11 +110,8 @@ class PostgresServer:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all its processes: SIGSTOP freezes the server, SIGCONT resumes it."""
-        if self._process is None:
-            return
-        for process in (self._process.pid, *_children(self._process.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(process, number)
+        if self._process is not None:
+            signal_server(self._process.pid, number)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(  # noqa: S603 - a program of the tests
@@ -123,9 +122,13 @@ class PostgresServer:
         )
 
 
-def _children(parent: int) -> list[int]:
-    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(process) for process in text.split()]
+def signal_server(postmaster: int, number: signal.Signals) -> None:
+    """Send a signal to a server's first process and its children."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text()
+        for process in (postmaster, *map(int, children.split())):
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
 
 def process_owner() -> dict[str, Any]:
@@ -156,3 +159,4 @@ def closing_server(folder: Path, binaries: Path = BINARIES) -> Iterator[Postgres
         yield server
     finally:
         server.kill()
+        shutil.rmtree(server.data, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from referral.adapters.postgres import embedded
-from referral.adapters.postgres.hosts import parse_hosts
+from referral.adapters.postgres.hosts import libpq_url, parse_hosts
 from referral.adapters.redis.topology import parse_redis_url
 from referral.adapters.security.keys import make_key_file
 from referral.core.entities.rate_limits import Rate
@@ -217,6 +217,23 @@ def test_invalid_database_url_is_explained(url: str, reason: str) -> None:
 def test_database_url_names_hosts(url: str, hosts: list[tuple[str, str]]) -> None:
     """Each host has a URL of its own."""
     assert [(str(host), host.url) for host in parse_hosts(url)] == hosts
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://one/name", "postgresql://one/name"),
+        ("postgresql://one,two/x", "postgresql://one,two/x?target_session_attrs=read-write"),
+        ("postgresql://a,b/x?ssl=on", "postgresql://a,b/x?ssl=on&target_session_attrs=read-write"),
+        (
+            "postgresql://one,two/x?target_session_attrs=primary",
+            "postgresql://one,two/x?target_session_attrs=primary",
+        ),
+    ],
+)
+def test_other_libraries_find_the_primary_too(url: str, expected: str) -> None:
+    """By a parameter that libpq and asyncpg know."""
+    assert libpq_url(url) == expected
 
 
 def test_several_database_hosts_are_accepted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from referral.adapters.jobs.admin import JOB_STATUSES, JobAdmin, QueueStats
+from referral.adapters.postgres.hosts import libpq_url
 from referral.cli.environment import reject_pooler, settings_from_environment, using_database
 from referral.cli.output import CommandGroup, json_option, print_json, print_table
 from referral.container.configuration import database_url
@@ -141,7 +142,7 @@ def web(host: str, port: int) -> None:
     except ImportError as error:
         raise click.ClickException("Install 'referral[monitor]' to use this command.") from error
     with _job_admin() as admin:
-        uvicorn.run(create_web_app(admin.url), host=host, port=port, log_level="warning")
+        uvicorn.run(create_web_app(libpq_url(admin.url)), host=host, port=port, log_level="warning")
 
 
 def _report(done: str, ids: Sequence[int], *, as_json: bool) -> None:

@@ -46,6 +46,13 @@ def parse_hosts(url: str) -> tuple[Host, ...]:
     )
 
 
+def libpq_url(url: str) -> str:
+    """Return a URL with which a library finds the primary, if it knows libpq's parameters."""
+    if len(parse_hosts(url)) == 1 or "target_session_attrs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}target_session_attrs=read-write"
+
+
 def _name_in_query(query: dict[str, list[str]]) -> str:
     hosts = query.get("host", [])
     if not hosts:

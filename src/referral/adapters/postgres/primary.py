@@ -44,7 +44,7 @@ class PrimaryConnector:
         self._system_identifier: int | None = None
         self._timeline = 0
         self._connections: WeakKeyDictionary[asyncpg.Connection, Host] = WeakKeyDictionary()
-        self._search: asyncio.Task[None] | None = None
+        self._search: asyncio.Task[Host | None] | None = None
         self._watch: asyncio.Task[None] | None = None
 
     @classmethod
@@ -67,11 +67,12 @@ class PrimaryConnector:
         if len(self._hosts) == 1:
             return await _connect_to_only_host(self._hosts[0], timeout=timeout, **options)
         async with asyncio.timeout(timeout):
-            if self._primary is not None:
+            if (known := self._primary) is not None:
                 try:
-                    return await self._connect_to(self._primary, **options)
+                    return await self._connect_to(known, **options)
                 except (OSError, *DRIVER_ERRORS):
-                    self._primary = None
+                    if self._primary == known:  # another caller may have found a new one
+                        self._primary = None
             return await self._connect_to(await self._find_primary(), **options)
 
     async def _connect_to(self, host: Host, **options: Any) -> asyncpg.Connection:  # noqa: ANN401
@@ -96,18 +97,18 @@ class PrimaryConnector:
             self._watch = asyncio.create_task(self._watch_hosts())
 
     async def _find_primary(self) -> Host:
-        await asyncio.shield(self._start_search())
-        if self._primary is None:
+        primary = await asyncio.shield(self._start_search())
+        if primary is None:
             raise NoPrimaryError("; ".join(map(self._describe, self._probes)))
-        return self._primary
+        return primary
 
-    def _start_search(self) -> "asyncio.Task[None]":
+    def _start_search(self) -> "asyncio.Task[Host | None]":
         """Ask all hosts in a task, which concurrent callers share."""
         if self._search is None or self._search.done():
             self._search = asyncio.create_task(self._search_primary())
         return self._search
 
-    async def _search_primary(self) -> None:
+    async def _search_primary(self) -> Host | None:
         answers = [probe.ask() for probe in self._probes]
         await asyncio.wait(answers, timeout=STRAGGLER_SECONDS)
         if not self._choose_primary():
@@ -115,6 +116,7 @@ class PrimaryConnector:
             self._choose_primary()
         if not self._is_watching:
             self._close_probes()
+        return self._primary
 
     def _choose_primary(self) -> bool:
         """Choose among the hosts that have answered; return whether one takes writes."""
