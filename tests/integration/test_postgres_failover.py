@@ -56,7 +56,7 @@ class Pair:
 def template() -> Iterator[tuple[Path, PostgresServer]]:
     """A folder, and a stopped server with the schema, which others copy."""
     with server_folder() as folder, closing_server(folder) as server:
-        server.initialize()
+        server.initialize("--wal-segsize=1")  # small files, which are copied
         server.start()
         migrate(server.url)
         server.stop()

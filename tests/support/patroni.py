@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.postgres_servers import server_folder, process_owner, signal_server
+from tests.support.postgres_servers import process_owner, server_folder, signal_server
 from tests.support.service_process import free_port
 from tests.support.waiting import wait_for_port
 

@@ -25,7 +25,6 @@ SERVER_OPTIONS = {
     "wal_sender_timeout": "2s",
     "wal_retrieve_retry_interval": "200ms",
     "shared_buffers": "16MB",
-    "min_wal_size": "2MB",
     "max_wal_senders": "5",
     "autovacuum": "off",
 }
@@ -46,11 +45,10 @@ class PostgresServer:
         self._log = folder / f"{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def initialize(self) -> None:
-        """Make an empty cluster."""
+    def initialize(self, *more: str) -> None:
+        """Make an empty cluster with more options of `initdb`."""
         options = ("--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--no-sync")
-        options += ("--wal-segsize=1",)  # fewer bytes to copy
-        self._run("initdb", "-U", "postgres", *options, "-D", str(self.data))
+        self._run("initdb", "-U", "postgres", *options, *more, "-D", str(self.data))
 
     def copy(self, source: "PostgresServer") -> None:
         """Copy the data of a server that is stopped."""
