@@ -72,6 +72,7 @@ from referral.web.middleware.draining import Drain
 from referral.web.middleware.request_context import RequestContextMiddleware
 from referral.web.middleware.request_guard import MAX_BODY_BYTES, RequestGuard
 from referral.web.openapi_security import SECURITY_SCHEMES
+from referral.web.openapi_webhooks import EVENT_TYPES_TAG
 from referral.web.pages.account import AccountController
 from referral.web.pages.authorize import AuthorizationController
 from referral.web.pages.docs import DocsController, ProblemTypesController
@@ -104,11 +105,12 @@ TAG_DESCRIPTIONS = {
     "My account": "The account of the signed-in user.",
     "Users": "The users of a product, for admins and clients.",
     "Administration": "What admins, and clients with the scope, can see and change.",
-    "Webhooks": "Receivers of events, and deliveries to them: requests of Standard Webhooks, with "
-    "the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.",
+    "Webhooks": "Receivers of events, and the deliveries to them.",
     "Events": "Changes of users, codes and referrals, for admins and clients.",
     "Clients": "What other services need to validate and revoke tokens.",
     "Operations": "Health checks and metrics.",
+    EVENT_TYPES_TAG: "The requests to webhooks, by type of event: Standard Webhooks, with the "
+    "headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.",
 }
 
 CONTROLLERS = [

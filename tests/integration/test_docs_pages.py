@@ -92,7 +92,7 @@ async def test_pages_show_the_operations_in_the_order_of_use(
     document = (await running.get("/openapi.json")).json()
     order = [
         operation["operationId"]
-        for item in document["paths"].values()
+        for item in (*document["paths"].values(), *document["webhooks"].values())
         for operation in item.values()
     ]
     assert order[:2] == ["registerUser", "issueToken"]

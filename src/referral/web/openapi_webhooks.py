@@ -12,6 +12,11 @@ from referral.web.openapi_schemas import SCHEMA_REF_PREFIX
 
 Node = dict[str, Any]
 
+EVENT_TYPES_TAG = "Event types"
+"""Not that of the routes: openapi-generator writes a class for each tag, first of the routes and
+then of the webhooks, which are no use to a client.
+"""
+
 EventId = Annotated[UUID, Meta(description="Equal to the header `webhook-id`.")]
 ExternalId = Annotated[str | None, Meta(description="Null after an erasure.")]
 
@@ -147,15 +152,14 @@ def describe_webhooks() -> Node:
 
 def _operation(event_type: str, schema: str, occasion: str) -> Node:
     name = event_type.title().replace(".", "")
+    this_type = {"properties": {"type": {"const": event_type}}}
+    body = {"schema": {"allOf": [{"$ref": SCHEMA_REF_PREFIX + schema}, this_type]}}
     return {
         "operationId": f"receive{name}",
-        "tags": ["Webhooks"],
+        "tags": [EVENT_TYPES_TAG],
         "summary": event_type,
         "description": occasion,
         "security": [],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": SCHEMA_REF_PREFIX + schema}}},
-        },
+        "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {"2XX": {"description": "The receiver accepted the event."}},
     }
