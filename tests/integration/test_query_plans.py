@@ -15,6 +15,7 @@ from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
 from referral.adapters.postgres.read_model import ACCOUNT, CODES_BY_EMAIL
+from referral.adapters.postgres.repositories.events import LIST_BY_TYPE
 from referral.core.entities.account_view import UserFilter
 from referral.core.entities.codes import CodeStatus
 from referral.core.entities.email_links import TokenPurpose
@@ -172,3 +173,14 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
             plan = explained.scalar_one()
             plan = json.loads(plan) if isinstance(plan, str) else plan
             assert not list(find_scans(plan[0]["Plan"])), statement
+
+
+async def test_feed_of_a_rare_type_skips_other_events(engine: AsyncEngine) -> None:
+    """PostgreSQL does not read the feed in its order until it finds enough of them."""
+    async with engine.connect() as connection:
+        explained = await connection.exec_driver_sql(
+            f"EXPLAIN {LIST_BY_TYPE}", (0, 100, ["user.erased"])
+        )
+        plan = "\n".join(explained.scalars())
+    assert "ix_events_type_position" in plan
+    assert "uq_events_position" not in plan

@@ -16,6 +16,7 @@ PUBLISHING_LOCK_KEY = 7_215_904_533
 
 PUBLISHING_LOCK_TIMEOUT = "500ms"
 PRUNE_BATCH_SIZE = 2000
+MAX_POSITION = 2**63 - 1
 OUTBOX = DeferredTable("event_outbox", ("id", "type", "occurred_at", "data", "external_user_id"))
 
 ADD_UNLISTED = """
@@ -44,14 +45,16 @@ LIST_ALL = """
 SELECT position, id, type, occurred_at, data FROM events
 WHERE position > $1 ORDER BY position LIMIT $2
 """
-# One probe of the index for each type: a filter would read all events after the position to find
-# those of a rare type.
-LIST_BY_TYPE = """
+# One probe of the index of types and positions for each type. With `type = …`, PostgreSQL may also
+# read the events in the order of their positions, all of them if the type is rare.
+LIST_BY_TYPE = f"""
 SELECT found.* FROM unnest($3::text[]) AS wanted (type), LATERAL (
     SELECT position, id, type, occurred_at, data FROM events
-    WHERE type = wanted.type AND position > $1 ORDER BY position LIMIT $2) AS found
+    WHERE (type, position) > (wanted.type, $1)
+    AND (type, position) <= (wanted.type, {MAX_POSITION})
+    ORDER BY type, position LIMIT $2) AS found
 ORDER BY position LIMIT $2
-"""
+"""  # noqa: S608 - of constants
 LIST_BETWEEN = """
 SELECT found.* FROM unnest($5::text[]) AS wanted (type), LATERAL (
     SELECT id, type, occurred_at, data FROM events
