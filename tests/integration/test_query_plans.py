@@ -24,6 +24,7 @@ from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.risk import NETWORK_RETENTION
 from referral.core.entities.sessions import RefreshToken
 from referral.core.entities.users import Role
+from referral.core.entities.webhook_deliveries import DeliveryStatus
 from referral.core.ports.events import EventLog
 from tests.support.fakes.security import FakeFingerprinter
 
@@ -63,6 +64,9 @@ INSERT INTO events (id, position, type, occurred_at, data, external_user_id)
     CASE WHEN n % 1000 = 0 THEN 'user.erased' ELSE 'code.created' END,
     now() - (100000 - n) * interval '1 second', '{}', CASE WHEN n % 2 = 0 THEN id_of(n) END
     FROM generate_series(1, 100000) n;
+INSERT INTO webhook_deliveries (id, webhook_id, event_id, event_type, occurred_at, created_at,
+    status, attempts, scheduled_failures) SELECT id_of(n), id_of(n / 10000), id_of(n),
+    'code.created', now(), now(), 'succeeded', 1, 0 FROM generate_series(1, 20000) n;
 INSERT INTO event_outbox (id, type, occurred_at, data, external_user_id)
     SELECT id_of(100000 + position), type, occurred_at, data, external_user_id FROM events;
 INSERT INTO refresh_tokens (digest, session_id) SELECT sha256(n::text::bytea), id_of(n)
@@ -184,3 +188,21 @@ async def test_feed_of_a_rare_type_skips_other_events(engine: AsyncEngine) -> No
         plan = "\n".join(explained.scalars())
     assert "ix_events_type_position" in plan
     assert "uq_events_position" not in plan
+
+
+@pytest.mark.parametrize("status", [None, DeliveryStatus.SUCCEEDED])
+async def test_deliveries_of_an_old_webhook_are_found_first(
+    engine: AsyncEngine, status: DeliveryStatus | None
+) -> None:
+    """PostgreSQL does not read those of all webhooks, of which the newest are another's."""
+    sent: list[tuple[str, Any]] = []
+    database = PostgresDatabase(engine, FakeFingerprinter(), PostgresJobQueue)
+    async with database.read() as repositories:
+        driver = repositories.connection.driver
+        driver.add_query_logger(lambda logged: sent.append((logged.query, logged.args)))
+        old = UUID(int=0)
+        assert await repositories.deliveries.list_page(old, status=status, after=None, limit=20)
+        statement, arguments = sent[-1]
+        plan = "\n".join(row[0] for row in await driver.fetch(f"EXPLAIN {statement}", *arguments))
+    assert "ix_webhook_deliveries_webhook_id" in plan
+    assert "pk_webhook_deliveries" not in plan

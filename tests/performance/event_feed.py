@@ -40,7 +40,7 @@ FROM generate_series($1::bigint, $2::bigint) AS number
 async def measure(url: str, scale: int) -> dict[str, str]:
     """Fill the table in two steps, and read pages after each."""
     connection = await asyncpg.connect(url, server_settings={"synchronous_commit": "off"})
-    rows, first = {}, 1
+    rows, first = dict[str, str](), 1
     for last in (SMALL, scale):
         await connection.execute(FILL, first, last, timeout=TIMEOUT)
         await connection.execute("VACUUM ANALYZE events", timeout=TIMEOUT)

@@ -7,7 +7,7 @@ from functools import cache
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, tuple_
 
 from referral.adapters.postgres.connection import (
     DIALECT,
@@ -86,18 +86,26 @@ DELETE FROM webhook_deliveries WHERE id = ANY (ARRAY(
 RETURNING id
 """  # noqa: S608
 
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 BY_WEBHOOK = table.c.webhook_id == bindparam("webhook_id")
 FIND = Statement(select(*COLUMNS).where(BY_WEBHOOK, table.c.id == bindparam("delivery_id")))
 
 
 @cache
-def _list_page(*, has_status: bool, is_first: bool) -> Statement:
-    query = select(*COLUMNS).where(BY_WEBHOOK)
-    if has_status:
-        query = query.where(table.c.status == bindparam("status"))
-    if not is_first:
-        query = query.where(table.c.id < bindparam("after"))
-    return Statement(query.order_by(table.c.id.desc()).limit(bindparam("limit")))
+def _list_page(*, has_status: bool) -> Statement:
+    """Return the query of a page.
+
+    It compares rows. With `webhook_id = …`, PostgreSQL may also read the deliveries in the order of
+    their ids: if the webhook was disabled long ago, those of all other webhooks come first.
+    """
+    filtered = (table.c.webhook_id, table.c.status) if has_status else (table.c.webhook_id,)
+    wanted = [bindparam(column.name, type_=column.type) for column in filtered]
+    key, after = (*filtered, table.c.id), bindparam("after", type_=table.c.id.type)
+    first = bindparam("first", FIRST_ID, type_=table.c.id.type)
+    query = select(*COLUMNS).where(
+        tuple_(*key) < tuple_(*wanted, after), tuple_(*key) >= tuple_(*wanted, first)
+    )
+    return Statement(query.order_by(*(each.desc() for each in key)).limit(bindparam("limit")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +127,13 @@ class PostgresDeliveryRepository:
     async def list_page(
         self, webhook_id: UUID, *, status: DeliveryStatus | None, after: UUID | None, limit: int
     ) -> list[Delivery]:
-        statement = _list_page(has_status=status is not None, is_first=after is None)
         return await self.connection.fetch_entities(
-            Delivery, statement, webhook_id=webhook_id, status=status, after=after, limit=limit
+            Delivery,
+            _list_page(has_status=status is not None),
+            webhook_id=webhook_id,
+            status=status,
+            after=after or LAST_ID,
+            limit=limit,
         )
 
     async def list_due_webhooks(self, now: datetime) -> list[UUID]:
