@@ -162,6 +162,7 @@ REFERRAL_FILTERS = [
     ReferralFilter(held=True),
     ReferralFilter(since=START, until=START + timedelta(days=9)),
     ReferralFilter(until=START + timedelta(days=30)),
+    ReferralFilter(referrer_id=UUID(int=7), held=False),
     ReferralFilter(status=ReferralStatus.CONFIRMED, referrer_id=UUID(int=7)),
     ReferralFilter(status=ReferralStatus.CONFIRMED, code="code7", referrer_id=UUID(int=7)),
 ]

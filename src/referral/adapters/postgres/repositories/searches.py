@@ -87,13 +87,15 @@ def _list_referrals(*names: str, status: ReferralStatus | None, held: bool | Non
         conditions["held"] = referrals.c.held if held else ~referrals.c.held
     if "after" in conditions:
         conditions.pop("until", None)
-    _replace_pairs(conditions, status)
+    _replace_pairs(conditions, status, is_held=held is True)
     order = (referrals.c.joined_at.desc(), referrals.c.id.desc())
     query = SELECT_REFERRAL.where(*conditions.values()).order_by(*order)
     return Statement(query.limit(bindparam("limit")))
 
 
-def _replace_pairs(conditions: dict[str, ColumnElement[bool]], status: str | None) -> None:
+def _replace_pairs(
+    conditions: dict[str, ColumnElement[bool]], status: str | None, *, is_held: bool
+) -> None:
     """Replace conditions by those on the expressions of an index, so that the planner uses it."""
     names = conditions.keys()
     if {"text_key", "referrer_id"} <= names:
@@ -103,8 +105,8 @@ def _replace_pairs(conditions: dict[str, ColumnElement[bool]], status: str | Non
         pair = REFERRER_TEXT + literal_column(f"' {status}'")
         conditions["status"] = pair == REFERRER_AND_STATUS
         del conditions["referrer_id"]
-    elif {"held", "referrer_id"} <= names:
-        conditions["referrer_text"] = cast(referrals.c.referrer_id, Text) == REFERRER_TEXT
+    elif is_held and "referrer_id" in names:
+        conditions["referrer_id"] = cast(referrals.c.referrer_id, Text) == REFERRER_TEXT
     elif {"held", "status"} <= names and "text_key" not in names:
         conditions["status_text"] = literal_column(
             "(referrals.status || ' ')", Text
