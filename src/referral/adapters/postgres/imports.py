@@ -24,8 +24,11 @@ TIMEOUT_SECONDS = 3600.0
 
 IMPORTED_TABLES = ("users", "codes", "referrals")
 
-# Otherwise the planner, which knows nothing of the temporary table, may read a whole table.
-PLANNER_SETTINGS = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+# Otherwise the planner, which knows nothing of the temporary table, may read a whole table, or
+# compile a statement for longer than it runs.
+PLANNER_SETTINGS = (
+    "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+)
 
 BATCH_SETTINGS = f"{PLANNER_SETTINGS}; SET LOCAL synchronous_commit = off"
 """A crash of the server may lose the last batches, together with their progress.
