@@ -16,10 +16,14 @@ TEXTS: dict[Locale, dict[str, str]] = {
 }
 
 
+MONTHS = {locale: ("", *texts["months"].split()) for locale, texts in TEXTS.items()}
+"""The names of the months by number, from 1."""
+
+
 def format_date(time: datetime, locale: Locale) -> str:
     """Return a date in words, in UTC."""
-    month = TEXTS[locale]["months"].split()[time.astimezone(UTC).month - 1]
-    return f"{time.astimezone(UTC).day} {month} {time.astimezone(UTC).year}"
+    day = time.astimezone(UTC)
+    return f"{day.day} {MONTHS[locale][day.month]} {day.year}"
 
 
 def format_time(time: datetime, locale: Locale) -> str:
