@@ -73,7 +73,7 @@ def start_worker(database_url: str) -> StartWorker:
 async def statistics_agree(database_url: str) -> AsyncIterator[None]:
     """After all tests of the module, statistics agree with the rows."""
     yield
-    assert await check_statistics(database_url) > 0
+    await check_statistics(database_url)
 
 
 @pytest.fixture

@@ -97,6 +97,8 @@ KEPT_COLUMNS = {
     "clients.secret_digest": ABOUT_CLIENT,
     "clients.scopes": ABOUT_CLIENT,
     "clients.created_at": ABOUT_CLIENT,
+    "signing_keys.key_id": "of the service",
+    "signing_keys.reported_at": "of the service",
     "imports.digest": "of a file, without its data",
     "imports.started_at": "of an operator's command",
     "imports.progress": "counts and positions in a file",

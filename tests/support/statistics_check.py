@@ -67,6 +67,8 @@ async def _compare(
     found: dict[date, Counter[str]] = {}
     for row in times:
         found.setdefault(row["at"].date(), Counter())[row["what"]] += 1
+    if not found:
+        return
     wanted = StatisticsRange(min(found), max(found) + timedelta(days=1), Interval.DAY)
     async with database.read() as repositories:
         statistics = repositories.statistics

@@ -14,7 +14,7 @@ from referral.core.entities.statistics import (
 from referral.core.errors import Unauthenticated
 from referral.core.ports.repositories import Database
 
-CHANGES_BATCH_SIZE = 5000
+CHANGES_BATCH_SIZE = 1000
 """Changes that one transaction adds to the figures, so that it ends before its timeout."""
 
 
