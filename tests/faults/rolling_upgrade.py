@@ -31,7 +31,10 @@ from tests.support.waiting import wait_for_value, wait_until
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS_RELEASE = "77788af1448fe18ff0656f53b9517565a85f1dec"
-"""The commit of release 0.1.0, whose tag a clone may not have."""
+"""The commit of the release before; until 0.2.0 the state before events, webhooks and pages.
+
+Not its tag, which a clone may not have.
+"""
 
 INSTALLATIONS = ROOT / ".releases"
 REQUESTS = 10_000
