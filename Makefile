@@ -8,7 +8,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 WORKERS ?= 1
 TESTS ?=
-TEST_PROCESSES ?= 2
+# More than cores: the tests wait for processes that they start.
+TEST_PROCESSES ?= 4
 BIN := .venv/bin
 
 # An environment whose Python was removed by an upgrade is incomplete.

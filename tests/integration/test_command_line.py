@@ -24,7 +24,8 @@ from tests.support.api_client import API, PASSWORD, new_email
 def all_commands(group: click.Group = main, *path: str) -> Iterator[tuple[str, ...]]:
     """Return the arguments of every command and group."""
     yield path
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
         if isinstance(command, click.Group):
             yield from all_commands(command, *path, name)
         else:
@@ -50,7 +51,9 @@ def test_every_command_and_option_has_a_help_text(arguments: tuple[str, ...]) ->
     command: click.Command = main
     for name in arguments:
         assert isinstance(command, click.Group)
-        command = command.commands[name]
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
     options = [each for each in command.params if isinstance(each, click.Option)]
     for text in (command.help, *(option.help for option in options)):
         assert text

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -122,7 +123,9 @@ def test_commands_and_their_options_exist() -> None:
     """Click parses the arguments of each container, without running it."""
     for pod in PODS.values():
         name, *options = pod["containers"][0]["args"]
-        main.commands[name].make_context(name, options)
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        command.make_context(name, options)
 
 
 def test_probes_ask_routes_of_the_api_at_its_port() -> None:

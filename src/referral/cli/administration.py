@@ -11,6 +11,7 @@ from dishka import AsyncContainer
 
 from referral.cli.environment import run_with_container
 from referral.cli.output import CommandGroup, json_option, print_json, print_table
+from referral.cli.statistics import statistics
 from referral.core.entities.account_view import UserDetails
 from referral.core.entities.audit import OPERATOR, AuditAction, AuditFilter, AuditRecord
 from referral.core.entities.referrals import ReferralStatus
@@ -43,6 +44,9 @@ def _limit_option(command: F) -> F:
 @click.group(cls=CommandGroup)
 def admin() -> None:
     """Find, block and erase users, decide on referrals, read the audit log, count."""
+
+
+admin.add_command(statistics)
 
 
 @admin.command()
