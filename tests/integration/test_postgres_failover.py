@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.jobs.worker import JobWorker
@@ -27,7 +28,7 @@ from tests.support.api_client import UNLIMITED_SETTINGS, join, new_email, regist
 from tests.support.fakes.security import FakeFingerprinter
 from tests.support.postgres_servers import PostgresServer, closing_server, server_folder
 from tests.support.service_process import free_port, run_command
-from tests.support.waiting import measure_thread_time, wait_for_value
+from tests.support.waiting import measure_thread_time, wait_for_value, wait_until
 
 pytestmark = pytest.mark.usefixtures("production_timeouts")
 
@@ -287,7 +288,10 @@ async def test_worker_goes_on_by_itself(pair: Pair) -> None:
     await asyncio.to_thread(pair.primary.stop)
     await asyncio.to_thread(pair.standby.stop)
     worker = JobWorker(pair.url, handle, prune_schedule=LEAP_DAY)
-    running = asyncio.create_task(worker.run())
+    with capture_logs() as logs:
+        running = asyncio.create_task(worker.run())
+        await wait_until(lambda: logs)
+    assert f"{pair.primary.address} cannot be used (Connection refused)" in logs[0]["cause"]
     await asyncio.to_thread(pair.primary.start)
     await asyncio.to_thread(pair.standby.start_standby, pair.primary.port)
     await enqueue_job(pair.url)

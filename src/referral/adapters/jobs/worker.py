@@ -32,7 +32,7 @@ from referral.adapters.jobs.worker_queries import (
     WorkerQueries,
 )
 from referral.adapters.postgres.engine import QuickClosingConnection
-from referral.adapters.postgres.errors import errors_as_unavailable
+from referral.adapters.postgres.errors import NoPrimaryError, errors_as_unavailable
 from referral.adapters.postgres.primary import PrimaryConnector
 from referral.core.errors import Unavailable
 from referral.core.ports.system import JobHandler
@@ -114,7 +114,7 @@ class JobWorker:
                     await self._run_application()
             except (Unavailable, FailingListenerError) as error:
                 if not self._stopping.is_set():
-                    log.warning("worker lost its connection", cause=error_chain(error))
+                    log.warning("worker lost its connection", cause=_describe(error))
             except Exception:
                 log.exception("worker failed and restarts")
             with suppress(TimeoutError):
@@ -199,6 +199,12 @@ class WorkerGroup:
         """Stop all workers; see `JobWorker.stop`."""
         for worker in self._workers:
             worker.stop()
+
+
+def _describe(error: Exception) -> str:
+    """Describe why there is no connection; only the names of hosts are safe to log as they are."""
+    no_primary = isinstance(error.__cause__, NoPrimaryError)
+    return str(error.__cause__) if no_primary else error_chain(error)
 
 
 async def _unused(_: object) -> None:
