@@ -17,10 +17,21 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    """Change the schema."""
+    """Change the schema. Building the indexes reads all rows, and blocks no writes meanwhile."""
 
-    for name, (columns, condition) in INDEXES.items():
-        op.create_index(name, "users", columns, postgresql_where=sa.text(condition))
+    with op.get_context().autocommit_block():
+        for name, (columns, condition) in INDEXES.items():
+            # An upgrade that was interrupted leaves an invalid index behind.
+            op.drop_index(name, table_name="users", if_exists=True, postgresql_concurrently=True)
+            op.create_index(
+                name,
+                "users",
+                columns,
+                postgresql_where=sa.text(condition),
+                postgresql_concurrently=True,
+            )
+    # The transaction of `env.py` ended with the block, and its settings as well.
+    op.execute("SET LOCAL lock_timeout = '5s'")
 
 
 def downgrade() -> None:

@@ -33,15 +33,27 @@ USER_INDEXES = {
 
 
 def upgrade() -> None:
-    """Change the schema."""
+    """Change the schema. Building the indexes reads all rows, and blocks no writes meanwhile."""
 
-    for name, (first, condition) in REFERRAL_INDEXES.items():
-        where = sa.text(condition) if condition else None
-        columns = [sa.text(first), "joined_at", "id"]
-        op.create_index(name, "referrals", columns, postgresql_where=where)
-    for name, (columns, condition) in USER_INDEXES.items():
-        expressions = [sa.text(column) for column in columns]
-        op.create_index(name, "users", expressions, postgresql_where=sa.text(condition))
+    with op.get_context().autocommit_block():
+        for name, (first, condition) in REFERRAL_INDEXES.items():
+            _create_index(name, "referrals", [first, "joined_at", "id"], condition)
+        for name, (columns, condition) in USER_INDEXES.items():
+            _create_index(name, "users", columns, condition)
+    # The transaction of `env.py` ended with the block, and its settings as well.
+    op.execute("SET LOCAL lock_timeout = '5s'")
+
+
+def _create_index(name: str, table: str, columns: list[str], condition: str | None) -> None:
+    # An upgrade that was interrupted leaves an invalid index behind.
+    op.drop_index(name, table_name=table, if_exists=True, postgresql_concurrently=True)
+    op.create_index(
+        name,
+        table,
+        [sa.text(column) for column in columns],
+        postgresql_where=sa.text(condition) if condition else None,
+        postgresql_concurrently=True,
+    )
 
 
 def downgrade() -> None:
