@@ -22,7 +22,7 @@ from referral.settings import Settings
 from tests.conftest import execute, replace_database
 from tests.contracts.test_foreign_hashes import HASHES
 from tests.support.api_client import API, PASSWORD, block_account, log_in, new_email, register
-from tests.support.service_process import COMMAND, environment
+from tests.support.service_process import environment, run_command
 from tests.support.statistics_check import check_statistics
 
 CREATED_AT = "2025-03-01T10:00:00.123456Z"
@@ -71,7 +71,11 @@ class Installation:
 
     def run(self, *arguments: str, status: int | None = 0, **settings: str) -> str:
         """Run a command, and return its output."""
-        return self._run([*COMMAND, *arguments], status, **settings)
+        values = self._settings | settings
+        result = run_command(self._folder / "var", *arguments, **values)
+        assert status in {None, result.returncode}, result.stderr
+        assert "Traceback" not in result.stderr
+        return result.stdout
 
     def import_file(self, path: Path, *options: str, status: int = 0) -> dict[str, Any]:
         """Import a file, and return the summary."""
@@ -83,7 +87,10 @@ class Installation:
     def import_and_die(self, step: int, path: Path) -> int:
         """Import with two lines in a batch until the process kills itself; return its status."""
         command = [sys.executable, "-m", "tests.support.killed_import", str(step), "2"]
-        return self._start([*command, "import", str(path)]).returncode
+        variables = environment(self._folder / "var", **self._settings)
+        return subprocess.run(  # noqa: S603 - our own command
+            [*command, "import", str(path)], env=variables, capture_output=True, check=False
+        ).returncode
 
     def export(self) -> list[str]:
         """Return the lines of an export."""
@@ -91,21 +98,6 @@ class Installation:
         self.run("export", str(path))
         assert path.stat().st_mode & 0o777 == 0o600
         return path.read_text().splitlines()
-
-    def _run(self, command: list[str], status: int | None, **settings: str) -> str:
-        result = self._start(command, **settings)
-        assert status in {None, result.returncode}, result.stderr
-        assert "Traceback" not in result.stderr
-        return result.stdout
-
-    def _start(self, command: list[str], **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - our own command
-            command,
-            env=environment(self._folder / "var", **self._settings | settings),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ import httpx
 
 from referral.settings import Settings
 from tests.support.api_client import UNLIMITED_ENV
+from tests.support.forked_commands import run_forked
 
 COMMAND = (sys.executable, "-m", "referral")
 START_SECONDS = 180
@@ -123,15 +124,7 @@ def run_command(
     folder: Path, *arguments: str, stdin: str | None = None, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the service until it exits."""
-    return subprocess.run(  # noqa: S603 - our own command
-        [*COMMAND, *arguments],
-        env=environment(folder, **settings),
-        capture_output=True,
-        input=stdin,
-        text=True,
-        check=False,
-        timeout=START_SECONDS,
-    )
+    return run_forked(arguments, environment(folder, **settings), stdin, START_SECONDS)
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """`referral worker` in its own process, with a durable database."""
 
-import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,15 +17,13 @@ from referral.adapters.security.keys import make_key_file
 from referral.cli.worker import run_worker
 from referral.core.entities.jobs import ConfirmationMailJob, WelcomeMailJob
 from referral.settings import Settings
+from tests.support.forked_commands import context
 
 INSERT_USERS = """
 INSERT INTO users
 SELECT gen_random_uuid(), email, email, 'x', 'member', 'en', false, true, now()
 FROM unnest($1::text[]) AS email RETURNING id
 """
-
-_forkserver = multiprocessing.get_context("forkserver")
-_forkserver.set_forkserver_preload(["referral.cli.worker"])
 
 
 @contextmanager
@@ -47,7 +44,7 @@ def temporary_settings() -> Iterator[Settings]:
 
 def start_worker(settings: Settings) -> BaseProcess:
     """Start a worker that logs only errors."""
-    process = _forkserver.Process(target=_run, args=(settings,))
+    process = context.Process(target=_run, args=(settings,))
     process.start()
     return process
 
