@@ -76,23 +76,25 @@ SELECT * FROM (
 WHERE confirmed + pending + rejected > 0
 ORDER BY confirmed DESC, user_id DESC LIMIT $4
 """
-# Parts of a day are counted by the rows themselves.
+# Parts of a day are counted by the rows themselves. OFFSET 0 keeps the planner, which does not know
+# how short the ranges are, from joining by a scan of the whole table.
 LIST_OF_PERIODS = """
 SELECT referrer_id AS user_id, sum(confirmed)::bigint AS confirmed,
     sum(pending)::bigint AS pending, sum(rejected)::bigint AS rejected
 FROM (
     SELECT referrer_id, confirmed, pending, rejected
-    FROM unnest($1::text[], $2::date[], $3::date[]) AS wanted (period, first, last)
-    JOIN referrer_statistics AS stored
-        ON stored.period = wanted.period AND start >= first AND start < last
+    FROM unnest($1::text[], $2::date[], $3::date[]) AS wanted (period, first, last), LATERAL (
+        SELECT referrer_id, confirmed, pending, rejected FROM referrer_statistics
+        WHERE period = wanted.period AND start >= first AND start < last OFFSET 0) AS stored
     UNION ALL
     SELECT referrer_id, confirmed, pending, rejected FROM statistics_changes
     WHERE referrer_id IS NOT NULL AND day >= $4 AND day < $5
     UNION ALL
     SELECT referrer_id, (status = 'confirmed')::int, (status = 'pending')::int,
         (status = 'rejected')::int
-    FROM unnest($6::timestamptz[], $7::timestamptz[]) AS wanted (since, until)
-    JOIN referrals ON joined_at >= since AND joined_at < until
+    FROM unnest($6::timestamptz[], $7::timestamptz[]) AS wanted (since, until), LATERAL (
+        SELECT referrer_id, status FROM referrals
+        WHERE joined_at >= since AND joined_at < until OFFSET 0) AS joined
 ) AS figures
 GROUP BY referrer_id HAVING sum(confirmed + pending + rejected) > 0
 ORDER BY 2 DESC, 1 DESC LIMIT $8
