@@ -44,7 +44,7 @@ async def test_stored_code_is_found(
         assert await codes.find(ann.id, code.id) == code
         assert await codes.lock(ann.id, code.id) == code
         for text in (code.text, code.text.upper(), code.text.lower()):
-            assert await codes.find_by_text(text) == code
+            assert await read_model.find_code_by_text(text) == code
             assert await codes.lock_enabled_by_text(text) == code
         assert await codes.find_active(ann.id, NOW) == code
         assert await read_model.find_code(ann.email_key, confirmed_only=False) == code
@@ -65,16 +65,15 @@ async def test_code_is_found_for_its_owner_only(
         assert await read_model.find_code(bob.email_key, confirmed_only=False) is None
         assert await read_model.find_code("nobody@example.com", confirmed_only=False) is None
         assert await codes.list_page(bob.id, NOW, status=None, after=None, limit=9) == []
-        assert await codes.find_by_text("NEVER-MADE") is None
+        assert await read_model.find_code_by_text("NEVER-MADE") is None
         assert await codes.lock_enabled_by_text("NEVER-MADE") is None
 
 
 async def test_query_for_a_text_with_a_nul_fails(store: Database) -> None:
     """PostgreSQL cannot store such a text; callers validate it first."""
-    for find in ("find_by_text", "lock_enabled_by_text"):
-        with pytest.raises(DataError):
-            async with store.begin() as repositories:
-                await getattr(repositories.codes, find)("ANN\0-2026")
+    with pytest.raises(DataError):
+        async with store.begin() as repositories:
+            await repositories.codes.lock_enabled_by_text("ANN\0-2026")
 
 
 async def test_code_text_is_unique(store: Database, ann: User) -> None:
@@ -132,7 +131,7 @@ async def test_deleted_code_is_not_found(store: Database, read_model: ReadModel,
         codes = repositories.codes
         assert await codes.find(ann.id, code.id) is None
         assert await codes.lock(ann.id, code.id) is None
-        assert await codes.find_by_text(code.text) is None
+        assert await read_model.find_code_by_text(code.text) is None
         assert await codes.lock_enabled_by_text(code.text) is None
         assert await codes.find_active(ann.id, NOW) is None
         assert await read_model.find_code(ann.email_key, confirmed_only=False) is None
@@ -152,11 +151,13 @@ async def test_deleted_code_cannot_be_enabled(store: Database, ann: User) -> Non
             await repositories.codes.save(code)
 
 
-async def test_disabled_code_is_not_usable(store: Database, ann: User) -> None:
+async def test_disabled_code_is_not_usable(
+    store: Database, read_model: ReadModel, ann: User
+) -> None:
     """It is found by its text, but cannot be used at registration."""
     code = await store_code(store, ann, enabled=False)
     async with store.begin() as repositories:
-        assert await repositories.codes.find_by_text(code.text) == code
+        assert await read_model.find_code_by_text(code.text) == code
         assert await repositories.codes.lock_enabled_by_text(code.text) is None
         assert not await repositories.codes.count_use(code.id, NOW)
 
@@ -170,14 +171,14 @@ async def test_code_of_a_blocked_user_is_not_found(
         await repositories.users.save(replace(ann, blocked_at=NOW))
     assert await read_model.find_code(ann.email_key, confirmed_only=False) is None
     async with store.begin() as repositories:
-        assert await repositories.codes.find_by_text(code.text) is None
+        assert await read_model.find_code_by_text(code.text) is None
         assert not await repositories.codes.count_use(code.id, NOW)
     assert await find_stored(store, code) == code
     async with store.begin() as repositories:
         await repositories.users.save(ann)
     assert await read_model.find_code(ann.email_key, confirmed_only=False) == code
     async with store.begin() as repositories:
-        assert await repositories.codes.find_by_text(code.text) == code
+        assert await read_model.find_code_by_text(code.text) == code
         assert await repositories.codes.count_use(code.id, NOW)
 
 

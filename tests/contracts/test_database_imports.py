@@ -239,7 +239,7 @@ async def test_erased_user_is_kept_as_such(imports: Imports) -> None:
     assert await imports.add(make_referral_row(erased, referrer)) == (1, [])
     async with imports.database.read() as repositories:
         assert await repositories.users.find(erased.id) is None
-        assert await repositories.codes.find_by_text(deleted.text) is None
+        assert await repositories.codes.list_all(erased.id) == []
         [referral] = await repositories.referrals.list_page(
             referrer.id, status=None, after=None, limit=9
         )

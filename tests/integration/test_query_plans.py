@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from referral.adapters.jobs.queue import PostgresJobQueue
 from referral.adapters.postgres.database import PostgresDatabase
 from referral.adapters.postgres.engine import make_engine
-from referral.adapters.postgres.read_model import ACCOUNT, CODES_BY_EMAIL
+from referral.adapters.postgres.read_model import ACCOUNT, CODE_BY_TEXT, CODES_BY_EMAIL
 from referral.adapters.postgres.repositories.events import LIST_BY_TYPE
 from referral.core.entities.account_view import UserFilter
 from referral.core.entities.codes import CodeStatus
@@ -114,6 +114,7 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
     """Every statement of the repositories is planned without a sequential scan."""
     sent: list[tuple[str, Any]] = [
         (CODES_BY_EMAIL, (["u5000@example.com"],)),
+        (CODE_BY_TEXT, ("code5000",)),
         (ACCOUNT, (REFERRER, 10)),
     ]
 
@@ -139,7 +140,6 @@ async def test_every_query_uses_an_index(engine: AsyncEngine) -> None:
         await repositories.codes.count_use(REFERRER, NOW)
         await repositories.codes.retire(REFERRER, only_spent_at=NOW)
         await repositories.codes.find_active(REFERRER, NOW)
-        await repositories.codes.find_by_text("code5000")
         for status in (None, *CodeStatus):
             await repositories.codes.list_page(REFERRER, NOW, status=status, after=None, limit=21)
         for state in (None, *ReferralStatus):

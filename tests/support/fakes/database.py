@@ -200,6 +200,20 @@ class FakeReadModel:
             codes = repositories.tables.codes.values()
             return next((code for code in codes if code.user_id == owner.id and code.enabled), None)
 
+    async def find_code_by_text(self, text: str) -> Code | None:
+        async with self._database.read() as repositories:
+            tables = repositories.tables
+            return next(
+                (
+                    code
+                    for code in tables.codes.values()
+                    if code.text.upper() == text.upper()
+                    and code.id not in tables.deleted_codes
+                    and tables.users[code.user_id].blocked_at is None
+                ),
+                None,
+            )
+
     async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
         async with self._database.read() as repositories:
             user = repositories.tables.users.get(user_id)

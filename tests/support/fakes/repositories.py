@@ -208,10 +208,6 @@ class FakeCodeRepository:
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
         return _first(code for code in self._owned_by(user_id) if code.is_active(now))
 
-    async def find_by_text(self, text: str) -> Code | None:
-        code = self._by_text(text)
-        return code if code is not None and self._owner_not_blocked(code) else None
-
     async def list_page(
         self,
         user_id: UUID,

@@ -13,6 +13,7 @@ import msgspec
 from referral.adapters.batching import RequestCoalescer
 from referral.adapters.postgres.connection import to_entity
 from referral.adapters.postgres.pool import DriverPool
+from referral.adapters.postgres.repositories.codes import text_key
 from referral.core.entities.account_view import AccountView
 from referral.core.entities.codes import Code
 from referral.core.entities.referrals import ReferralListItem
@@ -23,6 +24,12 @@ SELECT u.email_key, u.email_verified, c.id, c.user_id, c.text, c.created_at, c.e
        c.max_uses, c.uses, c.enabled
 FROM users u JOIN codes c ON c.user_id = u.id AND c.enabled
 WHERE u.email_key = ANY($1) AND u.blocked_at IS NULL
+"""
+
+CODE_BY_TEXT = """
+SELECT c.id, c.user_id, c.text, c.created_at, c.expires_at, c.max_uses, c.uses, c.enabled
+FROM codes c JOIN users u ON u.id = c.user_id AND u.blocked_at IS NULL
+WHERE c.text_key = $1 AND c.deleted_at IS NULL
 """
 
 ACCOUNT = """
@@ -78,6 +85,10 @@ class PostgresReadModel:
 
     async def find_code(self, email_key: str, *, confirmed_only: bool) -> Code | None:
         return await self._lookups.submit(CodeLookup(email_key, confirmed_only))
+
+    async def find_code_by_text(self, text: str) -> Code | None:
+        row = await self._pool.fetch_one(CODE_BY_TEXT, text_key(text))
+        return None if row is None else to_entity(Code, row)
 
     async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:
         return (

@@ -167,10 +167,6 @@ class CodeRepository(Protocol):
 
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None: ...
 
-    async def find_by_text(self, text: str) -> Code | None:
-        """Return the code with this text, unless its owner is blocked."""
-        ...
-
     async def list_page(
         self,
         user_id: UUID,
@@ -557,6 +553,10 @@ class ReadModel(Protocol):
         Returns None if the owner is blocked or, with `confirmed_only`, has not confirmed the
         address.
         """
+        ...
+
+    async def find_code_by_text(self, text: str) -> Code | None:
+        """Return the code with this text, unless its owner is blocked."""
         ...
 
     async def has_session_or_is_blocked(self, user_id: UUID, session_id: UUID) -> bool:

@@ -7,7 +7,7 @@ from referral.core.entities.users import EmailConfirmationPolicy
 from referral.core.errors import NoActiveCode
 from referral.core.ports.caching import LookupCache
 from referral.core.ports.email_addresses import EmailParser
-from referral.core.ports.repositories import Database, ReadModel
+from referral.core.ports.repositories import ReadModel
 from referral.core.ports.system import Clock
 
 
@@ -43,12 +43,11 @@ class CheckCode:
     """Check whether a code is active."""
 
     clock: Clock
-    database: Database
+    read_model: ReadModel
 
     async def __call__(self, text: str) -> Code | None:
         """Return the code if it is active."""
         if not CODE_PATTERN.fullmatch(text):
             return None
-        async with self.database.read() as repositories:
-            code = await repositories.codes.find_by_text(text)
+        code = await self.read_model.find_code_by_text(text)
         return code if code is not None and code.is_active(self.clock.now()) else None

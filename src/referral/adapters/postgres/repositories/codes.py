@@ -62,7 +62,6 @@ SELECT = select(*COLUMNS)
 ADD = insert_entity(codes, Code, "text_key")
 FIND = Statement(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED))
 FIND_ACTIVE = Statement(SELECT.where(BY_OWNER, ACTIVE))
-FIND_BY_TEXT = Statement(SELECT.where(BY_TEXT, NOT_DELETED, OWNER_NOT_BLOCKED))
 LIST_ALL = Statement(SELECT.where(BY_OWNER, NOT_DELETED).order_by(codes.c.id.desc()))
 LOCK = Statement(SELECT.where(BY_ID, BY_OWNER, NOT_DELETED).with_for_update())
 LOCK_ENABLED = Statement(SELECT.where(BY_OWNER, ENABLED).with_for_update())
@@ -221,9 +220,6 @@ class PostgresCodeRepository:
 
     async def find_active(self, user_id: UUID, now: datetime) -> Code | None:
         return await self.connection.fetch_entity(Code, FIND_ACTIVE, user_id=user_id, now=now)
-
-    async def find_by_text(self, text: str) -> Code | None:
-        return await self.connection.fetch_entity(Code, FIND_BY_TEXT, text_key=text_key(text))
 
     async def list_all(self, user_id: UUID) -> list[Code]:
         return await self.connection.fetch_entities(Code, LIST_ALL, user_id=user_id)
