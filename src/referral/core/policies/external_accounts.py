@@ -29,6 +29,8 @@ from referral.core.ports.security import Fingerprinter
 from referral.core.ports.system import Clock, IdGenerator
 from referral.core.ports.third_parties import Enrichment
 
+EMAIL_OF_ANOTHER = "Another account has this e-mail address."
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseEmail:
@@ -63,7 +65,7 @@ class ReleaseEmail:
 
 def _require_replaceable(owner: User) -> None:
     if not owner.is_replaceable:
-        raise EmailTaken(field="email")
+        raise EmailTaken(EMAIL_OF_ANOTHER, field="email")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class ChangeEmail:
             owners += await self.release_email(repositories, changed.email_key, actor)
         elif await repositories.users.find_by_email(changed.email_key):
             # The unique index would refuse it too, but requests that swap addresses deadlock there.
-            raise EmailTaken(field="email")
+            raise EmailTaken(EMAIL_OF_ANOTHER, field="email")
         fingerprints = email_fingerprints(self.fingerprinter, user)
         await save_referred_email(repositories, user, fingerprints[0])
         if changed.email_verified:
