@@ -23,6 +23,7 @@ class EventReplay:
         self._position = 0
         self._codes: dict[str, dict[str, Any]] = {}
         self._expired: set[tuple[str, str]] = set()
+        self._exhausted: set[str] = set()
 
     async def read(self, clock: Clock) -> None:
         """Report expired codes, and apply all new events."""
@@ -60,7 +61,11 @@ class EventReplay:
                 assert self._codes[code_id]["status"] == "active", "an inactive code expired"
                 self._codes[code_id] = dict(event.data)
             case ["code", what]:
-                assert what != "exhausted" or self._codes[code_id]["status"] == "active"
+                if what == "exhausted":
+                    assert code_id not in self._exhausted, "an exhaustion is reported once"
+                    self._exhausted.add(code_id)
+                elif event.data["status"] != "exhausted":
+                    self._exhausted.discard(code_id)
                 self._codes[code_id] = dict(event.data)
             case ["referral", "created"]:
                 self._codes[code_id]["uses"] += 1
