@@ -59,7 +59,7 @@ logs: ## Follow the logs of the containers
 
 # A part of the tests runs with the tools that are installed.
 test: .venv/dev.stamp $(if $(TESTS),,browser curl nginx pgbouncer) ## Run all tests, or TESTS=path
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: .venv/dev.stamp ## Check style, types, layers, locks and migrations
 	$(BIN)/ruff check

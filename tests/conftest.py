@@ -54,7 +54,11 @@ def uses_containers() -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark contract tests, and tests that use the shared servers, with `servers`."""
+    """Mark contract tests, and tests that use the shared servers, with `servers`.
+
+    The slow folder begins, so that no process is left with a long test at the end.
+    """
+    items.sort(key=lambda item: "integration" not in item.path.parts)
     for item in items:
         shared_servers = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
         if shared_servers or "contracts" in item.path.parts:

@@ -160,6 +160,16 @@ async def test_failed_rollback_keeps_the_first_error(database_url: str) -> None:
     await engine.dispose()
 
 
+async def test_connection_that_closes_too_slowly_is_dropped(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an error, which the pool would log with a traceback."""
+    monkeypatch.setattr("referral.adapters.postgres.engine.CLOSE_TIMEOUT_SECONDS", 1e-9)
+    connection = await asyncpg.connect(database_url, connection_class=QuickClosingConnection)
+    await connection.close()
+    assert connection.is_closed()
+
+
 async def test_suppressed_outage_discards_the_connection(
     database_url: str,
 ) -> None:

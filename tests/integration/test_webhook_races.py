@@ -294,7 +294,7 @@ async def test_due_webhooks_are_found_by_the_index(hooks: Hooks) -> None:
             rows[0][0][0]["Plan"]
             for rows in (
                 await connection.fetch_sql(analyze + LIST_DUE_WEBHOOKS, now),
-                await connection.fetch_sql(analyze + LIST_DUE, dead.id, now, 100),
+                await connection.fetch_sql(analyze + LIST_DUE, dead.id, now, 100, []),
             )
         ]
     assert dead.id in due

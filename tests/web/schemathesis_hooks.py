@@ -1,20 +1,18 @@
 """Changes to the requests that Schemathesis generates."""
 
-import itertools
 import re
 from typing import Any
+from uuid import uuid4
 
 import schemathesis
-
-_numbers = itertools.count()
 
 
 @schemathesis.hook
 def map_headers(_: Any, headers: Any) -> Any:
-    """Use each valid idempotency key once: a replayed response could name a deleted code."""
+    """Use each valid key once, also in two runs: a replayed response could name a deleted code."""
     key = (headers or {}).get("Idempotency-Key")
     if isinstance(key, str) and re.fullmatch(r"[!-~]{1,255}", key):
-        headers["Idempotency-Key"] = f"key-{next(_numbers)}"
+        headers["Idempotency-Key"] = str(uuid4())
     return headers
 
 
