@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from referral.adapters.postgres.repositories import codes_by_status
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.referrals import Referral, ReferralStatus
 from referral.core.entities.searches import CodeFilter, ReferralFilter, ReferralRecord
@@ -15,7 +16,9 @@ from referral.core.ports.repositories import Database
 from tests.contracts.rows import (
     HOUR,
     NOW,
+    make_code,
     make_referral,
+    make_user,
     store_code,
     store_referral,
     store_user,
@@ -77,6 +80,58 @@ async def test_codes_are_found_by_each_filter(store: Database) -> None:
         assert await repositories.code_search.find(other.id) == other
         assert await repositories.code_search.find(deleted.id) is None
         assert await repositories.code_search.find(ann.id) is None
+
+
+MICROSECOND = timedelta(microseconds=1)
+DAY = timedelta(days=1)
+LEFT = (-400 * DAY, -DAY, -HOUR, timedelta(0), MICROSECOND, HOUR, DAY, 364 * DAY)
+"""Until the expiry; `NOW` is at noon, so that an hour before and after are the same day."""
+
+
+async def store_codes_of_each_status(store: Database) -> list[Code]:
+    """Store codes, each of its own user, in a mixed order; return those that are not deleted.
+
+    Each kind has codes whose expiry is reported and not; also before it, by a clock that was ahead.
+    """
+    kept = []
+    uses = ({"uses": 5}, {"uses": 1, "max_uses": 2}, {"uses": 2, "max_uses": 2})
+    fates = ("none", "reported", "renewed", "deactivated", "deleted")
+    kinds = list(itertools.product((True, False), LEFT, uses, fates))
+    mixed = [kinds[index * 101 % len(kinds)] for index in range(len(kinds))]
+    async with store.begin() as repositories:
+        for enabled, left, used, fate in mixed:
+            owner = make_user()
+            final = make_code(owner, enabled=enabled, expires_at=NOW + left, **used)
+            stored = replace(final, expires_at=NOW - 2 * DAY) if fate == "renewed" else final
+            await repositories.users.add(owner)
+            await repositories.codes.add(stored)
+            if fate in {"reported", "renewed", "deactivated"}:
+                await repositories.codes.report_expiry(stored.id)
+            if fate == "deactivated":
+                final = final.deactivated()
+            if fate == "deleted":
+                await repositories.codes.delete(stored.id, NOW)
+            else:
+                await repositories.codes.save(final)
+                kept.append(final)
+    return kept
+
+
+@pytest.mark.parametrize("neighbours", [0, 5, codes_by_status.NEIGHBOURS])
+async def test_codes_of_a_status_are_complete(
+    store: Database, monkeypatch: pytest.MonkeyPatch, neighbours: int
+) -> None:
+    """Newest first, whether found among the neighbours in the list, or by the days of expiry."""
+    monkeypatch.setattr(codes_by_status, "NEIGHBOURS", neighbours)
+    codes = await store_codes_of_each_status(store)
+    ids = {code.id for code in codes}
+    newest_first = sorted(codes, key=lambda code: code.id, reverse=True)
+    for status in CodeStatus:
+        listed = await list_codes(store, CodeFilter(status=status))
+        assert {code.status(NOW) for code in listed} == {status}
+        assert listed == sorted(listed, key=lambda code: code.id, reverse=True)
+        own = [code for code in listed if code.id in ids]
+        assert own == [code for code in newest_first if code.status(NOW) is status]
 
 
 def record_of(referral: Referral, referred: User) -> ReferralRecord:

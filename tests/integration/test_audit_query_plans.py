@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 
 from referral.adapters.postgres.database import PostgresDatabase
+from referral.adapters.postgres.repositories import codes_by_status
 from referral.core.entities.audit import AuditFilter, audit_record_id
-from referral.core.entities.codes import CodeStatus
+from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.referrals import ReferralStatus
 from referral.core.entities.searches import CodeFilter, ReferralFilter
 
@@ -220,23 +221,47 @@ async def test_rare_pair_of_frequent_filters_of_referrals_reads_no_other(
 @pytest.mark.usefixtures("filled_url")
 @pytest.mark.parametrize(
     "wanted",
-    [
-        *(CodeFilter(status=status) for status in (CodeStatus.ACTIVE, CodeStatus.EXHAUSTED)),
-        *(CodeFilter(), CodeFilter(user_id=UUID(int=7)), CodeFilter(code="code7")),
-    ],
+    [CodeFilter(), CodeFilter(user_id=UUID(int=7)), CodeFilter(code="code7")],
     ids=str,
 )
 async def test_page_of_codes_reads_an_index(database: PostgresDatabase, wanted: CodeFilter) -> None:
-    """Few codes are active or exhausted; the others are not read."""
-    sent: list[tuple[str, list[object]]] = []
-    async with database.read() as repositories:
-        driver = repositories.connection.driver
-        driver.add_query_logger(lambda logged: sent.append((logged.query, list(logged.args))))
-        now = datetime.now(UTC)
-        assert await repositories.code_search.list_page(wanted, now, after=None, limit=20)
-    await asyncio.sleep(0)  # the driver calls its loggers in the next turn of the event loop
-    read = await explain(database, sent[0])
+    """No other codes are read."""
+    page, [read] = await read_codes(database, wanted, datetime.now(UTC), after=None)
+    assert page
     sorted_rows = [node["Actual Rows"] for node in read if node["Node Type"] == "Sort"]
     assert sum(sorted_rows) <= 1  # the only code with a text
     assert not [node for node in read if node["Node Type"] == "Seq Scan"]
     assert sum(node.get("Rows Removed by Filter", 0) for node in read) == 0
+
+
+@pytest.mark.usefixtures("filled_url")
+@pytest.mark.parametrize("after", [None, UUID(int=30_000)], ids=["first", "middle"])
+@pytest.mark.parametrize("days", [0, 2], ids=["live", "expired"])
+@pytest.mark.parametrize("status", CodeStatus)
+async def test_page_of_a_status_of_codes_skips_the_others(
+    database: PostgresDatabase, status: CodeStatus, days: int, after: UUID | None
+) -> None:
+    """Nearly all codes are inactive, and two days later all are expired."""
+    now = datetime.now(UTC) + timedelta(days=days)
+    _, plans = await read_codes(database, CodeFilter(status=status), now, after=after)
+    scans = [node for read in plans for node in read if "Relation Name" in node]
+    assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan"}
+    rows = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in scans
+    )
+    assert rows <= codes_by_status.NEIGHBOURS + 100
+
+
+async def read_codes(
+    database: PostgresDatabase, wanted: CodeFilter, now: datetime, *, after: UUID | None
+) -> tuple[list[Code], list[list[dict[str, Any]]]]:
+    """Return a page, and the nodes of the plan of each statement."""
+    sent: list[tuple[str, list[object]]] = []
+    async with database.read() as repositories:
+        driver = repositories.connection.driver
+        driver.add_query_logger(lambda logged: sent.append((logged.query, list(logged.args))))
+        page = await repositories.code_search.list_page(wanted, now, after=after, limit=20)
+    await asyncio.sleep(0)  # the driver calls its loggers in the next turn of the event loop
+    asked = [each for each in sent if "typeinfo_tree" not in each[0]]
+    return page, [await explain(database, each) for each in asked]

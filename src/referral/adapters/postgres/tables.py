@@ -133,12 +133,16 @@ codes = Table(
     CheckConstraint("uses >= 0 AND (max_uses IS NULL OR max_uses > 0)", name="uses"),
     CheckConstraint("NOT (enabled AND deleted_at IS NOT NULL)", name="deleted_disabled"),
     Index("ix_codes_user_id_id", "user_id", "id"),
-    # For the list of all codes.
-    Index("ix_codes_enabled_id", "id", postgresql_where=text("enabled")),
+    # For the list of all codes of one status: see repositories/codes_by_status.py.
     Index(
-        "ix_codes_exhausted_id",
+        "ix_codes_expiry_day",
+        text(
+            "(CASE WHEN uses >= max_uses THEN 'exhausted'::text WHEN enabled THEN 'active'::text "
+            "ELSE 'inactive'::text END)"
+        ),
+        text("((expires_at AT TIME ZONE 'UTC'::text)::date)"),
         "id",
-        postgresql_where=text("max_uses IS NOT NULL AND uses >= max_uses"),
+        postgresql_where=text("deleted_at IS NULL"),
     ),
     # At most one code of a user is enabled. An index cannot read the clock, on which "active"
     # depends: enabling a code first retires a spent one.

@@ -17,6 +17,7 @@ from referral.adapters.postgres.repositories.codes import (
     has_status,
     text_key,
 )
+from referral.adapters.postgres.repositories.codes_by_status import CodesByStatus
 from referral.adapters.postgres.tables import codes, referrals, users
 from referral.core.entities.codes import Code, CodeStatus
 from referral.core.entities.referrals import ReferralStatus
@@ -126,6 +127,9 @@ class PostgresCodeSearch:
         self, wanted: CodeFilter, now: datetime, *, after: UUID | None, limit: int
     ) -> list[Code]:
         text = None if wanted.code is None else text_key(wanted.code)
+        if text is None and wanted.user_id is None and wanted.status is not None:
+            by_status = CodesByStatus(self.connection)
+            return await by_status.list_page(wanted.status, now, after=after, limit=limit)
         named = _not_none(text_key=text, user_id=wanted.user_id, after=after)
         statement = _list_codes(wanted.status, *named)
         return await self.connection.fetch_entities(Code, statement, **named, now=now, limit=limit)
