@@ -136,9 +136,13 @@ codes = Table(
     # For the list of all codes of one status: see repositories/codes_by_status.py.
     Index(
         "ix_codes_expiry_day",
+        # In lines, as PostgreSQL prints it: Alembic compares these.
         text(
-            "(CASE WHEN uses >= max_uses THEN 'exhausted'::text WHEN enabled THEN 'active'::text "
-            "ELSE 'inactive'::text END)"
+            "(\nCASE\n"
+            "WHEN uses >= max_uses THEN 'exhausted'::text\n"
+            "WHEN enabled THEN 'active'::text\n"
+            "ELSE 'inactive'::text\n"
+            "END)"
         ),
         text("((expires_at AT TIME ZONE 'UTC'::text)::date)"),
         "id",
