@@ -91,8 +91,8 @@ class CodesByStatus:
     ) -> list[Code]:
         """Return the codes that have the status at `now`."""
         expired = status is CodeStatus.EXPIRED
-        before = [each for each in CodeStatus if each is not status] if expired else [status]
-        arguments = (now, after or GREATEST_ID, limit, before)
+        until_expiry = [each for each in CodeStatus if each is not status] if expired else [status]
+        arguments = (now, after or GREATEST_ID, limit, until_expiry)
         neighbours, groups = _statements(expired=expired, is_first=after is None)
         rows = await self.connection.fetch_sql(neighbours, *arguments, NEIGHBOURS)
         if len(rows) < limit:
