@@ -7,8 +7,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def run(requests: int = REQUESTS) -> ScenarioReport:
 
         services = [start(old, port) for port in ports]
         site = stack.enter_context(run_nginx(testbed.folder / "nginx", ports))
-        old_worker = stack.enter_context(_worker(old, testbed, settings))
+        old_worker = stack.enter_context(testbed.worker(old, database_url=url))
 
         def replace_service(number: int) -> None:
             services[number].stop()
@@ -98,7 +98,7 @@ def run(requests: int = REQUESTS) -> ScenarioReport:
 
         steps: dict[str, Callable[[], object]] = {
             "migrate": partial(_migrate, COMMAND, testbed, settings),
-            "add a worker": lambda: stack.enter_context(_worker(COMMAND, testbed, settings)),
+            "add a worker": lambda: stack.enter_context(testbed.worker(database_url=url)),
             "replace an API process": partial(replace_service, 0),
             "replace the other one": partial(replace_service, 1),
             "stop the old worker": replace_worker,
@@ -149,22 +149,6 @@ async def _is_zero(url: str, query: str) -> bool:
 def _migrate(command: Sequence[str], testbed: Testbed, settings: Mapping[str, str]) -> None:
     variables = environment(testbed.folder / "operator", **settings)
     _run(*command, "migrate", env=variables)
-
-
-@contextmanager
-def _worker(
-    command: Sequence[str], testbed: Testbed, settings: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    variables = environment(testbed.folder / "worker", **settings)
-    with (testbed.folder / "worker.log").open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [*command, "worker"], env=variables, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(STOP_SECONDS)
 
 
 def _log_lines(folder: Path) -> int:

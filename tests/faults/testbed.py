@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +48,14 @@ class Testbed:
         return running_service(self.folder / f"api-{port}", port=port, **self.settings(**changes))
 
     @contextmanager
-    def worker(self, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `referral worker` until the block ends."""
+    def worker(
+        self, command: Sequence[str] = COMMAND, **changes: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `referral worker`, or that of another command, until the block ends."""
         variables = environment(self.folder / "worker", **self.settings(**changes))
         with (self.folder / "worker.log").open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                [*COMMAND, "worker"], env=variables, stdout=output, stderr=subprocess.STDOUT
+                [*command, "worker"], env=variables, stdout=output, stderr=subprocess.STDOUT
             )
         try:
             yield process
